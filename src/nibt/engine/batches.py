@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
+from nibt.engine.batch_cache import BatchCache, TimedTrace
 from nibt.engine.encode import encode, groups_of
 from nibt.engine.spec import ExplanationSpec
 from nibt.models._trace import Inputs, Trace
@@ -70,7 +71,7 @@ class ExplainedBatch:
         sides: Both sides, in the order of the pair.
         attributions: One attribution per side; None for a modality that was not explained.
         seconds: The time of the method on each side; 0 for a modality that was not explained.
-        encoding_seconds: The time of the forward passes through both towers.
+        encoding_seconds: The time of the forward passes through both towers, even if another method made them.
 
     """
 
@@ -83,7 +84,11 @@ class ExplainedBatch:
 
 
 def explain_batches(
-    spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, modalities: Sequence[Modality] = ("image", "text")
+    spec: ExplanationSpec,
+    pairs: Sequence[AnyPair],
+    size: int,
+    modalities: Sequence[Modality] = ("image", "text"),
+    cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
     """Explain pairs batch by batch.
 
@@ -92,19 +97,25 @@ def explain_batches(
         pairs: The pairs of the call.
         size: The largest number of pairs in a batch.
         modalities: The modalities to explain.
+        cache: What calls with the same pairs and model share; None shares nothing.
 
     Yields:
         The batches. They are not in the order of the pairs; ``indices`` has the positions of their pairs.
 
     """
     for indices in batch_indices(spec, pairs, size):
-        prepared = PreparedBatch.of(spec, [pairs[index] for index in indices])
-        yield replace(explain_batch(spec, prepared, modalities), indices=indices)
+        chosen = [pairs[index] for index in indices]
+        prepare = partial(PreparedBatch.of, spec, chosen)
+        prepared = cache.once(chosen, ("inputs", spec.modalities), prepare) if cache else prepare()
+        yield replace(explain_batch(spec, prepared, modalities, cache), indices=indices)
 
 
 @plain_torch()
 def explain_batch(
-    spec: ExplanationSpec, prepared: PreparedBatch, modalities: Sequence[Modality] = ("image", "text")
+    spec: ExplanationSpec,
+    prepared: PreparedBatch,
+    modalities: Sequence[Modality] = ("image", "text"),
+    cache: BatchCache | None = None,
 ) -> ExplainedBatch:
     """Explain a batch: trace both towers once, and explain each side by its score with the other side.
 
@@ -112,9 +123,10 @@ def explain_batch(
         spec: The resolved request.
         prepared: The batch.
         modalities: The modalities to explain.
+        cache: What calls with the same pairs and model share; None shares nothing.
 
     """
-    sides, encoding_seconds = _timed(lambda: trace_sides(spec, prepared))
+    sides, encoding_seconds = _timed_sides(spec, prepared, cache)
     attributions: list[Attribution | None] = []
     seconds = []
     for modality, side in zip(spec.modalities, sides, strict=True):
@@ -138,12 +150,7 @@ def explain_batch(
 def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, Side]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
     prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
-    first, second = (_trace(spec, prepared, position) for position in (0, 1))
-    seen_by_first = _wordings(spec, prepared.pairs, second.embedding)
-    return (
-        _side(spec, 0, first, seen_by_first),
-        _side(spec, 1, second, first.embedding),
-    )
+    return _timed_sides(spec, prepared, None)[0]
 
 
 @plain_torch()
@@ -188,12 +195,32 @@ def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> t
     return spec.model.tower(spec.modalities[position]).prepare(unique), [rows[key] for key in keys]
 
 
-def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int) -> Trace:
+def _timed_sides(
+    spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None
+) -> tuple[tuple[Side, Side], float]:
+    """Return the two sides in the order of the pair, and the time of their forward passes."""
+    first, second = (_trace(spec, prepared, position, cache) for position in (0, 1))
+    seen_by_first, seconds = _timed(lambda: _wordings(spec, prepared.pairs, second.trace.embedding))
+    sides = _side(spec, 0, first.trace, seen_by_first), _side(spec, 1, second.trace, first.trace.embedding)
+    return sides, first.seconds + second.seconds + seconds
+
+
+def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
     """Trace one side in a single forward pass, in which each image or caption is computed once."""
-    modality, rows = spec.modalities[position], prepared.rows[position]
+    modality, rows, inputs = spec.modalities[position], prepared.rows[position], prepared.inputs[position]
     lowest = min(spec.methods[modality].layers, default=0)
-    trace = spec.model.tower(modality).trace(prepared.inputs[position], lowest)
-    return trace if len(prepared.inputs[position]) == len(rows) else trace.take(rows)
+
+    def trace() -> Trace:
+        of_inputs = spec.model.tower(modality).trace(inputs, lowest)
+        return of_inputs if len(inputs) == len(rows) else of_inputs.take(rows)
+
+    def timed_trace() -> TimedTrace:
+        result, seconds = _timed(trace)
+        return TimedTrace(result, lowest, seconds)
+
+    if cache is None:
+        return timed_trace()
+    return cache.trace(prepared.pairs, position, lowest, timed_trace)
 
 
 def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:

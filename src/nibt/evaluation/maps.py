@@ -8,6 +8,7 @@ import numpy as np
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import explain_batches
 from nibt.engine.spec import resolve
 from nibt.errors import Unsupported
@@ -41,7 +42,13 @@ def with_controls(methods: Sequence[MethodSpec]) -> list[MethodSpec]:
 
 
 def maps(
-    model: Model, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int, batch_size: int = 16
+    model: Model,
+    pairs: Sequence[Pair],
+    method: MethodSpec,
+    side: Modality,
+    seed: int,
+    batch_size: int = 16,
+    cache: BatchCache | None = None,
 ) -> list[Map]:
     """Compute the map of one side of each pair, for the target ``cosine``.
 
@@ -52,12 +59,13 @@ def maps(
         side: The side.
         seed: The seed of methods that draw at random.
         batch_size: The largest number of pairs that go through the model together.
+        cache: What calls with the same model and pairs share; None shares nothing.
 
     """
     spec = resolve(model, method, seed=seed)
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
-    for batch in explain_batches(spec, pairs, batch_size, [side]):
+    for batch in explain_batches(spec, pairs, batch_size, [side], cache):
         attribution, inputs = batch.attributions[position], batch.sides[position].inputs
         assert attribution is not None
         attribution = attribution.to("cpu")

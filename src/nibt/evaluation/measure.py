@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.ground_truth import ground_truth
+from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.pair import Pair, require_image_text
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
@@ -46,6 +47,7 @@ def measure(
     templates: Sequence[str] = (),
     batch_size: int = 16,
     seed: int | None = None,
+    cache: BatchCache | None = None,
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> list[Measurement]:
@@ -68,6 +70,8 @@ def measure(
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
+        cache: What calls with the same model and pairs share, whatever their methods; None shares nothing. It keeps
+            the traces of all pairs until it is dropped.
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method.
 
@@ -76,13 +80,16 @@ def measure(
 
     Raises:
         BadInput: There are no pairs, a pair is not an image with a caption, or a target has nothing to compare with.
-        BadOption: The measured target cannot be measured, or it compares with exactly one other and there are several.
+        BadOption: The measured target cannot be measured, it compares with exactly one other and there are several, or
+            the cache belongs to another model.
         UnknownName: No metric, method, target, variant or option has that name.
 
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     model = load_model(model)
+    if cache is not None and cache.model is not model:
+        raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     pairs = [require_image_text(pair, "measure") for pair in pairs]
     labeled = _labeled(available("metrics") if metrics is None else metrics)
     score_target = None if measured == "explained" else _score_target(measured)
@@ -99,8 +106,8 @@ def measure(
     ]
     measurements: list[Measurement] = []
     context, done = CallContext(model, pairs), 0
-    for batch in explain_batches(spec, pairs, batch_size, sides):
-        measurements += _measure_batch(spec, batch, labeled, scores, context, only)
+    for batch in explain_batches(spec, pairs, batch_size, sides, cache):
+        measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
         done += len(batch.indices)
         on_progress(Progress(done, len(pairs)))
     return sorted(measurements, key=lambda measurement: measurement.item)
@@ -223,12 +230,11 @@ def _measure_batch(
     measured: _MeasuredScore | None,
     context: CallContext,
     only: Modality | None,
+    cache: BatchCache | None,
 ) -> Iterator[Measurement]:
     """Yield the measurements of a batch, in the order of sides, metrics and pairs."""
-    regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
-    assert words is not None
     pairs = [pair for pair in batch.pairs if isinstance(pair, Pair)]
-    truths = tuple(ground_truth(pair, regions[row], words[row]) for row, pair in enumerate(pairs))
+    truths = cache.once(pairs, "truths", partial(_truths, batch)) if cache else _truths(batch)
     encoding_seconds = batch.encoding_seconds / (2 if only is None else 1)
     for position, modality in enumerate(spec.modalities):
         attribution, side = batch.attributions[position], batch.sides[position]
@@ -244,6 +250,7 @@ def _measure_batch(
             partial(_explain_again, spec.methods[modality], side),
             partial(map_of_other_caption, spec, batch),
             partial(context.candidates, modality, batch.indices, other_embeddings),
+            cache and partial(_shared, cache, pairs, modality),
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         for label, metric in metrics.items():
@@ -253,6 +260,19 @@ def _measure_batch(
             curve_of_pair = [()] * len(pairs) if curves is None else map(tuple, curves.tolist())
             for index, value, curve in zip(batch.indices, values.tolist(), curve_of_pair, strict=True):
                 yield Measurement(index, modality, metric.name, value, curve, label, seconds)
+
+
+def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:
+    """Return the ground truth of each pair of a batch."""
+    regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
+    assert words is not None
+    rows = enumerate(batch.pairs)
+    return tuple(ground_truth(pair, regions[row], words[row]) for row, pair in rows if isinstance(pair, Pair))
+
+
+def _shared(cache: BatchCache, pairs: Sequence[Pair], side: Modality, key: Any, compute: Callable[[], Any]) -> Any:
+    """Return a value of a side that all methods share."""
+    return cache.once(pairs, (side, key), compute)
 
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:

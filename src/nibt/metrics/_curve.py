@@ -1,6 +1,8 @@
 """The base class of deletion and insertion: the score while units are removed or inserted by decreasing score."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,7 +14,7 @@ from nibt.data.units import Grid
 from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
-from nibt.types import PerExample, PerUnit
+from nibt.types import Embedding, PerExample, PerUnit
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,26 @@ class Curve(PerturbationMetric):
 
     def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
         """Compute the areas, and the scores at each share of the units, from none to all."""
-        score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
         order, counts = ranks(metric_input)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
         kept = [(order < (share * counts).round()[:, None]) == self.inserted for share in shares]
-        scores = torch.stack([score(keep.float()) for keep in kept]).float()
+        score = metric_input.side.score
+        scores = torch.stack([score(level[None])[0] for level in self._embeddings(metric_input, kept)]).float()
         return torch.trapezoid(scores, dim=0) / self.levels, scores.T
+
+    def _embeddings(self, metric_input: MetricInput, kept: Sequence[Tensor]) -> list[Embedding]:
+        """Compute the embeddings for masks from none to all of the units, or the other way round.
+
+        The first and the last are those of the whole and of the empty input, which all maps share.
+        """
+        side = replace(metric_input.side, score=lambda embeddings: embeddings)
+        embed = masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
+        first, *between, last = kept
+        ends = [
+            metric_input.once_for_all_methods(("end", self.hide, self.seed, whole), partial(embed, keep.float()))
+            for keep, whole in ((first, not self.inserted), (last, self.inserted))
+        ]
+        return [ends[0], *(embed(keep.float()) for keep in between), ends[1]]
 
 
 def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:

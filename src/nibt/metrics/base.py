@@ -46,6 +46,7 @@ class MetricInput:
         again: Calls the same method with the same options on another side, such as one with perturbed inputs.
         of_other_caption: Calls the same method for the same images with another caption each.
         candidates: Returns what the examples compete with in retrieval among the pairs of the call.
+        shared: Returns a value of this side that other methods share, from its key and a function that computes it.
 
     """
 
@@ -55,6 +56,7 @@ class MetricInput:
     again: Callable[[Side], Attribution] | None = None
     of_other_caption: Callable[[], Attribution] | None = None
     candidates: Callable[[], Candidates] | None = None
+    shared: Callable[[Any, Callable[[], Any]], Any] | None = None
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -62,6 +64,10 @@ class MetricInput:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
+
+    def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return a value that depends on the inputs and the tower only; the first method and metric computes it."""
+        return self.once(key, compute) if self.shared is None else self.shared(key, compute)
 
 
 @dataclass(frozen=True)

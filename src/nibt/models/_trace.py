@@ -229,6 +229,10 @@ class Trace:
             streams=tuple(stream if stream is None else self._rows(stream, index) for stream in self.streams),
         )
 
+    def above(self, lowest: int) -> "Trace":
+        """Return the trace without the hidden states below a layer, as a forward pass that does not keep them."""
+        return replace(self, streams=(*(None for _ in self.streams[:lowest]), *self.streams[lowest:]))
+
     def _rows(self, stream: Tensor, index: Tensor) -> Tensor:
         return self.tower.to_stream(self.tower.to_tokens(stream)[index], stream)
 

@@ -60,6 +60,18 @@ def test_cascade_randomizes_from_the_top_down() -> None:
     assert not np.array_equal(plain[0].scores, actual[1][1]["nib"][0].scores)
 
 
+def test_cascade_takes_known_maps_for_the_original_weights_only() -> None:
+    model, pairs, method = tiny.model("clip"), noise_pairs(MANY)[:2], MethodSpec("nib")
+    plain = maps(model, pairs, method, "image", 0)
+    computed, taken = (
+        list(cascade(model, pairs, [method], "image", 0, 2, 8, known)) for known in (None, {"nib": plain})
+    )
+    assert taken[0][1]["nib"] is plain
+    for (stage, one), (_, other) in zip(computed, taken, strict=True):
+        for before, after in zip(one["nib"], other["nib"], strict=True):
+            assert np.array_equal(before.scores, after.scores), stage
+
+
 def test_cascade_depends_on_the_seed() -> None:
     runs = [
         list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))

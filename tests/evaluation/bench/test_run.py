@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 
 import nibt
+from nibt.engine.batch_cache import BatchCache
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
+from nibt.evaluation.bench import run as running
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.store import fingerprint
 from nibt.progress import Progress
@@ -173,6 +176,36 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
         assert drawn == {(row.item, row.side): row.curve for row in rows}
     resolved = json.loads(next(row["resolved"] for row in actual if row["method"] == "nib"))
     assert (resolved["steps"], resolved["baseline"], resolved["target"]) == (2, "blank", "cosine")
+
+
+def test_benchmark_keeps_the_traces_of_one_batch_at_most(
+    tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches: list[weakref.ref[BatchCache]] = []
+
+    class Watched(BatchCache):
+        def __init__(self, model: Any) -> None:
+            assert not any(cache() for cache in caches), "the one before is dropped before the next batch"
+            super().__init__(model)
+            caches.append(weakref.ref(self))
+
+    monkeypatch.setattr(running, "BatchCache", Watched)
+    nibt.benchmark(plan, tmp_path / "run")
+    assert len(caches) == 4, "the second batch of six pairs is shorter for m2ib, between the other methods"
+    assert not any(cache() for cache in caches)
+
+
+def test_benchmark_does_not_depend_on_the_order_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
+    plan["metrics"] += ["deletion", "insertion"]
+    tables = []
+    for name in ("forward", "backward"):
+        rows = nibt.benchmark(plan, tmp_path / name).table().to_pylist()
+        keys = ("method_label", "item", "side", "metric_label")
+        tables.append(
+            {tuple(row[key] for key in keys): np.array([row["value"], *row["curve"]]).tobytes() for row in rows}
+        )
+        plan["methods"] = plan["methods"][::-1]
+    assert tables[0] == tables[1]
 
 
 def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ def audit(
     checks += runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
     steps("the seed")
     checks += runner.seeds()
-    scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS)
+    scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
     for method, control in [
         *((one, True) for one in controls),
         *((one, False) for one in specs),

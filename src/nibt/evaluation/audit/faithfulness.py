@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nibt.data.pair import Pair
+from nibt.engine.batch_cache import BatchCache
 from nibt.evaluation.audit.thresholds import BOUNDS, known_count
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import interval
@@ -35,11 +36,20 @@ class MetricScores:
         seed: The seed of methods that draw at random, and of intervals.
         batch_size: The largest number of pairs that go through the model together.
         levels: The number of steps of a deletion or insertion curve.
+        cache: What calls with the same model and pairs share; None shares nothing.
 
     """
 
-    def __init__(self, model: Model, pairs: Sequence[Pair], seed: int, batch_size: int, levels: int) -> None:
-        self.model, self.pairs, self.seed, self.batch_size = model, list(pairs), seed, batch_size
+    def __init__(
+        self,
+        model: Model,
+        pairs: Sequence[Pair],
+        seed: int,
+        batch_size: int,
+        levels: int,
+        cache: BatchCache | None = None,
+    ) -> None:
+        self.model, self.pairs, self.seed, self.batch_size, self.cache = model, list(pairs), seed, batch_size, cache
         has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
         names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), *_SHARE_METRICS)
         self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVE_METRICS else {}) for name in names]
@@ -59,6 +69,7 @@ class MetricScores:
             variant=method.variant,
             seed=seed,
             batch_size=self.batch_size,
+            cache=self.cache,
         )
         values: Values = {}
         for one in measurements:

@@ -7,7 +7,7 @@ The values of each parameter are permuted, which keeps their distribution. Each 
 tower of that side is randomized.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -76,6 +76,7 @@ def cascade(
     seed: int,
     most_groups: int,
     batch_size: int,
+    unchanged: Mapping[str, list[Map]] | None = None,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
     """Yield the name of each stage, with the maps of each method after that stage and all earlier ones are randomized.
 
@@ -90,6 +91,7 @@ def cascade(
         seed: The seed of the permutations, and of methods that draw at random.
         most_groups: The largest number of groups of blocks.
         batch_size: The largest number of pairs that go through the model together.
+        unchanged: The maps of each method for the original weights; None computes them again.
 
     """
     model = copied(model)
@@ -97,14 +99,20 @@ def cascade(
     item = pairs[0].image if side == "image" else pairs[0].caption
     shuffled: set[int] = set()
     adapted = {str(method): without_mean_states(model, method, side) for method in methods}
+    same = [str(method) for method in methods if adapted[str(method)] == method]
+    original = {name: unchanged[name] for name in same} if unchanged else {}
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
         for parameter in stage.parameters:
             if id(parameter) not in shuffled:  # blocks may share weights
                 _shuffle(parameter, generator)
                 shuffled.add(id(parameter))
+        known = {} if shuffled else original
         yield (
             stage.name,
-            {name: maps(model, pairs, method, side, seed, batch_size) for name, method in adapted.items()},
+            {
+                name: known[name] if name in known else maps(model, pairs, method, side, seed, batch_size)
+                for name, method in adapted.items()
+            },
         )
 
 

@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from nibt.data.pair import Pair
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.spec import resolve
 from nibt.evaluation.audit.counterfactuals import (
     caption_words,
@@ -44,6 +45,8 @@ class AuditRunner:
     Attributes:
         unchanged: The maps of the pairs, by method and side.
         kept: The maps of the first pairs, by method and side and then by what was changed, for ``examples``.
+        cache: What all maps and metrics of the unchanged pairs share. None if the pairs are more than a batch, whose
+            traces would need too much memory.
         notes: Warnings for the reader.
 
     """
@@ -52,10 +55,11 @@ class AuditRunner:
         self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, batch_size: int
     ) -> None:
         self.model, self.pairs, self.methods, self.seed, self.batch_size = model, pairs, methods, seed, batch_size
+        self.cache = BatchCache(model) if len(pairs) <= batch_size else None
         self.notes: list[str] = []
         self.kept: Kept = {}
         self.unchanged = {
-            (str(method), side): maps(model, pairs, method, side, seed, batch_size)
+            (str(method), side): maps(model, pairs, method, side, seed, batch_size, self.cache)
             for method in methods
             for side in SIDES
         }
@@ -143,8 +147,9 @@ class AuditRunner:
             first: dict[str, list[Map]] = {}
             points: dict[tuple[str, str], list[list[float]]] = {}
             stages = []
+            unchanged = {str(method): self.unchanged[str(method), side] for method in self.methods}
             for stage, by_method in cascade(
-                self.model, self.pairs, self.methods, side, self.seed, most_groups, self.batch_size
+                self.model, self.pairs, self.methods, side, self.seed, most_groups, self.batch_size, unchanged
             ):
                 on_stage(f"the weights of the {side} tower: random down to {stage}")
                 first = first or by_method
@@ -175,7 +180,8 @@ class AuditRunner:
                 yield example(str(method), self.pairs[index], image_maps, text_maps)
 
     def _maps(self, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
-        return maps(self.model, pairs, method, side, self.seed if seed is None else seed, self.batch_size)
+        cache = self.cache if pairs is self.pairs else None
+        return maps(self.model, pairs, method, side, self.seed if seed is None else seed, self.batch_size, cache)
 
     def _similarities(self, method: MethodSpec, side: Modality, changed: Sequence[Map | None]) -> list[float]:
         own = self.unchanged[str(method), side]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nibt.data.pair import Pair
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
@@ -63,11 +64,16 @@ class CellRunner:
         options = {side: spec.methods[side].options() for side in self.sides}
         return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
 
-    def rows(self, items: Items) -> list[Row]:
+    def rows(self, items: Items, cache: BatchCache | None = None) -> list[Row]:
         """Measure pairs, and return a row for each pair, side and metric.
 
         All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
         rows of its pair.
+
+        Args:
+            items: The pairs.
+            cache: What the cells with the same model and pairs share.
+
         """
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
@@ -77,16 +83,16 @@ class CellRunner:
             resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
         measurements: dict[int, _Measurements] = {}
         try:
-            measurements |= self._measured(readable)
+            measurements |= self._measured(readable, cache)
         except NibtError:
             for item, pair in readable.items():
                 try:
-                    measurements |= self._measured({item: pair})
+                    measurements |= self._measured({item: pair}, None)
                 except NibtError as error:
                     errors[item] = str(error)
         return list(self._rows(items, measurements, errors, resolved))
 
-    def _measured(self, pairs: Mapping[int, Pair]) -> dict[int, _Measurements]:
+    def _measured(self, pairs: Mapping[int, Pair], cache: BatchCache | None) -> dict[int, _Measurements]:
         """Return the measurements of each pair, by side and label of the metric."""
         items = list(pairs)
         by_item: dict[int, _Measurements] = {item: {} for item in items}
@@ -108,6 +114,7 @@ class CellRunner:
                 against=self._against(measured),
                 batch_size=self.plan.batch_size,
                 seed=self.cell.seed,
+                cache=cache,
                 **self.cell.method.options,
             )
             for measurement in measurements:
@@ -129,7 +136,7 @@ class CellRunner:
         resolved: Mapping[str, dict[str, Any]],
     ) -> Iterator[Row]:
         """Yield the rows of the store. The values of a pair without measurements are NaN."""
-        cell = self.cell
+        cell, weights_hash = self.cell, self.model.weights_hash  # checks the weights, so it is read once
         measured: list[tuple[Modality, MetricChoice]] = [
             (side, metric)
             for side in self.sides
@@ -142,7 +149,7 @@ class CellRunner:
                 measurement = of_pair.get((side, metric.label)) or Measurement(item, side, metric.name, math.nan)
                 yield Row(
                     model=cell.model.label,
-                    weights_hash=self.model.weights_hash,
+                    weights_hash=weights_hash,
                     method=cell.method.name,
                     variant=cell.method.variant,
                     options=_as_json(cell.method.options),

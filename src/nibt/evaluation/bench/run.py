@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nibt.datasets.base import Dataset
+from nibt.engine.batch_cache import BatchCache
 from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
-from nibt.evaluation.bench.store import Store, part_name
+from nibt.evaluation.bench.store import Row, Store, part_name
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
 from nibt.models._loading import load_model
@@ -189,7 +190,7 @@ class Run:
             loaded = self._loaded(model)
             self._record(model.label, loaded.facts())
             chunks = list(of_model)
-            runners = {id(chunk): CellRunner(self.plan, chunk.cell, loaded) for chunk in chunks}
+            runners = {chunk.part: CellRunner(self.plan, chunk.cell, loaded) for chunk in chunks}
             self._check(runners.values())
             data_sets = {
                 choice.label: with_best_caption(data[choice.label], choice, loaded) for choice in self.plan.data
@@ -197,10 +198,9 @@ class Run:
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
-                for chunk in with_same_start:
-                    of_chunk = {item: pair for item, pair in items.items() if item < chunk.stop}
-                    self.store.add(chunk.part, runners[id(chunk)].rows(of_chunk))
-                    done += len(of_chunk)
+                for chunk, rows in _measured(with_same_start, runners, items):
+                    self.store.add(chunk.part, rows)
+                    done += chunk.stop - chunk.start
                     on_progress(Progress(done, total))
 
     def failures(self) -> tuple[int, int]:
@@ -285,6 +285,23 @@ def _read_pairs(data: Dataset, start: int, stop: int) -> Items:
         except NibtError as error:
             items[item] = error
     return items
+
+
+def _measured(
+    chunks: Iterable[Chunk], runners: Mapping[str, CellRunner], items: Items
+) -> Iterator[tuple[Chunk, list[Row]]]:
+    """Yield chunks of one data set and one model that begin with the same pair, with their rows.
+
+    Consecutive chunks with the same pairs share what does not depend on the method. The cache is dropped after them, so
+    that it never has more than the traces of one batch.
+    """
+    for stop, with_same_pairs in groupby(chunks, key=lambda chunk: chunk.stop):
+        of_chunk = {item: pair for item, pair in items.items() if item < stop}
+        cache: BatchCache | None = None
+        for chunk in with_same_pairs:
+            runner = runners[chunk.part]
+            cache = cache or BatchCache(runner.model)
+            yield chunk, runner.rows(of_chunk, cache)
 
 
 def _raise(error: NibtError) -> None:

@@ -1,0 +1,85 @@
+"""What is computed once for all methods that explain the same batch.
+
+A benchmark explains each batch with many methods. The prepared inputs, the traces of both towers, the ground truth, and
+the scores of the whole and of the empty input depend on the pairs and the model only, so all methods share them.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nibt.models._trace import Trace
+from nibt.models.base import Model
+
+
+@dataclass(frozen=True)
+class TimedTrace:
+    """A trace, and how long it took to compute.
+
+    Attributes:
+        trace: The trace.
+        lowest: The layer from which on it has hidden states.
+        seconds: The time of the forward pass. It counts for each method that uses the trace, so that the time of a
+            method does not depend on which method came first.
+
+    """
+
+    trace: Trace
+    lowest: int
+    seconds: float
+
+
+class BatchCache:
+    """Values that depend on the model and on the pairs of a batch, but not on the method.
+
+    Whoever explains the same pairs with several methods makes a cache, passes it to each call, and drops it together
+    with the pairs. It has one trace per batch and side, so it needs the memory of the traces of the pairs.
+
+    Args:
+        model: The model, whose weights must not change while the cache is used.
+
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._values: dict[Hashable, Any] = {}
+        self._pairs: list[Any] = []
+
+    def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the value of a batch; it is computed in the first call with this key.
+
+        Args:
+            pairs: The pairs of the batch, in their order. The same pairs are the same objects.
+            key: What is computed.
+            compute: Computes the value, which no one may change.
+
+        """
+        own = self._key(pairs, key)
+        if own not in self._values:
+            self._values[own] = compute()
+        return self._values[own]
+
+    def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int, compute: Callable[[], TimedTrace]) -> TimedTrace:
+        """Return the trace of one side of a batch.
+
+        Only the trace with the most layers is kept. A trace with fewer layers is made from it, with the same bits.
+
+        Args:
+            pairs: The pairs of the batch, in their order.
+            side: The side.
+            lowest: The layer from which on hidden states are needed.
+            compute: Computes the trace.
+
+        """
+        own = self._key(pairs, ("trace", side))
+        known: TimedTrace | None = self._values.get(own)
+        if known is None or known.lowest > lowest:
+            known = self._values[own] = compute()
+        return TimedTrace(known.trace.above(lowest), lowest, known.seconds)
+
+    def _key(self, pairs: Sequence[Any], key: Hashable) -> Hashable:
+        identity = tuple(map(id, pairs))
+        if identity not in self._values:
+            self._values[identity] = None
+            self._pairs += pairs  # while they are kept, no other object has their identity
+        return identity, key
