@@ -23,7 +23,8 @@ Measure and audit:
     measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
     measure_interactions               metrics of word-region tables
     benchmark, write_report            a benchmark from a plan, and its report
-    Measurement, Plan, Roar, Audit     their inputs and results
+    Measurement, TableMeasurement, Plan, Roar, Audit
+                                       their inputs and results
 
 Extend:
     available, Method, Metric, Target  the names of all plugins, and the base classes

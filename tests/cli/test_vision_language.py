@@ -55,10 +55,3 @@ def test_interact_takes_any_method_with_late_interaction(run: Run, photo: Path, 
     name = "photo-a-cat.interact.colpali.similarity_map"
     assert list_folder() == [f"{name}.json", f"{name}.png"]
     assert np.array(json.loads(Path(f"{name}.json").read_text())["table"]).shape == (2, 4, 4)
-
-
-def test_interact_with_one_vector_takes_nib_only(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, _, err = run("interact", photo, "a cat", "-m", clip_folder, "--method", "occlusion")
-    assert code == 2
-    assert "method must be nib" in err
-    assert list_folder() == []

@@ -127,7 +127,7 @@ def test_adaib_equals_its_loss_item_by_item(kind: str, price: str, modality: str
                 states[item] = a.sigmoid() * hidden + (1 - a.sigmoid()) * e
                 fits.append(of.score(cut.rest(states[None]))[0, item])
             kept = (bits * mask).sum() / (mask.sum() * hidden.shape[1])
-            (nets.information(item) * kept - nets.fit[item] * torch.stack(fits).mean()).backward()
+            (nets.information(item) * kept - nets.fit[item] * torch.stack(fits).mean()).backward(inputs=parameters)
             nn.utils.clip_grad_norm_(parameters, 1.0)
             adam.step()
         expected.append((bits * mask).sum(-1).detach())
