@@ -243,7 +243,7 @@ def orders_table(by_label, labels):
     ]
     for share in HELD_OUT:
         one, two = ([row[f"{order} {share}"] for row in by_label["orders"].values()] for order in ("one", "two"))
-        additive = [row[f"additive {share}"] for row in by_label[labels[0]].values()]
+        additive = [by_label[labels[0]][place][f"additive {share}"] for place in by_label["orders"]]
         lines.append(f"| {share} | {cell(one)} | {cell(two)} | {cell(additive)} |")
     return "\n".join(lines)
 
