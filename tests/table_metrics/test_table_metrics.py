@@ -14,9 +14,10 @@ from nibt.data.pair import Object, Pair
 from nibt.engine.interactions import explain_pair, resolve_interactions
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import MethodSpec
+from nibt.metrics._rank_correlation import rank_correlation
 from nibt.registry import available, find
 from nibt.results.interaction import Interaction
-from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words, spearman
+from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.table_metrics.additive_share import AdditiveShare
 from nibt.table_metrics.base import Noun, TableInput
 from nibt.table_metrics.noun_energy import NounEnergy
@@ -202,10 +203,10 @@ def test_curves_of_pairs_bring_in_the_words_and_patches_of_the_strongest_pairs(i
 
 
 def test_rank_correlation_of_known_values() -> None:
-    one = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert spearman(one, one**3) == pytest.approx(1)
-    assert spearman(one, -one) == pytest.approx(-1)
-    assert np.isnan(spearman(one, torch.ones(2, 2)))
+    one = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    assert rank_correlation(one, one**3) == pytest.approx(1)
+    assert rank_correlation(one, -one) == pytest.approx(-1)
+    assert np.isnan(rank_correlation(one, torch.ones(4)))
 
 
 def named_pair() -> Pair:

@@ -86,6 +86,16 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], d
     return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
 
+def check_method_texts(texts: list[str]) -> None:
+    """Check the names in texts of methods with options, such as ``banzhaf budget=200``.
+
+    Raises:
+        UnknownName: A method does not exist.
+
+    """
+    check_methods([(text.split() or [""])[0] for text in texts])
+
+
 def check_methods(names: list[str]) -> None:
     """Check the names of methods before a model is loaded.
 

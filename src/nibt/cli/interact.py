@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from nibt.cli.data import check_methods
+from nibt.cli.data import check_method_texts
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
 from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
@@ -45,7 +45,7 @@ class InteractInputOptions(InputOptions):
     ] = None
 
     def __post_init__(self) -> None:
-        check_methods([(name.split() or [""])[0] for name in self.method or []])
+        check_method_texts(self.method or [])
         self.pixels  # noqa: B018 - a bad box is rejected before anything is read
         if self.top < 1:
             raise BadOption(f"--top must be at least 1 (got {self.top})")
@@ -119,7 +119,7 @@ def interact(inputs: InteractInputOptions, output: OutputOptions, model: ModelOp
         )
         for spec in variants
     ]
-    for spec in specs:
+    for spec in specs[1:]:
         resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
     tables: list[Interaction] = []
     for name, spec in zip(methods, specs, strict=True):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from nibt.cli.data import check_methods, open_data, read_pairs
+from nibt.cli.data import check_method_texts, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, ModelArgument, QuietOptions, check_name, load
 from nibt.errors import BadOption
@@ -34,7 +34,7 @@ class TableMethods(OptionGroup, panel="Tables"):
     ] = None
 
     def __post_init__(self) -> None:
-        check_methods([(name.split() or [""])[0] for name in self.method or []])
+        check_method_texts(self.method or [])
         for name in self.metric or []:
             check_name("table_metrics", name)
 

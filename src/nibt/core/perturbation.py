@@ -5,7 +5,7 @@ No other module changes inputs.
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Words
+from nibt.data.units import Grid, Segments, Units, Word, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
@@ -78,6 +78,23 @@ def masker(
         return scores if keep.ndim == 3 else scores[0]
 
     return score
+
+
+def embeddings_with_words(
+    side: Side, words: Sequence[Word], shown: Float[Tensor, "coalition word"]
+) -> Float[Tensor, "coalition dim"]:
+    """Compute the unit embeddings of one caption with some of its words; the other words are padding.
+
+    Args:
+        side: The text side of one pair.
+        words: The words that may be missing. All other words are kept.
+        shown: What is kept of each word.
+
+    """
+    keep = torch.ones(len(shown), 1, side.units.count, dtype=torch.float32, device="cpu")
+    for place, word in enumerate(words):
+        keep[:, 0, list(word.tokens)] = shown[:, [place]]
+    return masker(side.embedded(), side.units)(keep.to(side.tower.example.device))[:, 0]
 
 
 def mask_chunks(side: Side, count: int) -> Iterator[slice]:

@@ -6,28 +6,24 @@ the game of the patch. The rows of all words, and the map for the caption withou
 whole caption.
 """
 
-from functools import partial
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import embeddings_with_words
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
 from nibt.engine.spec import ExplanationSpec
-from nibt.engine.table_scores import TableScores
+from nibt.engine.table_scores import AT_ONCE, TableScores, image_maps, with_other_tokens
 from nibt.methods._checks import generator
 from nibt.progress import listening, no_progress, tracked
-from nibt.results.attribution import Attribution
 
 EXACT = 10
 """The largest number of words whose coalitions are all evaluated: 1,024 maps of the image."""
 ORDERS = 32
 """The number of random orders of the words of longer captions; each has a map for each word."""
-_AT_ONCE = 8  # maps that are computed together
 
 
 def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
@@ -44,13 +40,10 @@ def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words
     assert text.inputs.words is not None
     players = text.inputs.words[0].words[0]
     shown, shares = word_game(len(players))
-    keep = torch.ones(len(shown), 1, text.inputs.words.explained.shape[1], dtype=torch.float32, device="cpu")
-    for place, word in enumerate(players):
-        keep[:, 0, list(word.tokens)] = torch.from_numpy(shown[:, [place]]).float()
     with listening(no_progress):  # the maps take longer, and are reported
-        captions = masker(text.embedded(), text.units)(keep.to(text.tower.example.device))[:, 0]
-    maps = [_maps(spec, image, part) for part in tracked(captions.split(_AT_ONCE))]
-    scores = torch.cat([_with_others(part) for part in maps]).double().cpu()
+        captions = embeddings_with_words(text, players, torch.from_numpy(shown).float())
+    maps = [image_maps(spec, image, part) for part in tracked(captions.split(AT_ONCE))]
+    scores = torch.cat([with_other_tokens(part) for part in maps]).double()
     values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
     values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
     rows = [players.index(word) for word in words.words[0]]
@@ -91,15 +84,3 @@ def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
                 shares[word, place[frozenset(order[:size])]] -= 1 / len(orders)
     shown = np.array([[word in chosen for word in range(count)] for chosen in sets])
     return shown, shares
-
-
-def _maps(spec: ExplanationSpec, image: Side, captions: Tensor) -> Attribution:
-    """Return the maps of the image for the embeddings of captions: (caption, dim)."""
-    score = partial(spec.targets["image"], other=captions, context=spec.contexts["image"])
-    return spec.methods["image"](Side(image.model, image.trace.take([0] * len(captions)), score, image.memory))
-
-
-def _with_others(maps: Attribution) -> Tensor:
-    """Return the scores with a last column for image tokens that are no patches, which only a path has."""
-    others = maps.scores.new_zeros(len(maps.scores)) if maps.path is None else maps.path.sum - maps.scores.sum(-1)
-    return torch.cat([maps.scores, others[:, None]], 1)

@@ -41,10 +41,9 @@ class Occlusion(SegmentMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
-        if not isinstance(units, Words):
-            count, tried = units.count, torch.arange(units.count, device="cpu")
-        else:  # only rows that belong to a word in any caption of the batch
-            count, tried = units.explained.shape[1], units.explained.cpu().any(0).nonzero()[:, 0]
+        count, tried = units.count, torch.arange(units.count, device="cpu")
+        if isinstance(units, Words):  # only rows that belong to a word in any caption of the batch
+            tried = units.explained.cpu().any(0).nonzero()[:, 0]
         device = side.tower.example.device
         keep = 1 - torch.eye(count, dtype=torch.float32, device=device)[tried.to(device)]
         hidden = masker(side, units)(keep[:, None].expand(-1, len(side.inputs), -1))

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from nibt.metrics._rank_correlation import rank_correlation
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
@@ -55,19 +56,14 @@ class Mismatch(Metric):
 
 def _spearman(one: Float[Tensor, " unit"], other: Float[Tensor, " unit"]) -> float:
     """Return Spearman's correlation: 1 for two flat maps, and 0 if only one is flat."""
-    first, second = (_centered_ranks(scores.double().cpu()) for scores in (one, other))
-    norms = float(first.norm()), float(second.norm())
-    if not all(norms):
-        return float(norms[0] == norms[1])
-    return float(first @ second) / (norms[0] * norms[1])
+    first, second = (_rounded(scores.double().cpu()) for scores in (one, other))
+    flat = [bool((scores == scores[0]).all()) for scores in (first, second)]
+    return float(all(flat)) if any(flat) else rank_correlation(first, second)
 
 
-def _centered_ranks(scores: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
-    """Return ranks minus their mean, where equal scores have their mean rank."""
-    largest = scores.abs().max().clamp_min(1e-30)
-    _, inverse, counts = (scores / largest).round(decimals=_DIGITS).unique(return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[inverse]
-    return ranks - ranks.mean()
+def _rounded(scores: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
+    """Return scores relative to the largest one, without rounding errors."""
+    return (scores / scores.abs().max().clamp_min(1e-30)).round(decimals=_DIGITS)
 
 
 PLUGIN = Mismatch

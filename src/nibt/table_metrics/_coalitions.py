@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import embeddings_with_words, masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Words
+from nibt.data.units import Grid
 from nibt.errors import BadOption
 from nibt.results.interaction import Interaction
 from nibt.table_metrics.base import TableInput, TableMetric
@@ -113,16 +113,4 @@ def embeddings_of_words(
     text: Side, table: Interaction, shown: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
     """Compute the unit embeddings of a caption with some of the words of a table; the others are padding."""
-    units = text.units
-    assert isinstance(units, Words)
-    keep = torch.ones(len(shown), 1, units.explained.shape[1], dtype=torch.float32, device="cpu")
-    for place, word in enumerate(table.words):
-        keep[:, 0, list(word.tokens)] = shown[:, [place]]
-    return masker(text.embedded(), units)(keep.to(text.tower.example.device))[:, 0].float().cpu()
-
-
-def spearman(one: Tensor, other: Tensor) -> float:
-    """Return the rank correlation of all entries; NaN if either is constant."""
-    ranks = [values.flatten().argsort(stable=True).argsort(stable=True).double() for values in (one, other)]
-    constant = [bool((values == values.flatten()[0]).all()) for values in (one, other)]
-    return float("nan") if any(constant) else float(torch.corrcoef(torch.stack(ranks))[0, 1])
+    return embeddings_with_words(text, table.words, shown).float().cpu()

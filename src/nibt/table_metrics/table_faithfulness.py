@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.table_metrics._coalitions import CoalitionMetric, spearman
+from nibt.metrics._rank_correlation import rank_correlation
+from nibt.table_metrics._coalitions import CoalitionMetric
 from nibt.table_metrics.base import TableInput
 
 
@@ -55,7 +56,7 @@ class TableFaithfulness(CoalitionMetric):
     def __call__(self, table_input: TableInput) -> float:
         scores = self.scores(table_input)
         if self.measure == "spearman":
-            return spearman(scores.predicted, scores.crossed)
+            return rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
         total = scores.crossed.square().sum()
         return float(1 - (scores.crossed - scores.predicted).square().sum() / total) if total > 0 else float("nan")
 

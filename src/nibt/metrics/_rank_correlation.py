@@ -1,0 +1,19 @@
+"""Spearman's rank correlation of tensors."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def rank_correlation(one: Float[Tensor, " entry"], other: Float[Tensor, " entry"]) -> float:
+    """Return Spearman's correlation, where equal entries have their mean rank; NaN if either tensor is constant."""
+    first, second = (_centered_ranks(values) for values in (one, other))
+    lengths = float(first.norm() * second.norm())
+    return float(first @ second) / lengths if lengths else torch.nan
+
+
+def _centered_ranks(values: Float[Tensor, " entry"]) -> Float[Tensor, " entry"]:
+    """Return ranks minus their mean."""
+    _, inverse, counts = values.double().unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[inverse]
+    return ranks - ranks.mean()
