@@ -5,7 +5,7 @@ import torch
 
 import nibt
 from nibt.core.quadrature import nodes
-from nibt.engine.jacobians import jvp_integral
+from nibt.engine.jacobians import jvp_at
 from nibt.errors import BadInput, BadOption
 from nibt.results.interaction import Interaction
 from tests import tiny
@@ -19,8 +19,10 @@ def test_interactions_equal_the_full_product(kind: str) -> None:
     path = nodes("gauss", 3)
     image, image_start = cut_of(model, "image", layer)
     text, text_start = cut_of(model, "text", 1)
-    patches = image.units.keep(jvp_integral(image, image_start, path, shares(image, image_start))[:, 0].T).T
-    tokens = jvp_integral(text, text_start, path, shares(text, text_start))[:, 0]
+    patches = image.units.keep(
+        path.integral(jvp_at(image, image_start, path.positions, shares(image, image_start)))[:, 0].T
+    ).T
+    tokens = path.integral(jvp_at(text, text_start, path.positions, shares(text, text_start)))[:, 0]
     expected = torch.stack([tokens[list(word.tokens)].sum(0) @ patches.T for word in actual.words])
     torch.testing.assert_close(actual.table.flatten(1), expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
 

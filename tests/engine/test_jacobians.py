@@ -8,7 +8,7 @@ from torch import nn
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.engine.jacobians import jvp_integral, part_vectors, vjp_integral
+from nibt.engine.jacobians import jvp_at, part_vectors_at, vjp_at
 from nibt.engine.path_vectors import PathVectors, scores
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
@@ -24,10 +24,10 @@ def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: st
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 2)
     chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # all rows of a large feature map would take long
-    forward = jvp_integral(cut, start, path, shares(cut, start)[chosen])
+    forward = jvp_at(cut, start, path.positions, shares(cut, start)[chosen])
     vectors = F.normalize(torch.randn(2, 1, forward.shape[-1], generator=torch.Generator().manual_seed(0)), dim=-1)
-    backward = vjp_integral(cut, start, path, vectors)[..., chosen]
-    expected = torch.einsum("tbd,vbd->vbt", forward, vectors)
+    backward = vjp_at(cut, start, path.positions, vectors)[..., chosen]
+    expected = torch.einsum("ntbd,vbd->nvbt", forward, vectors)
     torch.testing.assert_close(backward, expected, atol=5e-5 * float(expected.abs().max()), rtol=0)
 
 
@@ -37,7 +37,9 @@ def test_contributions_sum_to_the_change_of_the_embedding(kind: str, modality: s
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 64)
     moved = change(cut, start)
-    vectors = part_vectors(cut, start, path, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
+    vectors = path.integral(
+        part_vectors_at(cut, start, path.positions, torch.eye(cut.hidden.shape[1]), moved.shape[-1])
+    )
     torch.testing.assert_close(vectors.sum(0), moved, atol=2e-3, rtol=0)
 
 
@@ -45,11 +47,14 @@ def test_integrals_are_independent_of_the_batch_size() -> None:
     cut, start = cut_of(tiny.model("clip"), "image")
     path, ways = nodes("gauss", 3), shares(*cut_of(tiny.model("clip"), "image"))
     torch.testing.assert_close(
-        jvp_integral(cut, start, path, ways, 1), jvp_integral(cut, start, path, ways, 64), atol=1e-6, rtol=0
+        jvp_at(cut, start, path.positions, ways, 1), jvp_at(cut, start, path.positions, ways, 64), atol=1e-6, rtol=0
     )
-    vectors = jvp_integral(cut, start, path, ways)[:3]
+    vectors = jvp_at(cut, start, path.positions, ways)[0, :3]
     torch.testing.assert_close(
-        vjp_integral(cut, start, path, vectors, 1), vjp_integral(cut, start, path, vectors, 64), atol=1e-6, rtol=0
+        vjp_at(cut, start, path.positions, vectors, 1),
+        vjp_at(cut, start, path.positions, vectors, 64),
+        atol=1e-6,
+        rtol=0,
     )
 
 
@@ -60,8 +65,8 @@ def test_rows_agree_in_both_modes() -> None:
     dim = cut.rest(cut.hidden[None]).shape[-1]
     few = torch.eye(count)[:2]
     many = few.repeat(dim, 1)
-    actual, expected = (part_vectors(cut, start, path, parts, dim) for parts in (many, few))
-    torch.testing.assert_close(actual[:2], expected, atol=1e-6, rtol=1e-4)
+    actual, expected = (part_vectors_at(cut, start, path.positions, parts, dim) for parts in (many, few))
+    torch.testing.assert_close(actual[:, :2], expected, atol=1e-6, rtol=1e-4)
 
 
 class Bilinear(nn.Module):
@@ -76,7 +81,7 @@ def test_rows_of_a_known_net_equal_finite_differences() -> None:
     cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
-    actual = part_vectors(cut, start, path, torch.eye(3), 3)[:, 0]
+    actual = path.integral(part_vectors_at(cut, start, path.positions, torch.eye(3), 3))[:, 0]
     width, steps = 1e-3, 400
     expected = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(steps):

@@ -5,11 +5,12 @@ published rule (Zhu et al., ICLR 2025, eq. 12). ``gauss`` (Gauss-Legendre) conve
 smooth along the path. ``geometric`` is for paths to zero, along which the score is smooth only in the logarithm of the
 position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan et al., 2017). ``late`` is a single node
 at two thirds of the path, the Gauss rule for weights that grow with the position: scores tell places well, but do not
-add up to the change of the target.
+add up to the change of the target. ``clenshaw_curtis`` (Clenshaw and Curtis, 1960) converges nearly as fast as
+``gauss``, and the nodes of n intervals are also nodes of 2 n, so that more steps keep all gradients.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,13 @@ from nibt.errors import BadOption
 from nibt.progress import report
 from nibt.types import Hidden, States
 
-RULES = ("riemann", "gauss", "geometric", "midpoint", "late")
+RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "clenshaw_curtis")
 LATE = 2 / 3  # the position of the node of ``late``
 
 AT_ONCE = 32
 """The largest number of states, over all examples, that go through a tower together."""
 MOST_STEPS = 64
-"""The largest number of steps that a tolerance leads to."""
+"""The largest number of steps that a tolerance leads to; intervals for ``clenshaw_curtis``, which has one node more."""
 BUDGET = 2**21
 """The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
 
@@ -47,6 +48,10 @@ class Nodes:
     weights: tuple[float, ...]
     low: float = 0.0
 
+    def integral(self, values: Tensor) -> Tensor:
+        """Return the weighted sum of values at the nodes, which are the first dimension."""
+        return torch.tensordot(values.new_tensor(self.weights), values, 1)
+
 
 def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     """Compute the positions and weights of a rule on [0, 1].
@@ -58,7 +63,8 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
         Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
 
     Raises:
-        BadOption: The rule is unknown, ``steps`` is below 1 (``late``: not 1), or ``floor`` is not inside (0, 1).
+        BadOption: The rule is unknown, ``steps`` is below 1 (``late``: not 1; ``clenshaw_curtis``: below 2), or
+            ``floor`` is not inside (0, 1).
 
     """
     if quadrature not in RULES:
@@ -72,6 +78,8 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     if quadrature in ("riemann", "midpoint"):
         shift = 0.5 if quadrature == "midpoint" else 0.0
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)
+    if quadrature == "clenshaw_curtis":
+        return _clenshaw_curtis(steps)
     roots, weights = np.polynomial.legendre.leggauss(steps)
     if quadrature == "gauss":
         return Nodes(tuple(map(float, (roots + 1) / 2)), tuple(map(float, weights / 2)))
@@ -84,15 +92,37 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
 def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
     """Yield the nodes of a rule and, with ``more``, of twice as many steps each time, up to ``MOST_STEPS``.
 
+    ``clenshaw_curtis`` doubles the intervals between its nodes.
+
     Examples:
         >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
         [12, 24, 48, 64]
+        >>> [len(path.positions) for path in refined("clenshaw_curtis", 5, 0.1, True)]
+        [5, 9, 17, 33, 65]
 
     """
     yield nodes(quadrature, steps, floor)
-    while more and steps < MOST_STEPS:
-        steps = min(2 * steps, MOST_STEPS)
+    ends = int(quadrature == "clenshaw_curtis")
+    while more and steps - ends < MOST_STEPS:
+        steps = min(2 * (steps - ends), MOST_STEPS) + ends
         yield nodes(quadrature, steps, floor)
+
+
+def _clenshaw_curtis(steps: int) -> Nodes:
+    """Return the nodes of the rule that integrates the polynomial through the extrema of a Chebyshev polynomial.
+
+    Node k of n intervals is at (1 - cos(pi k / n)) / 2. Twice as many intervals give the same floating-point numbers
+    for the nodes that both have.
+    """
+    if steps < 2:
+        raise BadOption(f"steps must be at least 2 with the quadrature clenshaw_curtis (got {steps})")
+    places = np.arange(steps) / (steps - 1)
+    orders = np.arange(0, steps, 2)
+    waves = np.cos(np.pi * np.outer(places, orders)) / (1 - orders**2)
+    waves[:, (orders > 0) & (orders < steps - 1)] *= 2
+    weights = waves.sum(1) / (steps - 1)
+    weights[[0, -1]] /= 2
+    return Nodes(tuple(map(float, (1 - np.cos(np.pi * places)) / 2)), tuple(map(float, weights)))
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:
@@ -121,30 +151,16 @@ def gradients(
     score: Callable[[States], Float[Tensor, "node batch"]],
     start: Hidden,
     end: Hidden,
-    path: Nodes,
+    positions: Sequence[float],
     at_once: int | None = None,
-) -> Iterator[tuple[Float[Tensor, " node"], States]]:
-    """Yield the weights of nodes on a straight path between two states, and the gradients of ``score`` there.
+) -> Iterator[States]:
+    """Yield the gradients of ``score`` at positions on the straight path between two states.
 
-    One item holds the nodes that go through the tower together.
+    One result holds the positions that go through the tower together.
     """
-    for part in chunks(len(path.positions), end, at_once=at_once):
-        positions = end.new_tensor(path.positions[part])[:, None, None, None]
-        states = (start + positions * (end - start)).detach().requires_grad_()
+    for part in chunks(len(positions), end, at_once=at_once):
+        places = end.new_tensor(positions[part])[:, None, None, None]
+        states = (start + places * (end - start)).detach().requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(score(states).sum(), states)
-        yield end.new_tensor(path.weights[part]), gradient
-
-
-def mean_gradient(
-    score: Callable[[States], Float[Tensor, "node batch"]],
-    start: Hidden,
-    end: Hidden,
-    path: Nodes,
-    at_once: int | None = None,
-) -> Hidden:
-    """Compute the weighted mean of the gradient of ``score`` along the straight path between two states."""
-    total = torch.zeros_like(end)
-    for weights, batch in gradients(score, start, end, path, at_once):
-        total += (weights[:, None, None, None] * batch).sum(0)
-    return total
+        yield gradient

@@ -78,6 +78,27 @@ class Side:
         trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
         return replace(self, trace=trace, score=score, similarities=None if self.similarities is None else similarities)
 
+    def take(self, rows: Sequence[int]) -> "Side":
+        """Return the side of the items at ``rows``, each once, with the same score.
+
+        The target gets the embeddings of all items, since it may compare each with an item of its own.
+        """
+        items, index = -1 - self.model.similarity.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
+        every = self.trace.embedding.detach()
+
+        def filled(own: Embedding) -> Tensor:
+            return every.expand(*own.shape[:items], *every.shape).index_copy(items, index, own)
+
+        def score(embeddings: Embedding) -> PerExample:
+            return self.score(filled(embeddings)).index_select(-1, index)
+
+        def similarities(embeddings: Embedding) -> Float[Tensor, "*batch label"]:
+            assert self.similarities is not None
+            return self.similarities(filled(embeddings)).index_select(-2, index)
+
+        known = None if self.similarities is None else similarities
+        return replace(self, trace=self.trace.take(rows), score=score, similarities=known)
+
     def embedded(self) -> "Side":
         """Return the same side with its unit embedding as the score, which adds a last dimension.
 

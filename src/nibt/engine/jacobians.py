@@ -5,9 +5,9 @@ derivative. The contribution of the token row t is the vector P[t] = integral of
 all rows sum to e(h) - e(r), and P[t] . v is NIB's score of the row for a caption (or an image) with the unit
 embedding v.
 
-There are two ways to compute them. Forward mode (``jvp_integral``) takes a forward pass for each node, and about one
-more for each direction and node. Backward mode (``vjp_integral``) takes a forward pass for each node, and a backward
-pass for each vector v and node.
+There are two ways to compute the integrand at a node. Forward mode (``jvp_at``) takes a forward pass for each node, and
+about one more for each direction and node. Backward mode (``vjp_at``) takes a forward pass for each node, and a
+backward pass for each vector v and node. ``nibt.core.refinement`` weights the nodes.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,21 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import BUDGET, Nodes, chunks
+from nibt.core.quadrature import BUDGET, chunks
 from nibt.models._attention import AttentionRecorder
 from nibt.models._trace import Cut
 from nibt.types import Hidden, States
 
 Directions = Float[Tensor, "direction batch token width"]
 Vectors = Float[Tensor, "direction batch dim"]
+VectorsAt = Float[Tensor, "node direction batch dim"]
+Positions = Sequence[float]
 
 
-def jvp_integral(cut: Cut, start: Hidden, path: Nodes, directions: Directions, at_once: int | None = None) -> Vectors:
-    """Compute the integral of J(z) d along the path for each direction d, in forward mode.
+def jvp_at(
+    cut: Cut, start: Hidden, positions: Positions, directions: Directions, at_once: int | None = None
+) -> VectorsAt:
+    """Compute J(z) d at positions of the path for each direction d, in forward mode.
 
     The forward pass of the states is shared by all directions, if torch supports that. Attention is computed without
     fused kernels, which have no forward mode.
@@ -36,88 +40,83 @@ def jvp_integral(cut: Cut, start: Hidden, path: Nodes, directions: Directions, a
     Args:
         cut: The tower, cut at the layer where the path ends.
         start: The baseline state.
-        path: The nodes of the quadrature rule.
+        positions: The positions on the path.
         directions: The directions d: (direction, batch, token, width).
         at_once: The largest number of directional derivatives that are computed together.
 
     Returns:
-        One vector per direction: (direction, batch, dim).
+        One vector per position and direction: (node, direction, batch, dim).
 
     """
     most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
-    count, step = len(path.positions), max(1, most // len(directions))
-    total = cut.hidden.new_zeros(())
+    count, step, parts = len(positions), max(1, most // len(directions)), []
     for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
-        states = _on_path(cut, start, path, part)
-        derivative = partial(_derivative, cut, states, start.new_tensor(path.weights[part])[:, None, None])
+        derivative = partial(_derivative, cut, _on_path(cut, start, positions[part]))
         with torch.no_grad(), AttentionRecorder(keep=False):
-            total = total + (
+            parts.append(
                 torch.func.vmap(derivative, chunk_size=most)(directions)
                 if cut.mapped
                 else torch.stack([derivative(direction) for direction in directions])
             )
-    return total
+    return torch.cat(parts, 1).transpose(0, 1)
 
 
-def _derivative(
-    cut: Cut, states: States, weights: Float[Tensor, "node 1 1"], direction: Hidden
-) -> Float[Tensor, "batch dim"]:
-    """Return the directional derivative of the unit embeddings of states, summed with weights over the nodes."""
+def _derivative(cut: Cut, states: States, direction: Hidden) -> Float[Tensor, "node batch dim"]:
+    """Return the directional derivative of the unit embeddings of states."""
     tangent = (direction.expand_as(states),)
-    pushed_forward = torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), tangent)
-    return (weights * pushed_forward[1]).sum(0)
+    return torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), tangent)[1]
 
 
-def vjp_integral(
-    cut: Cut, start: Hidden, path: Nodes, vectors: Vectors, at_once: int | None = None
-) -> Float[Tensor, "direction batch token"]:
-    """Compute P[t] . v for each token row t and each vector v, in backward mode.
+def vjp_at(
+    cut: Cut, start: Hidden, positions: Positions, vectors: Vectors, at_once: int | None = None
+) -> Float[Tensor, "node direction batch token"]:
+    """Compute the integrand of P[t] . v at positions of the path, for each token row t and vector v, in backward mode.
 
     Args:
         cut: The tower, cut at the layer where the path ends.
         start: The baseline state.
-        path: The nodes of the quadrature rule.
+        positions: The positions on the path.
         vectors: The vectors v: (direction, batch, dim).
         at_once: The largest number of states that go through the tower together.
 
     """
     difference = cut.hidden - start
-    total = difference.new_zeros(len(vectors), *difference.shape[:2])
-    for part in chunks(len(path.positions), cut.hidden, at_once=at_once):
-        states = _on_path(cut, start, path, part).requires_grad_()
-        weights = start.new_tensor(path.weights[part])[:, None, None, None]
+    result = difference.new_zeros(len(positions), len(vectors), *difference.shape[:2])
+    for part in chunks(len(positions), cut.hidden, at_once=at_once):
+        states = _on_path(cut, start, positions[part]).requires_grad_()
         with torch.enable_grad():
             embedded = F.normalize(cut.rest(states), dim=-1)
         for index, vector in enumerate(vectors):
             (gradient,) = torch.autograd.grad(
                 embedded, states, vector.expand_as(embedded), retain_graph=index < len(vectors) - 1
             )
-            total[index] += ((weights * gradient).sum(0) * difference).sum(-1)
-    return total
+            result[part, index] = (gradient * difference).sum(-1)
+    return result
 
 
-def _on_path(cut: Cut, start: Hidden, path: Nodes, part: slice) -> States:
-    """Return the states at a slice of the nodes."""
-    positions = start.new_tensor(path.positions[part])[:, None, None, None]
-    return (start + positions * (cut.hidden - start)).detach()
+def _on_path(cut: Cut, start: Hidden, positions: Positions) -> States:
+    """Return the states at positions of the path."""
+    return (start + start.new_tensor(positions)[:, None, None, None] * (cut.hidden - start)).detach()
 
 
-def part_vectors(cut: Cut, start: Hidden, path: Nodes, masks: Float[Tensor, "part token"], dim: int) -> Vectors:
-    """Compute the sum of P[t] over the rows of each part, in the mode that takes fewer passes.
+def part_vectors_at(
+    cut: Cut, start: Hidden, positions: Positions, masks: Float[Tensor, "part token"], dim: int
+) -> VectorsAt:
+    """Compute the integrand of the sum of P[t] over the rows of each part, in the mode that takes fewer passes.
 
     Args:
         cut: The tower, cut at the layer where the path ends.
         start: The baseline state.
-        path: The nodes of the quadrature rule.
+        positions: The positions on the path.
         masks: The parts, as ``part_masks`` returns them.
         dim: The size of an embedding.
 
     """
     difference = cut.hidden - start
     if len(masks) <= dim:  # a forward pass for each part, or a backward pass for each number of the embedding
-        return jvp_integral(cut, start, path, masks.to(difference)[:, None, :, None] * difference)
+        return jvp_at(cut, start, positions, masks.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
-    return torch.einsum("dbt,pt->pbd", vjp_integral(cut, start, path, basis), masks.to(difference))
+    return torch.einsum("ndbt,pt->npbd", vjp_at(cut, start, positions, basis), masks.to(difference))
 
 
 def part_masks(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:

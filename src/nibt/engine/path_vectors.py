@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.quadrature import Nodes, nodes, refined
+from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units, special_share
-from nibt.engine.jacobians import part_masks, part_vectors, vjp_integral
+from nibt.engine.jacobians import part_masks, part_vectors_at, vjp_at
 from nibt.engine.vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._path import PathMethod
 from nibt.methods._views import Views
@@ -174,20 +175,24 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"]) -> PartValues:
     """Compute the sum of P[t] over the rows of each part: (part, dim).
 
     With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and ``change`` is
-    below that share of the length of ``change``.
+    below that share of the length of ``change`` (``nibt.core.refinement`` has the other condition).
 
     Args:
         layer: The path.
         masks: Parts that have each row exactly once.
 
     """
-    size = layer.change.norm()
-    for path in layer.paths():
-        result = part_vectors(layer.cut, layer.start, path, masks, len(layer.change))[:, 0]
-        missed = (result.sum(0) - layer.change).norm() > layer.allowed(size)
-        if not missed:
-            break
-    return PartValues(result, result.new_full((len(masks),), len(path.positions)), missed.expand(len(masks)))
+    bound = layer.allowed(layer.change.norm())
+
+    def vectors_at(positions: Sequence[float], _: Rows) -> Float[Tensor, "node 1 part dim"]:
+        return part_vectors_at(layer.cut, layer.start, positions, masks, len(layer.change)).transpose(1, 2)
+
+    def misses(values: Float[Tensor, "1 part dim"], _: Rows) -> Bool[Tensor, "1"]:
+        return (values.sum(1) - layer.change).norm(dim=-1) > bound
+
+    one = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
+    result, steps = integrate(layer.paths(), vectors_at, one, misses, _tolerance(layer.method))
+    return PartValues(result[0], steps.expand(len(masks)), misses(result, one).expand(len(masks)))
 
 
 def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
@@ -203,16 +208,16 @@ def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tenso
 
     """
     expected, bound = aim @ layer.change, layer.allowed(most)
-    result, steps = aim.new_zeros(len(aim), layer.rows), aim.new_zeros(len(aim))
-    missed = torch.ones_like(expected, dtype=torch.bool)
-    for path in layer.paths():
-        if int(missed.sum()) <= min(layer.rows, aim.shape[1]):
-            result[missed] = vjp_integral(layer.cut, layer.start, path, aim[missed][:, None])[:, 0]
-        else:
-            each = torch.eye(layer.rows, dtype=aim.dtype, device=aim.device)
-            result[missed] = aim[missed] @ part_vectors(layer.cut, layer.start, path, each, aim.shape[1])[:, 0].T
-        steps[missed] = len(path.positions)
-        missed = (result.sum(-1) - expected).abs() > bound
-        if not missed.any():
-            break
-    return PartValues(result, steps, missed)
+
+    def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
+        if len(rows) <= min(layer.rows, aim.shape[1]):
+            return vjp_at(layer.cut, layer.start, positions, aim[rows][:, None])[:, :, 0]
+        each = torch.eye(layer.rows, dtype=aim.dtype, device=aim.device)
+        return aim[rows] @ part_vectors_at(layer.cut, layer.start, positions, each, aim.shape[1])[:, :, 0].mT
+
+    def misses(values: Float[Tensor, "row token"], rows: Rows) -> Bool[Tensor, " row"]:
+        return (values.sum(-1) - expected[rows]).abs() > bound[rows]
+
+    every = torch.arange(len(aim), device=aim.device)
+    result, steps = integrate(layer.paths(), scores_at, every, misses, _tolerance(layer.method))
+    return PartValues(result, steps, misses(result, every))

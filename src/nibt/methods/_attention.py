@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from nibt.core.quadrature import Nodes, mean_gradient
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption
@@ -111,9 +110,10 @@ class AttentionOrInput(LastAttention):
             return super().attribute(side)
         self.check(side.tower)
         stem = side.stem()
-        end = Nodes((1.0,), (1.0,))  # the end of the path: the tokens themselves
-        gradient = mean_gradient(lambda states: side.score(stem.rest(states)), 0 * stem.hidden, stem.hidden, end)
-        scores = self.input_scores(stem.hidden, gradient)
+        states = stem.hidden[None].detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(side.score(stem.rest(states)).sum(), states)
+        scores = self.input_scores(stem.hidden, gradient[0])
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
 
 

@@ -7,6 +7,7 @@ of these states, which are computed from h - r and the gradient at z(l).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -62,11 +63,9 @@ class PathMethod(Method):
         exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # for a sum over many nodes
         result = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
         at_once = side.at_once(layer, cut.hidden)
-        for weights, batch in gradients(
-            lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once
-        ):
-            for weight, gradient in zip(weights, batch, strict=True):
-                result += weight * scores(difference, gradient)
+        batches = gradients(lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path.positions, at_once)
+        for weight, gradient in zip(path.weights, chain.from_iterable(batches), strict=True):
+            result += weight * scores(difference, gradient)
         at_input = side.value()
         at_baseline = side.at_end(self.baseline, layer, cut, baseline + path.low * difference)
         total = result.sum(-1)

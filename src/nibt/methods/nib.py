@@ -28,6 +28,7 @@ Avoid it when:
     on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -36,7 +37,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from nibt.core.quadrature import Nodes, mean_gradient, refined
+from nibt.core.quadrature import gradients, nodes, refined
+from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._checks import at_least
@@ -46,7 +48,7 @@ from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary, allowed
-from nibt.types import Hidden, PerExample, PerToken, States
+from nibt.types import Hidden, PerToken, States
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class NIB(Method):
         quadrature: The rule that places and weights the states at which gradients are taken.
         steps: The number of these states.
         floor: The lower end of the path for the rule ``geometric``.
-        tolerance: The largest completeness gap, relative to the change of the score. The steps are doubled, up to 64,
-            until the gap is below it.
+        tolerance: The largest completeness gap, relative to the change of the score. For each item, the steps are
+            doubled, up to about 64, until the gap is below it, and the last doubling changed no score by more than its
+            square root, relative to the largest score.
         noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (that of the item's features, per
             channel).
         deviation: The factor d of that deviation.
@@ -101,7 +104,7 @@ class NIB(Method):
         if self.tolerance is not None and not self.tolerance > 0:
             raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
         if self.tolerance is not None and self.quadrature == "late":
-            raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use gauss")
+            raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
         at_least(0, deviation=self.deviation, seed=self.seed)
         at_least(1, samples=self.samples)
         if self.noise not in ("none", "unit", "features"):
@@ -178,54 +181,36 @@ class NIB(Method):
             end: The name of the baseline, if the state at l = 0 is not that of the option.
 
         """
-        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
-        first = next(paths)
+        low = nodes(self.quadrature, self.steps, self.floor).low
         at_input = side.value()
-        at_start = side.at_end(end or self.baseline, layer, cut, start + first.low * (cut.hidden - start))
+        at_start = side.at_end(end or self.baseline, layer, cut, start + low * (cut.hidden - start))
         change = at_input - at_start
-        at_once = side.at_once(layer, cut.hidden)
-        result = self._path_scores(first, side, cut, start, change, at_once)
-        for path in paths:
-            incomplete = result.gap > allowed(change, self.tolerance)
-            if not incomplete.any():
-                break
-            result = result.where(incomplete, self._path_scores(path, side, cut, start, change, at_once))
-        return result.scores, PathSummary(
-            self.baseline,
-            self.quadrature,
-            (layer,),
-            result.steps,
-            at_input,
-            at_start,
-            result.scores.sum(-1),
-            self.tolerance,
+
+        def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
+            if len(rows) == len(side.inputs):
+                return _scores_at(positions, side, cut, layer, start)
+            own = start[rows] if len(start) == len(side.inputs) else start
+            part = side.take(rows.tolist())
+            return _scores_at(positions, part, part.cut(layer), layer, own)
+
+        def misses(scores: PerToken, rows: Rows) -> Bool[Tensor, " row"]:
+            return (scores.sum(-1) - change[rows]).abs() > allowed(change[rows], self.tolerance)
+
+        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
+        every = torch.arange(len(side.inputs), device=cut.hidden.device)
+        scores, steps = integrate(paths, scores_at, every, misses, self.tolerance)
+        return scores, PathSummary(
+            self.baseline, self.quadrature, (layer,), steps, at_input, at_start, scores.sum(-1), self.tolerance
         )
 
-    def _path_scores(
-        self, path: Nodes, side: Side, cut: Cut, baseline: Hidden, change: PerExample, at_once: int | None
-    ) -> "_PathResult":
-        """Compute the scores with one quadrature rule."""
-        gradient = mean_gradient(lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path, at_once)
-        scores = ((cut.hidden - baseline) * gradient).sum(-1)
-        gap = (scores.sum(-1) - change).abs()
-        return _PathResult(scores, gap, torch.full_like(gap, len(path.positions)))
 
-
-@dataclass(frozen=True)
-class _PathResult:
-    """The scores of one quadrature, their completeness gaps and the number of steps."""
-
-    scores: PerToken
-    gap: PerExample
-    steps: PerExample
-
-    def where(self, incomplete: Bool[Tensor, " batch"], better: "_PathResult") -> "_PathResult":
-        """Return the better result for the incomplete items, and this one for the others."""
-        return _PathResult(
-            torch.where(incomplete[:, None], better.scores, self.scores),
-            torch.where(incomplete, better.gap, self.gap),
-            torch.where(incomplete, better.steps, self.steps),
-        )
+def _scores_at(
+    positions: Sequence[float], side: Side, cut: Cut, layer: int, start: Hidden
+) -> Float[Tensor, "node batch token"]:
+    """Compute (h - r) * dS/dz, summed over the channels, at positions of the path."""
+    at_once = side.at_once(layer, cut.hidden)
+    batches = gradients(lambda states: side.score(cut.rest(states)), start, cut.hidden, positions, at_once)
+    return torch.cat([((cut.hidden - start) * batch).sum(-1) for batch in batches])
 
 
 PLUGIN = NIB

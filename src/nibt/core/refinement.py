@@ -1,0 +1,69 @@
+"""Integrals along a path, with more nodes for the items that need them.
+
+The values at a node are computed once for each item: a finer rule keeps the nodes that it shares with the coarser one,
+and items that are accurate enough take no part in it. Completeness says only that the *sum* of the scores is right,
+which it may be by chance. So an integral is accurate if its sum is complete and the last refinement changed little: the
+error of a smooth integrand is about squared if its nodes are doubled, so that a change by the square root of the
+tolerance leaves an error of about the tolerance.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nibt.core.quadrature import Nodes
+from nibt.types import PerExample
+
+Rows = Int[Tensor, " row"]
+"""The numbers of the items that are computed."""
+ValuesAt = Callable[[Sequence[float], Rows], Float[Tensor, "node row part *dim"]]
+"""Computes the integrand of some items at some positions: a score or a vector for each part."""
+Misses = Callable[[Float[Tensor, "row part *dim"], Rows], Bool[Tensor, " row"]]
+"""Returns for which items the sum over the parts is not complete."""
+
+
+def integrate(
+    paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, misses: Misses, tolerance: float | None
+) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
+    """Compute an integral for each item, with the finer of several rules for items that are not accurate enough.
+
+    Args:
+        paths: Rules, from coarse to fine; without a tolerance, one rule.
+        values_at: The integrand.
+        rows: The numbers of the items.
+        misses: The test of completeness.
+        tolerance: The largest completeness gap as a share of the change; None for a single rule.
+
+    Returns:
+        The integrals, and the number of nodes of each item.
+
+    """
+    known: dict[float, Tensor] = {}
+    result = steps = before = None
+    open_rows = torch.arange(len(rows), device=rows.device)
+    for path in paths:
+        new = [position for position in path.positions if position not in known]
+        known.update(zip(new, values_at(new, rows[open_rows]), strict=True))
+        known = {position: known[position] for position in path.positions}
+        after = path.integral(torch.stack(list(known.values())))
+        if result is None or steps is None:
+            result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
+        result[open_rows], steps[open_rows] = after, float(len(known))
+        if tolerance is None:
+            break
+        rough = misses(after, rows[open_rows]) | (before is None or _moved(before, after, tolerance))
+        if not rough.any():
+            break
+        open_rows, before = open_rows[rough], after[rough]
+        known = {position: values[rough] for position, values in known.items()}
+    assert result is not None
+    assert steps is not None
+    return result, steps
+
+
+def _moved(before: Tensor, after: Tensor, tolerance: float) -> Bool[Tensor, " row"]:
+    """Return for which items a part changed by more than the root of the tolerance, relative to the largest part."""
+    change, size = ((part.abs() if part.ndim == 2 else part.norm(dim=-1)).amax(1) for part in (after - before, after))
+    return change > tolerance**0.5 * size
