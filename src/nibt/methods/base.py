@@ -141,7 +141,7 @@ class Method(Plugin, ABC):
         if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             changes = {name: value for name, value in defaults.items() if name in own}
-        values = cls.completed(own, changes | _side_options(options, tower.modality))
+        values = cls.completed(cls.completed(own, changes), _side_options(options, tower.modality))
         values["views"] = _views(values.get("views"), options, tower)
         types = {field.name: field.type for field in dataclasses.fields(cls)}
         parsed: dict[str, Any] = {

@@ -5,7 +5,7 @@
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
 part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
 r = 0 it is the published method; the page on theory explains why another baseline is better. By default, an image is
-explained from three views with one gradient each (the rule ``late``), and a caption with six Gauss-Legendre steps.
+explained from three views with one gradient each (the rule ``late``), and a caption with four steps (``midpoint``).
 
 IBA, M2IB and NIB are one family of bottlenecks, z(l) = l h + (1 - l) e with noise e. With ``noise``, e has the mean r
 and the standard deviation d s, where s is 1 or the deviation of the features:
@@ -50,6 +50,8 @@ from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerToken, States
 
+_FIRST_STEPS = 5  # of a path with a tolerance
+
 
 @dataclass(frozen=True)
 class NIB(Method):
@@ -79,7 +81,7 @@ class NIB(Method):
     variants: ClassVar = {
         "default": {
             "image": {"layer": 0.65, "baseline": "blank", "quadrature": "late", "steps": 1, "views": 3},
-            "text": {"layer": 0, "baseline": "blank", "quadrature": "gauss", "steps": 6},
+            "text": {"layer": 0, "baseline": "blank", "quadrature": "midpoint", "steps": 4},
         },
         "paper": {
             side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
@@ -129,14 +131,20 @@ class NIB(Method):
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
-        The rule ``late`` has one step. Where it is the default, other steps or a tolerance mean ``gauss``. A tolerance
-        starts with more steps, since with few of them a sum may be right by chance where the map is not.
+        The default rules are for few steps. If the steps are set, the rule is ``gauss``; if the tolerance is, it is the
+        rule that keeps its nodes when steps are added. The rule ``late`` has one step.
         """
-        values = dict(defaults)
+        values, few = dict(defaults), defaults.get("quadrature") in ("late", "midpoint")
         if changes.get("quadrature") == "late":
             values["steps"] = 1
-        elif values.get("quadrature") == "late" and {"quadrature", "steps", "tolerance"} & set(changes):
-            values |= {"quadrature": "gauss", "steps": cls.steps if changes.get("tolerance") is None else 2 * cls.steps}
+        elif (
+            changes.get("tolerance") is not None
+            and "quadrature" not in changes
+            and (few or values["quadrature"] == "gauss")
+        ):
+            values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+        elif few and {"quadrature", "steps", "tolerance"} & set(changes):
+            values |= {"quadrature": "gauss", "steps": cls.steps}
         return {**values, **changes}
 
     def attribute(self, side: Side) -> Attribution:
