@@ -1,8 +1,10 @@
 """Tests of ``nibt.core.quadrature``."""
 
+import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +41,23 @@ def test_nodes_other_than_geometric_ignore_the_floor() -> None:
     for quadrature in ("riemann", "midpoint", "gauss"):
         assert nodes(quadrature, 3, 7.0) == nodes(quadrature, 3)
     assert nodes("geometric", 3) == nodes("geometric", 3, 0.1)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 5, 9, 12, 65])
+def test_clenshaw_curtis_integrates_the_interpolating_polynomial(steps: int) -> None:
+    path = nodes("clenshaw_curtis", steps)
+    assert (path.positions[0], path.positions[-1]) == (0, 1)
+    values = np.random.default_rng(steps).normal(size=steps)
+    fitted = np.polynomial.Chebyshev.fit(path.positions, values, steps - 1, domain=[0, 1]).integ()
+    assert np.dot(path.weights, values) == pytest.approx(fitted(1) - fitted(0), abs=1e-10)
+    assert min(path.weights) > 0
+
+
+def test_clenshaw_curtis_keeps_its_nodes() -> None:
+    paths = list(refined("clenshaw_curtis", 5, 0.1, True))
+    assert [len(path.positions) for path in paths] == [5, 9, 17, 33, 65]
+    for fewer, more in itertools.pairwise(paths):
+        assert set(fewer.positions) < set(more.positions)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +111,7 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
     [
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
         ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
+        ("clenshaw_curtis", 1, 0.1, r"at least 2 with the quadrature clenshaw_curtis \(got 1\)"),
         ("late", 2, 0.1, r"steps must be 1 with the quadrature late \(got 2\)"),
         ("riemann", -3, 0.1, r"at least 1 \(got -3\)"),
         ("geometric", 4, 1.5, r"above 0 and below 1 \(got 1.5\)"),

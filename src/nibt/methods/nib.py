@@ -131,19 +131,16 @@ class NIB(Method):
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
-        The default rules are for few steps. If the steps are set, the rule is ``gauss``; if the tolerance is, it is the
-        rule that keeps its nodes when steps are added. The rule ``late`` has one step.
+        The default rules are for few steps. If the steps are set, the rule is ``gauss``; if only a tolerance is, it is
+        the rule that keeps its nodes when steps are added. The rule ``late`` has one step.
         """
-        values, few = dict(defaults), defaults.get("quadrature") in ("late", "midpoint")
+        values, rule = dict(defaults), defaults.get("quadrature")
+        few, free = rule in ("late", "midpoint"), not {"quadrature", "steps"} & set(changes)
         if changes.get("quadrature") == "late":
             values["steps"] = 1
-        elif (
-            changes.get("tolerance") is not None
-            and "quadrature" not in changes
-            and (few or values["quadrature"] == "gauss")
-        ):
+        elif free and changes.get("tolerance") is not None and (few or rule == "gauss"):
             values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
-        elif few and {"quadrature", "steps", "tolerance"} & set(changes):
+        elif few and not free:
             values |= {"quadrature": "gauss", "steps": cls.steps}
         return {**values, **changes}
 
