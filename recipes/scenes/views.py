@@ -81,34 +81,35 @@ def blends():
     }
 
 
-WORD_STEPS = (4, 5, 6, 8)
+WORD_RULES = [("gauss", steps) for steps in (4, 5, 6, 8)] + [("midpoint", steps) for steps in (3, 4, 5)]
+WORDS_BEFORE = ("gauss", 6)
+"""nibt's rule for words until four midpoints replaced it."""
 
 
-def words(steps, data="one"):
+def words(rule, data="one"):
     """The text side, where views have no meaning, and whose steps are the rest of the cost."""
-    return Setting(
-        "text", options={"layer": "0", "baseline": "blank", "quadrature": "gauss", "steps": steps}, data=data
-    )
+    options = {"layer": "0", "baseline": "blank", "quadrature": rule[0], "steps": rule[1]}
+    return Setting("text", options=options, data=data)
 
 
 def words_table(records):
-    """The words' own metrics by the number of steps, with the p of the difference from 8 steps."""
-    lines = ["| steps | AUC of words | p | absent negative | p | forwards |", "|---|---|---|---|---|---|"]
-    for steps in WORD_STEPS:
+    """The words' own metrics by the rule, with the p of the difference from the rule before."""
+    lines = ["| rule | AUC of words | p | absent negative | p | forwards |", "|---|---|---|---|---|---|"]
+    for rule in WORD_RULES:
         cells = []
         for data, metric in (("one", "word_auc"), ("absent", "absent_words")):
-            values, most = (records[words(count, data).key]["values"][metric] for count in (steps, WORD_STEPS[-1]))
-            p = "" if steps == WORD_STEPS[-1] else f"{paired_test(values, most):.2g}"
+            values, before = (records[words(one, data).key]["values"][metric] for one in (rule, WORDS_BEFORE))
+            p = "" if rule == WORDS_BEFORE else f"{paired_test(values, before):.2g}"
             cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)), p]
-        lines.append(f"| {steps} | {' | '.join(cells)} | {words(steps).cost:.1f} |")
+        lines.append(f"| {rule[0]} {rule[1]} | {' | '.join(cells)} | {words(rule).cost:.1f} |")
     return "\n".join(lines)
 
 
 def settings(depth):
     """All of the study; what tells most comes first."""
     chosen = [default(depth), before(depth)]
+    chosen += [words(rule, data) for rule in WORD_RULES for data in ("one", "absent")]
     if depth == 12:
-        chosen += [words(steps, data) for steps in WORD_STEPS for data in ("one", "absent")]
         chosen += [*positions().values(), *fills().values(), *blends().values()]
         return unique([*chosen, *sweep(depth), *further()])
     return unique([*chosen, *sweep(depth)])
@@ -197,6 +198,7 @@ def report(options):
         known = [(short(one), one) for one in sweep(options.depth) if one.key in second]
         chosen = choices(second, options.depth)
         parts["views second"] = table(second, [*chosen, *known], SHOWN, digits=3)
+        parts["views second words"] = words_table(second)
     parts = {name: f"\n\n{content}\n\n" for name, content in parts.items()}
     parts["views machine"] = f"{machine()}; scenes of seed {SEED}"
     filled(DOCS / "study.md", parts)
