@@ -1,6 +1,7 @@
 """What an explanation costs, in plain forward passes of the same batch: time and peak memory.
 
     OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
+    OMP_NUM_THREADS=1 python benchmarks/limit.py --profile    # which operations the time is spent in
 
 A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); images of 224 x 224;
 captions of 12 tokens, start and end included, so that nothing is padded on any side. Both sides are explained, from
@@ -168,10 +169,36 @@ def compared(size, rounds):
     yield f"| {size} | largest difference of `nib, published` from `naive, published` | | {apart:.1e} | | |"
 
 
+KINDS = {
+    "matrix products": ("mm", "linear", "conv"),
+    "attention": ("scaled_dot_product", "attention", "softmax"),
+    "norms": ("norm",),
+    "activations": ("gelu", "sigmoid", "silu"),
+}
+"""Parts of the names of operations, by kind; the first that fits counts."""
+
+
+def profiled(size, names):
+    """The share of the time by kind of operation, as lines of Markdown."""
+    work = Batch(large(), size).work()
+    yield f"| batch | what | {' | '.join(KINDS)} | rest |\n|{'---|' * (len(KINDS) + 3)}"
+    for name in names:
+        work[name]()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            work[name]()
+        times = dict.fromkeys([*KINDS, "rest"], 0.0)
+        for event in profile.key_averages():
+            kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "rest")
+            times[kind] += event.self_cpu_time_total
+        total = sum(times.values())
+        yield f"| {size} | {name} | {' | '.join(f'{share / total:.1%}' for share in times.values())} |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--profile", action="store_true", help="the share of the time by kind of operation")
     parser.add_argument("--memory", action="store_true", help="only the peak memory of each row")
     parser.add_argument("--one", help="do this once more than once, and print the peak memory of this process, in GB")
     options = parser.parse_args()
@@ -181,6 +208,11 @@ def main():
         print(most_memory())
         return
     print(machine())
+    if options.profile:
+        for size in options.batches:
+            for line in profiled(size, ("plain", "nib, default", "nib, 2 views, layer 9")):
+                print(line, flush=True)
+        return
     if options.memory:
         for size in options.batches:
             for name in ("plain", *NIB, "naive, published"):
