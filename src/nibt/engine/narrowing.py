@@ -145,7 +145,7 @@ def _information(side: Side, method: NIB, layer: int, cut: Cut, positions: Seque
     hidden, units = cut.hidden.double(), cut.units
     along = torch.tensor(positions, dtype=torch.double, device=hidden.device)
     if not method.noisy:
-        return torch.where(along > 0, torch.inf, 0.0).expand(len(hidden), -1)
+        return torch.full_like(along, torch.inf).masked_fill(along <= 0, 0.0).expand(len(hidden), -1)
     difference = hidden - side.baseline(method.baseline, layer, cut.hidden).double()
     standard = difference / method.spread(side, cut.hidden).double()
     columns = []
