@@ -182,4 +182,6 @@ def _of_captions(
 
 def _table(entries: dict[tuple[int, int], list[Any]], layer: int) -> Tensor:
     means = {place: total / count for (own, place), (count, total) in entries.items() if own == layer}
-    return torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0, dtype=torch.float32)
+    return (
+        torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0, dtype=torch.float32)
+    )
