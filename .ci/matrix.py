@@ -100,7 +100,7 @@ def main() -> None:
     (folder / "versions.json").write_text(json.dumps(installed, indent=1))
     print(", ".join(f"{name} {version}" for name, version in installed.items()), flush=True)
     # Shapes are checked by the gate. A warning of another version is for the reader of the log, and no failure.
-    quiet = ["-o", "addopts=-m 'not slow' --strict-markers", "-W", "default", "-q"]
+    quiet = ["-o", "addopts=-m 'not slow and not gpu' --strict-markers", "-W", "default", "-q"]
     command = [python, "-m", "pytest", *quiet, f"--junitxml={folder / 'tests.xml'}"]
     files = [f"tests/{name}" for name in CORE]
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}

@@ -1,31 +1,185 @@
-"""How far half precision moves a map: NIB on scenes in float16 and bfloat16 against float32, both sides.
+"""How far weights in half precision move a map, on both sides: float16 and bfloat16 against float32.
 
-python benchmarks/precision.py
+    OMP_NUM_THREADS=1 python benchmarks/precision.py [--pairs 30] [--only TEXT] [--cost] [--write]
 
-For each pair the largest difference of a score, as a share of the largest score; the median and the largest over pairs.
+For each pair the largest difference of a score, as a share of the largest score of float32, and Spearman's correlation
+of the scores: the median and the worst over the pairs. `rounded` is the largest difference from the map of the same
+rounded weights, held in float32: what is not the rounding of the weights. `TF32` rounds both factors of each matrix
+product to 11 bits, as accelerators do where `torch.backends.cuda.matmul.allow_tf32` is set. The random models are those
+of `random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
+
+``--cost`` adds time and memory at ViT-B/32 size (`limit.py`). ``--write`` writes the tables to
+``docs/reference/results/precision.md``.
 """
 
+import argparse
 import statistics
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
 
-from limit import machine
+import random_models
+import torch
+from interactions import model as large
+from limit import Batch, machine, most_memory, seconds
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nibt
 from nibt.datasets.scenes import Scenes
+from nibt.metrics._rank_correlation import rank_correlation
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "results" / "precision.md"
+RANDOM = {
+    "random CLIP": random_models.clip,
+    "random SigLIP": random_models.siglip,
+    "random OpenCLIP": random_models.open_clip_vit,
+}
+METHODS = {"scenes": ("nib", "gae", "grad_cam"), "lite": ("nib", "grad_cam")}
+HALF = ("float16", "bfloat16")
+PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
+HEAD = """# Half precision
+
+`OMP_NUM_THREADS=1 python benchmarks/precision.py --cost --write` writes this page;
+[Precision](../../explanation/cost.md#precision) says what nibt does. The numbers are differences of scores from those
+of float32, as shares of the largest score, and Spearman's correlation, over {pairs} drawn scenes: median and worst.
+
+- **rounded**: the largest difference from the same rounded weights in float32.
+- **TF32**: the factors of matrix products are rounded as accelerators do it.
+
+"""
+
+
+class ShortFactors(TorchDispatchMode):
+    """Rounds the factors of matrix products to 11 bits."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in PRODUCTS:
+            args = (*args[:-2], *(self.rounded(one) for one in args[-2:]))
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def rounded(values):
+        if values.dtype != torch.float32:
+            return values
+        bits = values.contiguous().view(torch.int32)
+        return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+def loaded(name, captions, dtype="float32"):
+    if name not in RANDOM:
+        return nibt.load_model(name, dtype=dtype)
+    module, parts = RANDOM[name](captions)
+    return nibt.load_model(module.to(getattr(torch, dtype)), **parts)
+
+
+def rounded(model, dtype):
+    """Round the weights of a model in float32 as a dtype does."""
+    with torch.no_grad():
+        for tensor in (*model.module.parameters(), *model.module.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.to(getattr(torch, dtype)).float())
+    return model
+
+
+def of_side(answers, side):
+    """The scores of each pair; of a caption, those of its words' tokens."""
+    maps = (getattr(answer, side) for answer in answers)
+    return [one.scores.flatten() if side == "image" else one.scores[one.units.explained] for one in maps]
+
+
+def compared(actual, expected, side):
+    """Differences and correlations over the pairs."""
+    pairs = [pair for pair in zip(of_side(actual, side), of_side(expected, side), strict=True) if pair[1].any()]
+    apart = [float((one - other).abs().max() / other.abs().max()) for one, other in pairs]
+    ranks = [value for value in (rank_correlation(*pair) for pair in pairs) if value == value]
+    return apart, ranks
+
+
+def rows(name, images, captions):
+    """The rows of one model, as lines of Markdown."""
+    for method in METHODS.get(name, METHODS["scenes"]):
+        exact = nibt.explain(loaded(name, captions), images, captions, method)
+        for dtype in HALF:
+            same = nibt.explain(rounded(loaded(name, captions), dtype), images, captions, method)
+            half = loaded(name, captions, dtype)
+            for products in ("", ", TF32") if method == "nib" else ("",):
+                with ShortFactors() if products else nullcontext():
+                    actual = nibt.explain(half, images, captions, method)
+                for side in ("image", "text"):
+                    apart, ranks = compared(actual, exact, side)
+                    beyond, _ = compared(actual, same, side)
+                    if not ranks:
+                        continue
+                    yield (
+                        f"| {name} | {method}{products} | {dtype} | {side} | {statistics.median(apart):.4f} | "
+                        f"{max(apart):.4f} | {statistics.median(ranks):.4f} | {min(ranks):.4f} | {max(beyond):.0e} |"
+                    )
+
+
+def of_size(dtype, size=8):
+    """A batch of ViT-B/32 size in a dtype."""
+    model = large()
+    model.module.to(getattr(torch, dtype))
+    return Batch(model, size)
+
+
+def costs(rounds=5):
+    """Time and memory, as lines of Markdown."""
+    batches = {dtype: of_size(dtype) for dtype in ("float32", *HALF)}
+    times = {(dtype, work): [] for dtype in batches for work in ("forward", "maps")}
+    for number in range(rounds + 1):
+        for dtype, batch in batches.items():
+            works = {"forward": batch.plain, "maps": lambda batch=batch: batch.maps("default", {})}
+            for work, run in works.items():
+                times[dtype, work] += [seconds(run)] if number else []
+                if not number:
+                    run()
+    for dtype, batch in batches.items():
+        weights = sum(one.numel() * one.element_size() for one in batch.model.module.parameters())
+        ratios = [
+            statistics.median(
+                one / other for one, other in zip(times[dtype, work], times["float32", work], strict=True)
+            )
+            for work in ("forward", "maps")
+        ]
+        command = [sys.executable, __file__, "--peak", dtype]
+        peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        yield f"| {dtype} | {weights / 1e9:.2f} | {peak:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
 
 
 def main():
-    pairs = list(Scenes(count=16, seed=5, fewest=2, most=3, named="one"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--only", default="", help="only the models whose name has this")
+    parser.add_argument("--cost", action="store_true", help="also time and memory at ViT-B/32 size")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--peak", help="print the peak memory of a process that explains in a dtype, in GB")
+    options = parser.parse_args()
+    if options.peak:
+        of_size(options.peak).maps("default", {})
+        print(most_memory())
+        return
+    pairs = list(Scenes(count=options.pairs, seed=5, fewest=2, most=3, named="one"))
     images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
-    whole = nibt.explain(nibt.load_model("scenes"), images, captions)
-    print(machine())
-    for dtype in ("float16", "bfloat16"):
-        half = nibt.explain(nibt.load_model("scenes", dtype=dtype), images, captions)
-        for side in ("image", "text"):
-            apart = []
-            for one, other in zip(half, whole, strict=True):
-                actual, wanted = getattr(one, side).scores, getattr(other, side).scores
-                apart.append(float((actual.float() - wanted).abs().max() / wanted.abs().max()))
-            print(f"{dtype}, {side}: median {statistics.median(apart):.4f}, largest {max(apart):.4f}")
+    lines = [machine(), "| model | method | weights | side | median | worst | Spearman, median | worst | rounded |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    print(*lines, sep="\n")
+    for name in ("scenes", "lite", *RANDOM):
+        for line in rows(name, images, captions) if options.only in name else ():
+            print(line, flush=True)
+            lines.append(line)
+    if options.cost:
+        of_costs = [
+            "\nViT-B/32 size, random weights, batch 8; times relative to float32; weights and peak memory in GB:\n",
+            "| weights | size | peak | forward | default maps |",
+            "|---|---|---|---|---|",
+            *costs(),
+        ]
+        print(*of_costs, sep="\n")
+        lines += of_costs
+    if options.write:
+        PAGE.write_text(HEAD.format(pairs=options.pairs) + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

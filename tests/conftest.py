@@ -19,6 +19,8 @@ from tests.job_pairs import COUNT, OPTIONS, as_csv
 
 pytest_plugins = ["pytester", "tests.skips"]
 _SHARED = Path(__file__).parents[2] / "shared"
+ACCELERATOR = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cuda"
+"""The device of the tests marked ``gpu``."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config, "workerinput", {}).get("workercount", 1) > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests marked ``gpu`` where there is no accelerator."""
+    if torch.accelerator.is_available():
+        return
+    left_out = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ class BatchCache:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._values: dict[Hashable, Any] = {}
+        self._values: dict[tuple, Any] = {}
         self._pairs: list[Any] = []
 
     def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
@@ -77,7 +77,12 @@ class BatchCache:
             known = self._values[own] = compute()
         return TimedTrace(known.trace.above(lowest), lowest, known.seconds)
 
-    def _key(self, pairs: Sequence[Any], key: Hashable) -> Hashable:
+    def forget(self, pairs: Sequence[Any]) -> None:
+        """Drop all values of a batch, which did not fit into memory."""
+        identity = tuple(map(id, pairs))
+        self._values = {key: value for key, value in self._values.items() if key[0] != identity}
+
+    def _key(self, pairs: Sequence[Any], key: Hashable) -> tuple:
         identity = tuple(map(id, pairs))
         if identity not in self._values:
             self._values[identity] = None

@@ -18,7 +18,9 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.engine.batch_cache import BatchCache, TimedTrace
 from nibt.engine.encode import encode, groups_of
+from nibt.engine.memory import within_memory
 from nibt.engine.spec import ExplanationSpec
+from nibt.models._devices import is_out_of_memory, synchronize
 from nibt.models._trace import Inputs, Trace
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
@@ -90,7 +92,7 @@ def explain_batches(
     modalities: Sequence[Modality] = ("image", "text"),
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
-    """Explain pairs batch by batch.
+    """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log.
 
     Args:
         spec: The resolved request.
@@ -103,11 +105,20 @@ def explain_batches(
         The batches. They are not in the order of the pairs; ``indices`` has the positions of their pairs.
 
     """
-    for indices in batch_indices(spec, pairs, size):
+
+    def explained(indices: Sequence[int]) -> ExplainedBatch:
         chosen = [pairs[index] for index in indices]
         prepare = partial(PreparedBatch.of, spec, chosen)
         prepared = cache.once(chosen, ("inputs", spec.modalities), prepare) if cache else prepare()
-        yield replace(explain_batch(spec, prepared, modalities, cache), indices=indices)
+        try:
+            return explain_batch(spec, prepared, modalities, cache)
+        except Exception as error:
+            if cache and is_out_of_memory(error):
+                cache.forget(chosen)
+            raise
+
+    for indices, batch in within_memory(batch_indices(spec, pairs, size), explained):
+        yield replace(batch, indices=indices)
 
 
 @plain_torch()
@@ -131,7 +142,7 @@ def explain_batch(
     seconds = []
     for modality, side in zip(spec.modalities, sides, strict=True):
         if modality in modalities:
-            attribution, taken = _timed(partial(spec.methods[modality], side))
+            attribution, taken = _timed(spec, partial(spec.methods[modality], side))
         else:
             attribution, taken = None, 0.0
         attributions.append(attribution)
@@ -200,7 +211,7 @@ def _timed_sides(
 ) -> tuple[tuple[Side, Side], float]:
     """Return the two sides in the order of the pair, and the time of their forward passes."""
     first, second = (_trace(spec, prepared, position, cache) for position in (0, 1))
-    seen_by_first, seconds = _timed(lambda: _wordings(spec, prepared.pairs, second.trace.embedding))
+    seen_by_first, seconds = _timed(spec, lambda: _wordings(spec, prepared.pairs, second.trace.embedding))
     sides = _side(spec, 0, first.trace, seen_by_first), _side(spec, 1, second.trace, first.trace.embedding)
     return sides, first.seconds + second.seconds + seconds
 
@@ -215,7 +226,7 @@ def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache:
         return of_inputs if len(inputs) == len(rows) else of_inputs.take(rows)
 
     def timed_trace() -> TimedTrace:
-        result, seconds = _timed(trace)
+        result, seconds = _timed(spec, trace)
         return TimedTrace(result, lowest, seconds)
 
     if cache is None:
@@ -245,10 +256,9 @@ def _side(spec: ExplanationSpec, position: int, trace: Trace, other: Embedding) 
     return Side(spec.model, trace, score, spec.memory, partial(context.similarities, other=other))
 
 
-def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-    """Return the result of a function and its time in seconds; an asynchronous accelerator is synchronized first."""
+def _timed(spec: ExplanationSpec, work: Callable[[], _Result]) -> tuple[_Result, float]:
+    """Return the result of a function and its time in seconds, in which accelerators finish it."""
     started = time.perf_counter()
     result: Any = work()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    synchronize(spec.model.image.example.device, spec.model.text.example.device)
     return result, time.perf_counter() - started

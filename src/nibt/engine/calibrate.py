@@ -144,7 +144,7 @@ def _of_images(
     for indices in groups_of(groups, size):
         trace = tower.trace(tower.prepare([images[index] for index in indices]))
         for layer in _layers(tower, layers):
-            hidden = trace.cut(layer).hidden.double()
+            hidden = trace.cut(layer).hidden.cpu().double()  # mps has no float64
             state = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
             sums[layer] = sums.get(layer, torch.zeros_like(state)) + state
         count.add(len(indices))
@@ -166,7 +166,7 @@ def _of_captions(
             cut = trace.cut(layer)
             assert isinstance(cut.units, Words)
             placed = caption_places(cut.units, cut.hidden.shape[1])
-            for hidden, places, first in zip(cut.hidden.double().cpu(), *placed, strict=True):
+            for hidden, places, first in zip(cut.hidden.cpu().double(), *placed, strict=True):
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0], entry[1] = entry[0] + 1, entry[1] + state
@@ -182,4 +182,6 @@ def _of_captions(
 
 def _table(entries: dict[tuple[int, int], list[Any]], layer: int) -> Tensor:
     means = {place: total / count for (own, place), (count, total) in entries.items() if own == layer}
-    return torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0)
+    return (
+        torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0, dtype=torch.float32)
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from nibt.engine.memory import within_memory
 from nibt.models.base import Tower
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
@@ -18,8 +19,10 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
     Sets of vectors are padded with zeros to the longest: (item, vector, dim).
     """
     embeddings: dict[int, torch.Tensor] = {}
-    for indices in groups_of([tower.group(item) for item in items], batch_size):
-        batch = tower.encode(tower.prepare([items[index] for index in indices]))
+    groups = groups_of([tower.group(item) for item in items], batch_size)
+    for indices, batch in within_memory(
+        groups, lambda indices: tower.encode(tower.prepare([items[i] for i in indices]))
+    ):
         embeddings |= dict(zip(indices, batch, strict=True))
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
 

@@ -142,12 +142,12 @@ def _layer_curve(side: Side, method: NIB, layer: int, positions: Sequence[float]
 
 def _information(side: Side, method: NIB, layer: int, cut: Cut, positions: Sequence[float]) -> Curve:
     """Compute the information per unit at each position; infinite where nothing limits it."""
-    hidden, units = cut.hidden.double(), cut.units
-    along = torch.tensor(positions, dtype=torch.double, device=hidden.device)
+    hidden, units = cut.hidden.cpu().double(), cut.units  # mps has no float64
+    along = torch.tensor(positions, dtype=torch.double, device="cpu")
     if not method.noisy:
-        return torch.where(along > 0, torch.inf, 0.0).expand(len(hidden), -1)
-    difference = hidden - side.baseline(method.baseline, layer, cut.hidden).double()
-    standard = difference / method.spread(side, cut.hidden).double()
+        return torch.full_like(along, torch.inf).masked_fill(along <= 0, 0.0).expand(len(hidden), -1)
+    difference = hidden - side.baseline(method.baseline, layer, cut.hidden).cpu().double()
+    standard = difference / method.spread(side, cut.hidden).cpu().double()
     columns = []
     for position in along:
         kept = units.keep(information(position * standard, 2 * (1 - position).log()).sum(-1))

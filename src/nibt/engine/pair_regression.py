@@ -86,7 +86,7 @@ def _game(side: Side, units: Units | Segments, method: FIxLIP, first: FIxLIP) ->
         weights = np.full(len(shown), 1 / len(shown))
     keep = torch.ones(len(shown), 1, units.count, dtype=torch.float32, device="cpu")
     keep[:, 0, own] = torch.from_numpy(shown).float()
-    embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].double().cpu().numpy()
+    embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].cpu().double().numpy()
     return Game(shown, weights, embeddings, method.share)
 
 

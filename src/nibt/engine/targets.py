@@ -155,7 +155,7 @@ def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
         )
     if others is None and target.shipped_default:
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
-        others = None if default is None else default[None].to(other.example)
+        others = None if default is None else default[None].to(other.example.device, other.dtype)
     own: Modality = "text" if other.modality == "image" else "image"
     return TargetContext(model.scale, model.bias, others, model.seen_from(own))
 

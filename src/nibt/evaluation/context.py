@@ -65,7 +65,7 @@ def map_of_other_caption(spec: ExplanationSpec, batch: ExplainedBatch) -> Attrib
         scores |= dict(zip(other.indices, attribution.scores, strict=True))
         units = attribution.units
     stacked = torch.stack([scores[index] for index in range(len(pairs))])
-    return Attribution(stacked, units, torch.zeros(len(pairs)))
+    return Attribution(stacked, units, stacked.new_zeros(len(pairs)))
 
 
 @dataclass(frozen=True)

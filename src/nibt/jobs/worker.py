@@ -3,13 +3,11 @@
 The bytes depend only on the chunk and the request, not on the worker or on earlier chunks.
 """
 
-import gc
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-import torch
 from PIL import Image
 
 from nibt.data.images import ImageInput
@@ -17,6 +15,7 @@ from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import to_answers
 from nibt.engine.batches import PreparedBatch, batch_group, explain_batch
+from nibt.engine.memory import halve
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
@@ -24,6 +23,7 @@ from nibt.jobs.chunks import Chunk, read_ahead
 from nibt.jobs.manifest import JobRequest
 from nibt.jobs.rows import encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
+from nibt.models._devices import is_out_of_memory
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
@@ -211,9 +211,8 @@ class Worker:
             error = self._try(rows, part, outcomes)
             if error is None:
                 continue
-            if len(part) > 1 and _out_of_memory(error):
-                limit = len(part) // 2
-                _free()
+            if len(part) > 1 and is_out_of_memory(error):
+                limit = halve(len(part))
                 left.appendleft(part)
             elif len(part) > 1:
                 left.extendleft([index] for index in reversed(part))
@@ -246,7 +245,7 @@ class Worker:
             self._failures += 1
             if self._failures == _MAX_FAILURES:
                 raise error
-        if _out_of_memory(error):
+        if is_out_of_memory(error):
             return "the pair does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
         return _message(error)
 
@@ -262,13 +261,3 @@ def drop_pixels(pair: Pair) -> Pair:
 
 def _message(error: Exception) -> str:
     return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

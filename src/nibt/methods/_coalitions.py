@@ -69,8 +69,8 @@ class CoalitionMethod(SegmentMethod):
         keep = torch.ones(most, len(item_players), width, dtype=torch.float32, device="cpu")
         for item, (own, (shown, _)) in enumerate(zip(item_players, games, strict=True)):
             keep[: len(shown), item, own] = torch.from_numpy(shown).float()
-        values = masker(side, units)(keep.to(device)).double().cpu().numpy()
-        whole = side.value().double().cpu().numpy()
+        values = masker(side, units)(keep.to(device)).cpu().double().numpy()
+        whole = side.value().cpu().double().numpy()
         scores = torch.zeros(len(item_players), width, *whole.shape[1:], dtype=torch.float32, device="cpu")
         for item, (own, (shown, weights)) in enumerate(zip(item_players, games, strict=True)):
             result = self.fit(shown, weights, values[: len(shown), item], whole[item, ...])

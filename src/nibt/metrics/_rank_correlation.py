@@ -15,5 +15,5 @@ def rank_correlation(one: Float[Tensor, " entry"], other: Float[Tensor, " entry"
 def _centered_ranks(values: Float[Tensor, " entry"]) -> Float[Tensor, " entry"]:
     """Return ranks minus their mean."""
     _, inverse, counts = values.double().unique(return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum(0) - (counts - 1) / 2).double()[inverse]
+    ranks = (counts.cumsum(0) - (counts.double() - 1) / 2)[inverse]
     return ranks - ranks.mean()

@@ -62,7 +62,7 @@ class IntersectionOverUnion(Metric):
 
 def _overlap(above: PixelMask, mask: PixelMask) -> float:
     union = (above | mask).sum()
-    return float((above & mask).sum() / union) if union else torch.nan
+    return int((above & mask).sum()) / int(union) if union else torch.nan
 
 
 def _best(scores: PixelMap, mask: PixelMask) -> float:

@@ -56,7 +56,7 @@ class Mismatch(Metric):
 
 def _spearman(one: Float[Tensor, " unit"], other: Float[Tensor, " unit"]) -> float:
     """Return Spearman's correlation: 1 for two flat maps, and 0 if only one is flat."""
-    first, second = (_rounded(scores.double().cpu()) for scores in (one, other))
+    first, second = (_rounded(scores.cpu().double()) for scores in (one, other))
     flat = [bool((scores == scores[0]).all()) for scores in (first, second)]
     return float(all(flat)) if any(flat) else rank_correlation(first, second)
 

@@ -53,7 +53,7 @@ class Sparseness(Metric):
 
 
 def _gini(scores: Float[Tensor, " unit"]) -> float:
-    sizes = scores.double().abs().sort().values
+    sizes = scores.cpu().double().abs().sort().values
     count, total = len(sizes), float(sizes.sum())
     weights = 2 * torch.arange(1, count + 1, device=sizes.device) - count - 1
     return float((weights * sizes).sum()) / (count * total) if total else 0.0

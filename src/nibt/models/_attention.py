@@ -144,6 +144,7 @@ class AttentionRecorder(TorchFunctionMode):
         """Compute the attention of the fused kernel explicitly."""
         if enable_gqa:
             key, value = (heads.repeat_interleave(query.shape[1] // heads.shape[1], 1) for heads in (key, value))
+        query = query.to(key.dtype)  # a query of weights in half precision
         logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
         if is_causal:
             attn_mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril()

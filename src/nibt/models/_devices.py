@@ -1,6 +1,8 @@
-"""The check of a device before a model is loaded, with a message of one line."""
+"""Devices by their names, ``cuda``, ``mps``, ``xpu`` or ``cpu``: which are available, waiting, and their memory."""
 
+import gc
 import warnings
+from typing import Any
 
 import torch
 
@@ -8,6 +10,8 @@ from nibt.errors import BadOption
 
 _PYTORCH_ONLY = ("Could not run", "Expected one of", "0 INTERNAL")  # messages that help nobody
 _LONGEST = 120  # characters of a reason
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""Parts of the messages of a RuntimeError: of mps, of the CPU, of cuBLAS and cuDNN."""
 
 
 def check_device(device: str) -> None:
@@ -27,6 +31,28 @@ def check_device(device: str) -> None:
         first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
         reason = "" if first.startswith(_PYTORCH_ONLY) or len(first) > _LONGEST else f" ({first})"
     raise BadOption(f"device {device!r} is not available{reason}: use {', '.join(_available())}")
+
+
+def synchronize(*devices: torch.device) -> None:
+    """Wait until the accelerators among devices have computed what they were given."""
+    for device in set(devices):
+        if device.type != "cpu" and torch.accelerator.is_available():
+            torch.accelerator.synchronize(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in _OUT_OF_MEMORY)
+
+
+def free_memory() -> None:
+    """Free memory that nobody uses: cycles of Python, and what torch keeps of an accelerator."""
+    gc.collect()
+    accelerator: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        getattr(torch, accelerator.type).empty_cache()
 
 
 def _available() -> list[str]:

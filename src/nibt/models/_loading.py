@@ -28,12 +28,13 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
-from nibt.models._trace import Inputs, Trace
+from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
 DTYPES = ("float32", "float16", "bfloat16")
+_LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 _ADVICE = (
     "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
     "OpenCLIP model"
@@ -348,32 +349,15 @@ def _small(tower: ImageTower) -> ImageTower:
 
 
 def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
-    trace = _own_pass(name, tower, inputs)
-    least = 0.99999 if tower.example.dtype == torch.float32 else 0.999  # rounding differs between two rows and four
+    trace = tower.trace(inputs)
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
         with torch.no_grad():
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-        cosine = (
-            F.cosine_similarity(replayed.float().flatten(2), trace.embedding.float().flatten(1), dim=-1).min().item()
-        )
-        if not cosine > least:  # also fails for NaN
+        cosine = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+        if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
-                f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above {least})"
+                f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
+                f"{_LEAST_COSINE})"
             )
-
-
-def _own_pass(name: str, tower: Tower, inputs: Inputs) -> Trace:
-    """Run the model's forward pass, which fails for some OpenCLIP models in mixed precision."""
-    try:
-        return tower.trace(inputs)
-    except RuntimeError as error:
-        dtypes = sorted({str(weight.dtype) for weight in tower.root.parameters() if weight.is_floating_point()})
-        if len(dtypes) == 1:
-            raise
-        raise CannotLoad(
-            f"the model {name!r} has weights in {' and '.join(dtypes)}, and its own forward pass fails in the "
-            f"{tower.modality} tower ({line(error)}): create it in one dtype (in OpenCLIP precision='fp32' or "
-            "'pure_bf16')"
-        ) from error

@@ -3,8 +3,8 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Units
 from nibt.errors import BadOption
+from nibt.models._half_precision import computing_dtype, float32_arithmetic
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
 from nibt.types import Embedding, Hidden, Modality
@@ -145,9 +146,20 @@ class Tower(ABC):
         """The lock of the model, which both towers share."""
         return _LOCKS.setdefault(self.root, threading.RLock())
 
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Hold the lock of the model inside ``with``, and compute in float32 if its weights are in half precision."""
+        with self.lock, float32_arithmetic(self.example.dtype):
+            yield
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which the tower computes: that of its weights, but float32 for weights in half precision."""
+        return computing_dtype(self.example.dtype)
+
     @property
     def example(self) -> Tensor:
-        """A weight with the device and the dtype in which the tower computes.
+        """A weight with the device and the dtype of the weights.
 
         It is the first weight of a convolution or a linear map in the blocks, since norms, positions and embedding
         tables stay in float32 in OpenCLIP's mixed precision.
@@ -162,9 +174,13 @@ class Tower(ABC):
         """The weight of the layer that takes the inputs, which may have another device and dtype than the blocks."""
         return self.example
 
+    def to_first_layer(self, values: Tensor) -> Tensor:
+        """Return pixels on the device and in the dtype of the layer that takes them; float32 for half precision."""
+        return values.to(self.first_weight.device, computing_dtype(self.first_weight.dtype))
+
     def encode(self, inputs: Inputs) -> Embedding:
         """Compute the embeddings of a batch without a graph."""
-        with torch.no_grad(), self.lock:
+        with torch.no_grad(), self.computing():
             return self.run(inputs)
 
     def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
@@ -182,7 +198,7 @@ class Tower(ABC):
         def after(_: nn.Module, args: tuple, out: Any) -> None:
             streams.append(first(out).detach())
 
-        with self.lock, ExitStack() as hooks, torch.no_grad():
+        with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
                 hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(self.blocks[-1].register_forward_hook(after).remove)

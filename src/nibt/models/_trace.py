@@ -126,7 +126,7 @@ class Trace:
             running, pending = self._split(tower.to_stream(states.flatten(0, 1), stream), layer)
             embedding = None
             extra = {key: _repeated(value, count) for key, value in head_inputs.items()}
-            with tower.lock:
+            with tower.computing():
                 for number, call in enumerate(self.calls[layer:], layer):
                     args, kwargs = self._tiled(call, count)  # per block, since masks of many states are large
                     if number == tower.depth - 1:
@@ -153,7 +153,7 @@ class Trace:
             )
         running, pending = self._split(self._recordable(layer).detach().requires_grad_(), layer)
         blocks, streams = [], []
-        with tower.lock, torch.enable_grad(), AttentionRecorder() as recorder:
+        with tower.computing(), torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
                 running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
                 blocks.append(single_record(recorder.take_records(), number))
@@ -174,7 +174,7 @@ class Trace:
         """
         tower, (args, kwargs) = self.tower, self.calls[number]
         running, pending = self._split(self._recordable(number), number)
-        with tower.lock, torch.no_grad(), AttentionReplacer(attend, running) as replacer:
+        with tower.computing(), torch.no_grad(), AttentionReplacer(attend, running) as replacer:
             out = first(tower.blocks[number](running, *args, **kwargs))
         single_record(replacer.take_records(), number)
         if replacer.added is None:
@@ -189,7 +189,7 @@ class Trace:
         """Whether the head has an attention, which is then the last one."""
         tower = self.tower
         stream = self._recordable(tower.depth)
-        with tower.lock, torch.no_grad(), AttentionRecorder() as recorder:
+        with tower.computing(), torch.no_grad(), AttentionRecorder() as recorder:
             tower.head(stream, tower.head_inputs(self.inputs))
         return bool(recorder.take_records())
 
@@ -293,7 +293,7 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
 @contextmanager
 def _hooked(tower: Any, see: See) -> Iterator[None]:
     """Hook the first tokens of a tower inside ``with``."""
-    with tower.lock:
+    with tower.computing():
         handle: RemovableHandle = tower.on_first_tokens(see)
         try:
             yield

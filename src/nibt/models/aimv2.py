@@ -47,7 +47,7 @@ class AIMv2TextTower(EndTokenTower):
         visible = (
             hugging_face.attention_mask(ids, tokens).bool()[:, None, None] & ids.new_ones(count, count).tril().bool()
         )
-        hidden = torch.zeros(visible.shape, dtype=self.example.dtype, device=ids.device)
+        hidden = torch.zeros(visible.shape, dtype=self.dtype, device=ids.device)
         return {"attention_mask": hidden.masked_fill(~visible, torch.finfo(hidden.dtype).min)}
 
     @override

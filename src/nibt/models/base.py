@@ -66,7 +66,7 @@ class ImageTower(Tower):
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
-            pixels.to(self.first_weight),
+            self.to_first_layer(pixels),
             around=tuple(Surroundings(self.preparation, item) for item in items),
             regions=tuple(self.preparation.region(item) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),
@@ -333,7 +333,7 @@ class Model:
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype in which the model computes."""
+        """The name of the dtype of the weights; a model in half precision computes in float32."""
         return str(self.image.example.dtype).removeprefix("torch.")
 
     @property

@@ -76,7 +76,7 @@ class NaFlexImageTower(ImageTower):
     @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         patches = [self._patches(item) for item in items]
-        values = torch.cat([item_patches["pixel_values"] for item_patches in patches]).to(self.first_weight)
+        values = self.to_first_layer(torch.cat([item_patches["pixel_values"] for item_patches in patches]))
         extra = {
             key: torch.cat([item_patches[key] for item_patches in patches]).to(values.device)
             for key in ("pixel_attention_mask", "spatial_shapes")

@@ -46,9 +46,18 @@ def session_info() -> SessionRecord:
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
-            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "accelerator": _accelerator(),
         },
     }
+
+
+def _accelerator() -> str | None:
+    """Return the name of the accelerator, or its type if torch knows no name."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        return None
+    name = getattr(getattr(torch, device.type), "get_device_name", None)
+    return device.type if name is None else name()
 
 
 def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:

@@ -128,4 +128,4 @@ def _validated(
             torch.cat([trainer.embed(side, sources[side], batch.tolist()) for batch in batches]) for side in SIDES
         )
         result = losses(image, text, trainer.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
-    return result.double().tolist()
+    return result.tolist()

@@ -112,7 +112,7 @@ class DecoderImageTower(_DecoderTower, ImageTower):
             pixels, extra = self.layout.values(encoded)
             values.append(pixels)
             extras.append({**extra, **{name: encoded[name][0] for name in _PROMPT if name in encoded}})
-        pixels = torch.stack(values).to(self.example)
+        pixels = torch.stack(values).to(self.example.device, self.dtype)
         return Inputs(
             pixels,
             {name: torch.stack([extra[name] for extra in extras]).to(pixels.device) for name in extras[0]},

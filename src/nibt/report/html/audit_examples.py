@@ -51,7 +51,7 @@ def _overlay_uri(example: Example, image: Image.Image, grid: list[list[float]]) 
     width, height = image.size
     left, top, across, down = example.region
     region = Region(left * width, top * height, across * width, down * height)
-    return uri(overlay(_ExampleMap(torch.tensor(grid), region, image.size), image))
+    return uri(overlay(_ExampleMap(torch.tensor(grid, dtype=torch.float32), region, image.size), image))
 
 
 def _tile(uri: str, name: str) -> str:
