@@ -17,8 +17,12 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
 
     Sets of vectors are padded with zeros to the longest: (item, vector, dim).
     """
+    order = list(range(len(items)))
+    if len(items) > batch_size:  # captions of similar length share a batch; characters need no tokenizer
+        order.sort(key=lambda index: len(items[index]) if isinstance(items[index], str) else 0)
     embeddings: dict[int, torch.Tensor] = {}
-    for indices in groups_of([tower.group(item) for item in items], batch_size):
+    for numbers in groups_of([tower.group(items[index]) for index in order], batch_size):
+        indices = [order[number] for number in numbers]
         batch = tower.encode(tower.prepare([items[index] for index in indices]))
         embeddings |= dict(zip(indices, batch, strict=True))
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)

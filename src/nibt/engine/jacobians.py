@@ -10,6 +10,7 @@ more for each direction and node. Backward mode (``vjp_integral``) takes a forwa
 pass for each vector v and node.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import BUDGET, Nodes, chunks
+from nibt.core.quadrature import AT_ONCE, BUDGET, Nodes, chunks
 from nibt.models._attention import AttentionRecorder
 from nibt.models._trace import Cut
 from nibt.types import Hidden, States
@@ -46,13 +47,15 @@ def jvp_integral(cut: Cut, start: Hidden, path: Nodes, directions: Directions, a
     """
     most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
     count, step = len(path.positions), max(1, most // len(directions))
+    chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most
+    chunk = math.ceil(len(directions) / math.ceil(len(directions) / chunk))  # equal parts: a rest costs as much
     total = cut.hidden.new_zeros(())
     for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
         states = _on_path(cut, start, path, part)
         derivative = partial(_derivative, cut, states, start.new_tensor(path.weights[part])[:, None, None])
         with torch.no_grad(), AttentionRecorder(keep=False):
             total = total + (
-                torch.func.vmap(derivative, chunk_size=most)(directions)
+                torch.func.vmap(derivative, chunk_size=chunk)(directions)
                 if cut.mapped
                 else torch.stack([derivative(direction) for direction in directions])
             )
