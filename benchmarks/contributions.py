@@ -7,7 +7,7 @@ on them). NIB explains the image side only, eight captions in a batch, the image
 table are encoded, too. Both must agree.
 
 Beside it the maps of one image for a thousand embeddings against the map for one (`nibt.explain_embeddings`, from the
-image on).
+image on), and the maps for a thousand captions of drawn scenes, encoded, against one caption by `nibt.explain`.
 """
 
 import platform
@@ -20,7 +20,9 @@ from interactions import model as large
 import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
+from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
+from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 
@@ -48,9 +50,15 @@ def for_embeddings(model, image, count):
     return least(lambda: nibt.explain_embeddings(model, image, aims))[1]
 
 
+def for_captions(model, image, captions):
+    """Seconds to encode captions and for the maps of one image for them."""
+    return least(lambda: nibt.explain_embeddings(model, image, encode(model.text, captions)))[1]
+
+
 def main():
     torch.manual_seed(0)
     image = read_image("sample:chelsea")
+    captions = [pair.caption for pair in Scenes(count=MANY, seed=2026)]
     for name, model in (("scenes", nibt.load_model("scenes")), ("ViT-B/32 size", large())):
         once, product, alone, apart = compared(model, image)
         pays = once / (alone - product)
@@ -63,6 +71,13 @@ def main():
         print(
             f"{name}: the map for one embedding {one:.3f} s, the maps for {MANY} {many:.2f} s, {many / one:.1f} "
             "times as long",
+            flush=True,
+        )
+        alone = least(lambda: nibt.explain(model, image, captions[0]))[1]
+        many = for_captions(model, image, captions)
+        print(
+            f"{name}: one caption by explain {alone:.3f} s, the maps for {MANY} captions with encoding {many:.2f} s, "
+            f"{many / alone:.1f} times as long",
             flush=True,
         )
     print(f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {version('torch')}")

@@ -41,6 +41,7 @@ def public(tower: Tower, inputs: Inputs) -> Tensor:
 ONE_ROW = {
     *((kind, side) for kind in ("clip", "clip legacy end", "clip adapted", "own vit") for side in SIDES),
     *((kind, side) for kind in ("long clip", "metaclip 2", "clipseg", "owlvit", "owlv2 detector") for side in SIDES),
+    *((kind, "image") for kind in ("timm vit", "timm hybrid", "timm eva")),
     ("chinese clip", "image"),
     ("altclip", "image"),
     ("clip pair", "text"),
@@ -206,7 +207,7 @@ class TestContract:
 
 
 @both_sides
-@pytest.mark.parametrize("kind", ["clip", "own vit"])
+@pytest.mark.parametrize("kind", ["clip", "own vit", "timm vit"])
 def test_hooked_last_block_runs_whole(kind: str, side: Any) -> None:
     """A hook of the user must see the block, and may change its output."""
     tower = tiny.fresh(kind).tower(side)

@@ -18,8 +18,12 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
 
     Sets of vectors are padded with zeros to the longest: (item, vector, dim).
     """
+    order = list(range(len(items)))
+    if len(items) > batch_size:  # captions of similar length share a batch; characters need no tokenizer
+        order.sort(key=lambda index: len(items[index]) if isinstance(items[index], str) else 0)
     embeddings: dict[int, torch.Tensor] = {}
-    groups = groups_of([tower.group(item) for item in items], batch_size)
+    numbers = groups_of([tower.group(items[index]) for index in order], batch_size)
+    groups = ([order[number] for number in group] for group in numbers)
     for indices, batch in within_memory(
         groups, lambda indices: tower.encode(tower.prepare([items[i] for i in indices]))
     ):

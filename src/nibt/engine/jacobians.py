@@ -10,6 +10,7 @@ about one more for each direction and node. Backward mode (``vjp_at``) takes a f
 backward pass for each vector v and node. ``nibt.core.refinement`` weights the nodes.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import BUDGET, chunks
+from nibt.core.quadrature import AT_ONCE, BUDGET, chunks
 from nibt.models._attention import AttentionRecorder
 from nibt.models._trace import Cut
 from nibt.types import Hidden, States
@@ -50,11 +51,13 @@ def jvp_at(
     """
     most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
     count, step, parts = len(positions), max(1, most // len(directions)), []
+    chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most
+    chunk = math.ceil(len(directions) / math.ceil(len(directions) / chunk))  # equal parts: a rest costs as much
     for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
         derivative = partial(_derivative, cut, _on_path(cut, start, positions[part]))
         with torch.no_grad(), AttentionRecorder(keep=False):
             parts.append(
-                torch.func.vmap(derivative, chunk_size=most)(directions)
+                torch.func.vmap(derivative, chunk_size=chunk)(directions)
                 if cut.mapped
                 else torch.stack([derivative(direction) for direction in directions])
             )

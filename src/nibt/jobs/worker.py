@@ -156,12 +156,13 @@ class Worker:
     def _prepare(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
         """Yield the batches and failed rows of each chunk, followed by the chunk without its records.
 
-        A batch has pairs of the same group. It is yielded as soon as it is full.
+        A batch has pairs of the same group. It is yielded as soon as it is full. Records are taken by the length of
+        their captions, so that batches have little padding; those of one image stay together.
         """
         for chunk in chunks:
             waiting: dict[Hashable, list[tuple[Record, Pair]]] = {}
             images: dict[ImageLocation, ImageInput] = {}  # the image of several rows is read once
-            for record in chunk.records:
+            for record in self._by_length(chunk.records):
                 try:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
@@ -175,6 +176,21 @@ class Worker:
             for pairs in waiting.values():
                 yield from self._batch(pairs)
             yield Chunk(chunk.number, [])
+
+    def _by_length(self, records: list[Record]) -> list[Record]:
+        """Sort the records by the length of their captions; if an image repeats, first by the first row with it."""
+        located = [one.image for one in records if isinstance(one.image, str)]
+        firsts = {image: number for number, image in enumerate(dict.fromkeys(located))}
+        if len(firsts) == len(located):
+            firsts = {}
+        return sorted(records, key=lambda one: (firsts.get(one.image, 0), self._length(one)))
+
+    def _length(self, record: Record) -> int:
+        """Return the length of the first caption; 0 if it has no tokens, which is an error once it is read."""
+        try:
+            return self.spec.model.text.length(record.caption or "")
+        except Exception:
+            return 0
 
     def _batch(self, pairs: list[tuple[Record, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""

@@ -1,6 +1,6 @@
 """A fast test of whether the weights of a module have changed, which every call can afford."""
 
-from itertools import chain
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,7 +17,7 @@ def weights_stamp(module: nn.Module) -> str:
     It covers the address and version of each tensor and, since changes through ``.data`` or numpy have no version, a
     few of its values.
     """
-    tensors = list(chain(module.parameters(), module.buffers()))
+    tensors = list(_tensors(module))
     places = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
     known, views = _VIEWS.get(module, ((), []))
     if known != places:
@@ -25,6 +25,22 @@ def weights_stamp(module: nn.Module) -> str:
         _VIEWS[module] = places, views
     samples = [torch.cat(group).cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes() for group in views]
     return str(hash((places, *samples)))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Yield all parameters and buffers, those that are shared more than once.
+
+    ``module.parameters()`` builds a name for each, which takes several times as long.
+    """
+    modules, known = [module], set()
+    while modules:
+        part = modules.pop()
+        if id(part) in known:
+            continue
+        known.add(id(part))
+        for tensors in (part._parameters, part._buffers):
+            yield from (tensor for tensor in tensors.values() if tensor is not None)
+        modules += [child for child in part._modules.values() if child is not None]
 
 
 def _views(tensors: list[Tensor]) -> list[list[Tensor]]:

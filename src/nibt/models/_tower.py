@@ -219,13 +219,24 @@ class Tower(ABC):
         """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
         return cut_stem(self, inputs)
 
-    def _blank_state(self, key: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
+    def _now(self) -> Hashable:
+        """Return a key that differs if the states of blank inputs may differ: after a change of the weights."""
+        threads = torch.get_num_threads()  # determines how sums are rounded
+        return weights_stamp(self.root), self.example.dtype, self.example.device, threads
+
+    def _blank_state(self, key: Hashable, now: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
         """Return the state of a blank input at a layer, from the cache if the weights are the same.
 
         The output of the last block is cached with it, since paths need it, too.
+
+        Args:
+            key: The shape of the input.
+            now: What ``_now`` returns, once per batch.
+            nothing: The blank input.
+            layer: The layer.
+
         """
-        threads = torch.get_num_threads()  # determines how sums are rounded
-        known = (key, weights_stamp(self.root), self.example.dtype, self.example.device, threads)
+        known = (key, now)
         with self.lock:
             states = self._blanks.setdefault(known, {})
             if layer not in states and layer is None:

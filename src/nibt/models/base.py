@@ -153,7 +153,7 @@ class ImageTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        state = self._blank_state(key, self.blank_inputs(first), layer)
+        state = self._blank_state(key, self._now(), self.blank_inputs(first), layer)
         return state.expand(len(inputs), -1, -1)
 
 
@@ -257,11 +257,11 @@ class TextTower(Tower):
         keys = [
             tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()
         ]  # special tokens and their positions
-        states = {}
+        states, now = {}, self._now()
         for index, key in enumerate(keys):
             if key not in states:
                 with self.blend_to_padding((~word[index : index + 1]).float()):
-                    states[key] = self._blank_state(key, inputs.item(index), layer)
+                    states[key] = self._blank_state(key, now, inputs.item(index), layer)
         return torch.cat([states[key] for key in keys])
 
 

@@ -14,6 +14,7 @@ from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
+from nibt.models.open_clip.timm_row import class_row, reads_class_token
 from nibt.preprocessing import open_clip as preparation
 from nibt.types import Embedding, Hidden
 
@@ -110,6 +111,13 @@ class TimmViT(OpenCLIPImageTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        if args or not reads_class_token(self.visual.trunk):
+            return None
+        row = class_row(self.blocks[-1], stream, **kwargs)
+        return None if row is None else self.head(row, extra)
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
