@@ -268,7 +268,10 @@ def test_methods_have_the_documented_defaults(name: str) -> None:
 
 
 LAYERS = {
-    ("nib", "default"): ({"layer": 8, "steps": 1, "quadrature": "late", "views": 3}, {"layer": 0, "steps": 6}),
+    ("nib", "default"): (
+        {"layer": 8, "steps": 1, "quadrature": "late", "views": 3},
+        {"layer": 0, "steps": 4, "quadrature": "midpoint"},
+    ),
     ("nib", "paper"): ({"layer": 9, "steps": 10}, {"layer": 9, "steps": 10}),
     ("grad_cam", "default"): ({"layer": 10}, {"layer": 10}),
     ("grad_cam", "textbook"): ({"layer": 10, "weights": "pooled"}, {"layer": 10, "weights": "pooled"}),
