@@ -4,9 +4,10 @@
 
 For each pair the largest difference of a score, as a share of the largest score of float32, and Spearman's correlation
 of the scores: the median and the worst over the pairs. `rounded` is the largest difference from the map of the same
-rounded weights, held in float32: what is not the rounding of the weights. `TF32` rounds both factors of each matrix
-product to 11 bits, as accelerators do where `torch.backends.cuda.matmul.allow_tf32` is set. The random models are those
-of `random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
+rounded weights, held in float32: what is not the rounding of the weights. Two rows are what nibt does not do on the
+CPU. `TF32` rounds both factors of each matrix product to 11 bits, as accelerators do where TF32 is allowed. `half
+products` rounds the factors and the result to the dtype of the weights, with all else in float32. The random models are
+those of `random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
 
 ``--cost`` adds time and memory at ViT-B/32 size (`limit.py`). ``--write`` writes the tables to
 ``docs/reference/results/precision.md``.
@@ -36,7 +37,9 @@ RANDOM = {
     "random OpenCLIP": random_models.open_clip_vit,
 }
 METHODS = {"scenes": ("nib", "gae", "grad_cam"), "lite": ("nib", "grad_cam")}
+OF_RANDOM = ("nib", "gae")
 HALF = ("float16", "bfloat16")
+ZERO = 1e-6  # a map without a larger score is zero up to rounding
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 HEAD = """# Half precision
 
@@ -45,23 +48,30 @@ HEAD = """# Half precision
 of float32, as shares of the largest score, and Spearman's correlation, over {pairs} drawn scenes: median and worst.
 
 - **rounded**: the largest difference from the same rounded weights in float32.
-- **TF32**: the factors of matrix products are rounded as accelerators do it.
+- **TF32**: the factors of matrix products are rounded as accelerators do it where TF32 is allowed.
+- **half products**: factors and results of matrix products in half precision, all else in float32: nibt does not do it.
 
 """
 
 
-class ShortFactors(TorchDispatchMode):
-    """Rounds the factors of matrix products to 11 bits."""
+class RoundedProducts(TorchDispatchMode):
+    """Rounds the factors of matrix products to 11 bits or, with a dtype, factors and results to that dtype."""
+
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.dtype = dtype
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in PRODUCTS:
-            args = (*args[:-2], *(self.rounded(one) for one in args[-2:]))
-        return func(*args, **(kwargs or {}))
+        if func not in PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        out = func(*args[:-2], *map(self.rounded, args[-2:]), **(kwargs or {}))
+        return out if self.dtype is None else self.rounded(out)
 
-    @staticmethod
-    def rounded(values):
+    def rounded(self, values):
         if values.dtype != torch.float32:
             return values
+        if self.dtype is not None:
+            return values.to(self.dtype).float()
         bits = values.contiguous().view(torch.int32)
         return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
 
@@ -90,7 +100,8 @@ def of_side(answers, side):
 
 def compared(actual, expected, side):
     """Differences and correlations over the pairs."""
-    pairs = [pair for pair in zip(of_side(actual, side), of_side(expected, side), strict=True) if pair[1].any()]
+    both = zip(of_side(actual, side), of_side(expected, side), strict=True)
+    pairs = [(one, other) for one, other in both if other.abs().max() > ZERO]
     apart = [float((one - other).abs().max() / other.abs().max()) for one, other in pairs]
     ranks = [value for value in (rank_correlation(*pair) for pair in pairs) if value == value]
     return apart, ranks
@@ -98,21 +109,25 @@ def compared(actual, expected, side):
 
 def rows(name, images, captions):
     """The rows of one model, as lines of Markdown."""
-    for method in METHODS.get(name, METHODS["scenes"]):
+    for method in METHODS.get(name, OF_RANDOM):
         exact = nibt.explain(loaded(name, captions), images, captions, method)
         for dtype in HALF:
             same = nibt.explain(rounded(loaded(name, captions), dtype), images, captions, method)
             half = loaded(name, captions, dtype)
-            for products in ("", ", TF32") if method == "nib" else ("",):
-                with ShortFactors() if products else nullcontext():
+            contexts = {"": nullcontext()}
+            if method == "nib":
+                contexts |= {"TF32": RoundedProducts(), "half products": RoundedProducts(getattr(torch, dtype))}
+            for products, context in contexts.items():
+                with context:
                     actual = nibt.explain(half, images, captions, method)
                 for side in ("image", "text"):
                     apart, ranks = compared(actual, exact, side)
                     beyond, _ = compared(actual, same, side)
                     if not ranks:
                         continue
+                    label = f"{method}, {products}" if products else method
                     yield (
-                        f"| {name} | {method}{products} | {dtype} | {side} | {statistics.median(apart):.4f} | "
+                        f"| {name} | {label} | {dtype} | {side} | {statistics.median(apart):.4f} | "
                         f"{max(apart):.4f} | {statistics.median(ranks):.4f} | {min(ranks):.4f} | {max(beyond):.0e} |"
                     )
 

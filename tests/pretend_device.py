@@ -67,8 +67,8 @@ class PretendDevice(TorchFunctionMode):
         kwargs = kwargs or {}
         if func == torch.Tensor.device.__get__:
             return self.device if is_marked(args[0]) else func(*args)
-        arguments = list(_tensors((args, kwargs)))
-        if any(torch._C._functorch.is_functorch_wrapped_tensor(one) for one in arguments):
+        tensors = list(_tensors((args, kwargs)))
+        if any(torch._C._functorch.is_functorch_wrapped_tensor(one) for one in tensors):
             return func(*args, **kwargs)
         if func in (Tensor.to, Tensor.cpu, Tensor.type_as):
             return self._moved(func, args, kwargs)
@@ -82,13 +82,13 @@ class PretendDevice(TorchFunctionMode):
         if "device" in kwargs and kwargs["device"] is not None:
             here = torch.device(kwargs["device"]).type == self.device.type
             return self._result(func(*args, **{**kwargs, "device": "cpu"}), here)
-        here = any(map(is_marked, arguments))
+        here = any(map(is_marked, tensors))
         if any(part in name for part in _OF_SELF):
             here = is_marked(args[0])
-        elif here and func not in _MIXES and any(map(_is_elsewhere, arguments)):
+        elif here and func not in _MIXES and any(map(_is_elsewhere, tensors)):
             raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got {self.device} and cpu")
         out = self._result(func(*args, **kwargs), here)
-        if not here and any(map(_is_either, arguments)):
+        if not here and any(map(_is_either, tensors)):
             for one in _tensors(out):
                 one.__dict__[_EITHER] = True
         return out

@@ -231,9 +231,9 @@ class TestArithmetic:
         weight, states = torch.ones(2, dtype=dtype), torch.tensor([1 + 2**-20, 1e5], dtype=torch.float32)
         with float32_arithmetic(dtype):
             converted = [states.to(weight), states.to(dtype), states.type_as(weight), states.to(weight.dtype)]
-            results = [torch.zeros(2, dtype=dtype), weight.new_ones(2), torch.zeros_like(weight), weight + weight]
+            created = [torch.zeros(2, dtype=dtype), weight.new_ones(2), torch.zeros_like(weight), weight + weight]
         assert all(torch.equal(one, states) for one in converted)
-        assert {one.dtype for one in results} == {torch.float32}
+        assert {one.dtype for one in created} == {torch.float32}
 
     @both_dtypes
     def test_convolutions_and_attention_take_weights_in_half_precision(self, dtype: torch.dtype) -> None:

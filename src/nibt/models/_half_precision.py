@@ -1,10 +1,10 @@
 """Arithmetic in float32 for models whose weights are float16 or bfloat16.
 
 A map is a sum of products of states and gradients. In half precision each of the many operations between them rounds:
-float16 keeps 11 bits, bfloat16 8. Matrix products alone, with all else in float32, change single maps in bfloat16 by a
-fifth of the largest score. Therefore every operation of a tower is done in float32, and only the weights stay as they
-are. A weight is converted when an operation needs it, and the copy is dropped after it: the graph for gradients keeps
-the weight itself. The model is not changed.
+float16 keeps 11 bits, bfloat16 8. Matrix products alone, with all else in float32, change single maps in bfloat16 by
+hundredths of the largest score (``benchmarks/precision.py``). Therefore every operation of a tower is done in float32,
+and only the weights stay as they are. A weight is converted when an operation needs it, and the copy is dropped after
+it: the graph for gradients keeps the weight itself. The model is not changed.
 """
 
 from collections.abc import Iterator

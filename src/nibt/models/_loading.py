@@ -74,7 +74,7 @@ def load_model(
             (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), a model in memory, or a pair of an image model and a text
             model in memory.
         device: The device of a loaded model.
-        dtype: The dtype of a loaded model: float32, float16 or bfloat16.
+        dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
             its aspect ratio, for towers that take any size.
         image_size: The side of the input in pixels; with ``resize="whole"`` the square root of its area.
