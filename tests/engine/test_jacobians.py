@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.core.quadrature import nodes
+from nibt.core.quadrature import AT_ONCE, nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.jacobians import jvp_integral, part_vectors, vjp_integral
@@ -47,6 +47,9 @@ def test_integrals_are_independent_of_the_batch_size() -> None:
     torch.testing.assert_close(
         jvp_integral(cut, start, path, ways, 1), jvp_integral(cut, start, path, ways, 64), atol=1e-6, rtol=0
     )
+    many = ways.repeat(AT_ONCE, 1, 1, 1)[: 2 * AT_ONCE + 1]  # more than go together on a processor
+    together = jvp_integral(cut, start, path, ways).repeat(AT_ONCE, 1, 1)[: len(many)]
+    torch.testing.assert_close(jvp_integral(cut, start, path, many), together, atol=1e-6, rtol=0)
     vectors = jvp_integral(cut, start, path, ways)[:3]
     torch.testing.assert_close(
         vjp_integral(cut, start, path, vectors, 1), vjp_integral(cut, start, path, vectors, 64), atol=1e-6, rtol=0

@@ -84,7 +84,8 @@ def test_other_blocks_and_arguments_are_left_to_timm() -> None:
     observed = drawn(BLOCKS["vit"])
     observed.attn.qkv.register_forward_hook(lambda module, args, out: None)
     assert class_row(observed, stream()) is None
-    grouped = drawn(lambda: EvaBlock(WIDTH, HEADS, attn_type="rope", qkv_fused=False, num_kv_heads=1))
+    grouped = drawn(BLOCKS["eva with half rotations"])
+    grouped.attn.num_kv_groups = 2
     assert class_row(grouped, stream()) is None
 
 
