@@ -185,7 +185,7 @@ class Worker:
         if len(records) <= self.size:
             return records
         located = [one.image for one in records if isinstance(one.image, str)]
-        firsts = {image: number for number, image in enumerate(dict.fromkeys(located))}
+        firsts: dict[ImageLocation, int] = {image: number for number, image in enumerate(dict.fromkeys(located))}
         if len(firsts) == len(located):
             firsts = {}
         return sorted(records, key=lambda one: (firsts.get(one.image, 0), self._length(one)))
