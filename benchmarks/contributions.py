@@ -51,8 +51,9 @@ def for_embeddings(model, image, count):
 
 
 def for_captions(model, image, captions):
-    """Seconds to encode captions and for the maps of one image for them."""
-    return least(lambda: nibt.explain_embeddings(model, image, encode(model.text, captions)))[1]
+    """Seconds to explain the first caption, and to encode all and for the maps of one image for them."""
+    alone = least(lambda: nibt.explain(model, image, captions[0]))[1]
+    return alone, least(lambda: nibt.explain_embeddings(model, image, encode(model.text, captions)))[1]
 
 
 def main():
@@ -73,8 +74,7 @@ def main():
             "times as long",
             flush=True,
         )
-        alone = least(lambda: nibt.explain(model, image, captions[0]))[1]
-        many = for_captions(model, image, captions)
+        alone, many = for_captions(model, image, captions)
         print(
             f"{name}: one caption by explain {alone:.3f} s, the maps for {MANY} captions with encoding {many:.2f} s, "
             f"{many / alone:.1f} times as long",

@@ -1,6 +1,7 @@
 """Rows a second of a job by the number of its workers: in this process, and by workers of Ray on this machine.
 
     OMP_NUM_THREADS=1 python benchmarks/workers.py --out FOLDER [--count 640] [--workers 1 2] [--rounds 2]
+    OMP_NUM_THREADS=1 python benchmarks/workers.py --out FOLDER --explain [--large] [--count 320] [--rounds 3]
 
 The pairs are drawn scenes, saved as images with a table; the model is the embedded `scenes`, the method NIB with two
 nodes a side. Each worker has one thread. The time to start (processes, imports, models) is told apart: a job of a
@@ -9,18 +10,27 @@ shared. All ways must give the same bits. Then what the driver does for a row, w
 quicker: reading its place from the table, and writing its answer. The last lines are computed, not measured: what a
 million pairs take on several GPUs, from the arithmetic of a ViT-B/32-size CLIP (A. Radford et al., ICML 2021) and of
 NIB's defaults.
+
+`--explain` compares something else: the rate of a job in this process with that of `nibt.explain` for the same pairs,
+both with images on disk, by turns, wall and processor time. The images are JPEG files of 640 x 480 pixels, the captions
+one to three sentences of `everyday.txt`, so that their lengths differ. The model is loaded before; everything else that
+a job does is counted, its checks too. `--large` has a CLIP of ViT-B/32 size with random weights.
 """
 
 import argparse
 import csv
 import platform
+import random
 import shutil
+import statistics
 import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from interactions import model as large
+from PIL import Image
 
 import nibt
 from nibt.datasets._opening import open_pairs
@@ -42,6 +52,49 @@ def images(folder, count):
         with table.open("w", newline="") as stream:
             csv.writer(stream).writerows([("image", "caption"), *rows])
     return table
+
+
+def photographs(folder, count):
+    """Pairs as large as photographs, with captions of many lengths."""
+    table = folder / "pairs.csv"
+    if not table.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        sentences = Path(__file__).with_name("everyday.txt").read_text().splitlines()
+        draw, rows = random.Random(0), []
+        for item, pair in enumerate(Scenes(count=count, seed=2026)):
+            image = pair.image.pil_image.resize((640, 480), Image.Resampling.BICUBIC)
+            image.save(folder / f"{item}.jpg", quality=90)
+            rows.append((f"{item}.jpg", " and ".join(draw.sample(sentences, draw.choice((1, 1, 1, 2, 2, 3))))))
+        with table.open("w", newline="") as stream:
+            csv.writer(stream).writerows([("image", "caption"), *rows])
+    return table
+
+
+def against_explain(model, table, out, rounds):
+    """Lines with the rates of both ways in each round, and the medians of their ratios."""
+    with table.open(newline="") as stream:
+        pairs = [(table.parent / row["image"], row["caption"]) for row in csv.DictReader(stream)]
+    paths, captions = ([str(part) for part in column] for column in zip(*pairs, strict=True))
+
+    def job():
+        shutil.rmtree(out, ignore_errors=True)
+        nibt.batch(model, table, out, steps=2)
+
+    def clocks(work):
+        began = time.perf_counter(), time.process_time()
+        work()
+        return time.perf_counter() - began[0], time.process_time() - began[1]
+
+    nibt.explain(model, paths[:16], captions[:16], steps=2)  # warm-up
+    ratios = []
+    yield "| round | explain, rows/s | job, rows/s | ratio | ratio of processor time |\n|---|---|---|---|---|"
+    for number in range(rounds):
+        alone, together = clocks(lambda: nibt.explain(model, paths, captions, steps=2)), clocks(job)
+        ratios.append([one / other for one, other in zip(alone, together, strict=True)])
+        rates = len(pairs) / alone[0], len(pairs) / together[0]
+        yield f"| {number + 1} | {rates[0]:.2f} | {rates[1]:.2f} | {ratios[-1][0]:.3f} | {ratios[-1][1]:.3f} |"
+    wall, processor = (statistics.median(column) for column in zip(*ratios, strict=True))
+    yield f"median: the job has {wall:.3f} times the rate of explain, {processor:.3f} times by processor time"
 
 
 def timed(table, out, **where):
@@ -121,7 +174,16 @@ def main():
     parser.add_argument("--peak", type=float, default=19.5e12, help="float32 FLOP/s of one (an A100's)")
     parser.add_argument("--share", type=float, default=0.25, help="of the peak that is reached")
     parser.add_argument("--words", type=int, default=12, help="tokens of a caption")
+    parser.add_argument("--explain", action="store_true", help="a job against explain, in this process")
+    parser.add_argument("--large", action="store_true", help="with --explain: a model of ViT-B/32 size")
     options = parser.parse_args()
+    if options.explain:
+        table = photographs(options.out / f"photographs-{options.count}", options.count)
+        model = large() if options.large else nibt.load_model("scenes")
+        for line in against_explain(model, table, options.out / "job", options.rounds):
+            print(line, flush=True)
+        print(f"{options.count} rows, {date.today()}, {platform.machine()}, torch {version('torch')}")
+        return
     table = images(options.out / f"pairs-{options.count}", options.count)
     ways = {"this process": {}, **{f"Ray, {n} worker(s)": {"on": "ray", "workers": n} for n in options.workers}}
     runs_by_way = {way: [] for way in ways}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.core.quadrature import nodes
+from nibt.core.quadrature import AT_ONCE, nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.jacobians import jvp_at, part_vectors_at, vjp_at
@@ -49,7 +49,10 @@ def test_integrals_are_independent_of_the_batch_size() -> None:
     torch.testing.assert_close(
         jvp_at(cut, start, path.positions, ways, 1), jvp_at(cut, start, path.positions, ways, 64), atol=1e-6, rtol=0
     )
-    vectors = jvp_at(cut, start, path.positions, ways)[0, :3]
+    many = ways.repeat(AT_ONCE, 1, 1, 1)[: 2 * AT_ONCE + 1]  # more than go together on a processor
+    together = jvp_at(cut, start, path.positions, ways).repeat(1, AT_ONCE, 1, 1)[:, : len(many)]
+    torch.testing.assert_close(jvp_at(cut, start, path.positions, many), together, atol=1e-6, rtol=0)
+    vectors = together[0, :3]
     torch.testing.assert_close(
         vjp_at(cut, start, path.positions, vectors, 1),
         vjp_at(cut, start, path.positions, vectors, 64),

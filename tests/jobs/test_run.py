@@ -26,11 +26,9 @@ from tests.processes import CHUNK, PROCESSES, parts, report_job
 
 
 def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Job) -> None:
-    """The same batches give the same bits. A job takes its rows in order; one call for all would sort captions by
-    length.
-    """
-    for first in range(0, COUNT, 2):
-        items = range(first, min(first + 2, COUNT))
+    """The batches of a chunk are those of one call with its pairs, by the length of captions. So are the bits."""
+    for first in range(0, COUNT, CHUNK):
+        items = range(first, min(first + CHUNK, COUNT))
         shown, captions = [job_images / f"{item}.png" for item in items], [CAPTIONS[item] for item in items]
         wanted = nibt.explain(model, [str(path) for path in shown], captions, batch_size=2, steps=2)
         for item, answer in zip(items, wanted, strict=True):

@@ -55,6 +55,24 @@ def test_worker_gives_the_same_bits_without_reading_ahead(
     assert parts(tmp_path) == parts(whole_job.folder)
 
 
+def test_batches_of_a_chunk_have_captions_of_similar_length(
+    model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are still written in their order, and none is lost."""
+    own, batches = work.explain_batch, []
+
+    def seen(question: Any, ready: Any) -> Any:
+        batches.append([model.text.length(pair.caption) for pair in ready.pairs])
+        return own(question, ready)
+
+    monkeypatch.setattr(work, "explain_batch", seen)
+    rows = list(nibt.batch(model, job_table, tmp_path, **OPTIONS | {"chunk_size": COUNT}).rows(["row", "caption"]))
+    lengths = [length for batch in batches for length in batch]
+    assert lengths == sorted(lengths)
+    assert lengths != [model.text.length(caption) for caption in CAPTIONS]
+    assert rows == [{"row": row, "caption": caption} for row, caption in enumerate(CAPTIONS)]
+
+
 def test_worker_prepares_the_next_rows_meanwhile(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

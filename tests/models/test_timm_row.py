@@ -1,6 +1,7 @@
 """Tests of ``nibt.models.open_clip.timm_row``: the oracle is the whole block of timm."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
 
 WIDTH, HEADS = 16, 2
+HALF = {"rotate_half": True} if "rotate_half" in signature(EvaBlock).parameters else {}  # old versions do not have it
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "vit": lambda: Block(WIDTH, HEADS, qkv_bias=True),
     "vit without biases": lambda: Block(WIDTH, HEADS, qkv_bias=False, proj_bias=False),
@@ -33,7 +35,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "eva with packed gates": lambda: EvaBlock(WIDTH, HEADS, swiglu_mlp=True, num_prefix_tokens=2),
     "eva with half rotations": lambda: EvaBlock(
-        WIDTH, HEADS, attn_type="rope", rotate_half=True, qkv_fused=False, num_prefix_tokens=2
+        WIDTH, HEADS, attn_type="rope", qkv_fused=False, num_prefix_tokens=2, **HALF
     ),
 }
 
@@ -84,7 +86,8 @@ def test_other_blocks_and_arguments_are_left_to_timm() -> None:
     observed = drawn(BLOCKS["vit"])
     observed.attn.qkv.register_forward_hook(lambda module, args, out: None)
     assert class_row(observed, stream()) is None
-    grouped = drawn(lambda: EvaBlock(WIDTH, HEADS, attn_type="rope", qkv_fused=False, num_kv_heads=1))
+    grouped = drawn(BLOCKS["eva with half rotations"])
+    grouped.attn.num_kv_groups = 2
     assert class_row(grouped, stream()) is None
 
 

@@ -178,9 +178,14 @@ class Worker:
             yield Chunk(chunk.number, [])
 
     def _by_length(self, records: list[Record]) -> list[Record]:
-        """Sort the records by the length of their captions; if an image repeats, first by the first row with it."""
+        """Sort the records of a chunk as ``batch_indices`` sorts pairs, so that the batches are those of ``explain``.
+
+        They are sorted by the length of their captions; if an image repeats, first by the first row with it.
+        """
+        if len(records) <= self.size:
+            return records
         located = [one.image for one in records if isinstance(one.image, str)]
-        firsts = {image: number for number, image in enumerate(dict.fromkeys(located))}
+        firsts: dict[ImageLocation, int] = {image: number for number, image in enumerate(dict.fromkeys(located))}
         if len(firsts) == len(located):
             firsts = {}
         return sorted(records, key=lambda one: (firsts.get(one.image, 0), self._length(one)))

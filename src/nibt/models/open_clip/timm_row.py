@@ -88,7 +88,8 @@ def _projected(attention: Any, normed: Hidden) -> tuple[OneRow, Hidden, Hidden] 
         bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
     first, others = (None, None) if bias is None else (bias[:width], bias[width:])
     query = F.linear(normed[:, :1], joint.weight[:width], first)
-    return query, *F.linear(normed, joint.weight[width:], others).chunk(2, -1)
+    key, value = F.linear(normed, joint.weight[width:], others).chunk(2, -1)
+    return query, key, value
 
 
 def _scaled(block: Any, number: int, rows: OneRow) -> OneRow:
