@@ -82,7 +82,7 @@ def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch
         show([explained()], DEFAULT, verbose)
         shown = capsys.readouterr().out
         assert "attributed" in shown
-        assert all((word in shown) is verbose for word in ("baseline state", "gauss", "torch "))
+        assert all((word in shown) is verbose for word in ("baseline state", "midpoint", "torch "))
         assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
 
 
