@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import random_models
 import torch
-from limit import machine, most_memory
+from limit import CAPTION, NOUNS, machine, most_memory
 from PIL import Image
 from transformers import (
     CLIPConfig,
@@ -43,8 +43,7 @@ from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 from nibt.models._devices import free_memory, is_out_of_memory, synchronize
 
-NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")
-CAPTIONS = [f"a cat and a dog and a car and {noun}" for noun in NOUNS]
+CAPTIONS = [CAPTION.format(noun) for noun in NOUNS]
 PRECISIONS = {
     "fp32": torch.float32,
     "tf32": torch.float32,

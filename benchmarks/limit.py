@@ -48,13 +48,18 @@ NIB = {
 }
 
 
+def noise(model, size):
+    """A prepared batch of images of noise."""
+    draws = np.random.default_rng(0).integers(0, 255, (size, 224, 224, 3), np.uint8)
+    return model.image.prepare([read_image(Image.fromarray(pixels)) for pixels in draws])
+
+
 class Batch:
     """Prepared inputs of both towers, and what is done with them."""
 
     def __init__(self, model, size):
-        draws = np.random.default_rng(0).integers(0, 255, (size, 224, 224, 3), np.uint8)
         self.model = model
-        self.image = model.image.prepare([read_image(Image.fromarray(pixels)) for pixels in draws])
+        self.image = noise(model, size)
         self.text = model.text.prepare([CAPTION.format(NOUNS[place % len(NOUNS)]) for place in range(size)])
         assert self.text.values.shape[1] == 12, self.text.values.shape
 

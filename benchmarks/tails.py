@@ -20,12 +20,10 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from interactions import model as large
-from limit import NIB, machine, seconds
-from PIL import Image
+from limit import NIB, machine, noise, seconds
 
 import nibt
 from nibt.core.side import Side
-from nibt.data.images import read_image
 from nibt.datasets.scenes import Scenes
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
@@ -44,16 +42,10 @@ def with_timm():
     return nibt.load_model(module.eval(), tokenizer=open_clip.SimpleTokenizer())
 
 
-def images(model, size):
-    """A batch of noise."""
-    draws = np.random.default_rng(0).integers(0, 255, (size, 224, 224, 3), np.uint8)
-    return model.image.prepare([read_image(Image.fromarray(pixels)) for pixels in draws])
-
-
 def rows(size, rounds):
     """The table of NIB's image side with the whole last block and with one row of it, as lines of Markdown."""
     model = with_timm()
-    inputs = images(model, size)
+    inputs = noise(model, size)
     aim = torch.randn(512, generator=torch.Generator().manual_seed(0))
     kind = type(model.image)
     one_row = kind.last
@@ -84,7 +76,7 @@ def batches(model, side, size):
     tower = model.tower(side)
     if side == "image":
         (layer,) = resolve(model, MethodSpec("nib")).methods["image"].layers
-        prepared = [images(model, size)]
+        prepared = [noise(model, size)]
     else:
         layer, captions = 0, sorted((pair.caption for pair in Scenes(count=200, seed=0)), key=len)
         starts = np.linspace(0, len(captions) - size, LENGTHS).astype(int)

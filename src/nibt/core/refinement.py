@@ -32,7 +32,7 @@ def integrate(
     Args:
         paths: Rules, from coarse to fine; without a tolerance, one rule.
         values_at: The integrand.
-        rows: The numbers of the items.
+        rows: The numbers of all items, from 0 on.
         misses: The test of completeness.
         tolerance: The largest completeness gap as a share of the change; None for a single rule.
 
@@ -42,21 +42,20 @@ def integrate(
     """
     known: dict[float, Tensor] = {}
     result = steps = before = None
-    open_rows = torch.arange(len(rows), device=rows.device)
     for path in paths:
         new = [position for position in path.positions if position not in known]
-        known.update(zip(new, values_at(new, rows[open_rows]), strict=True))
+        known.update(zip(new, values_at(new, rows), strict=True))
         known = {position: known[position] for position in path.positions}
         after = path.integral(torch.stack(list(known.values())))
         if result is None or steps is None:
             result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
-        result[open_rows], steps[open_rows] = after, float(len(known))
+        result[rows], steps[rows] = after, float(len(known))
         if tolerance is None:
             break
-        rough = misses(after, rows[open_rows]) | (before is None or _moved(before, after, tolerance))
+        rough = misses(after, rows) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break
-        open_rows, before = open_rows[rough], after[rough]
+        rows, before = rows[rough], after[rough]
         known = {position: values[rough] for position, values in known.items()}
     assert result is not None
     assert steps is not None

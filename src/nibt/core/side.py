@@ -16,7 +16,7 @@ from nibt.models._attention import Attentions
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.types import Embedding, Hidden, PerExample
+from nibt.types import Embedding, Hidden, PerExample, States
 
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
 
@@ -122,6 +122,13 @@ class Side:
     def value(self) -> PerExample:
         """Compute the score of the inputs."""
         return self.score(self.trace.embedding)
+
+    def gradient(self, cut: Cut, states: States) -> States:
+        """Compute the gradients of the score at states of the cut tower."""
+        states = states.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.score(cut.rest(states)).sum(), states)
+        return gradient
 
     def at_once(self, layer: int | None, hidden: Hidden) -> int | None:
         """Compute how many states, over all examples, fit into memory from a layer on (None: from the stem)."""

@@ -177,14 +177,25 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
     Other pairs are sorted by length to reduce padding.
     """
-    order = range(len(pairs))
+    order = list(range(len(pairs)))
     if len(pairs) > size:
-        firsts = {key: number for number, key in enumerate(dict.fromkeys(_key(pair.items[0]) for pair in pairs))}
-        all_differ = len(firsts) == len(pairs)
-        lengths = [(0 if all_differ else firsts[_key(pair.items[0])], *_lengths(spec, pair)) for pair in pairs]
-        order = sorted(order, key=lambda index: lengths[index])
+        lengths = [tuple(_lengths(spec, pair)) for pair in pairs]
+        order = batch_order([_key(pair.items[0]) for pair in pairs], lengths)
     batches = groups_of([batch_group(spec, pairs[index]) for index in order], size)
     return ([order[number] for number in batch] for batch in batches)
+
+
+def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
+    """Return the order in which pairs are put into batches: by length; if keys repeat, first by the key's first place.
+
+    Args:
+        keys: A key for the first item of each pair, such as its image.
+        lengths: The length of each pair.
+
+    """
+    firsts = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    repeat = len(firsts) < len(keys)
+    return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
 
 
 def _key(item: ImageInput | str) -> Hashable:

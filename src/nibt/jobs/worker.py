@@ -14,7 +14,7 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import to_answers
-from nibt.engine.batches import PreparedBatch, batch_group, explain_batch
+from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
 from nibt.engine.memory import halve
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
@@ -178,17 +178,11 @@ class Worker:
             yield Chunk(chunk.number, [])
 
     def _by_length(self, records: list[Record]) -> list[Record]:
-        """Sort the records of a chunk as ``batch_indices`` sorts pairs, so that the batches are those of ``explain``.
-
-        They are sorted by the length of their captions; if an image repeats, first by the first row with it.
-        """
+        """Sort the records of a chunk as ``explain`` sorts its pairs, so that the batches are the same."""
         if len(records) <= self.size:
             return records
-        located = [one.image for one in records if isinstance(one.image, str)]
-        firsts: dict[ImageLocation, int] = {image: number for number, image in enumerate(dict.fromkeys(located))}
-        if len(firsts) == len(located):
-            firsts = {}
-        return sorted(records, key=lambda one: (firsts.get(one.image, 0), self._length(one)))
+        keys = [one.image if isinstance(one.image, str) else number for number, one in enumerate(records)]
+        return [records[number] for number in batch_order(keys, [self._length(one) for one in records])]
 
     def _length(self, record: Record) -> int:
         """Return the length of the first caption; 0 if it has no tokens, which is an error once it is read."""

@@ -110,10 +110,7 @@ class AttentionOrInput(LastAttention):
             return super().attribute(side)
         self.check(side.tower)
         stem = side.stem()
-        states = stem.hidden[None].detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(side.score(stem.rest(states)).sum(), states)
-        scores = self.input_scores(stem.hidden, gradient[0])
+        scores = self.input_scores(stem.hidden, side.gradient(stem, stem.hidden[None])[0])
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
 
 

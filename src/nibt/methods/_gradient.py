@@ -7,8 +7,6 @@ of the state and a baseline). ``_path.py`` averages it along NIB's path.
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
-
 from nibt.core.side import Side
 from nibt.data.units import Units
 from nibt.methods._layers import average_layers
@@ -46,7 +44,4 @@ class GradientMethod(Method):
     def layer_scores(self, side: Side, layer: int) -> PerToken:
         """Compute the scores of one layer from the gradient at its state."""
         cut = side.cut(layer)
-        states = cut.hidden[None].detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(side.score(cut.rest(states)).sum(), states)
-        return self.scores(cut.hidden, gradient[0], cut.units)
+        return self.scores(cut.hidden, side.gradient(cut, cut.hidden[None])[0], cut.units)

@@ -58,9 +58,7 @@ class MFABA(Method):
         states = stem.hidden[None]
         scores = torch.zeros(stem.hidden.shape[:2], dtype=torch.float32, device=stem.hidden.device)
         for _ in range(self.steps):
-            states = states.detach().requires_grad_()
-            with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(side.score(stem.rest(states)).sum(), states)
+            gradient = side.gradient(stem, states)
             step = -self.stride * gradient.sign()
             scores = scores - (step * gradient)[0].sum(-1)
             states = states + step

@@ -194,9 +194,8 @@ class NIB(Method):
         def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
             if len(rows) == len(side.inputs):
                 return _scores_at(positions, side, cut, layer, start)
-            own = start[rows] if len(start) == len(side.inputs) else start
             part = side.take(rows.tolist())
-            return _scores_at(positions, part, part.cut(layer), layer, own)
+            return _scores_at(positions, part, part.cut(layer), layer, start.expand_as(cut.hidden)[rows])
 
         def misses(scores: PerToken, rows: Rows) -> Bool[Tensor, " row"]:
             return (scores.sum(-1) - change[rows]).abs() > allowed(change[rows], self.tolerance)
