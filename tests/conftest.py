@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 import nibt
 from nibt.cli import main
 from nibt.models.base import Model
-from tests import tiny
+from tests import shared_models, tiny
 from tests.helpers import Golden, Run
 from tests.hub import Hub, point_to, serving
 from tests.job_pairs import COUNT, OPTIONS, as_csv
@@ -37,6 +37,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("gpu")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_shared_model_is_changed() -> Iterator[None]:
+    """Fail the test file after which a model that all tests share is not as it was loaded."""
+    yield
+    assert not shared_models.changed()
 
 
 @pytest.fixture(scope="session")

@@ -227,24 +227,6 @@ def count_hooks(module: nn.Module) -> int:
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) + len(part._backward_hooks) for part in parts)
 
 
-def module_state(module: nn.Module) -> list[Any]:
-    """Return all that would show a trace on a model: flags, hooks, attributes, and the versions of its parameters."""
-    parts = [
-        (
-            name,
-            part.training,
-            list(part._forward_hooks),
-            list(part._forward_pre_hooks),
-            list(part._backward_hooks),
-            getattr(getattr(part, "config", None), "_attn_implementation", None),
-            getattr(part, "fused_attn", None),
-            sorted(part.__dict__),
-        )
-        for name, part in module.named_modules()
-    ]
-    return [parts, [(one.requires_grad, one.grad is None, one.data_ptr(), one._version) for one in module.parameters()]]
-
-
 def file_digests(folder: Path) -> dict[str, str]:
     """Return the digest of every file below a folder, by its name; a link counts as the file it points to."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())

@@ -49,6 +49,7 @@ from nibt.data.images import ImageInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests import openai_clip
+from tests.shared_models import shared
 
 CONTEXT = 16
 WORDS = (
@@ -407,7 +408,7 @@ def fresh(kind: str, **options: Any) -> Model:
     return load_model(module, processor=built.processor, tokenizer=built.tokenizer, **options)
 
 
-@cache
+@shared
 def model(kind: str) -> Model:
     """Return the model of a kind that all tests share: a test must not change it."""
     return fresh(kind)

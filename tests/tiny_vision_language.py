@@ -1,10 +1,12 @@
 """Small random embedders on vision-language models, and small random models with late interaction."""
 
+import copy
 from functools import cache
 
 from benchmarks.tiny_vision_language import EMBEDDERS, LATE
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from tests.shared_models import shared
 from tests.tiny import BuiltModel, randomized
 
 KINDS = {**EMBEDDERS, **LATE}
@@ -16,13 +18,19 @@ def loading(kind: str) -> dict[str, str]:
 
 
 @cache
-def built(kind: str) -> BuiltModel:
+def _built(kind: str) -> BuiltModel:
     making = KINDS[kind]()
     return BuiltModel(randomized(making.make), making.processor)
 
 
-@cache
+def built(kind: str) -> BuiltModel:
+    """Return a new model of a kind, which a test may change, but for its processor."""
+    plain = _built(kind)
+    return BuiltModel(copy.deepcopy(plain.module), plain.processor)
+
+
+@shared
 def model(kind: str) -> Model:
-    """Return a model of a kind, loaded from memory."""
+    """Return the model of a kind that all tests share, loaded from memory: a test must not change it."""
     plain = built(kind)
     return load_model(plain.module, processor=plain.processor, **loading(kind))

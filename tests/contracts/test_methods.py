@@ -20,7 +20,8 @@ from nibt.results.attribution import Attribution
 from nibt.targets._similarity import cosine
 from nibt.types import Modality
 from tests import tiny
-from tests.helpers import METHODS, QUICK, module_state
+from tests.helpers import METHODS, QUICK
+from tests.shared_models import module_state
 
 KINDS = (
     "clip",

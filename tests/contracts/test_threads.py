@@ -85,8 +85,8 @@ def test_tokens_in_threads_are_the_same(kind: str) -> None:
 
 
 def test_explain_in_processes_gives_the_same_bits() -> None:
-    """Both processes are sent the same model object, of which each has its own copy."""
-    model, pipes, processes = tiny.model("clip"), [], []
+    """Both processes are sent the same model object, of which each has its own copy. Sending moves its weights."""
+    model, pipes, processes = tiny.fresh("clip"), [], []
     for pairs in PARTS:
         here, opposite = PROCESSES.Pipe()
         processes.append(PROCESSES.Process(target=sent, args=(model, pairs, METHODS, opposite)))

@@ -19,7 +19,8 @@ from nibt.models._attention import AttentionRecord, AttentionRecorder
 from nibt.models._loading import load_model
 from nibt.models._trace import Inputs
 from tests import helpers, tiny
-from tests.helpers import assert_close, module_state
+from tests.helpers import assert_close
+from tests.shared_models import module_state
 
 CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
 

@@ -13,7 +13,8 @@ from nibt.models._attention import AttentionRecord
 from nibt.models._trace import Trace
 from tests import axiom_towers as towers
 from tests import tiny
-from tests.helpers import assert_close, make_inputs, module_state
+from tests.helpers import assert_close, make_inputs
+from tests.shared_models import module_state
 
 SIDES = [
     (kind, side)

@@ -23,7 +23,8 @@ from nibt.models._half_precision import computing_dtype, float32_arithmetic
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests import tiny
-from tests.helpers import CHEAP, METHODS, assert_close, make_inputs, module_state
+from tests.helpers import CHEAP, METHODS, assert_close, make_inputs
+from tests.shared_models import module_state
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "pure_fp16": torch.float16, "pure_bf16": torch.bfloat16}
 MIXED = ("own vit", "own vit average", "own resnet", "own text apart", "timm vit", "convnext")
