@@ -1,0 +1,3 @@
+"""Tests of nibt."""
+
+from tests.runtime_types import checked as checked

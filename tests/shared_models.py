@@ -1,4 +1,4 @@
-"""Models that the tests of a process share, and the test file that changes one is reported."""
+"""Models that the tests of a process share, and a check that none of them changes."""
 
 from collections.abc import Callable
 from functools import cache
