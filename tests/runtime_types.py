@@ -1,8 +1,8 @@
 """The type checker of the tests, which check the types and shapes of all arguments and results of nibt.
 
-It is beartype. jaxtyping (``--jaxtyping-packages`` in pyproject.toml) calls it for stand-ins that have the signature of a
-function and do nothing else. Python defines a function inside a function anew in each call of the outer one. Generating
-its checks takes longer than most calls, so they are generated once: this saves a fifth of the time of the tests.
+It is beartype. jaxtyping (``--jaxtyping-packages`` in pyproject.toml) calls it for stand-ins that have the signature of
+a function and do nothing else. Python defines a function inside a function anew in each call of the outer one.
+Generating its checks takes longer than most calls, so they are generated once.
 """
 
 from collections.abc import Callable, Hashable

@@ -1,7 +1,7 @@
 """Display of results in a terminal (rich): colored words and tables."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from rich.cells import cell_len
@@ -15,7 +15,7 @@ from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
-from nibt.results.attribution import Attribution, TextAttribution
+from nibt.results.attribution import Attribution, SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
@@ -44,8 +44,8 @@ def summary(answer: Answer) -> Table:
     """Return a table with a row per side, in which ``attributed + baseline + gap = score``.
 
     ``score`` is the value of the target, ``baseline`` its value at the baseline, ``attributed`` the sum of the scores
-    of all tokens, and ``gap`` the remainder. With several views, they are means over the views. Methods without a path
-    have "-" instead.
+    of all tokens, and ``gap`` the remainder. With several views, they are means over the views (``view_notes``).
+    Methods without a path have "-" instead.
     """
     table = _table(_SUMMARY)
     for name, side in answer.sides.items():
@@ -55,11 +55,23 @@ def summary(answer: Answer) -> Table:
     return table
 
 
+def view_notes(answer: Answer) -> Iterator[str]:
+    """Yield a line for each side whose row in the summary has means over several views of an image."""
+    for name, side in answer.sides.items():
+        views, own = _views(answer, side), answer.score[name]["value"]
+        if views > 1 and side.path is not None:
+            yield f"{name}: means over {views} views; the score of the image itself is {own:.4f}"
+
+
+def _views(answer: Answer, side: SideAttribution) -> int:
+    return answer.method.get(side.modality, {}).get("views", 1)
+
+
 def paths(answer: Answer) -> Table:
     """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
     for name, part in answer.sides.items():
-        table.add_row(name, str(answer.method.get(part.modality, {}).get("views", 1)), *_path(part))
+        table.add_row(name, str(_views(answer, part)), *_path(part))
     return table
 
 
@@ -160,6 +172,8 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
                 else:
                     console.print(Text(words(part, console.width)), soft_wrap=True)
         console.print(summary(answer))
+        for note in view_notes(answer):
+            console.print(note, style="dim", soft_wrap=True)
         if verbose:
             console.print(paths(answer))
             console.print(versions(answer), style="dim", soft_wrap=True)
