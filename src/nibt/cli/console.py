@@ -208,8 +208,8 @@ def show_regions(interactions: Sequence[Interaction]) -> None:
             strongest = f"{float(scores[row, column]):+.4f}"
             table.add_row(word.text, f"{float(scores.sum()):+.4f}", strongest, f"{across:.0f}, {down:.0f}")
         console.print(table)
-        total, exact = float(interaction.scores.sum()), interaction.product
-        console.print(f"total {total:+.4f} (exact: {exact:+.4f})", style="dim")
+        sums = f"total {interaction.sum:+.4f}, gap {interaction.gap:+.4f}"
+        console.print(f"all of the table, special tokens included: {sums}", style="dim")
         for warning in other_warnings(interaction.warnings):
             console.print(f"note: {warning}", style="yellow", markup=False)
 

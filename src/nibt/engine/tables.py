@@ -62,5 +62,5 @@ def _unmet_tolerances(sides: dict[str, PartValues], total: float, product: float
         if parts.missed.any():
             yield (
                 f"the {name} side of the table is above the tolerance after {int(parts.steps.max())} steps: the "
-                f"sum of the table is {total:.3g} (exact: {product:.3g})"
+                f"table adds up to {total:.3g} instead of {product:.3g}"
             )

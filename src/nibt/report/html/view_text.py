@@ -183,8 +183,7 @@ def _gaps(panel: Panel) -> Iterator[str]:
     """Yield the completeness gaps of a panel."""
     answer, table = panel.answer, panel.words_have_maps
     if table is not None:
-        total = signed(float(table.scores.sum()))
-        yield f"word-region table: total {total} (exact: {signed(table.product)})"
+        yield f"word-region table: total {signed(table.sum)}, gap {signed(table.gap)}"
     if isinstance(answer, Interaction):
         return
     for name, part in answer.sides.items():
