@@ -126,7 +126,7 @@ def check(kind: str, methods: list[str], mode: Mode) -> None:
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_methods_ignore_all_modes_at_once(kind: str) -> None:
-    check(kind, list(METHODS) if kind in FEW else list(VARIED), all_modes)
+    check(kind, list(METHODS), all_modes)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -110,7 +110,7 @@ def test_page_explains_a_sample_without_other_requests(page: Page, address: str)
 
 def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
     """The answers of the queue share a stream that closes with the last one; nothing else may end at that moment."""
-    for _ in range(2):
+    for _ in range(4):
         context = browser.new_context()
         page = context.new_page()
         page.goto(address)
