@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("metrics", "bench", "peft", "sentencepiece")
 """What the tests of the core need beside nibt's own requirements; their lower bounds are held, too."""
-TOOLS = ("pytest", "beartype", "captum", "playwright")
+TOOLS = ("pytest", "beartype", "captum", "hypothesis")
 CORE = (
     "cli/test_explain.py",
     "contracts/test_methods.py",
@@ -99,8 +99,8 @@ def main() -> None:
     installed = versions(python)
     (folder / "versions.json").write_text(json.dumps(installed, indent=1))
     print(", ".join(f"{name} {version}" for name, version in installed.items()), flush=True)
-    # Shapes are checked by the gate. A warning of another version is for the reader of the log, and no failure.
-    quiet = ["-o", "addopts=-m 'not slow and not gpu' --strict-markers", "-W", "default", "-q"]
+    # Shapes are checked by the full suite. A warning of another version is for the reader of the log, and no failure.
+    quiet = ["-o", "addopts=-m 'not gpu' --strict-markers", "-W", "default", "-q"]
     command = [python, "-m", "pytest", *quiet, f"--junitxml={folder / 'tests.xml'}"]
     files = [f"tests/{name}" for name in CORE]
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **os.environ}

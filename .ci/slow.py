@@ -1,7 +1,7 @@
 """The slow suite, and what it gave: docs/reference/results/slow.md.
 
 python .ci/slow.py                       # all of it: an hour and more, and 12 GB for two environments
-python .ci/slow.py tests oldest          # some of it; the other rows of the table stay as they are
+python .ci/slow.py full oldest           # some of it; the other rows of the table stay as they are
 python .ci/slow.py newest --python python3.13 --into FOLDER
 
 It runs in the environment of the gate (`.ci/run` makes it). Exit code 1: a part failed.
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "reference" / "results" / "slow.md"
 PARTS = {
-    "tests": "the tests marked slow: load, jobs killed, documents, notebooks",
+    "full": "the full suite: all tests, while types and shapes are checked",
     "kills": "a benchmark killed twenty times has the table of an undisturbed one",
     "study": "the study behind the defaults, measured again on its first scenes, agrees with docs/explanation/study.md",
     "release": "sdist and wheel are built, checked, and each runs in an empty environment",
@@ -46,8 +46,8 @@ def command(part: str, options: argparse.Namespace) -> list[str]:
     """What a part runs."""
     python, into = sys.executable, options.into.resolve()
     match part:
-        case "tests":
-            return [python, "-m", "pytest", "-n", "0", "-m", "slow", "-q", f"--junitxml={into / 'tests.xml'}"]
+        case "full":
+            return ["bash", ".ci/full", "-q", f"--junitxml={into / 'full.xml'}"]
         case "kills":
             return [python, "benchmarks/kills.py", "--out", tempfile.mkdtemp(dir=into)]
         case "study":
@@ -66,7 +66,7 @@ def outcome(part: str, into: Path, code: int) -> str:
         statuses = [row["status"] for row in json.loads((into / "mutation" / "mutation.json").read_text())]
         count = ", ".join(f"{statuses.count(name)} {name}" for name in sorted(set(statuses)))
         return count if code == 0 else f"**{count}**"
-    reports = {"tests": into / "tests.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
+    reports = {"full": into / "full.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
     if part not in reports or not reports[part].exists():
         return "passed" if code == 0 else f"**failed** (exit code {code})"
     count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
@@ -109,7 +109,8 @@ def main() -> None:
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     options.into.mkdir(parents=True, exist_ok=True)
-    environment, worst = {"OMP_WAIT_POLICY": "passive", **os.environ, "NIBT_CI": "1"}, 0
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment, worst = {"OMP_WAIT_POLICY": "passive", **os.environ, "PATH": programs, "NIBT_CI": "1"}, 0
     for part in options.parts or PARTS:
         began = time.monotonic()
         code = subprocess.run(command(part, options), cwd=ROOT, env=environment, check=False).returncode

@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
 
 import nibt
 from nibt.cli import main
@@ -17,7 +20,12 @@ from tests.helpers import Golden, Run
 from tests.hub import Hub, point_to, serving
 from tests.job_pairs import COUNT, OPTIONS, as_csv
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 pytest_plugins = ["pytester", "tests.skips"]
+hypothesis.settings.register_profile("nibt", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("nibt")
 _SHARED = Path(__file__).parents[2] / "shared"
 ACCELERATOR = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cuda"
 """The device of the tests marked ``gpu``."""
@@ -44,6 +52,21 @@ def no_shared_model_is_changed() -> Iterator[None]:
     """Fail the test file after which a model that all tests share is not as it was loaded."""
     yield
     assert not shared_models.changed()
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test if its thread sleeps. Whether code waits does not depend on how busy the machine is."""
+    thread, sleep, waits = threading.get_ident(), time.sleep, list[float]()
+
+    def recorded(seconds: float) -> None:
+        if threading.get_ident() == thread:
+            waits.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", recorded)
+    yield
+    assert waits == []
 
 
 @pytest.fixture(scope="session")
@@ -108,15 +131,16 @@ _FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> "Iterator[Browser]":
     """The Chromium of the system; nothing is downloaded.
 
     Its event loop runs as long as it is open, and would be in the way of tests of other files that start one.
     """
+    automation = pytest.importorskip("playwright.sync_api", reason="needs a browser: pip install playwright")
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
+    with automation.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
         yield opened
         opened.close()

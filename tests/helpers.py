@@ -89,6 +89,15 @@ def check_page(text: str) -> str:
     return text
 
 
+# Oracles
+
+
+def captum(name: str) -> Any:
+    """Return what captum has under a dotted name, such as ``attr.Saliency``; without captum the test is skipped."""
+    module, _, member = name.rpartition(".")
+    return getattr(pytest.importorskip(f"captum.{module}", reason="the oracle is captum: pip install captum"), member)
+
+
 # Inputs and sides
 
 

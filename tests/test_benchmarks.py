@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import ROOT
+
+pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "reference" / "results" / "precision.md"
 WITHOUT_ROUNDING = 1e-4

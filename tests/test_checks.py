@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 RUN_ALL = "pre-commit run --all-files --show-diff-on-failure"
 
 

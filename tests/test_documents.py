@@ -9,6 +9,7 @@ import pytest
 import nibt
 from nibt import registry
 from tests import documents
+from tests.suites import few
 
 PAGES = documents.pages()
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     registry._entry_points.cache_clear()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", few(PAGES, ["README.md"]))
 def test_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in documents.blocks(page):

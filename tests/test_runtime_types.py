@@ -1,13 +1,16 @@
 """Tests of ``tests.runtime_types``."""
 
+import importlib
+import sys
 from collections.abc import Callable
 
 import pytest
 from beartype.roar import BeartypeCallHintViolation
-from jaxtyping import Float, TypeCheckError, jaxtyped
+from jaxtyping import Float, TypeCheckError, install_import_hook, jaxtyped
 from torch import Tensor, zeros
 
-from nibt.methods._views import spread
+from nibt import methods
+from nibt.methods import _views
 from tests.runtime_types import checked
 
 
@@ -50,6 +53,13 @@ def test_functions_inside_functions_are_generated_once() -> None:
         make()("one")  # pyright: ignore
 
 
-def test_functions_of_the_package_are_checked() -> None:
+def test_functions_of_the_package_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the full suite, which imports the whole package in this way."""
+    monkeypatch.delitem(sys.modules, _views.__name__)
+    monkeypatch.setattr(methods, "_views", _views)  # so that the import below is undone
+    with install_import_hook(_views.__name__, "tests.checked"):
+        views = importlib.import_module(_views.__name__)
+    assert views is not _views
+    assert views.spread(2, 3, 0.5).shape == (6, 2)
     with pytest.raises(TypeCheckError):
-        spread("two", 2, 0.5)  # pyright: ignore
+        views.spread("two", 2, 0.5)

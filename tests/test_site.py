@@ -1,5 +1,7 @@
 """The site of the documents is built without a warning, and loads nothing from elsewhere."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
@@ -9,12 +11,17 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from playwright.sync_api import Browser
 
 from tests.helpers import ROOT
+
+pytestmark = pytest.mark.slow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _LOADS = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""

@@ -26,6 +26,7 @@ from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
 from tests import tiny
 from tests.helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
+from tests.suites import VARIED, few
 
 Mode = Callable[[], AbstractContextManager[Any]]
 
@@ -77,7 +78,10 @@ convolutions.
 """
 
 
-VARIED = ("nib", "rise", "gae", "m2ib")
+LOADED_UNDER = ("set_default_device meta", "set_default_dtype float64", "inference_mode")
+
+
+VARIED_METHODS = ("nib", "rise", "gae", "m2ib")
 """Methods that are tested under each mode separately: a path of gradients, random masks, attention, an optimizer."""
 
 
@@ -124,15 +128,15 @@ def check(kind: str, methods: list[str], mode: Mode) -> None:
         assert_same_bits(result, wanted[method])
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", few(tiny.KINDS, VARIED))
 def test_methods_ignore_all_modes_at_once(kind: str) -> None:
     check(kind, list(METHODS), all_modes)
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", FEW)
+@pytest.mark.parametrize("kind", few(FEW, ["clip"]))
 def test_methods_ignore_each_mode(kind: str, mode: str) -> None:
-    check(kind, list(VARIED), MODES[mode])
+    check(kind, list(VARIED_METHODS), MODES[mode])
 
 
 @pytest.mark.slow
@@ -309,7 +313,7 @@ class TestLoading:
         with default_dtype(dtype), pytest.raises(CannotLoad, match=r"default dtype is .*set_default_dtype\(torch\.fl"):
             load_model("lite")
 
-    @pytest.mark.parametrize("name", ["set_default_dtype float64", "set_default_device meta", "inference_mode"])
+    @pytest.mark.parametrize("name", few(LOADED_UNDER, LOADED_UNDER[:1]))
     def test_open_clip_loads(self, name: str) -> None:
         with MODES[name]():
             model = load_model("lite")
@@ -366,7 +370,7 @@ class TestFloat32Numbers:
             assert one.dtype == other.dtype
             assert torch.equal(one, other)
 
-    @pytest.mark.parametrize("kind", tiny.KINDS)
+    @pytest.mark.parametrize("kind", few(tiny.KINDS, VARIED))
     def test_pixels_ignore_the_default_dtype(self, kind: str) -> None:
         """Processors of Transformers cache what they computed in their first use."""
         wanted = tiny.model(kind).image.prepare([tiny.image()]).values

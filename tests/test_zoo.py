@@ -10,6 +10,8 @@ import pytest
 from benchmarks import tiny_families, tiny_vision_language
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 TABLE = (ROOT / "docs" / "reference" / "results" / "zoo.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line[:2] == "| "]
 

@@ -1,5 +1,7 @@
 """Tests of the page of ``nibt serve`` in a browser."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -13,17 +15,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
 
 import nibt
 from nibt.data.images import sample_file
 from nibt.report.html.view import Panel, fragment
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'").expect
+
+
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'").Axe
+
+
+pytest.importorskip("gradio", reason="the page needs gradio: pip install -e '.[app]'")
 
 COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 
@@ -108,6 +119,7 @@ def test_page_explains_a_sample_without_other_requests(page: Page, address: str)
     assert {url for url in requests if not url.startswith((address, "data:", "blob:" + address))} == set()
 
 
+@pytest.mark.slow
 def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address: str) -> None:
     """The answers of the queue share a stream that closes with the last one; nothing else may end at that moment."""
     for _ in range(4):
@@ -121,6 +133,7 @@ def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address:
         context.close()
 
 
+@pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
     run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
@@ -133,6 +146,7 @@ def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
         assert [one.get("__type__") for one in answer.json()["data"]] == ["update", "update"], "nothing is updated"
 
 
+@pytest.mark.slow
 def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -148,6 +162,7 @@ def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
         assert row == pytest.approx(right, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str) -> None:
     page.goto(address + COLLAGE)
     answered(page)
@@ -170,6 +185,7 @@ def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str
     expect(page.locator("button.nibt-word").nth(1)).to_have_attribute("aria-pressed", "true")
 
 
+@pytest.mark.slow
 def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -185,6 +201,7 @@ def test_page_compares_methods_and_saves_answers(page: Page, address: str) -> No
         assert f"nibt.{kind}" in saved.headers["content-disposition"]
 
 
+@pytest.mark.slow
 def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: Page, address: str) -> None:
     page.goto(address)
     page.get_by_text("Methods:").click()
@@ -209,6 +226,7 @@ def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: 
     expect(gae).not_to_be_checked()
 
 
+@pytest.mark.slow
 def test_page_shows_errors_beside_the_button(page: Page, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("#explain")
@@ -226,6 +244,7 @@ def test_page_shows_errors_beside_the_button(page: Page, address: str) -> None:
     expect(page.locator(".nibt-view")).to_have_count(1)  # the last answer stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_answer_is_above_the_fold(browser: Browser, address: str, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": 1366, "height": 768}, color_scheme=scheme)
@@ -239,6 +258,7 @@ def test_answer_is_above_the_fold(browser: Browser, address: str, scheme: Any) -
     context.close()
 
 
+@pytest.mark.slow
 def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
@@ -256,6 +276,7 @@ def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
     context.close()
 
 
+@pytest.mark.slow
 def test_page_says_no_match_before_the_map(page: Page, address: str) -> None:
     page.goto(address + "?image=coffee&captions=a+rocket&model=lite")
     answered(page)
@@ -266,6 +287,7 @@ def test_page_says_no_match_before_the_map(page: Page, address: str) -> None:
     assert notice["y"] + notice["height"] <= stage["y"]
 
 
+@pytest.mark.slow
 def test_page_links_to_its_help(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -282,6 +304,7 @@ def test_page_links_to_its_help(page: Page, address: str) -> None:
     assert all(url.startswith((address, "data:")) for url in requests)
 
 
+@pytest.mark.slow
 def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -294,6 +317,7 @@ def test_page_works_with_the_keyboard(page: Page, address: str) -> None:
     expect(page.locator(".nibt-readout")).to_contain_text("In the box: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
@@ -310,6 +334,7 @@ def test_page_is_accessible(browser: Browser, address: str, scheme: Any) -> None
     assert grave == []
 
 
+@pytest.mark.slow
 def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
@@ -321,6 +346,7 @@ def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
     context.close()
 
 
+@pytest.mark.slow
 def test_page_follows_the_dark_color_scheme(browser: Browser, address: str) -> None:
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()
@@ -333,6 +359,7 @@ def test_page_follows_the_dark_color_scheme(browser: Browser, address: str) -> N
     assert max(colours[:3]) < 60
 
 
+@pytest.mark.slow
 def test_page_shows_a_script_in_a_caption_as_text(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -342,6 +369,7 @@ def test_page_shows_a_script_in_a_caption_as_text(page: Page, address: str) -> N
     assert page.evaluate("window.hit") is None
 
 
+@pytest.mark.slow
 def test_page_rejects_too_much_text(page: Page, address: str) -> None:
     page.goto(address + SCENES)
     answered(page)
@@ -349,6 +377,7 @@ def test_page_rejects_too_much_text(page: Page, address: str) -> None:
     expect(page.get_by_role("alert")).to_contain_text("100,000 characters")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -380,6 +409,7 @@ def test_page_rejects_a_bad_image(page: Page, address: str, tmp_path: Path, name
         assert page.evaluate("window.hit") is None
 
 
+@pytest.mark.slow
 def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str) -> None:
     functions = httpx.get(address + "config").json()["dependencies"]
     number = next(one["id"] for one in functions if one["api_name"] == "explain")

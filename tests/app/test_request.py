@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 import nibt
 from nibt.app.limits import Deadline
@@ -57,13 +57,14 @@ def test_request_rejects_an_unknown_method() -> None:
 
 
 @pytest.mark.parametrize("size", [(20_000, 10_000), (10_000, 6_000)])
-def test_request_rejects_too_many_pixels_before_decoding(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_request_rejects_too_many_pixels_before_decoding(
+    tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bomb = tmp_path / "bomb.png"
     Image.new("1", size).save(bomb)
-    began = time.process_time()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("the file is decoded"))
     with pytest.raises(BadInput, match="pixels"):
         make_request(file=bomb)
-    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"<svg onload=alert(1)>", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
@@ -112,6 +113,7 @@ def test_explain_steps_leaves_no_trace_after_the_time_limit(scenes: Model, after
     assert torch.equal(nibt.explain(scenes, "sample:coffee", "a cat").grid, before)
 
 
+@pytest.mark.slow
 def test_explain_steps_within_the_time_limit_gives_the_same_bits(scenes: Model) -> None:
     with Deadline(time.monotonic() + 600):
         *_, watched = explain_steps(make_request(), scenes)

@@ -104,11 +104,12 @@ def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder:
     assert json.loads(Path("JOB/job.json").read_text())["warnings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_batch_says_what_is_kept_if_interrupted(
     run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int
 ) -> None:
-    write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(400)])
+    write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(4000)])
     command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "4"]
     script = "from nibt.cli import main; main()"
     process = subprocess.Popen(

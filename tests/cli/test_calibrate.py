@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny
 from tests.helpers import Run
+from tests.suites import few
 
 
 def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -49,7 +50,7 @@ class TestCommands:
     def model(self, request: pytest.FixtureRequest, clip_folder: Path) -> str:
         return str(clip_folder) if request.param == "a folder" else request.param
 
-    @pytest.mark.parametrize("model", ["lite", "a folder"], indirect=True)
+    @pytest.mark.parametrize("model", few(["lite", "a folder"], ["a folder"]), indirect=True)
     @pytest.mark.parametrize("captions", [False, True])
     def test_calibrate_then_explain_works_as_documented(
         self, model: str, captions: bool, run: Callable[..., Any], tmp_path: Path

@@ -260,6 +260,7 @@ def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> N
     assert run(*command, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_default_names_distinguish_requests(run: Run, here: Path, clip_folder: Path) -> None:
     before = file_digests(here)
     calls = [
@@ -356,7 +357,8 @@ def inputs(folder: Path, arguments: list[str]) -> list[str]:
     return [name for name in file_digests(folder) if any((folder / name).samefile(file) for file in files)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_commands_never_change_an_input(
     run: Run, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -74,6 +74,7 @@ def on_terminal(folder: Path, *arguments: str, **environment: str) -> str:
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 
 
+@pytest.mark.slow
 @on_posix
 def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
     text = on_terminal(tmp_path, "explain", "photo.png", "a cat", "-m", str(clip_folder))
@@ -83,6 +84,7 @@ def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path)
     assert "wrote photo-a-cat.clip.png" in text
 
 
+@pytest.mark.slow
 @on_posix
 def test_download_is_shown_on_a_terminal(tmp_path: Path, clip_folder: Path, hub: Hub) -> None:
     hub.add("org/clip", clip_folder)

@@ -19,6 +19,7 @@ from nibt.results.explanation import Explanation
 from tests import tiny
 from tests.conftest import ACCELERATOR
 from tests.helpers import CHEAP, METHODS, assert_close, cheap_explanation, noise_pairs
+from tests.suites import few
 
 gpu = pytest.mark.gpu
 on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param(ACCELERATOR, marks=gpu)])
@@ -58,7 +59,7 @@ def deterministic() -> Iterator[None]:
 
 
 @on_devices
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_are_those_of_float64_on_the_cpu(method: str, kind: str, device: str) -> None:
     if cheap_explanation(kind, method) is None:

@@ -118,6 +118,7 @@ def test_grid_keeps_masks_of_scenes() -> None:
             np.testing.assert_array_equal(part, np.array(original.image.pil_image))
 
 
+@pytest.mark.slow
 def test_no_cell_has_an_object_of_another_label() -> None:
     scenes = Scenes(count=200, seed=4, fewest=2, most=4, named="one")
     data = ImageGrid(scenes, count=40)
@@ -197,6 +198,7 @@ def test_truth_of_a_grid_has_the_named_cells_and_the_others(tmp_path: Path) -> N
         assert truth.named.any()
 
 
+@pytest.mark.slow
 def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     folder = animals(tmp_path / "animals")
     name = f"grid:folder:{folder}"

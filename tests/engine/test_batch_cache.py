@@ -32,6 +32,7 @@ def bits(rows: Sequence[Measurement]) -> list[tuple[Any, ...]]:
     return [(row.item, row.side, row.label, np.array([row.value, *row.curve]).tobytes()) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clip", "own resnet"])
 def test_measure_has_the_same_bits_with_a_cache_in_any_order_of_methods(kind: str) -> None:
     model, pairs = tiny.model(kind), scene_pairs()

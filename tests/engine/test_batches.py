@@ -17,6 +17,7 @@ from nibt.methods.base import MethodSpec
 from nibt.results.explanation import Explanation
 from tests import tiny
 from tests.helpers import assert_close
+from tests.suites import VARIED, few
 
 PAIRS = list(zip(tiny.IMAGES, tiny.CAPTIONS, strict=True))
 
@@ -27,7 +28,7 @@ METHODS = ("nib",)  # the other methods: contracts/test_methods.py
 close = partial(assert_close, least=5e-7)  # the second is the rounding of a cosine
 
 
-every_kind = pytest.mark.parametrize("kind", tiny.KINDS)
+every_kind = pytest.mark.parametrize("kind", few(tiny.KINDS, VARIED))
 
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -74,7 +75,7 @@ def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -
         assert torch.equal(one.text.scores, other.text.scores)
 
 
-@pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+@pytest.mark.parametrize("kind", few(tiny.ANY_SIZE, VARIED))
 def test_explain_of_whole_images_is_independent_of_the_batch(kind: str) -> None:
     model = tiny.fresh(kind, resize="whole")
     answers = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8)
@@ -92,7 +93,7 @@ def test_explain_of_whole_images_is_independent_of_the_batch(kind: str) -> None:
         {"text_layer": "0,1,2"},
     ],
 )
-@pytest.mark.parametrize("kind", ["clip", "siglip naflex", "own text both ways", "bert"])
+@pytest.mark.parametrize("kind", few(["clip", "siglip naflex", "own text both ways", "bert"], ["clip", "bert"]))
 def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, options: dict[str, Any]) -> None:
     model = tiny.model(kind)
     together = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8, **options)

@@ -8,6 +8,7 @@ import torch
 from nibt.engine.calibrate import calibrate
 from nibt.progress import Progress
 from tests import tiny
+from tests.suites import VARIED, few
 
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 
@@ -18,7 +19,7 @@ CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small gray bird on the mat
 KINDS = ["clip", "siglip", "siglip naflex", "own vit", "own text both ways", "coca", "bert", "convnext", "timm eva"]
 
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", few(KINDS, VARIED))
 
 
 def states_of(tower: Any, items: list[Any], layer: int) -> torch.Tensor:

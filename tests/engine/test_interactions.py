@@ -41,6 +41,7 @@ def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
     assert abs(actual.gap) < 0.02 * abs(actual.product) + 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sample", "caption"), [("coffee", "a cup"), ("chelsea", "a cat"), ("collage", CAPTION)])
 def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, caption: str) -> None:
     """For a trained model, whose paths are curved, a few steps give sums with the wrong sign."""

@@ -81,6 +81,7 @@ def killing(seed: int, most: int) -> Any:
     return on_progress
 
 
+@pytest.mark.slow
 def test_ray_job_with_a_killed_worker_has_the_same_bits(
     clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from captum.attr import InputXGradient, Saliency
 from torch import Tensor
 
 from nibt.methods._attention import gradients
 from nibt.methods.fast_ig import FastIG
 from nibt.methods.saliency_map import SaliencyMap
 from tests import tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, captum, make_side
 
 
 @both_sides
@@ -32,7 +31,10 @@ def test_textbook_variants_equal_the_input_gradients_of_captum(kind: str, modali
     def tail(states: Tensor) -> Tensor:
         return of.score(stem.rest(states[None]))[0]
 
-    for method, oracle in ((SaliencyMap("input"), Saliency(tail)), (FastIG("input"), InputXGradient(tail))):
+    for method, oracle in (
+        (SaliencyMap("input"), captum("attr.Saliency")(tail)),
+        (FastIG("input"), captum("attr.InputXGradient")(tail)),
+    ):
         product = oracle.attribute(stem.hidden.requires_grad_()).detach()
         rows = product.amax(-1) if isinstance(method, SaliencyMap) else product.sum(-1)
         answer = method(of)

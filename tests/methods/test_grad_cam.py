@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from captum.attr import InputXGradient, LayerGradCam
 
 from nibt.methods.grad_cam import GradCAM
 from tests import tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, captum, make_side
 from tests.methods.eager import ByHand, close
 
 
@@ -15,9 +14,9 @@ def test_textbook_grad_cam_equals_captum(kind: str) -> None:
     model = tiny.model(kind)
     of = make_side(model, "image")
     tower = model.image
-    wanted = LayerGradCam(lambda pixels: of.score(model.module.encode_image(pixels)), tower.blocks[-1]).attribute(
-        of.inputs.values, relu_attributions=True
-    )
+    wanted = captum("attr.LayerGradCam")(
+        lambda pixels: of.score(model.module.encode_image(pixels)), tower.blocks[-1]
+    ).attribute(of.inputs.values, relu_attributions=True)
     answer = GradCAM.configured(tower, "textbook", {}, {})(of)
     assert answer.units.rows * answer.units.columns == wanted[0].numel()
     torch.testing.assert_close(answer.scores, wanted.flatten(1).detach(), atol=1e-6, rtol=1e-4)
@@ -29,7 +28,9 @@ def test_grad_cam_equals_input_times_gradient_of_captum(kind: str, modality: str
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 2
     cut = of.cut(layer)
-    product = InputXGradient(lambda hidden: of.score(cut.rest(hidden[None]))[0]).attribute(cut.hidden.requires_grad_())
+    product = captum("attr.InputXGradient")(lambda hidden: of.score(cut.rest(hidden[None]))[0]).attribute(
+        cut.hidden.requires_grad_()
+    )
     actual = GradCAM((layer,))(of)
     close(actual.scores, actual.units.keep(product.sum(-1).relu().detach()))
     assert actual.scores.any()

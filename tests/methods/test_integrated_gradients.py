@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from captum.attr import IntegratedGradients as Captum
 
 import nibt
 from nibt.core.side import Side
@@ -13,18 +12,23 @@ from nibt.methods.integrated_gradients import IntegratedGradients
 from nibt.methods.mfaba import MFABA
 from nibt.methods.nib import NIB
 from tests import linear, tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, captum, make_side
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
 
 
-def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
+def oracle(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
     stem = of.stem()
 
     def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
         return of.score(stem.rest(states.unflatten(0, (-1, len(stem.hidden))))).flatten()
 
-    return Captum(tail).attribute(stem.hidden, baseline, n_steps=steps, method="riemann_middle").sum(-1).float()
+    return (
+        captum("attr.IntegratedGradients")(tail)
+        .attribute(stem.hidden, baseline, n_steps=steps, method="riemann_middle")
+        .sum(-1)
+        .float()
+    )
 
 
 @both_sides
@@ -33,7 +37,7 @@ def captum(of: Side, baseline: torch.Tensor, steps: int) -> torch.Tensor:
 def test_integrated_gradients_equal_captum(kind: str, baseline: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     answer = IntegratedGradients(baseline=baseline, steps=12)(of)
-    expected = captum(of, of.baseline(baseline, None, of.stem().hidden), 12)
+    expected = oracle(of, of.baseline(baseline, None, of.stem().hidden), 12)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import IntegratedGradients
 from transformers import CLIPConfig, CLIPModel
 
 import nibt
@@ -17,19 +16,24 @@ from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
 from nibt.targets._similarity import cosine
 from tests import tiny
-from tests.helpers import Golden, assert_close, make_side, stretch
+from tests.helpers import Golden, assert_close, captum, make_side, stretch
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
 
 
-def captum(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
+def oracle(of: Side, layer: int, baseline: torch.Tensor, quadrature: str, steps: int) -> torch.Tensor:
     """Return captum's integrated gradients of the tail, summed over the channels."""
     cut = of.cut(layer)
 
     def tail(states: torch.Tensor) -> torch.Tensor:  # captum repeats the batch, step after step
         return of.score(cut.rest(states.unflatten(0, (-1, len(cut.hidden))))).flatten()
 
-    return IntegratedGradients(tail).attribute(cut.hidden, baseline, n_steps=steps, method=quadrature).sum(-1).float()
+    return (
+        captum("attr.IntegratedGradients")(tail)
+        .attribute(cut.hidden, baseline, n_steps=steps, method=quadrature)
+        .sum(-1)
+        .float()
+    )
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -38,7 +42,7 @@ def test_nib_toward_zero_equals_the_riemann_sum_of_captum(kind: str, modality: s
     of = make_side(tiny.model(kind), modality)
     layer = of.tower.depth - 1
     answer = NIB((layer,), "zero", "riemann", 10)(of)
-    expected = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", 10)
+    expected = oracle(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", 10)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
 
 
@@ -49,7 +53,7 @@ def test_nib_toward_a_baseline_equals_gauss_legendre_of_captum(kind: str, modali
     layer = 1
     hidden = of.cut(layer).hidden
     answer = NIB((layer,), "blank", "gauss", 8)(of)
-    expected = captum(of, layer, of.baseline("blank", layer, hidden), "gausslegendre", 8)
+    expected = oracle(of, layer, of.baseline("blank", layer, hidden), "gausslegendre", 8)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
     assert answer.path is not None
     torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
@@ -79,7 +83,7 @@ def _all_rows(model: Model, caption: str, answer: Any, steps: int, layer: int) -
     text = model.text.trace(model.text.prepare([caption]))
     other = model.image.encode(model.image.prepare([answer.image.input]))
     of = Side(model, text, lambda embedding: cosine(embedding, other))
-    rows = captum(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
+    rows = oracle(of, layer, torch.zeros_like(of.cut(layer).hidden), "riemann_right", steps)[0]
     words = of.cut(layer).units.keep(rows[None])[0]
     torch.testing.assert_close(words, answer.text.scores, atol=1e-6, rtol=1e-5)
     return stretch(rows)

@@ -5,14 +5,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from captum.attr import FeatureAblation
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.shapley import Shapley
 from tests import linear, tiny
-from tests.helpers import make_side
+from tests.helpers import captum, make_side
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "own vit oblong"])
@@ -25,7 +24,7 @@ def test_occlusion_of_patches_equals_captum(kind: str) -> None:
     def forward(values: torch.Tensor) -> torch.Tensor:
         return of.score(of.tower.encode(type(of.inputs)(values)))
 
-    wanted = FeatureAblation(forward).attribute(pixels, 0.0, feature_mask=features)
+    wanted = captum("attr.FeatureAblation")(forward).attribute(pixels, 0.0, feature_mask=features)
     first = torch.stack([(features[0, 0] == unit).flatten().int().argmax() for unit in range(units.count)])
     torch.testing.assert_close(Occlusion()(of).scores, wanted[:, 0].flatten(1)[:, first], atol=1e-6, rtol=1e-4)
 
@@ -36,7 +35,7 @@ def test_occlusion_of_words_equals_captum(kind: str) -> None:
     stem = of.stem()
     features = torch.arange(stem.hidden.shape[1])[None, :, None].expand(1, -1, stem.hidden.shape[2])
     padding = of.tower.embedder(torch.tensor(of.tower.pad[0])).detach().expand_as(stem.hidden)
-    wanted = FeatureAblation(lambda states: of.at_end("zero", None, stem, states)).attribute(
+    wanted = captum("attr.FeatureAblation")(lambda states: of.at_end("zero", None, stem, states)).attribute(
         stem.hidden, padding, feature_mask=features
     )
     torch.testing.assert_close(Occlusion()(of).scores, stem.units.keep(wanted[..., 0]), atol=1e-6, rtol=1e-4)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.attr import FeatureAblation
 from PIL import Image
 
 import nibt
@@ -22,7 +21,7 @@ from nibt.methods.banzhaf import Banzhaf
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.shapley import Shapley
 from tests import tiny
-from tests.helpers import assert_close, make_side
+from tests.helpers import assert_close, captum, make_side
 
 METHODS = ["occlusion", "shapley", "banzhaf", "fixlip"]
 
@@ -55,7 +54,9 @@ def test_occlusion_of_segments_equals_captum(kind: str) -> None:
     def forward(values: torch.Tensor) -> torch.Tensor:
         return side.score(side.tower.encode(type(side.inputs)(values)))
 
-    wanted = FeatureAblation(forward).attribute(side.inputs.values, 0.0, feature_mask=units.labels[:, None])
+    wanted = captum("attr.FeatureAblation")(forward).attribute(
+        side.inputs.values, 0.0, feature_mask=units.labels[:, None]
+    )
     for item, count in enumerate(units.counts):
         for segment in range(count):
             expected = wanted[item, 0][units.labels[item] == segment][0]

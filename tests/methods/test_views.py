@@ -25,6 +25,7 @@ from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import METHODS, Run, assert_close, make_side
+from tests.suites import few
 
 KINDS = ("clip", "siglip", "own vit", "own vit oblong", "convnext")
 
@@ -132,7 +133,7 @@ def test_steps_of_a_tolerance_are_the_most_of_all_views() -> None:
     assert Brightness(views=2)(of).path is None
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", few(METHODS, ["nib", "gae", "occlusion", "rise", "shapley"]))
 def test_map_of_views_is_independent_of_the_batch(method: str) -> None:
     model = tiny.model("clip")
     images = [tiny.image(seed=seed) for seed in range(3)]
@@ -154,6 +155,7 @@ def test_views_of_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPa
     assert_close(method(of).scores, whole.scores)
 
 
+@pytest.mark.slow
 def test_views_are_more_precise() -> None:
     """Average precision on scenes, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))

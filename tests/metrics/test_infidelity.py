@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from captum.metrics import infidelity
 
 from nibt.core.perturbation import item_rng, masker
 from nibt.core.side import Side
@@ -12,7 +11,7 @@ from nibt.methods.occlusion import Occlusion
 from nibt.metrics.base import MetricInput
 from nibt.metrics.infidelity import Infidelity
 from tests import linear, tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, captum, make_side
 from tests.metrics.linear_maps import exact
 
 
@@ -50,7 +49,7 @@ def test_infidelity_equals_captum(modality: str) -> None:
         return score(keep[:, None])[:, 0]
 
     for scaled in (False, True):
-        theirs = infidelity(
+        theirs = captum("metrics.infidelity")(
             forward,
             perturbed,
             torch.ones_like(answer.scores),

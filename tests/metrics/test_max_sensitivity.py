@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from captum.metrics import sensitivity_max
 
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
@@ -19,7 +18,7 @@ from nibt.metrics.infidelity import Infidelity
 from nibt.metrics.max_sensitivity import MaxSensitivity
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, captum, make_side
 from tests.metrics.linear_maps import pairs, trial, values
 
 
@@ -51,7 +50,7 @@ def test_max_sensitivity_equals_captum() -> None:
                 actual.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)
         return (torch.cat(actual),)
 
-    theirs = sensitivity_max(
+    theirs = captum("metrics.sensitivity_max")(
         explain, of.inputs.values, lambda x, _: x + 0.1 * torch.cat(noise), 0.1, 3, max_examples_per_batch=6
     )
     torch.testing.assert_close(metric(trial(of, method)), theirs, atol=1e-4, rtol=1e-3)
@@ -80,7 +79,7 @@ def test_max_sensitivity_needs_a_method() -> None:
 
 
 def test_max_sensitivity_has_the_defaults_of_captum() -> None:
-    theirs = inspect.signature(sensitivity_max).parameters
+    theirs = inspect.signature(captum("metrics.sensitivity_max")).parameters
     metric = MaxSensitivity()
     assert (metric.samples, metric.radius) == (theirs["n_perturb_samples"].default, theirs["perturb_radius"].default)
     assert metric.seed == 0

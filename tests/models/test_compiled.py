@@ -14,6 +14,7 @@ from nibt.models._compiled import is_compiled, uncompiled
 from nibt.models._loading import load_model
 from tests import tiny
 from tests.helpers import CHEAP, METHODS, assert_same_bits, cheap_explanation
+from tests.suites import few
 
 KINDS = ("clip", "siglip", "own vit", "timm vit", "bert", "convnext")
 
@@ -55,7 +56,7 @@ WAYS: dict[str, Callable[[nn.Module], Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
     built = tiny.KINDS[kind]()
     compiled = WAYS[way](built.module)
@@ -74,7 +75,7 @@ def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
     assert is_compiled(compiled), "the model of the caller is unchanged"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", few(METHODS, ["nib", "gae", "rise"]))
 def test_compiled_model_supports_every_method(method: str) -> None:
     built = tiny.KINDS["own vit"]()
     model = load_model(wrapped_blocks(built.module), tokenizer=built.tokenizer)
@@ -111,6 +112,7 @@ def test_uncompiled_keeps_shared_parts_shared() -> None:
     torch.testing.assert_close(copy(torch.ones(1, 2)), nn.Sequential(part, part, nn.Tanh())(torch.ones(1, 2)))
 
 
+@pytest.mark.slow
 def test_explain_rejects_a_model_compiled_after_loading() -> None:
     model = tiny.fresh("clip")
     marked_blocks(model.module)

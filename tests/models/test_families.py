@@ -17,6 +17,7 @@ from nibt.registry import find
 from tests import tiny
 from tests.helpers import METHODS, QUICK, assert_embeddings_close
 from tests.models.saved import agree, edit
+from tests.suites import COVER, few
 
 FAMILIES = list(tiny.FAMILIES)
 PAIRS = [name for name in FAMILIES if name.endswith("pair")]
@@ -47,7 +48,7 @@ def own_logits(model: Model, inputs: dict[str, Any]) -> Tensor:
         return model.module(**inputs).logits_per_text
 
 
-@pytest.mark.parametrize("kind", [name for name in OWN_LOGITS if name != "flava"])
+@pytest.mark.parametrize("kind", few([name for name in OWN_LOGITS if name != "flava"], COVER))
 def test_logits_equal_those_of_the_class(kind: str) -> None:
     model, inputs = tiny.model(kind), inputs_of(kind)
     image = model.image.encode(model.image.prepare([tiny.image(seed=seed) for seed in (0, 1)]))
@@ -56,7 +57,7 @@ def test_logits_equal_those_of_the_class(kind: str) -> None:
     torch.testing.assert_close(logits, own_logits(model, inputs), rtol=1e-4, atol=1e-4 * model.scale)
 
 
-@pytest.mark.parametrize("kind", SAVED)
+@pytest.mark.parametrize("kind", few(SAVED, COVER))
 def test_saved_folder_gives_the_same_model(kind: str, tmp_path: Path) -> None:
     built = tiny.ALL[kind]()
     built.module.save_pretrained(tmp_path)
@@ -66,7 +67,7 @@ def test_saved_folder_gives_the_same_model(kind: str, tmp_path: Path) -> None:
     assert (loaded.scale, loaded.bias) == pytest.approx((tiny.model(kind).scale, tiny.model(kind).bias))
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", few(FAMILIES, COVER))
 def test_embedding_of_a_caption_is_independent_of_its_batch(kind: str) -> None:
     tower = tiny.model(kind).text
     together = tower.encode(tower.prepare(list(tiny.CAPTIONS)))
@@ -74,7 +75,7 @@ def test_embedding_of_a_caption_is_independent_of_its_batch(kind: str) -> None:
         assert_embeddings_close(tower.encode(tower.prepare([caption]))[0], embedding)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", few(FAMILIES, COVER))
 def test_words_of_a_caption_are_those_that_were_typed(kind: str) -> None:
     tower = tiny.model(kind).text
     words = tower.prepare(["two red cats, a zoo!"]).words
@@ -88,7 +89,7 @@ def test_words_of_a_chinese_caption_are_its_characters() -> None:
     assert [word.text for word in words.words[0]] == list("一只猫和狗的照片")
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", few(FAMILIES, COVER))
 def test_families_are_explained(kind: str) -> None:
     answer = nibt.explain(tiny.model(kind), tiny.image(), tiny.CAPTIONS[0], layer=0, steps=1)
     assert answer.image.scores.isfinite().all()

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,10 +201,11 @@ import sys, time
 import nibt.models.clip, transformers.models.clip, peft, open_clip
 from nibt.cli.main import _quiet_libraries
 from nibt.models._loading import load_model
+waits = []
+time.sleep = waits.append
 for name in sys.argv[1:]:
-    started = time.perf_counter()
     load_model(name)
-    print(time.perf_counter() - started)
+print(waits)
 """
 
 
@@ -233,8 +233,9 @@ class TestCache:
         load_model("org/clip")
         assert hub.downloads() == ["model.safetensors"]
 
+    @pytest.mark.slow
     def test_cached_models_do_not_wait_for_a_hub_that_is_down(self, hub: Hub, clip: Path, tmp_path: Path) -> None:
-        """In another process, as a user has it: no lines of retries, and the time of the loading itself."""
+        """In another process, as a user has it: no wait between retries, and no lines about them."""
         built, folder = tiny.KINDS["bert"](), tmp_path / "bert"
         save_open_clip_with_encoder(built, folder)
         hub.add("org/bert", folder)
@@ -246,12 +247,9 @@ class TestCache:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
             env={**os.environ, "HF_ENDPOINT": hubs.CLOSED, "HF_HUB_CACHE": str(tmp_path / "cache")},
         )
-        seconds = [float(line) for line in process.stdout.split()]
-        assert len(seconds) == 2, process.stderr
-        assert max(seconds) < 5, "a fraction of a second on a quiet machine"
+        assert process.stdout == "[]\n", process.stderr
         assert "etry" not in process.stderr
         assert "127.0.0.1" not in process.stderr
 
@@ -282,6 +280,7 @@ def save_open_clip_with_encoder(built: tiny.BuiltModel, folder: Path) -> None:
 
 
 class TestRefusals:
+    @pytest.mark.usefixtures("no_waiting")
     @pytest.mark.parametrize(
         ("refusal", "message"),
         [
@@ -312,21 +311,18 @@ class TestRefusals:
     )
     def test_sentence_of_the_hub_is_kept(self, refusal: Any, message: str, hub: Hub, clip: Path) -> None:
         hub.refusals.append(refusal)
-        started = time.monotonic()
         with pytest.raises(CannotLoad, match=re.escape(message.format(hub=hub.address))) as caught:
             load_model("org/clip")
-        assert time.monotonic() - started < 5
         assert "Request ID" not in str(caught.value)
         assert "\n" not in str(caught.value)
         assert hub.downloads() in ([], ["config.json"]), "nothing is downloaded for nothing"
 
+    @pytest.mark.usefixtures("no_waiting")
     def test_unreachable_hub_is_reported_at_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         point_to(hubs.CLOSED, tmp_path, monkeypatch)
-        started = time.monotonic()
         for name in ("org/clip", "open_clip:ViT-B-32/laion2b_s34b_b79k"):
             with pytest.raises(CannotLoad, match=rf"'{name}'.*{hubs.CLOSED} cannot be reached.*embedded model"):
                 load_model(name)
-        assert time.monotonic() - started < 5
 
     def test_offline_mode_is_named(self, hub: Hub, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

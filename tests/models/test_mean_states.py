@@ -16,6 +16,7 @@ from nibt.errors import BadInput, BadOption, CannotWrite, WrongBaseline
 from nibt.evaluation.measure import measure
 from nibt.models._mean_states import MeanStates
 from tests import tiny
+from tests.suites import VARIED, few
 
 IMAGES = [tiny.image(seed=seed) for seed in range(5)]
 
@@ -29,7 +30,7 @@ CAPTIONS = ["cat", "two cars", "a photo of a cat", "a small gray bird on the mat
 KINDS = ["clip", "siglip", "siglip naflex", "own vit", "own text both ways", "coca", "bert", "convnext", "timm eva"]
 
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", few(KINDS, VARIED))
 
 
 @every_kind

@@ -105,6 +105,7 @@ assert set(shown) == {"text/plain", "text/html", "image/png"}
 """
 
 
+@pytest.mark.slow
 def test_import_in_a_shell_is_enough() -> None:
     subprocess.run([sys.executable, "-c", SESSION], cwd=ROOT, check=True)
 

@@ -45,6 +45,7 @@ def random() -> Audit:
     return nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
 
 
+@pytest.mark.slow
 def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
     assert {key: text for key, text in verdicts(scenes, "nib").items() if text != "pass"} == {}
     assert set(verdicts(scenes).values()) == {"pass"}, "the model distinguishes right captions from wrong ones"

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT
 
 
@@ -17,6 +19,7 @@ def blocks(page: str) -> dict[str, str]:
     return dict(actual)
 
 
+@pytest.mark.slow
 def test_benchmark_takes_a_method_of_another_package(tmp_path: Path) -> None:
     parts = blocks((ROOT / "docs" / "guides" / "own_method.md").read_text())
     commands = parts.pop("commands")

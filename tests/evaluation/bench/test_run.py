@@ -65,6 +65,7 @@ print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for ru
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks, so that torch is loaded once")
 def test_benchmark_resumes_with_the_same_bits_after_being_killed(tmp_path: Path, plan: dict[str, Any]) -> None:
     del plan["data"]

@@ -48,6 +48,7 @@ def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
     return pairs, grids, tokens
 
 
+@pytest.mark.slow
 def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
         )
 
 
+@pytest.mark.slow
 def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> None:
     def killed(limit: int) -> OnProgress:
         def tell(progress: Progress) -> None:

@@ -62,6 +62,7 @@ def test_scenes_model_knows_its_words_as_tokens(model: nibt.Model) -> None:
     assert len(inputs.words.words[0][1].tokens) > 1
 
 
+@pytest.mark.slow
 def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
     """The README of the recipe has the numbers for 2,000 scenes; fewer scenes need wider margins."""
     prompts = embedded(model.text, [with_article(noun) for noun in NOUNS])
@@ -81,6 +82,7 @@ def test_scenes_model_retrieves_captions(model: nibt.Model) -> None:
     assert ((seen @ captions.T).argmax(1) == torch.arange(100)).float().mean() >= 0.85
 
 
+@pytest.mark.slow
 def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
     """Captions that differ in one noun, in either order, with and without a template."""
     data = Scenes(count=100, seed=FRESH + 1, fewest=2, most=2, named="all")
@@ -107,6 +109,7 @@ def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
         assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
 
 
+@pytest.mark.slow
 def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
     """Each object of a scene is named in turn."""
     scenes = Scenes(count=60, seed=FRESH + 2, fewest=2, most=2, named="all", template=False)
@@ -125,6 +128,7 @@ def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
     assert mean["own_object"] > 0.9
 
 
+@pytest.mark.slow
 def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None:
     right, count = 0, 0
     for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
@@ -164,6 +168,7 @@ def test_scenes_networks_train_as_they_are_loaded(network: str, tmp_path: Path) 
     torch.testing.assert_close(embedded(model.text, [pair.caption for pair in pairs]), read, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("recipe")
 @pytest.mark.parametrize(("network", "log"), [("clip", "log.jsonl"), ("siglip", "log-siglip.jsonl")])
 def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> None:

@@ -1,19 +1,19 @@
 """Tests of the interactive view in a browser."""
 
+from __future__ import annotations
+
 import re
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page
 
 import nibt
 from nibt.data.images import ImageInput
@@ -28,6 +28,14 @@ from nibt.results.explanation import Comparison, Explanation, Ranked
 from nibt.results.interaction import Interaction
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
+
+pytestmark = pytest.mark.slow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'").Axe
+
 
 CAPTION, SIZE = "a photo of a cat and a dog", (360, 240)
 
