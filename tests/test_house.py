@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_source_files_are_short() -> None:
     assert not long
 
 
+@cache
 def _sources(folder: Path = PACKAGE) -> dict[str, ast.Module]:
     """Return the parsed files of a folder by their path."""
     return {

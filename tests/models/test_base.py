@@ -335,7 +335,7 @@ def test_threads_sharing_a_model_get_its_results(kind: str) -> None:
 
 
 class TestWhole:
-    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    @pytest.mark.parametrize("kind", few(tiny.ANY_SIZE, COVER))
     @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50)])
     def test_whole_images_are_seen_by_towers_of_any_size(self, kind: str, size: tuple[int, int]) -> None:
         model = tiny.fresh(kind, resize="whole")
@@ -354,7 +354,7 @@ class TestWhole:
         region = inputs.regions[0]
         assert (region.left, region.top, region.width, region.height) == (0, 0, *size)
 
-    @pytest.mark.parametrize("kind", tiny.ANY_SIZE)
+    @pytest.mark.parametrize("kind", few(tiny.ANY_SIZE, COVER))
     def test_image_size_sets_the_number_of_cells(self, kind: str) -> None:
         small, large = (tiny.fresh(kind, resize="whole", image_size=size) for size in (96, 192))
         cells = [
