@@ -18,7 +18,7 @@ COVER = (
 )
 """Kinds of models with every class of tower, and every way in which it pools; ``test_suites.py`` checks it."""
 
-VARIED = ("clip", "siglip naflex", "coca", "mt5", "convnext")
+VARIED = ("clip", "siglip naflex", "mt5", "convnext")
 """Kinds for what is tested above the towers: of each library, padding in both towers, heads that read one row, pool by
 attention or average, and a trunk without attention.
 """
@@ -27,7 +27,7 @@ attention or average, and a trunk without attention.
 def few(values: Iterable[Any], fast: Iterable[Any]) -> list[Any]:
     """Mark the values of a parameter as slow, except those of the fast suite."""
     values, fast = list(values), list(fast)
-    assert set(fast) & set(values), "the fast suite would run none of them"
+    assert any(value in fast for value in values), "the fast suite would run none of them"
     return [
         value
         if value in fast

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,6 @@ expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: pi
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install -e '.[dev]'").Axe
 
 
-pytest.importorskip("gradio", reason="the page needs gradio: pip install -e '.[app]'")
-
 COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
 
 
@@ -51,6 +50,8 @@ PATIENCE = 30_000  # milliseconds; Playwright's 5 s are too short for a first cl
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page on a free port of this machine, with small limits."""
+    if find_spec("gradio") is None:  # which takes seconds to import, and runs in another process
+        pytest.skip("the page needs gradio: pip install -e '.[app]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -3,6 +3,7 @@
 import json
 from io import BytesIO
 
+import pytest
 from PIL import Image
 
 from nibt.app.cache import ResultCache
@@ -11,6 +12,7 @@ from nibt.models.base import Model
 from tests.app.requests import make_request
 
 
+@pytest.mark.slow
 def test_result_cache_keeps_files_for_a_while(scenes: Model) -> None:
     now = [0.0]
     results = ResultCache(lifetime=10.0, max_size=2, clock=lambda: now[0])

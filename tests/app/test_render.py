@@ -16,6 +16,7 @@ from tests import tiny
 from tests.app.requests import LIMITS
 
 
+@pytest.mark.slow
 def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """After each step, finished outcomes stay on the page, whatever fails later and for whatever reason."""
     own = nibt.app.request._explain

@@ -12,6 +12,7 @@ from PIL import Image
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
+from tests.suites import few
 
 
 def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -286,7 +287,7 @@ def test_explain_warns_about_a_truncated_caption(run: Run, photo: Path, clip_fol
     assert any("the rest was cut off" in warning for warning in json.loads(out)["warnings"])
 
 
-@pytest.mark.parametrize("caption", ["🦄 cat", "猫 cat", "e\u0301 cat", "cat\x07"])
+@pytest.mark.parametrize("caption", few(["🦄 cat", "猫 cat", "e\u0301 cat", "cat\x07"], ["猫 cat", "cat\x07"]))
 def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
     code, out, err = run("explain", photo, caption, "-m", clip_folder, "-o", "x.png")
     assert code == 0, err

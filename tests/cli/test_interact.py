@@ -54,6 +54,7 @@ def test_interact_shows_tables_of_several_methods_on_a_page(run: Run, photo: Pat
     assert "2 methods need a page: give --out x.html" in err
 
 
+@pytest.mark.slow
 def test_interact_draws_the_strongest_links(run: Run, photo: Path, clip_folder: Path) -> None:
     arguments = ("interact", photo, "a red cat", "-m", clip_folder, "--method", "occlusion")
     code, out, err = run(*arguments, "--links", "links.pdf", "--top", 4)

@@ -48,6 +48,7 @@ def test_explain_writes_a_table_where_possible(run: Any, clip_folder: Path, tmp_
     assert (panel["table"] is None) == (options[0] != "--views")
 
 
+@pytest.mark.slow
 def test_interact_and_compare_write_pages(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     tiny.image(90, 60).pil_image.save(photo)

@@ -188,7 +188,10 @@ def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) 
     assert float(after.image.path.at_baseline) == pytest.approx(float(anew.image.path.at_baseline))  # pyright: ignore
 
 
-@pytest.mark.parametrize("loading", [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}])
+LOADINGS = [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}]
+
+
+@pytest.mark.parametrize("loading", few(LOADINGS, LOADINGS[:1]))
 def test_batch_rejects_a_model_loaded_with_other_options(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
     nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "resize": "model"})
     with pytest.raises(OtherRequest, match=rf"model\.{next(iter(loading))}"):
@@ -415,6 +418,7 @@ def test_audit_rejects_replacing_another(run: Run, clip_folder: Path, name: str)
     assert run(*arguments, *AUDIT_CHANGES[name], "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("audit_by_hand")
 def test_audit_rejects_another_model(run: Run, clip_folder: Path) -> None:
     assert run("audit", clip_folder, "scenes", "--out", "a.html")[0] == 0

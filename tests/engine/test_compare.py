@@ -168,6 +168,7 @@ def test_compare_with_centred_uses_the_shipped_centre(items: list) -> None:
     assert answer.score["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_compare_finds_the_common_object_of_scenes() -> None:
     """Chance is the share of the area, 0.06. Measured: energy 0.5, above chance in all maps."""
     data = list(Scenes(count=60, seed=31, fewest=2, most=3))

@@ -73,6 +73,7 @@ def test_explain_halves_the_batch(error: type[Exception], caplog: pytest.LogCapt
         assert_close(one.text.scores[:count], other.text.scores[:count])
 
 
+@pytest.mark.slow
 def test_later_batches_have_the_smaller_size(caplog: pytest.LogCaptureFixture) -> None:
     sizes: list[int] = []
     model = small_model(2, sizes)
@@ -107,6 +108,7 @@ def test_other_errors_are_raised_at_once(caplog: pytest.LogCaptureFixture) -> No
     assert not warnings_of(caplog)
 
 
+@pytest.mark.slow
 def test_encoding_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     model = small_model(3, [])
     assert_close(encode(model.image, IMAGES), encode(tiny.model("clip").image, IMAGES))
@@ -124,6 +126,7 @@ def test_parts_are_in_order() -> None:
     assert [value for _, values in parts for value in values] == [0, 10, 20, 30, 40, 50, 60, 70]
 
 
+@pytest.mark.slow
 def test_a_cache_drops_what_did_not_fit() -> None:
     """The trace of the whole batch would keep the memory that its halves need."""
     model = tiny.fresh("clip")

@@ -14,6 +14,7 @@ from nibt.engine.mismatch import MARGIN
 from nibt.models.base import Model, TextTower
 from nibt.results.explanation import MISMATCH, mismatch, other_warnings
 from tests import tiny
+from tests.suites import VARIED, few
 
 KINDS = ("clip", "siglip", "siglip naflex", "convnext", "coca", "mt5")
 
@@ -46,7 +47,7 @@ def named(warnings: tuple[str, ...]) -> list[str]:
     return [name for name in ("blank caption", "blank image") if name in mismatch(warnings)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, VARIED))
 def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
     model = replace(tiny.model(kind), scale=15.0)  # the scale of a tiny SigLIP is 1.0, at which cosines hardly differ
     images = [tiny.image(seed=seed) for seed in range(3) for _ in tiny.CAPTIONS]

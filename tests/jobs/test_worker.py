@@ -121,6 +121,7 @@ def test_worker_halves_the_batch_if_memory_runs_out(
         assert [word["text"] for word in actual["words"]] == [word["text"] for word in row["words"]]
 
 
+@pytest.mark.slow
 def test_worker_records_an_image_that_does_not_fit_into_memory(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

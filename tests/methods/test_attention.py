@@ -22,6 +22,7 @@ from nibt.targets._similarity import cosine
 from tests import tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
 from tests.methods.eager import ByHand, close
+from tests.suites import few
 
 ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip", "maskclip", "clip_surgery")
 
@@ -97,7 +98,7 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
     close(actual, by_head[:, :, 0].abs().mean(1).detach())
 
 
-@pytest.mark.parametrize("kind", ["own resnet", "convnext", "fastvit", "efficientnet", "resnet"])
+@pytest.mark.parametrize("kind", few(["own resnet", "convnext", "fastvit", "efficientnet", "resnet"], ["convnext"]))
 @pytest.mark.parametrize("method", ATTENTION)
 def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)

@@ -203,6 +203,7 @@ def test_fixlip_table_equals_that_of_banzhaf(kind: str) -> None:
     assert actual.product == pytest.approx(wanted.product, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_drawn_pairs_approach_the_same_table() -> None:
     model = tiny.model("clip")
     wanted = nibt.explain_interactions(model, tiny.image(), "red cat", method="fixlip", budget=4096).table

@@ -177,6 +177,7 @@ def test_m2ib_default_is_the_paper_setting(golden: Golden) -> None:
     assert M2IB.configured(model.image, "iba", {}, {}).noise == "features"
 
 
+@pytest.mark.slow
 def test_m2ib_varies_less_between_seeds_than_between_images(golden: Golden) -> None:
     """In the setting of the paper, seeds change a map less than images do."""
     model = golden.model

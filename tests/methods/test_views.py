@@ -318,6 +318,7 @@ def test_interactions_of_views_add_up_to_the_mean_change() -> None:
     assert single.table.shape[1:] == (4, 4)
 
 
+@pytest.mark.slow
 def test_commands_take_views(run: Run) -> None:
     for command in ("explain", "interact"):
         code, out, error = run(command, "sample:chelsea", "a cat", "-m", "scenes", "--views", "2", "--json", "-")

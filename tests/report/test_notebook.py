@@ -53,6 +53,7 @@ def framed(answer_: str) -> str:
     return check_page(unescape(inside))
 
 
+@pytest.mark.slow
 def test_results_are_shown_as_pages(shell: Shell) -> None:
     answer_, table = explain_with_table()
     two = Comparison(

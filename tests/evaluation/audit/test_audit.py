@@ -92,6 +92,7 @@ def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
     assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
 
 
+@pytest.mark.slow
 def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
     scenes.save(tmp_path / "audit.json")
     assert Audit.load(tmp_path / "audit.json") == scenes
@@ -102,6 +103,7 @@ def test_audit_is_saved_and_loaded(scenes: Audit, tmp_path: Path) -> None:
         Audit.load(tmp_path / "audit.json")
 
 
+@pytest.mark.slow
 def test_audit_page_is_self_contained(scenes: Audit) -> None:
     actual = check_page(page(scenes))
     assert not re.search(r"https?://|<script|<link|@import", actual)
@@ -133,6 +135,7 @@ def test_audit_reports_weights_that_change_meanwhile() -> None:
         nibt.audit(model, noise_pairs(MANY), "ones", quick=True, on_progress=train)
 
 
+@pytest.mark.slow
 def test_audit_page_has_readable_images(scenes: Audit) -> None:
     from base64 import b64decode
     from io import BytesIO

@@ -196,6 +196,7 @@ def test_benchmark_keeps_the_traces_of_one_batch_at_most(
     assert not any(cache() for cache in caches)
 
 
+@pytest.mark.slow
 def test_benchmark_does_not_depend_on_the_order_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
     plan["metrics"] += ["deletion", "insertion"]
     tables = []
@@ -209,6 +210,7 @@ def test_benchmark_does_not_depend_on_the_order_of_methods(tmp_path: Path, plan:
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
     """For each pair in the store, and for the mean curve that is drawn."""
     plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}

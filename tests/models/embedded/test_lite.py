@@ -96,11 +96,11 @@ def test_lite_ranks_labels_correctly(lite: nibt.Model) -> None:
     assert nibt.rank(lite, "sample:coffee", labels)[0].label == labels[2]
 
 
-@pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
-def test_lite_explains_extreme_image_sizes(lite: nibt.Model, size: tuple[int, int]) -> None:
-    answer = nibt.explain(lite, Image.new("RGB", size, "red"), "a cat 🦄 猫\x07")
+@pytest.mark.parametrize(("width", "height"), few([(1, 1), (4000, 3), (3, 4000)], [(4000, 3)]))
+def test_lite_explains_extreme_image_sizes(lite: nibt.Model, width: int, height: int) -> None:
+    answer = nibt.explain(lite, Image.new("RGB", (width, height), "red"), "a cat 🦄 猫\x07")
     assert answer.image.scores.isfinite().all()
-    assert score_map(answer).shape == (size[1], size[0])
+    assert score_map(answer).shape == (height, width)
 
 
 def test_lite_ships_its_centre(lite: nibt.Model) -> None:
@@ -141,7 +141,10 @@ def test_lite_signs_mean_presence(lite: nibt.Model, shared: Path, monkeypatch: p
     assert sum(named + largest) / len(named + largest) > 0.7
 
 
-@pytest.mark.parametrize("caption", ["a photo of something", "she is very happy", "xyzzy plugh 42"])
+EMPTY = ("a photo of something", "she is very happy", "xyzzy plugh 42")
+
+
+@pytest.mark.parametrize("caption", few(EMPTY, EMPTY[:1]))
 @pytest.mark.parametrize("name", few(["chelsea", "coffee", "rocket", "camera"], ["coffee"]))
 def test_lite_scores_captions_that_say_nothing_with_zero(lite: nibt.Model, name: str, caption: str) -> None:
     assert abs(nibt.explain(lite, f"sample:{name}", caption).similarity) < 0.01
@@ -168,6 +171,7 @@ def test_lite_words_have_the_sign_of_their_regions(lite: nibt.Model, name: str, 
     assert all(score * total > 0 for score, total in clear)
 
 
+@pytest.mark.slow
 def test_lite_names_add_up(lite: nibt.Model) -> None:
     """A further name adds its own score; one that is absent lowers the similarity."""
     captions = ["a camera", "a tripod", "a camera and a tripod", "a camera and a pizza"]

@@ -76,6 +76,7 @@ def test_scenes_model_classifies_new_scenes(model: nibt.Model) -> None:
         assert np.mean(actual) >= least
 
 
+@pytest.mark.slow
 def test_scenes_model_retrieves_captions(model: nibt.Model) -> None:
     pairs = list(Scenes(count=100, seed=FRESH, fewest=2, most=2, named="all"))
     seen, captions = embedded(model.image, [p.image for p in pairs]), embedded(model.text, [p.caption for p in pairs])
