@@ -1,4 +1,9 @@
-"""Fixtures of all tests: photographs beside the repository, output of the authors, a saved model, the command."""
+"""Fixtures of all tests: photographs beside the repository, output of the authors, a saved model, the command.
+
+What takes seconds to import is imported by the fixtures: the process that hands out the tests needs none of it.
+"""
+
+from __future__ import annotations
 
 import os
 import shutil
@@ -10,36 +15,34 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-import torch
-
-import nibt
-from nibt.cli import main
-from nibt.models.base import Model
-from tests import shared_models, tiny
-from tests.helpers import Golden, Run
-from tests.hub import Hub, point_to, serving
-from tests.job_pairs import COUNT, OPTIONS, as_csv
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    import nibt
+    from nibt.models.base import Model
+    from tests.helpers import Golden, Run
+    from tests.hub import Hub
 
 pytest_plugins = ["pytester", "tests.skips"]
 hypothesis.settings.register_profile("nibt", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("nibt")
 _SHARED = Path(__file__).parents[2] / "shared"
-ACCELERATOR = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cuda"
-"""The device of the tests marked ``gpu``."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let each process of pytest-xdist use one thread, as they share the cores."""
     if getattr(config, "workerinput", {}).get("workercount", 1) > 1:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        import torch
+
         torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests marked ``gpu`` where there is no accelerator."""
+    import torch
+
     if torch.accelerator.is_available():
         return
     left_out = [item for item in items if item.get_closest_marker("gpu")]
@@ -50,6 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="module", autouse=True)
 def no_shared_model_is_changed() -> Iterator[None]:
     """Fail the test file after which a model that all tests share is not as it was loaded."""
+    from tests import shared_models
+
     yield
     assert not shared_models.changed()
 
@@ -80,12 +85,16 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     """A random model, and what the code of the authors returns for it."""
+    from tests.helpers import Golden
+
     return Golden.read(Path(__file__).parent / "golden")
 
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Hugging Face CLIP on disk, for the command line."""
+    from tests import tiny
+
     folder = tmp_path_factory.mktemp("models") / "clip"
     built = tiny.clip()
     built.module.save_pretrained(folder)
@@ -96,6 +105,8 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub on this machine, and an empty cache."""
+    from tests.hub import point_to, serving
+
     with serving() as served:
         point_to(served.address, tmp_path / "cache", monkeypatch)
         yield served
@@ -104,6 +115,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The command in an empty folder; returns exit code, output and errors."""
+    from nibt.cli import main
+
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -131,7 +144,7 @@ _FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
+def browser() -> Iterator[Browser]:
     """The Chromium of the system; nothing is downloaded.
 
     Its event loop runs as long as it is open, and would be in the way of tests of other files that start one.
@@ -148,12 +161,17 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="session")
 def model() -> Model:
+    from tests import tiny
+
     return tiny.model("clip")
 
 
 @pytest.fixture(scope="session")
 def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ten images, 0.png to 9.png."""
+    from tests import tiny
+    from tests.job_pairs import COUNT
+
     folder = tmp_path_factory.mktemp("images")
     for item in range(COUNT):
         tiny.image(64 + item, 48, item).pil_image.save(folder / f"{item}.png")
@@ -163,23 +181,32 @@ def job_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def job_table(job_images: Path) -> Path:
     """A table of the ten pairs."""
+    from tests.job_pairs import as_csv
+
     return as_csv(job_images, job_images)
 
 
 @pytest.fixture(scope="session")
 def whole_job(model: Model, job_table: Path, tmp_path_factory: pytest.TempPathFactory) -> nibt.Job:
     """The uninterrupted job of the ten pairs."""
+    import nibt
+    from tests.job_pairs import OPTIONS
+
     return nibt.batch(model, job_table, tmp_path_factory.mktemp("whole"), **OPTIONS)
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
+    from tests import tiny
+
     tiny.image(90, 60).pil_image.save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
 @pytest.fixture
 def photo_file(run: Run) -> str:
+    from tests import tiny
+
     tiny.image(48, 40).pil_image.save("photo.png")
     tiny.image(40, 48, 1).pil_image.save("other.png")
     return "photo.png"

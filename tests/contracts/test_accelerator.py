@@ -17,11 +17,14 @@ import nibt
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
 from tests import tiny
-from tests.conftest import ACCELERATOR
 from tests.helpers import CHEAP, METHODS, assert_close, cheap_explanation, noise_pairs
 from tests.suites import few
 
 gpu = pytest.mark.gpu
+ACCELERATOR = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cuda"
+"""The device of the tests marked ``gpu``."""
+
+
 on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param(ACCELERATOR, marks=gpu)])
 KINDS = ("clip", "siglip", "own vit", "convnext")
 ROUNDING = 1e-3

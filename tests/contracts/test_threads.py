@@ -85,6 +85,7 @@ def test_tokens_in_threads_are_the_same(kind: str) -> None:
     assert at_once([right] * 4) == [True] * 4
 
 
+@pytest.mark.slow
 def test_explain_in_processes_gives_the_same_bits() -> None:
     """Both processes are sent the same model object, of which each has its own copy. Sending moves its weights."""
     model, pipes, processes = tiny.fresh("clip"), [], []

@@ -19,6 +19,7 @@ from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.models.base import Model
 from tests import tiny
 from tests.job_pairs import CAPTIONS, COUNT, OPTIONS, as_csv
+from tests.suites import few
 
 
 def as_tsv(job_images: Path, out: Path) -> Path:
@@ -118,7 +119,7 @@ FORMS = (
 NAMES = ("key", "source")  # the names of rows and images differ between forms
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", few(FORMS, FORMS[:3]))
 def test_batch_gives_the_same_answers_for_every_form_of_pairs(
     form: Callable[[Path, Path], Any], model: Model, job_images: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:

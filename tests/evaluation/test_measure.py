@@ -92,6 +92,7 @@ def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
         )
 
 
+@pytest.mark.slow
 @both_sides
 def test_measured_target_does_not_change_the_map(modality: Any) -> None:
     model, data = tiny.model("clip"), pairs(2)

@@ -102,7 +102,10 @@ def test_attentions_of_the_fused_kernel_equal_eager_attention(kind: str, side: A
         close(actual, wanted)
 
 
-@pytest.mark.parametrize(("kind", "side"), [*HUGGING_FACE, *((kind, "image") for kind in TIMM)])
+EAGER = [*HUGGING_FACE, *((kind, "image") for kind in TIMM)]
+
+
+@pytest.mark.parametrize(("kind", "side"), few(EAGER, EAGER[::3]))
 def test_attentions_of_an_eager_model_equal_those_of_the_fused_kernel(kind: str, side: Any) -> None:
     fresh = tiny.fresh(kind)
     implementation(fresh.module, "eager")

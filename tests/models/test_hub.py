@@ -24,6 +24,9 @@ from tests import hub as hubs
 from tests import tiny
 from tests.hub import COMMITS, Hub, point_to
 from tests.models.saved import agree, edit, save, save_open_clip
+from tests.suites import few
+
+pytestmark = pytest.mark.slow
 
 peft_warns = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -39,6 +42,23 @@ def clip(hub: Hub, saved: Path, tmp_path: Path) -> Path:
     return hub.add("org/clip", Path(shutil.copytree(saved, tmp_path / "clip")))
 
 
+PASTED = [
+    ("hf-hub:org/clip", "org/clip"),
+    ("hf://org/clip", "org/clip"),
+    (" org/clip ", "org/clip"),
+    ("{hub}/org/clip", "org/clip"),
+    ("{hub}/org/clip/blob/main/model.safetensors", "org/clip"),
+    ("org/clip@v1", "org/clip@v1"),
+    (COMMITS["v1"], f"org/clip@{COMMITS['v1']}"),
+    ("{hub}/org/clip/tree/v1", "org/clip@v1"),
+    ("org/clip@refs/pr/2", "org/clip@refs/pr/2"),
+    ("{hub}/org/clip/tree/refs%2Fpr%2F2", "org/clip@refs/pr/2"),
+    ("org/clip:models/small", "org/clip:models/small"),
+    ("{hub}/org/clip/tree/main/models/small", "org/clip:models/small"),
+    ("{hub}/org/clip/blob/v1/models/small/config.json", "org/clip@v1:models/small"),
+]
+
+
 class TestNames:
     def test_repository_loads_and_its_commit_is_recorded(self, hub: Hub, clip: Path) -> None:
         model = load_model("org/clip")
@@ -46,24 +66,7 @@ class TestNames:
         assert (model.id, model.family, model.folder) == ("org/clip", "clip", None)
         assert model.record().get("revision") == COMMITS["main"]
 
-    @pytest.mark.parametrize(
-        ("text", "name"),
-        [
-            ("hf-hub:org/clip", "org/clip"),
-            ("hf://org/clip", "org/clip"),
-            (" org/clip ", "org/clip"),
-            ("{hub}/org/clip", "org/clip"),
-            ("{hub}/org/clip/blob/main/model.safetensors", "org/clip"),
-            ("org/clip@v1", "org/clip@v1"),
-            (COMMITS["v1"], f"org/clip@{COMMITS['v1']}"),
-            ("{hub}/org/clip/tree/v1", "org/clip@v1"),
-            ("org/clip@refs/pr/2", "org/clip@refs/pr/2"),
-            ("{hub}/org/clip/tree/refs%2Fpr%2F2", "org/clip@refs/pr/2"),
-            ("org/clip:models/small", "org/clip:models/small"),
-            ("{hub}/org/clip/tree/main/models/small", "org/clip:models/small"),
-            ("{hub}/org/clip/blob/v1/models/small/config.json", "org/clip@v1:models/small"),
-        ],
-    )
+    @pytest.mark.parametrize(("text", "name"), few(PASTED, PASTED[3:7]))
     def test_names_that_people_paste(self, text: str, name: str, hub: Hub, saved: Path, tmp_path: Path) -> None:
         text = f"org/clip@{text}" if text == COMMITS["v1"] else text.format(hub=hub.address)
         top = hub.add("org/clip", tmp_path / "top")

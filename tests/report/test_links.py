@@ -84,6 +84,7 @@ def test_figures_have_lines_from_words_to_parts() -> None:
     assert nibt.draw_links(table()).size == both.size, "a table of zeros has no links"
 
 
+@pytest.mark.slow
 def test_pdf_files_have_lines_and_text_and_a_signature(tmp_path: Path) -> None:
     known, path = table(w0p0=1.0, w1p5=-0.5), tmp_path / "links.pdf"
     nibt.write_links(known, path)
