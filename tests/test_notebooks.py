@@ -5,13 +5,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nbformat
 import pytest
 
 from tests.documents import load_docs_module
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
+
+nbformat = pytest.importorskip("nbformat", reason="needs nbformat: pip install -e '.[dev]'")
 
 FOLDER = ROOT / "docs" / "tutorials"
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 import nibt
@@ -22,6 +21,8 @@ from nibt.results.explanation import Comparison
 from nibt.results.measurement import Measurement
 from tests.answers import BETWEEN, PEAK, WHOLE, answer
 from tests.helpers import ROOT, check_page, explain_with_table
+
+formatters = pytest.importorskip("IPython.core.formatters", reason="needs IPython: pip install -e '.[dev]'")
 
 ROWS = [
     Measurement(0, "image", "deletion", 0.25),
@@ -40,7 +41,7 @@ class Shell(SimpleNamespace):
 @pytest.fixture
 def shell() -> Shell:
     """A shell in which nibt was imported."""
-    shell = Shell(display_formatter=DisplayFormatter())
+    shell = Shell(display_formatter=formatters.DisplayFormatter())
     register(shell)
     return shell
 
@@ -84,7 +85,7 @@ def test_results_are_registered_by_names_that_exist() -> None:
 
 
 def test_registration_keeps_the_formatters_of_the_user() -> None:
-    shell = Shell(display_formatter=DisplayFormatter())
+    shell = Shell(display_formatter=formatters.DisplayFormatter())
     shell.display_formatter.formatters["text/html"].for_type(list, lambda value: f"<b>{len(value)}</b>")
     register(shell)
     register(shell)

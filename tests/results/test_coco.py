@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
 
 import nibt
 from nibt.data.images import Region
 from nibt.errors import WouldOverwrite
 from nibt.results.coco import write_coco
 from tests.answers import PEAK, WHOLE, answer
+
+COCO = pytest.importorskip("pycocotools.coco", reason="needs pycocotools: pip install 'nibt[data]'").COCO
 
 RING = [[1.0, 1.0, 1.0], [1.0, -9.0, 1.0], [1.0, 1.0, 1.0]]
 
