@@ -1,0 +1,34 @@
+"""Tests of ``nibt bench`` and ``nibt report``, on scenes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Run, file_digests
+
+pytest.importorskip("pyarrow", reason="a benchmark is stored in Parquet files")
+
+
+pytest.importorskip("scipy", reason="intervals need scipy")
+
+
+def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> None:
+    plan = [
+        f"models = [{{ name = {json.dumps(str(clip_folder))} }}]",
+        'methods = ["occlusion", "centre"]',
+        'data = [{ name = "scenes", options = { count = 2 } }]',
+        'metrics = ["pointing_game", "deletion"]',
+    ]
+    Path("plan.toml").write_text("\n".join(plan))
+    code, out, err = run("bench", "plan.toml", "--out", "RUN")
+    assert code == 0, err
+    assert "for the results: nibt report RUN" in out
+    parts = file_digests(Path("RUN/parts"))
+    assert run("bench", "plan.toml", "--out", "RUN")[0] == 0
+    assert file_digests(Path("RUN/parts")) == parts, "nothing is measured again"
+    code, out, err = run("report", "RUN")
+    assert code == 0, err
+    for name in ("occlusion", "centre", "pointing_game", "deletion"):
+        assert name in out
+    assert {"report.md", "report.csv", "report.tex", "report.html"} <= {path.name for path in Path("RUN").iterdir()}
