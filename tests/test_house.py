@@ -212,6 +212,13 @@ def test_classes_are_not_compared_by_name() -> None:
     assert compared == COMPARED_BY_CLASS_NAME
 
 
+def test_text_is_read_in_one_place() -> None:
+    """Elsewhere, the byte order mark of a file would become a part of its first word."""
+    for path in PACKAGE.rglob("*.py"):
+        read = ".read_text(" in path.read_text() or 'open(encoding="utf-8")' in path.read_text()
+        assert not read or path.name == "io.py", f"{path} reads text without nibt.io.read_text"
+
+
 @pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "recipes", ".ci", "docs"])
 def test_every_line_is_formatted(folder: str) -> None:
     files = list((TESTS.parent / folder).rglob("*.py"))

@@ -1,13 +1,41 @@
-"""Atomic writing of files."""
+"""Reading of text, and atomic writing of files."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from nibt.errors import CannotWrite
+
+
+def read_text(path: Path | Traversable) -> str:
+    """Return the text of a file in UTF-8. The byte order mark that some editors write is no part of it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is not text in UTF-8.
+
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
+def load_json(source: Path | Traversable | str) -> Any:
+    """Return what a JSON file, or a text, has.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON, or is nested too deeply.
+
+    """
+    try:
+        return json.loads(source if isinstance(source, str) else read_text(source))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def check_writable(path: Path) -> None:

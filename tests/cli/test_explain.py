@@ -144,6 +144,15 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
 
 
+def test_a_byte_order_mark_is_no_part_of_a_label(run: Run, photo: Path, clip_folder: Path) -> None:
+    cosines = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        Path("labels.txt").write_bytes(mark + b"a cat\ntwo cars\n")
+        out = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "--json", "-", "--steps", "1")[1]
+        cosines.append(json.loads(out)["ranking"])
+    assert cosines[0] == cosines[1]
+
+
 def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
     command = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
     code, out, _ = run(*command, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.io import read_text
 from nibt.registry import available
 from nibt.report.appearance import Appearance, appearance
 
@@ -362,6 +363,6 @@ def read_lines(path: Path) -> list[str]:
 
     """
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error}): give a text file in UTF-8") from error

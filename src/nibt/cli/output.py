@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nibt.errors import CannotWrite
+from nibt.io import load_json
 
 if TYPE_CHECKING:
     from nibt.report.html.page import Shown
@@ -264,10 +265,8 @@ def with_stems(options: Iterable[Any], images: Iterable[str]) -> list[str]:
 
 def _base_of_adapters(folder: Path) -> Path | None:
     """Return the folder of the base model of adapters, or None if it is not a folder."""
-    import json
-
     try:
-        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        name = load_json(folder / "adapter_config.json")["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return next((path for path in (folder / str(name), Path(str(name))) if path.is_dir()), None)

@@ -4,7 +4,6 @@ Every image is converted to an upright RGB image with its tones kept. What the c
 replaced by white, is noted and becomes a warning of the result.
 """
 
-import json
 import os
 import re
 import struct
@@ -23,6 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.errors import BadInput, UnknownName
+from nibt.io import load_json
 
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 SAMPLE = "sample:"
@@ -79,7 +79,7 @@ def samples() -> list[str]:
 
 def sample_captions() -> dict[str, str]:
     """Return the captions of the images that ship with the package, by name."""
-    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
+    return load_json(files("nibt") / "samples" / "captions.json")
 
 
 def sample_file(name: str) -> Path:

@@ -1,6 +1,5 @@
 """Segments of an image as units: superpixels, or the masks of a file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from nibt.data.masks import decoded
 from nibt.errors import BadInput, import_optional
+from nibt.io import load_json
 
 Labels = Int[np.ndarray, "height width"]
 _UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, RecursionError, Image.DecompressionBombError)
@@ -72,7 +72,7 @@ def _content(path: Path) -> Any:
     """Return the array of a label image or of an .npy file, or what a JSON file has."""
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     if suffix == ".npy":
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)

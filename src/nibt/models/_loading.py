@@ -4,7 +4,6 @@ Every model is checked when it is loaded: its weights are finite, and the model 
 embeddings as the uncut model.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -21,6 +20,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.io import load_json
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
 from nibt.models._families import family_of_type
@@ -312,7 +312,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except ValueError as error:
         raise CannotLoad(f"{path} is not valid JSON ({error})") from error
 

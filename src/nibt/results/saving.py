@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from nibt.errors import BadInput
+from nibt.io import load_json
 from nibt.outputs import unsigned, write_bytes
 from nibt.values import ByValue
 
@@ -51,7 +52,7 @@ class JsonSerializable(ByValue, ABC):
 
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = load_json(Path(path))
             if not isinstance(data, dict):
                 raise ValueError(f"expected an object, got {type(data).__name__}")
             return cls.from_json(data)
