@@ -120,11 +120,12 @@ def read_image(source: ImageSource) -> ImageInput:
     Args:
         source: A path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a tensor.
             Arrays have the shape (height, width) or (height, width, channel) with 1, 3 or 4 channels; tensors have the
-            channel first. Integers span the range of their type, floats span [0, 1]. A batch of one image is read as
+            channel first. Whole numbers of any width are 0 to 255, floats 0 to 1. A batch of one image is read as
             that image. A file must be open in binary mode; it is read from its position and stays open.
 
     Raises:
-        BadInput: The source has another type, the file does not exist, or the image is broken, too large or has NaN.
+        BadInput: The source has another type, the file does not exist, or the image is broken, too large, has NaN or
+            values outside its range.
 
     """
     if isinstance(source, ImageInput):
@@ -248,14 +249,14 @@ def _upright(image: Image.Image, source: str) -> ImageInput:
         notes.append(f"the image has {image.n_frames} frames: the first is used")  # pyright: ignore
         image.seek(0)
     image.load()
-    rgb, note = _rgb(ImageOps.exif_transpose(image))
+    rgb, note = _rgb(ImageOps.exif_transpose(image), image.format)
     return ImageInput(rgb, source, (*notes, *note))
 
 
-def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+def _rgb(image: Image.Image, file_format: str | None) -> tuple[Image.Image, tuple[str, ...]]:
     """Convert an image to RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_wide(np.asarray(image)), ()
+        return _gray(np.asarray(image), image.mode, file_format), ()
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
@@ -265,14 +266,30 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return image.convert("RGB"), ()
 
 
-def _from_wide(values: np.ndarray) -> Image.Image:
-    """Convert a gray image of 16 bits, 32 bits or floats to RGB; floats up to 1 span [0, 1], larger ones 16 bits."""
-    if not np.isfinite(values).all():
-        raise BadInput("the image holds NaN or infinite values")
-    top = float(values.max(initial=0))
-    white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
-    gray = np.clip(values.astype(np.float64) / white, 0, 1) * 255
-    return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
+def _gray(values: np.ndarray, mode: str, file_format: str | None) -> Image.Image:
+    """Convert a gray image of 16 bits, 32 bits or floats to RGB; those of 32 bits and floats above 1 are 0 to 255."""
+    if mode.startswith("I;16") or (mode == "I" and file_format == "PNG"):  # which has at most 16 bits
+        values = values.astype(np.float64) / 65535
+    top = 255 if mode == "F" and values.max(initial=0) > 1 else None
+    return Image.fromarray(_as_bytes(values, f"image of mode {mode}", top)).convert("RGB")
+
+
+def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.ndarray:
+    """Return the bytes of an image: of whole numbers of any width from 0 to 255, or of floats from 0 to 1.
+
+    What wider numbers span is not in the array, and their maximum differs between the frames of a film.
+    """
+    if values.dtype.kind not in "buif":
+        raise BadInput(f"the {source} must have whole numbers or floats (got {values.dtype})")
+    top = top or (255 if values.dtype.kind in "ui" else 1)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadInput(f"the {source} holds NaN or infinite values")
+    if values.min() < 0 or values.max() > top:
+        kind = "floats" if values.dtype.kind == "f" else "whole numbers"
+        raise BadInput(
+            f"an image of {kind} must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}): scale the values"
+        )
+    return np.round(values * 255 if top == 1 else values).astype(np.uint8)
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
@@ -285,18 +302,8 @@ def _from_array(array: np.ndarray, source: str) -> ImageInput:
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
         raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {array.shape})")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise BadInput(f"the {source} holds NaN or infinite values")
-        if array.min() < 0 or array.max() > 1:
-            raise BadInput(f"an image of floats must be in [0, 1] (got {array.min():.3g} to {array.max():.3g})")
-        array = np.round(array * 255)
-    elif array.dtype == bool:
-        array = array * 255
-    elif array.dtype != np.uint8:
-        array = np.round(array / np.iinfo(array.dtype).max * 255)
-    rounded = array.astype(np.uint8)
-    return _upright(Image.fromarray(rounded[..., 0] if rounded.ndim == 3 and channels == 1 else rounded), source)
+    values = _as_bytes(array, source)
+    return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)
 
 
 @dataclass(frozen=True)
