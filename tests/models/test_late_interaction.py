@@ -1,10 +1,12 @@
 """Late interaction: MaxSim, maps of queries and of their words, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
 import nibt
 from benchmarks.tiny_vision_language import LATE
+from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.targets._similarity import MaxSim
 from tests import tiny
@@ -147,3 +149,16 @@ def test_dual_encoders_have_no_similarity_map() -> None:
     clip = tiny.model("clip")
     with pytest.raises(Unsupported, match="similarity_map needs vectors"):
         nibt.explain(clip, PAGE, QUERY, "similarity_map")
+
+
+def test_measured_targets_compare_as_the_model_does() -> None:
+    """The measured cosine is MaxSim, which is explained too; what cannot be explained cannot be measured."""
+    loaded, pairs = model("colqwen2"), [Pair(PAGE, QUERY), Pair(OTHER, "two cars")]
+    options = {"metrics": ["confidence_drop", "deletion"], "method": "similarity_map"}
+    explained = nibt.measure(loaded, pairs, **options)
+    measured = nibt.measure(loaded, pairs, **options, measured="cosine")
+    assert [row.value for row in measured] == pytest.approx([row.value for row in explained], rel=1e-5)
+    assert all(np.isfinite(row.value) for row in nibt.measure(loaded, pairs, **options, measured="softmax"))
+    for target, message in (("centred", "takes means of embeddings"), ("logit", "has no scale of logits")):
+        with pytest.raises(BadOption, match=message):
+            nibt.measure(loaded, pairs, **options, measured=target)
