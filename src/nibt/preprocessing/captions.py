@@ -153,7 +153,7 @@ def _bare(piece: str) -> str:
 def batch(
     captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
 ) -> tuple[Int[Tensor, "batch token"], Words]:
-    """Return the ids and words of several captions, padded to the longest with ``pad`` (an id and a text).
+    """Return the ids and words of several captions. The ids are padded to the longest with ``pad`` (an id and a text).
 
     Raises:
         BadInput: A caption has no token of a word.
@@ -163,9 +163,9 @@ def batch(
         if not any(row.explained):
             raise BadInput(f"the model's tokenizer finds no word in the caption {caption!r}: use other words")
     longest = max(len(row.ids) for row in tokens)
-    fill_id, fill_text = pad or (0, "")
+    fill_id = pad[0] if pad else 0
     ids = [[*row.ids, *[fill_id] * (longest - len(row.ids))] for row in tokens]
-    texts = tuple((*row.texts, *(fill_text,) * (longest - len(row.ids))) for row in tokens)
+    texts = tuple(row.texts for row in tokens)
     explained = [[*row.explained, *[False] * (longest - len(row.ids))] for row in tokens]
     words = Words(texts, tuple(row.words for row in tokens), torch.tensor(explained, device="cpu"))
     return torch.tensor(ids, device="cpu"), words

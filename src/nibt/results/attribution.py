@@ -120,7 +120,8 @@ class Attribution(ByValue):
     path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
-        return _indexed(self, item)
+        own = _indexed(self, item)
+        return replace(own, scores=own.scores[: own.units.count]) if isinstance(own.units, Words) else own
 
     def to(self, device: str) -> "Attribution":
         """Return a copy with the scores on another device, as float32."""
@@ -128,7 +129,7 @@ class Attribution(ByValue):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of one caption, padding included."""
+        """The tokens of one caption, with the padding that every caption of the model has."""
         assert isinstance(self.units, Words), "only a caption has tokens"
         return self.units.tokens[0]
 
