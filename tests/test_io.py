@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nibt.io import load_json, read_text
+from nibt.io import all_or_none, atomic_write, load_json, read_text
 
 MARK = b"\xef\xbb\xbf"
 
@@ -25,3 +25,23 @@ def test_bad_text_and_deep_json_are_value_errors(tmp_path: Path) -> None:
         load_json("[" * 100_000)
     with pytest.raises(json.JSONDecodeError):
         load_json("{")
+
+
+def test_files_of_a_block_are_written_all_or_none(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    paths[0].write_text("before")
+
+    def write_all(fails: bool) -> None:
+        with all_or_none():
+            for path in paths:
+                with atomic_write(path) as draft:
+                    draft.write_text("new")
+            assert paths[0].read_text() == "before"
+            if fails:
+                raise ValueError("the last one")
+
+    with pytest.raises(ValueError, match="the last one"):
+        write_all(fails=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "before"}
+    write_all(fails=False)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "new", "b.txt": "new"}

@@ -1,10 +1,12 @@
 """Reading of text, and atomic writing of files."""
 
+import itertools
 import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import file_digest
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -65,22 +67,61 @@ def short_digest(path: str | Path) -> str:
         return file_digest(stream, "sha256").hexdigest()[:16]
 
 
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
+"""The finished drafts of ``all_or_none``, with their paths."""
+_numbers = itertools.count()
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Write all files of the block when it succeeds, and none of them if it fails.
+
+    Raises:
+        CannotWrite: A folder is missing or not writable, or the disk is full.
+
+    """
+    drafts: list[tuple[Path, Path]] = []
+    token = _waiting.set(drafts)
+    try:
+        yield
+        for draft, path in drafts:
+            with _explained(path):
+                draft.replace(path)
+    finally:
+        _waiting.reset(token)
+        for draft, _ in drafts:
+            draft.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Provide a temporary path in the same folder, which replaces ``path`` when the block succeeds.
 
-    If the block raises an error, the temporary file is removed and ``path`` stays as it was.
+    If the block raises an error, the temporary file is removed and ``path`` stays as it was. Inside ``all_or_none``,
+    ``path`` is replaced when that block succeeds.
 
     Raises:
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     check_writable(path)
-    draft = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{threading.get_ident()}{path.suffix}")
+    number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
+    draft, waiting = path.with_name(f".{path.stem[:40]}.{number}{path.suffix}"), _waiting.get()
     try:
-        yield draft
-        draft.replace(path)
+        with _explained(path):
+            yield draft
+            if waiting is None:
+                draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    if waiting is not None:
+        waiting.append((draft, path))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}; no partial file is left") from error
-    finally:
-        draft.unlink(missing_ok=True)

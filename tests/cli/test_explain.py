@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nibt.errors import CannotWrite
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
@@ -142,6 +143,29 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     ranking = json.loads(Path("x.json").read_text())["ranking"]
     assert len(ranking) == 3
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
+
+
+@pytest.mark.parametrize("caption", ["a red\ncat", "a cat\n", "a\tcat\r\n"])
+def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
+    for command in ("explain", "interact"):
+        code, out, _ = run(command, photo, caption, "-m", clip_folder, "--set", "steps=1")
+        assert code == 0
+        assert "wrote" in out
+    assert len(list_folder()) == 4
+    written = [path for path in Path().glob("*.json") if "interact" not in path.name]
+    assert json.loads(written[0].read_text())["text"]["caption"] == caption
+
+
+def test_a_call_writes_all_its_files_or_none(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CannotWrite("the disk is full")
+
+    monkeypatch.setattr("nibt.results.saving.write_bytes", fail)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--set", "steps=1", "--map", "m.png")
+    assert (code, err.count("\n")) == (1, 1)
+    assert list_folder() == []
 
 
 def test_a_byte_order_mark_is_no_part_of_a_label(run: Run, photo: Path, clip_folder: Path) -> None:

@@ -63,7 +63,7 @@ def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_jo
     broken[len(broken) // 2] ^= 1
     (folder / two).write_bytes(broken)
     shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
-    (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
+    (folder / f".{Path(one).stem}.12-345-6.parquet").write_bytes(b"half of it")
     job = nibt.Job.open(tmp_path / "out")
     assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "file"}
     assert len(job.check()) == 4

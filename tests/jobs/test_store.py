@@ -77,8 +77,8 @@ def test_store_remove_incomplete_keeps_one_whole_file_per_chunk(store: Store) ->
     duplicates = sorted(store.folder / part_name(2, data) for data in (b"a", b"b"))
     for path, data in zip(duplicates, sorted([b"a", b"b"], key=lambda data: part_name(2, data)), strict=True):
         path.write_bytes(data)
-    draft = f".{part_name(3, b'x').removesuffix('.parquet')}.17-140.parquet"
-    others = {".notes.parquet", f"{draft}.parquet", draft.replace("17-140", "17"), ".hidden.17-140.parquet"}
+    draft = f".{part_name(3, b'x').removesuffix('.parquet')}.17-140-2.parquet"
+    others = {".notes.parquet", f"{draft}.parquet", draft.replace("17-140-2", "17-140"), ".hidden.17-140-2.parquet"}
     for name in (draft, *others):
         (store.folder / name).write_bytes(b"draft")
     assert store.remove_incomplete() == sorted([changed.name, duplicates[1].name])

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import MethodOptions, ModelOptions, QuietOptions, RunOptions, TargetOptions
+from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 
 
@@ -83,7 +84,7 @@ def batch(
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
     if model.model is None and not job.quiet:
-        typer.echo("The model is lite, which ships with nibt; choose another one with -m", err=True)
+        say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.cli.progress import interruptible, show_progress
     from nibt.jobs.run import batch as run
 
@@ -115,11 +116,11 @@ def batch(
         )
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
-        typer.echo(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
+        say(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
     for warning in result.manifest.warnings:
-        typer.echo(f"nibt: {warning}", err=True)
+        complain(warning)
     if failed:
-        typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; see the column error in {out}", err=True)
+        complain(f"{failed:,} of {rows:,} rows failed; see the column error in {out}")
     if failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 
@@ -143,8 +144,8 @@ def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a
     problems = job.check()
     if not output.quiet:
         for problem in problems:
-            typer.echo(problem)
+            say(problem)
         if not problems:
-            typer.echo(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+            say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
     if problems:
         raise typer.Exit(1)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
+from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
 from nibt.registry import available
@@ -86,7 +86,7 @@ class ModelOptions(PrecisionOptions):
     def load(self, quiet: bool) -> "Model":
         """Load the model, or lite with a note if no model is given."""
         if self.model is None and not quiet:
-            typer.echo(
+            say(
                 "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
                 f"-m {THE_PAPERS}",
                 err=True,

@@ -10,6 +10,7 @@ from typer import Option
 from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, load, set_options
+from nibt.cli.terminal import say
 from nibt.errors import BadOption
 
 COUNT = 400
@@ -131,8 +132,8 @@ def roar(
         )
     files = write(result, output.out, output.overwrite)
     if not output.quiet:
-        typer.echo(markdown(result))
-        typer.echo("wrote " + ", ".join(map(str, files)), err=True)
+        say(markdown(result))
+        say("wrote " + ", ".join(map(str, files)), err=True)
 
 
 def _rates(texts: list[str]) -> Any:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
 from typer import Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 
 
@@ -62,7 +62,7 @@ def serve(
 
     check_host(server.host, server.public)
     if not is_loopback(server.host):
-        typer.echo(f"nibt: {PUBLIC}", err=True)
+        complain(PUBLIC)
     run(
         server.host,
         server.port,
@@ -74,5 +74,5 @@ def serve(
             max_queue=limits.max_queue,
         ),
         server.public,
-        lambda address: typer.echo(f"nibt is running at {address} (Ctrl-C stops it)"),
+        lambda address: say(f"nibt is running at {address} (Ctrl-C stops it)"),
     )

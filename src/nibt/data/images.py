@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, NibtError, UnknownName
 from nibt.io import load_json
 
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
@@ -154,6 +154,15 @@ def read_image(source: ImageSource) -> ImageInput:
             f"an image must be a local file (got the URL {os.fspath(source)!r}): download it, and give its path"
         )
     return _open(Path(source))
+
+
+def image_at(source: str, image_hash: str) -> ImageInput | None:
+    """Return the image at a source, or None if it is missing or its hash differs."""
+    try:
+        image = read_image(source)
+    except NibtError:
+        return None
+    return image if image.digest == image_hash else None
 
 
 def is_batch(source: Any) -> bool:

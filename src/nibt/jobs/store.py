@@ -18,7 +18,7 @@ from nibt.errors import BadInput, CannotWrite
 from nibt.io import short_digest
 
 _DIGITS = 16
-_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # the name of a file while it is written
+_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+-\d+\.parquet")  # the name of a file while it is written
 
 
 @dataclass(frozen=True)

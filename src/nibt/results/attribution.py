@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region, read_image
+from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
-from nibt.errors import NibtError
 from nibt.results.records import ImageRecord, PathRecord, TextRecord
 from nibt.results.regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.types import Modality, PerExample, PerUnit
@@ -311,15 +310,6 @@ def side_from_record(record: ImageRecord | TextRecord) -> SideAttribution:
     if isinstance(record, ImageRecord):
         return ImageAttribution.from_record(record)
     return TextAttribution.from_record(record)
-
-
-def image_at(source: str, image_hash: str) -> ImageInput | None:
-    """Return the image at a source, or None if it is missing or its hash differs."""
-    try:
-        image = read_image(source)
-    except NibtError:
-        return None
-    return image if image.digest == image_hash else None
 
 
 def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:

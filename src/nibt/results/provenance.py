@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nibt.errors import BadInput, OtherRequest, WouldOverwrite
-from nibt.io import atomic_write, load_json, read_text
+from nibt.io import all_or_none, atomic_write, load_json, read_text
 from nibt.outputs import read_signature
 from nibt.results.records import SessionRecord
 
@@ -178,10 +178,11 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     digests: dict[str, list[str]] = stored.get("reports", {})
     files = {manifest.parent / name: data for name, data in reports.items()}
     known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
-    write_json(manifest, {**stored, "reports": {**digests, **known}})
-    for path, data in files.items():
-        with atomic_write(path) as draft:
-            draft.write_bytes(data)
+    with all_or_none():
+        write_json(manifest, {**stored, "reports": {**digests, **known}})
+        for path, data in files.items():
+            with atomic_write(path) as draft:
+                draft.write_bytes(data)
     return list(files)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nibt.data.pair import Box
+from nibt.display import one_line
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.outputs import unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
@@ -218,7 +219,7 @@ def _lettering(text: str) -> tuple[str, Any]:
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
     name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
     font = manager.get_font(name)
-    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
+    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in one_line(text))
     return shown, manager.FontProperties(fname=name, size=13)
 
 
