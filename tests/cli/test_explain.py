@@ -168,6 +168,22 @@ def test_a_call_writes_all_its_files_or_none(
     assert list_folder() == []
 
 
+def test_names_of_files_do_not_control_the_terminal(run: Run, photo: Path, clip_folder: Path) -> None:
+    sequence = "\x1b]0;title\x07\x1b[2J"
+    named = photo.rename(photo.with_name(f"a{sequence}.png"))
+    Path("labels.txt").write_text(f"a{sequence} cat\n[/red] dog\n")
+    code, out, err = run("explain", named, "--labels", "labels.txt", "-m", clip_folder, "-o", f"x{sequence}.png")
+    assert code == 0
+    assert not {"\x1b", "\x07"} & {*out, *err}
+    assert r"\x1b]0;title\x07" in out
+    assert "[/red] dog" in out
+    assert len(list_folder()) == 3
+    for bad in ([f"{sequence}.png", "a cat"], [named, "a cat", "--layer", sequence], [named, f"--{sequence}"]):
+        code, out, err = run("explain", *bad)
+        assert code != 0
+        assert not {"\x1b", "\x07"} & {*out, *err}
+
+
 def test_a_byte_order_mark_is_no_part_of_a_label(run: Run, photo: Path, clip_folder: Path) -> None:
     cosines = []
     for mark in (b"", b"\xef\xbb\xbf"):

@@ -122,6 +122,16 @@ def test_read_image_takes_the_first_frame(tmp_path: Path) -> None:
     assert image.notes == ("the image has 3 frames: the first is used",)
 
 
+def test_read_image_leaves_the_images_of_the_caller_at_their_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
+    with Image.open(saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])) as opened:
+        opened.seek(1)
+        image = read_image(opened)
+        assert opened.tell() == 1
+    assert image.pil_image.getpixel((4, 4)) == (0, 0, 255)
+    assert image.notes == ("the image has 3 frames: number 2 is used",)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
 def test_read_image_takes_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert read_image(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size

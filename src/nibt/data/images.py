@@ -254,9 +254,9 @@ def _upright(image: Image.Image, source: str) -> ImageInput:
     if image.width * image.height > MOST_PIXELS:  # before anything is decoded
         raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the image has {image.n_frames} frames: the first is used")  # pyright: ignore
-        image.seek(0)
+    if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
+        frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
+        notes.append(f"the image has {image.n_frames} frames: {frame} is used")  # pyright: ignore
     image.load()
     rgb, note = _rgb(ImageOps.exif_transpose(image), image.format)
     return ImageInput(rgb, source, (*notes, *note))

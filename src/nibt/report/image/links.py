@@ -20,6 +20,7 @@ from nibt.outputs import unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.explanation import check_format, write
 from nibt.report.image.fonts import font_for
+from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
 from nibt.results.interaction import Interaction, word_indices
 from nibt.results.saving import request_of
@@ -190,17 +191,15 @@ def _figure_bytes(
     interaction: Interaction, links: Sequence[Link], table: np.ndarray, look: Appearance, kind: str, subject: str | None
 ) -> bytes:
     """Return the bytes of the figure's file."""
-    if interaction.input is None:
-        raise BadInput(f"the image {interaction.source!r} is no longer there: no link can be drawn over it")
+    image = photograph(interaction.input, interaction.source).convert("RGB")
     figures = import_optional("matplotlib.figure", "figures of links need matplotlib", "bench")
     width, height = interaction.size
     tall = _WIDTH * min(height / width, 1.4)
     figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
     whole = figure.get_figheight()
     axes = figure.add_axes((0.02, (_WORDS + 0.35) / whole, 0.96, tall / whole))
-    photograph = interaction.input.pil_image.convert("RGB")
-    photograph.thumbnail((1000, 1000))
-    axes.imshow(np.asarray(photograph), extent=(0, width, height, 0), interpolation="bilinear")
+    image.thumbnail((1000, 1000))
+    axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
     axes.set_axis_off()
     frame = _Frame(figure, axes, whole, look, max((abs(link.score) for link in links), default=0.0))
     places = _draw_words(frame, interaction, {link.word for link in links})

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibt.data.images import ImageInput
+from nibt.data.images import ImageInput, read_image
 from nibt.display import one_line
-from nibt.errors import BadInput
+from nibt.errors import BadInput, NibtError
 from nibt.report.appearance import Appearance
 from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
 from nibt.report.image.fonts import length, write
@@ -26,12 +26,16 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """Return the image on which maps are drawn.
 
     Raises:
-        BadInput: The image of a loaded result is missing.
+        BadInput: The image of a loaded result is missing or was changed.
 
     """
-    if image is None:
-        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it")
-    return image.pil_image
+    if image is not None:
+        return image.pil_image
+    try:
+        read_image(source)
+    except NibtError as error:
+        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it") from error
+    raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
 
 def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -> Image.Image:
