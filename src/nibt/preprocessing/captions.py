@@ -9,7 +9,7 @@ word. What one token spells is never parted. Blanks belong to the word after the
 import re
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,9 +113,16 @@ def in_words(words: Sequence[Word], count: int) -> tuple[bool, ...]:
     return tuple(row in rows for row in range(count))
 
 
-def special_note(piece: str) -> str:
-    """Return the warning that a caption has a special token of the model."""
-    return f"the caption has {piece!r}, a special token of the model, which may read it as the end of the caption"
+def special_notes(caption: str, special: Iterable[str]) -> list[str]:
+    """Return a warning for each special token of the model that is typed in a caption.
+
+    The texts are compared, since a tokenizer may use one id for its end token and for what it does not know.
+    """
+    typed = sorted({piece for piece in special if piece and piece in caption})
+    return [
+        f"the caption has {piece!r}, a special token of the model: it may not read it, or what follows, as text"
+        for piece in typed
+    ]
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
