@@ -37,6 +37,15 @@ class TestHuggingFace:
         assert load_model(str(tmp_path), dtype=torch.float16).dtype == "float16"
         assert load_model(tmp_path).weights_hash != load_model(tmp_path, dtype="bfloat16").weights_hash
 
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+    def test_configuration_does_not_choose_the_kernel_of_attention(self, key: str, tmp_path: Path) -> None:
+        """A name of the hub would be downloaded, and run."""
+        edit(save("clip", tmp_path) / "config.json", **{key: "someone/kernel"})
+        model = load_model(tmp_path)
+        assert {part.config._attn_implementation for part in model.module.modules() if hasattr(part, "config")} == {
+            "sdpa"
+        }
+
     def test_pickled_state_dict_loads(self, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         torch.save(weights, tmp_path / "pytorch_model.bin")
