@@ -332,8 +332,15 @@ def _checked(model: Model) -> Model:
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)
-        _compare(model.id, tower, tower.prepare([image, image]))
-        _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
+        widths = [
+            _compare(model.id, tower, tower.prepare([image, image])),
+            _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"])),
+        ]
+        if widths[0] != widths[1]:
+            raise CannotLoad(
+                f"the model {model.id!r} embeds images in {widths[0]} dimensions and captions in {widths[1]}, so they "
+                "cannot be compared: correct its configuration"
+            )
     return model
 
 
@@ -348,7 +355,8 @@ def _small(tower: ImageTower) -> ImageTower:
     return small
 
 
-def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
+def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
+    """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
     trace = tower.trace(inputs)
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
@@ -361,3 +369,4 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
                 f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
                 f"{_LEAST_COSINE})"
             )
+    return trace.embedding.shape[-1]
