@@ -227,6 +227,13 @@ def test_text_is_printed_and_drawn_in_one_place(home: str, forbidden: str) -> No
         assert not lines or path == PACKAGE / home, f"{path} has {lines[0]}"
 
 
+def test_images_of_users_are_opened_in_one_place() -> None:
+    """Elsewhere, the exception of a decoder would be a traceback. These open what nibt itself has encoded."""
+    own = {"image_files.py", "audit_examples.py", "explanation.py", "links.py", "sprites.py"}
+    for path in PACKAGE.rglob("*.py"):
+        assert "Image.open(" not in path.read_text() or path.name in own, path
+
+
 def test_text_is_read_in_one_place() -> None:
     """Elsewhere, the byte order mark of a file would become a part of its first word."""
     for path in PACKAGE.rglob("*.py"):

@@ -1,5 +1,6 @@
 """Reading of text, and atomic writing of files."""
 
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from contextvars import ContextVar
 from hashlib import file_digest
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nibt.errors import CannotWrite
 
@@ -56,6 +57,18 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"cannot write {path.name}: the folder {folder} is not writable; choose another folder")
 
 
+def open_bytes(path: str | Path) -> BinaryIO:
+    """Open a file for reading its bytes.
+
+    Raises:
+        OSError: The file cannot be read, or is not a regular file: a pipe or a device may never end.
+
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(path, "rb")
+
+
 def short_digest(path: str | Path) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a file.
 
@@ -63,7 +76,7 @@ def short_digest(path: str | Path) -> str:
         OSError: The file cannot be read.
 
     """
-    with open(path, "rb") as stream:
+    with open_bytes(path) as stream:
         return file_digest(stream, "sha256").hexdigest()[:16]
 
 

@@ -243,9 +243,9 @@ def test_views_apply_to_both_images() -> None:
 @pytest.mark.parametrize(
     ("views", "message"),
     [
-        (0, r"views must be 1 to 16 \(got 0\)"),
-        (17, r"views must be 1 to 16 \(got 17\)"),
-        (-1, r"views must be 1 to 16 \(got -1\)"),
+        (0, r"views must be between 1 and 16 \(got 0\)"),
+        (17, r"views must be between 1 and 16 \(got 17\)"),
+        (-1, r"views must be between 1 and 16 \(got -1\)"),
         (1.5, r"views must be a whole number \(got 1.5\)"),
         ("two", r"views must be a whole number \(got 'two'\)"),
     ],

@@ -46,6 +46,25 @@ class TestHuggingFace:
             "sdpa"
         }
 
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("nibt.json", "[1]", "must be a JSON object .got a list"),
+            ("nibt.json", "[" * 100_000, "nested too deeply"),
+            ("nibt.json", '{"resize": "zz"}', "resize must be 'model' or 'whole' .got 'zz'"),
+            ("nibt.json", '{"image_size": "zz"}', "image_size must be a whole number"),
+            ("config.json", "[1]", "must be a JSON object"),
+            ("config.json", '{"model_type": ["clip"]}', "model_type .*clip.* is not supported"),
+            ("adapter_config.json", '{"base_model_name_or_path": "."}', "are their own base model"),
+            ("adapter_config.json", '{"base_model_name_or_path": 5}', "lack base_model_name_or_path"),
+        ],
+    )
+    def test_odd_files_are_refused_in_words(self, file: str, content: str, message: str, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+        (tmp_path / file).write_text(content)
+        with pytest.raises((CannotLoad, BadOption), match=message):
+            load_model(tmp_path)
+
     def test_pickled_state_dict_loads(self, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         torch.save(weights, tmp_path / "pytorch_model.bin")

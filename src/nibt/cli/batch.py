@@ -11,6 +11,7 @@ from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import MethodOptions, ModelOptions, QuietOptions, RunOptions, TargetOptions
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
+from nibt.options import BatchSize, NotNegative, Positive, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class PairsOptions(OptionGroup, panel="Data"):
     key: Annotated[str | None, Option(help="The column with your identifiers of the rows.")] = None
     split: Annotated[str | None, Option(help="The split of a data set that the package datasets saved.")] = None
     chunk_size: Annotated[
-        int, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
+        BatchSize, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
     ] = 256
 
 
@@ -41,9 +42,9 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
     """Where a job runs."""
 
     on: Annotated[str, Option(help="local (this process) or ray (workers on this machine or a cluster).")] = "local"
-    workers: Annotated[int, Option(help="With ray: the number of workers.")] = 1
-    cpus: Annotated[float, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
-    gpus: Annotated[float, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
+    workers: Annotated[Workers, Option(help="With ray: the number of workers.")] = 1
+    cpus: Annotated[Positive, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
+    gpus: Annotated[NotNegative, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
     address: Annotated[
         str | None, Option(help="With ray: the address of a cluster. Default: a temporary cluster on this machine.")
     ] = None

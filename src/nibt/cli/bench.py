@@ -11,6 +11,7 @@ from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import RunOptions, assignments
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
+from nibt.options import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class PlanOptions(OptionGroup, panel="Plan"):
         None
     )
     device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
-    count: Annotated[int | None, Option(help="The number of pairs of each data set, from the first.")] = None
+    count: Annotated[Count | None, Option(help="The number of pairs of each data set, from the first.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from nibt.cli.options import ModelArgument, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
+from nibt.options import BatchSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class CalibrationOptions(OptionGroup, panel="Data"):
 class CalibrationModel(ModelArgument):
     """The model, with a smaller batch size."""
 
-    batch_size: Annotated[int, Option(help="The largest number of inputs that go through the model together.")] = 8
+    batch_size: Annotated[BatchSize, Option(help="The number of inputs that go through the model together.")] = 8
 
 
 @dataclass(frozen=True, kw_only=True)

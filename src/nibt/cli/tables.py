@@ -63,7 +63,7 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
 
     texts = list(dict.fromkeys(methods.method or ["nib"]))
     specs = {text: MethodSpec.parse(text) for text in texts}
-    if data.count is not None and data.count < 1:
+    if data.count == 0:
         raise BadOption(f"--count must be at least 1 (got {data.count})")
     count = data.count or COUNT
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)

@@ -6,25 +6,22 @@ replaced by white, is noted and becomes a warning of the result.
 
 import os
 import re
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.errors import BadInput, NibtError, UnknownName
-from nibt.io import load_json
+from nibt.image_files import MOST_PIXELS, open_image, readable, too_large
+from nibt.io import load_json, short_digest
 
-MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 SAMPLE = "sample:"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 
@@ -131,7 +128,10 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, ImageInput):
         return source
     if isinstance(source, Image.Image):
-        return _upright(source, "image in memory")
+        with readable("image in memory"):
+            return _upright(source, "image in memory")
+    if isinstance(source, Tensor):
+        _check_plain(source)
     if isinstance(source, np.ndarray | Tensor) and is_batch(source) and len(source) == 1:
         source = source[0]  # pyright: ignore[reportAssignmentType]
     if isinstance(source, Tensor):
@@ -143,7 +143,7 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, OpenFile):
         return _from_file(source)
     if isinstance(source, str) and source.startswith(SAMPLE):
-        return _sample(source.removeprefix(SAMPLE))
+        return _open(sample_file(source.removeprefix(SAMPLE)), source)
     if not isinstance(source, str | os.PathLike):
         raise BadInput(
             "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
@@ -153,7 +153,7 @@ def read_image(source: ImageSource) -> ImageInput:
         raise BadInput(
             f"an image must be a local file (got the URL {os.fspath(source)!r}): download it, and give its path"
         )
-    return _open(Path(source))
+    return _open(Path(source), os.fspath(source))
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
@@ -170,14 +170,15 @@ def is_batch(source: Any) -> bool:
 
     Tensors have the shape (batch, channel, height, width), arrays (batch, height, width, channel).
     """
-    return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
+    nested = isinstance(source, Tensor) and source.is_nested
+    return isinstance(source, np.ndarray | Tensor) and not nested and source.ndim == 4
 
 
 def _from_file(stream: Any) -> ImageInput:
     name = str(getattr(stream, "name", "") or "open file")
     try:
         data = stream.read()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # an object of the caller
         raise BadInput(f"{name!r} cannot be read ({error})") from error
     if not isinstance(data, bytes):
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
@@ -201,58 +202,18 @@ def decode_image(data: bytes, name: str) -> ImageInput:
     """
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
-    with _readable(name), Image.open(BytesIO(data)) as image:
+    with open_image(data, name) as image:
         return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
 
 
-def _sample(name: str) -> ImageInput:
-    return _hashed(sample_file(name), SAMPLE + name)
-
-
-def _open(path: Path) -> ImageInput:
-    if not path.exists():
-        raise BadInput(f"there is no image {str(path)!r}: no such file")
-    if path.is_dir():
-        raise BadInput(f"{str(path)!r} is a folder: give the path of one image")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
-    with _readable(str(path)):
-        return _hashed(path, str(path))
-
-
-def _hashed(path: Path, source: str) -> ImageInput:
-    """Read the image of a file, with the digest of its bytes."""
-    with path.open("rb") as stream:
-        digest = file_digest(stream, "sha256").hexdigest()[:16]
-        stream.seek(0)
-        with Image.open(stream) as image:
-            return replace(_upright(image, source), file_hash=digest)
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Convert the exceptions of Pillow on a bad file to ``BadInput``."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(_too_large(name, "")) from error
-    except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{name!r} is not an image in a format that Pillow reads") from error
-    except PermissionError as error:
-        raise BadInput(f"{name!r} cannot be read: permission denied") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{name!r} is a broken or truncated image ({error})") from error
-
-
-def _too_large(name: str, size: str) -> str:
-    return f"an image must have at most {MOST_PIXELS:,} pixels ({name!r} has more{size}): scale it down"
+def _open(path: Path, source: str) -> ImageInput:
+    with open_image(path, source) as image:
+        return replace(_upright(image, source), file_hash=short_digest(path))
 
 
 def _upright(image: Image.Image, source: str) -> ImageInput:
     if image.width * image.height > MOST_PIXELS:  # before anything is decoded
-        raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
+        raise BadInput(too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
     if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
         frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
@@ -301,8 +262,16 @@ def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.nda
     return np.round(values * 255 if top == 1 else values).astype(np.uint8)
 
 
+def _check_plain(tensor: Tensor) -> None:
+    kinds = {"nested": tensor.is_nested, "quantized": tensor.is_quantized, "meta": tensor.is_meta}
+    kind = next((name for name, has in kinds.items() if has), "" if tensor.layout == torch.strided else "sparse")
+    if kind:
+        raise BadInput(f"an image must be a plain tensor with numbers (got a {kind} tensor)")
+
+
 def _channels_last(tensor: Tensor) -> np.ndarray:
-    array = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()
+    plain = tensor.detach().cpu()
+    array = plain.float().numpy() if plain.is_floating_point() else plain.numpy()
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 

@@ -23,6 +23,7 @@ from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.options import BatchSize, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
@@ -87,6 +88,7 @@ def measure(
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
+    batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
     if cache is not None and cache.model is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")

@@ -22,6 +22,7 @@ from nibt.jobs.ray import Cluster
 from nibt.jobs.store import existing_paths, folder_lock, undo_start
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
+from nibt.options import BatchSize, Workers, parsed
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
@@ -207,9 +208,8 @@ def batch(
         Unsupported: pyarrow or ray is not installed.
 
     """
-    for name, value in (("batch_size", batch_size), ("chunk_size", chunk_size), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise BadOption(f"{name} must be a whole number from 1 (got {value!r})")
+    batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
+    workers = parsed("workers", workers, Workers)
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
     for kind, name in (("methods", method), ("targets", target)):

@@ -15,7 +15,8 @@ from PIL import Image
 
 from nibt.data.pair import Box
 from nibt.display import one_line
-from nibt.errors import BadInput, BadOption, import_optional
+from nibt.errors import BadInput, import_optional
+from nibt.options import Top, parsed
 from nibt.outputs import unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.explanation import check_format, write
@@ -119,8 +120,7 @@ def strongest_links(
         BadInput: A word is not in the table, or no center of a part is in the box.
 
     """
-    if top < 1:
-        raise BadOption(f"top must be at least 1 (got {top})")
+    top = parsed("top", top, Top)
     table = _parts(interaction)
     rows = word_indices(interaction.words, words) if words else range(len(interaction.words))
     inside = np.ones(table.shape[1:], bool)
