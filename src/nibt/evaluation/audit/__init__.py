@@ -112,7 +112,7 @@ def audit(
     for method in specs:
         checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
-    checks += discrimination_checks(model, pairs, seed)
+    checks += discrimination_checks(model, pairs)
     randomization_checks, curves = runner.weights(stages, steps)
     checks += randomization_checks
     if _fresh_hash(model) != hash_before:
