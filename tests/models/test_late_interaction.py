@@ -54,7 +54,14 @@ def test_similarity_map_is_the_product_of_the_vectors(kind: str) -> None:
     assert isinstance(answer, nibt.Explanation)
     rows = list(model(kind).image.trace(model(kind).image.prepare([PAGE])).cut(0).units.tokens)
     products = (page[0] @ queries[0].T).sum(-1)
-    if kind != "colmodernvbert":  # whose overview is spread over the cells
+    grid = model(kind).image.trace(model(kind).image.prepare([PAGE])).cut(0).units
+    if kind == "colmodernvbert":  # the similarity of a cell of the overview is divided among the patches that it covers
+        coarse = grid.overview
+        down, across = grid.rows // coarse.rows, grid.columns // coarse.columns
+        own, whole = products[rows].reshape(grid.rows, grid.columns), products[list(coarse.tokens)]
+        shares = whole.reshape(coarse.rows, coarse.columns).repeat_interleave(down, 0).repeat_interleave(across, 1)
+        torch.testing.assert_close(answer.image.grid, own + shares / (down * across), atol=1e-5, rtol=1e-5)
+    else:
         torch.testing.assert_close(answer.image.scores.flatten(), products[rows], atol=1e-5, rtol=1e-5)
     words = (page[0] @ queries[0].T).amax(0)
     torch.testing.assert_close(float(words.sum()), answer.similarity, atol=1e-4, rtol=1e-5)
