@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from nibt.options import complete
+from nibt.options import field_types, parsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,9 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(**values: Any) -> Any:
         built = {
-            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            name: kind(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(kind).items()})
             for name, kind in groups.items()
         }
-        for group in built.values():
-            complete(group)
         return command(**built, **values)
 
     run.__signature__ = Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]

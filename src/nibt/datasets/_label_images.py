@@ -58,7 +58,7 @@ def _read_numbers(path: Path, modified: int) -> np.ndarray:
     """Read the numbers of the pixels, with 0 for ignored ones. They are kept for the other objects of an image."""
     with open_image(path, str(path)) as image:
         if image.mode not in ("P", "L", "RGB", "RGBA"):
-            raise ValueError(f"expected 8 bits per channel, got the mode {image.mode}")
+            raise BadInput(f"expected 8 bits per channel, got the mode {image.mode}")
         pixels = np.array(image).astype(int)
     if pixels.ndim == 2:
         return np.where(pixels == 255, 0, pixels)
