@@ -4,8 +4,9 @@ import errno
 import itertools
 import json
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import file_digest
@@ -106,6 +107,12 @@ def all_or_none() -> Iterator[None]:
             draft.unlink(missing_ok=True)
 
 
+def is_draft_of(path: Path, known: Callable[[str], bool]) -> bool:
+    """Return whether a file has the name that ``atomic_write`` gives a draft, for a name that is ``known``."""
+    match = re.fullmatch(r"\.(.+)\.\d+-\d+-\d+", path.stem)
+    return match is not None and known(match[1])
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Provide a temporary path in the same folder, which replaces ``path`` when the block succeeds.
@@ -119,7 +126,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     check_writable(path)
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
-    draft, waiting = path.with_name(f".{path.stem[:40]}.{number}{path.suffix}"), _waiting.get()
+    draft, waiting = path.with_name(f".{path.stem[:50]}.{number}{path.suffix}"), _waiting.get()
     try:
         with _explained(path):
             yield draft

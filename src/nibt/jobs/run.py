@@ -69,12 +69,11 @@ class Run:
             NibtError: The folder has another job, or rows cannot be explained or written.
 
         """
-        recomputed = self.job.store.remove_incomplete()
+        self.job.store.repair()
         retry = check_contents(self.job, self.data, self._advance)
         self.session = {
             **provenance.session_info(),
             **self.execution,
-            "recomputed": recomputed,
             "chunks": 0,
             "ended": None,
         }
@@ -84,7 +83,7 @@ class Run:
         first = next(missing, None)
         if first is None and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
-        if first is None and self.job.manifest.rows is not None and not recomputed:
+        if first is None and self.job.manifest.rows == chunks.count:
             list(self.explain(self.spec, self.data, iter(()), self._check_request))  # only compares the request
             return
         self._record_session()
@@ -266,7 +265,9 @@ def _begin(job: Job, data: Dataset, pairs: Pairs, columns: Mapping[str, Any], ch
     layout = Layout(chunk=chunk_size)
     if not job.is_begun:
         names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
-        job.write(Manifest(schema=3, pairs=PairsRecord.model_validate({"names": names, **identity}), layout=layout))
+        kept = (job.manifest.model_extra or {}) if (job.folder / MANIFEST).exists() else {}  # such as a note
+        record = PairsRecord.model_validate({"names": names, **identity})
+        job.write(Manifest(schema=3, pairs=record, layout=layout, **kept))
         return
     manifest = job.manifest
     stored = {"pairs": {**manifest.pairs.model_dump(), "names": None}, "layout": manifest.layout.model_dump()}

@@ -140,7 +140,8 @@ class Run:
 
     def missing_chunks(self) -> list[Chunk]:
         """Return the chunks that are not in the store."""
-        return [chunk for chunk in self.chunks() if not self.store.has(chunk.part)]
+        names = self.store.names()
+        return [chunk for chunk in self.chunks() if chunk.part not in names]
 
     def table(self) -> Any:
         """Return all rows as a ``pyarrow.Table``, cell by cell in the order of the plan."""
@@ -176,13 +177,13 @@ class Run:
             BadOption: A value of an option is not allowed with a model.
 
         """
+        self.store.repair()
         missing = self.missing_chunks()
         if not missing:
             for model in self.plan.models:  # check that the weights are those of the stored chunks
                 self._record(model.label, self._loaded(model).facts())
             return
         done, total = 0, sum(chunk.stop - chunk.start for chunk in missing)
-        self.store.remove_incomplete()
         recorded = self.provenance
         sessions = [*recorded["sessions"], provenance.session_info()]
         provenance.write_json(self.folder / _PROVENANCE, {**recorded, "sessions": sessions})
