@@ -1,15 +1,16 @@
 """Reading of text, and atomic writing of files."""
 
 import errno
+import glob
 import itertools
 import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,6 +80,25 @@ def short_digest(path: str | Path) -> str:
     """
     with open_bytes(path) as stream:
         return file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def file_digests(values: Iterable[Any]) -> dict[str, str]:
+    """Compute the digests of all files that values of options name, by the text that names them.
+
+    What a file has is a part of a request, as its name is. A text may be a name, or a name after a word and a colon
+    (``mean:FILE``, ``segments:FILE``); ``{stem}`` stands for any part of a name, and has the digest of all such files.
+    """
+    digests: dict[str, str] = {}
+    for text in (value for value in values if isinstance(value, str)):
+        for name in dict.fromkeys((text, text.partition(":")[2])):
+            try:
+                paths = sorted(glob.glob(glob.escape(name).replace("{stem}", "*"))) if name else []
+                own = [short_digest(path) for path in paths if os.path.isfile(path)]
+            except (OSError, ValueError):  # too long, or with a null character
+                continue
+            if own:
+                digests[text] = own[0] if len(own) == 1 else sha256("".join(own).encode()).hexdigest()[:16]
+    return dict(sorted(digests.items()))
 
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)

@@ -57,6 +57,20 @@ class MethodSpec:
             options[key] = None if value.lower() == "none" else value
         return cls(name, variant or "default", options)
 
+    @classmethod
+    def without_options(cls, text: str, caller: str) -> "MethodSpec":
+        """Parse a name with an optional variant, where results are stored under that name.
+
+        Raises:
+            UnknownName: There is no such method.
+            BadOption: It has options, which the stored name would not have.
+
+        """
+        spec = cls.parse(text)
+        if spec.options:
+            raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
+        return spec
+
     def __str__(self) -> str:
         return self.name if self.variant == "default" else f"{self.name}:{self.variant}"
 

@@ -77,7 +77,10 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
 
     """
-    specs = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    specs = [
+        MethodSpec.without_options(name, "an audit")
+        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
+    ]
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)

@@ -14,8 +14,8 @@ from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Row, Store, part_name
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
+from nibt.io import file_digests
 from nibt.models._loading import load_model
-from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
@@ -95,7 +95,8 @@ class Run:
         run = cls(folder, plan, {label: len(data_set) for label, data_set in data.items()})
         run.store.check()
         check_run_folder(folder, _PLAN)
-        files = file_hashes(value for method in plan.methods for value in method.options.values())
+        choices = (*plan.methods, *plan.metrics, *plan.models)
+        files = file_digests(value for choice in choices for value in choice.options.values())
         contents = {label: data_set.fingerprint(plan.first) for label, data_set in data.items()}
         request = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
         if (folder / _PLAN).exists():

@@ -81,7 +81,10 @@ def roar(
         Unsupported: scipy is missing, the model is not in float32, or it lacks what a method needs.
 
     """
-    named = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [
+        MethodSpec.without_options(name, "roar")
+        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
+    ]
     trainables, removals = chosen("trainable", trainable, TRAINABLES), chosen("remove", remove, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
