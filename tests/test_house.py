@@ -1,6 +1,7 @@
 """The package itself: its public names, what an import costs, and the rules that all its files keep."""
 
 import ast
+import re
 import subprocess
 import sys
 import tokenize
@@ -216,6 +217,34 @@ def _compares_class_name(node: ast.AST) -> bool:
 def test_classes_are_not_compared_by_name() -> None:
     compared = {file for file, tree in _sources().items() if any(map(_compares_class_name, ast.walk(tree)))}
     assert compared == COMPARED_BY_CLASS_NAME
+
+
+@pytest.mark.parametrize(
+    ("home", "forbidden"),
+    [
+        ("cli/terminal.py", r"(?<!\.)\bprint\(|typer\.echo\(|\bConsole\(|sys\.std(out|err)\.write"),
+        ("report/image/fonts.py", r"\bpen\.text\("),
+    ],
+)
+def test_text_is_printed_and_drawn_in_one_place(home: str, forbidden: str) -> None:
+    """Elsewhere, a line break, a control sequence or markup in a text of a user would have its effect."""
+    for path in [*(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / "report").rglob("*.py")]:
+        lines = [line for line in path.read_text().splitlines() if re.search(forbidden, line)]
+        assert not lines or path == PACKAGE / home, f"{path} has {lines[0]}"
+
+
+def test_images_of_users_are_opened_in_one_place() -> None:
+    """Elsewhere, the exception of a decoder would be a traceback. These open what nibt itself has encoded."""
+    own = {"image_files.py", "audit_examples.py", "explanation.py", "links.py", "sprites.py"}
+    for path in PACKAGE.rglob("*.py"):
+        assert "Image.open(" not in path.read_text() or path.name in own, path
+
+
+def test_text_is_read_in_one_place() -> None:
+    """Elsewhere, the byte order mark of a file would become a part of its first word."""
+    for path in PACKAGE.rglob("*.py"):
+        read = ".read_text(" in path.read_text() or 'open(encoding="utf-8")' in path.read_text()
+        assert not read or path.name == "io.py", f"{path} reads text without nibt.io.read_text"
 
 
 @pytest.mark.slow

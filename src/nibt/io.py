@@ -1,13 +1,46 @@
-"""Atomic writing of files."""
+"""Reading of text, and atomic writing of files."""
 
+import errno
+import glob
+import itertools
+import json
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
+from contextvars import ContextVar
+from hashlib import file_digest, sha256
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from nibt.errors import CannotWrite
+
+
+def read_text(path: Path | Traversable) -> str:
+    """Return the text of a file in UTF-8. The byte order mark that some editors write is no part of it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is not text in UTF-8.
+
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
+def load_json(source: Path | Traversable | str) -> Any:
+    """Return what a JSON file, or a text, has.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON, or is nested too deeply.
+
+    """
+    try:
+        return json.loads(source if isinstance(source, str) else read_text(source))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def check_writable(path: Path) -> None:
@@ -26,6 +59,18 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"cannot write {path.name}: the folder {folder} is not writable; choose another folder")
 
 
+def open_bytes(path: str | Path) -> BinaryIO:
+    """Open a file for reading its bytes.
+
+    Raises:
+        OSError: The file cannot be read, or is not a regular file: a pipe or a device may never end.
+
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(path, "rb")
+
+
 def short_digest(path: str | Path) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of a file.
 
@@ -33,26 +78,90 @@ def short_digest(path: str | Path) -> str:
         OSError: The file cannot be read.
 
     """
-    with open(path, "rb") as stream:
+    with open_bytes(path) as stream:
         return file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def file_digests(values: Iterable[Any]) -> dict[str, str]:
+    """Compute the digests of all files that values of options name, by the text that names them.
+
+    What a file has is a part of a request, as its name is. A text may be a name, or a name after a word and a colon
+    (``mean:FILE``, ``segments:FILE``); ``{stem}`` stands for any part of a name, and has the digest of all such files.
+    """
+    digests: dict[str, str] = {}
+    for text in (value for value in values if isinstance(value, str)):
+        for name in dict.fromkeys((text, text.partition(":")[2])):
+            try:
+                paths = sorted(glob.glob(glob.escape(name).replace("{stem}", "*"))) if name else []
+                own = [short_digest(path) for path in paths if os.path.isfile(path)]
+            except (OSError, ValueError):  # too long, or with a null character
+                continue
+            if own:
+                digests[text] = own[0] if len(own) == 1 else sha256("".join(own).encode()).hexdigest()[:16]
+    return dict(sorted(digests.items()))
+
+
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("_waiting", default=None)
+"""The finished drafts of ``all_or_none``, with their paths."""
+_numbers = itertools.count()
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Write all files of the block when it succeeds, and none of them if it fails.
+
+    Raises:
+        CannotWrite: A folder is missing or not writable, or the disk is full.
+
+    """
+    drafts: list[tuple[Path, Path]] = []
+    token = _waiting.set(drafts)
+    try:
+        yield
+        for draft, path in drafts:
+            with _explained(path):
+                draft.replace(path)
+    finally:
+        _waiting.reset(token)
+        for draft, _ in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def is_draft_of(path: Path, known: Callable[[str], bool]) -> bool:
+    """Return whether a file has the name that ``atomic_write`` gives a draft, for a name that is ``known``."""
+    match = re.fullmatch(r"\.(.+)\.\d+-\d+-\d+", path.stem)
+    return match is not None and known(match[1])
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Provide a temporary path in the same folder, which replaces ``path`` when the block succeeds.
 
-    If the block raises an error, the temporary file is removed and ``path`` stays as it was.
+    If the block raises an error, the temporary file is removed and ``path`` stays as it was. Inside ``all_or_none``,
+    ``path`` is replaced when that block succeeds.
 
     Raises:
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
     check_writable(path)
-    draft = path.with_name(f".{path.stem[:40]}.{os.getpid()}-{threading.get_ident()}{path.suffix}")
+    number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
+    draft, waiting = path.with_name(f".{path.stem[:50]}.{number}{path.suffix}"), _waiting.get()
     try:
-        yield draft
-        draft.replace(path)
+        with _explained(path):
+            yield draft
+            if waiting is None:
+                draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    if waiting is not None:
+        waiting.append((draft, path))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}; no partial file is left") from error
-    finally:
-        draft.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from nibt.errors import WouldOverwrite
+from nibt.image_files import open_image
 from nibt.io import atomic_write, check_writable
 
 _UNSIGNED = b"sha256:" + b"0" * 64
@@ -95,7 +96,7 @@ def read_signature(path: Path) -> Signature | None:
         if not whole:
             match = _image_signature(path)
         return match and Signature(match[1].decode(), json.loads(zlib.decompress(urlsafe_b64decode(match[2]))))
-    except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombError, EOFError):
+    except (OSError, ValueError, zlib.error):
         return None
 
 
@@ -263,7 +264,7 @@ def _folded(path: Path) -> str:
 
 
 def _image_signature(path: Path) -> re.Match[bytes] | None:
-    with Image.open(path) as image:
+    with open_image(path, str(path)) as image:
         text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
         match = _SIGNATURE.fullmatch(text)
         whole = match and match[4] is not None and int(match[4]) == path.stat().st_size

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nibt.errors import UnknownName
+from nibt.io import read_text
 
 KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets")
 _PACKAGE = Path(__file__).parent
@@ -91,7 +92,7 @@ def summary(kind: str, name: str) -> str:
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
     file = _PACKAGE / kind / f"{name}.py"
-    source = (file if file.exists() else _PACKAGE / kind / name / "__init__.py").read_text(encoding="utf-8")
+    source = read_text(file if file.exists() else _PACKAGE / kind / name / "__init__.py")
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 

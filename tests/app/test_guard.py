@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from nibt.app.guard import MAX_BODY, QUEUE_FULL, Guard
+from nibt.app.guard import MAX_BODY, NOT_OF_THE_PAGE, QUEUE_FULL, Guard
 
 
 @pytest.fixture
@@ -22,6 +22,12 @@ def guarded(tmp_path: Path) -> SimpleNamespace:
         message = await receive() if scope["method"] == "POST" else {}
         seen.append((scope["path"], message.get("body", b"")))
         full = b"full" in message.get("body", b"")
+        if b"raise" in message.get("body", b""):
+            raise KeyError("fn_index")
+        if b"fail" in message.get("body", b""):
+            await send({"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            raise KeyError("fn_index")
         await send(
             {"type": "http.response.start", "status": 503 if full else 200, "headers": [(b"content-length", b"2")]}
         )
@@ -48,6 +54,8 @@ JOIN = "/gradio_api/queue/join"
     [
         ("GET", "/", {"headers": {"host": "evil.example"}}, 421),
         ("GET", "/", {"headers": {"host": "[::1"}}, 421),
+        ("GET", "/", {"headers": {"origin": "http://[::1"}}, 403),
+        ("POST", JOIN, {"json": {}, "headers": {"origin": "http://[::1"}}, 403),
         ("GET", "/gradio_api/proxy=http://127.0.0.1/", {}, 404),
         ("GET", "/gradio_api/file=/etc/passwd", {}, 403),
         ("GET", "/gradio_api/file=http://127.0.0.1/", {}, 403),
@@ -92,6 +100,14 @@ def test_guard_passes_the_requests_of_the_page(guarded: SimpleNamespace) -> None
         assert answer.status_code == 200
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert guarded.request("POST", "/gradio_api/upload", content=b"x" * 500).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["fail", "raise"])
+def test_guard_answers_for_a_page_that_fails(guarded: SimpleNamespace, what: str) -> None:
+    """What the page makes of a request that it does not send, such as one with a bad fn_index, is no error of ours."""
+    answer = guarded.request("POST", JOIN, json={"data": [what]})
+    assert (answer.status_code, answer.json()["detail"]) == (400, NOT_OF_THE_PAGE)
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
 def test_guard_reports_a_full_queue(guarded: SimpleNamespace) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nibt.errors import CannotWrite
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
@@ -145,6 +146,54 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
 
 
+@pytest.mark.parametrize("caption", ["a red\ncat", "a cat\n", "a\tcat\r\n"])
+def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
+    for command in ("explain", "interact"):
+        code, out, _ = run(command, photo, caption, "-m", clip_folder, "--set", "steps=1")
+        assert code == 0
+        assert "wrote" in out
+    assert len(list_folder()) == 4
+    written = [path for path in Path().glob("*.json") if "interact" not in path.name]
+    assert json.loads(written[0].read_text())["text"]["caption"] == caption
+
+
+def test_a_call_writes_all_its_files_or_none(
+    run: Run, photo: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CannotWrite("the disk is full")
+
+    monkeypatch.setattr("nibt.results.saving.write_bytes", fail)
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--set", "steps=1", "--map", "m.png")
+    assert (code, err.count("\n")) == (1, 1)
+    assert list_folder() == []
+
+
+def test_names_of_files_do_not_control_the_terminal(run: Run, photo: Path, clip_folder: Path) -> None:
+    sequence = "\x1b]0;title\x07\x1b[2J"
+    named = photo.rename(photo.with_name(f"a{sequence}.png"))
+    Path("labels.txt").write_text(f"a{sequence} cat\n[/red] dog\n")
+    code, out, err = run("explain", named, "--labels", "labels.txt", "-m", clip_folder, "-o", f"x{sequence}.png")
+    assert code == 0
+    assert not {"\x1b", "\x07"} & {*out, *err}
+    assert r"\x1b]0;title\x07" in out
+    assert "[/red] dog" in out
+    assert len(list_folder()) == 3
+    for bad in ([f"{sequence}.png", "a cat"], [named, "a cat", "--layer", sequence], [named, f"--{sequence}"]):
+        code, out, err = run("explain", *bad)
+        assert code != 0
+        assert not {"\x1b", "\x07"} & {*out, *err}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_label(run: Run, photo: Path, clip_folder: Path) -> None:
+    cosines = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        Path("labels.txt").write_bytes(mark + b"a cat\ntwo cars\n")
+        out = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "--json", "-", "--steps", "1")[1]
+        cosines.append(json.loads(out)["ranking"])
+    assert cosines[0] == cosines[1]
+
+
 def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
     command = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
     code, out, _ = run(*command, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
@@ -176,9 +225,9 @@ BAD = {
     "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
     "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set must be name=value"),
     "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must be between 0 and 3"),
-    "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be at least 1"),
-    "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be at least 1"),
-    "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be a finite number"),
+    "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be between 1 and 1,000"),
+    "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be between 1 and 1,000"),
+    "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be above 0 (got nan)"),
     "no number": (["PHOTO", "a cat", "--steps", "many"], 2, "valid integer"),
     "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' is not available"),
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
@@ -193,7 +242,7 @@ BAD = {
         2,
         "unknown option 'quadrature'",
     ),
-    "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be at least 1"),
+    "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be between 1 and 100,000"),
     "labels and a caption": (
         ["PHOTO", "a cat", "--labels", "l.txt"],
         2,

@@ -74,7 +74,7 @@ def test_interact_draws_the_strongest_links(run: Run, photo: Path, clip_folder: 
         (("--method", "banzaf"), "Did you mean 'banzhaf'"),
         (("--method", "banzhaf 3"), r"options of a method must be name=value"),
         (("--method", "banzhaf budget=x"), "budget must be a whole number"),
-        (("--top", 0), "--top must be at least 1"),
+        (("--top", 0), "top must be between 1 and 10,000"),
         (("--box", "1,2,3"), "--box must be four whole numbers"),
         (("--box", "1,2,0,4"), "positive width and height"),
         (("--links", "x.pdf", "--method", "nib", "--method", "gae", "--out", "x.html"), "--links needs one image"),

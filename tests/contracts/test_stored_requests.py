@@ -8,17 +8,21 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nibt
+from nibt.engine.spec import resolve
 from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Run as BenchRun
 from nibt.evaluation.roar.settings import Settings
+from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
+from nibt.registry import available, find
 from nibt.results.audit import Audit, audit_request
 from tests import tiny
 from tests.helpers import Run, assert_close, file_digests
@@ -242,7 +246,57 @@ def test_batch_rejects_other_mean_states(model: Model, data: Path, tmp_path: Pat
     options = {**JOB, "baseline": f"mean:{file}"}
     nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
     nibt.calibrate(model, [data / "1.png"], CAPTIONS, file, overwrite=True)
-    with pytest.raises(OtherRequest, match="baseline_hash"):
+    with pytest.raises(OtherRequest, match="files"):
+        nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
+
+
+TAKES_FILES = {
+    (name, option, word)
+    for name in available("methods")
+    for option, word in (("baseline", "mean"), ("units", "segments"))
+    if option in {field.name for field in fields(find("methods", name))}
+}
+"""Every option of every method that names a file."""
+
+
+@pytest.mark.parametrize("option", ["baseline", "units"])
+def test_files_that_options_name_are_a_part_of_the_request(option: str, model: Model, tmp_path: Path) -> None:
+    """Also one with the stem of an image in its name, and for each method that has the option."""
+    methods = sorted(name for name, known, _ in TAKES_FILES if known == option)
+    assert methods
+    if option == "baseline":
+        file, other = tmp_path / "mean.safetensors", tmp_path / "other.safetensors"
+        nibt.calibrate(model, [tiny.image()], CAPTIONS, file)
+        nibt.calibrate(model, [tiny.image(seed=1)], CAPTIONS, other)
+        names = [f"mean:{file}"]
+    else:
+        file, other = tmp_path / "s-0.npy", tmp_path / "s-1.npy"
+        np.save(file, np.arange(64 * 48).reshape(48, 64) // 999)
+        np.save(other, np.arange(64 * 48).reshape(48, 64) // 888)
+        names = [f"segments:{file}", f"segments:{tmp_path}/s-{{stem}}.npy"]
+    for name in methods:
+        value = {option: names[0]} if name != "integrated_gradients" else {}
+        for text in names if value else []:
+            before = resolve(model, MethodSpec(name, "default", {option: text})).record["method"]
+            assert set(before["files"]) == {text}
+            whole = file.read_bytes()
+            file.write_bytes(other.read_bytes())
+            after = resolve(model, MethodSpec(name, "default", {option: text})).record["method"]
+            file.write_bytes(whole)
+            assert before["files"] != after["files"]
+
+
+def test_batch_rejects_other_segments(model: Model, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.npy"
+    for path in data.rglob("*.png"):
+        tiny.image().pil_image.save(path)
+    width, height = tiny.image().size
+    np.save(file, np.arange(width * height).reshape(height, width) // 999)
+    options = {**JOB, "method": "occlusion", "units": f"segments:{file}"}
+    options.pop("steps", None)
+    nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
+    np.save(file, np.arange(width * height).reshape(height, width) // 888)
+    with pytest.raises(OtherRequest, match="files"):
         nibt.batch(model, data / "pairs.csv", tmp_path / "job", **options)
 
 

@@ -47,7 +47,7 @@ def test_gray_images_of_any_depth_have_the_same_tones(tmp_path: Path) -> None:
     eight = pixels(saved(tmp_path, Image.fromarray(RAMP), "8.png"))
     sixteen = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.png"))
     tiff = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.uint16) * 257), "16.tif"))
-    wide = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.int32) * 257), "32.tif"))
+    wide = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.int32)), "32.tif"))
     shares = pixels(saved(tmp_path, Image.fromarray(RAMP.astype(np.float32) / 255), "float.tif"))
     for other in (sixteen, tiff, wide, shares):
         assert np.abs(other - eight).max() <= 1
@@ -122,6 +122,16 @@ def test_read_image_takes_the_first_frame(tmp_path: Path) -> None:
     assert image.notes == ("the image has 3 frames: the first is used",)
 
 
+def test_read_image_leaves_the_images_of_the_caller_at_their_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
+    with Image.open(saved(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:])) as opened:
+        opened.seek(1)
+        image = read_image(opened)
+        assert opened.tell() == 1
+    assert image.pil_image.getpixel((4, 4)) == (0, 0, 255)
+    assert image.notes == ("the image has 3 frames: number 2 is used",)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000)])
 def test_read_image_takes_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert read_image(saved(tmp_path, Image.new("RGB", size, "red"), "x.png")).size == size
@@ -132,13 +142,16 @@ def test_read_image_takes_arrays_and_tensors() -> None:
     for source in (
         color,
         color / 255,
-        color.astype(np.uint16) * 257,
+        *(color.astype(kind) for kind in (np.int16, np.uint16, np.int32, np.int64, np.uint64)),
         torch.from_numpy(color).permute(2, 0, 1),
+        torch.from_numpy(color).permute(2, 0, 1).long(),
         torch.from_numpy(color).permute(2, 0, 1).float() / 255,
         Image.fromarray(color),
     ):
         assert np.abs(pixels(source) - color).max() <= 1
-    assert np.abs(pixels(RAMP) - RAMP[..., None]).max() == 0
+    for gray in (RAMP, *(Image.fromarray(RAMP).convert(mode) for mode in ("I", "F"))):
+        assert np.abs(pixels(gray) - RAMP[..., None]).max() == 0
+    assert np.abs(pixels(Image.fromarray(RAMP.astype(np.uint16) * 257)) - RAMP[..., None]).max() == 0
     assert pixels(RAMP[..., None] > 100).max() == 255
 
 
@@ -148,6 +161,10 @@ def test_read_image_takes_arrays_and_tensors() -> None:
         (np.full((4, 4, 3), np.nan), "NaN"),
         (torch.full((3, 4, 4), torch.inf), "infinite"),
         (np.full((4, 4, 3), 7.0), r"in \[0, 1\] \(got 7 to 7\)"),
+        (np.full((4, 4, 3), -1, np.int8), r"in \[0, 255\] \(got -1 to -1\)"),
+        (RAMP.astype(np.uint16) * 257, r"in \[0, 255\] \(got 0 to 65535\)"),
+        (Image.fromarray(RAMP.astype(np.int32) * 257), r"in \[0, 255\] \(got 0 to 65535\)"),
+        (Image.fromarray(RAMP - np.float32(1)), r"in \[0, 255\] \(got -1 to 254\)"),
         (np.zeros((4, 4, 2)), r"got \(4, 4, 2\)"),
         (torch.zeros(2, 3, 4, 4), "must have the shape"),
         (np.zeros((0, 4, 3)), "got"),

@@ -138,7 +138,7 @@ def test_data_set_takes_count_and_seed(kind: type[LocalDataset], root: Path) -> 
     with pytest.raises(BadOption, match=rf"count must be between 0 and {len(data)}"):
         kind(root, count=len(data) + 1)
     for option in ("count", "seed"):
-        with pytest.raises(BadOption, match=f"{option} must not be negative"):
+        with pytest.raises(BadOption, match=f"{option} must be between 0 and"):
             kind(root, **{option: -1})
 
 

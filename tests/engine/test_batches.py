@@ -65,6 +65,18 @@ def test_explain_is_independent_of_batch_and_order(kind: str, method: str) -> No
         agree(actual, alone[index], share)
 
 
+@pytest.mark.parametrize("method", ["saliency_map", "occlusion"])
+def test_captions_have_no_padding_of_their_mates(method: str) -> None:
+    """The tokens of a caption, and the number of its scores, are those that it has alone."""
+    for kind in ("clip", "siglip", "coca", "bert", "mt5"):
+        one, other = explain_in_batches(kind, method, PAIRS[2:], 2), explain_in_batches(kind, method, PAIRS[2:], 1)
+        for together, alone in zip(one, other, strict=True):
+            assert together.text.tokens == alone.text.tokens
+            assert together.text.special.tolist() == alone.text.special.tolist()
+            close(together.text.scores, alone.text.scores)
+            assert [word.tokens for word in together.text.words] == [word.tokens for word in alone.text.words]
+
+
 @every_kind
 @every_method
 def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -> None:

@@ -1,5 +1,6 @@
 """Tests of ``nibt.engine.side_vectors``: the vectors of units, for every method that is linear in the target."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from nibt.core.side import Side
 from nibt.engine.encode import encode
 from nibt.engine.side_vectors import linear_methods, side_vectors
 from nibt.errors import BadOption
+from nibt.methods.base import Method
 from nibt.models.base import Model
 from nibt.registry import find
+from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import QUICK, assert_close, both_sides
+from tests.helpers import QUICK, assert_close, both_sides, make_side
 from tests.suites import few
 from tests.tiny import CAPTIONS
 
@@ -110,6 +113,33 @@ def test_only_chosen_words_have_a_row() -> None:
         rows = [[word.tokens for word in whole.words].index(word.tokens) for word in chosen.words]
         assert_close(chosen.table, whole.table[rows], 1e-5, 1e-8)
         assert_close(chosen.scores.sum(0), whole.scores.sum(0), 1e-5, 1e-8)
+
+
+@dataclass(frozen=True)
+class OfAnotherPackage(Method):
+    """A method that declares to be linear, and no more: of no class that nibt has for such methods."""
+
+    linear = True
+
+    inner: Method
+
+    def attribute(self, side: Side) -> Attribution:
+        return self.inner.attribute(side)
+
+
+@both_sides
+@pytest.mark.parametrize("name", ["occlusion", "integrated_gradients"])
+def test_any_method_that_declares_to_be_linear_has_vectors(name: str, modality: str) -> None:
+    """A map for each axis of the embedding gives the vectors that nibt's own classes compute at once."""
+    side = make_side(tiny.model("clip"), modality).take([0])
+    inner = find("methods", name).configured(side.tower, "default", quick(name), {})
+    actual, wanted = side_vectors(side, OfAnotherPackage(inner)), side_vectors(side, inner)
+    assert_close(actual.change, wanted.change)
+    if modality == "image":
+        assert_close(actual.of_cells()[0].values[:-1], wanted.of_cells()[0].values[:-1])
+        assert actual.of_cells()[1] == wanted.of_cells()[1]
+    else:
+        assert_close(actual.of_words([[1], [2, 3]]).values[:2], wanted.of_words([[1], [2, 3]]).values[:2])
 
 
 def test_methods_without_vectors_are_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from filelock import FileLock
 
 import nibt
 from nibt import jobs
-from nibt.errors import BadInput, CannotWrite, OtherRequest, Unsupported
+from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported, WouldOverwrite
 from nibt.jobs import worker as work
 from nibt.models.base import Model
 from nibt.progress import Progress
@@ -53,8 +54,10 @@ def test_batch_stores_answers_of_other_requests(
         assert job.explanation(item).to_json() == wanted.to_json()
 
 
-def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
-    """Missing, broken, duplicate and partial files are computed again; the others stay."""
+def test_batch_resumes_a_job_and_keeps_files_that_were_changed(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    """Missing and partial files are computed again, the others stay; a changed one is refused by its name."""
     shutil.copytree(whole_job.folder, tmp_path / "out")
     folder = tmp_path / "out" / "parts"
     one, two, three = parts(tmp_path / "out")
@@ -62,24 +65,44 @@ def test_batch_resumes_and_repairs_a_job(model: Model, job_table: Path, whole_jo
     broken = bytearray((folder / two).read_bytes())
     broken[len(broken) // 2] ^= 1
     (folder / two).write_bytes(broken)
-    shutil.copy(folder / three, folder / f"{three[:8]}-{'0' * 16}.parquet")
-    (folder / f".{Path(one).stem}.12-345.parquet").write_bytes(b"half of it")
+    twin = folder / f"{three[:8]}-{'0' * 16}.parquet"
+    shutil.copy(folder / three, twin)
+    (folder / f".{Path(one).stem}.12-345-6.parquet").write_bytes(b"half of it")
     job = nibt.Job.open(tmp_path / "out")
     assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "file"}
     assert len(job.check()) == 4
+    with pytest.raises(BadInput, match=f"{two} was changed after it was written"):
+        job.explanation(CHUNK)
+    for changed in (two, twin.name):
+        with pytest.raises(WouldOverwrite, match="was changed after it was written: move it away"):
+            nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
+        assert (folder / changed).exists()
+        (folder / changed).unlink()
     done: list[Progress] = []
     nibt.batch(model, job_table, tmp_path / "out", **OPTIONS, on_progress=done.append)
     assert parts(tmp_path / "out") == parts(whole_job.folder)
-    assert [one.done for one in done] == [
-        1,
-        2,
-        2 + CHUNK,
-        2 + 2 * CHUNK,
-    ]  # the rows that exist, and the chunks that are computed
     assert not list(folder.glob(".*"))
-    assert not job.check()
-    assert job.manifest.sessions[-1]["recomputed"] == sorted([two, f"{three[:8]}-{'0' * 16}.parquet"])
-    assert job.manifest.sessions[-1]["ended"] == "complete"
+    assert nibt.Job.open(tmp_path / "out").check() == []
+
+
+def test_counts_in_the_manifest_are_not_believed(whole_job: nibt.Job, tmp_path: Path) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    manifest = tmp_path / "out" / "job.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "rows": 10**12}))
+    job = nibt.Job.open(tmp_path / "out")
+    (problem,) = [problem for problem in job.check() if "missing" in problem]
+    assert problem.startswith("the files of chunks 3 to ")
+    with pytest.raises(BadOption, match="so far it has 10 rows"):
+        job.explanation(99)
+
+
+def test_a_note_in_a_manifest_without_parts_is_kept(model: Model, job_table: Path, tmp_path: Path) -> None:
+    done = nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
+    manifest = done.folder / "job.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "note": "mine"}))
+    shutil.rmtree(done.folder / "parts")
+    nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
+    assert json.loads(manifest.read_text())["note"] == "mine"
 
 
 def test_batch_does_not_repeat_a_finished_job(
@@ -167,7 +190,7 @@ def test_batch_does_not_use_the_clock(
 
 def test_batch_rejects_a_folder_in_use(model: Model, job_table: Path, tmp_path: Path) -> None:
     tmp_path.joinpath("out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(BadInput, match="another run is writing into"):
+    with FileLock(tmp_path / "out" / ".nibt.lock"), pytest.raises(BadInput, match="another run is writing into"):
         nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
     assert not nibt.batch(model, job_table, tmp_path / "out", **OPTIONS).check()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from nibt.errors import BadInput, CannotWrite
-from nibt.jobs.store import Store, existing_paths, folder_lock, is_whole, undo_start
+from nibt.errors import BadInput, CannotWrite, WouldOverwrite
+from nibt.jobs.store import Store, existing_paths, folder_lock, undo_start
 
 
 def part_name(number: int, data: bytes) -> str:
@@ -68,37 +68,36 @@ def test_store_parts_are_in_the_order_of_the_chunks(store: Store) -> None:
     assert store.parts()[20] == [store.folder / part_name(20, b"data")]
 
 
-def test_store_remove_incomplete_keeps_one_whole_file_per_chunk(store: Store) -> None:
+def test_store_repair_keeps_one_of_equal_files_and_what_is_not_its_own(store: Store) -> None:
     store.add(0, b"whole")
-    store.add(1, b"changed later")
-    changed = store.folder / part_name(1, b"changed later")
-    changed.write_bytes(b"changed")
     duplicates = sorted(store.folder / part_name(2, data) for data in (b"a", b"b"))
     for path, data in zip(duplicates, sorted([b"a", b"b"], key=lambda data: part_name(2, data)), strict=True):
         path.write_bytes(data)
-    draft = f".{part_name(3, b'x').removesuffix('.parquet')}.17-140.parquet"
-    others = {".notes.parquet", f"{draft}.parquet", draft.replace("17-140", "17"), ".hidden.17-140.parquet"}
+    draft = f".{part_name(3, b'x').removesuffix('.parquet')}.17-140-2.parquet"
+    others = {".notes.parquet", f"{draft}.parquet", draft.replace("17-140-2", "17-140"), ".hidden.17-140-2.parquet"}
+    others |= {"00000000-notes.parquet", "00000000-2024.csv"}
     for name in (draft, *others):
         (store.folder / name).write_bytes(b"draft")
-    assert store.remove_incomplete() == sorted([changed.name, duplicates[1].name])
-    assert names(store.folder) == {part_name(0, b"whole"), duplicates[0].name, *others}
-    assert store.remove_incomplete() == []
+    store.repair()
+    store.add(0, b"another")
+    assert names(store.folder) == {part_name(0, b"another"), duplicates[0].name, *others}
 
 
-def test_is_whole_compares_the_bytes_with_the_name(store: Store) -> None:
-    store.add(0, b"data")
-    (path,) = store.folder.iterdir()
-    assert is_whole(path)
-    path.write_bytes(b"date")
-    assert not is_whole(path)
-    path.unlink()
-    with pytest.raises(BadInput, match="cannot be read: No such file or directory"):
-        is_whole(path)
+def test_store_refuses_a_file_that_was_changed_and_keeps_it(store: Store) -> None:
+    store.add(1, b"as it was written")
+    path = store.folder / part_name(1, b"as it was written")
+    path.write_bytes(b"with another column")
+    with pytest.raises(WouldOverwrite, match=f"{path.name} was changed after it was written: move it away"):
+        store.repair()
+    with pytest.raises(BadInput, match="was changed after it was written"), store.open(path):
+        pytest.fail("it was opened")
+    store.add(1, b"computed again")
+    assert path.read_bytes() == b"with another column"
 
 
 def test_folder_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
     with folder_lock(tmp_path):
-        assert names(tmp_path) == {".lock"}
+        assert names(tmp_path) == {".nibt.lock"}
         with (
             pytest.raises(BadInput, match=r"another run is writing into .*: wait until it ends"),
             folder_lock(tmp_path),
@@ -106,7 +105,7 @@ def test_folder_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
             pytest.fail("two runs write into one folder")
     with pytest.raises(RuntimeError, match="stop"), folder_lock(tmp_path):
         raise RuntimeError("stop")
-    with FileLock(tmp_path / ".lock", timeout=0):  # it was released after the error
+    with FileLock(tmp_path / ".nibt.lock", timeout=0):  # it was released after the error
         pass
     with pytest.raises(CannotWrite, match=r"cannot write into .*file"), folder_lock(_file(tmp_path)):
         pytest.fail("a file holds no lock")
@@ -129,26 +128,26 @@ def test_undo_start_removes_what_the_start_created(tmp_path: Path) -> None:
     assert before == {tmp_path, *tmp_path.parents}
     (folder / "parts").mkdir(parents=True)
     (folder / "job.json").write_text("{}")
-    (folder / ".lock").write_text("")
+    (folder / ".nibt.lock").write_text("")
     assert existing_paths(folder) == before | {
         folder,
         folder.parent,
         folder / "parts",
         folder / "job.json",
-        folder / ".lock",
+        folder / ".nibt.lock",
     }
     undo_start(folder, before)
     assert names(tmp_path) == set()
     undo_start(folder, before)  # a second time, there is nothing left
 
 
-@pytest.mark.parametrize("kept", ["job.json", ".lock", "parts"])
+@pytest.mark.parametrize("kept", ["job.json", ".nibt.lock", "parts"])
 def test_undo_start_keeps_what_existed(tmp_path: Path, kept: str) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     (folder / kept).mkdir() if kept == "parts" else (folder / kept).write_text("before")
     before = existing_paths(folder)
-    for name in {"job.json", ".lock"} - {kept}:
+    for name in {"job.json", ".nibt.lock"} - {kept}:
         (folder / name).write_text("after")
     (folder / "parts").mkdir(exist_ok=True)
     undo_start(folder, before)

@@ -17,6 +17,7 @@ from nibt.methods.base import LayerAfter, Method, MethodSpec
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
+from nibt.options import is_number
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import METHODS, QUICK, make_side
@@ -103,43 +104,43 @@ SEGMENTED = ("banzhaf", "fixlip", "occlusion", "shapley")
 
 
 BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
-    ("banzhaf", "budget"): ("at least 2", [2], [1]),
+    ("banzhaf", "budget"): ("between 2 and 100,000", [2], [1]),
     ("banzhaf", "ridge"): ("at least 0", [0.0], [-1e-9, math.nan]),
-    ("banzhaf", "seed"): ("at least 0", [0], [-1]),
+    ("banzhaf", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("banzhaf", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("centre", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
-    ("clip_surgery", "blocks"): ("at least 1", [1, None], [0]),
-    ("fixlip", "budget"): ("at least 2", [2], [1]),
-    ("fixlip", "seed"): ("at least 0", [0], [-1]),
+    ("clip_surgery", "blocks"): ("between 1 and 10,000", [1, None], [0]),
+    ("fixlip", "budget"): ("between 2 and 100,000", [2], [1]),
+    ("fixlip", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("fixlip", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("gae", "blocks"): ("at least 1", [1, None], [0]),
+    ("gae", "blocks"): ("between 1 and 10,000", [1, None], [0]),
     ("integrated_gradients", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("integrated_gradients", "steps"): ("at least 1", [1], [0]),
-    ("legrad", "blocks"): ("at least 1", [1, None], [0]),
+    ("integrated_gradients", "steps"): ("between 1 and 1,000", [1], [0]),
+    ("legrad", "blocks"): ("between 1 and 10,000", [1, None], [0]),
     ("m2ib", "beta"): ("at least 0", [0.0], [-1e-9, math.nan]),
     ("m2ib", "clip"): ("above 0", [1e-9, None], [0.0, math.nan]),
     ("m2ib", "rate"): ("above 0", [1e-9], [0.0, math.nan]),
-    ("m2ib", "samples"): ("at least 1", [1], [0]),
-    ("m2ib", "seed"): ("at least 0", [0], [-1]),
-    ("m2ib", "seeds"): ("at least 1", [1], [0]),
+    ("m2ib", "samples"): ("between 1 and 1,000", [1], [0]),
+    ("m2ib", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("m2ib", "seeds"): ("between 1 and 1,000", [1], [0]),
     ("m2ib", "sharpness"): ("above 0", [1e-9], [0.0, math.nan]),
-    ("m2ib", "steps"): ("at least 1", [1], [0]),
-    ("mfaba", "steps"): ("at least 1", [1], [0]),
+    ("m2ib", "steps"): ("between 1 and 1,000", [1], [0]),
+    ("mfaba", "steps"): ("between 1 and 1,000", [1], [0]),
     ("mfaba", "stride"): ("above 0", [1e-9], [0.0, math.nan]),
     ("nib", "deviation"): ("at least 0", [0.0], [-1e-9, math.nan]),
     ("nib", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("nib", "samples"): ("at least 1", [1], [0]),
-    ("nib", "seed"): ("at least 0", [0], [-1]),
-    ("nib", "steps"): ("at least 1", [1], [0]),
+    ("nib", "samples"): ("between 1 and 100,000", [1], [0]),
+    ("nib", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("nib", "steps"): ("between 1 and 1,000", [1], [0]),
     ("nib", "tolerance"): ("above 0", [1e-9, None], [0.0, -1.0, math.nan]),
-    ("random", "seed"): ("at least 0", [0], [-1]),
-    ("rise", "cells"): ("at least 1", [1], [0]),
-    ("rise", "masks"): ("at least 1", [1], [0]),
-    ("rise", "seed"): ("at least 0", [0], [-1]),
+    ("random", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("rise", "cells"): ("between 1 and 64", [1], [0]),
+    ("rise", "masks"): ("between 1 and 100,000", [1], [0]),
+    ("rise", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("rise", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.000001, math.nan]),
-    ("shapley", "budget"): ("at least 2", [2], [1]),
-    ("shapley", "seed"): ("at least 0", [0], [-1]),
-    **{(name, "segments"): ("at least 2", [2], [1]) for name in SEGMENTED},
+    ("shapley", "budget"): ("between 2 and 100,000", [2], [1]),
+    ("shapley", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    **{(name, "segments"): ("between 2 and 10,000", [2], [1, 10_001]) for name in SEGMENTED},
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""
 GEOMETRIC = {"quadrature": "geometric", "baseline": "zero"}
@@ -147,12 +148,7 @@ GEOMETRIC = {"quadrature": "geometric", "baseline": "zero"}
 
 
 def test_bounds_cover_every_number_of_every_method() -> None:
-    numbers = {
-        (name, field.name)
-        for name, kind in METHODS.items()
-        for field in fields(kind)
-        if field.type in (int, float, int | None, float | None)
-    }
+    numbers = {(name, field.name) for name, kind in METHODS.items() for field in fields(kind) if is_number(field.type)}
     assert numbers == {*BOUNDS, *((name, "views") for name in METHODS)}
 
 
@@ -161,7 +157,7 @@ def test_methods_take_1_to_16_views(name: str) -> None:
     for views in (1, 16):
         assert build(name, views=views).views == views
     for views in (0, 17):
-        with pytest.raises(BadOption, match=rf"views must be 1 to 16 \(got {views}\)"):
+        with pytest.raises(BadOption, match=rf"views must be between 1 and 16 \(got {views}\)"):
             build(name, views=views)
 
 

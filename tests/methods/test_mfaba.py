@@ -12,10 +12,13 @@ from nibt.data.units import Words
 from nibt.methods.mfaba import MFABA
 from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
+from nibt.targets._similarity import CosineSimilarity
 from nibt.targets.base import TargetContext
 from nibt.targets.cosine import Cosine
 from tests import linear, tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
+
+COSINE = CosineSimilarity()
 
 
 class EveryRow(Side):
@@ -35,7 +38,11 @@ def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modal
     image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
     text = model.text.trace(model.text.prepare([golden.captions[case]]))
     here, opposite = (image, text) if modality == "image" else (text, image)
-    of = EveryRow(model, here, lambda embedding: Cosine()(embedding, opposite.embedding, TargetContext()))
+    of = EveryRow(
+        model,
+        here,
+        lambda embedding: Cosine()(embedding, opposite.embedding, TargetContext(similarity=COSINE)),
+    )
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)

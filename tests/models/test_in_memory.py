@@ -140,6 +140,17 @@ class TestRefused:
             quantized = torch.ao.quantization.quantize_dynamic(clip().module, {nn.Linear}, torch.qint8)
         self.refuse(quantized, "layers are quantized .*, and gradients cannot flow through them")
 
+    def test_other_kernels_of_attention(self) -> None:
+        module = clip().module
+        module.config._attn_implementation = "flex_attention"
+        self.refuse(module, r"is computed by 'flex_attention', which cannot be observed: call model.set_attn_impl")
+
+    def test_models_whose_embeddings_differ_in_width(self) -> None:
+        built = tiny.ALL["align"]()
+        built.module.text_projection = nn.Linear(built.module.text_projection.in_features, 20).eval()
+        with pytest.raises(CannotLoad, match="embeds images in 24 dimensions and captions in 20"):
+            load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
+
     def test_models_quantized_by_torchao(self) -> None:
         class Int8Tensor(torch.Tensor):
             """As the class of torchao."""

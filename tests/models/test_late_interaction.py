@@ -1,10 +1,12 @@
 """Late interaction: MaxSim, maps of queries and of their words, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 
 import nibt
 from benchmarks.tiny_vision_language import LATE
+from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.targets._similarity import MaxSim
 from tests import tiny
@@ -52,7 +54,14 @@ def test_similarity_map_is_the_product_of_the_vectors(kind: str) -> None:
     assert isinstance(answer, nibt.Explanation)
     rows = list(model(kind).image.trace(model(kind).image.prepare([PAGE])).cut(0).units.tokens)
     products = (page[0] @ queries[0].T).sum(-1)
-    if kind != "colmodernvbert":  # whose overview is spread over the cells
+    grid = model(kind).image.trace(model(kind).image.prepare([PAGE])).cut(0).units
+    if kind == "colmodernvbert":  # the similarity of a cell of the overview is divided among the patches that it covers
+        coarse = grid.overview
+        down, across = grid.rows // coarse.rows, grid.columns // coarse.columns
+        own, whole = products[rows].reshape(grid.rows, grid.columns), products[list(coarse.tokens)]
+        shares = whole.reshape(coarse.rows, coarse.columns).repeat_interleave(down, 0).repeat_interleave(across, 1)
+        torch.testing.assert_close(answer.image.grid, own + shares / (down * across), atol=1e-5, rtol=1e-5)
+    else:
         torch.testing.assert_close(answer.image.scores.flatten(), products[rows], atol=1e-5, rtol=1e-5)
     words = (page[0] @ queries[0].T).amax(0)
     torch.testing.assert_close(float(words.sum()), answer.similarity, atol=1e-4, rtol=1e-5)
@@ -147,3 +156,16 @@ def test_dual_encoders_have_no_similarity_map() -> None:
     clip = tiny.model("clip")
     with pytest.raises(Unsupported, match="similarity_map needs vectors"):
         nibt.explain(clip, PAGE, QUERY, "similarity_map")
+
+
+def test_measured_targets_compare_as_the_model_does() -> None:
+    """The measured cosine is MaxSim, which is explained too; what cannot be explained cannot be measured."""
+    loaded, pairs = model("colqwen2"), [Pair(PAGE, QUERY), Pair(OTHER, "two cars")]
+    options = {"metrics": ["confidence_drop", "deletion"], "method": "similarity_map"}
+    explained = nibt.measure(loaded, pairs, **options)
+    measured = nibt.measure(loaded, pairs, **options, measured="cosine")
+    assert [row.value for row in measured] == pytest.approx([row.value for row in explained], rel=1e-5)
+    assert all(np.isfinite(row.value) for row in nibt.measure(loaded, pairs, **options, measured="softmax"))
+    for target, message in (("centred", "takes means of embeddings"), ("logit", "has no scale of logits")):
+        with pytest.raises(BadOption, match=message):
+            nibt.measure(loaded, pairs, **options, measured=target)

@@ -37,6 +37,34 @@ class TestHuggingFace:
         assert load_model(str(tmp_path), dtype=torch.float16).dtype == "float16"
         assert load_model(tmp_path).weights_hash != load_model(tmp_path, dtype="bfloat16").weights_hash
 
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+    def test_configuration_does_not_choose_the_kernel_of_attention(self, key: str, tmp_path: Path) -> None:
+        """A name of the hub would be downloaded, and run."""
+        edit(save("clip", tmp_path) / "config.json", **{key: "someone/kernel"})
+        model = load_model(tmp_path)
+        assert {part.config._attn_implementation for part in model.module.modules() if hasattr(part, "config")} == {
+            "sdpa"
+        }
+
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("nibt.json", "[1]", "must be a JSON object .got a list"),
+            ("nibt.json", "[" * 100_000, "nested too deeply"),
+            ("nibt.json", '{"resize": "zz"}', "resize must be 'model' or 'whole' .got 'zz'"),
+            ("nibt.json", '{"image_size": "zz"}', "image_size must be a whole number"),
+            ("config.json", "[1]", "must be a JSON object"),
+            ("config.json", '{"model_type": ["clip"]}', "model_type .*clip.* is not supported"),
+            ("adapter_config.json", '{"base_model_name_or_path": "."}', "are their own base model"),
+            ("adapter_config.json", '{"base_model_name_or_path": 5}', "lack base_model_name_or_path"),
+        ],
+    )
+    def test_odd_files_are_refused_in_words(self, file: str, content: str, message: str, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+        (tmp_path / file).write_text(content)
+        with pytest.raises((CannotLoad, BadOption), match=message):
+            load_model(tmp_path)
+
     def test_pickled_state_dict_loads(self, tmp_path: Path) -> None:
         weights = load_file(save("clip", tmp_path) / "model.safetensors")
         torch.save(weights, tmp_path / "pytorch_model.bin")

@@ -153,6 +153,13 @@ def test_words_are_those_of_the_caption_and_not_of_the_prompt() -> None:
     assert words.texts[:2] == ("<|im_start|>", "user")
 
 
+def test_tokens_of_images_and_turns_in_a_caption_are_noted() -> None:
+    for kind, piece in (("colqwen2", "<|image_pad|>"), ("colqwen2", "<|im_end|>"), ("colpali", "<image>")):
+        (note,) = model(kind).text.prepare([f"a {piece} cat"]).notes[0]
+        assert note.startswith(f"the caption has {piece!r}, a special token of the model")
+        assert model(kind).text.prepare(["a cat"]).notes == ((),)
+
+
 def test_share_of_the_prompt_is_reported() -> None:
     answer = nibt.explain(model("qwen2_vl"), IMAGES[0], CAPTIONS[0])
     assert 0 < float(answer.image.special_share) < 1  # pyright: ignore

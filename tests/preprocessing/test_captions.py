@@ -185,10 +185,31 @@ def test_blanks_are_no_words(kind: str) -> None:
 
 
 def test_special_tokens_in_a_caption_are_noted() -> None:
-    for kind, piece in (("sentence pieces", "</s>"), ("gemma", "<eos>"), ("byte pairs", "<end_of_text>")):
+    for kind, piece in (
+        ("sentence pieces", "</s>"),
+        ("gemma", "<eos>"),
+        ("byte pairs", "<end_of_text>"),
+        ("byte pairs", "<start_of_text>"),
+        ("word pieces", "[UNK]"),
+    ):
         (note,) = TOKENISERS[kind](f"a {piece} cat").notes
         assert note.startswith(f"the caption has {piece!r}, a special token of the model")
         assert TOKENISERS[kind]("a cat").notes == ()
+
+
+def test_an_end_token_for_what_is_unknown_is_noted_only_where_it_is_typed() -> None:
+    """CLIP's tokenizer has one token for both."""
+    tokenizer = tiny.clip_tokenizer(ends_highest=True)
+    tokenizer.unk_token = "<end>"
+    assert len(hugging_face.tokens(tokenizer, "a <end> cat", 16, full=True).notes) == 1
+    assert hugging_face.tokens(tokenizer, "a zebra cat", 16, full=True).notes == ()
+
+
+def test_words_after_a_typed_end_token_are_words() -> None:
+    """They have no influence on the model, but the caption has words."""
+    tokens = by_byte_pairs("<end_of_text> cat")
+    assert words(tokens) == ["<end_of_text>", "cat"]
+    assert [row for row, word in enumerate(tokens.explained) if word] == [1, 2]
 
 
 CLIP_SAYS = [

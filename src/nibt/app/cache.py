@@ -12,7 +12,7 @@ from nibt.report.html.view import Panel
 from nibt.report.image.explanation import draw
 from nibt.report.image.layout import MARGIN, stacked
 from nibt.results.explanation import Comparison, Explanation
-from nibt.results.saving import as_text
+from nibt.results.saving import as_bytes
 
 FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; charset=utf-8"}
 """The formats of downloads with their media types."""
@@ -68,7 +68,7 @@ def _png(panels: Sequence[Panel]) -> bytes:
 def _json(panels: Sequence[Panel]) -> bytes:
     """Return the JSON of ``nibt explain --json``, with the word-region tables."""
     records = [result.to_json() for panel in panels for result in (panel.answer, panel.table) if result is not None]
-    return as_text(records[0] if len(records) == 1 else records).encode()
+    return as_bytes(records[0] if len(records) == 1 else records)
 
 
 def _html(panels: Sequence[Panel]) -> bytes:

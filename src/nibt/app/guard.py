@@ -6,6 +6,7 @@ only requests whose files were uploaded to this page before.
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ MAX_BODY = 256_000
 """The largest request that is not an upload, in bytes."""
 RECEIVE_TIMEOUT = 30.0
 """The longest time between two parts of a request, in seconds."""
+NOT_OF_THE_PAGE = "This is not a request that the page sends."
 QUEUE_FULL = "The queue is full: please try again in a minute."
 
 
@@ -93,7 +95,13 @@ class Guard:
         if rejection is not None:
             await _send_error(*rejection, send)
             return
-        await self._app(scope, receive, _with_headers(send, scope["path"]))
+        guarded = _WithHeaders(send, scope["path"])
+        try:
+            await self._app(scope, receive, guarded)
+        except Exception as error:  # of gradio, about a request that the page does not send
+            logging.getLogger(__name__).warning("gradio failed on a request: %r", error)
+            if not guarded.started:
+                await _send_error(400, NOT_OF_THE_PAGE, send)
 
     def _rejection(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return the status and the message of a request that is rejected by its path, method or headers."""
@@ -101,7 +109,8 @@ class Guard:
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
             return 421, f"this page can be reached only as {', '.join(self._hosts)}"
         origin = headers.get("origin")
-        if method == "POST" and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        foreign = origin is not None and _place(origin) != headers.get("host")
+        if foreign and (method == "POST" or not _place(str(origin))):
             return 403, "requests from other websites are rejected"
         if method in ("GET", "HEAD"):
             if path != "/" and not path.startswith(GET_ROUTES):
@@ -122,7 +131,7 @@ class Guard:
         too_large = 413, f"a request must have at most {max_size:,} bytes"
         if is_upload and self._storage_is_full():
             return (503, "the storage for uploaded images is full: please try again in a few minutes"), receive
-        if int(headers.get("content-length", "0") or 0) > max_size:
+        if _number(headers.get("content-length", "")) > max_size:
             return too_large, receive
         body = bytearray()
         while True:
@@ -164,10 +173,21 @@ class Guard:
 
 def _host_name(host: str) -> str:
     """Return the name in a ``host`` header, without the port; empty if it is not valid."""
+    place = _place(f"//{host}")
+    return (urlsplit(f"//{place}").hostname or "") if place else ""
+
+
+def _place(address: str) -> str:
+    """Return the host and the port of an address; empty if it is not valid."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(address).netloc
     except ValueError:
         return ""
+
+
+def _number(text: str) -> int:
+    """Return the number in a header; 0 if there is none."""
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _file_paths(data: Any) -> Iterator[Any]:
@@ -195,28 +215,44 @@ def _repeat(body: bytes, receive: Receive) -> Receive:
     return receive_body
 
 
-def _with_headers(send: Send, path: str) -> Send:
-    """Return a ``send`` that adds the security headers, and replaces the message of gradio if the queue is full."""
-    full = False
+class _WithHeaders:
+    """A ``send`` that adds the security headers, and replaces the messages of gradio about its queue and its failures.
 
-    async def send_message(message: MutableMapping[str, Any]) -> None:
-        nonlocal full
+    Args:
+        send: Sends a message.
+        path: The path of the request.
+
+    Attributes:
+        started: Whether the response has begun.
+
+    """
+
+    def __init__(self, send: Send, path: str) -> None:
+        self._send, self._path = send, path
+        self._detail = ""
+        self.started = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """Send a message."""
         if message["type"] == "http.response.start":
+            self.started, status = True, message["status"]
             replaced = {name.encode() for name in SECURITY_HEADERS}
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in replaced]
-            full = path.startswith("/gradio_api/queue/join") and message["status"] == 503
-            if full:
-                kept = [(name, value) for name, value in kept if name.lower() != b"content-length"]
+            if self._path.startswith("/gradio_api/queue/join") and status == 503:
+                self._detail = QUEUE_FULL
+            elif status == 500 and dict(kept).get(b"content-type", b"") != b"application/json":  # as errors for users
+                self._detail, status = NOT_OF_THE_PAGE, 400
+            if self._detail:
+                kept = [
+                    (name, value) for name, value in kept if name.lower() not in (b"content-length", b"content-type")
+                ]
+                kept.append((b"content-type", b"application/json"))
             added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-            message = {**message, "headers": [*kept, *added]}
-        elif full:
-            message = {
-                **message,
-                "body": b"" if message.get("more_body") else json.dumps({"detail": QUEUE_FULL}).encode(),
-            }
-        await send(message)
-
-    return send_message
+            message = {**message, "status": status, "headers": [*kept, *added]}
+        elif self._detail:
+            body = b"" if message.get("more_body") else json.dumps({"detail": self._detail}).encode()
+            message = {**message, "body": body}
+        await self._send(message)
 
 
 async def _send_error(status: int, text: str, send: Send) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sampl
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, NibtError
+from nibt.image_files import open_image
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
@@ -143,14 +143,14 @@ def check_pixels(data: bytes, max_pixels: int) -> None:
 
     """
     try:
-        with Image.open(BytesIO(data)) as image:
+        with open_image(data, "upload") as image:
             width, height = image.size
-    except Image.DecompressionBombError as error:
+    except BadInput as error:
+        if not isinstance(error.__cause__, Image.DecompressionBombError):
+            return
         raise BadInput(
             f"the image has too many pixels, and this page reads at most {max_pixels:,}: scale it down"
         ) from error
-    except (OSError, SyntaxError, ValueError):
-        return
     if width * height > max_pixels:
         raise BadInput(
             f"the image has {width:,} x {height:,} pixels, and this page reads at most {max_pixels:,}: scale it down"

@@ -28,6 +28,7 @@ from nibt.app.render import (
 )
 from nibt.app.request import Mode
 from nibt.data.images import sample_file, samples
+from nibt.io import read_text
 from nibt.report.html import view
 
 MODES = [
@@ -220,4 +221,4 @@ def load_sample(event: gr.EventData) -> tuple[Any, Any]:
 
 
 def _read_file(name: str) -> str:
-    return (files("nibt") / "app" / name).read_text(encoding="utf-8")
+    return read_text(files("nibt") / "app" / name)

@@ -1,6 +1,5 @@
 """``nibt audit``, which checks whether the maps of a model can be relied on."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, ModelArgument, OverwriteOptions, load, set_options
 from nibt.cli.output import input_paths, model_name, slug, suffix
+from nibt.cli.terminal import print_json, say
 from nibt.errors import BadOption
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     from nibt.outputs import check_targets, distinct
     from nibt.results.audit import audit_request
     from nibt.results.provenance import require_same_file
-    from nibt.results.saving import as_text
 
     name_suffix = suffix(
         *(methods.method or []), **set_options(count=data.count, quick=methods.quick, seed=data.seed or None)
@@ -98,7 +97,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
         )
     _write(result, page, json, quiet, output.overwrite)
     if output.json == "-":
-        sys.stdout.write(as_text(result.to_json()))
+        print_json(result.to_json())
     if output.strict and result.verdict == "fail":
         raise typer.Exit(1)
 
@@ -111,12 +110,14 @@ def _short(data: str) -> str:
 
 def _write(result: "Audit", page: Path | None, json: Path | None, quiet: bool, overwrite: bool) -> None:
     from nibt.cli.console import show_audit
+    from nibt.io import all_or_none
     from nibt.report.html.audit import write_page
 
-    if page is not None:
-        write_page(result, page, overwrite)
-    if json is not None:
-        result.save(json, overwrite)
+    with all_or_none():
+        if page is not None:
+            write_page(result, page, overwrite)
+        if json is not None:
+            result.save(json, overwrite)
     if not quiet:
         show_audit(result)
-        typer.echo("wrote " + ", ".join(str(path) for path in (page, json) if path))
+        say("wrote " + ", ".join(str(path) for path in (page, json) if path))

@@ -9,7 +9,9 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import MethodOptions, ModelOptions, QuietOptions, RunOptions, TargetOptions
+from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
+from nibt.options import BatchSize, NotNegative, Positive, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class PairsOptions(OptionGroup, panel="Data"):
     key: Annotated[str | None, Option(help="The column with your identifiers of the rows.")] = None
     split: Annotated[str | None, Option(help="The split of a data set that the package datasets saved.")] = None
     chunk_size: Annotated[
-        int, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
+        BatchSize, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
     ] = 256
 
 
@@ -40,9 +42,9 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
     """Where a job runs."""
 
     on: Annotated[str, Option(help="local (this process) or ray (workers on this machine or a cluster).")] = "local"
-    workers: Annotated[int, Option(help="With ray: the number of workers.")] = 1
-    cpus: Annotated[float, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
-    gpus: Annotated[float, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
+    workers: Annotated[Workers, Option(help="With ray: the number of workers.")] = 1
+    cpus: Annotated[Positive, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
+    gpus: Annotated[NotNegative, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
     address: Annotated[
         str | None, Option(help="With ray: the address of a cluster. Default: a temporary cluster on this machine.")
     ] = None
@@ -83,7 +85,7 @@ def batch(
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
     if model.model is None and not job.quiet:
-        typer.echo("The model is lite, which ships with nibt; choose another one with -m", err=True)
+        say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.cli.progress import interruptible, show_progress
     from nibt.jobs.run import batch as run
 
@@ -115,11 +117,11 @@ def batch(
         )
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
-        typer.echo(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
+        say(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
     for warning in result.manifest.warnings:
-        typer.echo(f"nibt: {warning}", err=True)
+        complain(warning)
     if failed:
-        typer.echo(f"nibt: {failed:,} of {rows:,} rows failed; see the column error in {out}", err=True)
+        complain(f"{failed:,} of {rows:,} rows failed; see the column error in {out}")
     if failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 
@@ -143,8 +145,8 @@ def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a
     problems = job.check()
     if not output.quiet:
         for problem in problems:
-            typer.echo(problem)
+            say(problem)
         if not problems:
-            typer.echo(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+            say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
     if problems:
         raise typer.Exit(1)

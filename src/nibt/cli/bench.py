@@ -9,7 +9,9 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import RunOptions, assignments
+from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
+from nibt.options import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class PlanOptions(OptionGroup, panel="Plan"):
         None
     )
     device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
-    count: Annotated[int | None, Option(help="The number of pairs of each data set, from the first.")] = None
+    count: Annotated[Count | None, Option(help="The number of pairs of each data set, from the first.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +65,14 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         from nibt.evaluation.bench.dry_run import dry_run
 
         for line in dry_run(chosen):
-            typer.echo(line)
+            say(line)
         return
     assert out is not None
     with show_progress("reading the data", output.quiet):
         run, data = Run.begin(chosen, out)
     missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
     if not output.quiet and 0 < len(missing) < chunks:
-        typer.echo(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
+        say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
     pairs = sum(chunk.stop - chunk.start for chunk in missing)
 
     def kept() -> str:
@@ -81,8 +83,8 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         run.measure_missing(data, on_progress)
     failed, rows = run.failures()
     if not output.quiet:
-        typer.echo(f"{chunks} chunks are in {out}; for the results: nibt report {out}")
+        say(f"{chunks} chunks are in {out}; for the results: nibt report {out}")
     if failed:
-        typer.echo(f"nibt: {failed:,} of {rows:,} measurements failed; the report lists the errors", err=True)
+        complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
     if failed == rows or (failed and output.strict):
         raise typer.Exit(1)

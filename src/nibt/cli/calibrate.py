@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import ModelArgument, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
+from nibt.cli.terminal import say
 from nibt.errors import BadOption
+from nibt.options import BatchSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class CalibrationOptions(OptionGroup, panel="Data"):
 class CalibrationModel(ModelArgument):
     """The model, with a smaller batch size."""
 
-    batch_size: Annotated[int, Option(help="The largest number of inputs that go through the model together.")] = 8
+    batch_size: Annotated[BatchSize, Option(help="The number of inputs that go through the model together.")] = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,10 @@ def calibrate(model: CalibrationModel, data: CalibrationOptions, output: Calibra
         )
     if output.quiet:
         return
-    typer.echo(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
+    say(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
     if not (images and captions):
         side, remedy = ("text", "captions: --captions FILE") if images else ("image", "images")
-        typer.echo(f"the {side} side keeps its default baseline; to calibrate it too, give {remedy}")
+        say(f"the {side} side keeps its default baseline; to calibrate it too, give {remedy}")
 
 
 def _whole(part: str) -> int:

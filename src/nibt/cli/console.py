@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import ink_on
@@ -140,7 +141,7 @@ def methods() -> None:
         kind = find("methods", name)
         lists = (", ".join(part) or "-" for part in (kind.sides, kind.needs, kind.variants))
         table.add_row(name, *lists, kind.cost, kind.paper)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def title(answer: Answer) -> str:
@@ -159,7 +160,7 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
         verbose: Also print the paths and the versions.
 
     """
-    console = Console(highlight=False)
+    console = Terminal()
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
         _before(console, answer)
@@ -178,21 +179,21 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
             console.print(paths(answer))
             console.print(versions(answer), style="dim", soft_wrap=True)
         for warning in other_warnings(answer.warnings):
-            console.print(f"note: {warning}", style="yellow", markup=False)
+            console.print(f"note: {warning}", style="yellow")
 
 
 def _before(console: Console, answer: Shown) -> None:
     """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
     no_match = mismatch(answer.warnings)
     if no_match:
-        console.print(sentence(no_match), style="bold yellow", markup=False)
+        console.print(sentence(no_match), style="bold yellow")
     if target_line(answer) != f"target {similarity_name(answer)}":
-        console.print(target_line(answer), style="dim", markup=False)
+        console.print(target_line(answer), style="dim")
 
 
 def show_regions(interactions: Sequence[Interaction]) -> None:
     """Print the sum of each word's map, with its strongest score and the position of that score."""
-    console = Console(highlight=False)
+    console = Terminal()
     for interaction in interactions:
         title = Text(interaction.source, style="bold")
         console.print(title.append(f"  similarity {interaction.similarity:.4f}", "not bold"))
@@ -211,7 +212,7 @@ def show_regions(interactions: Sequence[Interaction]) -> None:
         sums = f"total {interaction.sum:+.4f}, gap {interaction.gap:+.4f}"
         console.print(f"all of the table, special tokens included: {sums}", style="dim")
         for warning in other_warnings(interaction.warnings):
-            console.print(f"note: {warning}", style="yellow", markup=False)
+            console.print(f"note: {warning}", style="yellow")
 
 
 _VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}
@@ -219,7 +220,7 @@ _VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red
 
 def show_audit(audit: Audit) -> None:
     """Print the checks of an audit by question, and the number of checks per verdict."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Terminal(width=None if sys.stdout.isatty() else 120)
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
     for number, (question, _) in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
@@ -232,6 +233,6 @@ def show_audit(audit: Audit) -> None:
             table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
         console.print(table)
     for note in audit.notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
+        console.print(f"note: {note}", style="yellow")
     total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)
     console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=_VERDICT_STYLES[audit.verdict]))

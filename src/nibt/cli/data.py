@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nibt.cli.options import DataOptions, assignments, check_name
 from nibt.errors import BadOption, UnknownName
+from nibt.options import field_types, parsed
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         return open_files(options.data, options.seed, values)
     kind = find("datasets", name)
     types = _types(kind)
-    inside: dict[str, str] = {}
+    inside: dict[str, Any] = {}
     if name == "grid":  # options that it does not have are those of its pictures' data set
         source = folder.partition(":")[0]
         inside = _types(find("datasets", source)) if source in available("datasets") else {}
@@ -50,26 +51,15 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         raise BadOption(needs or f"the data set {name} needs its folder: give {name}:FOLDER")
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
-    typed: dict[str, Any] = {key: _value(key, value, types[key]) for key, value in values.items() if key in types}
+    typed: dict[str, Any] = {key: parsed(key, value, types[key]) for key, value in values.items() if key in types}
     if inside:
-        typed["options"] = {key: _value(key, value, inside[key]) for key, value in values.items() if key not in types}
+        typed["options"] = {key: parsed(key, value, inside[key]) for key, value in values.items() if key not in types}
     return kind(folder, **{"seed": options.seed, **typed}) if folder else kind(count=count, **typed)
 
 
-def _types(kind: Any) -> dict[str, str]:
+def _types(kind: Any) -> dict[str, Any]:
     """Return the types of the options of a data set."""
-    return {field.name: str(field.type) for field in fields(kind) if field.init}
-
-
-def _value(name: str, text: str, kind: str) -> Any:
-    """Convert the text of an option to the type of its field: an integer, a truth value or a string."""
-    if "bool" in kind and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if "int" in kind and text.lstrip("-").isdecimal():
-        return int(text)
-    if "bool" in kind or ("int" in kind and "str" not in kind):
-        raise BadOption(f"{name} must be {'true or false' if 'bool' in kind else 'a whole number'} (got {text!r})")
-    return text
+    return {field.name: field_types(kind)[field.name] for field in fields(kind) if field.init}
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], dict[str, Any]]":

@@ -21,6 +21,7 @@ from nibt.cli.options import (
 )
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.errors import BadOption
+from nibt.options import Megabytes, Share
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class ExplainModelOptions(ModelOptions):
     """The model, and the memory of its hidden states."""
 
     memory: Annotated[
-        float | None, Option(help="The approximate memory for hidden states that go through the model together, in MB.")
+        Megabytes | None,
+        Option(help="The approximate memory for hidden states that go through the model together, in MB."),
     ] = None
 
 
@@ -106,7 +108,7 @@ class ImageOutputs(OutputOptions):
         ),
     ] = None
     threshold: Annotated[
-        float, Option(help="The threshold of --mask and --boxes, as a share of the largest score of the map.")
+        Share, Option(help="The threshold of --mask and --boxes, as a share of the largest score of the map.")
     ] = 0.5
 
     @property

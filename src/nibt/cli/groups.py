@@ -23,14 +23,16 @@ from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hint
 
 from typer.models import ArgumentInfo, OptionInfo
 
+from nibt.options import field_types, parsed
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptionGroup:
     """The options of one help panel.
 
     A subclass is a dataclass whose fields are annotated with ``Annotated[type, typer.Option(...)]`` or
-    ``typer.Argument(...)``. Its ``__post_init__`` checks the values, and raises ``BadOption``. A subclass of a group
-    may add options, or change the default of an option.
+    ``typer.Argument(...)``, numbers also with their range (``nibt.options``). Its ``__post_init__`` checks what else
+    must hold, and raises ``BadOption``. A subclass of a group may add options, or change the default of an option.
 
     Attributes:
         panel: The heading of the options in ``--help``.
@@ -72,7 +74,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(**values: Any) -> Any:
         built = {
-            name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            name: kind(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(kind).items()})
             for name, kind in groups.items()
         }
         return command(**built, **values)
@@ -84,7 +86,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
     """Yield a parameter for each field of a group."""
-    hints = get_type_hints(group, include_extras=True)
+    hints, bare = get_type_hints(group, include_extras=True), get_type_hints(group)
     for field in fields(group):
         info = _typer_info(hints[field.name])
         if info is None:
@@ -94,7 +96,7 @@ def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
             )
         info = copy(info)
         info.rich_help_panel = info.rich_help_panel or group.panel
-        annotation = Annotated[get_args(hints[field.name])[0], info]
+        annotation = Annotated[bare[field.name], info]
         yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=_default(field), annotation=annotation)
 
 

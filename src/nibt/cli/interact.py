@@ -13,6 +13,7 @@ from nibt.cli.inputs import InputOptions, split_inputs
 from nibt.cli.options import ModelOptions, OutputOptions, PathOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, stem, suffix, with_stems
 from nibt.errors import BadOption
+from nibt.options import Top
 
 if TYPE_CHECKING:
     from nibt.results.interaction import Interaction
@@ -39,7 +40,7 @@ class InteractInputOptions(InputOptions):
         Path | None,
         Option(metavar="FILE", help="Also draw the strongest links from words to parts of the image: x.pdf or x.png."),
     ] = None
-    top: Annotated[int, Option(help="The number of links of --links.")] = TOP
+    top: Annotated[Top, Option(help="The number of links of --links.")] = TOP
     box: Annotated[
         str | None, Option(metavar="X,Y,W,H", help="Only links into this box, in pixels of the upright image.")
     ] = None
@@ -47,8 +48,6 @@ class InteractInputOptions(InputOptions):
     def __post_init__(self) -> None:
         check_method_texts(self.method or [])
         self.pixels  # noqa: B018 - a bad box is rejected before anything is read
-        if self.top < 1:
-            raise BadOption(f"--top must be at least 1 (got {self.top})")
         if self.links is None and (self.box is not None or self.top != TOP):
             raise BadOption("--top and --box are for the figure of links: give --links x.pdf")
         if self.links is not None and self.links.suffix.lower() != ".pdf":

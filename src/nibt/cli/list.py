@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nibt.cli.options import THE_PAPERS
+from nibt.cli.terminal import say
 
 Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "table_metrics", "datasets", "samples", "plans"])
 
@@ -20,11 +21,11 @@ def list_parts(
 
         methods()
     elif kind == Kind.models and not names:
-        typer.echo(_models())
+        say(_models())
     else:
         lines = _lines(kind)
         width = max(map(len, lines), default=0)
-        typer.echo("\n".join(name if names else f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
+        say("\n".join(name if names else f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
 
 
 def _lines(kind: Kind) -> dict[str, str]:

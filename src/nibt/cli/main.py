@@ -30,6 +30,7 @@ from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
 from nibt.cli.tables import tables
+from nibt.cli.terminal import complain, safe_streams, say
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
@@ -83,13 +84,14 @@ def version(
 ) -> None:
     """Show the version."""
     if show:
-        typer.echo(f"nibt {__version__}")
+        say(f"nibt {__version__}")
         raise typer.Exit
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command, and exit with its exit code."""
     _quiet_libraries()
+    safe_streams()
     sys.exit(_run(arguments))
 
 
@@ -99,13 +101,13 @@ def _run(arguments: list[str] | None) -> int | str | None:
     except SystemExit as done:  # typer has already printed usage errors and --help
         return done.code
     except NibtError as error:
-        _print_error(str(error))
+        complain(str(error))
         return 2 if isinstance(error, _USAGE) else 1
     except BrokenPipeError:
         sys.stderr.close()  # the process that reads the output has ended
         return 1
     except OSError as error:
-        _print_error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         return 1
     return 0
 
@@ -119,7 +121,3 @@ def _quiet_libraries() -> None:
     imported = sys.modules.get("transformers.utils.logging")  # it has already read the environment
     if imported is not None:
         imported.disable_progress_bar()
-
-
-def _print_error(message: str) -> None:
-    print(f"nibt: {message}", file=sys.stderr)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
+from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.io import read_text
+from nibt.options import BatchSize, Count, ImageSize, Positive, Seed, Steps, Views
 from nibt.registry import available
 from nibt.report.appearance import Appearance, appearance
 
@@ -53,14 +55,14 @@ class DeviceOptions(OptionGroup, panel="Model"):
         str | None,
         Option(help="'model' crops as the model does; 'whole' uses the whole image, if the model takes any size."),
     ] = None
-    image_size: Annotated[int | None, Option(help="The side of the model's input images, in pixels.")] = None
+    image_size: Annotated[ImageSize | None, Option(help="The side of the model's input images, in pixels.")] = None
     pooling: Annotated[
         str | None, Option(help="How a vision-language model embeds a prompt: by its last token, or the mean of all.")
     ] = None
     instruction: Annotated[str | None, Option(help="The system message of a vision-language model's prompts.")] = None
     image_prompt: Annotated[str | None, Option(help="The prompt of an image, with the model's image token.")] = None
     text_prompt: Annotated[str | None, Option(help="The prompt of a text, with {text}.")] = None
-    batch_size: Annotated[int, Option(help="The largest number of pairs that go through the model together.")] = 8
+    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 8
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class ModelOptions(PrecisionOptions):
     def load(self, quiet: bool) -> "Model":
         """Load the model, or lite with a note if no model is given."""
         if self.model is None and not quiet:
-            typer.echo(
+            say(
                 "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
                 f"-m {THE_PAPERS}",
                 err=True,
@@ -98,7 +100,7 @@ class ModelArgument(PrecisionOptions):
     """The model of a command whose first argument is a model."""
 
     model: Annotated[str, Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[int, Option(help="The largest number of pairs that go through the model together.")] = 16
+    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
 
 
 def load(model: str, quiet: bool, loading: Mapping[str, Any]) -> "Model":
@@ -120,10 +122,10 @@ class LayerOptions(OptionGroup, panel="Method"):
     image_layer: Annotated[str | None, Option(help="The layer of the image side.")] = None
     text_layer: Annotated[str | None, Option(help="The layer of the text side.")] = None
     views: Annotated[
-        int | None,
+        Views | None,
         Option(help="The number of views of each image, shifted by parts of a patch: more are sharper, and cost more."),
     ] = None
-    steps: Annotated[int | None, Option(help="The number of steps on the path.")] = None
+    steps: Annotated[Steps | None, Option(help="The number of steps on the path.")] = None
     units: Annotated[
         str | None,
         Option(help="What perturbation methods remove: segments (superpixels), segments:FILE (masks), or tower."),
@@ -152,7 +154,7 @@ class MethodOptions(LayerOptions):
     method: Annotated[str, Option(help="The method; see nibt list methods.", autocompletion=completing("methods"))] = (
         "nib"
     )
-    seed: Annotated[int | None, Option(help="The seed of methods that draw at random.")] = None
+    seed: Annotated[Seed | None, Option(help="The seed of methods that draw at random.")] = None
 
     def __post_init__(self) -> None:
         check_name("methods", self.method)
@@ -164,7 +166,7 @@ class PathOptions(LayerOptions):
 
     baseline: Annotated[str | None, Option(help="The baseline state: zero, blank, mean, mean:FILE.")] = None
     tolerance: Annotated[
-        float | None, Option(help="Double the steps until the completeness gap is below this share of the change.")
+        Positive | None, Option(help="Double the steps until the completeness gap is below this share of the change.")
     ] = None
 
 
@@ -285,8 +287,8 @@ class DataOptions(OptionGroup, panel="Data"):
             autocompletion=completing("datasets"),
         ),
     ] = "scenes"
-    count: Annotated[int | None, Option(help="The number of pairs.")] = None
-    seed: Annotated[int, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
+    count: Annotated[Count | None, Option(help="The number of pairs.")] = None
+    seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
     data_option: Annotated[
         list[str] | None,
         Option("-D", metavar="NAME=VALUE", help="An option of the data set, such as split=val; repeatable."),
@@ -362,6 +364,6 @@ def read_lines(path: Path) -> list[str]:
 
     """
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error}): give a text file in UTF-8") from error

@@ -1,7 +1,6 @@
 """The outputs of a command: images or a page, a JSON file, and the text in the terminal."""
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -9,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from nibt.cli.terminal import print_json, say
 from nibt.errors import CannotWrite
+from nibt.io import load_json
 
 if TYPE_CHECKING:
     from nibt.report.html.page import Shown
@@ -136,7 +135,7 @@ class Output:
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
         drawing: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Write images or a page and the JSON file, and print the answers.
+        """Write images or a page and the JSON file, all or none of them, and print the answers.
 
         Args:
             answers: The answers.
@@ -148,26 +147,28 @@ class Output:
             drawing: How results are drawn: options of ``write_page``.
 
         """
+        from nibt.io import all_or_none
         from nibt.report.html.page import write_page
         from nibt.report.image.explanation import write
-        from nibt.results.saving import as_text, save
+        from nibt.results.saving import save
 
         names, json = self._distinct(answers, names, list(extra))
-        if self.page:
-            write_page(pages(answers), names[0], **drawing, overwrite=self.overwrite)
-        else:
-            for answer, name in zip(answers, names, strict=False):
-                write(draw(answer), name, answer.request(), self.overwrite)
-        for path, write_extra in extra.items():
-            write_extra(path)
+        with all_or_none():
+            if self.page:
+                write_page(pages(answers), names[0], **drawing, overwrite=self.overwrite)
+            else:
+                for answer, name in zip(answers, names, strict=False):
+                    write(draw(answer), name, answer.request(), self.overwrite)
+            for path, write_extra in extra.items():
+                write_extra(path)
+            if json is not None:
+                save(answers, json, self.overwrite)
         if json is None:
             data = [answer.to_json() for answer in answers]
-            sys.stdout.write(as_text(data[0] if len(data) == 1 else data))
-            return
-        save(answers, json, self.overwrite)
-        if not self.quiet:
+            print_json(data[0] if len(data) == 1 else data)
+        elif not self.quiet:
             show(answers)
-            typer.echo("wrote " + ", ".join(str(path) for path in (*names, *extra, json)))
+            say("wrote " + ", ".join(str(path) for path in (*names, *extra, json)))
 
 
 def _unique(stems: Sequence[str]) -> list[str]:
@@ -264,10 +265,8 @@ def with_stems(options: Iterable[Any], images: Iterable[str]) -> list[str]:
 
 def _base_of_adapters(folder: Path) -> Path | None:
     """Return the folder of the base model of adapters, or None if it is not a folder."""
-    import json
-
     try:
-        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        name = load_json(folder / "adapter_config.json")["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return next((path for path in (folder / str(name), Path(str(name))) if path.is_dir()), None)

@@ -4,7 +4,6 @@ Progress is shown as a bar, or as a line every ten seconds if standard error is 
 """
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 
 import rich.progress
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,9 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from nibt.cli.terminal import Terminal, complain
 from nibt.progress import OnProgress, Progress, listening, no_progress
 
-errors = Console(stderr=True, highlight=False)
+errors = Terminal(stderr=True)
 _EVERY = 10.0  # seconds between lines
 _INNER = 2  # the least number of steps of an inner loop that is shown
 
@@ -129,7 +128,7 @@ def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        print(f"nibt: interrupted; {kept if isinstance(kept, str) else kept()}", file=sys.stderr)
+        complain(f"interrupted; {kept if isinstance(kept, str) else kept()}")
         raise typer.Exit(code) from interrupt
     finally:
         if main:
@@ -140,13 +139,13 @@ def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
 def _bar(status: Status, window: float) -> Iterator[None]:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     display = rich.progress.Progress(*columns, console=errors, transient=True, speed_estimate_period=window)
     with display as bar:
@@ -164,7 +163,7 @@ def _lines(status: Status) -> Iterator[None]:
 
     def print_lines() -> None:
         while not ended.wait(_EVERY):
-            print(f"nibt: {status.line()}", file=sys.stderr, flush=True)
+            complain(status.line())
 
     thread = threading.Thread(target=print_lines, name="nibt-progress", daemon=True)
     thread.start()

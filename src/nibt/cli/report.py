@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.options import OverwriteOptions
+from nibt.cli.terminal import say
 
 
 @expand_groups
@@ -20,5 +20,5 @@ def report(
 
     text = write_report(Run.open(run), output.overwrite)
     if not output.quiet:
-        typer.echo(text)
-        typer.echo("wrote " + ", ".join(str(run / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)
+        say(text)
+        say("wrote " + ", ".join(str(run / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

@@ -10,7 +10,9 @@ from typer import Option
 from nibt.cli.data import check_methods, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, load, set_options
+from nibt.cli.terminal import say
 from nibt.errors import BadOption
+from nibt.options import BatchSize, Blocks, Epochs, Percent, Repeats, TrainBatch
 
 COUNT = 400
 
@@ -20,7 +22,7 @@ class RoarModel(DeviceOptions):
     """The model. It is always loaded in float32."""
 
     model: Annotated[str, typer.Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[int, Option(help="The largest number of pairs that are explained together.")] = 16
+    batch_size: Annotated[BatchSize, Option(help="The largest number of pairs that are explained together.")] = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,8 @@ class RoarMethods(OptionGroup, panel="Method"):
         list[str] | None,
         Option("--remove", help="The side whose most important part is removed: image, text or both; repeatable."),
     ] = None
-    image_percentile: Annotated[int | None, Option(help="Pixels above this percentile of a map are removed.")] = None
-    text_percentile: Annotated[int | None, Option(help="Tokens above this percentile of a map are removed.")] = None
+    image_percentile: Annotated[Percent | None, Option(help="Pixels above this percentile are removed.")] = None
+    text_percentile: Annotated[Percent | None, Option(help="Tokens above this percentile are removed.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +57,20 @@ class TrainingOptions(OptionGroup, panel="Training"):
             "repeatable. Default: features.",
         ),
     ] = None
-    repeats: Annotated[int, Option(help="The number of repeats, each with another split and order.")] = 3
+    repeats: Annotated[Repeats, Option(help="The number of repeats, each with another split and order.")] = 3
     learning_rate: Annotated[
         list[str] | None,
         Option(metavar="RATE", help="Adam's learning rate, for all trainables or one (features=1e-3); repeatable."),
     ] = None
-    epochs: Annotated[int | None, Option(help="The number of epochs.")] = None
-    train_batch: Annotated[int | None, Option(help="The largest number of pairs in a training batch.")] = None
+    epochs: Annotated[Epochs | None, Option(help="The number of epochs.")] = None
+    train_batch: Annotated[TrainBatch | None, Option(help="The largest number of pairs in a training batch.")] = None
     blocks: Annotated[
-        int | None, Option(help="The number of blocks of each tower that last trains. Default: a quarter of them.")
+        Blocks | None, Option(help="The number of blocks of each tower that last trains. Default: a quarter of them.")
     ] = None
     init: Annotated[
         str | None, Option(help="The weights at the start: trained (those of the model) or fresh (untrained heads).")
     ] = None
-    validation: Annotated[int | None, Option(help="The share of the pairs for validation, in percent.")] = None
+    validation: Annotated[Percent | None, Option(help="The share of the pairs for validation, in percent.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +133,8 @@ def roar(
         )
     files = write(result, output.out, output.overwrite)
     if not output.quiet:
-        typer.echo(markdown(result))
-        typer.echo("wrote " + ", ".join(map(str, files)), err=True)
+        say(markdown(result))
+        say("wrote " + ", ".join(map(str, files)), err=True)
 
 
 def _rates(texts: list[str]) -> Any:

@@ -3,39 +3,30 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
 from typer import Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.errors import BadOption
+from nibt.cli.terminal import complain, say
+from nibt.options import Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions(OptionGroup, panel="Server"):
     """The address of the page."""
 
-    port: Annotated[int, Option(help="The port.")] = 7860
+    port: Annotated[int, Range(1, 65535), Option(help="The port.")] = 7860
     host: Annotated[str, Option(help="The address; without --public, a loopback address.")] = "127.0.0.1"
     public: Annotated[bool, Option("--public", help="Allow connections from other machines, at --host.")] = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.port <= 65535:
-            raise BadOption(f"port must be between 1 and 65535 (got {self.port})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions(OptionGroup, panel="Limits"):
     """The limits of a request."""
 
-    timeout: Annotated[float, Option(help="The longest time of one computation, in seconds.")] = 60.0
-    max_queue: Annotated[int, Option(help="The largest number of requests in the queue.")] = 20
-    max_upload_mb: Annotated[int, Option(help="The largest image file, in megabytes.")] = 20
-    megapixels: Annotated[int, Option(help="The largest image, in millions of pixels.")] = 50
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value > 0:  # also rejects NaN
-                raise BadOption(f"{name} must be above 0 (got {value})")
+    timeout: Annotated[Positive, Option(help="The longest time of one computation, in seconds.")] = 60.0
+    max_queue: Annotated[int, Range(1, 1_000_000), Option(help="The largest number of requests in the queue.")] = 20
+    max_upload_mb: Annotated[int, Range(1, 1_000_000), Option(help="The largest image file, in megabytes.")] = 20
+    megapixels: Annotated[int, Range(1, 1_000_000), Option(help="The largest image, in millions of pixels.")] = 50
 
 
 @expand_groups
@@ -62,7 +53,7 @@ def serve(
 
     check_host(server.host, server.public)
     if not is_loopback(server.host):
-        typer.echo(f"nibt: {PUBLIC}", err=True)
+        complain(PUBLIC)
     run(
         server.host,
         server.port,
@@ -74,5 +65,5 @@ def serve(
             max_queue=limits.max_queue,
         ),
         server.public,
-        lambda address: typer.echo(f"nibt is running at {address} (Ctrl-C stops it)"),
+        lambda address: say(f"nibt is running at {address} (Ctrl-C stops it)"),
     )

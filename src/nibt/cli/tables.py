@@ -1,16 +1,14 @@
 """``nibt tables``, which compares the word-region tables of methods."""
 
-import csv
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
 from typer import Option
 
 from nibt.cli.data import check_method_texts, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import DataOptions, ModelArgument, QuietOptions, check_name, load
+from nibt.cli.terminal import print_csv, say
 from nibt.errors import BadOption
 
 COUNT = 24
@@ -65,7 +63,7 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
 
     texts = list(dict.fromkeys(methods.method or ["nib"]))
     specs = {text: MethodSpec.parse(text) for text in texts}
-    if data.count is not None and data.count < 1:
+    if data.count == 0:
         raise BadOption(f"--count must be at least 1 (got {data.count})")
     count = data.count or COUNT
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
@@ -83,10 +81,8 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
                 **spec.options,
             )
     if output.format == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["method", "pair", "metric", "value", "seconds"])
-        for text, rows in measured.items():
-            writer.writerows([text, row.item, row.label, row.value, row.seconds] for row in rows)
+        lines = [[text, row.item, row.label, row.value, row.seconds] for text, rows in measured.items() for row in rows]
+        print_csv([["method", "pair", "metric", "value", "seconds"], *lines])
         return
     table = compare_tables(f"{record['dataset']} with {loaded.id}, {len(pairs)} pair{'s' * (len(pairs) > 1)}", measured)
-    typer.echo(table.latex() if output.format == "latex" else table.markdown())
+    say(table.latex() if output.format == "latex" else table.markdown())

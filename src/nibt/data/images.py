@@ -4,27 +4,24 @@ Every image is converted to an upright RGB image with its tones kept. What the c
 replaced by white, is noted and becomes a warning of the result.
 """
 
-import json
 import os
 import re
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, NibtError, UnknownName
+from nibt.image_files import MOST_PIXELS, open_image, readable, too_large
+from nibt.io import load_json, short_digest
 
-MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 SAMPLE = "sample:"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 
@@ -79,7 +76,7 @@ def samples() -> list[str]:
 
 def sample_captions() -> dict[str, str]:
     """Return the captions of the images that ship with the package, by name."""
-    return json.loads((files("nibt") / "samples" / "captions.json").read_text(encoding="utf-8"))
+    return load_json(files("nibt") / "samples" / "captions.json")
 
 
 def sample_file(name: str) -> Path:
@@ -120,17 +117,21 @@ def read_image(source: ImageSource) -> ImageInput:
     Args:
         source: A path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a tensor.
             Arrays have the shape (height, width) or (height, width, channel) with 1, 3 or 4 channels; tensors have the
-            channel first. Integers span the range of their type, floats span [0, 1]. A batch of one image is read as
+            channel first. Whole numbers of any width are 0 to 255, floats 0 to 1. A batch of one image is read as
             that image. A file must be open in binary mode; it is read from its position and stays open.
 
     Raises:
-        BadInput: The source has another type, the file does not exist, or the image is broken, too large or has NaN.
+        BadInput: The source has another type, the file does not exist, or the image is broken, too large, has NaN or
+            values outside its range.
 
     """
     if isinstance(source, ImageInput):
         return source
     if isinstance(source, Image.Image):
-        return _upright(source, "image in memory")
+        with readable("image in memory"):
+            return _upright(source, "image in memory")
+    if isinstance(source, Tensor):
+        _check_plain(source)
     if isinstance(source, np.ndarray | Tensor) and is_batch(source) and len(source) == 1:
         source = source[0]  # pyright: ignore[reportAssignmentType]
     if isinstance(source, Tensor):
@@ -142,7 +143,7 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, OpenFile):
         return _from_file(source)
     if isinstance(source, str) and source.startswith(SAMPLE):
-        return _sample(source.removeprefix(SAMPLE))
+        return _open(sample_file(source.removeprefix(SAMPLE)), source)
     if not isinstance(source, str | os.PathLike):
         raise BadInput(
             "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
@@ -152,7 +153,16 @@ def read_image(source: ImageSource) -> ImageInput:
         raise BadInput(
             f"an image must be a local file (got the URL {os.fspath(source)!r}): download it, and give its path"
         )
-    return _open(Path(source))
+    return _open(Path(source), os.fspath(source))
+
+
+def image_at(source: str, image_hash: str) -> ImageInput | None:
+    """Return the image at a source, or None if it is missing or its hash differs."""
+    try:
+        image = read_image(source)
+    except NibtError:
+        return None
+    return image if image.digest == image_hash else None
 
 
 def is_batch(source: Any) -> bool:
@@ -160,14 +170,15 @@ def is_batch(source: Any) -> bool:
 
     Tensors have the shape (batch, channel, height, width), arrays (batch, height, width, channel).
     """
-    return isinstance(source, np.ndarray | Tensor) and source.ndim == 4
+    nested = isinstance(source, Tensor) and source.is_nested
+    return isinstance(source, np.ndarray | Tensor) and not nested and source.ndim == 4
 
 
 def _from_file(stream: Any) -> ImageInput:
     name = str(getattr(stream, "name", "") or "open file")
     try:
         data = stream.read()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # an object of the caller
         raise BadInput(f"{name!r} cannot be read ({error})") from error
     if not isinstance(data, bytes):
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
@@ -191,71 +202,31 @@ def decode_image(data: bytes, name: str) -> ImageInput:
     """
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
-    with _readable(name), Image.open(BytesIO(data)) as image:
+    with open_image(data, name) as image:
         return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
 
 
-def _sample(name: str) -> ImageInput:
-    return _hashed(sample_file(name), SAMPLE + name)
-
-
-def _open(path: Path) -> ImageInput:
-    if not path.exists():
-        raise BadInput(f"there is no image {str(path)!r}: no such file")
-    if path.is_dir():
-        raise BadInput(f"{str(path)!r} is a folder: give the path of one image")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{str(path)!r} is an empty file (0 bytes)")
-    with _readable(str(path)):
-        return _hashed(path, str(path))
-
-
-def _hashed(path: Path, source: str) -> ImageInput:
-    """Read the image of a file, with the digest of its bytes."""
-    with path.open("rb") as stream:
-        digest = file_digest(stream, "sha256").hexdigest()[:16]
-        stream.seek(0)
-        with Image.open(stream) as image:
-            return replace(_upright(image, source), file_hash=digest)
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Convert the exceptions of Pillow on a bad file to ``BadInput``."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(_too_large(name, "")) from error
-    except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{name!r} is not an image in a format that Pillow reads") from error
-    except PermissionError as error:
-        raise BadInput(f"{name!r} cannot be read: permission denied") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{name!r} is a broken or truncated image ({error})") from error
-
-
-def _too_large(name: str, size: str) -> str:
-    return f"an image must have at most {MOST_PIXELS:,} pixels ({name!r} has more{size}): scale it down"
+def _open(path: Path, source: str) -> ImageInput:
+    with open_image(path, source) as image:
+        return replace(_upright(image, source), file_hash=short_digest(path))
 
 
 def _upright(image: Image.Image, source: str) -> ImageInput:
     if image.width * image.height > MOST_PIXELS:  # before anything is decoded
-        raise BadInput(_too_large(source, f" ({image.width:,} x {image.height:,})"))
+        raise BadInput(too_large(source, f" ({image.width:,} x {image.height:,})"))
     notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"the image has {image.n_frames} frames: the first is used")  # pyright: ignore
-        image.seek(0)
+    if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
+        frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
+        notes.append(f"the image has {image.n_frames} frames: {frame} is used")  # pyright: ignore
     image.load()
-    rgb, note = _rgb(ImageOps.exif_transpose(image))
+    rgb, note = _rgb(ImageOps.exif_transpose(image), image.format)
     return ImageInput(rgb, source, (*notes, *note))
 
 
-def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+def _rgb(image: Image.Image, file_format: str | None) -> tuple[Image.Image, tuple[str, ...]]:
     """Convert an image to RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_wide(np.asarray(image)), ()
+        return _gray(np.asarray(image), image.mode, file_format), ()
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
@@ -265,18 +236,42 @@ def _rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return image.convert("RGB"), ()
 
 
-def _from_wide(values: np.ndarray) -> Image.Image:
-    """Convert a gray image of 16 bits, 32 bits or floats to RGB; floats up to 1 span [0, 1], larger ones 16 bits."""
-    if not np.isfinite(values).all():
-        raise BadInput("the image holds NaN or infinite values")
-    top = float(values.max(initial=0))
-    white = 1.0 if values.dtype.kind == "f" and top <= 1 else 65535.0 if top <= 65535 else top
-    gray = np.clip(values.astype(np.float64) / white, 0, 1) * 255
-    return Image.fromarray(np.round(gray).astype(np.uint8)).convert("RGB")
+def _gray(values: np.ndarray, mode: str, file_format: str | None) -> Image.Image:
+    """Convert a gray image of 16 bits, 32 bits or floats to RGB; those of 32 bits and floats above 1 are 0 to 255."""
+    if mode.startswith("I;16") or (mode == "I" and file_format == "PNG"):  # which has at most 16 bits
+        values = values.astype(np.float64) / 65535
+    top = 255 if mode == "F" and values.max(initial=0) > 1 else None
+    return Image.fromarray(_as_bytes(values, f"image of mode {mode}", top)).convert("RGB")
+
+
+def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.ndarray:
+    """Return the bytes of an image: of whole numbers of any width from 0 to 255, or of floats from 0 to 1.
+
+    What wider numbers span is not in the array, and their maximum differs between the frames of a film.
+    """
+    if values.dtype.kind not in "buif":
+        raise BadInput(f"the {source} must have whole numbers or floats (got {values.dtype})")
+    top = top or (255 if values.dtype.kind in "ui" else 1)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise BadInput(f"the {source} holds NaN or infinite values")
+    if values.min() < 0 or values.max() > top:
+        kind = "floats" if values.dtype.kind == "f" else "whole numbers"
+        raise BadInput(
+            f"an image of {kind} must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}): scale the values"
+        )
+    return np.round(values * 255 if top == 1 else values).astype(np.uint8)
+
+
+def _check_plain(tensor: Tensor) -> None:
+    kinds = {"nested": tensor.is_nested, "quantized": tensor.is_quantized, "meta": tensor.is_meta}
+    kind = next((name for name, has in kinds.items() if has), "" if tensor.layout == torch.strided else "sparse")
+    if kind:
+        raise BadInput(f"an image must be a plain tensor with numbers (got a {kind} tensor)")
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
-    array = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else tensor.detach().cpu().numpy()
+    plain = tensor.detach().cpu()
+    array = plain.float().numpy() if plain.is_floating_point() else plain.numpy()
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
@@ -285,18 +280,8 @@ def _from_array(array: np.ndarray, source: str) -> ImageInput:
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
         raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {array.shape})")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise BadInput(f"the {source} holds NaN or infinite values")
-        if array.min() < 0 or array.max() > 1:
-            raise BadInput(f"an image of floats must be in [0, 1] (got {array.min():.3g} to {array.max():.3g})")
-        array = np.round(array * 255)
-    elif array.dtype == bool:
-        array = array * 255
-    elif array.dtype != np.uint8:
-        array = np.round(array / np.iinfo(array.dtype).max * 255)
-    rounded = array.astype(np.uint8)
-    return _upright(Image.fromarray(rounded[..., 0] if rounded.ndim == 3 and channels == 1 else rounded), source)
+    values = _as_bytes(array, source)
+    return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ def read_caption(caption: str | Caption) -> str:
     caption = caption.text if isinstance(caption, Caption) else caption
     if not isinstance(caption, str):
         raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
+    if any(0xD800 <= ord(character) < 0xE000 for character in caption):  # what Python makes of such bytes
+        raise BadInput(f"the caption has bytes that are not text in UTF-8 (got {caption!r}): save or type it in UTF-8")
     if not any(unicodedata.category(character)[0] not in "CZ" for character in caption):
         what = "is blank" if not caption.strip() else "has only control characters and blanks"
         raise BadInput(f"the caption {what} (got {caption!r}): give at least one word")

@@ -1,19 +1,17 @@
 """Segments of an image as units: superpixels, or the masks of a file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image
 
 from nibt.data.masks import decoded
 from nibt.errors import BadInput, import_optional
+from nibt.image_files import open_image
+from nibt.io import load_json, open_bytes
 
 Labels = Int[np.ndarray, "height width"]
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, RecursionError, Image.DecompressionBombError)
-"""What Pillow, NumPy and JSON raise for broken files."""
 
 
 def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
@@ -53,7 +51,7 @@ def read_segments(path: str | Path, size: tuple[int, int]) -> Labels:
     name = str(path)
     try:
         content = _content(Path(path))
-    except _UNREADABLE as error:
+    except (OSError, ValueError, EOFError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadInput(f"{name!r} cannot be read as segments ({reason}): give a label image, .npy or .json") from error
     labels = content if isinstance(content, np.ndarray) else _of_masks(content, size, name)
@@ -72,11 +70,11 @@ def _content(path: Path) -> Any:
     """Return the array of a label image or of an .npy file, or what a JSON file has."""
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     if suffix == ".npy":
-        with path.open("rb") as stream:
+        with open_bytes(path) as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    with Image.open(path) as opened:
+    with open_image(path, str(path)) as opened:
         return np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
 
 

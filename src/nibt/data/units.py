@@ -87,10 +87,11 @@ class WordScore:
 class Words(ByValue):
     """The tokens of a batch of captions. Special tokens (start, end, padding) are not explained.
 
-    Indexing returns the words of one caption, whose ``explained`` has no batch dimension.
+    Indexing returns the words of one caption, whose ``explained`` has no batch dimension and as many rows as the
+    caption has tokens: what pads it to the longest of its batch is no part of it.
 
     Attributes:
-        tokens: The texts of the tokens of each caption.
+        tokens: The texts of the tokens of each caption, without those that pad it to the longest of the batch.
         words: The words of each caption.
         explained: True on the rows of words.
 
@@ -114,7 +115,8 @@ class Words(ByValue):
         return Words(self.tokens * count, self.words * count, self.explained.expand(count, -1))
 
     def __getitem__(self, item: int) -> "Words":
-        return Words((self.tokens[item],), (self.words[item],), self.explained[item])
+        own = self.tokens[item]
+        return Words((own,), (self.words[item],), self.explained[item, : len(own)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,6 @@
 """Reading of tables, lists and JSON files. Errors have the name of the file and the line."""
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, BadOption, NibtError
+from nibt.io import load_json, read_text
 
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str], str]]:
@@ -96,8 +96,8 @@ def parsed(text: str, where: str) -> Any:
 
     """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return load_json(text)
+    except ValueError as error:
         raise BadInput(f"{where}: this is not JSON ({error})") from error
 
 
@@ -109,7 +109,7 @@ def read_json(path: Path) -> Any:
 
     """
     with _readable(path):
-        return parsed(path.read_text(encoding="utf-8-sig"), str(path))
+        return parsed(read_text(path), str(path))
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
+from nibt.image_files import open_image
 from nibt.io import short_digest
 
 
@@ -42,7 +42,7 @@ def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str
     path = root / outline.path
     try:
         numbers = _read_numbers(path, path.stat().st_mtime_ns)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise BadInput(f"{path} is missing or damaged ({error}): use the published file") from error
     if numbers.shape != size[::-1]:
         expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
@@ -56,9 +56,9 @@ def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str
 @lru_cache(maxsize=1)
 def _read_numbers(path: Path, modified: int) -> np.ndarray:
     """Read the numbers of the pixels, with 0 for ignored ones. They are kept for the other objects of an image."""
-    with Image.open(path) as image:
+    with open_image(path, str(path)) as image:
         if image.mode not in ("P", "L", "RGB", "RGBA"):
-            raise ValueError(f"expected 8 bits per channel, got the mode {image.mode}")
+            raise BadInput(f"expected 8 bits per channel, got the mode {image.mode}")
         pixels = np.array(image).astype(int)
     if pixels.ndim == 2:
         return np.where(pixels == 255, 0, pixels)

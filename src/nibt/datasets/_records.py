@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from nibt.data.images import ImageInput, decode_image, read_image
 from nibt.data.pair import Box, Object, Pair, Point, read_caption
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
+from nibt.image_files import open_image
+from nibt.options import Count, Seed
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _Item = TypeVar("_Item")
@@ -36,14 +37,8 @@ class RecordDataset(Dataset):
 
     folder: str | Path
     _: KW_ONLY
-    count: int | None = None
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.count is not None and self.count < 0:
-            raise BadOption(f"count must not be negative (got {self.count})")
-        if self.seed is not None and self.seed < 0:
-            raise BadOption(f"seed must not be negative (got {self.seed})")
+    count: Count | None = None
+    seed: Seed | None = None
 
     @abstractmethod
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
@@ -254,5 +249,5 @@ def on_pixels(point: Point, size: tuple[int, int]) -> Point:
 
 
 def _is_turned(path: Path) -> bool:
-    with Image.open(path) as image:
+    with open_image(path, str(path)) as image:
         return image.getexif().get(_ORIENTATION, 1) not in (0, 1)

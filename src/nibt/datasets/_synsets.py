@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
+from nibt.options import Range
 
 PREFIX = "a photo of a "
 _SYNSET = re.compile("n[0-9]{8}")
@@ -47,14 +48,12 @@ class SynsetDataset(LocalDataset):
 
     """
 
-    each: int | None = None
+    each: Annotated[int, Range(1, 10**9)] | None = None
     split: str = "val"
 
     def __post_init__(self) -> None:
         if self.split not in ("val", "train"):
             raise BadOption(f"split must be val or train, since test has no labels (got {self.split!r})")
-        if self.each is not None and self.each < 1:
-            raise BadOption(f"each must be at least 1 (got {self.each})")
         super().__post_init__()
 
     def captioned(self, images: Iterable[Labeled], names: dict[str, str]) -> list[Record]:

@@ -19,7 +19,8 @@ from typing_extensions import override
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.pair import Pair, Point, Span
 from nibt.errors import BadInput, NibtError, Unsupported
-from nibt.io import short_digest
+from nibt.io import open_bytes, short_digest
+from nibt.options import complete
 from nibt.progress import tracked
 from nibt.registry import Plugin
 
@@ -151,7 +152,8 @@ class Record:
         if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
             return self
         try:
-            return replace(self, image=Path(self.image).read_bytes())
+            with open_bytes(self.image) as stream:
+                return replace(self, image=stream.read())
         except OSError:
             return self  # the worker reports the error
 
@@ -163,6 +165,9 @@ class Dataset(Plugin, ABC):
     A subclass is a frozen dataclass whose fields are its options. A data set that generates its pairs overrides
     ``__len__`` and ``__getitem__``. A data set that reads files is a ``RecordDataset`` (``datasets/_records.py``).
     """
+
+    def __post_init__(self) -> None:
+        complete(self)
 
     @abstractmethod
     def __len__(self) -> int: ...

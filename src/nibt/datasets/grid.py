@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
 from typing_extensions import override
@@ -22,6 +22,7 @@ from nibt.datasets._opening import open_files
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.options import Count, Range, Seed
 from nibt.registry import available, find
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
@@ -51,21 +52,18 @@ class ImageGrid(Dataset):
     """
 
     folder: str | Path | Dataset
-    count: int = 1000
-    seed: int = 0
-    cell: int = 112
+    count: Count = 1000
+    seed: Seed = 0
+    cell: Annotated[int, Range(8, 4096)] = 112
     named: str = "some"
     truth: str = "objects"
     options: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for option, known in (("named", tuple(NAMED)), ("truth", TRUTHS)):
             if getattr(self, option) not in known:
                 raise BadOption(f"{option} must be one of {', '.join(known)} (got {getattr(self, option)!r})")
-        if self.seed < 0 or self.count < 0 or self.cell < 8:
-            raise BadOption(
-                f"seed and count must not be negative, and cell at least 8 (got {self.seed}, {self.count}, {self.cell})"
-            )
         if not isinstance(self.options, Mapping):
             raise BadOption(f"options must be a mapping of the options of the data set (got {self.options!r})")
         labels = sorted(self._by_label)

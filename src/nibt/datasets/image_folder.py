@@ -15,6 +15,7 @@ from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset
 from nibt.datasets.base import Record, Wanted
 from nibt.errors import BadInput
+from nibt.io import read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class ImageFolder(RecordDataset):
     def _record(self, row: int, name: str) -> Record:
         text, key = self._caption_file(name), Path(name).stem
         try:
-            caption = text.read_text(encoding="utf-8-sig").strip()
+            caption = read_text(text).strip()
         except (OSError, UnicodeDecodeError) as error:
             message = f"{name}: the caption file {text.name} cannot be read ({error})"
             return Record(row=row, where=name, name=name, key=key, error=message)

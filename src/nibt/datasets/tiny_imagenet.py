@@ -5,6 +5,7 @@ Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 20
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from typing_extensions import override
 
@@ -12,6 +13,7 @@ from nibt.datasets._files import lines
 from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
+from nibt.options import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class TinyImageNet(SynsetDataset):
         "train/SYNSET/images/"
     )
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
-    each: int | None = 5
+    each: Annotated[int, Range(1, 10**9)] | None = 5
 
     @override
     def read_records(self) -> list[Record]:

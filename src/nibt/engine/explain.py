@@ -13,10 +13,11 @@ from nibt.engine.answers import explain_pairs
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, no_progress
 from nibt.registry import find
 from nibt.results.explanation import Comparison, Explanation, Ranked
@@ -113,10 +114,8 @@ def explain(
         >>> [word.text for word in answer.second.words]
         ['a', 'red', 'car']
     """
-    if batch_size < 1:
-        raise BadOption(f"batch_size must be at least 1 (got {batch_size})")
-    if memory is not None and not memory > 0:
-        raise BadOption(f"memory must be above 0 MB (got {memory})")
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    memory = parsed("memory", memory, Megabytes | None)
     for kind, name in (("methods", method), ("targets", target)):
         find(kind, name)  # names are checked before a model is loaded
     model = load_model(model)

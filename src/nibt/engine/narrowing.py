@@ -22,6 +22,7 @@ from nibt.methods.nib import NIB
 from nibt.models._loading import load_model
 from nibt.models._trace import Cut
 from nibt.models.base import Model
+from nibt.options import Points, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.narrowing import CurvePair, NarrowingCurve, SideCurve
 from nibt.torch_modes import plain_torch
@@ -80,8 +81,7 @@ def narrowing_curve(
     """
     if side not in (None, *SIDES):
         raise BadOption(f"side must be image or text (got {side!r}): leave it out for both")
-    if points < 2:
-        raise BadOption(f"points must be at least 2 (got {points})")
+    points = parsed("points", points, Points)
     views = next((value for name, value in options.items() if name.endswith("views") and value not in (None, 1)), 1)
     if views != 1:
         raise BadOption(f"views must be 1 for a narrowing curve (got {views}): leave views out")

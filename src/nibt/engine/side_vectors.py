@@ -1,7 +1,7 @@
 """The vectors of the units of one side: the one place where tables and contributions get them.
 
 Methods with a path integrate their vectors (``nibt.engine.path_vectors``). Others compute them as they compute scores,
-with the unit embedding in place of the score (``Side.embedded``).
+with the unit embedding in place of the score (``Side.embedded``), or from a map for each axis of the embedding.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units
 from nibt.engine.jacobians import part_masks
 from nibt.engine.path_vectors import PathVectors
+from nibt.engine.table_scores import AT_ONCE
 from nibt.engine.vectors import PartValues, SideVectors, VectorScores
 from nibt.errors import BadOption
 from nibt.methods._path import PathMethod
@@ -25,6 +26,7 @@ from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.registry import available, find
+from nibt.types import Embedding, PerExample
 
 
 def side_vectors(side: Side, method: Method) -> SideVectors:
@@ -42,6 +44,8 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
         return PathVectors.of(side, method)
     if method.linear and isinstance(method, UnitMethod):
         return UnitVectors.of(side, method)
+    if method.linear:
+        return UnitVectors.of_maps(side, method)
     able = ", ".join(linear_methods())
     raise BadOption(f"{method.name} is not linear in the target, so a unit has no vector: choose one of {able}")
 
@@ -82,6 +86,25 @@ class UnitVectors(SideVectors):
         assert isinstance(units, Grid)
         fine, grid = views.blend(torch.stack(each).transpose(1, 2), units)
         return cls(after, before, fine.T, grid)
+
+    @classmethod
+    def of_maps(cls, side: Side, method: Method) -> "UnitVectors":
+        """Compute the vectors of any linear method from its maps for each axis of the embedding."""
+        unit = F.normalize(side.trace.embedding.detach(), dim=-1)[0]
+        axes = torch.eye(len(unit), dtype=unit.dtype, device=unit.device)
+        maps = []
+        for part in axes.split(AT_ONCE):
+
+            def score(embeddings: Embedding, part: Tensor = part) -> PerExample:
+                return (F.normalize(embeddings, dim=-1) * part).sum(-1)
+
+            maps.append(method(Side(side.model, side.trace.take([0] * len(part)), score, side.memory)))
+        starts = [one.path.at_baseline for one in maps if one.path is not None]
+        before = torch.cat(starts) if starts else F.normalize(side.blank(), dim=-1)[0]
+        units = maps[0].units
+        return cls(
+            unit, before, torch.cat([one.scores for one in maps]).T, units.bare() if isinstance(units, Grid) else units
+        )
 
     @property
     @override

@@ -15,9 +15,9 @@ from nibt.data.pair import Pair
 from nibt.engine.layers import Score, resolve_auto
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadOption
+from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
@@ -116,9 +116,9 @@ def resolve(
     resolved = {side: methods[side].options() for side in methods}
     own = {"name": method.name, "variant": method.variant, "seed": seed, "signed": kind.signed}
     method_record = cast(MethodRecord, {**own, **resolved, **extra})
-    hashes = file_hashes(side.get("baseline") for side in resolved.values())
-    if hashes:
-        method_record["baseline_hash"] = hashes
+    digests = file_digests(value for side in resolved.values() for value in side.values())
+    if digests:
+        method_record["files"] = digests
     target_record: TargetRecord = {"target": target, "options": {**_plain(targets[modalities[0]]), **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(

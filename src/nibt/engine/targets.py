@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from torch import Tensor
+
 from nibt.core.side import mean_states
 from nibt.data.images import ImageInput, read_image
 from nibt.data.pair import as_list, read_caption
@@ -87,13 +89,7 @@ def resolve_targets(
         target = kind(contrast.templates)
     if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
-    if name == "logit" and not model.has_logits:
-        raise BadOption(f"{model.id} has no scale of logits: choose cosine")
-    if target.averages and model.similarity.item_ndim > 1:
-        raise BadOption(
-            f"the target {name} takes means of embeddings, and {model.id} compares sets of vectors: choose cosine "
-            "(which is MaxSim for this model), difference or softmax"
-        )
+    check_target(model, target)
     if modalities[0] == modalities[1] and model.similarity.item_ndim > 1:
         raise BadOption(
             f"{model.id} compares a query with an image by late interaction (got two {_PLURAL[modalities[0]]}): give "
@@ -123,6 +119,27 @@ def resolve_targets(
         for side in lacking
     )
     return {side: cosine if side in lacking else target for side in contexts}, contexts, warnings
+
+
+def check_target(model: Model, target: Target) -> None:
+    """Check that a model has what a target computes with, whether it is explained or measured.
+
+    Raises:
+        BadOption: The model has no scale of logits, or compares sets of vectors, which have no means.
+
+    """
+    if target.name == "logit" and not model.has_logits:
+        raise BadOption(f"{model.id} has no scale of logits: choose cosine")
+    if target.averages and model.similarity.item_ndim > 1:
+        raise BadOption(
+            f"the target {target.name} takes means of embeddings, and {model.id} compares sets of vectors: choose "
+            "cosine (which is MaxSim for this model), difference or softmax"
+        )
+
+
+def target_context(model: Model, side: Modality, others: Tensor | None) -> TargetContext:
+    """Return the context of a target on a side, with the embeddings that it compares with."""
+    return TargetContext(model.scale, model.bias, others, similarity=model.seen_from(side))
 
 
 def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> TargetContext:
@@ -157,7 +174,7 @@ def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
         others = None if default is None else default[None].to(other.example.device, other.dtype)
     own: Modality = "text" if other.modality == "image" else "image"
-    return TargetContext(model.scale, model.bias, others, model.seen_from(own))
+    return target_context(model, own, others)
 
 
 def shipped_mean_states(model: Model) -> MeanStates:

@@ -16,18 +16,19 @@ from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.targets import Contrast
+from nibt.engine.targets import Contrast, check_target, target_context
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.context import CallContext, image_key, map_of_other_caption
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.options import BatchSize, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.results.measurement import Measurement
-from nibt.targets.base import Target, TargetContext
+from nibt.targets.base import Target
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality, PerExample
 
@@ -87,6 +88,7 @@ def measure(
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
+    batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
     if cache is not None and cache.model is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
@@ -166,6 +168,7 @@ class _MeasuredScore:
         only: Modality | None,
     ) -> "_MeasuredScore":
         """Encode all captions and images to compare with once for all batches."""
+        check_target(model, target)
         if target.others == "none":
             return cls(model, target, {}, {})
         captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
@@ -204,11 +207,12 @@ class _MeasuredScore:
             other_embeddings: The embeddings of the other side of the batch.
 
         """
-        contexts = [TargetContext(self.model.scale, self.model.bias, self._others(side, index)) for index in indices]
+        contexts = [target_context(self.model, side, self._others(side, index)) for index in indices]
+        items = -1 - self.model.similarity.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:
             scores = [
-                self.target(embeddings[..., row, :], other_embeddings[row], context)
+                self.target(embeddings.select(items, row), other_embeddings[row], context)
                 for row, context in enumerate(contexts)
             ]
             return torch.stack(scores, -1)

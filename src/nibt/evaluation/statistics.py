@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals (Efron, 1979), and tests of differences between methods."""
+"""Means with intervals, and tests of differences between methods."""
 
 import math
 import warnings
@@ -12,10 +12,11 @@ from nibt.errors import import_optional
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
+_MOST_SUMS = 20_000_000
 
 
 class Interval(NamedTuple):
-    """A statistic with its bootstrap 95 % interval. All fields are NaN if there are no values.
+    """A statistic with its 95 % interval. All fields are NaN if there are no values, and the ends if there is one.
 
     Attributes:
         mean: The statistic, most often a mean.
@@ -37,24 +38,36 @@ class Interval(NamedTuple):
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
-def interval(values: Any, seed: int = 0) -> Interval:
-    """Return the mean of the values and its percentile bootstrap 95 % interval.
+def interval(values: Any) -> Interval:
+    """Return the mean of the values and its 95 % interval.
+
+    Values that are all 0 or 1, as those of hits, have Wilson's interval (1927), others Student's (1908). With few
+    values, the percentiles of a bootstrap are too narrow: for ten hits with the probability 0.9, they contain it in
+    63 % of all samples. One value has no interval.
 
     Args:
         values: The values. NaN is left out.
-        seed: The seed of the resamples.
 
-    >>> interval([1.0, 1.0, float("nan")])
-    Interval(mean=1.0, low=1.0, high=1.0)
+    >>> interval([0.5, 0.5, float("nan")])
+    Interval(mean=0.5, low=0.5, high=0.5)
+    >>> [round(number, 2) for number in interval([1.0] * 10)]
+    [1.0, 0.72, 1.0]
 
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
-    if not len(values):
+    count = len(values)
+    if not count:
         return NOTHING
-    if np.ptp(values) == 0:
-        return Interval(float(values[0]), float(values[0]), float(values[0]))
-    return resampled([values], lambda *samples, axis=-1: samples[0].mean(axis), seed)
+    mean = float(values.mean())
+    if count == 1:
+        return Interval(mean, math.nan, math.nan)
+    if np.isin(values, (0.0, 1.0)).all():
+        square = float(scipy_stats().norm.ppf(0.975)) ** 2 / count
+        center, reach = mean + square / 2, math.sqrt(square * (mean * (1 - mean) + square / 4))
+        return Interval(mean, (center - reach) / (1 + square), (center + reach) / (1 + square))
+    reach = float(scipy_stats().t.ppf(0.975, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int = 0) -> Interval:
@@ -88,11 +101,12 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
 
 
 def paired_test(values: Any, others: Any) -> float:
-    """Return the two-sided p value of Wilcoxon's signed-rank test (``scipy.stats.wilcoxon``).
+    """Return the two-sided p value of Wilcoxon's signed-rank test (1945).
 
     It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are ranked and then left out (Pratt,
-    1959), so that many pairs without a difference, as in metrics of hits, do not hide the others. With zeros or ties, p
-    is the normal approximation, since scipy's exact computation takes seconds.
+    1959), so that many pairs without a difference, as in metrics of hits, do not hide the others. Up to some hundred
+    pairs it is exact: the share of all assignments of signs whose sum of ranks is at least as far from its mean. For
+    more, it is the normal approximation (``scipy.stats.wilcoxon``).
     """
     difference = np.asarray(values, float) - np.asarray(others, float)
     difference = difference[~np.isnan(difference)]
@@ -100,8 +114,17 @@ def paired_test(values: Any, others: Any) -> float:
         return math.nan
     if not np.any(difference):
         return 1.0
-    tied = len({0.0, *np.abs(difference)}) <= len(difference)
-    return float(scipy_stats().wilcoxon(difference, zero_method="pratt", method="approx" if tied else "auto").pvalue)
+    doubled = np.rint(2 * scipy_stats().rankdata(np.abs(difference))).astype(int)[difference != 0]
+    total = int(doubled.sum())
+    if total * len(doubled) > _MOST_SUMS:
+        return float(scipy_stats().wilcoxon(difference, zero_method="pratt", method="approx").pvalue)
+    chance = np.zeros(total + 1)  # of each sum of the ranks of positive differences
+    chance[0] = 1.0
+    for rank in doubled:
+        chance[rank:] = (chance[rank:] + chance[: total + 1 - rank]) / 2
+        chance[:rank] /= 2
+    positive = int(doubled[difference[difference != 0] > 0].sum())
+    return min(1.0, 2 * float(chance[max(positive, total - positive) :].sum()))
 
 
 def holm(values: Sequence[float]) -> list[float]:

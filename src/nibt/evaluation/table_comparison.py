@@ -11,7 +11,7 @@ from nibt.results.measurement import TableMeasurement
 
 
 def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]]) -> Table:
-    """Return the means of the metrics of several methods, with bootstrap 95 % intervals.
+    """Return the means of the metrics of several methods, with 95 % intervals.
 
     Args:
         title: The title.
@@ -31,5 +31,5 @@ def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]
         title,
         ["method", *heads, "seconds"],
         rows,
-        "Means over pairs with percentile bootstrap 95 % intervals; seconds are the median for a table.",
+        "Means over pairs with 95 % intervals (Student); seconds are the median for a table.",
     )

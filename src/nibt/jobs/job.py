@@ -12,7 +12,8 @@ from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.jobs.manifest import Manifest
 from nibt.jobs.rows import explanation_of, shared_metadata
-from nibt.jobs.store import Store, is_whole
+from nibt.jobs.store import Store
+from nibt.parts import is_whole
 from nibt.results.explanation import Explanation, method_text
 
 MANIFEST = "job.json"
@@ -110,7 +111,7 @@ class Job:
 
         """
         for path in self._paths():
-            with parquet.open_file(path, _REMEDY) as file:
+            with self.store.open(path) as file:
                 yield from file.read(columns=columns).to_pylist()
 
     def explanation(self, row: int) -> Explanation:
@@ -131,12 +132,15 @@ class Job:
         """
         rows, size = self.manifest.rows, self.chunk_size
         parts, problems = self.store.parts(), []
+        last = max(parts, default=-1)
         if rows is None:
             problems.append("the job is not finished: run it again to resume it")
         else:
-            wanted = range(-(-rows // size))
-            problems += [f"the file of chunk {number} is missing" for number in wanted if number not in parts]
-            problems += [f"chunk {number} is beyond the end of the job" for number in parts if number not in wanted]
+            problems += [f"the file of chunk {number} is missing" for number in range(last + 1) if number not in parts]
+            ends = -(-rows // size) - 1
+            if ends > last:
+                problems.append(f"the files of chunks {last + 1} to {ends} are missing")
+            problems += [f"chunk {number} is beyond the end of the job" for number in parts if number > ends]
         for number, paths in parts.items():
             if len(paths) > 1:
                 problems.append(f"chunk {number} has {len(paths)} files: {', '.join(path.name for path in paths)}")
@@ -148,7 +152,7 @@ class Job:
         """Return the manifest's counts of rows and failed rows, the chunks with smaller batches, and warnings."""
         rows, errors, halved = 0, 0, []
         for number, (path, *_) in self.store.parts().items():
-            with parquet.open_file(path, _REMEDY) as file:
+            with self.store.open(path) as file:
                 failed = file.read(columns=["error"])["error"]
                 rows, errors = rows + len(failed), errors + len(failed) - failed.null_count
                 smaller = shared_metadata(file)["halved"]
@@ -187,7 +191,7 @@ class Job:
         paths = self.store.parts().get(row // self.chunk_size) if row >= 0 else None
         if not paths:
             raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
-        with parquet.open_file(paths[0], _REMEDY) as file:
+        with self.store.open(paths[0]) as file:
             for values in file.read().to_pylist():
                 if values["row"] == row:
                     return values, shared_metadata(file)
@@ -195,10 +199,9 @@ class Job:
 
     def _range(self) -> str:
         """Return a description of the range of rows."""
-        count = self.manifest.rows
-        if count:
-            return f"rows are numbered from 0 to {count - 1}"
-        rows = [row["row"] for row in self.rows(["row"])]
+        rows = [row["row"] for row in self.rows(["row"])]  # the manifest may have been edited
+        if rows and self.manifest.rows == len(rows):
+            return f"rows are numbered from 0 to {len(rows) - 1}"
         known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
         return f"{known}; the job is not finished"
 

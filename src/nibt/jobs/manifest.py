@@ -60,7 +60,6 @@ class JobSession(SessionRecord):
     on: Annotated[
         str, Field(description="local or ray; ray adds the numbers of workers, and of CPUs and GPUs of each.")
     ]
-    recomputed: Annotated[list[str], Field(description="Files that were computed again because they had been changed.")]
     chunks: Annotated[int, Field(description="The number of files that the session wrote.")]
     ended: Annotated[
         str | None, Field(description="complete, or the error; None if the session is running or was killed.")

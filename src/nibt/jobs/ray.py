@@ -22,6 +22,7 @@ from nibt.jobs.chunks import Chunk
 from nibt.jobs.manifest import JobRequest
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
+from nibt.options import NotNegative, Positive, Workers, complete
 
 _CHUNKS_PER_WORKER = 2  # one in progress and one in the queue
 _MAX_DEATHS = 5  # of workers on the same chunk, before the job fails
@@ -65,15 +66,14 @@ class Cluster:
 
     """
 
-    workers: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
+    workers: Workers = 1
+    cpus: Positive = 1.0
+    gpus: NotNegative = 0.0
     address: str | None = None
     send_images: bool = False
 
     def __post_init__(self) -> None:
-        if self.cpus <= 0 or self.gpus < 0:
-            raise BadOption(f"cpus must be above 0 and gpus at least 0 (got {self.cpus} and {self.gpus})")
+        complete(self)
         _ray()
 
     @property

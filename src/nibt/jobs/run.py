@@ -22,6 +22,7 @@ from nibt.jobs.ray import Cluster
 from nibt.jobs.store import existing_paths, folder_lock, undo_start
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
 from nibt.models.base import Model
+from nibt.options import BatchSize, Workers, parsed
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
@@ -68,12 +69,11 @@ class Run:
             NibtError: The folder has another job, or rows cannot be explained or written.
 
         """
-        recomputed = self.job.store.remove_incomplete()
+        self.job.store.repair()
         retry = check_contents(self.job, self.data, self._advance)
         self.session = {
             **provenance.session_info(),
             **self.execution,
-            "recomputed": recomputed,
             "chunks": 0,
             "ended": None,
         }
@@ -83,7 +83,7 @@ class Run:
         first = next(missing, None)
         if first is None and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
-        if first is None and self.job.manifest.rows is not None and not recomputed:
+        if first is None and self.job.manifest.rows == chunks.count:
             list(self.explain(self.spec, self.data, iter(()), self._check_request))  # only compares the request
             return
         self._record_session()
@@ -207,9 +207,8 @@ def batch(
         Unsupported: pyarrow or ray is not installed.
 
     """
-    for name, value in (("batch_size", batch_size), ("chunk_size", chunk_size), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise BadOption(f"{name} must be a whole number from 1 (got {value!r})")
+    batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
+    workers = parsed("workers", workers, Workers)
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
     for kind, name in (("methods", method), ("targets", target)):
@@ -266,7 +265,9 @@ def _begin(job: Job, data: Dataset, pairs: Pairs, columns: Mapping[str, Any], ch
     layout = Layout(chunk=chunk_size)
     if not job.is_begun:
         names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
-        job.write(Manifest(schema=3, pairs=PairsRecord.model_validate({"names": names, **identity}), layout=layout))
+        kept = (job.manifest.model_extra or {}) if (job.folder / MANIFEST).exists() else {}  # such as a note
+        record = PairsRecord.model_validate({"names": names, **identity})
+        job.write(Manifest(schema=3, pairs=record, layout=layout, **kept))
         return
     manifest = job.manifest
     stored = {"pairs": {**manifest.pairs.model_dump(), "names": None}, "layout": manifest.layout.model_dump()}

@@ -1,24 +1,21 @@
-"""The store of a job: one Parquet file per chunk, and one writer at a time.
+"""The store of a job: one Parquet file per chunk (``nibt.parts``), and one writer at a time.
 
-The name of a file has the number of its chunk and a hash of its bytes: ``00000012-3f9a....parquet``. The hash reveals
-files that were changed, and two jobs gave the same bits if their files have the same names.
+The name of a file has the number of its chunk and a digest of its bytes: ``00000012-3f9a....parquet``. So two jobs gave
+the same bits if their files have the same names.
 """
 
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nibt import parquet
 from nibt.errors import BadInput, CannotWrite
-from nibt.io import short_digest
+from nibt.parts import Parts
 
-_DIGITS = 16
-_DRAFT = re.compile(r"\.\d{8}-[0-9a-f]{16}\.\d+-\d+\.parquet")  # the name of a file while it is written
+_LOCK = ".nibt.lock"
 
 
 @dataclass(frozen=True)
@@ -44,14 +41,13 @@ class Store:
         except OSError as error:
             raise CannotWrite(f"cannot create the folder {self.folder}: {error.strerror or error}") from error
 
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.folder, r"\d{8,}", "move it away, and run the job again to replace it")
+
     def parts(self) -> dict[int, list[Path]]:
         """Return the files of each chunk by its number. An intact chunk has one file."""
-        files: dict[int, list[Path]] = {}
-        for path in sorted(self.folder.glob("*.parquet")):
-            number, _, digest = path.stem.partition("-")
-            if number.isdecimal() and len(digest) == _DIGITS:
-                files.setdefault(int(number), []).append(path)
-        return dict(sorted(files.items()))
+        return dict(sorted((int(name), paths) for name, paths in self._parts.files().items()))
 
     def add(self, number: int, data: bytes) -> None:
         """Write the file of a chunk, and remove its other files.
@@ -60,45 +56,25 @@ class Store:
             CannotWrite: The folder is not writable, or the disk is full.
 
         """
-        path = self.folder / f"{number:08d}-{sha256(data).hexdigest()[:_DIGITS]}.parquet"
-        parquet.write(path, data)
-        for other in self.folder.glob(f"{number:08d}-*.parquet"):
-            if other != path:
-                other.unlink()
+        self._parts.add(f"{number:08d}", data)
 
-    def remove_incomplete(self) -> list[str]:
-        """Remove files that were changed, and drafts of runs that were killed.
+    def open(self, path: Path) -> AbstractContextManager[Any]:
+        """Open the file of a chunk, whose bytes must match the digest in its name.
 
-        Call it only with the lock of the folder, since the drafts of a running job cannot be distinguished from others.
-
-        Returns:
-            The names of the changed files.
+        Raises:
+            BadInput: The file is damaged, or was changed after it was written.
 
         """
-        for draft in self.folder.glob(".*.parquet"):
-            if _DRAFT.fullmatch(draft.name):
-                with suppress(OSError):
-                    draft.unlink()
-        removed = []
-        for paths in self.parts().values():
-            whole = [path for path in paths if is_whole(path)]
-            for path in set(paths) - set(whole[:1]):
-                path.unlink()
-                removed.append(path.name)
-        return sorted(removed)
+        return self._parts.open(path)
 
+    def repair(self) -> None:
+        """Remove drafts of runs that were killed, and all but one of equal files. Call it only with the folder's lock.
 
-def is_whole(path: Path) -> bool:
-    """Return whether the bytes of a file match the hash in its name.
+        Raises:
+            WouldOverwrite: A file was changed after it was written; it is kept.
 
-    Raises:
-        BadInput: The file cannot be read.
-
-    """
-    try:
-        return path.stem.partition("-")[2] == short_digest(path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+        """
+        self._parts.repair()
 
 
 @contextmanager
@@ -110,7 +86,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         CannotWrite: The folder is not writable.
 
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / _LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -127,13 +103,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 def existing_paths(folder: Path) -> set[Path]:
     """Return those files and folders that exist already, of all that the start of a job creates."""
-    created = (folder / "job.json", folder / ".lock", folder / "parts", folder, *folder.parents)
+    created = (folder / "job.json", folder / _LOCK, folder / "parts", folder, *folder.parents)
     return {path for path in created if path.exists()}
 
 
 def undo_start(folder: Path, before: set[Path]) -> None:
     """Remove what a failed start created, and keep the paths that existed ``before``."""
-    for path in (folder / "job.json", folder / ".lock"):
+    for path in (folder / "job.json", folder / _LOCK):
         if path not in before:
             path.unlink(missing_ok=True)
     for path in (folder / "parts", folder, *folder.parents):

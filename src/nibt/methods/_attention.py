@@ -15,9 +15,9 @@ from typing_extensions import override
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption
-from nibt.methods._checks import at_least
 from nibt.methods.base import Method, Need
 from nibt.models._attention import Attentions, Weights
+from nibt.options import Blocks
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 
@@ -48,12 +48,7 @@ class LastBlocks(AttentionMethod):
 
     """
 
-    blocks: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.blocks is not None:
-            at_least(1, blocks=self.blocks)
+    blocks: Blocks | None = field(default=None, kw_only=True)
 
     def first_layer(self, depth: int) -> int:
         """Return the layer that enters the first block that is read, in a tower of ``depth`` blocks."""

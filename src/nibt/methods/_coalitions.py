@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from typing_extensions import override
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units
-from nibt.errors import BadOption
-from nibt.methods._checks import at_least, generator
+from nibt.methods._checks import generator
 from nibt.methods._segments import SegmentMethod
+from nibt.options import Range, Seed
 from nibt.types import UnitValues
 
 RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
@@ -36,13 +37,8 @@ class CoalitionMethod(SegmentMethod):
     kind = "perturbation"
     linear = True
 
-    budget: int = 512
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(2, budget=self.budget)
-        at_least(0, seed=self.seed)
+    budget: Annotated[int, Range(2, 100_000)] = 512
+    seed: Seed = 0
 
     @abstractmethod
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
@@ -108,17 +104,6 @@ def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tupl
     else:
         shown = generator(seed).random((budget, players)) < share
     return shown, np.full(len(shown), 1 / len(shown))
-
-
-def check_share(share: float) -> None:
-    """Check the probability with which units are kept.
-
-    Raises:
-        BadOption: It is not above 0 and below 1.
-
-    """
-    if not 0 < share < 1:
-        raise BadOption(f"share must be above 0 and below 1 (got {share})")
 
 
 def centered_monomials(shown: Coalitions, share: float) -> np.ndarray:

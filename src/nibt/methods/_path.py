@@ -19,6 +19,7 @@ from nibt.methods._gradient import GradientMethod
 from nibt.methods._layers import average_layers, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
+from nibt.options import Floor, Steps
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerToken
@@ -41,12 +42,12 @@ class PathMethod(Method):
 
     baseline: str = "blank"
     quadrature: str = "gauss"
-    steps: int = 4
-    floor: float = 0.1
+    steps: Steps = 4
+    floor: Floor = 0.1
 
     def __post_init__(self) -> None:
-        check_path(self.baseline, self.quadrature, self.steps, self.floor)
         super().__post_init__()
+        check_path(self.baseline, self.quadrature, self.steps, self.floor)
 
     def integrate(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
         """Average the scores of the rows along the path of a layer, and summarize the path.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Segments, Units
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import at_least
 from nibt.methods._units import UnitMethod
 from nibt.models.base import ImageTower
+from nibt.options import Range
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SegmentMethod(UnitMethod):
     """
 
     units: str = field(default="tower", kw_only=True)
-    segments: int = field(default=40, kw_only=True)
+    segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -40,7 +41,6 @@ class SegmentMethod(UnitMethod):
 
         """
         super().__post_init__()
-        at_least(2, segments=self.segments)
         kind = self.units.partition(":")[0]
         if kind not in ("tower", "segments") or (kind == "tower" and self.units != "tower"):
             raise BadOption(f"units must be tower, segments or segments:FILE (got {self.units!r})")

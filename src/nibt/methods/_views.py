@@ -24,8 +24,6 @@ from nibt.data.units import Grid
 from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution, PathSummary
 
-MOST = 16
-"""The largest number of views."""
 FINEST = 3
 """The largest number of cells per unit along each axis; with more views, shifts are finer than cells."""
 

@@ -27,16 +27,15 @@ import numpy as np
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.methods._checks import at_least
 from nibt.methods._coalitions import (
     CoalitionMethod,
     Coalitions,
     Values,
     Weights,
-    check_share,
     drawn_coalitions,
     least_squares,
 )
+from nibt.options import NotNegative, OpenShare
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,12 @@ class Banzhaf(CoalitionMethod):
     cost = "1 + budget"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    share: float = 0.5
+    share: OpenShare = 0.5
     estimate: str = "least_squares"
-    ridge: float = 0.0
+    ridge: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share(self.share)
-        at_least(0, ridge=self.ridge)
         if self.estimate not in ("least_squares", "means"):
             raise BadOption(f"estimate must be least_squares or means (got {self.estimate!r})")
 

@@ -4,7 +4,6 @@ The options of a method are its dataclass fields.
 """
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -12,8 +11,10 @@ from typing import Any, ClassVar, Literal
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._cost import evaluate
-from nibt.methods._views import MOST, Views, explain_views
+from nibt.methods._views import Views, explain_views
 from nibt.models.base import Tower
+from nibt.options import Views as ViewCount
+from nibt.options import complete, field_types, parsed
 from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
@@ -56,6 +57,20 @@ class MethodSpec:
             options[key] = None if value.lower() == "none" else value
         return cls(name, variant or "default", options)
 
+    @classmethod
+    def without_options(cls, text: str, caller: str) -> "MethodSpec":
+        """Parse a name with an optional variant, where results are stored under that name.
+
+        Raises:
+            UnknownName: There is no such method.
+            BadOption: It has options, which the stored name would not have.
+
+        """
+        spec = cls.parse(text)
+        if spec.options:
+            raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
+        return spec
+
     def __str__(self) -> str:
         return self.name if self.variant == "default" else f"{self.name}:{self.variant}"
 
@@ -96,11 +111,10 @@ class Method(Plugin, ABC):
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
-    views: int = dataclasses.field(default=1, kw_only=True)
+    views: ViewCount = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.views <= MOST:
-            raise BadOption(f"views must be 1 to {MOST} (got {self.views})")
+        complete(self)
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch, as means over the views."""
@@ -143,13 +157,13 @@ class Method(Plugin, ABC):
             changes = {name: value for name, value in defaults.items() if name in own}
         values = cls.completed(cls.completed(own, changes), _side_options(options, tower.modality))
         values["views"] = _views(values.get("views"), options, tower)
-        types = {field.name: field.type for field in dataclasses.fields(cls)}
-        parsed: dict[str, Any] = {
-            name: _layers(value, tower) if name == "layer" else _parsed(name, value, types[name])
+        types = field_types(cls)
+        complete_values: dict[str, Any] = {
+            name: _layers(value, tower) if name == "layer" else parsed(name, value, types[name])
             for name, value in values.items()
             if name in types
         }
-        method = cls(**parsed)
+        method = cls(**complete_values)
         method.check(tower)
         return method
 
@@ -237,7 +251,7 @@ def _views(value: Any, options: Options, tower: Tower) -> Any:
     if value is None or tower.shiftable:
         return 1 if value is None else value
     own = options.get(f"{tower.modality}_views", options.get("views") if tower.modality == "image" else None)
-    if own is not None and _parsed("views", own, int) != 1:
+    if own is not None and parsed("views", own, int) != 1:
         reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
         raise BadOption(f"views must be 1 for a {type(tower).__name__}, {reason}: leave views out")
     return 1
@@ -247,29 +261,11 @@ def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
         return (min(tower.relative(value) + isinstance(value, LayerAfter), tower.depth),)
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    layers = tuple(_parsed("layer", part, int) for part in parts)
+    layers = tuple(parsed("layer", part, int) for part in parts)
     if not layers:
         raise BadOption("layer must name at least one layer (got an empty list)")
     for layer in layers:
         tower.check_layer(layer)
+    if len(set(layers)) < len(layers):
+        raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
     return layers
-
-
-def _parsed(name: str, value: Any, kind: Any) -> Any:
-    """Convert the value of an option, from a command line or from Python, to the type of its field."""
-    kinds = [part for part in getattr(kind, "__args__", (kind,)) if part is not type(None)]
-    target = kinds[0] if kinds and kinds[0] in (int, float, str, bool) else str
-    try:
-        if target is bool:
-            return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-        if target is int and (isinstance(value, bool) or float(value) != int(float(value))):
-            raise ValueError
-        number: Any = int(float(value)) if target is int else target(value)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r})") from error
-    if target is float and not math.isfinite(number):
-        raise BadOption(f"{name} must be a finite number (got {value!r})")
-    return number
-
-
-_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
-from nibt.methods._checks import above_zero
 from nibt.methods._units import UnitMethod
+from nibt.options import Positive
 from nibt.types import PerUnit
 
 
@@ -42,11 +42,7 @@ class Centre(UnitMethod):
     cost = "0"
     signed = False
 
-    spread: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        above_zero(spread=self.spread)
+    spread: Positive = 0.5
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:

@@ -35,6 +35,7 @@ from nibt.methods._attention import LastBlocks
 from nibt.methods._rows import score_rows
 from nibt.models._attention import AttentionRecord
 from nibt.models.base import Tower
+from nibt.options import Blocks
 from nibt.types import Embedding, PerExample, PerToken
 
 _SHARPNESS = 2.0
@@ -54,7 +55,7 @@ class CLIPSurgery(LastBlocks):
     kind = "attention"
     cost = "1 + about blocks / depth"
 
-    blocks: int | None = field(default=6, kw_only=True)
+    blocks: Blocks | None = field(default=6, kw_only=True)
 
     @override
     def scores(self, side: Side) -> PerToken:

@@ -32,10 +32,10 @@ from nibt.methods._coalitions import (
     Values,
     Weights,
     centered_monomials,
-    check_share,
     drawn_coalitions,
     least_squares,
 )
+from nibt.options import OpenShare
 
 MOST = 200_000_000
 """The largest number of features of all coalitions: 1.6 GB."""
@@ -58,12 +58,11 @@ class FIxLIP(CoalitionMethod):
     cost = "1 + budget"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    share: float = 0.5
+    share: OpenShare = 0.5
     pairs: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share(self.share)
         if self.pairs not in ("all", "drawn"):
             raise BadOption(f"pairs must be all or drawn (got {self.pairs!r})")
 

@@ -23,6 +23,7 @@ from typing_extensions import override
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.methods._path import PathMethod
+from nibt.options import Steps
 from nibt.results.attribution import Attribution
 
 
@@ -46,7 +47,7 @@ class IntegratedGradients(PathMethod):
     }
 
     quadrature: str = "midpoint"
-    steps: int = 50
+    steps: Steps = 50
 
     @override
     def attribute(self, side: Side) -> Attribution:

@@ -26,7 +26,7 @@ Avoid it when:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,11 +37,11 @@ from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import above_zero, at_least
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
 from nibt.methods.base import LayerAfter, Method
 from nibt.models._trace import Cut
+from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerExample, PerToken, States
@@ -85,25 +85,20 @@ class M2IB(Method):
     }
 
     layer: tuple[int, ...]
-    beta: float = 0.1
-    steps: int = 10
-    samples: int = 10
-    rate: float = 1.0
-    seed: int = 0
-    seeds: int = 1
+    beta: NotNegative = 0.1
+    steps: Steps = 10
+    samples: Annotated[int, Range(1, 1000)] = 10
+    rate: Positive = 1.0
+    seed: Seed = 0
+    seeds: Annotated[int, Range(1, 1000)] = 1
     noise: str = "unit"
     pair_weight: str = "none"
     price: str = "inverse"
-    sharpness: float = 1.0
-    clip: float | None = None
+    sharpness: Positive = 1.0
+    clip: Positive | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, steps=self.steps, samples=self.samples, seeds=self.seeds)
-        at_least(0, beta=self.beta, seed=self.seed)
-        above_zero(rate=self.rate, sharpness=self.sharpness)
-        if self.clip is not None:
-            above_zero(clip=self.clip)
         for name, words in (("noise", ("unit", "features")), ("pair_weight", PAIR_WEIGHTS), ("price", PRICES)):
             if getattr(self, name) not in words:
                 raise BadOption(f"{name} must be {', '.join(words[:-1])} or {words[-1]} (got {getattr(self, name)!r})")

@@ -22,8 +22,8 @@ import torch
 
 from nibt.core.side import Side
 from nibt.data.units import special_share
-from nibt.methods._checks import above_zero, at_least
 from nibt.methods.base import Method
+from nibt.options import Positive, Steps
 from nibt.results.attribution import Attribution
 
 
@@ -44,13 +44,8 @@ class MFABA(Method):
     needs = ("stem",)
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    steps: int = 10
-    stride: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, steps=self.steps)
-        above_zero(stride=self.stride)
+    steps: Steps = 10
+    stride: Positive = 0.01
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""

@@ -41,11 +41,11 @@ from nibt.core.quadrature import gradients, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._checks import at_least
 from nibt.methods._layers import average_layers, check_path
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
+from nibt.options import Floor, NotNegative, Positive, Samples, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerToken, States
@@ -92,23 +92,19 @@ class NIB(Method):
     layer: tuple[int, ...]
     baseline: str = "blank"
     quadrature: str = "gauss"
-    steps: int = 4
-    floor: float = 0.1
-    tolerance: float | None = None
+    steps: Steps = 4
+    floor: Floor = 0.1
+    tolerance: Positive | None = None
     noise: str = "none"
-    deviation: float = 1.0
-    samples: int = 10
-    seed: int = 0
+    deviation: NotNegative = 1.0
+    samples: Samples = 10
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise BadOption(f"tolerance must be above 0 (got {self.tolerance})")
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
-        at_least(0, deviation=self.deviation, seed=self.seed)
-        at_least(1, samples=self.samples)
         if self.noise not in ("none", "unit", "features"):
             raise BadOption(f"noise must be none, unit or features (got {self.noise!r})")
 

@@ -22,8 +22,8 @@ from typing_extensions import override
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.methods._checks import at_least
 from nibt.methods._units import UnitMethod
+from nibt.options import Seed
 from nibt.types import PerUnit
 
 
@@ -36,11 +36,7 @@ class Random(UnitMethod):
     cost = "0"
     signed = False
 
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(0, seed=self.seed)
+    seed: Seed = 0
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:

@@ -17,7 +17,7 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -29,11 +29,11 @@ from typing_extensions import override
 from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
-from nibt.errors import BadOption
-from nibt.methods._checks import at_least, generator
+from nibt.methods._checks import generator
 from nibt.methods._units import UnitMethod
 from nibt.models._trace import Cut
 from nibt.models.base import ImageTower
+from nibt.options import Range, Samples, Seed, Share
 from nibt.types import PerExample, UnitValues
 
 _PARTS = 4  # squares per cell along each axis, over which the pixel map is averaged
@@ -59,17 +59,10 @@ class RISE(UnitMethod):
     needs = ("stem",)
     variants: ClassVar = {name: {"image": {"masks": 6000}, "text": {"masks": 200}} for name in ("default", "paper")}
 
-    masks: int
-    share: float = 0.1
-    cells: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, masks=self.masks, cells=self.cells)
-        at_least(0, seed=self.seed)
-        if not 0 < self.share <= 1:
-            raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
+    masks: Samples
+    share: Share = 0.1
+    cells: Annotated[int, Range(1, 64)] = 8
+    seed: Seed = 0
 
     @override
     def units_of(self, side: Side) -> Units:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
-from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
+from nibt.options import Levels
 from nibt.types import Embedding, PerExample, PerUnit
 
 
@@ -28,12 +28,7 @@ class Curve(PerturbationMetric):
 
     inserted: ClassVar[bool]
 
-    levels: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.levels < 1:
-            raise BadOption(f"levels must be at least 1 (got {self.levels})")
+    levels: Levels = 10
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         """Compute the area under the score as a function of the share of units that are removed or inserted."""

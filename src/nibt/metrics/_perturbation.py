@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from nibt.core.perturbation import check_hide
-from nibt.errors import BadOption
 from nibt.metrics.base import Metric
+from nibt.options import Seed
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,14 @@ class PerturbationMetric(Metric):
     """
 
     hide: str = field(default="mean", kw_only=True)
-    seed: int = field(default=0, kw_only=True)
+    seed: Seed = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the options.
 
         Raises:
-            BadOption: There is no such replacement, or the seed is negative.
+            BadOption: There is no such replacement, or a number is out of its range.
 
         """
+        super().__post_init__()
         check_hide(self.hide)
-        if self.seed < 0:
-            raise BadOption(f"seed must be at least 0 (got {self.seed})")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
+from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.targets._similarity import Similarity
@@ -84,6 +85,9 @@ class Metric(Plugin, ABC):
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
+
+    def __post_init__(self) -> None:
+        complete(self)
 
     @abstractmethod
     def __call__(self, metric_input: MetricInput) -> PerExample:

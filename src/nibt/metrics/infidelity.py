@@ -35,9 +35,9 @@ from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, masker
 from nibt.data.units import Grid
-from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
+from nibt.options import Samples
 from nibt.types import PerExample
 
 _MASKS = 3  # separates these draws from those of the backdrops
@@ -55,13 +55,8 @@ class Infidelity(PerturbationMetric):
     """
 
     better = "lower"
-    masks: int = 64
+    masks: Samples = 64
     scaled: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.masks < 1:
-            raise BadOption(f"masks must be at least 1 (got {self.masks})")
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

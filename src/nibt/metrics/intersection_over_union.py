@@ -25,12 +25,13 @@ Source:
 """
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from typing_extensions import override
 
-from nibt.errors import BadOption
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.options import Range
 from nibt.types import PerExample
 
 
@@ -45,11 +46,7 @@ class IntersectionOverUnion(Metric):
 
     better = "higher"
     sides = ("image",)
-    threshold: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 <= self.threshold < 1:
-            raise BadOption(f"threshold must be from 0 to below 1, or None for the best one (got {self.threshold})")
+    threshold: Annotated[float, Range(0, 1, below=True)] | None = None
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import torch
 
 from nibt.core.perturbation import perturbed
-from nibt.errors import BadOption
 from nibt.metrics.base import Metric, MetricInput
+from nibt.options import Positive, Samples, Seed
 from nibt.types import PerExample
 
 
@@ -47,16 +47,9 @@ class MaxSensitivity(Metric):
     """
 
     better = "lower"
-    samples: int = 10
-    radius: float = 0.02
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.seed < 0 or not self.radius > 0:
-            raise BadOption(
-                f"samples must be at least 1, seed at least 0 and radius above 0 (got {self.samples}, "
-                f"{self.seed} and {self.radius})"
-            )
+    samples: Samples = 10
+    radius: Positive = 0.02
+    seed: Seed = 0
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         """Compute the numbers of a batch; NaN if the input cannot call the method again."""

@@ -34,9 +34,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from nibt.errors import BadOption
 from nibt.metrics._pointing import hit
 from nibt.metrics.base import Metric, MetricInput, on_masks_or_points
+from nibt.options import ClosedShare
 from nibt.types import PerExample
 
 
@@ -51,11 +51,7 @@ class PointingGame(Metric):
 
     better = "higher"
     sides = ("image",)
-    tolerance: float = 15 / 640
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
-            raise BadOption(f"tolerance must be from 0 to 1, a share of the longer side (got {self.tolerance})")
+    tolerance: ClosedShare = 15 / 640
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

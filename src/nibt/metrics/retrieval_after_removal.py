@@ -39,6 +39,7 @@ from nibt.errors import BadOption
 from nibt.metrics._curve import ranks
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Candidates, MetricInput
+from nibt.options import Share
 from nibt.types import Embedding, PerExample
 
 CORRUPTED = ("query", "candidate")
@@ -58,16 +59,13 @@ class RetrievalAfterRemoval(PerturbationMetric):
 
     better = "higher"
     corrupted: str = "query"
-    image_share: float = 0.25
-    text_share: float = 0.1
+    image_share: Share = 0.25
+    text_share: Share = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.corrupted not in CORRUPTED:
             raise BadOption(f"corrupted must be one of {', '.join(CORRUPTED)} (got {self.corrupted!r})")
-        for name, share in (("image_share", self.image_share), ("text_share", self.text_share)):
-            if not 0 < share <= 1:
-                raise BadOption(f"{name} must be above 0 and at most 1 (got {share})")
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -28,7 +28,7 @@ Source:
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -38,10 +38,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, score_of_pixels
-from nibt.errors import BadOption, import_optional
+from nibt.errors import import_optional
 from nibt.metrics._curve import ranks
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models.base import ImageTower
+from nibt.options import NotNegative, Range, Seed
 from nibt.types import PerExample
 
 _NOISE = 4  # separates these draws from those of other purposes
@@ -66,16 +67,9 @@ class ROAD(Metric):
 
     better = "lower"
     sides = ("image",)
-    levels: int = 10
-    noise: float = 0.01
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.levels < 2 or not self.noise >= 0 or self.seed < 0:
-            raise BadOption(
-                f"levels must be at least 2, noise at least 0 and seed at least 0 (got {self.levels}, {self.noise} and "
-                f"{self.seed})"
-            )
+    levels: Annotated[int, Range(2, 1000)] = 10
+    noise: NotNegative = 0.01
+    seed: Seed = 0
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 import torch
 from typing_extensions import override
 
-from nibt.errors import BadOption
 from nibt.metrics._top_pixels import share_inside
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.options import Share
 from nibt.types import PerExample
 
 
@@ -44,11 +44,7 @@ class TopKIntersection(Metric):
 
     better = "higher"
     sides = ("image",)
-    share: float = 0.02
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise BadOption(f"share must be above 0 and at most 1 (got {self.share})")
+    share: Share = 0.02
 
     @override
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -25,7 +25,8 @@ def check_device(device: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about names of devices that PyTorch has abandoned
-            if torch.empty(0, device=device).device.type != "meta":  # which has no numbers
+            actual = torch.empty(0, device=device).device
+            if actual.type != "meta" and (actual.type != "cpu" or not actual.index):  # numbers, and a single processor
                 return
     except Exception as error:  # of many types
         first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")

@@ -109,7 +109,7 @@ def broken_file(folder: Path | None) -> str | None:
 def _defect(file: Path) -> str | None:
     try:
         if file.suffix == ".json":
-            json.loads(file.read_text(encoding="utf-8"))
+            json.loads(str(file.read_bytes(), "utf-8"))  # strictly, as Transformers
         elif file.suffix == ".safetensors":
             from safetensors import safe_open
 

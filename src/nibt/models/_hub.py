@@ -4,7 +4,6 @@ The folder is that of the cache of ``huggingface_hub``, which other libraries sh
 missing or forbidden is checked before.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nibt.errors import CannotLoad
+from nibt.io import load_json, read_text
 from nibt.models._download import Bar
 from nibt.models._names import HubName
 from nibt.models._request import Request
@@ -82,7 +82,7 @@ class Listing:
         if not self.has(file):
             return {}
         try:
-            return json.loads(self.read(self.top + file))
+            return load_json(self.read(self.top + file))
         except ValueError:
             return {}  # the loading of the folder reports it
 
@@ -129,7 +129,7 @@ def weights_file(repository: str, names: Iterable[str]) -> tuple[Path, str]:
 def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
     kept = _cached(name)
     if kept is not None:
-        listing = Listing(name, _files(kept), lambda file: (kept / file).read_text(encoding="utf-8"))
+        listing = Listing(name, _files(kept), lambda file: read_text(kept / file))
         if _complete(listing, parts):
             return kept / name.folder, kept.name
     return _download(name, parts)
@@ -149,7 +149,7 @@ def _cached(name: HubName) -> Path | None:
     place = Path(constants.HF_HUB_CACHE, f"models--{name.repository.replace('/', '--')}")
     revision = name.revision or constants.DEFAULT_REVISION
     reference = place / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    commit = read_text(reference).strip() if reference.is_file() else revision
     folder = place / "snapshots" / commit
     return folder if len(PurePosixPath(commit).parts) == 1 and folder.is_dir() else None
 
@@ -176,7 +176,7 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
             hf_hub_download(name.repository, file, revision=revision, endpoint=where, tqdm_class=bar.kind_for(file))
         )
 
-    listing = Listing(name, frozenset(sizes), lambda file: get(file).read_text(encoding="utf-8"))
+    listing = Listing(name, frozenset(sizes), lambda file: read_text(get(file)))
     if name.folder and not listing.below():
         raise CannotLoad(f"{name.repository!r} has no folder {name.folder!r}")
     needed = parts(listing)
@@ -212,7 +212,7 @@ def _modules(listing: Listing) -> list[dict[str, Any]]:
     if not listing.has("modules.json"):
         return []
     try:
-        modules = json.loads(listing.read(listing.top + "modules.json"))
+        modules = load_json(listing.read(listing.top + "modules.json"))
     except ValueError:
         return []
     return [module for module in modules if isinstance(module, dict)]

@@ -26,16 +26,19 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
-    checkpoint is never run.
+    checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
 
     Raises:
         CannotLoad: The file lacks weights, which would be random, or there is no processor.
 
     """
+    from transformers import AutoConfig
+
     request = with_processor(source, request)  # first, since the weights take long
-    module, info = kind.from_pretrained(
-        source, dtype=request.dtype, trust_remote_code=False, weights_only=True, output_loading_info=True
-    )
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config._attn_implementation = None
+    options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
+    module, info = kind.from_pretrained(source, config=config, **options)
     if info["missing_keys"]:
         raise CannotLoad(
             f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "

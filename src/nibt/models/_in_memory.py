@@ -133,6 +133,12 @@ def _check_part(part: nn.Module) -> None:
             "a scripted or traced model cannot be observed: pass the model itself (of OpenAI's package, "
             "clip.load(..., jit=False))"
         )
+    kernel = getattr(getattr(part, "config", None), "_attn_implementation", None)
+    if kernel not in (None, "sdpa", "eager"):
+        raise CannotLoad(
+            f"the attention of the {type(part).__name__} is computed by {kernel!r}, which cannot be observed: call "
+            "model.set_attn_implementation('sdpa'), or give the folder of the model"
+        )
     if "FullyShardedDataParallel" in names:
         raise CannotLoad(
             "the weights of a model in FSDP are spread over processes: gather them (FullStateDictConfig), load them "

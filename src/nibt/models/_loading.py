@@ -4,9 +4,9 @@ Every model is checked when it is loaded: its weights are finite, and the model 
 embeddings as the uncut model.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
@@ -21,6 +21,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.io import load_json
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
 from nibt.models._families import family_of_type
@@ -30,6 +31,7 @@ from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
+from nibt.options import ImageSize, parsed
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
@@ -125,8 +127,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 def _check_options(request: Request, device: str) -> None:
     if request.resize not in (None, "model", "whole"):
         raise BadOption(f"resize must be 'model' or 'whole' (got {request.resize!r})")
-    if request.image_size is not None and not 16 <= request.image_size <= 4096:
-        raise BadOption(f"image_size must be between 16 and 4096 pixels (got {request.image_size})")
+    parsed("image_size", request.image_size, ImageSize | None)
     check_device(device)
 
 
@@ -144,10 +145,11 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     settings = _json(folder / "nibt.json")
     request = replace(
         request,
-        resize=request.resize or settings.get("resize"),
-        image_size=request.image_size or settings.get("image_size"),
+        resize=request.resize or parsed("resize", settings.get("resize"), str | None),
+        image_size=request.image_size or parsed("image_size", settings.get("image_size"), ImageSize | None),
         embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
     )
+    _check_options(request, str(device))
     config = _json(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
@@ -171,7 +173,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
     settings = _json(folder / "adapter_config.json")
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if not base:
+    if not base or not isinstance(base, str):
         raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to adapter_config.json")
     if (folder / base).is_dir():  # a base model in the folder of its adapters
         base = str(folder / base)
@@ -181,7 +183,32 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         from nibt.models._hugging_face import with_processor
 
         request = with_processor(str(folder), request)
-    plain = load_model(
+    known = _bases.get()
+    if base in known:
+        raise CannotLoad(
+            f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
+            "on which they were trained"
+        )
+    token = _bases.set((*known, base))
+    try:
+        plain = _base(base, request)
+    finally:
+        _bases.reset(token)
+    with _loading(name):
+        peft_model = PeftModel.from_pretrained(plain.module, str(folder))
+        _check_adapters(name, folder, peft_model)
+        adapted = peft_model.get_base_model().eval()  # pyright: ignore
+    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
+    return _model(name, plain.family, adapted.to(device), request, folder=folder)
+
+
+_bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
+"""The base models that adapters name, while they are loaded."""
+
+
+def _base(base: str, request: Request) -> Model:
+    """Load the base model of adapters as they are loaded."""
+    return load_model(
         base,
         dtype=request.dtype,
         resize=request.resize,
@@ -190,12 +217,6 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         tokenizer=request.tokenizer,
         **{key: value for key, value in request.embedding.items() if key != "positions"},
     )
-    with _loading(name):
-        peft_model = PeftModel.from_pretrained(plain.module, str(folder))
-        _check_adapters(name, folder, peft_model)
-        adapted = peft_model.get_base_model().eval()  # pyright: ignore
-    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
-    return _model(name, plain.family, adapted.to(device), request, folder=folder)
 
 
 def _check_adapters(name: str, folder: Path, peft_model: Any) -> None:
@@ -276,7 +297,8 @@ def _advice() -> str:
 
 
 def _family(name: str, config: dict[str, Any]) -> str:
-    return family_of_type(name, config.get("model_type"))
+    kind = config.get("model_type")
+    return family_of_type(name, kind if isinstance(kind, str | None) else repr(kind)[:100])
 
 
 def _model(
@@ -312,9 +334,12 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = load_json(path)
     except ValueError as error:
         raise CannotLoad(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
+    return data
 
 
 def _check_finite(name: str, module: nn.Module) -> None:
@@ -332,8 +357,15 @@ def _checked(model: Model) -> Model:
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)
-        _compare(model.id, tower, tower.prepare([image, image]))
-        _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
+        widths = [
+            _compare(model.id, tower, tower.prepare([image, image])),
+            _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"])),
+        ]
+        if widths[0] != widths[1]:
+            raise CannotLoad(
+                f"the model {model.id!r} embeds images in {widths[0]} dimensions and captions in {widths[1]}, so they "
+                "cannot be compared: correct its configuration"
+            )
     return model
 
 
@@ -348,7 +380,8 @@ def _small(tower: ImageTower) -> ImageTower:
     return small
 
 
-def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
+def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
+    """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
     trace = tower.trace(inputs)
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
@@ -361,3 +394,4 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> None:
                 f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
                 f"{_LEAST_COSINE})"
             )
+    return trace.embedding.shape[-1]

@@ -6,10 +6,9 @@ length, so their rows are aligned at the last word: row ``zero + d`` of ``text.m
 it. The rows before the first word are those of ``text.first.K``. The metadata identify the weights.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongBaseline
-from nibt.io import short_digest
 from nibt.models.base import Inputs, Model, Tower
 from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
@@ -113,15 +111,6 @@ class MeanStates:
             count = min(start, len(first))
             rows.append(torch.cat([first[:count], row[count:]]))
         return torch.stack(rows)
-
-
-def file_hashes(baselines: Iterable[Any]) -> dict[str, str]:
-    """Compute the digests of the files of mean states in baselines (``mean:FILE``), by path.
-
-    The content of these files is part of a request.
-    """
-    paths = {str(one).removeprefix("mean:") for one in baselines if str(one).startswith("mean:")}
-    return {path: short_digest(path) for path in sorted(paths) if Path(path).is_file()}
 
 
 def _check(path: str, facts: Mapping[str, str], model: Model) -> None:

@@ -9,7 +9,7 @@ word. What one token spells is never parted. Blanks belong to the word after the
 import re
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,9 +113,16 @@ def in_words(words: Sequence[Word], count: int) -> tuple[bool, ...]:
     return tuple(row in rows for row in range(count))
 
 
-def special_note(piece: str) -> str:
-    """Return the warning that a caption has a special token of the model."""
-    return f"the caption has {piece!r}, a special token of the model, which may read it as the end of the caption"
+def special_notes(caption: str, special: Iterable[str]) -> list[str]:
+    """Return a warning for each special token of the model that is typed in a caption.
+
+    The texts are compared, since a tokenizer may use one id for its end token and for what it does not know.
+    """
+    typed = sorted({piece for piece in special if piece and piece in caption})
+    return [
+        f"the caption has {piece!r}, a special token of the model: it may not read it, or what follows, as text"
+        for piece in typed
+    ]
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
@@ -153,7 +160,7 @@ def _bare(piece: str) -> str:
 def batch(
     captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
 ) -> tuple[Int[Tensor, "batch token"], Words]:
-    """Return the ids and words of several captions, padded to the longest with ``pad`` (an id and a text).
+    """Return the ids and words of several captions. The ids are padded to the longest with ``pad`` (an id and a text).
 
     Raises:
         BadInput: A caption has no token of a word.
@@ -163,9 +170,9 @@ def batch(
         if not any(row.explained):
             raise BadInput(f"the model's tokenizer finds no word in the caption {caption!r}: use other words")
     longest = max(len(row.ids) for row in tokens)
-    fill_id, fill_text = pad or (0, "")
+    fill_id = pad[0] if pad else 0
     ids = [[*row.ids, *[fill_id] * (longest - len(row.ids))] for row in tokens]
-    texts = tuple((*row.texts, *(fill_text,) * (longest - len(row.ids))) for row in tokens)
+    texts = tuple(row.texts for row in tokens)
     explained = [[*row.explained, *[False] * (longest - len(row.ids))] for row in tokens]
     words = Words(texts, tuple(row.words for row in tokens), torch.tensor(explained, device="cpu"))
     return torch.tensor(ids, device="cpu"), words

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokens,
     in_words,
-    special_note,
+    special_notes,
     truncation_note,
     words_by_marks,
     words_by_offsets,
@@ -146,10 +146,20 @@ def tokens(
     else:
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    typed = {text for text, number, word in zip(texts, ids, explained, strict=True) if word and number in special}
-    notes += map(special_note, sorted(typed))
+    notes += special_notes(text, special_tokens(tokenizer))
     return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
+
+
+def special_tokens(tokenizer: Any) -> set[str]:
+    """Return the texts of the special tokens of a tokenizer: start, end, padding, images."""
+    return _special_tokens(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _special_tokens(tokenizer: Any, _: int) -> set[str]:
+    """Return the special tokens; a tokenizer may have thousands, and gets longer if one is added."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return {*map(str, tokenizer.all_special_tokens), *(str(token) for token in added if token.special)}
 
 
 def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[bool]:

@@ -15,7 +15,7 @@ from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokens,
     in_words,
-    special_note,
+    special_notes,
     truncation_note,
     words_by_marks,
     words_by_offsets,
@@ -118,11 +118,11 @@ def pad(tokenizer: Any) -> tuple[int, str]:
 def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
     """Tokenize one caption with CLIP's byte pairs: words lie between the start and the end token, and 0 pads."""
     ids = tokenizer([caption], context_length=context)[0].tolist()
-    end = ids.index(tokenizer.eot_token_id)
+    encoded = tokenizer.encode(caption)
+    end = min(len(encoded) + 1, context - 1)  # an end token may be typed before
     pieces = [tokenizer.decoder[number] for number in ids[:end]]
     texts = (*map(_display(tokenizer), pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
     explained = tuple(0 < row < end for row in range(context))
-    encoded = tokenizer.encode(caption)
     offsets = _offsets(tokenizer.clean_fn(caption), [tokenizer.decoder[number] for number in encoded])
     if offsets is None:
         words = words_by_marks((*pieces, *texts[end:]), explained)
@@ -131,8 +131,8 @@ def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
         words = words_by_offsets(tokenizer.clean_fn(caption), texts, explained, positions)
     length = len(encoded) + 2
     notes = [truncation_note(length, context)] if length > context else []
-    if tokenizer.eot_token_id in encoded[: end + 1]:
-        notes.append(special_note(tokenizer.decoder[tokenizer.eot_token_id]))
+    special = [tokenizer.decoder[number] for number in tokenizer.all_special_ids]
+    notes += special_notes(tokenizer.clean_fn(caption), special)
     return Tokens(tuple(ids), texts, in_words(words, context), words, tuple(notes))
 
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nibt.data.units import WordScore
+from nibt.display import one_line
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import RGB, on_paper, strength
 
@@ -38,5 +39,4 @@ def runs(worded: Worded, look: Appearance = DEFAULT) -> Iterator[ColoredWord]:
     shares = strength(scores.clip(0) if look.positive_only else scores, most)
     backgrounds = on_paper(shares, look.palette).tolist()
     for word, share, background in zip(worded.words, shares.tolist(), backgrounds, strict=True):
-        text = "".join(character for character in word.text if character.isprintable()) or "�"
-        yield ColoredWord(text, word.score, share, tuple(background))
+        yield ColoredWord(one_line(word.text), word.score, share, tuple(background))

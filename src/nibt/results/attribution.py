@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region, read_image
+from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
-from nibt.errors import NibtError
 from nibt.results.records import ImageRecord, PathRecord, TextRecord
 from nibt.results.regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.types import Modality, PerExample, PerUnit
@@ -120,7 +119,8 @@ class Attribution(ByValue):
     path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
-        return _indexed(self, item)
+        own = _indexed(self, item)
+        return replace(own, scores=own.scores[: own.units.count]) if isinstance(own.units, Words) else own
 
     def to(self, device: str) -> "Attribution":
         """Return a copy with the scores on another device, as float32."""
@@ -128,7 +128,7 @@ class Attribution(ByValue):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of one caption, padding included."""
+        """The tokens of one caption, with the padding that every caption of the model has."""
         assert isinstance(self.units, Words), "only a caption has tokens"
         return self.units.tokens[0]
 
@@ -310,15 +310,6 @@ def side_from_record(record: ImageRecord | TextRecord) -> SideAttribution:
     if isinstance(record, ImageRecord):
         return ImageAttribution.from_record(record)
     return TextAttribution.from_record(record)
-
-
-def image_at(source: str, image_hash: str) -> ImageInput | None:
-    """Return the image at a source, or None if it is missing or its hash differs."""
-    try:
-        image = read_image(source)
-    except NibtError:
-        return None
-    return image if image.digest == image_hash else None
 
 
 def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:

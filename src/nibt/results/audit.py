@@ -28,7 +28,7 @@ class Check:
         method: The method; empty for a check of the model.
         side: The side; empty for a check of both towers.
         value: The mean over pairs.
-        low: The lower end of its bootstrap 95 % interval.
+        low: The lower end of its 95 % interval.
         high: The upper end.
         count: The number of pairs.
         better: Which values are better.

@@ -12,7 +12,7 @@ from typing import Any
 from nibt.outputs import unsigned, write_bytes
 from nibt.results.explanation import Explanation
 from nibt.results.regions import MapRegion, Ring
-from nibt.results.saving import as_text, request_of
+from nibt.results.saving import as_bytes, request_of
 
 
 def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def write_coco(
     """
     signature = unsigned({**request_of(explanations), "threshold": threshold})
     data = {"signature": signature, **to_coco(explanations, threshold)}
-    write_bytes(path, as_text(data).encode(), overwrite)
+    write_bytes(path, as_bytes(data), overwrite)
 
 
 def _annotation(region: MapRegion) -> dict[str, Any]:

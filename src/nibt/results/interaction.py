@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
-from nibt.results.attribution import image_at, over_image
+from nibt.results.attribution import over_image
 from nibt.results.explanation import method_text, read_answer, shortened
 from nibt.results.records import SCHEMA, InteractionRecord, MethodRecord
 from nibt.results.saving import JsonSerializable

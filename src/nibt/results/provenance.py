@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from nibt.errors import BadInput, OtherRequest, WouldOverwrite
-from nibt.io import atomic_write
+from nibt.io import all_or_none, atomic_write, load_json, read_text
 from nibt.outputs import read_signature
 from nibt.results.records import SessionRecord
 
@@ -125,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = load_json(path)
         if not isinstance(data, dict):
             raise ValueError(f"expected an object, got {type(data).__name__}")
         return data
@@ -178,10 +178,11 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     digests: dict[str, list[str]] = stored.get("reports", {})
     files = {manifest.parent / name: data for name, data in reports.items()}
     known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
-    write_json(manifest, {**stored, "reports": {**digests, **known}})
-    for path, data in files.items():
-        with atomic_write(path) as draft:
-            draft.write_bytes(data)
+    with all_or_none():
+        write_json(manifest, {**stored, "reports": {**digests, **known}})
+        for path, data in files.items():
+            with atomic_write(path) as draft:
+                draft.write_bytes(data)
     return list(files)
 
 
@@ -200,7 +201,7 @@ def _version(name: str) -> str | None:
 def _processor() -> str:
     """Return the name of the processor, or an empty string if the system does not report it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = read_text(Path("/proc/cpuinfo")).splitlines()
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

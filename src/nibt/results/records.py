@@ -35,7 +35,9 @@ class MethodRecord(TypedDict):
     ]
     along_path: NotRequired[bool]
     auto: NotRequired[Annotated[dict[str, Any], Field(description='How layers were chosen for layer="auto".')]]
-    baseline_hash: NotRequired[Annotated[dict[str, str], Field(description="Hashes of the files of mean states.")]]
+    files: NotRequired[
+        Annotated[dict[str, str], Field(description="Digests of the files that options name: mean states, segments.")]
+    ]
 
 
 class TargetRecord(TypedDict):

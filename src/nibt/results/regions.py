@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from nibt.data.images import Region
-from nibt.errors import BadInput, BadOption, import_optional
+from nibt.errors import BadInput, import_optional
+from nibt.options import Share, parsed
 
 PixelScores: TypeAlias = Float32[np.ndarray, "height width"]
 PixelMask: TypeAlias = Bool[np.ndarray, "height width"]
@@ -47,8 +48,7 @@ def check_threshold(threshold: float) -> None:
         BadOption: It is not above 0 and at most 1.
 
     """
-    if not 0 < threshold <= 1:
-        raise BadOption(f"threshold must be above 0 and at most 1 (got {threshold})")
+    parsed("threshold", threshold, Share)
 
 
 def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> PixelMask:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from nibt.errors import BadInput
+from nibt.io import load_json
 from nibt.outputs import unsigned, write_bytes
 from nibt.values import ByValue
 
@@ -51,7 +52,7 @@ class JsonSerializable(ByValue, ABC):
 
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = load_json(Path(path))
             if not isinstance(data, dict):
                 raise ValueError(f"expected an object, got {type(data).__name__}")
             return cls.from_json(data)
@@ -90,7 +91,7 @@ def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool 
     """
     data = [answer.to_json() for answer in answers]
     data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
-    write_bytes(Path(path), as_text(data[0] if len(data) == 1 else data).encode(), overwrite)
+    write_bytes(Path(path), as_bytes(data[0] if len(data) == 1 else data), overwrite)
 
 
 def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
@@ -101,14 +102,27 @@ def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
     return {"pairs": [sha256(json.dumps(one, sort_keys=True).encode()).hexdigest()[:16] for one in requests]}
 
 
-def as_text(data: Any) -> str:
-    """Return data as indented JSON.
+def as_bytes(data: Any) -> bytes:
+    """Return data as indented JSON in UTF-8. A name that is no text, as those of files may be, becomes an escape.
 
     Raises:
         ValueError: A number is NaN or infinite.
 
     """
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    try:
+        return as_text(data).encode()
+    except UnicodeEncodeError:
+        return as_text(data, ascii_only=True).encode()
+
+
+def as_text(data: Any, ascii_only: bool = False) -> str:
+    """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+
+    """
+    return json.dumps(data, ensure_ascii=ascii_only, allow_nan=False, indent=1) + "\n"
 
 
 def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Coalitions of both sides of a pair, at which table metrics compare a table with the model."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from nibt.core.perturbation import embeddings_with_words, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.errors import BadOption
+from nibt.options import OpenShare, Range, Seed
 from nibt.results.interaction import Interaction
 from nibt.table_metrics.base import TableInput, TableMetric
 
@@ -29,23 +30,9 @@ class CoalitionMetric(TableMetric):
 
     """
 
-    coalitions: int = 64
-    share: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            BadOption: An option has an invalid value.
-
-        """
-        if self.coalitions < 2:
-            raise BadOption(f"coalitions must be at least 2 (got {self.coalitions})")
-        if not 0 < self.share < 1:
-            raise BadOption(f"share must be above 0 and below 1 (got {self.share})")
-        if self.seed < 0:
-            raise BadOption(f"seed must be at least 0 (got {self.seed})")
+    coalitions: Annotated[int, Range(2, 10_000)] = 64
+    share: OpenShare = 0.5
+    seed: Seed = 0
 
     def scores(self, table_input: TableInput) -> "PairScores":
         """Return the cosines of all pairs of coalitions, and what the table says of them."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Grid
-from nibt.errors import BadOption
+from nibt.options import Levels
 from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.table_metrics.base import TableInput, TableMetric
 
@@ -25,11 +25,7 @@ class PairCurve(TableMetric):
 
     inserted: ClassVar[bool]
 
-    levels: int = 10
-
-    def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise BadOption(f"levels must be at least 1 (got {self.levels})")
+    levels: Levels = 10
 
     def __call__(self, table_input: TableInput) -> float:
         """Compute the area under the cosine as a function of the share of units that are removed or inserted."""

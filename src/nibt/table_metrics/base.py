@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.side import Side
+from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import to_pixels
 from nibt.results.interaction import Interaction
@@ -72,6 +73,9 @@ class TableMetric(Plugin, ABC):
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
+
+    def __post_init__(self) -> None:
+        complete(self)
 
     @abstractmethod
     def __call__(self, table_input: TableInput) -> float:

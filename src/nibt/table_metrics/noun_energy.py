@@ -46,6 +46,7 @@ class NounEnergy(TableMetric):
     on: str = "own"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.on not in ("own", "others"):
             raise BadOption(f"on must be own or others (got {self.on!r})")
 

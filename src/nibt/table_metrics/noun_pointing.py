@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.errors import BadOption
 from nibt.metrics._pointing import hit
+from nibt.options import ClosedShare
 from nibt.table_metrics.base import TableInput, TableMetric, mean_over_nouns
 
 
@@ -42,11 +42,7 @@ class NounPointing(TableMetric):
 
     better = "higher"
 
-    tolerance: float = 15 / 640
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tolerance <= 1:
-            raise BadOption(f"tolerance must be from 0 to 1, a share of the longer side (got {self.tolerance})")
+    tolerance: ClosedShare = 15 / 640
 
     @override
     def __call__(self, table_input: TableInput) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.registry import Plugin
-from nibt.targets._similarity import CosineSimilarity, Others, Similarity
+from nibt.targets._similarity import Others, Similarity
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
@@ -32,7 +32,7 @@ class TargetContext:
     scale: float = 1.0
     bias: float = 0.0
     others: Others | None = None
-    similarity: Similarity = field(default_factory=CosineSimilarity)
+    similarity: Similarity = field(kw_only=True)
 
     def similarities(self, embedding: Embedding, other: OtherEmbedding) -> Float[Tensor, "*batch label"]:
         """Compute the similarity with the other side and, after it, that with each of the others."""

@@ -48,7 +48,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
             r"metrics\[0\]: protocol must be",
         ),
         ({"metrics": [{"name": "deletion", "measured": "cosin"}]}, r"metrics\[0\]: unknown target 'cosin'"),
-        ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest and most"),
+        ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest must be"),
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
         ({"sides": ["picture"]}, r"sides\[0\] must be 'image' or 'text'"),

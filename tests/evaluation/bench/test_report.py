@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 import nibt
 from nibt.cli import main
@@ -38,8 +37,8 @@ def make_summary(
         for item, value in enumerate(values)
     ]
     store = Store(folder)
-    store.add("part", rows)
-    return Summary.of(plan, store.table(["part", "lacking"]).to_pandas())
+    store.add("a" * 32, rows)
+    return Summary.of(plan, store.table(["a" * 32, "b" * 32]).to_pandas())
 
 
 def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     assert lines["confidence_drop", "rise"].pairs == 3
     assert lines["confidence_drop", "rise"].win_rate == 0.5
     assert np.isnan(lines["confidence_drop", "nib"].p_holm)
-    raw = stats.wilcoxon(np.subtract(drops["m2ib"], drops["nib"]), zero_method="pratt", method="approx").pvalue
+    raw = 2 / 2**3  # of three differences, all have one sign
     assert drop.p_holm == pytest.approx(min(1, 2 * raw))  # the other p is 1
     by_recipe = {(one.nib, one.quantity): one for one in headlines(summary)}
     image = by_recipe["nib", "image"]

@@ -5,6 +5,7 @@ Scenes are drawn with integer arithmetic only, so that an item has the same bits
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.datasets.scenes.captions import Caption, bare, drawn
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
+from nibt.options import Count, Percent, Range, Seed
 
 SIDE = 128
 _SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # in pixels: 20 to 50 % of the side
@@ -64,23 +66,22 @@ class Scenes(Dataset):
 
     """
 
-    count: int = 1000
-    seed: int = 0
-    fewest: int = 1
-    most: int = 4
-    smallest: int = 20
-    largest: int = 50
+    count: Count = 1000
+    seed: Seed = 0
+    fewest: Annotated[int, Range(1, 4)] = 1
+    most: Annotated[int, Range(1, 4)] = 4
+    smallest: Percent = 20
+    largest: Percent = 50
     named: str = "some"
-    mismatch: int = 0
+    mismatch: Annotated[int, Range(0, 100)] = 0
     template: bool = True
     styles: tuple[str, ...] = STYLES
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.fewest <= self.most <= 4:
-            raise BadOption(
-                f"fewest and most must be between 1 and 4, and fewest at most most (got {self.fewest} and {self.most})"
-            )
+        super().__post_init__()
+        if self.fewest > self.most:
+            raise BadOption(f"fewest must be at most most (got {self.fewest} and {self.most})")
         if not self._sizes:
             raise BadOption(
                 f"smallest and largest must include a size between 20 and 50 percent (got {self.smallest} and "
@@ -88,10 +89,6 @@ class Scenes(Dataset):
             )
         if self.named not in NAMED:
             raise BadOption(f"named must be one of {', '.join(NAMED)} (got {self.named!r})")
-        if not 0 <= self.mismatch <= 100:
-            raise BadOption(f"mismatch must be between 0 and 100 percent (got {self.mismatch})")
-        if self.seed < 0 or self.count < 0:
-            raise BadOption(f"seed and count must not be negative (got {self.seed} and {self.count})")
         for option, known in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
             names = getattr(self, option)
             if not names or set(names) - set(known):

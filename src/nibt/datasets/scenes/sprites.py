@@ -1,12 +1,13 @@
 """The emoji of scenes, rotated and scaled with integer arithmetic."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 from PIL import Image
+
+from nibt.io import load_json
 
 _FOLDER = files("nibt") / "datasets" / "scenes"
 _SIDE = 64  # the side of an emoji in its sheet, in pixels
@@ -16,7 +17,7 @@ _TURNS = {-20: (15396, -5604), -10: (16135, -2845), 0: (16384, 0), 10: (16135, 2
 
 STYLES = ("noto", "twemoji", "fluent")
 ANGLES = tuple(_TURNS)
-CODES: dict[str, list[str]] = json.loads((_FOLDER / "nouns.json").read_text())
+CODES: dict[str, list[str]] = load_json(_FOLDER / "nouns.json")
 NOUNS = tuple(CODES)
 _PLACES = {code: place for place, code in enumerate(code for codes in CODES.values() for code in codes)}
 

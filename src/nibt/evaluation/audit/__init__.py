@@ -22,6 +22,7 @@ from nibt.evaluation.audit.thresholds import LEAST_PAIRS
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower
+from nibt.options import BatchSize, Seed, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.audit import Audit, Check
 from nibt.torch_modes import plain_torch
@@ -76,11 +77,13 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
 
     """
-    specs = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    specs = [
+        MethodSpec.without_options(name, "an audit")
+        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
+    ]
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
-    if seed < 0:
-        raise BadOption(f"seed must not be negative (got {seed})")
+    seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
@@ -112,7 +115,7 @@ def audit(
     for method in specs:
         checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
-    checks += discrimination_checks(model, pairs, seed)
+    checks += discrimination_checks(model, pairs)
     randomization_checks, curves = runner.weights(stages, steps)
     checks += randomization_checks
     if _fresh_hash(model) != hash_before:

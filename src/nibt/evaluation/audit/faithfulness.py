@@ -80,7 +80,7 @@ class MetricScores:
         """Yield the mean of each method, side and metric that was measured."""
         for method, values in self.by_method.items():
             for (side, metric), numbers in values.items():
-                mean = interval(numbers, self.seed)
+                mean = interval(numbers)
                 if mean.is_known:
                     better = find("metrics", metric).better
                     yield Score(method, side, metric, *mean, known_count(numbers), better)
@@ -98,7 +98,7 @@ class MetricScores:
                 sign = 1 if find("metrics", metric).better == "higher" else -1
                 differences = sign * (own[side, metric] - random[side, metric])
                 about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
-                mean = interval(differences, self.seed)
+                mean = interval(differences)
                 if mean.is_known:
                     count = known_count(differences)
                     yield BOUNDS["faithful"].check(metric, str(method), side, mean, count, about=about)
@@ -115,6 +115,6 @@ class MetricScores:
         shares: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
         shares.append(("corners", "image", own["image", "corner_share"] * np.asarray(unit_counts) / 4))
         for name, side, values in shares:
-            mean = interval(values, self.seed)
+            mean = interval(values)
             if mean.is_known:
                 yield BOUNDS[name].check(name, str(method), side, mean, known_count(values))

@@ -166,7 +166,7 @@ class AuditRunner:
             for method_spec in self.methods:
                 for _, measure, name in measures:
                     values = points[str(method_spec), measure]
-                    curves += _curve(str(method_spec), side, measure, stages, values, self.seed)
+                    curves += _curve(str(method_spec), side, measure, stages, values)
                     checks += self._check(name, method_spec, side, values[-1])
         return checks, curves
 
@@ -192,7 +192,7 @@ class AuditRunner:
     def _check(
         self, name: str, method: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray
     ) -> Iterator[Check]:
-        mean = interval(values, self.seed)
+        mean = interval(values)
         if mean.is_known:
             yield BOUNDS[name].check(name, str(method), side, mean, known_count(values))
         else:
@@ -211,9 +211,9 @@ def _similarity(one: Map, other: Map) -> float:
 
 
 def _curve(
-    method: str, side: str, measure: str, stages: Sequence[str], values: Sequence[Sequence[float]], seed: int
+    method: str, side: str, measure: str, stages: Sequence[str], values: Sequence[Sequence[float]]
 ) -> Iterator[Curve]:
-    means = [interval(value, seed) for value in values]
+    means = [interval(value) for value in values]
     if all(mean.is_known for mean in means):
         centers, lows, highs = zip(*means, strict=True)
         yield Curve(method, side, measure, tuple(stages), centers, lows, highs)

@@ -17,6 +17,7 @@ import numpy as np
 
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import Interval, resampled
+from nibt.io import read_text
 from nibt.results.frames import DataFrame, pandas
 
 DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
@@ -53,7 +54,7 @@ class Headline:
 
 def published() -> Figures:
     """Return the values of the paper's table: ViT-B/32, layer 9, 10 steps."""
-    text = (files("nibt.evaluation.bench") / "published.csv").read_text(encoding="utf-8")
+    text = read_text(files("nibt.evaluation.bench") / "published.csv")
     return {
         (row["data"], row["method"], row["side"], row["metric"]): float(row["value"])
         for row in csv.DictReader(text.splitlines())

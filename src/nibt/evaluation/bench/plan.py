@@ -13,6 +13,7 @@ from typing_extensions import override
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.bench.plan_file import ALL, Entry, MethodEntry, MetricEntry, PlanFile
+from nibt.io import read_text
 from nibt.records import read_record
 from nibt.registry import available
 from nibt.types import Modality
@@ -213,9 +214,7 @@ def plans() -> dict[str, str]:
     True
 
     """
-    return {
-        path.stem: tomllib.loads(path.read_text(encoding="utf-8"))["about"] for path in sorted(_FOLDER.glob("*.toml"))
-    }
+    return {path.stem: tomllib.loads(read_text(path))["about"] for path in sorted(_FOLDER.glob("*.toml"))}
 
 
 def _load(source: str | Path) -> dict[str, Any]:
@@ -228,7 +227,7 @@ def _load(source: str | Path) -> dict[str, Any]:
             raise UnknownName("plans", path.name, plans())
         path = _FOLDER / f"{path.name}.toml"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
 

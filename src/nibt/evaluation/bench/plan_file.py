@@ -5,12 +5,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from nibt.options import BatchSize, Seed
 from nibt.types import Modality
 
 ALL = "*"
 """In place of a name: every plugin of that kind that the plan does not name."""
 _Value = TypeVar("_Value", bound=Hashable)
-_Count = Annotated[int, Field(strict=True, ge=1)]
+_Count = Annotated[BatchSize, Field(strict=True)]
 
 
 class _Record(BaseModel):
@@ -78,7 +79,7 @@ class PlanFile(_Record):
     targets: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(
         ("cosine",), description="The targets that are explained."
     )
-    seeds: Annotated[tuple[Annotated[int, Field(strict=True, ge=0)], ...], AfterValidator(_unique)] = Field(
+    seeds: Annotated[tuple[Annotated[Seed, Field(strict=True)], ...], AfterValidator(_unique)] = Field(
         (0,), description="Seeds for methods that draw at random; the other methods use the first one only."
     )
     sides: Annotated[tuple[Modality, ...], AfterValidator(_unique)] = Field(

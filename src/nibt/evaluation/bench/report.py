@@ -11,7 +11,7 @@ from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, publi
 from nibt.evaluation.bench.plan import MethodChoice
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.summary import Group, Summary
-from nibt.evaluation.statistics import NOTHING, RESAMPLES, Interval, interval
+from nibt.evaluation.statistics import NOTHING, Interval, interval
 from nibt.evaluation.tables import Table, number, with_interval
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
@@ -68,9 +68,9 @@ def _about(run: Run) -> Iterator[str]:
     if missing:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
     yield (
-        f"Means over pairs with percentile bootstrap 95 % intervals ({RESAMPLES} resamples). A star marks a difference "
-        f"from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a column. "
-        "ones, random and centre do not depend on the model: they are included as negative controls."
+        "Means over pairs with 95 % intervals: Wilson's for hits, Student's for other values. A star marks a "
+        f"difference from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a "
+        "column. ones, random and centre do not depend on the model: they are included as negative controls."
     )
 
 

@@ -14,8 +14,8 @@ from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Row, Store, part_name
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, random_methods, with_best_caption, with_key
+from nibt.io import file_digests
 from nibt.models._loading import load_model
-from nibt.models._mean_states import file_hashes
 from nibt.models.base import Model
 from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
@@ -95,7 +95,8 @@ class Run:
         run = cls(folder, plan, {label: len(data_set) for label, data_set in data.items()})
         run.store.check()
         check_run_folder(folder, _PLAN)
-        files = file_hashes(value for method in plan.methods for value in method.options.values())
+        choices = (*plan.methods, *plan.metrics, *plan.models)
+        files = file_digests(value for choice in choices for value in choice.options.values())
         contents = {label: data_set.fingerprint(plan.first) for label, data_set in data.items()}
         request = {"plan": plan.record(), "lengths": dict(run.lengths), "contents": contents, "files": files}
         if (folder / _PLAN).exists():
@@ -140,7 +141,8 @@ class Run:
 
     def missing_chunks(self) -> list[Chunk]:
         """Return the chunks that are not in the store."""
-        return [chunk for chunk in self.chunks() if not self.store.has(chunk.part)]
+        names = self.store.names()
+        return [chunk for chunk in self.chunks() if chunk.part not in names]
 
     def table(self) -> Any:
         """Return all rows as a ``pyarrow.Table``, cell by cell in the order of the plan."""
@@ -176,13 +178,13 @@ class Run:
             BadOption: A value of an option is not allowed with a model.
 
         """
+        self.store.repair()
         missing = self.missing_chunks()
         if not missing:
             for model in self.plan.models:  # check that the weights are those of the stored chunks
                 self._record(model.label, self._loaded(model).facts())
             return
         done, total = 0, sum(chunk.stop - chunk.start for chunk in missing)
-        self.store.remove_incomplete()
         recorded = self.provenance
         sessions = [*recorded["sessions"], provenance.session_info()]
         provenance.write_json(self.folder / _PROVENANCE, {**recorded, "sessions": sessions})

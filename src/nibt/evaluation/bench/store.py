@@ -1,21 +1,21 @@
 """The store of a run: a folder with a Parquet file for each finished chunk.
 
-A file is written completely or not at all, and its name is a hash of what identifies the chunk. A run that was killed
-continues with the chunks that have no file, so that no chunk is lost or stored twice.
+A file is written completely or not at all, and its name has a hash of what identifies the chunk and a digest of its
+bytes (``nibt.parts``). A run that was killed continues with the chunks that have no file, so that no chunk is lost or
+stored twice.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import time
 from typing import Any, get_type_hints
 
 from typing_extensions import TypedDict
 
 from nibt import parquet
+from nibt.parts import Parts
 
 
 class Row(TypedDict):
@@ -84,9 +84,13 @@ class Store:
 
     folder: Path
 
-    def has(self, name: str) -> bool:
-        """Return whether a part exists."""
-        return self._path(name).is_file()
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.folder, r"[0-9a-f]{32}", "move it away, and resume the run to measure it again")
+
+    def names(self) -> set[str]:
+        """Return the names of the parts that exist."""
+        return set(self._parts.files())
 
     def add(self, name: str, rows: list[Row]) -> None:
         """Write a part.
@@ -96,19 +100,19 @@ class Store:
 
         """
         arrow = _pyarrow()
-        parquet.write(self._path(name), parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
+        self._parts.add(name, parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
         """Return the rows of several parts as a ``pyarrow.Table``, in order. Missing parts are skipped.
 
         Raises:
-            BadInput: A part cannot be read.
+            BadInput: A part cannot be read, or was changed after it was written.
 
         """
-        arrow, tables = _pyarrow(), []
+        arrow, tables, files = _pyarrow(), [], self._parts.files()
         for name in names:
-            if self.has(name):
-                with parquet.open_file(self._path(name), "delete it and resume the run to measure it again") as file:
+            for path in files.get(name, [])[:1]:
+                with self._parts.open(path) as file:
                     tables.append(file.read())
         return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
@@ -121,18 +125,14 @@ class Store:
         """
         _pyarrow()
 
-    def remove_incomplete(self) -> None:
-        """Remove incomplete files of runs that were killed.
+    def repair(self) -> None:
+        """Remove drafts of runs that were killed. Those of the last hour may belong to a run in progress.
 
-        Files of the last hour are kept, since they may belong to a run in progress.
+        Raises:
+            WouldOverwrite: A part was changed after it was written; it is kept.
+
         """
-        for draft in self.folder.glob(".*.parquet"):
-            with suppress(OSError):
-                if time() - draft.stat().st_mtime > _HOUR:
-                    draft.unlink()
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.parquet"
+        self._parts.repair(_HOUR)
 
 
 def part_name(address: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from nibt.evaluation.statistics import scipy_stats
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.options import Repeats, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results.roar import Roar, Training
@@ -80,11 +81,13 @@ def roar(
         Unsupported: scipy is missing, the model is not in float32, or it lacks what a method needs.
 
     """
-    named = [MethodSpec.parse(name) for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)]
+    named = [
+        MethodSpec.without_options(name, "roar")
+        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
+    ]
     trainables, removals = chosen("trainable", trainable, TRAINABLES), chosen("remove", remove, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise BadOption(f"repeats must be a whole number of at least 1 (got {repeats!r})")
+    repeats = parsed("repeats", repeats, Repeats)
     _check_sides(named)
     scipy_stats()  # fail before hours of training
     if len(pairs) < LEAST_PAIRS:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from nibt.errors import BadOption, UnknownName
+from nibt.options import BatchSize, Blocks, Epochs, Percent, Rate, Seed, TrainBatch
 from nibt.records import read_record
 
 TRAINABLES = ("features", "last", "whole")
@@ -18,9 +19,7 @@ REMOVALS = ("image", "text", "both")
 LEARNING_RATES = {"features": 1e-4, "last": 1e-5, "whole": 1e-5}
 LEAST_PAIRS = 10
 
-_Percent = Annotated[int, Field(strict=True, ge=1, le=99)]
-_Positive = Annotated[int, Field(strict=True, ge=1)]
-_Rate = Annotated[float, Field(gt=0, lt=1)]
+_STRICT = Field(strict=True)
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,16 @@ class Settings:
 
     """
 
-    validation: _Percent = 20
-    image_percentile: _Percent = 75
-    text_percentile: _Percent = 90
-    learning_rates: Mapping[str, _Rate] = field(default_factory=lambda: dict(LEARNING_RATES))
-    epochs: _Positive = 5
-    batch_size: Annotated[int, Field(strict=True, ge=2)] = 32
-    blocks: _Positive | None = None
+    validation: Annotated[Percent, _STRICT] = 20
+    image_percentile: Annotated[Percent, _STRICT] = 75
+    text_percentile: Annotated[Percent, _STRICT] = 90
+    learning_rates: Mapping[str, Rate] = field(default_factory=lambda: dict(LEARNING_RATES))
+    epochs: Annotated[Epochs, _STRICT] = 5
+    batch_size: Annotated[TrainBatch, _STRICT] = 32
+    blocks: Annotated[Blocks, _STRICT] | None = None
     init: Literal["trained", "fresh"] = "trained"
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    explain_batch: _Positive = 16
+    seed: Annotated[Seed, _STRICT] = 0
+    explain_batch: Annotated[BatchSize, _STRICT] = 16
 
     @classmethod
     def of(cls, **choices: Any) -> "Settings":

@@ -4,12 +4,12 @@ A vision-language model embeds only if it was trained to, and the same architect
 states are pooled, and in which prompt, is no part of its configuration.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadOption, CannotLoad
+from nibt.io import load_json
 from nibt.models._request import Request
 
 POOLINGS = ("last", "mean")
@@ -53,7 +53,7 @@ def _pooling_file(source: str) -> dict[str, Any]:
     path = Path(source) / "1_Pooling" / "config.json"
     if not path.is_file():
         return {}
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = load_json(path)
     modes = {"pooling_mode_lasttoken": "last", "pooling_mode_mean_tokens": "mean"}
     named = {"lasttoken": "last", "mean": "mean"}.get(str(config.get("pooling_mode")))
     pooling = named or next((value for key, value in modes.items() if config.get(key)), None)

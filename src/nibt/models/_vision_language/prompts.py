@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nibt.errors import BadInput, BadOption, CannotLoad
-from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, words_by_offsets
+from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, words_by_offsets
+from nibt.preprocessing.hugging_face import special_tokens
 
 TEXT = "{text}"
 
@@ -83,4 +84,5 @@ def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
     offsets = [(max(0, first - start), min(len(caption), last - start)) for first, last in encoded["offset_mapping"]]
     explained = tuple(first < last and bool(caption[first:last].strip()) for first, last in offsets)
     words = words_by_offsets(caption, texts, explained, offsets)
-    return Tokens(tuple(ids), tuple(texts), explained, words)
+    notes = special_notes(caption, special_tokens(tokenizer))
+    return Tokens(tuple(ids), tuple(texts), explained, words, tuple(notes))

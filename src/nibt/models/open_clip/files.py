@@ -3,10 +3,10 @@
 They are taken from the cache if they are there, without a request to the hub.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from nibt.io import load_json
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP
@@ -40,7 +40,7 @@ def text_config(name: str) -> dict[str, Any]:
     location = name.partition(":")[2]
     if not location:
         return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
-    config = json.loads(Path(location, "open_clip_config.json").read_text(encoding="utf-8"))
+    config = load_json(Path(location, "open_clip_config.json"))
     return config["model_cfg"]["text_cfg"]
 
 

@@ -193,7 +193,7 @@ def _footer(audit: Audit) -> str:
     text = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
     versions = ", ".join(f"{name} {version}" for name, version in audit.versions.items())
     return (
-        f"<h2>Notes</h2><ul>{text}<li>Every value is a mean over pairs with its bootstrap 95 % interval. A check "
+        f"<h2>Notes</h2><ul>{text}<li>Every value is a mean over pairs with its 95 % interval. A check "
         "fails if its value reaches the failing threshold. It passes if its value reaches the passing threshold and "
         "its interval does not reach the failing one. Otherwise it warns. docs/reference/audit.md of nibt has the "
         "reasons for the thresholds.</li>"

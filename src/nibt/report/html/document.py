@@ -51,7 +51,8 @@ def document(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{sheet}</style>"
     )
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'
+    text = f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'
+    return text.encode(errors="backslashreplace").decode()  # a file's name may have bytes that are not text
 
 
 def _hashed(text: str) -> str:

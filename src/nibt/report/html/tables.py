@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-SCRIPT = (files("nibt.report.html") / "tables.js").read_text(encoding="utf-8")
+from nibt.io import read_text
+
+SCRIPT = read_text(files("nibt.report.html") / "tables.js")
 STYLE = """
 h2{font-size:1.2rem;line-height:1.3;margin:2.6rem 0 .5rem;overflow-wrap:anywhere}
 p{max-width:60rem}

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from nibt.errors import BadInput
+from nibt.io import read_text
 from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
@@ -19,9 +20,9 @@ from nibt.results.attribution import ImageAttribution, TextAttribution
 
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
-_JOINED = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+_JOINED = "\n".join(read_text(_HERE / name) for name in _SCRIPTS)
 SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope, which exports only nibtView
-STYLE = (_HERE / "view.css").read_text(encoding="utf-8")
+STYLE = read_text(_HERE / "view.css")
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 _STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 

@@ -1,8 +1,11 @@
-"""Fonts that have the characters of a text: Pillow's own for Latin, a system font for other scripts."""
+"""Drawing of texts on one line, with fonts that have their characters: Pillow's own, or a system font."""
 
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
+
+from nibt.display import one_line
+from nibt.report.colors import RGB
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _NAMES = (
@@ -16,6 +19,20 @@ _NAMES = (
     "NotoEmoji-Regular.ttf",
     "Symbola.ttf",
 )
+
+
+def write(
+    pen: ImageDraw.ImageDraw, place: tuple[float | int, float | int], text: str, ink: RGB, size: int, anchor: str = "la"
+) -> None:
+    """Draw a text on one line."""
+    shown = one_line(text)
+    pen.text(place, shown, ink, font_for(shown, size), anchor=anchor)
+
+
+def length(text: str, size: int) -> float:
+    """Return the width of a text as ``write`` draws it."""
+    shown = one_line(text)
+    return font_for(shown, size).getlength(shown)
 
 
 def font_for(text: str, size: int) -> Font:

@@ -8,11 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.errors import BadInput
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
-from nibt.report.image.rows import header, scale
+from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
 from nibt.results.interaction import Interaction
@@ -48,9 +47,7 @@ def draw_interactions(
 
     """
     look = appearance(positive_only, style, cmap)
-    if interaction.input is None:
-        raise BadInput(f"the image {interaction.source!r} is no longer there: nothing can be laid over it")
-    tiles = list(_tiles(interaction, shown(interaction.input.pil_image, TILE), look))
+    tiles = list(_tiles(interaction, shown(photograph(interaction.input, interaction.source), TILE), look))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]

@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
+from nibt.display import one_line
 from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
-from nibt.report.image.fonts import font_for
+from nibt.report.image.fonts import font_for, length, write
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
 _LABEL, _LEAST_LABEL = 20, 11
@@ -54,12 +55,10 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     """Draw a small image with its name and a number above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
-    pen, room = ImageDraw.Draw(framed), framed.width - 6 - font_for(number, SMALL).getlength(number)
-    fonts = (font_for(name, size) for size in range(_LABEL, _LEAST_LABEL, -1))
-    pen.text(
-        (2, 4), name, INK, next((font for font in fonts if font.getlength(name) <= room), font_for(name, _LEAST_LABEL))
-    )
-    pen.text((framed.width - 2, 8), number, INK, font_for("0", SMALL), anchor="rt")
+    pen, room = ImageDraw.Draw(framed), framed.width - 6 - length(number, SMALL)
+    sizes = range(_LABEL, _LEAST_LABEL, -1)
+    write(pen, (2, 4), name, INK, next((size for size in sizes if length(name, size) <= room), _LEAST_LABEL))
+    write(pen, (framed.width - 2, 8), number, INK, SMALL, anchor="rt")
     return framed
 
 
@@ -72,7 +71,7 @@ def text_rows(
     row = Image.new("RGB", (width, height * len(parts)), paper)
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(parts):
-        pen.text((width // 2, height * number), line, ink, font_for(line, size), anchor="mt")
+        write(pen, (width // 2, height * number), line, ink, size, anchor="mt")
     return row
 
 
@@ -91,7 +90,7 @@ def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
     line = ""
     for word in _broken(text, width, size):
         candidate = f"{line} {word}" if line else word
-        if line and font_for(candidate, size).getlength(candidate) > width:
+        if line and length(candidate, size) > width:
             yield line
             line = word
         else:
@@ -101,7 +100,7 @@ def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
 
 def _broken(text: str, width: int, size: int) -> Iterator[str]:
     """Yield the words; words wider than a line are broken."""
-    for word in text.split(" "):
+    for word in one_line(text).split(" "):
         font, start = font_for(word, size), 0
         while font.getlength(word[start:]) > width and start < len(word) - 1:
             end = next(

@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nibt.data.pair import Box
-from nibt.errors import BadInput, BadOption, import_optional
+from nibt.display import one_line
+from nibt.errors import BadInput, import_optional
+from nibt.options import Top, parsed
 from nibt.outputs import unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.explanation import check_format, write
 from nibt.report.image.fonts import font_for
+from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
 from nibt.results.interaction import Interaction, word_indices
 from nibt.results.saving import request_of
@@ -117,8 +120,7 @@ def strongest_links(
         BadInput: A word is not in the table, or no center of a part is in the box.
 
     """
-    if top < 1:
-        raise BadOption(f"top must be at least 1 (got {top})")
+    top = parsed("top", top, Top)
     table = _parts(interaction)
     rows = word_indices(interaction.words, words) if words else range(len(interaction.words))
     inside = np.ones(table.shape[1:], bool)
@@ -189,17 +191,15 @@ def _figure_bytes(
     interaction: Interaction, links: Sequence[Link], table: np.ndarray, look: Appearance, kind: str, subject: str | None
 ) -> bytes:
     """Return the bytes of the figure's file."""
-    if interaction.input is None:
-        raise BadInput(f"the image {interaction.source!r} is no longer there: no link can be drawn over it")
+    image = photograph(interaction.input, interaction.source).convert("RGB")
     figures = import_optional("matplotlib.figure", "figures of links need matplotlib", "bench")
     width, height = interaction.size
     tall = _WIDTH * min(height / width, 1.4)
     figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
     whole = figure.get_figheight()
     axes = figure.add_axes((0.02, (_WORDS + 0.35) / whole, 0.96, tall / whole))
-    photograph = interaction.input.pil_image.convert("RGB")
-    photograph.thumbnail((1000, 1000))
-    axes.imshow(np.asarray(photograph), extent=(0, width, height, 0), interpolation="bilinear")
+    image.thumbnail((1000, 1000))
+    axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
     axes.set_axis_off()
     frame = _Frame(figure, axes, whole, look, max((abs(link.score) for link in links), default=0.0))
     places = _draw_words(frame, interaction, {link.word for link in links})
@@ -218,7 +218,7 @@ def _lettering(text: str) -> tuple[str, Any]:
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
     name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
     font = manager.get_font(name)
-    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
+    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in one_line(text))
     return shown, manager.FontProperties(fname=name, size=13)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from nibt.report.colors import FAINT, INK, PAPER, RGB
-from nibt.report.image.fonts import font_for
+from nibt.report.image.fonts import length, write
 
 WIDTH, HEIGHT = 460, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 18, 40, 52  # margins of the axes
@@ -85,13 +85,12 @@ def plot(lines: Sequence[Line], title: str, across: str, log: bool = False) -> I
     _rules(pen, horizontal, vertical)
     _draw_lines(image, lines, horizontal, vertical)
     pen = ImageDraw.Draw(image)
-    pen.text((_LEFT, 8), title, INK, font_for(title, _TEXT))
-    pen.text(((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 22), across, FAINT, font_for(across, _TICK), anchor="mt")
+    write(pen, (_LEFT, 8), title, INK, _TEXT)
+    write(pen, ((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 22), across, FAINT, _TICK, anchor="mt")
     left = WIDTH - _RIGHT
     for line in reversed(lines):
-        font = font_for(line.name, _TEXT)
-        pen.text((left, 8), line.name, line.color, font, anchor="rt")
-        left -= round(font.getlength(line.name)) + 14
+        write(pen, (left, 8), line.name, line.color, _TEXT, anchor="rt")
+        left -= round(length(line.name, _TEXT)) + 14
     return image
 
 
@@ -100,11 +99,11 @@ def _rules(pen: ImageDraw.ImageDraw, horizontal: Axis, vertical: Axis) -> None:
     for number in vertical.ticks:
         down = vertical.at(number)
         pen.line((horizontal.first, down, horizontal.last, down), (225, 225, 225))
-        pen.text((horizontal.first - 8, down), _number(number), FAINT, font_for("0", _TICK), anchor="rm")
+        write(pen, (horizontal.first - 8, down), _number(number), FAINT, _TICK, anchor="rm")
     for number in horizontal.ticks:
         place = horizontal.at(number)
         pen.line((place, vertical.first, place, vertical.first + 5), FAINT)
-        pen.text((place, vertical.first + 8), _number(number), FAINT, font_for("0", _TICK), anchor="mt")
+        write(pen, (place, vertical.first + 8), _number(number), FAINT, _TICK, anchor="mt")
     pen.line((horizontal.first, vertical.first, horizontal.last, vertical.first), FAINT)
 
 

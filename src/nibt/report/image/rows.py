@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibt.data.images import ImageInput
-from nibt.errors import BadInput
+from nibt.data.images import ImageInput, read_image
+from nibt.display import one_line
+from nibt.errors import BadInput, NibtError
 from nibt.report.appearance import Appearance
 from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
-from nibt.report.image.fonts import font_for
+from nibt.report.image.fonts import length, write
 from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
 from nibt.report.words import ColoredWord, Worded, runs
@@ -25,12 +26,16 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """Return the image on which maps are drawn.
 
     Raises:
-        BadInput: The image of a loaded result is missing.
+        BadInput: The image of a loaded result is missing or was changed.
 
     """
-    if image is None:
-        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it")
-    return image.pil_image
+    if image is not None:
+        return image.pil_image
+    try:
+        read_image(source)
+    except NibtError as error:
+        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it") from error
+    raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
 
 def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -> Image.Image:
@@ -41,7 +46,7 @@ def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
     for run in runs(worded, look):
-        across = int(font_for(run.text, size).getlength(run.text)) + 2 * inner
+        across = int(length(run.text, size)) + 2 * inner
         if used + across > usable and lines[-1]:
             lines.append([])
             used = 0
@@ -54,7 +59,7 @@ def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -
         for run, across in line:
             pen.rounded_rectangle((left, top, left + across, top + high), gap, fill=run.background)
             middle = left + inner, top + high // 2
-            pen.text(middle, run.text, ink_on(run.background), font_for(run.text, size), anchor="lm")
+            write(pen, middle, run.text, ink_on(run.background), size, anchor="lm")
             left += across + gap
     return row
 
@@ -81,9 +86,9 @@ def scale(
     row.paste(Image.fromarray(pixels), (left, 0))
     pen = ImageDraw.Draw(row)
     pen.rectangle((left, 0, left + bar - 1, 17), outline=FAINT)
-    pen.text((left - 10, 9), name, INK, font_for(name or "x", SMALL), anchor="rm")
+    write(pen, (left - 10, 9), name, INK, SMALL, anchor="rm")
     for across, text, anchor in _ends(most, left, bar, one_sided, signed):
-        pen.text((across, 26), text, INK, font_for(text, SMALL), anchor=anchor)
+        write(pen, (across, 26), text, INK, SMALL, anchor=anchor)
     return row
 
 
@@ -135,25 +140,25 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
     pen, left = ImageDraw.Draw(row), (width - column) // 2
     name_width = column - 270
     for across, text in ((0, "label"), (name_width, "cosine"), (name_width + 70, "probability")):
-        pen.text((left + across, 4), text, FAINT, font_for(text, SMALL))
+        write(pen, (left + across, 4), text, FAINT, SMALL)
     for number, one in enumerate(shown, 1):
         top = 26 * number
         text = _shortened(one.label, name_width - 10)
-        pen.text((left, top + 4), text, INK, font_for(text, SMALL))
-        pen.text((left + name_width, top + 4), f"{one.cosine:.3f}", INK, font_for("0", SMALL))
-        pen.text((left + name_width + 70, top + 4), f"{one.probability:.1%}", INK, font_for("0", SMALL))
+        write(pen, (left, top + 4), text, INK, SMALL)
+        write(pen, (left + name_width, top + 4), f"{one.cosine:.3f}", INK, SMALL)
+        write(pen, (left + name_width + 70, top + 4), f"{one.probability:.1%}", INK, SMALL)
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
         pen.rectangle((start, top + 6, start + round(110 * one.probability), top + 19), fill=FAINT)
     if more:
         text = f"and {more} more labels"
-        pen.text((left, 26 * (len(shown) + 1) + 4), text, FAINT, font_for(text, SMALL))
+        write(pen, (left, 26 * (len(shown) + 1) + 4), text, FAINT, SMALL)
     return row
 
 
 def _shortened(text: str, width: int) -> str:
-    font, end = font_for(text, SMALL), len(text)
-    while end and font.getlength(text[:end]) > width:
+    text, end = one_line(text), min(len(text), width)  # a character has at least a pixel
+    while end and length(text[:end], SMALL) > width:
         end -= 1
     return text if end == len(text) else text[: max(1, end - 2)] + "\u2026"
 

@@ -1,0 +1,70 @@
+"""The one place that prints: no text controls the terminal, and no encoding stops a command."""
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+from typing_extensions import override
+
+from nibt.display import one_line
+
+
+def safe_streams() -> None:
+    """Let standard output and error write escapes for what their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print a text of one line or several."""
+    print("\n".join(map(one_line, text.split("\n"))), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def complain(message: str) -> None:
+    """Print a message of nibt to standard error, on one line."""
+    say(f"nibt: {one_line(message)}", err=True)
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, which stays JSON in every encoding."""
+    from nibt.results.saving import as_text
+
+    text = as_text(data)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = as_text(data, ascii_only=True)
+    sys.stdout.write(text)
+
+
+def print_csv(rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerows([one_line(value) if isinstance(value, str) else value for value in row] for row in rows)
+
+
+class Terminal(Console):
+    """A console of rich that takes texts as they are, without markup or emoji codes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    @override
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text, made visible before its width is measured."""
+        return super().render_str("\n".join(map(one_line, text.split("\n"))), **options)
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the parts of what is printed, with control characters made visible."""
+        for part in super().render(renderable, options):
+            if part.control or part.text.isprintable() or part.text == "\n":
+                yield part
+            else:
+                yield Segment("\n".join(map(one_line, part.text.split("\n"))), part.style)

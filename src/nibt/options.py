@@ -1,0 +1,174 @@
+"""Options of plugins and calls: typed fields, which declare their ranges, and the one place that reads their values.
+
+    masks: Annotated[int, Range(1, 100_000)] = 6000
+
+A value may come from a command line, a plan or Python: ``parsed`` converts it to the type of its field, and
+``complete`` does so for all fields of a plugin when it is created.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
+
+from nibt.errors import BadOption
+
+
+@dataclasses.dataclass(frozen=True)
+class Range(GroupedMetadata):
+    """The numbers that an option may have. Records of pydantic know it, too.
+
+    Args:
+        low: The smallest number.
+        high: The largest number; finite also where only memory or time limit it, so that a slip is an error at once.
+        above: Whether ``low`` itself is excluded.
+        below: Whether ``high`` itself is excluded.
+
+    """
+
+    low: float | int
+    high: float | int = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __iter__(self) -> Iterator[BaseMetadata]:
+        yield Gt(self.low) if self.above else Ge(self.low)
+        if math.isfinite(self.high):
+            yield Lt(self.high) if self.below else Le(self.high)
+
+    def __contains__(self, value: float | int) -> bool:
+        high = value < self.high if self.below or math.isinf(self.high) else value <= self.high
+        return high and (self.low < value if self.above else self.low <= value)
+
+    def __str__(self) -> str:
+        """Return the range in words.
+
+        >>> str(Range(1, 1000)), str(Range(0, above=True)), str(Range(0, 1, above=True))
+        ('between 1 and 1,000', 'above 0', 'above 0 and at most 1')
+
+        """
+        if not self.above and not self.below and math.isfinite(self.high):
+            return f"between {self.low:,} and {self.high:,}"
+        low = f"{'above' if self.above else 'at least'} {self.low:,}"
+        return low + (f" and {'below' if self.below else 'at most'} {self.high:,}" if math.isfinite(self.high) else "")
+
+
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Steps = Annotated[int, Range(1, 1000)]
+Samples = Annotated[int, Range(1, 100_000)]
+"""A number of draws."""
+Positive = Annotated[float, Range(0, above=True)]
+NotNegative = Annotated[float, Range(0)]
+Floor = Annotated[float, Range(0, 1, above=True, below=True)]
+OpenShare = Floor
+ClosedShare = Annotated[float, Range(0, 1)]
+Blocks = Annotated[int, Range(1, 10_000)]
+Levels = Annotated[int, Range(1, 1000)]
+Share = Annotated[float, Range(0, 1, above=True)]
+Count = Annotated[int, Range(0, 10**12)]
+Views = Annotated[int, Range(1, 16)]
+ImageSize = Annotated[int, Range(16, 4096)]
+Top = Annotated[int, Range(1, 10_000)]
+Repeats = Annotated[int, Range(1, 1000)]
+Workers = Annotated[int, Range(1, 10_000)]
+Points = Annotated[int, Range(2, 1000)]
+Percent = Annotated[int, Range(1, 99)]
+Rate = Annotated[float, Range(0, 1, above=True, below=True)]
+Epochs = Annotated[int, Range(1, 100_000)]
+TrainBatch = Annotated[int, Range(2, 1_000_000)]
+BatchSize = Annotated[int, Range(1, 1_000_000)]
+Megabytes = Annotated[float, Range(0, 10**9, above=True)]
+
+_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def parsed(name: str, value: Any, kind: Any) -> Any:
+    """Convert the value of an option to the type of its field, which may be one of several or have a range.
+
+    Args:
+        name: The name of the option, for messages.
+        value: The value.
+        kind: The type of the field.
+
+    Raises:
+        BadOption: The value has another type, is not finite, or is out of the range.
+
+    """
+    allowed = _plain(kind)
+    if allowed is None or (value is None and _takes_none(kind)):
+        return value
+    target, limits = allowed
+    try:
+        if target is bool:
+            return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+        if isinstance(value, bool) and target is not str:
+            raise ValueError
+        number: Any = _whole(value) if target is int else target(value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r:.100})") from error
+    if isinstance(number, float) and not math.isfinite(number) and limits is None:
+        raise BadOption(f"{name} must be a finite number (got {number})")
+    if limits is not None and number not in limits:
+        raise BadOption(f"{name} must be {limits} (got {str(number)[:40]})")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = value if isinstance(value, int) else float(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def complete(plugin: Any) -> None:
+    """Convert all fields of a new plugin to their types; its ``__post_init__`` calls this.
+
+    Raises:
+        BadOption: A value has another type, is not finite, or is out of its range.
+
+    """
+    types = field_types(type(plugin))
+    for field in dataclasses.fields(plugin):
+        if field.init and not field.name.startswith("_"):
+            value = parsed(field.name, getattr(plugin, field.name), types[field.name])
+            object.__setattr__(plugin, field.name, value)
+
+
+@lru_cache(maxsize=256)
+def field_types(kind: type) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, also where its module has postponed annotations."""
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
+    if not any(isinstance(one, str) for one in types.values()):
+        return types
+    try:
+        return types | get_type_hints(kind, include_extras=True)
+    except Exception:  # a name that exists for type checkers only
+        return types
+
+
+def is_number(kind: Any) -> bool:
+    """Return whether a field is a number, or a number or None."""
+    allowed = _plain(kind)
+    return allowed is not None and allowed[0] in (int, float)
+
+
+def _plain(kind: Any) -> tuple[type, Range | None] | None:
+    """Return the simple type of a field with its range; None for other types."""
+    if get_origin(kind) is Annotated:
+        target, *notes = get_args(kind)
+        inner = _plain(target)
+        limits = next((note for note in notes if isinstance(note, Range)), inner and inner[1])
+        return inner and (inner[0], limits)
+    if kind in _NAMES:
+        return kind, None
+    parts = [part for part in get_args(kind) if part is not type(None)]
+    return _plain(parts[0]) if _takes_none(kind) and len(parts) == 1 else None
+
+
+def _takes_none(kind: Any) -> bool:
+    """Return whether None is a value of a field."""
+    parts = get_args(kind)
+    return _takes_none(parts[0]) if get_origin(kind) is Annotated else type(None) in parts
