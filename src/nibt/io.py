@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import file_digest, sha256
 from importlib.resources.abc import Traversable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from nibt.errors import CannotWrite
 
@@ -59,7 +60,7 @@ def check_writable(path: Path) -> None:
         raise CannotWrite(f"cannot write {path.name}: the folder {folder} is not writable; choose another folder")
 
 
-def open_bytes(path: str | Path) -> BinaryIO:
+def open_bytes(path: str | Path) -> BufferedReader:
     """Open a file for reading its bytes.
 
     Raises:
