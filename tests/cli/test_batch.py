@@ -31,7 +31,11 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
     (next(Path("job/parts").glob("00000001-*"))).unlink()
     assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
     for arguments, exit_code, message in (
-        (("show", "job", 5), 2, "there is no row 5 in 'job': rows are numbered from 0 to 9"),
+        (
+            ("show", "job", 5),
+            2,
+            "there is no row 5 in 'job': 6 of its 10 rows are stored; check it with nibt verify job",
+        ),
         (("show", "nowhere", 5), 1, "has no job"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "the pairs are missing"),

@@ -202,6 +202,8 @@ class Job:
         rows = [row["row"] for row in self.rows(["row"])]  # the manifest may have been edited
         if rows and self.manifest.rows == len(rows):
             return f"rows are numbered from 0 to {len(rows) - 1}"
+        if self.manifest.rows is not None:
+            return f"{len(rows)} of its {self.manifest.rows} rows are stored; check it with nibt verify {self.folder}"
         known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
         return f"{known}; the job is not finished"
 
