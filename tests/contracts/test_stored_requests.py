@@ -286,6 +286,15 @@ def test_files_that_options_name_are_a_part_of_the_request(option: str, model: M
             assert before["files"] != after["files"]
 
 
+def test_batch_rejects_a_model_that_changed_in_one_value(data: Path, tmp_path: Path) -> None:
+    """Through ``.data``, where no sampled value has it."""
+    changed = tiny.fresh("clip")
+    nibt.batch(changed, data / "pairs.csv", tmp_path / "job", **JOB)
+    changed.module.text_model.encoder.layers[1].mlp.fc1.weight.data[3, 5] += 5
+    with pytest.raises(OtherRequest, match="weights_hash"):
+        nibt.batch(changed, data / "pairs.csv", tmp_path / "job", **JOB)
+
+
 def test_batch_rejects_other_segments(model: Model, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "s.npy"
     for path in data.rglob("*.png"):

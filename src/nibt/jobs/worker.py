@@ -52,7 +52,8 @@ class JobSpec:
 
     def resolve(self) -> ExplanationSpec:
         """Load the model, and resolve the defaults of the request."""
-        model = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
+        loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
+        model = loaded.renewed(anew=True)
         contrast = Contrast.of(self.against, self.against_images, self.templates)
         return resolve(
             model, MethodSpec(self.method, self.variant, self.options), self.target, contrast, seed=self.seed

@@ -96,7 +96,7 @@ def load_model(
 
     """
     if isinstance(id, Model):
-        return id
+        return id.renewed()
     check_source(id)
     prompt = {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     embedding = {key: value for key, value in prompt.items() if value is not None}

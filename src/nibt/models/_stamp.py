@@ -1,6 +1,10 @@
-"""A fast test of whether the weights of a module have changed, which every call can afford."""
+"""Fast tests of whether the weights of a module have changed.
 
-from collections.abc import Iterator
+The stamp samples a few values, which every step can afford; ``renew`` sums all values, once per call of a user.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import count
 from weakref import WeakKeyDictionary
 
 import torch
@@ -8,6 +12,9 @@ from torch import Tensor, nn
 
 _SAMPLES = 8  # values of each weight that are compared
 _Places = tuple[tuple[int, int], ...]
+_SUMS: "WeakKeyDictionary[nn.Module, tuple[int, ...]]" = WeakKeyDictionary()
+_GENERATIONS: "WeakKeyDictionary[nn.Module, int]" = WeakKeyDictionary()
+_numbers = count(1)
 _VIEWS: "WeakKeyDictionary[nn.Module, tuple[_Places, list[list[Tensor]]]]" = WeakKeyDictionary()
 
 
@@ -15,7 +22,7 @@ def weights_stamp(module: nn.Module) -> str:
     """Compute a stamp that differs after any weight is replaced or changed in place.
 
     It covers the address and version of each tensor and, since changes through ``.data`` or numpy have no version, a
-    few of its values.
+    few of its values, and those that ``renew`` has found to be changed.
     """
     tensors = list(_tensors(module))
     places = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
@@ -24,7 +31,28 @@ def weights_stamp(module: nn.Module) -> str:
         views = _views(tensors)
         _VIEWS[module] = places, views
     samples = [torch.cat(group).cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes() for group in views]
-    return str(hash((places, *samples)))
+    return str(hash((places, _GENERATIONS.get(module, 0), *samples)))
+
+
+def renew(module: nn.Module, parts: Iterable[nn.Module] = ()) -> None:
+    """Change the stamps of a module and its parts if any value was changed since the last call.
+
+    It reads the weights once, at the speed of the memory.
+    """
+    sums = tuple(map(_sum, _tensors(module)))
+    if _SUMS.setdefault(module, sums) != sums:
+        _SUMS[module], number = sums, next(_numbers)
+        for part in (module, *parts):
+            _GENERATIONS[part] = number
+
+
+def _sum(tensor: Tensor) -> int:
+    """Return the sum of the bits of a tensor as whole numbers of 64 bits, which any change of one value changes."""
+    flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+    whole = len(flat) // 8 * 8
+    if whole and flat.storage_offset() % 8 == 0:
+        return int(flat[:whole].view(torch.int64).sum()) + int(flat[whole:].sum())
+    return int(flat.sum())
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ from nibt.data.pair import caption_notes
 from nibt.data.units import Units, Words
 from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
-from nibt.models._stamp import weights_stamp
+from nibt.models._stamp import renew, weights_stamp
 from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
@@ -314,6 +314,18 @@ class Model:
         if self._hashes.get("stamp") != stamp:
             self._hashes.update(stamp=stamp, hash=self._hash())
         return self._hashes["hash"]
+
+    def renewed(self, anew: bool = False) -> "Model":
+        """Return the model, whose weights may have been changed in place since its last use.
+
+        Args:
+            anew: Hash all weights again, where the hash identifies results that are stored for long.
+
+        """
+        renew(self.module, (self.image.root, self.text.root))
+        if anew:
+            self._hashes.clear()
+        return self
 
     @property
     def configuration_hash(self) -> str:

@@ -91,7 +91,7 @@ def audit(
     started = time.perf_counter()
     pairs = [require_image_text(pair, "audit") for pair in pairs]
     model = load_model(model)
-    hash_before = _fresh_hash(model)
+    hash_before = model.renewed(anew=True).weights_hash
     runner = AuditRunner(model, pairs, specs, seed, batch_size)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
@@ -118,7 +118,7 @@ def audit(
     checks += discrimination_checks(model, pairs)
     randomization_checks, curves = runner.weights(stages, steps)
     checks += randomization_checks
-    if _fresh_hash(model) != hash_before:
+    if model.renewed(anew=True).weights_hash != hash_before:
         raise Unsupported(
             f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
         )
@@ -159,8 +159,3 @@ def _stages(tower: Tower, most_groups: int) -> int:
 
 def _order(check: Check) -> tuple[str, int]:
     return check.method or "~", check.question
-
-
-def _fresh_hash(model: Model) -> str:
-    """Compute the hash of the current weights, without the cache."""
-    return replace(model, _hashes={}).weights_hash

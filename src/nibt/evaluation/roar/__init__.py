@@ -191,7 +191,7 @@ class RoarRunner:
         """
         work = [(trainable, method) for trainable in self.plan.trainables for method in self.plan.names]
         total, done = sum(len(self.plan.cells(*cell)) for cell in work), 0
-        before = _fresh_hash(self.model)
+        before = self.model.renewed(anew=True).weights_hash
         for name, method in work:
             cells = self.plan.cells(name, method)
             missing = [cell for cell in cells if not self.folder.has(cell)]
@@ -209,7 +209,7 @@ class RoarRunner:
                 self.folder.keep(cell, self._train(trainer, cell, reduced, untouched))
                 done += 1
         on_progress(Progress(done, total, "done"))
-        if _fresh_hash(self.model) != before:
+        if self.model.renewed(anew=True).weights_hash != before:
             raise Unsupported(
                 f"the weights of {self.model.id} changed during the run: do not train it at the same time"
             )
@@ -339,8 +339,3 @@ def _check_sides(specs: Sequence[MethodSpec]) -> None:
 
 def _item(pair: Pair, side: Modality) -> Any:
     return pair.image if side == "image" else pair.caption
-
-
-def _fresh_hash(model: Model) -> str:
-    """Compute the hash of the current weights, without the cache."""
-    return replace(model, _hashes={}).weights_hash
