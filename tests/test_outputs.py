@@ -1,5 +1,7 @@
 """Tests of ``nibt.outputs``."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from PIL import Image
 
 import nibt
 from nibt.errors import WouldOverwrite
-from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, write_bytes
+from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, release, write_bytes
 from nibt.report.image.explanation import write
 from tests import tiny
 
@@ -37,11 +39,51 @@ def test_changed_images_belong_to_the_user(tmp_path: Path, ending: str) -> None:
         assert not is_own(path)
 
 
-def test_unsigned_image_formats_count_as_foreign(tmp_path: Path) -> None:
-    write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
-    with pytest.raises(WouldOverwrite, match="not written by nibt"):
-        write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {})
-    write(tiny.image(40, 30).pil_image, tmp_path / "x.bmp", {}, overwrite=True)
+@pytest.mark.parametrize("ending", ["bmp", "gif", "ico", "ppm", "jp2", "pdf", "tga"])
+def test_formats_without_exif_data_are_signed_after_their_end(tmp_path: Path, ending: str) -> None:
+    """They take their own second call, and are images for any reader; a changed one belongs to the user."""
+    path = tmp_path / f"x.{ending}"
+    write(tiny.image(40, 30).pil_image, path, {"a": 1})
+    write(tiny.image(40, 30, 1).pil_image, path, {"a": 2})
+    assert read_signature(path).request == {"a": 2}
+    if ending != "pdf":
+        with Image.open(path) as image:
+            image.load()
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(WouldOverwrite, match="was edited or not written by nibt"):
+        write(tiny.image(40, 30).pil_image, path, {})
+
+
+def test_an_empty_file_is_replaced(tmp_path: Path) -> None:
+    """As that of ``NamedTemporaryFile``: nothing can be lost."""
+    (tmp_path / "x.png").touch()
+    write(tiny.image(40, 30).pil_image, tmp_path / "x.png", {})
+    assert is_own(tmp_path / "x.png")
+
+
+def test_inputs_are_never_replaced_from_python(tmp_path: Path) -> None:
+    """Not even with ``overwrite``, and under any name that the file has."""
+    source, model = tmp_path / "x.png", tmp_path / "model"
+    tiny.image(40, 30).pil_image.save(source)
+    built = tiny.clip()
+    built.module.save_pretrained(model)
+    built.processor.save_pretrained(model)
+    answer = nibt.explain(nibt.load_model(model), source, "a cat", steps=1)
+    os.link(model / "config.json", tmp_path / "link.json")
+    before = source.read_bytes(), (model / "config.json").read_bytes()
+    for path in (source, model / "config.json", tmp_path / "link.json"):
+        for save in (answer.save, partial(nibt.write_page, answer)):
+            with pytest.raises(WouldOverwrite, match="choose another name"):
+                save(path, overwrite=True)
+    assert before == (source.read_bytes(), (model / "config.json").read_bytes())
+
+
+def test_two_calls_at_once_take_different_names(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    assert distinct([path], {"a": 1}) == [path]
+    assert distinct([path], {"a": 1}) == [tmp_path / "x-2.json"], "the first one is not written yet"
+    release([path, tmp_path / "x-2.json"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_python_functions_keep_foreign_files(tmp_path: Path) -> None:
@@ -65,6 +107,7 @@ def test_distinct_skips_taken_names(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     write_bytes(path, b"mine, unsigned")
     assert distinct([path], {}) == [tmp_path / "x-2.json"]
+    release([tmp_path / "x-2.json"])
     assert distinct([path], {}, [tmp_path / "x-2.json"]) == [tmp_path / "x-3.json"]
 
 

@@ -8,6 +8,7 @@ with a digest of the pixels and the size of the file. There are no additional fi
 """
 
 import json
+import os
 import re
 import unicodedata
 import zlib
@@ -31,6 +32,7 @@ from nibt.io import atomic_write, check_writable
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
 _DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
+_SIDES = ("image", "text", "first", "second")
 _HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 
@@ -163,7 +165,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         )
     if not path.stat().st_mode & 0o222:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")
-    if not overwrite and not is_own(path):
+    if not overwrite and path.stat().st_size and not is_own(path):  # in an empty file, nothing can be lost
         raise WouldOverwrite(
             f"{path} exists, and was edited or not written by nibt: choose another name, or replace it with "
             "--overwrite (in Python overwrite=True)"
@@ -214,7 +216,9 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
 
 
 def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[Path] = ()) -> list[Path]:
-    """Return paths that do not replace the results of other requests.
+    """Return paths that do not replace the results of other requests, and take their names: new files are empty.
+
+    Call ``release`` if they are not written after all.
 
     If a path is taken or has the result of another request, all paths get the same number, as in
     ``photo-a-cat-2.png``.
@@ -229,9 +233,37 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
     wanted, number = json.loads(json.dumps(request, default=str)), 1
     while True:
         numbered = [path.with_stem(f"{path.stem}-{number}") if number > 1 else path for path in paths]
-        if all(path not in taken and (not path.exists() or _answers(path, wanted)) for path in numbered):
+        if all(path not in taken and _is_free(path, wanted) for path in numbered) and _take(numbered):
             return numbered
         number += 1
+
+
+def release(paths: Iterable[Path]) -> None:
+    """Remove those files of ``distinct`` that are still empty."""
+    for path in paths:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+
+
+def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
+    """Return whether a path has no file, or that of the same request."""
+    return not path.exists() or _answers(path, request)
+
+
+def _take(paths: Sequence[Path]) -> bool:
+    """Create the files that do not exist, empty, so that no other call takes their names; or none of them."""
+    made: list[Path] = []
+    for path in paths:
+        if path.exists():
+            continue
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            for own in made:
+                own.unlink(missing_ok=True)
+            return False
+        made.append(path)
+    return True
 
 
 def _answers(path: Path, request: Mapping[str, Any]) -> bool:
@@ -239,18 +271,52 @@ def _answers(path: Path, request: Mapping[str, Any]) -> bool:
     return signature is not None and signature.request == request
 
 
+def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
+    """Check that a file is no input of the results that are written to it: their images, and the files of their model.
+
+    Raises:
+        WouldOverwrite: The path is such a file, under any name.
+
+    """
+    for request in requests:
+        for source in _sources(request):
+            try:
+                _check_input(path, source)
+            except WouldOverwrite:
+                raise
+            except (OSError, ValueError):  # a description, or a name that no file has
+                continue
+
+
+def _sources(request: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the paths that a request names."""
+    model, parts = request.get("model"), (request, *(request.get(side) for side in _SIDES))
+    if isinstance(model, Mapping):
+        yield Path(str(model.get("id")))
+    yield from (Path(part["source"]) for part in parts if isinstance(part, Mapping) and part.get("source"))
+
+
 def _check_input(target: Path, source: Path) -> None:
-    """Check that a target is not an input under another name, nor a user's file in an input folder."""
+    """Check that a target is not an input under another name, nor a user's file in an input folder.
+
+    Files are compared by their device and number, which all names of a file share: links, and mounts of a folder.
+    """
     if not target.exists():
         return
     if source.is_dir():
-        inside = target.resolve().is_relative_to(source.resolve())
+        inside = target.resolve().is_relative_to(source.resolve()) or _has(source, target.stat())
         if inside and target.is_file() and not is_own(target):
             raise WouldOverwrite(f"{target} is in the folder {source}, which this call reads: choose another name")
     elif source.exists() and target.samefile(source):
         raise WouldOverwrite(
             f"{target} is an input of this call ({source}), and would be replaced: choose another name"
         )
+
+
+def _has(folder: Path, target: os.stat_result) -> bool:
+    """Return whether a folder has a file, under any name."""
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return any(os.path.exists(path) and os.path.samestat(os.stat(path), target) for path in paths)
 
 
 def _is_leftover(path: Path) -> bool:

@@ -55,7 +55,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     from nibt.cli.progress import show_progress
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-    from nibt.outputs import check_targets, distinct
+    from nibt.outputs import check_targets, distinct, release
     from nibt.results.audit import audit_request
     from nibt.results.provenance import require_same_file
 
@@ -78,10 +78,8 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     images = [one.image for one in opened.records(lambda row: row < count) if one is not None]
     check_targets(targets, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
     request = audit_request(loaded.record(), record, names, data.seed, methods.quick)
-    if output.out is None and page is not None:
-        page = distinct(targets, request)[0]
-        json = json if output.json else page.with_suffix(".json")
-    elif not output.overwrite:
+    named = output.out is None and page is not None
+    if not named and not output.overwrite:
         for path in targets:
             require_same_file(path, request)
     with show_progress("auditing", quiet, window=3600.0) as on_progress:
@@ -95,7 +93,14 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
             batch_size=model.batch_size,
             on_progress=on_progress,
         )
-    _write(result, page, json, quiet, output.overwrite)
+    if named:
+        page = distinct(targets, request)[0]
+        json = json if output.json else page.with_suffix(".json")
+    try:
+        _write(result, page, json, quiet, output.overwrite)
+    except BaseException:
+        release([path for path in (page, json) if path and named])
+        raise
     if output.json == "-":
         print_json(result.to_json())
     if output.strict and result.verdict == "fail":

@@ -1,7 +1,8 @@
 """The outputs of a command: images or a page, a JSON file, and the text in the terminal."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -125,6 +126,18 @@ class Output:
             images += distinct([name], answer.request(), [*images, *extra])
         return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
 
+    @contextmanager
+    def _released(self, paths: Sequence[Path]) -> Iterator[None]:
+        """Give default names back if the block fails."""
+        from nibt.outputs import release
+
+        try:
+            yield
+        except BaseException:
+            if self._in_folder:
+                release(paths)
+            raise
+
     def write(
         self,
         answers: Sequence[Any],
@@ -153,7 +166,7 @@ class Output:
         from nibt.results.saving import save
 
         names, json = self._distinct(answers, names, list(extra))
-        with all_or_none():
+        with all_or_none(), self._released([*names, *([json] if json else [])]):
             if self.page:
                 write_page(pages(answers), names[0], **drawing, overwrite=self.overwrite)
             else:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nibt.outputs import unsigned, write_bytes
+from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.results.explanation import Explanation
 from nibt.results.regions import MapRegion, Ring
 from nibt.results.saving import as_bytes, request_of
@@ -68,6 +68,7 @@ def write_coco(
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
+    check_sources(path, [explanation.request() for explanation in explanations])
     signature = unsigned({**request_of(explanations), "threshold": threshold})
     data = {"signature": signature, **to_coco(explanations, threshold)}
     write_bytes(path, as_bytes(data), overwrite)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from nibt.errors import BadInput
 from nibt.io import load_json
-from nibt.outputs import unsigned, write_bytes
+from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.values import ByValue
 
 _REQUEST = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
@@ -89,6 +89,7 @@ def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool 
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
+    check_sources(Path(path), [answer.request() for answer in answers])
     data = [answer.to_json() for answer in answers]
     data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
     write_bytes(Path(path), as_bytes(data[0] if len(data) == 1 else data), overwrite)

@@ -6,7 +6,7 @@ for question 1, ``faithfulness`` answers questions 5 and 6, and ``discrimination
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -6,7 +6,7 @@ use cached features or only the last blocks. Runs are resumable. ``docs/referenc
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nibt.outputs import write_bytes
+from nibt.outputs import check_sources, write_bytes
 from nibt.report.appearance import appearance
 from nibt.report.html.document import document
 from nibt.report.html.view import SCRIPT, STYLE, fragment
@@ -73,6 +73,7 @@ def write_page(
 
     """
     results = [item.answer if isinstance(item, Panel) else item for item in _listed(answers)]
+    check_sources(Path(path), [result.request() for result in results])
     text = page(answers, title, positive_only, style, cmap, request_of(results))
     write_bytes(Path(path), text.encode(), overwrite)
 

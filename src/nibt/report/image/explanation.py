@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.errors import BadOption
-from nibt.outputs import image_exif, replacing
+from nibt.outputs import check_sources, image_exif, replacing, signed, unsigned
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.heatmap import overlay
@@ -66,6 +66,7 @@ def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = No
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
+    check_sources(path, [request or {}])
     data = _encoded(image, Image.registered_extensions()[path.suffix.lower()], request or {})
     with replacing(path, overwrite) as draft:
         draft.write_bytes(data)
@@ -74,16 +75,19 @@ def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = No
 def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:
     """Encode an image with its signature.
 
-    The image is encoded three times, since the signature has a digest of the decoded pixels and the number of bytes.
+    A format with EXIF data is encoded three times, since the signature has a digest of the decoded pixels and the
+    number of bytes. Others have it after their last byte, where readers ignore it.
     """
     plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
     image.save(plain, kind)
-    if kind not in Image.OPEN:  # Pillow writes this format but cannot read it
-        return plain.getvalue()
-    with Image.open(plain) as decoded:
-        image.save(sized, kind, exif=image_exif(decoded, request))
-        image.save(buffer, kind, exif=image_exif(decoded, request, len(sized.getvalue())))
-    return buffer.getvalue()
+    if kind in Image.OPEN:
+        with Image.open(plain) as decoded:
+            image.save(sized, kind, exif=image_exif(decoded, request))
+            image.save(buffer, kind, exif=image_exif(decoded, request, len(sized.getvalue())))
+        with Image.open(buffer) as written:
+            if written.getexif():
+                return buffer.getvalue()
+    return signed(plain.getvalue() + f"\n% {unsigned(request)}\n".encode())
 
 
 def _page(answer: Explanation, look: Appearance) -> Image.Image:

@@ -17,7 +17,7 @@ from nibt.data.pair import Box
 from nibt.display import one_line
 from nibt.errors import BadInput, import_optional
 from nibt.options import Top, parsed
-from nibt.outputs import unsigned, write_bytes
+from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.explanation import check_format, write
 from nibt.report.image.fonts import font_for
@@ -99,6 +99,7 @@ def write_links(
         check_format(Path(path))
         write(draw_links(interaction, top, words, box, cmap=cmap), Path(path), request, overwrite)
         return
+    check_sources(Path(path), [request])
     links, table = strongest_links(interaction, top, words, box)
     data = _figure_bytes(interaction, links, table, appearance(cmap=cmap), "pdf", unsigned(request))
     write_bytes(Path(path), data, overwrite)
