@@ -84,6 +84,24 @@ def test_folder_of_sentence_transformers_is_loaded(tmp_path: Path) -> None:
     agree(model, tiny.model("clip"))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            '[{"type": "sentence_transformers.models.CLIPModel"}, {"type": "sentence_transformers.models.Dense"}]',
+            "Dense",
+        ),
+        ('[{"type": "some.Layer", "path": "2_Layer"}]', "has the module Layer"),
+        ('{"a": 1}', "does not list the modules"),
+        ("[[]]", "does not list the modules"),
+    ],
+)
+def test_modules_of_sentence_transformers_are_not_left_out(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(CannotLoad, match=message):
+        load_model(tmp_path)
+
+
 def test_pair_is_not_changed() -> None:
     built = tiny.ALL["clip pair"]()
     for part in built.module:

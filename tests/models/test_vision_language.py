@@ -303,6 +303,23 @@ def test_adapters_load_on_the_class_on_which_they_were_trained(tmp_path: Path) -
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+def test_adapters_embed_as_their_base_model(tmp_path: Path) -> None:
+    """How a known checkpoint embeds is known by its name, which that of its adapters need not have."""
+    plain, base = built("qwen3_vl"), tmp_path / "qwen3-vl-embedding-tiny"
+    plain.module.save_pretrained(base)
+    plain.processor.save_pretrained(base)
+    lora = LoraConfig(target_modules=["q_proj"], r=2)  # which changes nothing yet
+    get_peft_model(type(plain.module).from_pretrained(base), lora).save_pretrained(tmp_path / "adapters")
+    expected = nibt.load_model(base)
+    for options in ({}, {"pooling": "last"}):
+        loaded = nibt.load_model(tmp_path / "adapters", **options)
+        assert loaded.request.embedding == expected.request.embedding
+        actual = loaded.text.encode(loaded.text.prepare(CAPTIONS[:1]))
+        wanted = expected.text.encode(expected.text.prepare(CAPTIONS[:1]))
+        torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
 @pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")  # PEFT's own
 def test_adapters_without_a_place_in_the_base_model_are_refused(tmp_path: Path) -> None:
     plain = built("qwen2_vl")

@@ -29,6 +29,7 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
+from nibt.models._sentence_transformers import check_modules
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import ImageSize, parsed
@@ -150,6 +151,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
         embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
     )
     _check_options(request, str(device))
+    check_modules(name, folder)
     config = _json(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
@@ -198,7 +200,9 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         peft_model = PeftModel.from_pretrained(plain.module, str(folder))
         _check_adapters(name, folder, peft_model)
         adapted = peft_model.get_base_model().eval()  # pyright: ignore
-    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
+    embedding = {**plain.request.embedding, **request.embedding}  # adapters embed as their base model does
+    processor, tokenizer = plain.request.processor, plain.request.tokenizer
+    request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding)
     return _model(name, plain.family, adapted.to(device), request, folder=folder)
 
 
@@ -357,14 +361,12 @@ def _checked(model: Model) -> Model:
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)
-        widths = [
-            _compare(model.id, tower, tower.prepare([image, image])),
-            _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"])),
-        ]
-        if widths[0] != widths[1]:
+        wide = _compare(model.id, tower, tower.prepare([image, image]))
+        other = _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
+        if wide != other:
             raise CannotLoad(
-                f"the model {model.id!r} embeds images in {widths[0]} dimensions and captions in {widths[1]}, so they "
-                "cannot be compared: correct its configuration"
+                f"the model {model.id!r} embeds images in {wide} dimensions and captions in {other}, so they cannot be "
+                "compared: correct its configuration"
             )
     return model
 
