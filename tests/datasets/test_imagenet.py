@@ -24,7 +24,7 @@ def test_imagenet_reads_one_folder_with_boxes(tmp_path: Path) -> None:
     assert names(ImageNet(tmp_path, each=1)) == [f"ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2)]
     with pytest.raises(BadInput, match="each must be at most 1"):
         ImageNet(tmp_path, each=2)
-    with pytest.raises(BadOption, match="each must be at least 1"):
+    with pytest.raises(BadOption, match="each must be between 1 and 1,000,000,000"):
         ImageNet(tmp_path, each=0)
 
 

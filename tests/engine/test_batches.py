@@ -123,7 +123,7 @@ def test_explain_is_independent_of_the_memory(memory: float) -> None:
 
 
 def test_explain_rejects_zero_memory() -> None:
-    with pytest.raises(BadOption, match="above 0 MB"):
+    with pytest.raises(BadOption, match="memory must be above 0"):
         explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory=0.0)
 
 

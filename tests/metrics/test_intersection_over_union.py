@@ -31,5 +31,5 @@ def test_intersection_over_union_at_a_fixed_threshold() -> None:
     nothing = torch.zeros(8, 8, dtype=torch.bool)
     assert np.isnan(of("intersection_over_union", on(torch.ones(4, 4), nothing), threshold=0.5))
     for threshold in (-0.1, 1.0, float("nan")):
-        with pytest.raises(BadOption, match=r"threshold must be from 0 to below 1, or None for the best one \(got"):
+        with pytest.raises(BadOption, match=r"threshold must be at least 0 and below 1 \(got"):
             IntersectionOverUnion(threshold)

@@ -290,7 +290,7 @@ class TestOptions:
             ({"device": "mkldnn"}, r"^device 'mkldnn' is not available: use cpu"),
             ({"device": "privateuseone"}, "^device 'privateuseone' is not available"),
             ({"resize": "stretch"}, "resize must be 'model' or 'whole'"),
-            ({"image_size": 8}, r"image_size must be between 16 and 4096"),
+            ({"image_size": 8}, r"image_size must be between 16 and 4,096"),
         ],
     )
     def test_bad_values_are_rejected_before_anything_is_read(self, options: dict, message: str) -> None:

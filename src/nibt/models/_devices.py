@@ -25,8 +25,9 @@ def check_device(device: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about names of devices that PyTorch has abandoned
-            actual = torch.empty(0, device=device).device
-            if actual.type != "meta" and (actual.type != "cpu" or not actual.index):  # numbers, and a single processor
+            named = torch.device(device)
+            torch.empty(0, device=named)
+            if named.type != "meta" and (named.type != "cpu" or not named.index):  # numbers, and a single processor
                 return
     except Exception as error:  # of many types
         first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")

@@ -189,7 +189,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
     for wrong, message in (
         ({"trainable": "head"}, "features, last, whole"),
         ({"remove": ()}, "remove is empty: name at least one"),
-        ({"repeats": 0}, "at least 1"),
+        ({"repeats": 0}, "repeats must be between 1 and 1,000"),
         ({"learning_rate": 2.0}, r"less than 1 \(got 2\.0\)"),
         ({"epochs": 0}, r"greater than or equal to 1 \(got 0\)"),
         ({"learning_rate": {"lst": 0.1}}, "lst"),
