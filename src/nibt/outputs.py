@@ -252,17 +252,17 @@ def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
 
 def _take(paths: Sequence[Path]) -> bool:
     """Create the files that do not exist, empty, so that no other call takes their names; or none of them."""
-    made: list[Path] = []
+    created: list[Path] = []
     for path in paths:
         if path.exists():
             continue
         try:
             path.open("x").close()
         except FileExistsError:
-            for own in made:
+            for own in created:
                 own.unlink(missing_ok=True)
             return False
-        made.append(path)
+        created.append(path)
     return True
 
 

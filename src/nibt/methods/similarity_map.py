@@ -6,14 +6,13 @@
 q and d are the vectors of the query and of the image, one for each token of their prompts. Each score is the similarity
 that the token's own vector would have alone. The scores of a query's tokens add up to the similarity.
 
-A model that reads an image in tiles beside an overview has vectors for both: the similarity of a cell of the overview
-is divided equally among the patches that it covers, and added to theirs.
+With tiles, the similarity of a cell of the overview is divided among the patches that it covers, and added to theirs.
 
 Answers:
     Which patches have vectors that are like those of the query; for a query, how well each token is matched.
 
 Use it when:
-    You want what other packages draw for these models, to compare it. It costs one forward pass.
+    You want what other packages draw for these models, to compare it.
 
 Avoid it when:
     You want to know why the model answers as it does. A vector is not its patch: attention moves content between
