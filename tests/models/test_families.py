@@ -11,6 +11,7 @@ from torch import Tensor
 import nibt
 from nibt.core.side import Side
 from nibt.errors import CannotLoad, Unsupported
+from nibt.models._hugging_face import _square
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import find
@@ -212,3 +213,10 @@ def test_older_transformers_are_reported(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(family, "auto_class", "NoSuchModel")
     with pytest.raises(CannotLoad, match="needs a newer version of Transformers, which has NoSuchModel"):
         family.load("folder", tiny.model("clip").request)
+
+
+def test_sizes_may_be_two_numbers_and_must_be_square() -> None:
+    for size, expected in ((8, 8), ([8, 8], 8), ((14, 14), 14)):
+        assert _square("patches", size) == expected
+    with pytest.raises(Unsupported, match="takes images of 42 x 70, and nibt only square ones"):
+        _square("images", [42, 70])

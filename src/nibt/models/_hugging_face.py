@@ -171,6 +171,19 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
     )
 
 
+def _square(what: str, size: Any) -> int:
+    """Return the side of patches or images, which a configuration may have as two equal numbers.
+
+    Raises:
+        Unsupported: They are not square.
+
+    """
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    if len(sides) != 1:
+        raise Unsupported(f"this image tower takes {what} of {' x '.join(map(str, size))}, and nibt only square ones")
+    return sides.pop()
+
+
 class HuggingFaceImageTower(ImageTower):
     """Base class of image towers with a fixed patch size.
 
@@ -190,7 +203,7 @@ class HuggingFaceImageTower(ImageTower):
         super().__init__()
         self.root = root
         config = self.vision_config
-        self.patch, self.size = config.patch_size, config.image_size
+        self.patch, self.size = _square("patches", config.patch_size), _square("images", config.image_size)
         self.preparation = hugging_face.image_preparation(
             get_image_processor(request),
             request.resize,
