@@ -55,7 +55,8 @@ def test_clenshaw_curtis_integrates_the_interpolating_polynomial(steps: int) -> 
 
 def test_clenshaw_curtis_keeps_its_nodes() -> None:
     paths = list(refined("clenshaw_curtis", 5, 0.1, True))
-    assert [len(path.positions) for path in paths] == [5, 9, 17, 33, 65]
+    assert [len(path.positions) for path in paths] == [5, 9, 17, 33, 65, 64]
+    assert paths.pop() == nodes("midpoint", 64)
     for fewer, more in itertools.pairwise(paths):
         assert set(fewer.positions) < set(more.positions)
 

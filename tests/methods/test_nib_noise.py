@@ -121,8 +121,7 @@ def test_map_becomes_deterministic_as_the_noise_goes_to_zero(modality: str) -> N
     for deviation in DEVIATIONS:
         noise = deviation * draw(generators(0, cut.hidden.shape[1]), 5, cut.hidden)
         up, down = (
-            torch.stack([method.integrate(of, cut, 3, baseline + sign * one, "zero")[0] for one in noise])
-            for sign in (1, -1)
+            torch.stack([method.integrate(of, cut, 3, baseline + sign * one)[0] for one in noise]) for sign in (1, -1)
         )
         single.append((up - plain).abs().amax((1, 2)))
         mirrored.append(((up + down) / 2 - plain).abs().amax((1, 2)))

@@ -92,13 +92,14 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
 def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
     """Yield the nodes of a rule and, with ``more``, of twice as many steps each time, up to ``MOST_STEPS``.
 
-    ``clenshaw_curtis`` doubles the intervals between its nodes.
+    ``clenshaw_curtis`` doubles the intervals between its nodes. Narrow peaks between them can spoil its sum, so
+    ``midpoint`` follows, whose nodes are even.
 
     Examples:
         >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
         [12, 24, 48, 64]
         >>> [len(path.positions) for path in refined("clenshaw_curtis", 5, 0.1, True)]
-        [5, 9, 17, 33, 65]
+        [5, 9, 17, 33, 65, 64]
 
     """
     yield nodes(quadrature, steps, floor)
@@ -106,6 +107,8 @@ def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[N
     while more and steps - ends < MOST_STEPS:
         steps = min(2 * (steps - ends), MOST_STEPS) + ends
         yield nodes(quadrature, steps, floor)
+    if more and ends:
+        yield nodes("midpoint", MOST_STEPS)
 
 
 def _clenshaw_curtis(steps: int) -> Nodes:

@@ -5,6 +5,9 @@ and items that are accurate enough take no part in it. Completeness says only th
 which it may be by chance. So an integral is accurate if its sum is complete and the last refinement changed little: the
 error of a smooth integrand is about squared if its nodes are doubled, so that a change by the square root of the
 tolerance leaves an error of about the tolerance.
+
+A rule of high order stalls where an integrand has a narrow peak. An item whose sum the finest rule leaves incomplete
+therefore gets a last rule of another form, and keeps the result with the smaller gap.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,20 +23,21 @@ Rows = Int[Tensor, " row"]
 """The numbers of the items that are computed."""
 ValuesAt = Callable[[Sequence[float], Rows], Float[Tensor, "node row part *dim"]]
 """Computes the integrand of some items at some positions: a score or a vector for each part."""
-Misses = Callable[[Float[Tensor, "row part *dim"], Rows], Bool[Tensor, " row"]]
-"""Returns for which items the sum over the parts is not complete."""
+Gaps = Callable[[Float[Tensor, "row part *dim"], Rows], Float[Tensor, " row"]]
+"""Returns how much the sum over the parts of each item lacks, in units of what its tolerance allows."""
 
 
 def integrate(
-    paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, misses: Misses, tolerance: float | None
+    paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, gaps: Gaps, tolerance: float | None
 ) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
     """Compute an integral for each item, with the finer of several rules for items that are not accurate enough.
 
     Args:
-        paths: Rules, from coarse to fine; without a tolerance, one rule.
+        paths: Rules, from coarse to fine, and after them a rule with fewer nodes as a second try; without a tolerance,
+            one rule.
         values_at: The integrand.
         rows: The numbers of all items, from 0 on.
-        misses: The test of completeness.
+        gaps: The completeness gaps.
         tolerance: The largest completeness gap as a share of the change; None for a single rule.
 
     Returns:
@@ -43,16 +47,25 @@ def integrate(
     known: dict[float, Tensor] = {}
     result = steps = before = None
     for path in paths:
+        second_try = len(path.positions) < len(known)
+        if second_try and before is not None:
+            incomplete = gaps(before, rows) > 1
+            if not incomplete.any():
+                break
+            rows, before = rows[incomplete], before[incomplete]
         new = [position for position in path.positions if position not in known]
         known.update(zip(new, values_at(new, rows), strict=True))
         known = {position: known[position] for position in path.positions}
         after = path.integral(torch.stack(list(known.values())))
         if result is None or steps is None:
             result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
+        if second_try and before is not None:
+            better = gaps(after, rows) < gaps(before, rows)
+            rows, after = rows[better], after[better]
         result[rows], steps[rows] = after, float(len(known))
-        if tolerance is None:
+        if tolerance is None or second_try:
             break
-        rough = misses(after, rows) | (before is None or _moved(before, after, tolerance))
+        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break
         rows, before = rows[rough], after[rough]

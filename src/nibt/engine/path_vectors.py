@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
@@ -98,24 +98,24 @@ class PathVectors(SideVectors):
 
     @override
     def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
-        return PartValues.mean(self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows))))
+        return PartValues.mean(
+            self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), self.change))
+        )
 
     @override
     def of_cells(self) -> tuple[PartValues, Grid]:
         grid = self.units
         assert isinstance(grid, Grid)
-        by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows)))
+        by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), self.change))
         cells, fine = self._blend([view.values[:-1].T for view in by_view], grid)
         mean = PartValues.mean(by_view)
         return replace(mean, values=torch.cat([cells.T, mean.values[-1:]])), fine
 
     @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
-        def integral(layer: LayerPath) -> PartValues:
-            changes = aim @ layer.change
-            return scores(layer, aim, changes.abs().max().expand(len(aim)) if together else changes)
-
-        by_view, units = self._integrate(integral), self.units
+        changes = aim @ self.change
+        largest = changes.abs().max().expand(len(aim)) if together else changes
+        by_view, units = self._integrate(lambda layer: scores(layer, aim, largest)), self.units
         mean, kept = PartValues.mean(by_view), [units.keep(view.values) for view in by_view]
         share = torch.stack([special_share(view.values, units) for view in by_view]).mean(0)
         others = mean.values.sum(-1) - torch.stack([own.sum(-1) for own in kept]).mean(0)
@@ -171,28 +171,29 @@ def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
     return torch.cat([cells, 1 - cells.sum(0, keepdim=True)])
 
 
-def vectors(layer: LayerPath, masks: Float[Tensor, "part token"]) -> PartValues:
+def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[Tensor, " dim"]) -> PartValues:
     """Compute the sum of P[t] over the rows of each part: (part, dim).
 
-    With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and ``change`` is
-    below that share of the length of ``change`` (``nibt.core.refinement`` has the other condition).
+    With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and the change of
+    this layer is below that share of the length of ``change`` (``nibt.core.refinement`` has the other condition).
 
     Args:
         layer: The path.
         masks: Parts that have each row exactly once.
+        change: The mean change over all views and layers, which is what the result is compared with.
 
     """
-    bound = layer.allowed(layer.change.norm())
+    bound = layer.allowed(change.norm())
 
     def vectors_at(positions: Sequence[float], _: Rows) -> Float[Tensor, "node 1 part dim"]:
         return part_vectors_at(layer.cut, layer.start, positions, masks, len(layer.change)).transpose(1, 2)
 
-    def misses(values: Float[Tensor, "1 part dim"], _: Rows) -> Bool[Tensor, "1"]:
-        return (values.sum(1) - layer.change).norm(dim=-1) > bound
+    def gaps(values: Float[Tensor, "1 part dim"], _: Rows) -> Float[Tensor, "1"]:
+        return (values.sum(1) - layer.change).norm(dim=-1) / bound
 
     one = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    result, steps = integrate(layer.paths(), vectors_at, one, misses, _tolerance(layer.method))
-    return PartValues(result[0], steps.expand(len(masks)), misses(result, one).expand(len(masks)))
+    result, steps = integrate(layer.paths(), vectors_at, one, gaps, _tolerance(layer.method))
+    return PartValues(result[0], steps.expand(len(masks)), (gaps(result, one) > 1).expand(len(masks)))
 
 
 def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
@@ -215,9 +216,9 @@ def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tenso
         each = torch.eye(layer.rows, dtype=aim.dtype, device=aim.device)
         return aim[rows] @ part_vectors_at(layer.cut, layer.start, positions, each, aim.shape[1])[:, :, 0].mT
 
-    def misses(values: Float[Tensor, "row token"], rows: Rows) -> Bool[Tensor, " row"]:
-        return (values.sum(-1) - expected[rows]).abs() > bound[rows]
+    def gaps(values: Float[Tensor, "row token"], rows: Rows) -> Float[Tensor, " row"]:
+        return (values.sum(-1) - expected[rows]).abs() / bound[rows]
 
     every = torch.arange(len(aim), device=aim.device)
-    result, steps = integrate(layer.paths(), scores_at, every, misses, _tolerance(layer.method))
-    return PartValues(result, steps, misses(result, every))
+    result, steps = integrate(layer.paths(), scores_at, every, gaps, _tolerance(layer.method))
+    return PartValues(result, steps, gaps(result, every) > 1)
