@@ -60,6 +60,6 @@ def test_functions_of_the_package_are_checked(monkeypatch: pytest.MonkeyPatch) -
     with install_import_hook(_views.__name__, "tests.checked"):
         views = importlib.import_module(_views.__name__)
     assert views is not _views
-    assert views.spread(2, 3, 0.5).shape == (6, 2)
+    assert views.overlaps(2, 3, 0.5).shape == (6, 2)
     with pytest.raises(TypeCheckError):
-        views.spread("two", 2, 0.5)
+        views.overlaps("two", 2, 0.5)

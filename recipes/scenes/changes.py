@@ -4,8 +4,8 @@
 pixels of the edge, ``reflect`` mirrors the image there. ``finest`` is the largest number of cells per unit. ``blend``
 says how the maps of the views become one: ``bilinear`` resizes each map to the pixels, moves it, and takes the mean;
 ``smoothed`` smooths nibt's fine map with a triangle of one unit; ``least squares`` is the fine map of the smallest
-norm whose sums over the units of the views are nearest to their scores; ``covering`` is the mean over the views whose
-units cover a cell, so that a flat map stays flat, and what outer units have outside of the image is left out.
+norm whose sums over the units of the views are nearest to their scores; ``keeping sums`` lets the outer units of each
+view reach to the edges of the image, so that no score is left out, but a flat map is not flat.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -70,24 +70,27 @@ def _smoothed(inner):
     return blend
 
 
-def _covering(_):
+def _keeping_sums(_):
     def blend(views, maps, units):
         cells = min(len(views.shifts), _views.FINEST)
         height, width = views.side.tower.extent(views.side.inputs)
-        total, covered = 0, 0
+        parts = []
         for grid, (down, right) in zip(units.unfold(maps), views.shifts, strict=True):
-            rows = _inside(units.rows, cells, down * units.rows / height).to(grid)
-            columns = _inside(units.columns, cells, right * units.columns / width).to(grid)
-            total = total + rows @ grid @ columns.T
-            covered = covered + rows.sum(1)[:, None] * columns.sum(1)
-        return (total / covered / cells**2).flatten(1), Grid(units.rows * cells, units.columns * cells)
+            rows = _spread(units.rows, cells, down * units.rows / height).to(grid)
+            columns = _spread(units.columns, cells, right * units.columns / width).to(grid)
+            parts.append(rows @ grid @ columns.T)
+        return torch.stack(parts).mean(0).flatten(1), Grid(units.rows * cells, units.columns * cells)
 
     return blend
 
 
-def _inside(units, cells, shift):
-    """The share of each fine cell that each unit covers; units do not extend to the edges."""
-    return _views.overlaps(_views.unit_edges(units, shift), units, cells) * cells
+def _spread(units, cells, shift):
+    """The share of each unit in each fine cell, where the outer units extend to the edges."""
+    edges = torch.arange(units + 1, dtype=torch.float64) + shift
+    edges[0], edges[-1] = 0, units
+    lines = torch.arange(units * cells + 1, dtype=torch.float64) / cells
+    low, high = torch.maximum(lines[:-1, None], edges[:-1]), torch.minimum(lines[1:, None], edges[1:])
+    return (high - low).clamp_min(0) / (edges[1:] - edges[:-1])
 
 
 def _least_squares(_):
@@ -117,11 +120,11 @@ def _solution(rows, columns, cells, shifts):
 
 def _overlap(units, cells, shift):
     """The share of each fine cell that lies on each unit."""
-    spread = _views.spread(units, cells, shift)
+    spread = _spread(units, cells, shift)
     return spread / spread.sum(1, keepdim=True)
 
 
-_BLENDS = {"bilinear": _bilinear, "smoothed": _smoothed, "least squares": _least_squares, "covering": _covering}
+_BLENDS = {"bilinear": _bilinear, "smoothed": _smoothed, "least squares": _least_squares, "keeping sums": _keeping_sums}
 _PATCHES = {
     "position": lambda position: patch.object(quadrature, "LATE", position),
     "finest": lambda cells: patch.object(_views, "FINEST", cells),

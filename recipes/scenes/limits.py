@@ -19,7 +19,7 @@ from runs import FEW, collect, filled, kept, machine, on_mask, parse_arguments, 
 
 import nibt
 from nibt.evaluation.statistics import interval
-from nibt.methods._views import FINEST, blended, lattice
+from nibt.methods._views import FINEST, blended, shifts
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
@@ -73,13 +73,13 @@ def perfect(pair, views):
     """The covered share of each patch of each view, blended as nibt does it."""
     mask, patches = masks(pair)[0].double(), 8
     side, cells = len(mask) // patches, min(views, FINEST)
-    wide, grids, shifts = F.pad(mask, (side,) * 4), [], []
-    for shift in lattice(views):
+    wide, grids, places = F.pad(mask, (side,) * 4), [], []
+    for shift in shifts(views):
         down, right = (round(step * side) for step in shift)
         seen = wide[side + down : side + down + len(mask), side + right : side + right + len(mask)]
         grids.append(F.avg_pool2d(seen[None], side)[0])
-        shifts.append((down / side, right / side))
-    return blended(torch.stack(grids), shifts, cells)
+        places.append((down / side, right / side))
+    return blended(torch.stack(grids), places, cells)
 
 
 def maps(model, pairs, setting):

@@ -77,7 +77,7 @@ def blends():
         "overlap, 3 cells (nibt)": default(),
         "overlap, 1 cell": default(finest=1),
         "overlap, 2 cells": default(finest=2),
-        **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "covering")},
+        **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "keeping sums")},
     }
 
 

@@ -16,7 +16,7 @@ from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
-from nibt.methods._views import FINEST, Views, lattice, spread
+from nibt.methods._views import FINEST, Views, blended, overlaps, shifts
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.methods.rise import RISE
@@ -47,43 +47,71 @@ def _with_pixels(of: Side, values: torch.Tensor) -> Side:
 
 
 @pytest.mark.parametrize("count", range(1, 16 + 1))
-def test_lattice_has_one_shift_in_each_part_of_both_axes(count: int) -> None:
-    shifts = lattice(count)
-    assert shifts[0] == (0.0, 0.0)
-    for axis in (0, 1):
-        parts = sorted(round(shift[axis] * count) % count for shift in shifts)
-        assert parts == list(range(count))
-    assert all(-0.5 < step <= 0.5 for shift in shifts for step in shift)
-
-
-def test_lattice_keeps_shifts_apart() -> None:
-    """With five views, no two shifts are nearer than the side of a square of a fifth of the unit."""
-    shifts = torch.tensor(lattice(5))
-    apart = (shifts[:, None] - shifts + 0.5) % 1 - 0.5
-    distances = apart.norm(dim=-1) + torch.eye(5)
-    assert float(distances.min()) == pytest.approx(5**-0.5)
+def test_shifts_are_symmetric_and_differ(count: int) -> None:
+    places = shifts(count)
+    assert len(set(places)) == count
+    assert {(down, -right) for down, right in places} == set(places)
+    assert all(-0.5 < step <= 0.5 for place in places for step in place)
+    assert (places[0] == (0.0, 0.0)) == (count % 2 == 1), "an odd number has the image itself, first"
+    heights = sorted({down for down, _ in places})
+    assert np.allclose(np.diff(heights), 1 / len(heights)), "evenly spaced"
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 1 / 3, 0.5])
 @pytest.mark.parametrize(("units", "cells"), [(2, 3), (7, 2), (16, 1)])
-def test_spread_keeps_sums_and_places(units: int, cells: int, shift: float) -> None:
-    matrix = spread(units, cells, shift)
+def test_overlaps_are_lengths_in_their_places(units: int, cells: int, shift: float) -> None:
+    matrix = overlaps(units, cells, shift)
     assert matrix.shape == (units * cells, units)
-    torch.testing.assert_close(matrix.sum(0), torch.ones(units, dtype=torch.float64))
+    assert float(matrix.sum()) == pytest.approx(units - abs(shift)), "less what lies outside"
     middles = (torch.arange(units * cells, dtype=torch.float64) + 0.5) / cells
-    inner = matrix[:, 1:-1].T @ middles  # the outer units extend to the edges
-    torch.testing.assert_close(inner, torch.arange(1, units - 1, dtype=torch.float64) + 0.5 + shift)
+    inner = matrix[:, 1:-1]
+    torch.testing.assert_close(inner.sum(0), torch.ones(units - 2, dtype=torch.float64))
+    torch.testing.assert_close(inner.T @ middles, torch.arange(1, units - 1, dtype=torch.float64) + 0.5 + shift)
 
 
-def test_spread_without_a_shift_repeats_units() -> None:
+def test_overlaps_without_a_shift_repeat_units() -> None:
     expected = torch.eye(3, dtype=torch.float64).repeat_interleave(2, 0) / 2
-    assert torch.equal(spread(3, 2, 0.0), expected)
+    assert torch.equal(overlaps(3, 2, 0.0), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 16])
+@pytest.mark.parametrize("cells", [1, 2, 3])
+def test_a_flat_map_stays_flat(count: int, cells: int) -> None:
+    fine = blended(torch.full((count, 1, 4, 5), 1.5), shifts(count), cells)
+    torch.testing.assert_close(fine, torch.full_like(fine, 1.5 / cells**2))
+
+
+def _symmetric() -> Model:
+    """A CLIP that treats left and right alike: its patches have even weights, and so have its positions."""
+    built = tiny.clip()
+    vision = built.module.vision_model.embeddings
+    rows = columns = vision.image_size // vision.patch_size
+    with torch.no_grad():
+        weight = vision.patch_embedding.weight
+        weight.add_(weight.flip(-1).clone())
+        places = vision.position_embedding.weight[1:].unflatten(0, (rows, columns))
+        places.add_(places.flip(1).clone())
+    return nibt.load_model(built.module, processor=built.processor)
+
+
+@pytest.mark.parametrize("method", ["nib", "gae", "occlusion"])
+@pytest.mark.parametrize("views", few([2, 3, 4, 5, 7, 16], [3, 4]))
+@pytest.mark.parametrize("size", [(32, 32), (70, 40)])
+def test_the_map_of_a_mirrored_image_is_mirrored(method: str, views: int, size: tuple[int, int]) -> None:
+    """Also where views show what the crop leaves out."""
+    model, image = _symmetric(), tiny.image(*size).pil_image
+    plain, mirrored = (
+        nibt.explain(model, each, "a cat", method, views=views).grid
+        for each in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
+    assert_close(mirrored.flip(-1), plain)
+    assert not torch.allclose(mirrored, plain, rtol=0.1), "the image itself is not symmetric"
 
 
 @pytest.mark.parametrize("views", [2, 3, 5])
 @pytest.mark.parametrize(("row", "column"), [(13, 9), (18, 22), (16, 16)])
 def test_fine_map_has_its_cells_in_place(views: int, row: int, column: int) -> None:
-    """The middle of the map of one bright pixel is at the pixel, up to a part of a patch."""
+    """The middle of the map of one bright pixel is at the pixel, up to half of the distance between shifts."""
     of = make_side(tiny.model("clip"), "image")
     values = torch.zeros_like(of.inputs.values)
     values[..., row, column] = 1
@@ -93,7 +121,9 @@ def test_fine_map_has_its_cells_in_place(views: int, row: int, column: int) -> N
     share = actual / actual.sum()
     places = (torch.arange(4 * cells) + 0.5) * 8 / cells
     middle = float(share.sum(1) @ places), float(share.sum(0) @ places)
-    assert middle == pytest.approx((row + 0.5, column + 0.5), abs=8 / views / 2 + 0.5)
+    for axis, pixel in enumerate((row, column)):
+        between = 8 / len({place[axis] for place in shifts(views)})
+        assert middle[axis] == pytest.approx(pixel + 0.5, abs=between / 2 + 0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,17 +135,21 @@ def test_views_are_blended_from_maps_of_shifted_pixels(kind: str) -> None:
     actual, single = method(of), replace(method, views=1)
     grid = of.cut(1).units
     height, width = of.inputs.values.shape[-2:]
-    maps, paths, special = [], [], []
-    for down, right in lattice(3):
+    total, covered, paths, special = 0, 0, [], []
+    for down, right in shifts(3):
         down, right = round(down * height / grid.rows), round(right * width / grid.columns)
         wide = F.pad(of.inputs.values, (16,) * 4)
         moved = single(_with_pixels(of, wide[..., 16 + down : 16 + down + height, 16 + right : 16 + right + width]))
-        rows = spread(grid.rows, 3, down * grid.rows / height).float()
-        columns = spread(grid.columns, 3, right * grid.columns / width).float()
-        maps.append(rows @ moved.grid @ columns.T)
+        rows = overlaps(grid.rows, 3, down * grid.rows / height).float()
+        columns = overlaps(grid.columns, 3, right * grid.columns / width).float()
+        total = total + rows @ moved.grid @ columns.T
+        covered = covered + rows.sum(1)[:, None] * columns.sum(1)
         paths.append(moved.path)
-        special.append(moved.special_share)
-    assert_close(actual.grid, torch.stack(maps).mean(0))
+        outside = 1 - (rows.sum(0)[:, None] * columns.sum(0) * moved.grid.abs()).sum((1, 2)) / moved.grid.abs().sum(
+            (1, 2)
+        )
+        special.append(moved.special_share + (1 - moved.special_share) * outside)
+    assert_close(actual.grid, total / covered / 9)
     for name in ("at_input", "at_baseline", "sum"):
         assert_close(getattr(actual.path, name), torch.stack([getattr(path, name) for path in paths]).mean(0))
     assert_close(actual.special_share, torch.stack(special).mean(0))

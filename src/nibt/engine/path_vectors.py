@@ -107,20 +107,24 @@ class PathVectors(SideVectors):
         grid = self.units
         assert isinstance(grid, Grid)
         by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), self.change))
-        cells, fine = self._blend([view.values[:-1].T for view in by_view], grid)
+        cells, fine = self._blend(torch.stack([view.values[:-1].T for view in by_view]), grid)
         mean = PartValues.mean(by_view)
-        return replace(mean, values=torch.cat([cells.T, mean.values[-1:]])), fine
+        return replace(mean, values=torch.cat([cells.T, mean.values.sum(0)[None] - cells.sum(1)[None]])), fine
 
     @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
         changes = aim @ self.change
         largest = changes.abs().max().expand(len(aim)) if together else changes
         by_view, units = self._integrate(lambda layer: scores(layer, aim, largest)), self.units
-        mean, kept = PartValues.mean(by_view), [units.keep(view.values) for view in by_view]
-        share = torch.stack([special_share(view.values, units) for view in by_view]).mean(0)
-        others = mean.values.sum(-1) - torch.stack([own.sum(-1) for own in kept]).mean(0)
-        own, fine = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
-        return VectorScores(replace(mean, values=torch.cat([own, others[:, None]], 1)), fine, share)
+        mean, kept = PartValues.mean(by_view), torch.stack([units.keep(view.values) for view in by_view])
+        shares = torch.stack([special_share(view.values, units) for view in by_view])
+        fine, grid = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
+        if self.views is None or not isinstance(units, Grid):
+            share = shares.mean(0)
+        else:
+            share = self.views.special_share(kept, units, shares)
+        others = mean.values.sum(-1) - fine.sum(-1)
+        return VectorScores(replace(mean, values=torch.cat([fine, others[:, None]], 1)), grid, share)
 
     @override
     def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
@@ -139,9 +143,9 @@ class PathVectors(SideVectors):
         """Compute an integral for each view, as the mean over the layers."""
         return [PartValues.mean([integral(layer) for layer in layers]) for layers in self.paths]
 
-    def _blend(self, values: Sequence[Float[Tensor, "row unit"]], grid: Grid) -> tuple[Float[Tensor, "row cell"], Grid]:
+    def _blend(self, values: Float[Tensor, "view row unit"], grid: Grid) -> tuple[Float[Tensor, "row cell"], Grid]:
         """Blend values on the units of each view; see ``Views.blend``."""
-        return (values[0], grid.bare()) if self.views is None else self.views.blend(torch.stack(list(values)), grid)
+        return (values[0], grid.bare()) if self.views is None else self.views.blend(values, grid)
 
 
 def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: NIB | PathMethod) -> list[LayerPath]:

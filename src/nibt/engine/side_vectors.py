@@ -60,7 +60,7 @@ class UnitVectors(SideVectors):
     """Vectors that a method computes as it computes scores, without a path.
 
     Attributes:
-        vectors: (unit, dim), with zeros for special tokens.
+        vectors: (unit + 1, dim), with zeros for special tokens; the last row is what views have in no cell.
         units: The units.
         before: The unit embedding of the input without any unit.
 
@@ -82,10 +82,12 @@ class UnitVectors(SideVectors):
         before = torch.stack([method.nothing(one, units)[0] for one in sides]).mean(0)
         if views is None:
             shown = units.grid if isinstance(units, Segments) else units
-            return cls(after, before, each[0], shown.bare() if isinstance(shown, Grid) else shown)
+            return cls(after, before, F.pad(each[0], (0, 0, 0, 1)), shown.bare() if isinstance(shown, Grid) else shown)
         assert isinstance(units, Grid)
-        fine, grid = views.blend(torch.stack(each).transpose(1, 2), units)
-        return cls(after, before, fine.T, grid)
+        maps = torch.stack(each).transpose(1, 2)
+        fine, grid = views.blend(maps, units)
+        rest = maps.sum(-1).mean(0) - fine.sum(-1)
+        return cls(after, before, torch.cat([fine.T, rest[None]]), grid)
 
     @classmethod
     def of_maps(cls, side: Side, method: Method) -> "UnitVectors":
@@ -101,10 +103,8 @@ class UnitVectors(SideVectors):
             maps.append(method(Side(side.model, side.trace.take([0] * len(part)), score, side.memory)))
         starts = [one.path.at_baseline for one in maps if one.path is not None]
         before = torch.cat(starts) if starts else F.normalize(side.blank(), dim=-1)[0]
-        units = maps[0].units
-        return cls(
-            unit, before, torch.cat([one.scores for one in maps]).T, units.bare() if isinstance(units, Grid) else units
-        )
+        units, vectors = maps[0].units, F.pad(torch.cat([one.scores for one in maps]).T, (0, 0, 0, 1))
+        return cls(unit, before, vectors, units.bare() if isinstance(units, Grid) else units)
 
     @property
     @override
@@ -118,12 +118,13 @@ class UnitVectors(SideVectors):
     @override
     def of_cells(self) -> tuple[PartValues, Grid]:
         assert isinstance(self.units, Grid)
-        return PartValues.exact(F.pad(self.vectors, (0, 0, 0, 1))), self.units
+        return PartValues.exact(self.vectors), self.units
 
     @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
-        scores = F.pad(aim @ self.vectors.to(aim).T, (0, 1))
-        return VectorScores(PartValues.exact(scores), self.units, scores.new_zeros(len(aim)))
+        scores = aim @ self.vectors.to(aim).T
+        share = scores[:, -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+        return VectorScores(PartValues.exact(scores), self.units, share)
 
 
 def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:

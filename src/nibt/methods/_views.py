@@ -1,18 +1,16 @@
 """Views: maps finer than the tower's grid, from several windows on an image that are shifted by parts of a unit.
 
-The windows are shifted along a rank-one lattice: with n views, view k is shifted by k / n of a unit down and by
-g k / n to the right (modulo one unit), where g keeps the shifts as far from each other as possible. View 0 is the
-image as the model sees it without views.
+Shifts are symmetric from left to right, so that a mirrored image has the mirrored map if the model treats both alike.
+An odd number of views has the image as the model sees it without views, and pairs to the left and to the right of it,
+at even heights. An even number has pairs only.
 
-Each view has a map of its own, whose units lie at the shifted places. A map describes whole units, so its score is
-spread evenly over the area of the unit; the outer units extend to the edges of the image. A cell of the finer grid
-has the mean over the views of what lies on it. The sum of the fine map is the mean of the sums of the maps.
+Each view has a map of its own, whose units lie at the shifted places. A cell of the finer grid has the mean score,
+by area, of the units that cover it in the views that reach there: a flat map stays flat. What units have outside of
+the image is in no cell, and counts as the share of special tokens.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import gcd
 
 import torch
 from jaxtyping import Float
@@ -28,28 +26,25 @@ FINEST = 3
 """The largest number of cells per unit along each axis; with more views, shifts are finer than cells."""
 
 
-@lru_cache
-def lattice(count: int) -> tuple[tuple[float, float], ...]:
+def shifts(count: int) -> tuple[tuple[float, float], ...]:
     """Return the shifts of ``count`` views in units, down and to the right, from -1/2 (excluded) to 1/2.
 
     Examples:
-        >>> lattice(2)
-        ((0.0, 0.0), (0.5, 0.5))
+        >>> shifts(3)
+        ((0.0, 0.0), (0.5, -0.3333333333333333), (0.5, 0.3333333333333333))
+        >>> shifts(2)
+        ((0.0, -0.25), (0.0, 0.25))
 
     """
-
-    def shifts(generator: int) -> list[tuple[int, int]]:
-        return [(number, number * generator % count) for number in range(count)]
-
-    def nearest(generator: int) -> int:
-        """Return the smallest squared distance between two shifts, where opposite edges of a unit meet."""
-        away = [[min(step, count - step) for step in shift] for shift in shifts(generator)[1:]]
-        return min((down**2 + right**2 for down, right in away), default=0)
-
-    generators = [number for number in range(1, count + 1) if gcd(number, count) == 1]
-    best = max(generators, key=nearest)  # the first of several
-    centered = [[step - count if 2 * step > count else step for step in shift] for shift in shifts(best)]
-    return tuple((down / count, right / count) for down, right in centered)
+    pairs, single = divmod(count, 2)
+    if single:
+        heights = [height / (pairs + 1) for height in range(1, pairs + 1)]
+        heights = [height - 1 if height > 0.5 else height for height in heights]
+    else:
+        heights = [(height + 0.5) / pairs - 0.5 for height in range(pairs)]
+    across = 1 / 3 if single else 1 / 4
+    both = tuple((height, sign * across) for height in heights for sign in (-1, 1))
+    return ((0.0, 0.0),) * single + both
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Views:
     """The views of a batch of images.
 
     Attributes:
-        side: The side of the images, which is the first view.
+        side: The side of the images.
         grid: The units of which the shifts are parts.
         shifts: The shifts in pixels, down and to the right.
         lowest: The lowest layer that is explained.
@@ -76,19 +71,21 @@ class Views:
         assert isinstance(grid, Grid)
         height, width = _extent(side)
         down, right = height / grid.rows, width / grid.columns
-        shifts = tuple((round(rows * down), round(columns * right)) for rows, columns in lattice(count))
-        return cls(side, grid, shifts, min(layers, default=0))
+        moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
+        return cls(side, grid, moves, min(layers, default=0))
 
     def sides(self, together: int | None = None) -> Iterator[Side]:
-        """Yield the sides of the views, in order: the first view, then several at once.
+        """Yield the sides of the views, in order: the image itself, if it is a view, then several at once.
 
         Args:
             together: The number of views of a side after the first; None means as many as a batch may have.
 
         """
-        yield self.side
+        start = int(self.shifts[0] == (0, 0))
+        if start:
+            yield self.side
         together = max(1, AT_ONCE // len(self.side.inputs)) if together is None else together
-        for first in range(1, len(self.shifts), together):
+        for first in range(start, len(self.shifts), together):
             yield self.side.shifted(self.shifts[first : first + together], self.lowest)
 
     def blend(self, maps: Float[Tensor, "view *other unit"], units: Grid) -> tuple[Float[Tensor, "*other cell"], Grid]:
@@ -105,10 +102,33 @@ class Views:
 
         """
         cells = min(len(self.shifts), FINEST) if units.count <= self.grid.count else 1
-        height, width = _extent(self.side)
-        shifts = [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
-        fine = blended(units.unfold(maps), shifts, cells)
+        fine = blended(units.unfold(maps), self._places(units), cells)
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
+
+    def special_share(
+        self, maps: Float[Tensor, "view *other unit"], units: Grid, shares: Float[Tensor, "view ..."]
+    ) -> Float[Tensor, "..."]:
+        """Return the mean share of the absolute score that is on special tokens or outside of the image.
+
+        Args:
+            maps: The maps of all views.
+            units: Their grid.
+            shares: The share of the special tokens in each view.
+
+        """
+        inside = []
+        for grid, (down, right) in zip(units.unfold(maps.abs()), self._places(units), strict=True):
+            rows, columns = (
+                overlaps(units.rows, 1, down).sum(0).to(grid),
+                overlaps(units.columns, 1, right).sum(0).to(grid),
+            )
+            inside.append((rows @ grid @ columns) / grid.sum((-2, -1)).clamp_min(1e-30))
+        return (1 - (1 - shares) * torch.stack(inside)).mean(0)
+
+    def _places(self, units: Grid) -> list[tuple[float, float]]:
+        """Return the shifts in units of a grid."""
+        height, width = _extent(self.side)
+        return [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
 
 
 def _extent(side: Side) -> tuple[int, int]:
@@ -124,63 +144,51 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
         attribute: Computes the maps of a side.
 
     """
-    results = [attribute(part) for part in views.sides()]
+    results = [attribute(side) for side in views.sides()]
 
     def by_view(values: Iterable[Tensor]) -> Float[Tensor, "view batch *other"]:
         return torch.cat(list(values)).unflatten(0, (len(views.shifts), -1))
 
     units, batch = results[0].units, len(views.side.inputs)
     assert isinstance(units, Grid)
-    scores, fine = views.blend(by_view(result.scores for result in results), units)
-    special = by_view(result.special_share for result in results).mean(0)
+    maps = by_view(result.scores for result in results)
+    scores, fine = views.blend(maps, units)
+    special = views.special_share(maps, units, by_view(result.special_share for result in results))
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
 
 
 def blended(
-    grids: Float[Tensor, "view *other row column"], shifts: Sequence[tuple[float, float]], cells: int
+    grids: Float[Tensor, "view *other row column"], places: Sequence[tuple[float, float]], cells: int
 ) -> Float[Tensor, "*other fine_row fine_column"]:
     """Return the mean of maps whose units lie at shifted places, on a grid of ``cells`` cells per unit along each axis.
 
     Args:
         grids: The map of each view.
-        shifts: The shift of each view in units, down and to the right.
+        places: The shift of each view in units, down and to the right.
         cells: The number of cells per unit.
 
     """
-    parts = []
-    for grid, (down, right) in zip(grids, shifts, strict=True):
-        rows, columns = spread(grid.shape[-2], cells, down).to(grid), spread(grid.shape[-1], cells, right).to(grid)
-        parts.append(rows @ grid @ columns.T)
-    return torch.stack(parts).mean(0)
+    total, covered = [], []
+    for grid, (down, right) in zip(grids, places, strict=True):
+        rows, columns = (
+            overlaps(units, cells, shift).to(grid) for units, shift in zip(grid.shape[-2:], (down, right), strict=True)
+        )
+        total.append(rows @ grid @ columns.T)
+        covered.append(rows.sum(1)[:, None] * columns.sum(1))
+    return torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2
 
 
-def spread(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cells} {units}"]:
-    """Return the matrix that spreads the scores of a line of shifted units over finer cells; its columns sum to 1.
-
-    Args:
-        units: The number of units.
-        cells: The number of cells per unit.
-        shift: The shift in units.
+def overlaps(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cells} {units}"]:
+    """Return the length that each cell of a line shares with each of the shifted units, which have the length 1.
 
     Examples:
-        >>> spread(2, 2, 0.5).tolist()
-        [[0.3333333333333333, 0.0], [0.3333333333333333, 0.0], [0.3333333333333333, 0.0], [0.0, 1.0]]
+        >>> overlaps(2, 2, 0.5).tolist()
+        [[0.0, 0.0], [0.5, 0.0], [0.5, 0.0], [0.0, 0.5]]
 
     """
-    edges = unit_edges(units, shift)
-    edges[0], edges[-1] = 0, units
-    return overlaps(edges, units, cells) / (edges[1:] - edges[:-1])
-
-
-def unit_edges(units: int, shift: float) -> Float[Tensor, " edge"]:
-    """Return the edges of a line of shifted units."""
-    return torch.arange(units + 1, dtype=torch.float64, device="cpu") + shift
-
-
-def overlaps(edges: Float[Tensor, " edge"], units: int, cells: int) -> Float[Tensor, "{units}*{cells} {units}"]:
-    """Return the length that each of the finer cells shares with each unit between two edges."""
+    edges = torch.arange(units + 1, dtype=torch.float64, device="cpu") + shift
     lines = torch.arange(units * cells + 1, dtype=torch.float64, device="cpu") / cells
     low = torch.maximum(lines[:-1, None], edges[None, :-1])
     high = torch.minimum(lines[1:, None], edges[None, 1:])
