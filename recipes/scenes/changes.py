@@ -1,6 +1,6 @@
 """Changes of nibt that the study of views compares with what nibt does; each is undone afterwards.
 
-``position`` moves the node of the rule ``late``. ``fill`` says what a view shows beyond the image: ``edge`` repeats the
+``fill`` says what a view shows beyond the image: ``edge`` repeats the
 pixels of the edge, ``reflect`` mirrors the image there. ``finest`` is the largest number of cells per unit. ``blend``
 says how the maps of the views become one: ``bilinear`` resizes each map to the pixels, moves it, and takes the mean;
 ``smoothed`` smooths nibt's fine map with a triangle of one unit; ``least squares`` is the fine map of the smallest
@@ -15,7 +15,6 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 
-from nibt.core import quadrature
 from nibt.data.units import Grid
 from nibt.methods import _views
 from nibt.preprocessing.images import Surroundings
@@ -126,7 +125,6 @@ def _overlap(units, cells, shift):
 
 _BLENDS = {"bilinear": _bilinear, "smoothed": _smoothed, "least squares": _least_squares, "keeping sums": _keeping_sums}
 _PATCHES = {
-    "position": lambda position: patch.object(quadrature, "LATE", position),
     "finest": lambda cells: patch.object(_views, "FINEST", cells),
     "fill": _fill,
     "blend": _blend,

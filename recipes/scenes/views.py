@@ -2,17 +2,20 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN [--part 0/2]    # resumes
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN2 --model FOLDER --depth 6    # the second model
-    python recipes/scenes/views.py report --out RUN [--second RUN2]    # into docs/explanation/study.md
+    python recipes/scenes/views.py report --out RUN [--second RUN2 --depth 6]    # into docs/explanation/study.md
 
 ``forwards`` counts the passes of the image tower: each view has one for its trace and two for each node, of which the
-blocks above the layer are a part. Names of rules: ``late`` is one node at two thirds of the path, ``gauss n`` has n
-nodes.
+blocks above the layer are a part. Names of rules: ``late`` is one node at two thirds of the path, others have n nodes.
+``median gap`` and ``90th`` are percentiles of the completeness gap, relative to the change of the score. ``error`` is
+the sum of the absolute differences from the map of 24 midpoints, over the sum of its absolute scores.
 """
 
+from functools import cache
 from pathlib import Path
 
 import matplotlib
-from runs import SEED, Setting, collect, filled, machine, paired_test, parse_arguments, run
+import numpy as np
+from runs import SEED, Setting, collect, filled, kept, machine, paired_test, parse_arguments, run, scenes, stored
 from study import table
 
 import nibt
@@ -22,11 +25,13 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[2] / "docs" / "explanation"
-SHOWN = ["pointing_game", "average_precision", "energy", "own_object", "confidence_drop", "completeness_gap"]
+SHOWN = ["pointing_game", "average_precision", "energy", "own_object", "confidence_drop"]
 TRUE = ("pointing_game", "average_precision", "energy", "own_object")
-RULES = {"late": ("late", 1), "gauss 1": ("gauss", 1), "gauss 2": ("gauss", 2), "gauss 4": ("gauss", 4)}
-POSITIONS = (0.35, 0.5, 0.6, 0.75, 0.85, 1.0)
-HIGHEST = 14  # forward passes of the dearest settings
+RULES = {"late": ("late", 1)} | {
+    f"{rule} {steps}": (rule, steps)
+    for rule, steps in (("gauss", 2), ("gauss", 3), ("gauss", 4), ("midpoint", 2), ("midpoint", 3), ("midpoint", 4))
+}
+CONVERGED = 24  # midpoints
 SHARES = {7: 0.6, 8: 0.65, 9: 0.75}
 """The share of the depth that a layer of 12 blocks is, for models of another depth."""
 
@@ -37,35 +42,23 @@ def nib(views, layer, rule, depth=12, **changes):
     return Setting("image", options=options, changes=changes, depth=depth)
 
 
-def sweep(depth):
-    """Views x layers x rules, up to the cost that the study looks at."""
-    layers = sorted({round(share * depth) for share in SHARES.values()})
-    rules = [(views, rule) for views in (1, 2, 3, 5, 7) for rule in ("late", "gauss 2")]
-    rules += [(views, rule) for views in (1, 2, 3) for rule in ("gauss 1", "gauss 4")]
-    chosen = [
-        nib(views, layer, rule, depth)
-        for views, rule in sorted(rules, key=lambda one: (one[1] != "late", one))
-        for layer in (layers[:2] if rule == "gauss 4" else layers)
-    ]
-    return [setting for setting in chosen if setting.cost < HIGHEST]
-
-
 def default(depth=12, **changes):
-    return nib(3, round(0.65 * depth), "late", depth, **changes)
+    return nib(3, round(0.65 * depth), "midpoint 3", depth, **changes)
 
 
-def before(depth=12):
-    """nibt's default until views came."""
-    return nib(1, round(0.6 * depth), "gauss 4", depth)
+def fast(depth=12):
+    return nib(3, round(0.65 * depth), "late", depth)
 
 
-def further():
-    """Other layers and numbers of views for the default's rule."""
-    return [nib(3, layer, "late") for layer in (6, 10)] + [nib(4, 8, "late")]
-
-
-def positions():
-    return {f"{position:g}": default(position=position) for position in POSITIONS} | {"2/3 (nibt)": default()}
+def sweep(depth):
+    """Rules with three views, then views and layers with the rules of the default and of ``fast``."""
+    layer = round(0.65 * depth)
+    layers = sorted({round(share * depth) for share in SHARES.values()})
+    chosen = [nib(3, layer, rule, depth) for rule in RULES]
+    for rule in ("late", "midpoint 3"):
+        chosen += [nib(views, layer, rule, depth) for views in (1, 2, 4, 5)]
+        chosen += [nib(3, other, rule, depth) for other in layers]
+    return unique(chosen)
 
 
 def fills():
@@ -74,16 +67,16 @@ def fills():
 
 def blends():
     return {
-        "overlap, 3 cells (nibt)": default(),
-        "overlap, 1 cell": default(finest=1),
-        "overlap, 2 cells": default(finest=2),
+        "covering, 3 cells (nibt)": default(),
+        "covering, 1 cell": default(finest=1),
+        "covering, 2 cells": default(finest=2),
         **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "keeping sums")},
     }
 
 
-WORD_RULES = [("gauss", steps) for steps in (4, 5, 6, 8)] + [("midpoint", steps) for steps in (3, 4, 5)]
-WORDS_BEFORE = ("gauss", 6)
-"""nibt's rule for words until four midpoints replaced it."""
+WORD_RULES = [("gauss", steps) for steps in (6, 8)] + [("midpoint", steps) for steps in (4, 5, 6, 8)]
+WORDS_BEFORE = ("midpoint", 4)
+"""nibt's rule for words until six midpoints replaced it; the variant ``fast`` has it."""
 
 
 def words(rule, data="one"):
@@ -94,24 +87,24 @@ def words(rule, data="one"):
 
 def words_table(records):
     """The words' own metrics by the rule, with the p of the difference from the rule before."""
-    lines = ["| rule | AUC of words | p | absent negative | p | forwards |", "|---|---|---|---|---|---|"]
+    lines = ["| rule | AUC of words | p | absent negative | p | median gap | 90th | forwards |", "|---" * 8 + "|"]
     for rule in WORD_RULES:
         cells = []
         for data, metric in (("one", "word_auc"), ("absent", "absent_words")):
             values, before = (records[words(one, data).key]["values"][metric] for one in (rule, WORDS_BEFORE))
             p = "" if rule == WORDS_BEFORE else f"{paired_test(values, before):.2g}"
             cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)), p]
+        cells += gaps(records[words(rule).key])
         lines.append(f"| {rule[0]} {rule[1]} | {' | '.join(cells)} | {words(rule).cost:.1f} |")
     return "\n".join(lines)
 
 
 def settings(depth):
     """All of the study; what tells most comes first."""
-    chosen = [default(depth), before(depth)]
+    chosen = [default(depth), fast(depth)]
     chosen += [words(rule, data) for rule in WORD_RULES for data in ("one", "absent")]
     if depth == 12:
-        chosen += [*positions().values(), *fills().values(), *blends().values()]
-        return unique([*chosen, *sweep(depth), *further()])
+        chosen += [*fills().values(), *blends().values()]
     return unique([*chosen, *sweep(depth)])
 
 
@@ -127,37 +120,53 @@ def short(setting):
     return f"{views}, layer {options['layer']}, {rule}"
 
 
-def worse(records, setting, other):
-    """Whether a setting is worse than another in a truth metric, at p < 0.01."""
-    pairs = [[records[one.key]["values"][name] for one in (setting, other)] for name in TRUE]
-    return any(sum(ours) < sum(theirs) and paired_test(ours, theirs) < 0.01 for ours, theirs in pairs)
+def errors(model, chosen, path, count):
+    """The distance of each map from the converged one of the same views and layer, on the first scenes."""
+    done, pairs = stored(path), scenes("few", count)
+    images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
+
+    @cache
+    def maps(**options):
+        image_options = {f"image_{name}": value for name, value in options.items()}
+        answers = nibt.explain(model, images, captions, batch_size=50, text_steps=1, **image_options)
+        return [answer.grid for answer in answers]
+
+    for setting in chosen:
+        if (key := f"error {setting.key}") in done or setting.side != "image" or setting.changes:
+            continue
+        converged = maps(**setting.options | {"quadrature": "midpoint", "steps": CONVERGED})
+        pairs_of_maps = zip(maps(**setting.options), converged, strict=True)
+        values = [float((grid - best).abs().sum() / best.abs().sum()) for grid, best in pairs_of_maps]
+        kept(path, {"key": key, "values": {"error": values}})
+        print(key, round(sum(values) / len(values), 3), flush=True)
 
 
-def choices(records, depth):
-    """The settings that the study names, of those that were measured."""
-    known = [one for one in settings(depth) if one.key in records and one.side == "image" and not one.changes]
-    alike = [one for one in known if not worse(records, one, before(depth))]
-    under = [one for one in known if one.cost < 12]
-    sharp = max(under, key=lambda one: interval(records[one.key]["values"]["average_precision"])[0])
-    named = {
-        "before": before(depth),
-        "default": default(depth),
-        "cheapest, in no metric worse than before": min(alike, key=lambda one: one.cost),
-        "largest AP below 12 forwards": sharp,
-    }
-    return [(f"{name}: {short(setting)}", setting) for name, setting in named.items()]
+def gaps(record):
+    """The median and the 90th percentile of the completeness gap."""
+    return [f"{number:.3f}" for number in np.quantile(record["values"]["completeness_gap"], [0.5, 0.9])]
+
+
+def rows_with_gaps(records, named):
+    """A table of settings with what their sums miss."""
+    head, line, *rows = table(records, named, SHOWN, digits=3).splitlines()
+    lines = [f"{head} median gap | 90th | error |", f"{line}---|---|---|"]
+    for row, (_, setting) in zip(rows, named, strict=True):
+        error = records.get(f"error {setting.key}")
+        mean = "" if error is None else f"{np.mean(error['values']['error']):.3f}"
+        lines.append(f"{row} {' | '.join(gaps(records[setting.key]))} | {mean} |")
+    return "\n".join(lines)
 
 
 def plot(records):
     """Quality against cost, a line per rule."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    layer = str(round(0.65 * 12))
     for panel, metric, title in zip(panels, TRUE, ("pointing", "AP"), strict=False):
-        for rule in RULES:
-            own = [one for one in sweep(12) if short(one).endswith(rule) and one.key in records]
-            best = _front([(one.cost, interval(records[one.key]["values"][metric])[0]) for one in own])
-            if best:
-                panel.plot(*zip(*best, strict=True), marker="o", markersize=4, label=rule)
-        for name, one, mark in (("default", default(), "*"), ("before", before(), "s")):
+        for rule in ("late", "midpoint 3"):
+            own = [one for one in sweep(12) if short(one).endswith(rule) and one.options["layer"] == layer]
+            points = sorted((one.cost, interval(records[one.key]["values"][metric])[0]) for one in own)
+            panel.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"{rule}, 1 to 5 views")
+        for name, one, mark in (("default", default(), "*"), ("fast", fast(), "s")):
             value = interval(records[one.key]["values"][metric])[0]
             panel.plot(one.cost, value, mark, color="black", markersize=10, label=name)
         panel.set_title(title, fontsize=10)
@@ -169,26 +178,15 @@ def plot(records):
     plt.close(figure)
 
 
-def _front(points):
-    """The points that no other point beats in both cost and value."""
-    kept = []
-    for cost, value in sorted(points):
-        if not kept or value > kept[-1][1]:
-            kept.append((cost, value))
-    return kept
-
-
 def report(options):
     records = collect(options.out, "views")
     plot(records)
 
     def rows(named):
-        return table(records, [(name, one) for name, one in named if one.key in records], SHOWN, digits=3)
+        return rows_with_gaps(records, [(name, one) for name, one in named if one.key in records])
 
     parts = {
-        "views choices": rows(choices(records, 12)),
-        "views sweep": rows([(short(one), one) for one in [*sweep(12), *further()]]),
-        "views positions": rows(positions().items()),
+        "views sweep": rows([(short(one), one) for one in sweep(12)]),
         "views fill": rows(fills().items()),
         "views blending": rows(blends().items()),
         "views words": words_table(records),
@@ -196,8 +194,7 @@ def report(options):
     if options.second:
         second = collect(options.second, "views")
         known = [(short(one), one) for one in sweep(options.depth) if one.key in second]
-        chosen = choices(second, options.depth)
-        parts["views second"] = table(second, [*chosen, *known], SHOWN, digits=3)
+        parts["views second"] = rows_with_gaps(second, known)
         parts["views second words"] = words_table(second)
     parts = {name: f"\n\n{content}\n\n" for name, content in parts.items()}
     parts["views machine"] = f"{machine()}; scenes of seed {SEED}"
@@ -216,8 +213,9 @@ def main():
         report(options)
         return
     path = options.out / f"views-{options.part}.jsonl"
-    chosen = settings(options.depth)
-    run(nibt.load_model(options.model), chosen, path, options.count, (options.part, options.parts))
+    chosen, model = settings(options.depth), nibt.load_model(options.model)
+    run(model, chosen, path, options.count, (options.part, options.parts))
+    errors(model, chosen[options.part :: options.parts], path, options.count)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) 
     answer = compare(kind, CAPTIONS[0], tiny.CAPTIONS[1], layer=1, steps=2)
     opposite = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
     cut = model.text.trace(model.text.prepare([tiny.CAPTIONS[0]])).cut(1)
-    blank, path = model.text.blank(model.text.prepare([tiny.CAPTIONS[0]]), 1), nodes("gauss", 2)
+    blank, path = model.text.blank(model.text.prepare([tiny.CAPTIONS[0]]), 1), nodes("midpoint", 2)
     expected = torch.zeros(cut.hidden.shape[:2])
     for position, weight in zip(path.positions, path.weights, strict=True):
         state = (blank + position * (cut.hidden - blank)).detach().requires_grad_()

@@ -265,6 +265,10 @@ def test_methods_have_the_documented_defaults(name: str) -> None:
 
 LAYERS = {
     ("nib", "default"): (
+        {"layer": 8, "steps": 3, "quadrature": "midpoint", "views": 3},
+        {"layer": 0, "steps": 6, "quadrature": "midpoint"},
+    ),
+    ("nib", "fast"): (
         {"layer": 8, "steps": 1, "quadrature": "late", "views": 3},
         {"layer": 0, "steps": 4, "quadrature": "midpoint"},
     ),

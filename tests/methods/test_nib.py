@@ -137,7 +137,7 @@ def test_nib_meets_a_tolerance(deep: Model, modality: str) -> None:
         ("own vit", {"views": 3, "tolerance": 0.01}),
         ("clip", {"views": 5, "tolerance": 0.01}),
         ("clip", {"views": 1, "layer": [1, 2], "tolerance": 0.001}),
-        ("clip", {"views": 2, "noise": "unit", "deviation": 0.1, "samples": 2, "tolerance": 0.001}),
+        ("clip", {"views": 2, "image_noise": "unit", "deviation": 0.1, "samples": 2, "image_tolerance": 0.001}),
     ],
     ids=str,
 )
@@ -271,16 +271,18 @@ def test_nib_is_repeatable_to_the_bit(deep: Model) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, ("late", 1, "midpoint", 4)),
-        ({"steps": 3}, ("gauss", 3, "gauss", 3)),
-        ({"steps": 1}, ("gauss", 1, "gauss", 1)),
+        ({}, ("midpoint", 3, "midpoint", 6)),
+        ({"steps": 1}, ("midpoint", 1, "midpoint", 1)),
         ({"tolerance": 0.01}, ("clenshaw_curtis", 5, "clenshaw_curtis", 5)),
-        ({"tolerance": 0.01, "image_steps": 2}, ("gauss", 2, "clenshaw_curtis", 5)),
-        ({"tolerance": 0.01, "quadrature": "gauss"}, ("gauss", 4, "gauss", 4)),
+        ({"tolerance": 0.01, "image_steps": 2}, ("midpoint", 2, "clenshaw_curtis", 5)),
+        ({"tolerance": 0.01, "quadrature": "gauss"}, ("gauss", 3, "gauss", 6)),
         ({"quadrature": "late"}, ("late", 1, "late", 1)),
-        ({"quadrature": "riemann"}, ("riemann", 4, "riemann", 4)),
-        ({"quadrature": "midpoint", "steps": 2}, ("midpoint", 2, "midpoint", 2)),
-        ({"text_steps": 7}, ("late", 1, "gauss", 7)),
+        ({"quadrature": "riemann"}, ("riemann", 3, "riemann", 6)),
+        ({"text_steps": 7}, ("midpoint", 3, "midpoint", 7)),
+        ({"variant": "fast"}, ("late", 1, "midpoint", 4)),
+        ({"variant": "fast", "steps": 2}, ("midpoint", 2, "midpoint", 2)),
+        ({"variant": "fast", "quadrature": "gauss"}, ("gauss", 4, "gauss", 4)),
+        ({"variant": "fast", "tolerance": 0.01}, ("clenshaw_curtis", 5, "clenshaw_curtis", 5)),
         ({"variant": "paper"}, ("riemann", 10, "riemann", 10)),
         ({"variant": "paper", "tolerance": 0.01}, ("riemann", 10, "riemann", 10)),
     ],
@@ -300,6 +302,24 @@ def test_late_is_one_gradient() -> None:
     (gradient,) = torch.autograd.grad(of.score(cut.rest(states)).sum(), states)
     expected = cut.units.keep(((cut.hidden - baseline) * gradient[0]).sum(-1))
     assert_close(NIB((1,), "blank", "late", 1)(of).scores, expected)
+
+
+def test_relative_scores_are_said_to_be_relative() -> None:
+    """The variant ``fast`` always says it of images; other settings if the gap is above 30 % of the change."""
+    model, image = tiny.model("clip"), tiny.image()
+    fast = nibt.explain(model, image, "a cat", variant="fast")
+    path = fast.image.path
+    factor = float(path.sum / (path.at_input - path.at_baseline))
+    assert (
+        f"the scores of the image side are relative: they add up to {float(path.sum):+.3g}, {factor:.2g} times"
+        in str(fast.warnings)
+    )
+    rough = nibt.explain(model, image, "a cat", baseline="zero", quadrature="riemann", steps=1, layer=1)
+    for answer in (fast, rough):
+        assert ("text side are relative" in str(answer.warnings)) == bool(answer.text.path.misses(0.3))
+    assert rough.text.path.misses(0.3) or rough.image.path.misses(0.3)
+    assert "relative" not in str(nibt.explain(model, image, "a cat", steps=32).warnings)
+    assert "relative" not in str(nibt.explain(model, image, "a cat", variant="fast", tolerance=0.1).warnings)
 
 
 def test_late_rejects_a_tolerance() -> None:

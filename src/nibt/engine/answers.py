@@ -15,6 +15,7 @@ from nibt.results.explanation import Comparison, Explanation
 from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
 
+_LARGE_GAP = 0.3  # of the change of the score
 _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
@@ -57,7 +58,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
             *spec.warnings,
             *pair.notes,
             *_input_notes(spec, [side.inputs.notes[index] for side in batch.sides]),
-            *_unmet_tolerances(spec, sides),
+            *_gaps(spec, sides),
             *_flat_maps(spec, sides),
         )
         answers.append(
@@ -120,14 +121,23 @@ def _input_notes(spec: ExplanationSpec, notes: Sequence[tuple[str, ...]]) -> Ite
         yield from (f"{name}: {note}" if same else note for note in side_notes)
 
 
-def _unmet_tolerances(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Yield a warning for each completeness gap that is above the tolerance."""
+def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
+    """Yield a warning for each side whose scores do not add up to the change of the score, as far as they should."""
     for name, side in zip(spec.side_names, sides, strict=True):
         path = side.path
-        if path is not None and path.missed:
+        if path is None:
+            continue
+        change, total = float(path.at_input - path.at_baseline), float(path.sum)
+        if path.missed:
             yield (
                 f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}, is above the tolerance after "
                 f"{int(path.steps)} steps"
+            )
+        elif path.tolerance is None and (path.quadrature == "late" or path.misses(_LARGE_GAP)):
+            factor = f", {total / change:.2g} times the change" if change else ""
+            yield (
+                f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
+                f"({change:+.3g}); compare them with each other, or set a tolerance"
             )
 
 

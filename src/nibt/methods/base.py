@@ -139,8 +139,9 @@ class Method(Plugin, ABC):
             tower: The tower of the side that is explained.
             variant: A key of ``variants``.
             options: Values by option. The prefix ``image_`` or ``text_`` limits a value to one side: ``image_layer``.
-            recommended: The values that the model recommends. They apply to the default variant only, where it
-                differs from the variant ``paper``, and only to options that the variant sets.
+            recommended: The values that the model recommends. They apply to the variants ``default``, where it
+                differs from the variant ``paper``, and ``fast``, which keeps its own steps, and only to options that
+                the variant sets.
 
         Raises:
             UnknownName: There is no such variant or option.
@@ -152,9 +153,10 @@ class Method(Plugin, ABC):
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
         own, changes = cls.variants[variant][tower.modality], {}
-        if variant == "default" and own != cls.variants.get("paper", {}).get(tower.modality):
+        if variant in ("default", "fast") and own != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
-            changes = {name: value for name, value in defaults.items() if name in own}
+            kept = {"steps"} if variant == "fast" else set()
+            changes = {name: value for name, value in defaults.items() if name in own.keys() - kept}
         values = cls.completed(cls.completed(own, changes), _side_options(options, tower.modality))
         values["views"] = _views(values.get("views"), options, tower)
         types = field_types(cls)

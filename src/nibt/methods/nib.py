@@ -3,9 +3,10 @@
     score of token t = sum_c (h - r)_tc * mean of [dS/dz](z(l))_tc,  z(l) = r + l (h - r)
 
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
-part of the change of S that its row contributes. The method is deterministic: it has no noise and no training. With
-r = 0 it is the published method; the page on theory explains why another baseline is better. By default, an image is
-explained from three views with one gradient each (the rule ``late``), and a caption with four steps (``midpoint``).
+part of the change of S that its row contributes. The method is deterministic: it has no training, and no noise by
+default. With r = 0 it is the published method; the page on theory explains why another baseline is better. By default,
+an image is explained from three views with three steps each, and a caption with six. The variant ``fast`` takes one
+step for each view and four for a caption: its scores of images are relative, and do not add up.
 
 IBA, M2IB and NIB are one family of bottlenecks, z(l) = l h + (1 - l) e with noise e. With ``noise``, e has the mean r
 and the standard deviation d s, where s is 1 or the deviation of the features:
@@ -17,7 +18,7 @@ The scores are shares of the expected change of S. As d goes to 0, the map becom
 
 Answers:
     How much each patch and each word adds to the similarity, compared with an input without content, and with which
-    sign. For amounts that add up, set a ``tolerance``.
+    sign. The sum misses the change of the similarity by a few percent; a ``tolerance`` sets how much at most.
 
 Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
@@ -82,6 +83,10 @@ class NIB(Method):
     cost = "1 + 2 x steps x (1 - layer / depth)"
     variants: ClassVar = {
         "default": {
+            "image": {"layer": 0.65, "baseline": "blank", "quadrature": "midpoint", "steps": 3, "views": 3},
+            "text": {"layer": 0, "baseline": "blank", "quadrature": "midpoint", "steps": 6},
+        },
+        "fast": {
             "image": {"layer": 0.65, "baseline": "blank", "quadrature": "late", "steps": 1, "views": 3},
             "text": {"layer": 0, "baseline": "blank", "quadrature": "midpoint", "steps": 4},
         },
@@ -129,17 +134,17 @@ class NIB(Method):
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
-        The default rules are for few steps. If the steps are set, the rule is ``gauss``; if only a tolerance is, it is
-        the rule that keeps its nodes when steps are added. The rule ``late`` has one step.
+        If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
+        one step.
         """
-        values, rule = dict(defaults), defaults.get("quadrature")
-        few, free = rule in ("late", "midpoint"), not {"quadrature", "steps"} & set(changes)
-        if changes.get("quadrature") == "late":
+        values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
+        if "quadrature" not in changes and "steps" not in changes:
+            if changes.get("tolerance") is not None and rule != "riemann":
+                values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+        elif changes.get("quadrature") == "late":
             values["steps"] = 1
-        elif free and changes.get("tolerance") is not None and (few or rule == "gauss"):
-            values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
-        elif few and not free:
-            values |= {"quadrature": "gauss", "steps": cls.steps}
+        elif defaults.get("quadrature") == "late":
+            values |= {"quadrature": "midpoint", "steps": cls.steps}
         return {**values, **changes}
 
     @override

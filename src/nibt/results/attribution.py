@@ -83,7 +83,11 @@ class PathSummary(ByValue):
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:
         """Whether the gap is above the tolerance."""
-        return self.gap.abs() > allowed(self.at_input - self.at_baseline, self.tolerance)
+        return self.misses(self.tolerance)
+
+    def misses(self, tolerance: float | None) -> Bool[Tensor, "*batch"]:
+        """Return whether the gap is above a tolerance; see ``allowed``."""
+        return self.gap.abs() > allowed(self.at_input - self.at_baseline, tolerance)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary of one example as plain data."""
