@@ -240,6 +240,14 @@ def test_images_of_users_are_opened_in_one_place() -> None:
         assert "Image.open(" not in path.read_text() or path.name in own, path
 
 
+def test_hooks_are_set_in_one_place() -> None:
+    """Elsewhere, a hook would act in the threads in which users run their models."""
+    for path in PACKAGE.rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
+        assert not any(re.fullmatch(r"register_(\w+_)?hook", name) for name in names), f"{path}: use _hooks.set_hook"
+
+
 def test_text_is_read_in_one_place() -> None:
     """Elsewhere, the byte order mark of a file would become a part of its first word."""
     for path in PACKAGE.rglob("*.py"):

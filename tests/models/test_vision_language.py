@@ -195,13 +195,6 @@ def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
     torch.testing.assert_close(side.encode(inputs), own, atol=1e-5, rtol=1e-5)
 
 
-def test_model_keeps_the_offset_of_its_last_prompt() -> None:
-    plain = built("qwen2_vl")
-    plain.module.model.rope_deltas = mark = torch.tensor([[7]])
-    model("qwen2_vl").image.encode(model("qwen2_vl").image.prepare(IMAGES))
-    assert plain.module.model.rope_deltas is mark
-
-
 @pytest.mark.parametrize("kind", few(KINDS, ["qwen2_vl", "smolvlm", "colpali"]))
 def test_saved_model_gives_the_same_embeddings(kind: str, tmp_path: Path) -> None:
     plain = built(kind)

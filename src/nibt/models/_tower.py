@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.units import Units
 from nibt.errors import BadOption
 from nibt.models._half_precision import computing_dtype, float32_arithmetic
+from nibt.models._hooks import set_hook
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
 from nibt.types import Embedding, Hidden, Modality
@@ -200,8 +201,8 @@ class Tower(ABC):
 
         with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
-                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
+                hooks.callback(set_hook(block.register_forward_pre_hook, before, with_kwargs=True).remove)
+            hooks.callback(set_hook(self.blocks[-1].register_forward_hook, after).remove)
             added = hooks.enter_context(self.additions())
             embedding = self.run(inputs)
         for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
