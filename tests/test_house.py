@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,26 @@ def test_images_of_users_are_opened_in_one_place() -> None:
     own = {"image_files.py", "audit_examples.py", "explanation.py", "links.py", "sprites.py"}
     for path in PACKAGE.rglob("*.py"):
         assert "Image.open(" not in path.read_text() or path.name in own, path
+
+
+def test_imported_packages_are_declared() -> None:
+    """Except for IPython, which is where a notebook is."""
+    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    declared = {re.split(r"[^\w.-]", text)[0].lower().replace("_", "-") for text in texts}
+    known = packages_distributions()
+    imported = {name.split(".")[0] for file in PACKAGE.rglob("*.py") for name in _imported(file)}
+    for name in sorted(imported - sys.stdlib_module_names - {"nibt", "", "IPython"}):
+        owners = {owner.lower().replace("_", "-") for owner in known.get(name, [name])}
+        assert owners & declared, f"{name} is imported, and pyproject.toml does not declare it"
+
+
+def test_hooks_are_set_in_one_place() -> None:
+    """Elsewhere, a hook would act in the threads in which users run their models."""
+    for path in PACKAGE.rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        names = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
+        assert not any(re.fullmatch(r"register_(\w+_)?hook", name) for name in names), f"{path}: use _hooks.set_hook"
 
 
 def test_text_is_read_in_one_place() -> None:

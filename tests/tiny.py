@@ -389,6 +389,8 @@ FAMILIES: dict[str, Callable[[], BuiltModel]] = {
 }
 """Further classes, which the tests of models go through, and no others."""
 ALL = KINDS | FAMILIES
+CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
+"""Kinds whose image towers have no attention."""
 ANY_SIZE = (
     *("clip", "clip adapted", "siglip", "timm vit", "timm eva", "naflex"),
     *("convnext", "fastvit", "efficientnet", "resnet"),

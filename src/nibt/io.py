@@ -72,15 +72,19 @@ def open_bytes(path: str | Path) -> BufferedReader:
     return open(path, "rb")
 
 
+DIGITS = 16
+"""The number of hexadecimal digits of a short digest."""
+
+
 def short_digest(path: str | Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a file.
+    """Return the first ``DIGITS`` hexadecimal digits of the SHA-256 of a file.
 
     Raises:
         OSError: The file cannot be read.
 
     """
     with open_bytes(path) as stream:
-        return file_digest(stream, "sha256").hexdigest()[:16]
+        return file_digest(stream, "sha256").hexdigest()[:DIGITS]
 
 
 def file_digests(values: Iterable[Any]) -> dict[str, str]:
@@ -98,7 +102,7 @@ def file_digests(values: Iterable[Any]) -> dict[str, str]:
             except (OSError, ValueError):  # too long, or with a null character
                 continue
             if own:
-                digests[text] = own[0] if len(own) == 1 else sha256("".join(own).encode()).hexdigest()[:16]
+                digests[text] = own[0] if len(own) == 1 else sha256("".join(own).encode()).hexdigest()[:DIGITS]
     return dict(sorted(digests.items()))
 
 

@@ -15,9 +15,7 @@ from typing import Any
 
 from nibt import parquet
 from nibt.errors import BadInput, WouldOverwrite
-from nibt.io import is_draft_of, short_digest
-
-_DIGITS = 16
+from nibt.io import DIGITS, is_draft_of, short_digest
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Parts:
             CannotWrite: The folder is not writable, or the disk is full.
 
         """
-        path = self.folder / f"{name}-{sha256(data).hexdigest()[:_DIGITS]}.parquet"
+        path = self.folder / f"{name}-{sha256(data).hexdigest()[:DIGITS]}.parquet"
         parquet.write(path, data)
         for other in self.files().get(name, []):
             if other != path and is_whole(other):
@@ -95,7 +93,7 @@ class Parts:
                 path.unlink()
 
     def _name(self, stem: str) -> str | None:
-        match = re.fullmatch(rf"({self.names})-[0-9a-f]{{{_DIGITS}}}", stem)
+        match = re.fullmatch(rf"({self.names})-[0-9a-f]{{{DIGITS}}}", stem)
         return match and match[1]
 
 

@@ -41,9 +41,6 @@ KINDS = (
 )
 
 
-CONVOLUTIONAL = ("own resnet", "convnext")
-
-
 FELT = {
     "clip_surgery": "a score is the score of one token, which has the constant",
     "maskclip": "a score is the score of one token, which has the constant",
@@ -64,7 +61,9 @@ CASES = [(name, kind, side) for kind in KINDS for side in ("image", "text") for 
 
 
 REFUSED = [
-    case for case in CASES if case[1] in CONVOLUTIONAL and case[2] == "image" and "attention" in METHODS[case[0]].needs
+    case
+    for case in CASES
+    if case[1] in tiny.CONVOLUTIONAL and case[2] == "image" and "attention" in METHODS[case[0]].needs
 ]
 
 

@@ -23,13 +23,10 @@ from tests.helpers import assert_close
 from tests.shared_models import module_state
 from tests.suites import COVER, few
 
-CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
-
-
 BOTH = [(kind, side) for kind in tiny.KINDS for side in ("image", "text")]
 
 
-SEEN = [(kind, side) for kind, side in BOTH if side == "text" or kind not in CONVOLUTIONAL]
+SEEN = [(kind, side) for kind, side in BOTH if side == "text" or kind not in tiny.CONVOLUTIONAL]
 
 
 ENCODERS = ("bert", "roberta", "mt5", "m2m")

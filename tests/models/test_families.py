@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 import nibt
+from benchmarks import tiny_families
 from nibt.core.side import Side
 from nibt.errors import CannotLoad, Unsupported
-from nibt.models._hugging_face import _square
+from nibt.models._hugging_face import _sides
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.registry import find
@@ -215,8 +217,94 @@ def test_older_transformers_are_reported(name: str, monkeypatch: pytest.MonkeyPa
         family.load("folder", tiny.model("clip").request)
 
 
-def test_sizes_may_be_two_numbers_and_must_be_square() -> None:
-    for size, expected in ((8, 8), ([8, 8], 8), ((14, 14), 14)):
-        assert _square("patches", size) == expected
-    with pytest.raises(Unsupported, match="takes images of 42 x 70, and nibt only square ones"):
-        _square("images", [42, 70])
+def test_sizes_may_be_two_numbers() -> None:
+    for size, expected in ((8, (8, 8)), ([8, 8], (8, 8)), ((42, 70), (42, 70))):
+        assert _sides(size) == expected
+
+
+def dual_encoder(vision: str, size: Any = 32, patch: Any = 8, **options: Any) -> tiny.BuiltModel:
+    """Return a ``VisionTextDualEncoderModel`` with an image tower of a class, and a processor for its size."""
+    tokenizer = tiny_families.bert_tokenizer()
+    text = transformers.BertConfig(
+        **tiny_families.TEXT, max_position_embeddings=tiny_families.CONTEXT, **tiny_families.ends(tokenizer)
+    )
+    options = {"image_size": size, "patch_size": patch, **(options or tiny_families.VISION)}
+    config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+        getattr(transformers, f"{vision}Config")(**options), text, projection_dim=12
+    )
+    height, width = _sides(size)
+    processor = transformers.VisionTextDualEncoderProcessor(
+        image_processor=transformers.ViTImageProcessor(size={"height": height, "width": width}), tokenizer=tokenizer
+    )
+    module = tiny.randomized(lambda: transformers.VisionTextDualEncoderModel(config))
+    return tiny.BuiltModel(module, processor, tokenizer)
+
+
+TOWERS = [
+    ("SiglipVision", 32, 8),
+    ("ViT", (42, 70), 14),
+    ("DeiT", (24, 40), 8),
+    ("Dinov2", 42, 14),
+    ("Dinov2WithRegisters", 32, 8),
+    ("DINOv3ViT", 32, 8),
+    ("Beit", 32, 8),
+]
+
+
+@pytest.mark.parametrize(("vision", "size", "patch"), few(TOWERS, TOWERS[:2]))
+def test_image_towers_of_a_dual_encoder(vision: str, size: Any, patch: int) -> None:
+    built = dual_encoder(vision, size, patch)
+    model = load_model(built.module, processor=built.processor)
+    images, captions = [tiny.image(seed=seed) for seed in (0, 1)], list(tiny.CAPTIONS[:2])
+    image, text = model.image.encode(model.image.prepare(images)), model.text.encode(model.text.prepare(captions))
+    inputs = built.processor(text=captions, images=[one.pil_image for one in images], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        expected = built.module(**inputs).logits_per_text
+    torch.testing.assert_close(model.scale * model.similarity.to_each(image, text).T, expected, rtol=1e-4, atol=1e-4)
+    height, width = _sides(size)
+    inputs = model.image.prepare(images)
+    for layer in range(model.image.depth + 1):
+        cut = model.image.trace(inputs).cut(layer)
+        assert_embeddings_close(cut.rest(cut.hidden[None])[0], image)
+        assert (cut.units.rows, cut.units.columns) == (height // patch, width // patch)  # pyright: ignore
+    answer = nibt.explain(model, images[0], captions[0], "gae")
+    assert isinstance(answer, nibt.Explanation)
+    assert answer.image.scores.isfinite().all()
+
+
+def test_saved_dual_encoder_with_siglip_gives_the_same_embeddings(tmp_path: Path) -> None:
+    built = dual_encoder("SiglipVision")
+    built.module.save_pretrained(tmp_path)
+    built.processor.save_pretrained(tmp_path)
+    agree(load_model(tmp_path), load_model(built.module, processor=built.processor))
+
+
+_SWIN = {"embed_dim": 12, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4}
+
+
+@pytest.mark.parametrize("vision", ["Swin", "Swinv2"])
+def test_image_towers_that_are_not_supported_are_refused_in_words(vision: str) -> None:
+    built = dual_encoder(vision, 32, 4, **_SWIN)
+    expected = f"VisionTextDualEncoderModel with the image tower {vision}Model is supported by no method"
+    with pytest.raises(Unsupported, match=expected) as error:
+        load_model(built.module, processor=built.processor)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resize": "whole"}, "resize must not be whole for this image tower, which takes images of one size only"),
+        ({"image_size": 42}, "image_size must not be set for this image tower, which takes images of 42 x 70 pixels"),
+    ],
+)
+def test_tower_that_is_not_square_takes_one_size(options: dict[str, Any], message: str) -> None:
+    built = dual_encoder("ViT", (42, 70), 14)
+    with pytest.raises(Unsupported, match=message):
+        load_model(built.module, processor=built.processor, **options)
+
+
+def test_patches_that_are_not_square_are_refused() -> None:
+    built = dual_encoder("ViT", (32, 32), (8, 16))
+    with pytest.raises(Unsupported, match="patches of 8 x 16, and nibt only square ones"):
+        load_model(built.module, processor=built.processor)

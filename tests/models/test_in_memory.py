@@ -87,10 +87,8 @@ def test_folder_of_sentence_transformers_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            '[{"type": "sentence_transformers.models.CLIPModel"}, {"type": "sentence_transformers.models.Dense"}]',
-            "Dense",
-        ),
+        ('[{"type": "sentence_transformers.models.Dense"}]', "Dense of sentence-transformers in no folder"),
+        ('[{"type": "sentence_transformers.models.Dense", "path": "../1"}]', "in no folder of its own"),
         ('[{"type": "some.Layer", "path": "2_Layer"}]', "has the module Layer"),
         ('{"a": 1}', "does not list the modules"),
         ("[[]]", "does not list the modules"),
@@ -142,7 +140,8 @@ class TestRefused:
         self.refuse(two, r"class Training are not supported, but this one holds a CLIPModel at .student, a CLIPModel")
         self.refuse(Holder(clip().module).eval(), r"holds a CLIPModel at .model: pass that part")
         further = nn.Sequential(Holder(clip().module), nn.Linear(12, 4)).eval()
-        self.refuse(further, r"class Sequential are not supported, but this one holds a CLIPModel at .0.model")
+        self.refuse(further, r"class Sequential are not supported with Linear after the encoder.* and give its folder")
+        self.refuse(nn.Sequential(Holder(clip().module), nn.Tanh()).eval(), "with Tanh after the encoder")
 
     def test_pairs(self) -> None:
         vision, text = tiny.ALL["clip pair"]().module

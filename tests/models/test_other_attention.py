@@ -17,12 +17,14 @@ from tests.helpers import assert_close, make_inputs
 from tests.shared_models import module_state
 from tests.suites import COVER, few
 
-CONVOLUTIONAL = ("own resnet", "convnext", "fastvit", "efficientnet", "resnet")
 """Kinds whose image tower has no attention."""
 
 
 SIDES = [
-    (kind, side) for kind in tiny.KINDS for side in ("image", "text") if side == "text" or kind not in CONVOLUTIONAL
+    (kind, side)
+    for kind in tiny.KINDS
+    for side in ("image", "text")
+    if side == "text" or kind not in tiny.CONVOLUTIONAL
 ]
 
 

@@ -195,13 +195,6 @@ def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
     torch.testing.assert_close(side.encode(inputs), own, atol=1e-5, rtol=1e-5)
 
 
-def test_model_keeps_the_offset_of_its_last_prompt() -> None:
-    plain = built("qwen2_vl")
-    plain.module.model.rope_deltas = mark = torch.tensor([[7]])
-    model("qwen2_vl").image.encode(model("qwen2_vl").image.prepare(IMAGES))
-    assert plain.module.model.rope_deltas is mark
-
-
 @pytest.mark.parametrize("kind", few(KINDS, ["qwen2_vl", "smolvlm", "colpali"]))
 def test_saved_model_gives_the_same_embeddings(kind: str, tmp_path: Path) -> None:
     plain = built(kind)
@@ -317,6 +310,48 @@ def test_adapters_embed_as_their_base_model(tmp_path: Path) -> None:
         actual = loaded.text.encode(loaded.text.prepare(CAPTIONS[:1]))
         wanted = expected.text.encode(expected.text.prepare(CAPTIONS[:1]))
         torch.testing.assert_close(actual, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+@pytest.mark.parametrize(("kind", "name"), [("qwen2_vl", "gme-Qwen2-VL-2B"), ("qwen3_vl", "Qwen3-VL-Embedding-2B")])
+def test_adapters_embed_as_the_code_of_the_authors(kind: str, name: str, tmp_path: Path) -> None:
+    """GME's code gives the language model embeddings without positions, and pads on the left; Qwen's is the class."""
+    plain, base = built(kind), tmp_path / name
+    plain.module.save_pretrained(base)
+    plain.processor.save_pretrained(base)
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], r=2, init_lora_weights=False)
+    adapted = get_peft_model(type(plain.module).from_pretrained(base), lora)
+    adapted.save_pretrained(tmp_path / "adapters")
+    inner, network = adapted.eval().get_base_model().model, nibt.load_model(base)
+    loaded = nibt.load_model(tmp_path / "adapters")
+    texts = [loaded.request.embedding["text_prompt"].format(text=caption) for caption in CAPTIONS]
+    processor = copy.deepcopy(plain.processor)
+    processor.tokenizer.padding_side = "left"
+    encoded = processor.tokenizer(texts, padding=True, return_tensors="pt")
+    image = processor(
+        text=[loaded.request.embedding["image_prompt"]], images=[IMAGES[0].pil_image], return_tensors="pt"
+    )
+    with torch.no_grad():
+        if kind == "qwen2_vl":
+            embeds = inner.get_input_embeddings()(image["input_ids"])
+            seen = inner.visual(image["pixel_values"], grid_thw=image["image_grid_thw"]).pooler_output
+            embeds[image["input_ids"] == inner.config.image_token_id] = seen
+            of_image = inner.language_model(inputs_embeds=embeds).last_hidden_state[:, -1]
+            embeds = inner.get_input_embeddings()(encoded["input_ids"])
+            states = inner.language_model(inputs_embeds=embeds, attention_mask=encoded["attention_mask"])
+        else:
+            of_image = inner(**image).last_hidden_state[:, -1]
+            states = inner(**encoded)
+    of_texts = states.last_hidden_state[:, -1]
+    for tower, items, expected in ((loaded.image, IMAGES[:1], of_image), (loaded.text, CAPTIONS, of_texts)):
+        inputs = tower.prepare(items)
+        torch.testing.assert_close(tower.encode(inputs), expected, atol=1e-5, rtol=1e-4)
+        plainly = network.tower(tower.modality)
+        assert not torch.allclose(plainly.encode(plainly.prepare(items)), expected, atol=1e-2), "the adapters matter"
+    if kind == "qwen2_vl":
+        with torch.no_grad():
+            spatial = inner(**image).last_hidden_state[:, -1]
+        assert not torch.allclose(spatial, of_image, atol=1e-4), "the positions matter"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it

@@ -19,7 +19,7 @@ from nibt.methods._gradient import GradientMethod
 from nibt.methods._layers import average_layers, check_path
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
-from nibt.options import Floor, Steps
+from nibt.options import OpenShare, Steps
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerToken
@@ -43,7 +43,7 @@ class PathMethod(Method):
     baseline: str = "blank"
     quadrature: str = "gauss"
     steps: Steps = 4
-    floor: Floor = 0.1
+    floor: OpenShare = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,7 +47,7 @@ from nibt.methods._noise import draw, generators, moments
 from nibt.methods._views import Views, explain_views
 from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
-from nibt.options import Floor, NotNegative, Positive, Samples, Seed, Steps
+from nibt.options import NotNegative, OpenShare, Positive, Samples, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken, States
@@ -100,7 +100,7 @@ class NIB(Method):
     baseline: str = "blank"
     quadrature: str = "gauss"
     steps: Steps = 4
-    floor: Floor = 0.1
+    floor: OpenShare = 0.1
     tolerance: Positive | None = None
     noise: str = "none"
     deviation: NotNegative = 1.0

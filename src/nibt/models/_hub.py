@@ -15,6 +15,7 @@ from nibt.io import load_json, read_text
 from nibt.models._download import Bar
 from nibt.models._names import HubName
 from nibt.models._request import Request
+from nibt.models._sentence_transformers import DENSE_WEIGHTS, dense_folders
 
 _TIMEOUT = 10.0  # seconds until the hub must answer
 _TEXTS = (".json", ".txt", ".jinja", ".model", ".tiktoken", ".spm")
@@ -85,6 +86,10 @@ class Listing:
             return load_json(self.read(self.top + file))
         except ValueError:
             return {}  # the loading of the folder reports it
+
+    def inside(self, folder: str) -> "Listing":
+        """Return the listing for a folder of the model."""
+        return replace(self, name=replace(self.name, folder=(self.top + folder).strip("/")))
 
     def below(self, *folders: str) -> list[str]:
         """Return the files of the model, and of some folders in it, without those deeper down."""
@@ -190,13 +195,12 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
 
 def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
     """Return the files of a model, the weights last."""
-    modules = [str(module.get("path", "")) for module in _modules(listing)]
-    small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)]
+    modules, after = _modules(listing)
+    small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)] + after
     if listing.has("adapter_config.json"):
         return small + _weights(listing, _ADAPTERS)
     if modules and not listing.has("config.json"):  # of sentence-transformers
-        inner = replace(listing, name=replace(listing.name, folder=(listing.top + modules[0]).strip("/")))
-        return small + _weights(inner, _TRANSFORMERS)
+        return small + _weights(listing.inside(modules[0]), _TRANSFORMERS)
     config = listing.json("config.json")
     if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
         return small + _weights(listing, _OPEN_CLIP)
@@ -208,14 +212,17 @@ def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
     return small + _weights(listing, _TRANSFORMERS)
 
 
-def _modules(listing: Listing) -> list[dict[str, Any]]:
+def _modules(listing: Listing) -> tuple[list[str], list[str]]:
+    """Return the folders of the modules of sentence-transformers, and the weights of those after the encoder."""
     if not listing.has("modules.json"):
-        return []
+        return [], []
     try:
         modules = load_json(listing.read(listing.top + "modules.json"))
     except ValueError:
-        return []
-    return [module for module in modules if isinstance(module, dict)]
+        return [], []  # the loading of the folder reports it
+    dense = [folder for folder in dense_folders(str(listing.name), modules, listing.json) if folder is not None]
+    weights = [file for folder in dense for file in _weights(listing.inside(folder), DENSE_WEIGHTS)]
+    return [str(module.get("path", "")) for module in modules], weights
 
 
 def _weights(listing: Listing, names: Iterable[str]) -> list[str]:

@@ -162,26 +162,20 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
 
     """
     inner = getattr(encoder, "encoder", encoder)
-    for name in ("layers", "layer", "block"):
-        if hasattr(inner, name):
-            return list(getattr(inner, name))
+    for holder in (inner, getattr(inner, "model", None)):  # the second is that of DINOv3
+        for name in ("layers", "layer", "block"):
+            if hasattr(holder, name):
+                return list(getattr(holder, name))
     raise Unsupported(
         f"the blocks of the encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
         "layers, layer or block"
     )
 
 
-def _square(what: str, size: Any) -> int:
-    """Return the side of patches or images, which a configuration may have as two equal numbers.
-
-    Raises:
-        Unsupported: They are not square.
-
-    """
-    sides = set(size) if isinstance(size, list | tuple) else {size}
-    if len(sides) != 1:
-        raise Unsupported(f"this image tower takes {what} of {' x '.join(map(str, size))}, and nibt only square ones")
-    return sides.pop()
+def _sides(size: Any) -> tuple[int, int]:
+    """Return the height and the width of images or patches, which a configuration has as one number or two."""
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return height, width
 
 
 class HuggingFaceImageTower(ImageTower):
@@ -189,7 +183,8 @@ class HuggingFaceImageTower(ImageTower):
 
     Attributes:
         prefix: The number of tokens before the patches, such as the class token.
-        any_size: Whether the model interpolates its positions for images of other sizes.
+        any_size: Whether the model interpolates its positions for images of other sizes; no model does from a grid that
+            is not square.
         square: Whether the processor pads images to a square.
 
     """
@@ -203,12 +198,21 @@ class HuggingFaceImageTower(ImageTower):
         super().__init__()
         self.root = root
         config = self.vision_config
-        self.patch, self.size = _square("patches", config.patch_size), _square("images", config.image_size)
+        (self.patch, across), self.sides = _sides(config.patch_size), _sides(config.image_size)
+        if self.patch != across:
+            raise Unsupported(f"this image tower takes patches of {self.patch} x {across}, and nibt only square ones")
+        height, width = self.sides
+        if height != width:
+            self.any_size = False
+            if request.image_size:
+                raise Unsupported(
+                    f"image_size must not be set for this image tower, which takes images of {height} x {width} pixels"
+                )
         self.preparation = hugging_face.image_preparation(
             get_image_processor(request),
             request.resize,
             request.image_size,
-            self.size,
+            height,
             self.patch if self.any_size else None,
             self.square,
         )
@@ -239,7 +243,7 @@ class HuggingFaceImageTower(ImageTower):
 
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         """Return the option with which the model takes images of another size."""
-        other_size = tuple(inputs.values.shape[-2:]) != (self.size, self.size)
+        other_size = tuple(inputs.values.shape[-2:]) != self.sides
         return {"interpolate_pos_encoding": other_size} if self.any_size else {}
 
     @override

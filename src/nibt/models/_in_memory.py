@@ -16,6 +16,7 @@ from nibt.models._compiled import uncompiled
 from nibt.models._families import family_of_module, known_classes, refusal
 from nibt.models._pair import ProjectionPair
 from nibt.models._request import Request
+from nibt.models._sentence_transformers import NO_EFFECT
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
@@ -93,7 +94,8 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     if family_of_module(module) is not None:
         return module, request
     inside = list(_supported_parts(module))
-    if len(inside) == 1 and names & _WRAPPERS and _adds_nothing(module):
+    added = _added_parts(module) if names & _WRAPPERS else []
+    if len(inside) == 1 and names & _WRAPPERS and not added:
         name, part = inside[0]
         holder = module.get_submodule(name.rpartition(".")[0])
         processor = request.processor or getattr(holder, "processor", None)  # as sentence-transformers has it
@@ -101,6 +103,11 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     message = f"models of class {type(module).__name__} are not supported"
     if reason := refusal(module):
         raise CannotLoad(f"{message}: {reason}")
+    if inside and added:
+        raise CannotLoad(
+            f"{message} with {added[0]} after the encoder, which nibt does not apply in memory: save a model of "
+            "sentence-transformers, and give its folder"
+        )
     if inside:
         held = ", ".join(f"a {type(part).__name__} at .{name}" for name, part in inside)
         raise CannotLoad(f"{message}, but this one holds {held}: pass that part to load_model")
@@ -118,11 +125,11 @@ def _supported_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
             yield prefix + name, child
 
 
-def _adds_nothing(module: nn.Module) -> bool:
-    """Return whether the parts of a sequence after the first have no weights, unlike a further projection."""
+def _added_parts(module: nn.Module) -> list[str]:
+    """Return the parts of a sequence after the first that change similarities, such as a further projection."""
     if not isinstance(module, nn.Sequential):
-        return True
-    return not any(True for part in list(module)[1:] for _ in part.parameters())
+        return []
+    return [name for part in list(module)[1:] if (name := type(part).__name__) not in NO_EFFECT]
 
 
 def _check_part(part: nn.Module) -> None:

@@ -29,7 +29,7 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
-from nibt.models._sentence_transformers import check_modules
+from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import ImageSize, parsed
@@ -151,7 +151,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
         embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
     )
     _check_options(request, str(device))
-    check_modules(name, folder)
+    request = replace(request, after=after_encoder(name, folder, request.dtype) or request.after)
     config = _json(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
@@ -314,9 +314,11 @@ def _model(
     folder: Path | None = None,
 ) -> Model:
     part = find("models", family)
+    after = attached(module, request.after)
     _check_finite(name, module)
     request = part.resolved(str(folder or name), request)
     image, text = part.towers(module, request)
+    image.after = text.after = after
     scale, bias = part.scale_and_bias(module)
     return Model(
         name,
@@ -355,9 +357,8 @@ def _check_finite(name: str, module: nn.Module) -> None:
 
 def _checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
-    noise = torch.randint(
-        0, 256, (64, 96, 3), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.uint8, device="cpu"
-    )
+    draws = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu")
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions")
 """What says how a vision-language model embeds a prompt."""
@@ -23,6 +24,7 @@ class Request:
         notes: Warnings about the checkpoint, for every result.
         embedding: How a vision-language model embeds a prompt: values of ``EMBEDDING``.
         facts: What records of the model contain besides its name and weights.
+        after: What follows the encoders in a folder of sentence-transformers.
 
     """
 
@@ -34,3 +36,4 @@ class Request:
     notes: tuple[str, ...] = ()
     embedding: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    after: nn.Module | None = None

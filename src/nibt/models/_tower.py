@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.units import Units
 from nibt.errors import BadOption
 from nibt.models._half_precision import computing_dtype, float32_arithmetic
+from nibt.models._hooks import set_hook
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
 from nibt.types import Embedding, Hidden, Modality
@@ -44,6 +45,8 @@ class Tower(ABC):
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
     root: nn.Module
+    after: nn.Module | None = None
+    """What is applied to embeddings after the model, as by folders of sentence-transformers."""
 
     def __init__(self) -> None:
         self._blanks: OrderedDict[Hashable, dict[int | None, Hidden]] = OrderedDict()
@@ -181,7 +184,11 @@ class Tower(ABC):
     def encode(self, inputs: Inputs) -> Embedding:
         """Compute the embeddings of a batch without a graph."""
         with torch.no_grad(), self.computing():
-            return self.run(inputs)
+            return self.finish(self.run(inputs))
+
+    def finish(self, embedding: Embedding) -> Embedding:
+        """Apply what follows the model to its embeddings."""
+        return embedding if self.after is None else self.after(embedding)
 
     def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
         """Run the model once, and record the inputs of every block.
@@ -200,10 +207,10 @@ class Tower(ABC):
 
         with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
-                hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(self.blocks[-1].register_forward_hook(after).remove)
+                hooks.callback(set_hook(block.register_forward_pre_hook, before, with_kwargs=True).remove)
+            hooks.callback(set_hook(self.blocks[-1].register_forward_hook, after).remove)
             added = hooks.enter_context(self.additions())
-            embedding = self.run(inputs)
+            embedding = self.finish(self.run(inputs))
         for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
             streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))

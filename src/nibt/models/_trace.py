@@ -133,7 +133,7 @@ class Trace:
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
                         running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
-                embedding = tower.head(running, extra) if embedding is None else embedding
+                embedding = tower.finish(tower.head(running, extra) if embedding is None else embedding)
             return embedding.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
@@ -158,7 +158,7 @@ class Trace:
                 running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
                 blocks.append(single_record(recorder.take_records(), number))
                 streams.append(tower.to_tokens(running))
-            embedding = tower.head(running, tower.head_inputs(self.inputs))
+            embedding = tower.finish(tower.head(running, tower.head_inputs(self.inputs)))
             return collect(blocks, streams, recorder.take_records(), embedding)
 
     def with_attention(self, number: int, attend: Attend) -> OtherAttention:
@@ -285,7 +285,7 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
     def rest(states: States) -> Float[Tensor, "node batch *item"]:
         tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
         with _hooked(tower, lambda _: tower.to_stream(states.flatten(0, 1), stream)):
-            return tower.run(tiled).unflatten(0, (len(states), -1))
+            return tower.finish(tower.run(tiled)).unflatten(0, (len(states), -1))
 
     return Cut(tower.to_tokens(stream.detach()), tower.units(inputs, stream), rest)
 

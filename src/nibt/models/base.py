@@ -3,7 +3,7 @@
 A family defines a few properties of its towers: the blocks, the head and the inputs of the head. Everything else is
 implemented once, here and in ``_tower.py``. No forward pass is reimplemented: the model runs its own, the inputs of
 every block are recorded, and the remaining blocks are replayed. The model is never changed: hooks exist only inside
-``with``, under one lock per model object.
+``with``, under one lock per model object, and act only in the thread that set them (``_hooks.py``).
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units, Words
 from nibt.models._configuration import configuration_hash
+from nibt.models._hooks import set_hook
 from nibt.models._request import Request
 from nibt.models._stamp import renew, weights_stamp
 from nibt.models._tower import Tower
@@ -83,7 +84,7 @@ class ImageTower(Tower):
             tokens = see(args[0])
             return None if tokens is None else (tokens, *args[1:])
 
-        return self.entry.register_forward_pre_hook(before)
+        return set_hook(self.entry.register_forward_pre_hook, before)
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         """Return the height and the width of the tower's input in pixels."""
@@ -226,7 +227,7 @@ class TextTower(Tower):
             replaced = see(out.clone())
             return None if replaced is None else replaced.clone()
 
-        return self.embedder.register_forward_hook(after)
+        return set_hook(self.embedder.register_forward_hook, after)
 
     @contextmanager
     def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
@@ -244,7 +245,7 @@ class TextTower(Tower):
     def embedding(self, change: Callable[[nn.Module, tuple, Tensor], Tensor]) -> Iterator[None]:
         """Change word embeddings before positions are added inside ``with``; ``change`` is a forward hook."""
         with self.lock:
-            handle = self.embedder.register_forward_hook(change)
+            handle = set_hook(self.embedder.register_forward_hook, change)
             try:
                 yield
             finally:

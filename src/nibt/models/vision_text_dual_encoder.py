@@ -1,4 +1,7 @@
-"""``VisionTextDualEncoderModel`` of Hugging Face Transformers: a ViT or CLIP's image tower, with BERT or RoBERTa."""
+"""``VisionTextDualEncoderModel`` of Hugging Face Transformers: an image tower and a text tower of other models.
+
+Image towers are those of CLIP and SigLIP, and ViTs with a class token. Text towers are BERT, RoBERTa and CLIP's.
+"""
 
 from typing import Any
 
@@ -6,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.data.units import Grid, Units
+from nibt.errors import Unsupported
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
@@ -18,14 +22,27 @@ class PooledImageTower(ClassTokenTower):
     @property
     @override
     def vision(self) -> Any:
-        return getattr(self.root.vision_model, "vision_model", self.root.vision_model)
+        return self.encoder(self.root)
+
+    @staticmethod
+    def encoder(module: Any) -> Any:
+        """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
+        return getattr(module.vision_model, "vision_model", module.vision_model)
 
     @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
-        if hasattr(self.vision, "post_layernorm"):  # CLIP
+        vision = self.vision
+        if hasattr(vision, "head"):  # SigLIP
+            return self.projection(vision.head(vision.post_layernorm(stream)))
+        if hasattr(vision, "post_layernorm"):  # CLIP
             return super().head(stream, extra)
-        normed, pooler = self.vision.layernorm(stream), getattr(self.vision, "pooler", None)
+        norm, pooler = vision.norm if hasattr(vision, "norm") else vision.layernorm, getattr(vision, "pooler", None)
+        normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
+
+    @override
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+        return None if hasattr(self.vision, "head") else super().last(stream, extra, args, kwargs)
 
     @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -61,6 +78,15 @@ class VisionTextDualEncoder(DualEncoder):
     @classmethod
     @override
     def towers(cls, module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+        vision = PooledImageTower.encoder(module)
+        if not hasattr(vision.config, "image_size") or not (
+            hasattr(vision, "post_layernorm") or hasattr(vision.embeddings, "cls_token")
+        ):
+            raise Unsupported(
+                f"{cls.auto_class} with the image tower {type(vision).__name__} is supported by no method, since nibt "
+                "needs layers of one sequence of patches, with a class token or the norm of CLIP and SigLIP: use a "
+                "ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP or SigLIP"
+            )
         text = PooledTextTower if hasattr(module.text_model, "pooler") else CLIPText
         return PooledImageTower(module, request), text(module, request)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from nibt.errors import BadOption, UnknownName
-from nibt.options import BatchSize, Blocks, Epochs, Percent, Rate, Seed, TrainBatch
+from nibt.options import BatchSize, Blocks, Epochs, OpenShare, Percent, Seed, TrainBatch
 from nibt.records import read_record
 
 TRAINABLES = ("features", "last", "whole")
@@ -45,7 +45,7 @@ class Settings:
     validation: Annotated[Percent, _STRICT] = 20
     image_percentile: Annotated[Percent, _STRICT] = 75
     text_percentile: Annotated[Percent, _STRICT] = 90
-    learning_rates: Mapping[str, Rate] = field(default_factory=lambda: dict(LEARNING_RATES))
+    learning_rates: Mapping[str, OpenShare] = field(default_factory=lambda: dict(LEARNING_RATES))
     epochs: Annotated[Epochs, _STRICT] = 5
     batch_size: Annotated[TrainBatch, _STRICT] = 32
     blocks: Annotated[Blocks, _STRICT] | None = None

@@ -54,7 +54,9 @@ def _pooling_file(source: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     config = load_json(path)
-    modes = {"pooling_mode_lasttoken": "last", "pooling_mode_mean_tokens": "mean"}
-    named = {"lasttoken": "last", "mean": "mean"}.get(str(config.get("pooling_mode")))
-    pooling = named or next((value for key, value in modes.items() if config.get(key)), None)
-    return {"pooling": pooling} if pooling else {}
+    prefix = "pooling_mode_"
+    flags = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
+    modes = config.get("pooling_mode") or flags
+    modes = [modes] if isinstance(modes, str) else modes
+    names = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
+    return {"pooling": names[modes[0]]} if len(modes) == 1 and modes[0] in names else {}  # several are concatenated

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.errors import Unsupported
+from nibt.models._hooks import set_hook
 from nibt.types import Embedding, Hidden
 
 
@@ -61,22 +62,12 @@ class Network(ABC):
 
     def states(self, arguments: dict[str, Tensor]) -> Hidden:
         """Run the language model, and return its last hidden states."""
-        return self.base(**arguments, **self.options).last_hidden_state
+        return _apart(self.base)(**arguments, **self.options).last_hidden_state
 
     @property
     def options(self) -> dict[str, bool]:
         """Options of every forward pass: no cache of keys and values, which only generating needs."""
         return {"use_cache": False} if hasattr(self.decoder.config, "use_cache") else {}
-
-    @contextmanager
-    def restored(self) -> Iterator[None]:
-        """Restore the offset of positions that Qwen-VL keeps from its last prompt, for a user's next generation."""
-        known = getattr(self.base, "rope_deltas", None)
-        try:
-            yield
-        finally:
-            if hasattr(self.base, "rope_deltas"):
-                self.base.rope_deltas = known
 
     @contextmanager
     def additions(self) -> Iterator[list[Tensor]]:
@@ -88,11 +79,21 @@ class Network(ABC):
             if features is not None and places is not None:
                 added.extend(_spread(feature.detach(), places) for feature in features)
 
-        handle = self.decoder.register_forward_pre_hook(before, with_kwargs=True)
+        handle = set_hook(self.decoder.register_forward_pre_hook, before, with_kwargs=True)
         try:
             yield added
         finally:
             handle.remove()
+
+
+def _apart(module: Any) -> Any:
+    """Return a module with all that another has, whose own attributes the other does not get.
+
+    Qwen-VL keeps an offset of positions from its last prompt, which a user's generation needs, also in another thread.
+    """
+    copy = object.__new__(type(module))
+    copy.__dict__.update(vars(module))
+    return copy
 
 
 def _spread(features: Tensor, places: Tensor) -> Tensor:
@@ -115,8 +116,7 @@ class PooledNetwork(Network):
         ids = arguments["input_ids"]
         if self.positions == "sequential":
             arguments = {**arguments, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids)}
-        with self.restored():
-            return self.embed(self.states(arguments), arguments["attention_mask"])
+        return self.embed(self.states(arguments), arguments["attention_mask"])
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Pool the last hidden states."""
@@ -135,8 +135,9 @@ class LateNetwork(Network):
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model's own forward pass, whose vectors of padding are zeros."""
-        with self.restored():
-            return self.root(**arguments, **self.options).embeddings
+        root = _apart(self.root)
+        root._modules = {name: _apart(part) if part is self.base else part for name, part in self.root._modules.items()}
+        return root(**arguments, **self.options).embeddings
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Project each state to a vector of unit length."""

@@ -11,6 +11,7 @@ from typing_extensions import override
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
 from nibt.models._feature_maps import FeatureMapTower
+from nibt.models._hooks import set_hook
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
@@ -204,8 +205,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
 
     with ExitStack() as hooks, torch.no_grad():
         for child in trunk.children():
-            hooks.callback(child.register_forward_pre_hook(before).remove)
-        hooks.callback(stages[-1].register_forward_hook(lambda module, _, out: maps.append(out)).remove)
+            hooks.callback(set_hook(child.register_forward_pre_hook, before).remove)
+        hooks.callback(set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(out)).remove)
         trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")

@@ -1,0 +1,34 @@
+"""Hooks on a model that act only in the thread that sets them.
+
+A user may run the same module in another thread while nibt computes. A hook of PyTorch acts in every thread, so it
+would change the user's forward pass, and record its states as those of nibt's. All hooks of nibt are set here.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.hooks import RemovableHandle
+
+
+def set_hook(
+    register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
+) -> RemovableHandle:
+    """Register a hook that does nothing in other threads.
+
+    Args:
+        register: The function of a module that registers it, such as ``module.register_forward_hook``.
+        hook: The hook.
+        with_kwargs: Whether the hook takes the keyword arguments of the module, too.
+
+    Returns:
+        The handle that removes it.
+
+    """
+    thread = threading.get_ident()
+
+    def act(*arguments: Any) -> Any:
+        # PyTorch omits the keyword arguments if the hook is removed while another thread calls the module
+        return hook(*arguments) if threading.get_ident() == thread else None
+
+    return register(act, with_kwargs=with_kwargs)

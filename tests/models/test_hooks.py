@@ -1,0 +1,131 @@
+"""What a user computes with the same module in another thread: nibt does not change it, and is not changed by it.
+
+No test depends on time: a hook of the test runs the user's thread at a known point of nibt's, or stops it by events.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import nibt
+from nibt.models.base import Model
+from nibt.results.explanation import Explanation
+from tests import tiny, tiny_vision_language
+from tests.helpers import CHEAP, assert_same_bits, count_hooks
+from tests.models.test_vision_language import IMAGES
+from tests.suites import COVER, few
+
+METHODS = ("nib", "occlusion", "gae")
+
+
+def embeddings(model: Model) -> list[Tensor]:
+    """Return what the model's own forward pass gives for an image and two captions, computed by one thread."""
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        towers = [(model.image, [tiny.image(seed=5)]), (model.text, list(tiny.CAPTIONS[1:3]))]
+        return [tower.run(tower.prepare(items)) for tower, items in towers]
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """Return what a function returns in another thread, after that thread has ended."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def explained(model: Model, method: str) -> Explanation:
+    answer = nibt.explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
+    assert isinstance(answer, Explanation)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    few([*((kind, "mfaba") for kind in COVER), *(("clip", name) for name in METHODS)], [("clip", "mfaba")]),
+)
+def test_forward_in_another_thread_while_hooks_are_set(kind: str, method: str) -> None:
+    model = tiny.fresh(kind)
+    expected, main = embeddings(model), threading.get_ident()
+    outcomes: list[Any] = []
+    shared = False
+
+    def meanwhile(*_: Any) -> None:
+        if shared and threading.get_ident() == main:
+            outcomes.append(in_thread(lambda: embeddings(model)))
+
+    parts = [*model.image.blocks[1:], *model.text.blocks[1:]]
+    handles = [part.register_forward_pre_hook(meanwhile) for part in parts]
+    alone = explained(model, method)  # with the hooks, since blocks with hooks are not computed for one row
+    shared = True
+    together = explained(model, method)
+    for handle in handles:
+        handle.remove()
+    assert outcomes
+    for outcome in outcomes:
+        assert isinstance(outcome, list), outcome
+        assert all(torch.equal(one, other) for one, other in zip(outcome, expected, strict=True))
+    assert_same_bits(together, alone)
+
+
+@pytest.mark.parametrize("kind", few(COVER, ["clip", "own vit"]))
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_hooks_are_removed_while_another_thread_is_inside(kind: str, modality: str) -> None:
+    """PyTorch lists the hooks of a module when it is called, and calls those that were removed since then."""
+    model = tiny.fresh(kind)
+    tower = model.tower(modality)  # pyright: ignore
+    expected, main = embeddings(model), threading.get_ident()
+    inside, done, outcomes = threading.Event(), threading.Event(), []
+
+    def use() -> None:
+        outcomes.append(in_thread(lambda: embeddings(model)))
+        inside.set()  # also after an error
+
+    user = threading.Thread(target=use)
+
+    def stop(*_: Any) -> None:
+        if threading.get_ident() == main and user.ident is None:
+            user.start()  # the hooks of nibt are set
+            inside.wait()
+        elif threading.get_ident() != main:
+            inside.set()
+            done.wait()
+
+    handle = tower.blocks[1].register_forward_pre_hook(stop)
+    together = explained(model, "nib")
+    done.set()
+    user.join()
+    alone = explained(model, "nib")
+    handle.remove()
+    (outcome,) = outcomes
+    assert isinstance(outcome, list), outcome
+    assert all(torch.equal(one, other) for one, other in zip(outcome, expected, strict=True))
+    assert_same_bits(together, alone)
+    assert count_hooks(model.module) == 0
+
+
+@pytest.mark.parametrize("kind", few(["qwen2_vl", "qwen3_vl", "colqwen2"], ["qwen2_vl"]))
+def test_offset_of_positions_is_not_changed_meanwhile(kind: str) -> None:
+    """Qwen-VL keeps it from its last prompt, and a user's generation in another thread needs it at any time."""
+    plain = tiny_vision_language.built(kind)
+    model = nibt.load_model(plain.module, processor=plain.processor, **tiny_vision_language.loading(kind))
+    base = model.image.network.base  # pyright: ignore
+    base.rope_deltas = mark = torch.tensor([[7]])
+    seen: list[Any] = []
+    handle = model.image.blocks[0].register_forward_pre_hook(lambda *_: seen.append(base.rope_deltas))
+    model.image.encode(model.image.prepare(IMAGES[:1]))
+    handle.remove()
+    assert [one is mark for one in seen] == [True]
+    assert base.rope_deltas is mark
