@@ -62,7 +62,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """
 MORE = {
     "nib, layer 0": MethodCase("nib", options={"steps": NODES, "views": 1, "layer": 0}),
-    "nib, late": MethodCase("nib", options={"quadrature": "late", "views": 1}),
+    "nib, fast": MethodCase("nib", "fast", {"views": 1}),
     "nib, zero, geometric": MethodCase(
         "nib", options={"steps": NODES, "views": 1, "baseline": "zero", "quadrature": "geometric"}
     ),

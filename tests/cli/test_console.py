@@ -91,7 +91,7 @@ def test_paths_and_versions_are_printed_with_verbose() -> None:
     assert [row[name] for name in ("steps", "layers", "quadrature", "baseline state")] == [
         "3",
         "1, 2",
-        "gauss",
+        "midpoint",
         "blank",
     ]
     assert all(f"{name} {version}" in versions(answer) for name, version in answer.versions.items())

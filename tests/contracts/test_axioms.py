@@ -50,7 +50,7 @@ m2ib, iba                     -  b b  k b k b  b  b  k
 maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
 nib                           k  k t  k k k t  k  k  k
-nib, late                     b  k t  k k k t  k  k  k
+nib, fast                     b  k t  k k k t  k  k  k
 nib, layer 0                  k  k k  k k k k  k  k  k
 nib, paper                    b  k b  k k b b  k  k  k
 nib, zero, geometric          k  k b  k k b t  k  k  k

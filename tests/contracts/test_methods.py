@@ -275,7 +275,7 @@ def test_method_describes_itself(name: str) -> None:
     [
         ("nib", {"layer": 1, "steps": 5}, 3 * (1 + 2 * 5 * 0.5)),
         ("nib", {"layer": (0, 1), "steps": 5, "views": 1}, 2 + 2 * 5 * 1.5),
-        ("nib", {"layer": 1}, 3 * (1 + 2 * 0.5)),
+        ("nib", {"layer": 1}, 3 * (1 + 2 * 3 * 0.5)),
         ("grad_cam", {"layer": 2}, 1),
         ("gae", {"blocks": 1}, 2.5),
         ("gae", {}, 4),
