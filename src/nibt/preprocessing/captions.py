@@ -125,6 +125,12 @@ def special_notes(caption: str, special: Iterable[str]) -> list[str]:
     ]
 
 
+def unknown_notes(words: Sequence[Word], ids: Sequence[int], unknown: int | None) -> list[str]:
+    """Return a warning that names the words that the tokenizer reads as its token for unknown text."""
+    names = dict.fromkeys(word.text for word in words if any(ids[row] == unknown for row in word.tokens))
+    return [f"the model's tokenizer does not know {', '.join(map(repr, names))}"] if names else []
+
+
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
     """Group tokens by the marks at word borders, for tokenizers without offsets.
 

@@ -17,6 +17,7 @@ from nibt.preprocessing.captions import (
     in_words,
     special_notes,
     truncation_note,
+    unknown_notes,
     words_by_marks,
     words_by_offsets,
 )
@@ -147,6 +148,7 @@ def tokens(
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
     notes += special_notes(text, special_tokens(tokenizer))
+    notes += unknown_notes(words, ids, tokenizer.unk_token_id)
     return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
 
 

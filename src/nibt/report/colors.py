@@ -52,6 +52,16 @@ class Palette:
     negative: RGB
     names: tuple[str, str]
 
+    @property
+    def pale(self) -> "Palette":
+        """The same colors, three quarters of the way to white."""
+
+        def mixed(color: RGB) -> RGB:
+            red, green, blue = (round(255 - (255 - value) / 4) for value in color)
+            return red, green, blue
+
+        return Palette(mixed(self.positive), mixed(self.negative), self.names)
+
 
 PALETTES = {
     "red_blue": Palette((222, 45, 38), (33, 113, 220), ("red", "blue")),

@@ -24,6 +24,8 @@ from nibt.types import ModelRecord
 _Record = TypeVar("_Record")
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
 """The beginning of the mismatch warning. It is the first warning, and every report shows it before the map."""
+NO_REACTION = "the model does not react to this caption"
+"""The beginning of the warning that takes its place where the map is noise, which every report draws pale."""
 
 
 @dataclass(frozen=True)
@@ -304,13 +306,13 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
 
 
 def mismatch(warnings: Sequence[str]) -> str:
-    """Return the warning that the model rates the pair as no match, or an empty string if there is none."""
-    return next((warning for warning in warnings if warning.startswith(MISMATCH)), "")
+    """Return the warning that the pair does not match or the model does not react; empty if there is none."""
+    return next((warning for warning in warnings if warning.startswith((MISMATCH, NO_REACTION))), "")
 
 
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
-    return tuple(warning for warning in warnings if not warning.startswith(MISMATCH))
+    return tuple(warning for warning in warnings if not warning.startswith((MISMATCH, NO_REACTION)))
 
 
 def record(answer: Answer) -> dict[str, Any]:

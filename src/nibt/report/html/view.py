@@ -48,6 +48,7 @@ def fragment(
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
+    look = look.suited_to([panel.answer.warnings for panel in panels])
     images, drawn = EncodedImages(), set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))

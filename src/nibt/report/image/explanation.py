@@ -91,6 +91,7 @@ def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes
 
 
 def _page(answer: Explanation, look: Appearance) -> Image.Image:
+    look = look.suited_to([answer.warnings])
     original = shown(photograph(answer.image.input, answer.source))
     panels = [original, overlay(answer, original, look)]
     beside = original.width <= 1.6 * original.height
