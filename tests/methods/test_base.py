@@ -187,7 +187,8 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("nib", "noise"): ("none", "unit", "features"),
     ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("saliency_map", "at"): ("attention", "input"),
-    **{(name, "units"): ("tower", "segments", "segments:FILE") for name in SEGMENTED},
+    ("rise", "units"): ("words", "tower"),
+    **{(name, "units"): ("words", "tower", "segments", "segments:FILE") for name in SEGMENTED},
 }
 """The words that an option can be."""
 
@@ -249,7 +250,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "seed": 0,
     },
     "random": {"seed": 0},
-    "rise": {"share": 0.1, "cells": 8, "seed": 0},
+    "rise": {"units": "words", "share": 0.1, "cells": 8, "seed": 0},
     "saliency_map": {"at": "attention"},
     "shapley": {"budget": 512, "seed": 0},
 }
@@ -259,7 +260,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_have_the_documented_defaults(name: str) -> None:
     actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
-    of_segments = {"units": "tower", "segments": 40} if name in SEGMENTED else {}
+    of_segments = {"units": "words", "segments": 40} if name in SEGMENTED else {}
     assert actual == {"views": 1, **of_segments, **DEFAULTS.get(name, {})}
 
 

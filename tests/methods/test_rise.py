@@ -104,7 +104,8 @@ def test_rise_draws_as_many_masks_as_the_paper() -> None:
             tower.modality: RISE.configured(tower, variant, {}, {})
             for tower in (tiny.model("clip").image, tiny.model("clip").text)
         }
-        assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}
+        units = {"default": "words", "paper": "tower"}[variant]
+        assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0, units=units)}
 
 
 @both_sides
