@@ -178,6 +178,7 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("fixlip", "pairs"): ("all", "drawn"),
     ("gae", "rectified"): ("mean", "heads"),
     ("grad_cam", "weights"): ("token", "pooled"),
+    ("grad_eclip", "heads"): ("all", "joined"),
     ("integrated_gradients", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
     ("integrated_gradients", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("m2ib", "noise"): ("unit", "features"),
@@ -222,6 +223,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "fixlip": {"budget": 512, "seed": 0, "share": 0.5, "pairs": "all"},
     "gae": {"blocks": None, "rectified": "mean"},
     "grad_cam": {"weights": "token"},
+    "grad_eclip": {"heads": "all"},
     "integrated_gradients": {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1},
     "legrad": {"blocks": None},
     "m2ib": {

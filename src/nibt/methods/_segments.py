@@ -25,7 +25,7 @@ class SegmentMethod(PlayerMethod):
     Args:
         units: ``words`` (images have patches or cells), ``tower`` (tokens instead of words), ``segments`` (superpixels)
             or ``segments:FILE`` (a label image, an .npy file or a JSON file with COCO masks; ``{stem}`` is the name of
-            the image without suffix). Tokens share the score of their word equally.
+            the image without suffix).
         segments: The number of superpixels that is aimed at.
 
     """

@@ -64,7 +64,7 @@ class PlayerMethod(UnitMethod):
     the word.
 
     Args:
-        units: The parts of a caption: ``words``, whose tokens share their score equally, or ``tower`` (tokens).
+        units: ``words`` of a caption, or ``tower`` (tokens).
 
     """
 
