@@ -196,9 +196,14 @@ def variant_lines(kind: Any) -> Iterator[str]:
     for variant, sides in kind.variants.items():
         if sides == kind.variants["default"]:
             continue
-        values = [", ".join(f"`{key}` {shown(value)}" for key, value in sides[side].items()) for side in SIDES]
-        both = values[0] if values[0] == values[1] else f"{values[0]} (image); {values[1]} (text)"
-        yield f"- Variant `{variant}`: {both}."
+        values = {
+            side: ", ".join(f"`{key}` {shown(value)}" for key, value in sides[side].items())
+            for side in SIDES
+            if sides[side]
+        }
+        both = set(values.values()) if len(values) == 2 else set()
+        text = both.pop() if len(both) == 1 else "; ".join(f"{value} ({side})" for side, value in values.items())
+        yield f"- Variant `{variant}`: {text}."
 
 
 def cost(name: str, kind: Any) -> str:

@@ -78,12 +78,13 @@ NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
 
 @cache
 def lines() -> dict[str, MethodCase]:
-    """Return every method, and every variant that differs from its default."""
+    """Return every method, and every variant that differs from its default on these towers, whose words are tokens."""
     cases = {}
     for name in METHODS:
         variants = find("methods", name).variants
         cases[name] = MethodCase(name, options=OPTIONS.get(name, {}))
-        others = [variant for variant in variants if variants[variant] != variants["default"]]
+        own = {variant: [{**sides[modality], "units": ""} for modality in SIDES] for variant, sides in variants.items()}
+        others = [variant for variant in own if own[variant] != own["default"]]
         cases |= {f"{name}, {variant}": MethodCase(name, variant) for variant in others}
     return dict(sorted((cases | MORE).items()))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,10 +93,32 @@ def check_page(text: str) -> str:
 # Oracles
 
 
+def peer(name: str) -> Any:
+    """Return what another package has under a dotted name; without the package the test is skipped."""
+    module, _, member = name.rpartition(".")
+    package = name.partition(".")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip(module, reason=f"the oracle is {package}: pip install {package}"), member)
+
+
 def captum(name: str) -> Any:
     """Return what captum has under a dotted name, such as ``attr.Saliency``; without captum the test is skipped."""
-    module, _, member = name.rpartition(".")
-    return getattr(pytest.importorskip(f"captum.{module}", reason="the oracle is captum: pip install captum"), member)
+    return peer(f"captum.{name}")
+
+
+Record = Callable[[str, object], None]
+"""pytest's ``record_property``: it writes to the report that ``--junitxml`` names."""
+
+
+def assert_error_below(bound: float, actual: Any, expected: Any, record: Record) -> None:
+    """Check the largest error of numbers, and record it."""
+    actual, expected = (np.asarray(values, dtype=np.float64) for values in (actual, expected))
+    assert actual.shape == expected.shape
+    assert bound < 1e-3 * np.ptp(expected), "the bound is no small share of the numbers"
+    error = float(np.abs(actual - expected).max())
+    record("largest error", error)
+    assert error <= bound, f"largest error {error:.2g}, of numbers up to {np.abs(expected).max():.2g}"
 
 
 # Inputs and sides

@@ -41,6 +41,7 @@ grad_cam                      b  k b  k k b b  b  k  k
 grad_cam, along path          b  k b  k k k b  b  k  k
 grad_cam, textbook            b  b b  k k b b  b  k  k
 grad_eclip                    b  k b  b k k b  b  k  k
+grad_eclip, authors           b  b b  b b k b  b  k  k
 integrated_gradients          k  k k  k k k k  k  k  k
 integrated_gradients, paper   t  k t  k k b k  k  k  k
 legrad                        b  k b  b k k k  b  k  k

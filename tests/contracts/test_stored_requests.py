@@ -253,8 +253,8 @@ def test_batch_rejects_other_mean_states(model: Model, data: Path, tmp_path: Pat
 TAKES_FILES = {
     (name, option, word)
     for name in available("methods")
-    for option, word in (("baseline", "mean"), ("units", "segments"))
-    if option in {field.name for field in fields(find("methods", name))}
+    for option, word, field_name in (("baseline", "mean", "baseline"), ("units", "segments", "segments"))
+    if field_name in {field.name for field in fields(find("methods", name))}
 }
 """Every option of every method that names a file."""
 

@@ -178,6 +178,7 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("fixlip", "pairs"): ("all", "drawn"),
     ("gae", "rectified"): ("mean", "heads"),
     ("grad_cam", "weights"): ("token", "pooled"),
+    ("grad_eclip", "heads"): ("all", "joined"),
     ("integrated_gradients", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
     ("integrated_gradients", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("m2ib", "noise"): ("unit", "features"),
@@ -187,7 +188,8 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("nib", "noise"): ("none", "unit", "features"),
     ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("saliency_map", "at"): ("attention", "input"),
-    **{(name, "units"): ("tower", "segments", "segments:FILE") for name in SEGMENTED},
+    ("rise", "units"): ("words", "tower"),
+    **{(name, "units"): ("words", "tower", "segments", "segments:FILE") for name in SEGMENTED},
 }
 """The words that an option can be."""
 
@@ -221,6 +223,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "fixlip": {"budget": 512, "seed": 0, "share": 0.5, "pairs": "all"},
     "gae": {"blocks": None, "rectified": "mean"},
     "grad_cam": {"weights": "token"},
+    "grad_eclip": {"heads": "all"},
     "integrated_gradients": {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1},
     "legrad": {"blocks": None},
     "m2ib": {
@@ -249,7 +252,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "seed": 0,
     },
     "random": {"seed": 0},
-    "rise": {"share": 0.1, "cells": 8, "seed": 0},
+    "rise": {"units": "words", "share": 0.1, "cells": 8, "seed": 0},
     "saliency_map": {"at": "attention"},
     "shapley": {"budget": 512, "seed": 0},
 }
@@ -259,7 +262,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_have_the_documented_defaults(name: str) -> None:
     actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
-    of_segments = {"units": "tower", "segments": 40} if name in SEGMENTED else {}
+    of_segments = {"units": "words", "segments": 40} if name in SEGMENTED else {}
     assert actual == {"views": 1, **of_segments, **DEFAULTS.get(name, {})}
 
 

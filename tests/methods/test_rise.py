@@ -77,6 +77,30 @@ def test_rise_on_a_linear_tower_approaches_occlusion() -> None:
         assert (actual - wanted).abs().max() < 0.1 * (wanted - wanted.mean()).abs().max()
 
 
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (30, 45)])
+def test_masks_equal_the_authors_except_at_the_border_of_the_grid(height: int, width: int) -> None:
+    """Theirs are resized by scikit-image, which mirrors the grid around the centers of its outermost cells."""
+    transform = pytest.importorskip("skimage.transform", reason="the oracle is scikit-image")
+    grids = torch.from_numpy(generator(4).random((5, 8, 8)) < 0.5).float()
+    tall, wide = math.ceil(height / 8), math.ceil(width / 8)
+    shifts = [[0, 0], [tall - 1, wide - 1], [tall // 2, 0], [1, wide // 3], [2, 2]]
+    apart = []
+    for grid, (top, left), mask in zip(grids, shifts, _upsample(grids, shifts, height, width).numpy(), strict=True):
+        crops = {
+            mode: transform.resize(grid.numpy(), (9 * tall, 9 * wide), order=1, mode=mode, anti_aliasing=False)[
+                top : top + height, left : left + width
+            ]
+            for mode in ("edge", "reflect")
+        }
+        np.testing.assert_allclose(mask, crops["edge"], atol=1e-5)
+        rows = (np.arange(height) + top + 0.5) * 8 / (9 * tall)  # in cells
+        columns = (np.arange(width) + left + 0.5) * 8 / (9 * wide)
+        inside = np.ix_((rows >= 0.5) & (rows <= 7.5), (columns >= 0.5) & (columns <= 7.5))
+        np.testing.assert_allclose(mask[inside], crops["reflect"][inside], atol=1e-5)
+        apart.append(np.abs(mask - crops["reflect"]).max())
+    assert max(apart) > 0.1
+
+
 def test_rise_map_is_as_fine_as_its_masks() -> None:
     """Averaging pixels over the squares loses nearly nothing of the map of pixels."""
     grids, shifts = RISE(500)._grids(224, 224)
@@ -104,7 +128,8 @@ def test_rise_draws_as_many_masks_as_the_paper() -> None:
             tower.modality: RISE.configured(tower, variant, {}, {})
             for tower in (tiny.model("clip").image, tiny.model("clip").text)
         }
-        assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0)}
+        units = {"default": "words", "paper": "tower"}[variant]
+        assert masks == {"image": RISE(6000, 0.1, 8, 0), "text": RISE(200, 0.1, 8, 0, units=units)}
 
 
 @both_sides

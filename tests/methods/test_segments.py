@@ -221,8 +221,8 @@ def test_segments_of_another_size_or_kind_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"units": "words"}, r"units must be tower, segments or segments:FILE \(got 'words'\)"),
-        ({"units": "tower:x"}, "units must be tower, segments"),
+        ({"units": "pixels"}, r"units must be words, tower, segments or segments:FILE \(got 'pixels'\)"),
+        ({"units": "tower:x"}, "units must be words, tower, segments"),
         ({"units": "segments:"}, "must name a file"),
         ({"units": "segments", "segments": 1}, r"segments must be between 2 and .* \(got 1\)"),
         ({"units": "segments", "views": 2}, "views must be 1 with segments"),
@@ -234,7 +234,7 @@ def test_bad_options_of_segments_are_refused(options: dict[str, Any], message: s
 
 
 def test_towers_that_take_patches_have_no_segments() -> None:
-    with pytest.raises(Unsupported, match="units must be tower for a"):
+    with pytest.raises(Unsupported, match="units must be words or tower for a"):
         nibt.explain(tiny.model("siglip naflex"), tiny.image(), "a cat", "occlusion", units="segments")
 
 

@@ -128,7 +128,7 @@ class LayerOptions(OptionGroup, panel="Method"):
     steps: Annotated[Steps | None, Option(help="The number of steps on the path.")] = None
     units: Annotated[
         str | None,
-        Option(help="What perturbation methods remove: segments (superpixels), segments:FILE (masks), or tower."),
+        Option(help="What perturbation methods remove: words, tower (tokens), segments (superpixels), segments:FILE."),
     ] = None
     set: Annotated[
         list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")

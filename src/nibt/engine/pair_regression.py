@@ -1,7 +1,7 @@
 """The word-region table of ``fixlip``: a regression over the coalitions of both sides.
 
 The model of the cosine of a partly visible image and caption has a coefficient for each unit, for each pair of units of
-one side, and for each pair of a token and a patch; the last are the table.
+one side, and for each pair of a word and a patch; the last are the table.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from nibt.engine.spec import ExplanationSpec
 from nibt.engine.table_scores import TableScores
 from nibt.errors import BadOption
 from nibt.methods._checks import generator
-from nibt.methods._coalitions import RCOND, Coalitions, Weights, centered_monomials, players
+from nibt.methods._coalitions import RCOND, Coalitions, Weights, centered_monomials
+from nibt.methods._units import keep_players, share_equally
 from nibt.methods.fixlip import FIxLIP
 
 MOST = 4000
@@ -35,12 +36,11 @@ def regression_table(spec: ExplanationSpec, image: Side, text: Side, words: Word
     sides = image.embedded(), text.embedded()
     methods = [method for method in (spec.methods["image"], spec.methods["text"]) if isinstance(method, FIxLIP)]
     units = [method.units_of(side) for method, side in zip(methods, sides, strict=True)]
-    ((patches,), (tokens,)) = (players(own, 1) for own in units)
-    _check_size(len(patches), len(tokens))
+    (patches, players) = (method.players(own, 1)[0] for method, own in zip(methods, units, strict=True))
+    _check_size(len(patches), len(players))
     games = [_game(side, own, method, methods[0]) for side, own, method in zip(sides, units, methods, strict=True)]
     table = torch.from_numpy(cross_coefficients(games[0], games[1], methods[0].pairs == "all")).float()
-    by_token = torch.zeros(units[1].count, len(patches), dtype=torch.float32, device="cpu")
-    by_token[tokens] = table.T
+    by_token = share_equally(table.T, players, units[1].count)
     masks = part_masks([word.tokens for word in words.words[0]], len(by_token))
     grid, rows = units[0], masks @ by_token
     if isinstance(grid, Segments):
@@ -77,21 +77,20 @@ class Game:
 
 def _game(side: Side, units: Units | Segments, method: FIxLIP, first: FIxLIP) -> Game:
     """Evaluate the coalitions of a side; drawn pairs are as many as the budget of the first side."""
-    (own,) = players(units, 1)
+    (players,) = method.players(units, 1)
     if first.pairs == "all":
-        shown, weights = method.coalitions(len(own))
+        shown, weights = method.coalitions(len(players))
     else:
         place = 0 if side.tower.modality == "image" else 1
-        shown = generator(method.seed, place).random((first.budget, len(own))) < method.share
+        shown = generator(method.seed, place).random((first.budget, len(players))) < method.share
         weights = np.full(len(shown), 1 / len(shown))
-    keep = torch.ones(len(shown), 1, units.count, dtype=torch.float32, device="cpu")
-    keep[:, 0, own] = torch.from_numpy(shown).float()
+    keep = keep_players(shown, players, units.count)[:, None]
     embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].cpu().double().numpy()
     return Game(shown, weights, embeddings, method.share)
 
 
 def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
-    """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, token).
+    """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, word).
 
     Args:
         image: The coalitions of the image.
@@ -120,10 +119,10 @@ def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
     return coefficients[-count:].reshape(first[0].shape[1], first[1].shape[1])
 
 
-def _check_size(patches: int, tokens: int) -> None:
-    count = (patches + tokens + 1) * (patches + tokens) // 2 + 1
+def _check_size(patches: int, words: int) -> None:
+    count = (patches + words + 1) * (patches + words) // 2 + 1
     if count > MOST:
         raise BadOption(
-            f"fixlip fits at most {MOST} coefficients (got {patches} units of the image and {tokens} of the caption, "
+            f"fixlip fits at most {MOST} coefficients (got {patches} units of the image and {words} of the caption, "
             f"which have {count}): choose banzhaf, which has the same table without this limit"
         )

@@ -1,7 +1,6 @@
 """Methods that evaluate the input with random coalitions of its units, and fit an additive model to the scores."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,9 +11,10 @@ from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units
+from nibt.data.units import Segments, Units
 from nibt.methods._checks import generator
 from nibt.methods._segments import SegmentMethod
+from nibt.methods._units import keep_players, share_equally
 from nibt.options import Range, Seed
 from nibt.types import UnitValues
 
@@ -26,7 +26,7 @@ Values = Float[np.ndarray, "coalition *value"]
 
 @dataclass(frozen=True)
 class CoalitionMethod(SegmentMethod):
-    """Base class of methods with coalitions. The players of an item are its explained units.
+    """Base class of methods with coalitions. The players are patches or segments of an image, and words of a caption.
 
     Args:
         budget: The number of coalitions.
@@ -58,29 +58,19 @@ class CoalitionMethod(SegmentMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
-        device, item_players = side.tower.example.device, players(units, len(side.inputs))
-        games = [self.coalitions(len(own)) for own in item_players]
-        width = units.count
+        device, players = side.tower.example.device, self.players(units, len(side.inputs))
+        games = [self.coalitions(len(own)) for own in players]
         most = max(len(shown) for shown, _ in games)
-        keep = torch.ones(most, len(item_players), width, dtype=torch.float32, device="cpu")
-        for item, (own, (shown, _)) in enumerate(zip(item_players, games, strict=True)):
-            keep[: len(shown), item, own] = torch.from_numpy(shown).float()
+        keep = torch.ones(most, len(players), units.count, dtype=torch.float32, device="cpu")
+        for item, (own, (shown, _)) in enumerate(zip(players, games, strict=True)):
+            keep[: len(shown), item] = keep_players(shown, own, units.count)
         values = masker(side, units)(keep.to(device)).cpu().double().numpy()
         whole = side.value().cpu().double().numpy()
-        scores = torch.zeros(len(item_players), width, *whole.shape[1:], dtype=torch.float32, device="cpu")
-        for item, (own, (shown, weights)) in enumerate(zip(item_players, games, strict=True)):
+        scores = []
+        for item, (own, (shown, weights)) in enumerate(zip(players, games, strict=True)):
             result = self.fit(shown, weights, values[: len(shown), item], whole[item, ...])
-            scores[item, own] = torch.from_numpy(result).float()
-        return scores.to(device)
-
-
-def players(units: Units | Segments, count: int) -> Sequence[list[int]]:
-    """Return the players of each of ``count`` items: its explained units."""
-    if isinstance(units, Segments):
-        return [list(range(own)) for own in units.counts]
-    if isinstance(units, Grid):
-        return [list(range(units.count))] * count
-    return [row.nonzero()[:, 0].tolist() for row in units.explained.cpu()]
+            scores.append(share_equally(torch.from_numpy(result).float(), own, units.count))
+        return torch.stack(scores).to(device)
 
 
 def subsets(count: int) -> Coalitions:

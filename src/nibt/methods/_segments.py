@@ -13,24 +13,23 @@ from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Segments, Units
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._units import UnitMethod
+from nibt.methods._units import PlayerMethod
 from nibt.models.base import ImageTower
 from nibt.options import Range
 
 
 @dataclass(frozen=True)
-class SegmentMethod(UnitMethod):
+class SegmentMethod(PlayerMethod):
     """Base class of methods whose units may be segments of the image.
 
     Args:
-        units: The units of an image: ``tower`` for the patches or cells of the model, ``segments`` for superpixels, or
-            ``segments:FILE`` for those of a label image, an .npy file, or a JSON file with masks of COCO. ``{stem}`` in
-            the name of the file stands for that of the image, without its suffix. Captions have words.
+        units: ``words`` (images have patches or cells), ``tower`` (tokens instead of words), ``segments`` (superpixels)
+            or ``segments:FILE`` (a label image, an .npy file or a JSON file with COCO masks; ``{stem}`` is the name of
+            the image without suffix).
         segments: The number of superpixels that is aimed at.
 
     """
 
-    units: str = field(default="tower", kw_only=True)
     segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -41,21 +40,29 @@ class SegmentMethod(UnitMethod):
 
         """
         super().__post_init__()
-        kind = self.units.partition(":")[0]
-        if kind not in ("tower", "segments") or (kind == "tower" and self.units != "tower"):
-            raise BadOption(f"units must be tower, segments or segments:FILE (got {self.units!r})")
-        if self.units.endswith(":"):
-            raise BadOption(f"units must name a file after segments: (got {self.units!r})")
-        if self.units != "tower" and self.views > 1:
+        if self._segmented and self.views > 1:
             raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
 
     @override
+    def check_units(self) -> None:
+        kind = self.units.partition(":")[0]
+        if self.units not in ("words", "tower") and kind != "segments":
+            raise BadOption(f"units must be words, tower, segments or segments:FILE (got {self.units!r})")
+        if self.units.endswith(":"):
+            raise BadOption(f"units must name a file after segments: (got {self.units!r})")
+
+    @property
+    def _segmented(self) -> bool:
+        """Whether the units of images are segments."""
+        return self.units not in ("words", "tower")
+
+    @override
     def cost_formula(self) -> str:
-        return self.cost if self.units == "tower" else self.cost.replace("units", "segments")
+        return self.cost.replace("units", "segments") if self._segmented else self.cost
 
     @override
     def units_of(self, side: Side) -> Units | Segments:
-        if self.units == "tower" or not isinstance(side.tower, ImageTower):
+        if not self._segmented or not isinstance(side.tower, ImageTower):
             return side.units
         labels = [self._labels(side, item) for item in range(len(side.inputs))]
         return Segments(torch.from_numpy(np.stack(labels)), tuple(int(own.max()) + 1 for own in labels))
@@ -65,7 +72,8 @@ class SegmentMethod(UnitMethod):
         pixels = side.inputs.values[item]
         if pixels.ndim != 3 or not side.inputs.around:
             raise Unsupported(
-                f"units must be tower for a {type(side.tower).__name__}, which takes patches instead of an image"
+                f"units must be words or tower for a {type(side.tower).__name__}, which takes patches instead of an "
+                "image"
             )
         if self.units == "segments":
             return superpixels(pixels.float().permute(1, 2, 0).cpu().numpy(), self.segments)

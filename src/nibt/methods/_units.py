@@ -1,16 +1,24 @@
 """The base class of methods that score units directly, so that no score falls on rows without a unit."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Segments, Units, Words
+from nibt.data.units import Grid, Segments, Units, Words
+from nibt.errors import BadOption
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, UnitValues
+
+PlayerValues = Float[Tensor, "player *value"]
+ColumnValues = Float[Tensor, "unit *value"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +54,73 @@ class UnitMethod(Method):
         elif isinstance(units, Words):
             scores = units.keep(scores)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
+
+
+@dataclass(frozen=True)
+class PlayerMethod(UnitMethod):
+    """Base class of methods that keep or remove units as wholes: the players of a game.
+
+    The tokens of a word are kept or removed together, and share its score equally, so that their sum is the score of
+    the word.
+
+    Args:
+        units: ``words`` of a caption, or ``tower`` (tokens).
+
+    """
+
+    units: str = field(default="words", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            BadOption: An option has an invalid value.
+
+        """
+        super().__post_init__()
+        self.check_units()
+
+    def check_units(self) -> None:
+        """Check the name of the units.
+
+        Raises:
+            BadOption: There are no such units.
+
+        """
+        if self.units not in ("words", "tower"):
+            raise BadOption(f"units must be words or tower (got {self.units!r})")
+
+    def players(self, units: Units | Segments, count: int) -> list[list[tuple[int, ...]]]:
+        """Return the players of each of ``count`` items, each with its columns of the scores."""
+        if isinstance(units, Segments):
+            return [[(segment,) for segment in range(own)] for own in units.counts]
+        if isinstance(units, Grid):
+            return [[(cell,) for cell in range(units.count)]] * count
+        if self.units == "tower":
+            return [[(row,) for row in rows.nonzero()[:, 0].tolist()] for rows in units.explained.cpu()]
+        return [[word.tokens for word in words] for words in units.words]
+
+
+def keep_players(
+    shown: Bool[np.ndarray, "coalition player"], players: Sequence[tuple[int, ...]], count: int
+) -> Float[Tensor, "coalition unit"]:
+    """Return masks over ``count`` columns that keep the players of each coalition, and all columns without a player."""
+    rows, owners = _columns(players)
+    keep = torch.ones(len(shown), count, dtype=torch.float32, device="cpu")
+    keep[:, rows] = torch.from_numpy(shown[:, owners]).float()
+    return keep
+
+
+def share_equally(values: PlayerValues, players: Sequence[tuple[int, ...]], count: int) -> ColumnValues:
+    """Return the scores of ``count`` columns: an equal share of the value of a player for each of its columns."""
+    rows, owners = _columns(players)
+    sizes = values.new_tensor([len(own) for own in players]).reshape(-1, *(1,) * (values.ndim - 1))
+    scores = values.new_zeros(count, *values.shape[1:])
+    scores[rows] = (values / sizes)[owners]
+    return scores
+
+
+def _columns(players: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
+    """Return the columns of all players, and the player of each of these columns."""
+    pairs = [(column, player) for player, own in enumerate(players) for column in own]
+    return [column for column, _ in pairs], [player for _, player in pairs]

@@ -8,9 +8,8 @@
 h_k enters the first of the last L blocks, whose values v are those of the unchanged model; the second path has no
 perceptrons. A token's embedding is that of the head of z_t alone. The captions c are those of ``against``, with a
 target that compares with them: ``difference`` or ``softmax``. What is subtracted is the mean over the captions of the
-weighted elementwise products, which all captions share. The map is one of cosines with any target. The publication
-explains images; the same formula gives the words of a caption, where a blank image takes the place of the caption
-without words.
+weighted elementwise products, which all captions share. The map is one of cosines with any target. On captions, a
+blank image takes the place of the caption without words.
 
 Answers:
     Which patches are more like the caption than like a caption without words, or than like the other captions.

@@ -7,7 +7,7 @@ mean subtracted, which is its mean effect, as of ``banzhaf``. In a words x patch
 fitted together, and an entry is the coefficient of a word with a patch.
 
 The fit of all pairs of the coalitions of two sides gives the table that two regressions of embeddings give, if each
-side has more coalitions than units: ``banzhaf`` computes that.
+side has more coalitions than units: ``banzhaf`` computes that. The variant ``paper`` keeps and removes single tokens.
 
 Answers:
     Which words and patches, and which of them together, a model of order two says raise the score.
@@ -56,7 +56,10 @@ class FIxLIP(CoalitionMethod):
 
     paper = "Baniecki et al., NeurIPS 2025, arXiv 2508.05430"
     cost = "1 + budget"
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+    variants: ClassVar = {
+        "default": {"image": {}, "text": {}},
+        "paper": {"image": {}, "text": {"units": "tower"}},
+    }
 
     share: OpenShare = 0.5
     pairs: str = "all"

@@ -6,6 +6,10 @@ o is the output of the attention before its projection, and v are its values; d 
 The cosines are min-max scaled over the tokens that row r attends to. The forward pass is the model's own, with all
 heads.
 
+The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv
+2605.12952): it computes the last attention, and S from it, with one head, takes q and k after the output projection,
+and scales the cosines over the patches, or over all rows of a caption.
+
 Answers:
     Which values of the last attention raise the score, weighted by how well their keys fit the query.
 
@@ -17,31 +21,65 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.errors import BadOption, Unsupported
 from nibt.methods._attention import AttentionMethod, gradients
 from nibt.models._attention import AttentionMap, AttentionRecord
+from nibt.models._other_attention import AttentionReplacer
+from nibt.models._trace import first
 from nibt.results.attribution import min_max
-from nibt.types import PerToken
+from nibt.types import Hidden, PerToken
 
 
 @dataclass(frozen=True)
 class GradECLIP(AttentionMethod):
-    """Gradient-weighted values of the last attention, with loosened spatial weights."""
+    """Gradient-weighted values of the last attention, with loosened spatial weights.
+
+    Args:
+        heads: ``all`` of the model, or ``joined`` into one.
+
+    """
 
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"
     kind = "attention"
     cost = "1 + about 3 / depth"
     signed = False
+    variants: ClassVar = {
+        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
+        "authors": {side: {"heads": "joined"} for side in ("image", "text")},
+    }
+
+    heads: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads not in ("all", "joined"):
+            raise BadOption(f"heads must be all or joined (got {self.heads!r})")
+
+    @override
+    def cost_formula(self) -> str:
+        return self.cost if self.heads == "all" else "1 + about 8 / depth"
 
     @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(side.tower.depth - 1)
+        if self.heads == "joined":
+            if attentions.pooling is not None:
+                raise Unsupported(
+                    f"heads must be all for a {type(side.tower).__name__}, whose head pools by attention: the authors' "
+                    "program reads a class or an end token"
+                )
+            channel = _joined_channels(side)
+            return attentions.read_by_head((channel * _projected_looseness(side)).relu())
         (gradient,) = gradients(side, attentions, [attentions.last.output])
         channel = _joined(gradient) @ _joined(attentions.last.value).mT
         return attentions.read_by_head((channel * _looseness(attentions.last)).relu())
@@ -51,6 +89,52 @@ def _looseness(last: AttentionRecord) -> AttentionMap:
     """Compute the cosine of each key with each query, scaled to [0, 1]."""
     near = F.normalize(_joined(last.query), dim=-1) @ F.normalize(_joined(last.key), dim=-1).mT
     return min_max(near, (last.weights > 0).any(1))
+
+
+def _joined_channels(side: Side) -> AttentionMap:
+    """Compute the product of each value with the gradient at each output of the last attention with one head."""
+    tower, trace = side.tower, side.trace
+    args, kwargs = trace.calls[-1]
+    stream = trace.streams[tower.depth - 1]
+    assert stream is not None
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def attend(record: AttentionRecord) -> Tensor:
+        query, key, value = (_joined(part) for part in (record.query, record.key, record.value))
+        logits = (query @ key.mT).float() * query.shape[-1] ** -0.5
+        hidden = ~(record.weights > 0).any(1)
+        weights = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)
+        output = weights.to(value) @ value
+        seen.append((value, output))
+        return output.unflatten(-1, (record.value.shape[1], -1)).transpose(1, 2)
+
+    with tower.computing(), torch.enable_grad():
+        running = stream.detach().requires_grad_()
+        with AttentionReplacer(attend, running):
+            running = first(tower.blocks[-1](running, *args, **kwargs))
+        score = side.score(tower.head(running, tower.head_inputs(side.inputs)))
+        ((value, output),) = seen
+        (gradient,) = torch.autograd.grad(score.sum(), output)
+    return gradient @ value.mT
+
+
+def _projected_looseness(side: Side) -> AttentionMap:
+    """Compute the cosine of each key with each query after the output projection, scaled to [0, 1] over the units."""
+    last, trace = side.tower.depth - 1, side.trace
+    query = trace.with_attention(last, lambda record: record.query).added
+    key = trace.with_attention(last, lambda record: record.key).added
+    near = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT
+    return min_max(near, _scaled_rows(side, query)[:, None].expand_as(near))
+
+
+def _scaled_rows(side: Side, stream: Hidden) -> Bool[Tensor, "batch token"]:
+    """Return the rows over which cosines are scaled: patches of an image, and all rows of a caption."""
+    rows = side.tower.valid_tokens(side.inputs, stream)
+    if isinstance(side.units, Grid):
+        patches = torch.zeros_like(rows)
+        patches[:, list(side.units.tokens)] = True
+        rows = rows & patches
+    return rows
 
 
 def _joined(heads: Float[Tensor, "batch head row channel"]) -> Float[Tensor, "batch row channels"]:

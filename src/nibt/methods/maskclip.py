@@ -6,8 +6,7 @@
 The last attention no longer mixes tokens; its projections, the residual connection and the perceptron of the block
 stay. If the head pools by attention, this is the last attention, and the head of a patch alone is its value. The score
 of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of the target of the image.
-The publication explains images; the same formula gives the words of a caption. With late interaction, the head embeds
-each token alone already.
+With late interaction, the head embeds each token alone already.
 
 Answers:
     Which patches have values in the last attention that are like the caption.

@@ -19,13 +19,15 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Segments, Units, Words
+from nibt.data.units import Segments, Units
 from nibt.methods._segments import SegmentMethod
+from nibt.methods._units import keep_players, share_equally
 from nibt.types import UnitValues
 
 
@@ -41,15 +43,14 @@ class Occlusion(SegmentMethod):
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
-        count, tried = units.count, torch.arange(units.count, device="cpu")
-        if isinstance(units, Words):  # only rows that belong to a word in any caption of the batch
-            tried = units.explained.cpu().any(0).nonzero()[:, 0]
-        device = side.tower.example.device
-        keep = 1 - torch.eye(count, dtype=torch.float32, device=device)[tried.to(device)]
-        hidden = masker(side, units)(keep[:, None].expand(-1, len(side.inputs), -1))
-        scores = hidden.new_zeros(len(side.inputs), count, *hidden.shape[2:])
-        scores[:, tried] = side.value()[:, None] - hidden.transpose(0, 1)
-        return scores
+        players = self.players(units, len(side.inputs))
+        most, count = max(map(len, players)), units.count
+        keep = torch.ones(most, len(players), count, dtype=torch.float32, device="cpu")
+        for item, own in enumerate(players):
+            keep[: len(own), item] = keep_players(~np.eye(len(own), dtype=bool), own, count)
+        hidden = masker(side, units)(keep.to(side.tower.example.device))
+        drops = side.value()[:, None] - hidden.transpose(0, 1)
+        return torch.stack([share_equally(drops[item, : len(own)], own, count) for item, own in enumerate(players)])
 
 
 PLUGIN = Occlusion

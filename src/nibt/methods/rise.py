@@ -3,8 +3,9 @@
     score = sum_n S(mask_n) mask_n / (N p)
 
 The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly to
-the pixels with a random shift and multiplied with the normalized pixels. The map is averaged over
-squares of a quarter of a cell, so it has at most 32 x 32 units. The mask of a caption keeps or drops each word token.
+the pixels with a random shift and multiplied with the normalized pixels; outside the centers of its outermost cells,
+it is constant here and mirrored in the authors' program. The map has at most 32 x 32
+units. The mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
 
 Answers:
     Which parts are present when random masks leave a high score.
@@ -30,7 +31,7 @@ from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.methods._checks import generator
-from nibt.methods._units import UnitMethod
+from nibt.methods._units import PlayerMethod
 from nibt.models._trace import Cut
 from nibt.models.base import ImageTower
 from nibt.options import Range, Samples, Seed, Share
@@ -40,12 +41,12 @@ _PARTS = 4  # squares per cell along each axis, over which the pixel map is aver
 
 
 @dataclass(frozen=True)
-class RISE(UnitMethod):
+class RISE(PlayerMethod):
     """Masks averaged with the scores of the masked inputs.
 
     Args:
         masks: The number of masks.
-        share: The probability that a cell or a token is kept.
+        share: The probability that a cell or a word is kept.
         cells: The number of cells of an image's mask along each axis.
         seed: The seed of the masks.
 
@@ -57,7 +58,10 @@ class RISE(UnitMethod):
     cost = "1 + masks"
     signed = False
     needs = ("stem",)
-    variants: ClassVar = {name: {"image": {"masks": 6000}, "text": {"masks": 200}} for name in ("default", "paper")}
+    variants: ClassVar = {
+        "default": {"image": {"masks": 6000}, "text": {"masks": 200}},
+        "paper": {"image": {"masks": 6000}, "text": {"masks": 200, "units": "tower"}},
+    }
 
     masks: Samples
     share: Share = 0.1
@@ -108,15 +112,21 @@ class RISE(UnitMethod):
 
     def _caption_scores(self, side: Side) -> UnitValues:
         stem = side.stem()
-        explained = _explained(stem)
-        drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(explained.shape[1])]
-        keep = torch.from_numpy(np.stack(drawn, 1)).to(stem.hidden.device)  # a row's draws do not depend on the length
+        explained, count = _explained(stem), stem.units.count
+        first = torch.arange(count, device="cpu").repeat(len(explained), 1)
+        sizes = torch.ones(len(explained), count, dtype=torch.float32, device="cpu")
+        for item, players in enumerate(self.players(stem.units, len(explained))):
+            for rows in players:
+                first[item, list(rows)], sizes[item, list(rows)] = rows[0], float(len(rows))
+        drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
+        # the draws of a word are those of its first row, and do not depend on the length
+        keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
         total = torch.zeros((), dtype=torch.float32, device=stem.hidden.device)
         for part in mask_chunks(side, self.masks):
-            whole = (keep[part, None] | ~explained)[..., None]
-            scores = side.score(stem.rest(stem.hidden * whole))
-            total = total + torch.einsum("mb...,mt->bt...", scores.to(total), keep[part].to(total))
-        return total / (self.masks * self.share)
+            scores = side.score(stem.rest(stem.hidden * (keep[part] | ~explained)[..., None]))
+            total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[part].to(total))
+        parts = (self.masks * self.share * sizes).to(total)
+        return total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
 
 
 def _explained(stem: Cut) -> Bool[Tensor, "batch token"]:
