@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from nibt.data.images import ImageInput
 from nibt.datasets.scenes import Scenes
 from nibt.engine.mismatch import MARGIN
 from nibt.models.base import Model, TextTower
-from nibt.results.explanation import MISMATCH, mismatch, other_warnings
+from nibt.report.appearance import DEFAULT
+from nibt.results.explanation import MISMATCH, NO_REACTION, mismatch, other_warnings
 from tests import tiny
 from tests.suites import VARIED, few
 
@@ -108,3 +110,39 @@ def test_mismatch_is_recomputed_for_other_weights() -> None:
         with torch.no_grad():
             for parameter in model.image.root.parameters():
                 parameter.mul_(-1.3)
+
+
+# Captions that the model does not react to
+
+UNKNOWN = ("florbish grunkle", "\u043a\u043e\u0448\u043a\u0430", "qzx vbn", "\u732b")
+KNOWN = ("a cat", "a camera on a tripod", "a red car", "dogs")
+
+
+def test_captions_that_the_model_does_not_react_to_are_named() -> None:
+    """Random towers tell every caption from a blank one; ``lite`` only those with a word of its vocabulary."""
+    known, unknown = (nibt.explain("lite", "sample:chelsea", list(captions), "centre") for captions in (KNOWN, UNKNOWN))
+    assert not [answer for answer in known if mismatch(answer.warnings).startswith(NO_REACTION)]
+    for answer, caption in zip(unknown, UNKNOWN, strict=True):
+        assert mismatch(answer.warnings).startswith(f"{NO_REACTION} (similarity {answer.similarity:.4f}; with a blank")
+        assert all(repr(word) in str(other_warnings(answer.warnings)) for word in caption.split())
+    for kind in KINDS:
+        answers = nibt.explain(tiny.model(kind), tiny.image(), list(tiny.CAPTIONS), "centre")
+        assert not [answer for answer in answers if mismatch(answer.warnings).startswith(NO_REACTION)]
+
+
+def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
+    (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "centre")
+    assert "the model's tokenizer does not know 'florbish'" in answer.warnings
+
+
+def test_a_map_of_noise_is_drawn_pale() -> None:
+    """Also in pages, unless they show another answer; what a map says does not change."""
+    noise, clear = nibt.explain("lite", "sample:chelsea", ["florbish", "a cat"], "centre")
+    saturation = [np.asarray(nibt.draw(answer).convert("HSV"))[200:500, 620:1150, 1].max() for answer in (noise, clear)]
+    assert saturation[0] < 0.6 * saturation[1]
+    warnings = [noise.warnings, clear.warnings]
+    assert DEFAULT.suited_to(warnings) == DEFAULT.suited_to([clear.warnings]) == DEFAULT
+    pale = DEFAULT.suited_to([noise.warnings])
+    assert not pale.outlined
+    assert min(pale.palette.positive) > 170
+    assert DEFAULT.palette.names == pale.palette.names
