@@ -37,13 +37,8 @@ CAPTION = "a cat and a dog and a car and {}"
 NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")
 NIB = {
     "nib, default": ("default", {}),
-    "nib, default; words gauss 6": ("default", {"text_steps": 6}),
-    "nib, one view, gauss 4; words gauss 8": (
-        "default",
-        {"image_views": 1, "image_layer": 7, "quadrature": "gauss", "image_steps": 4, "text_steps": 8},
-    ),
-    "nib, 2 views": ("default", {"views": 2}),
-    "nib, 2 views, layer 9": ("default", {"views": 2, "image_layer": 9}),
+    "nib, fast": ("fast", {}),
+    "nib, one view": ("default", {"views": 1}),
     "nib, published": ("paper", {}),
 }
 
@@ -216,7 +211,7 @@ def main():
     print(machine())
     if options.profile:
         for size in options.batches:
-            for line in profiled(size, ("plain", "nib, default", "nib, 2 views, layer 9")):
+            for line in profiled(size, ("plain", "nib, default", "nib, fast")):
                 print(line, flush=True)
         return
     if options.memory:
