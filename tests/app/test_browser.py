@@ -135,9 +135,34 @@ def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("status", ["nib", "regions of words"])
+def test_page_replaces_a_question_that_is_being_answered(page: Page, address: str, status: str) -> None:
+    page.goto(address + COLLAGE)
+    page.locator(".nibt-status", has_text=status).wait_for()
+    explain(page, "a dog")
+    heading = page.locator(".nibt-panel h2")
+    page.wait_for_function("!document.querySelector('.nibt-panel h2')?.textContent.includes('cat')")
+    expect(heading).to_have_text("a dog")
+    answered(page)
+    expect(heading).to_have_text("a dog")
+    expect(page.locator("#answer button.nibt-word")).to_have_count(2)
+
+
+@pytest.mark.slow
+def test_page_answers_again_after_stop(page: Page, address: str) -> None:
+    page.goto(address + COLLAGE)
+    page.locator(".nibt-status", has_text="nib").wait_for()
+    page.click("#stop")
+    expect(page.locator("#message")).to_be_hidden()
+    expect(page.locator(".nibt-pending")).to_be_hidden()
+    page.click("#explain")
+    answered(page)
+
+
+@pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
-    run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
+    run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default"]}
     path = address + "gradio_api/run/predict"
     assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
     for name in ("../../etc/passwd", None, 3, ["coffee"]):
@@ -420,7 +445,7 @@ def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str
 
     def resolve(session: int) -> str:
         body = {
-            "data": [image, "a cup", "each", ["nib"], "scenes", "default"],
+            "data": [0, image, "a cup", "each", ["nib"], "scenes", "default"],
             "fn_index": number,
             "session_hash": f"session{session}",
         }

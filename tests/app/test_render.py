@@ -8,7 +8,7 @@ import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
 from nibt.app.models import ModelCache
-from nibt.app.render import EMPTY, answer_events, model_facts
+from nibt.app.render import EMPTY, answer_events, first_update, model_facts
 from nibt.app.request import ExplainRequest
 from nibt.data.images import sample_file
 from nibt.models.base import Model
@@ -63,6 +63,26 @@ def test_page_keeps_the_last_answer_if_a_field_is_wrong(scenes: Model) -> None:
     assert update.answer is None
     assert 'role="alert"' in update.message
     assert "Write a caption first" in update.message
+
+
+def test_first_update_shows_the_new_question(scenes: Model) -> None:
+    fields = [sample_file("coffee"), "a <cat>\na dog", "each", ["nib"], "scenes", "default"]
+    update = first_update(LIMITS, fields)
+    assert update.answer is not None
+    assert '<li dir="auto">a &lt;cat&gt;</li><li dir="auto">a dog</li>' in update.answer
+    assert 'role="status"' in update.message
+    fields[1] = ""
+    update = first_update(LIMITS, fields)
+    assert update.answer is None, "the last answer stays"
+    assert "Write a caption first" in update.message
+
+
+def test_page_ends_a_replaced_question_without_a_message(scenes: Model) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib"], "scenes", "default"]
+    updates = list(answer_events(models, LIMITS, results, fields, is_wanted=lambda: False))
+    assert [update.answer for update in updates] == [None, None]
+    assert "Computing nib" in updates[-1].message
 
 
 def test_model_facts_load_no_model(scenes: Model) -> None:

@@ -1,12 +1,12 @@
 """The HTML of the page: results, messages, samples and what is known of methods."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any, NamedTuple
 
 from nibt.app.cache import FORMATS, ResultCache
-from nibt.app.limits import Deadline, Limits
+from nibt.app.limits import Deadline, Limits, Replaced
 from nibt.app.link import Link
 from nibt.app.methods import facts_list, method_facts
 from nibt.app.models import ModelCache
@@ -44,7 +44,29 @@ class Update(NamedTuple):
     message: str = ""
 
 
-def answer_events(models: ModelCache, limits: Limits, results: ResultCache, values: Any) -> Iterator[Update]:
+def first_update(limits: Limits, values: Any) -> Update:
+    """Return the first update after a question: the captions in place of the last answer, or what is wrong.
+
+    Args:
+        limits: The limits of the page.
+        values: The values of the input fields, as in ``answer_events``.
+
+    """
+    try:
+        request = ExplainRequest.of_values(values, limits)
+    except NibtError as error:
+        return Update(None, _error(as_sentence(error)))
+    captions = "".join(f'<li dir="auto">{escape(caption)}</li>' for caption in request.captions)
+    return Update(f'<div class="nibt-message nibt-pending"><ul>{captions}</ul></div>', WAITING)
+
+
+def answer_events(
+    models: ModelCache,
+    limits: Limits,
+    results: ResultCache,
+    values: Any,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Iterator[Update]:
     """Yield the updates of the page, before and after each step of a computation.
 
     Args:
@@ -52,16 +74,18 @@ def answer_events(models: ModelCache, limits: Limits, results: ResultCache, valu
         limits: The limits of the page.
         results: Stores the complete result, for downloads.
         values: The values of the input fields: the path of the image file, captions, mode, methods, model, variant.
+        is_wanted: Whether the result is still wanted. If not, the computation ends at once, without a last update.
 
     """
     try:
-        file, captions, mode, methods, model_name, variant = values
-        request = ExplainRequest.from_fields(file, captions, mode, model_name, methods, variant, limits)
-        yield Update(None, _status(f"Loading {model_name}"))
-        model, start = models.get(model_name), time.monotonic()
+        request = ExplainRequest.of_values(values, limits)
+        yield Update(None, _status(f"Loading {request.model}"))
+        model, start = models.get(request.model), time.monotonic()
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
         steps = explain_steps(
-            request, model, lambda number: Deadline(limits.deadline(start, request.steps - 1 - number))
+            request,
+            model,
+            lambda number: Deadline(limits.deadline(start, request.steps - 1 - number), is_wanted=is_wanted),
         )
         names = [*request.methods, "the regions of words"][: request.steps]
         statuses = [_status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)]
@@ -74,6 +98,8 @@ def answer_events(models: ModelCache, limits: Limits, results: ResultCache, valu
                 yield Update(_result(request, outcomes, results))
             else:
                 yield Update(EMPTY, _failures(outcomes))
+    except Replaced:
+        return
     except NibtError as error:
         yield Update(None, _error(as_sentence(error)))
 
