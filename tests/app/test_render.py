@@ -1,5 +1,6 @@
 """Tests of ``nibt.app.render``."""
 
+import re
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ def test_page_keeps_the_last_answer_if_a_field_is_wrong(scenes: Model) -> None:
     assert update.answer is None
     assert 'role="alert"' in update.message
     assert "Write a caption first" in update.message
+
+
+@pytest.mark.parametrize("mode", ["contrast", "labels"])
+def test_page_advises_nothing_that_it_does_not_offer(scenes: Model, mode: str) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cup\na cat", mode, ["nib"], "scenes", "default"]
+    *_, last = answer_events(models, LIMITS, results, fields)
+    notes = re.search('<ul class="nibt-warnings".*?</ul>', str(last.answer))
+    assert notes
+    assert "The scores of the words explain the similarity with this caption alone" in notes[0]
+    assert not re.search("--|against_images|set a tolerance", notes[0])
 
 
 def test_first_update_shows_the_new_question(scenes: Model) -> None:

@@ -1,7 +1,9 @@
 """The HTML of the page: results, messages, samples and what is known of methods."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
@@ -149,7 +151,7 @@ def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: R
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         return _failures(outcomes)
-    view = fragment(outcomes, help_url=HELP)
+    view = fragment([_for_visitors(outcome) for outcome in outcomes], help_url=HELP)
     if results is None:
         return view
     token, link = results.store(panels), Link.of(request)
@@ -158,3 +160,24 @@ def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: R
     )
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {downloads} {shared}</nav>'
+
+
+def _for_visitors(outcome: Panel | Failure) -> Panel | Failure:
+    """Return an outcome whose warnings advise nothing that the page does not offer."""
+    if isinstance(outcome, Failure):
+        return outcome
+    answer = outcome.answer
+    return replace(outcome, answer=replace(answer, warnings=tuple(map(_without_options, answer.warnings))))
+
+
+def _without_options(warning: str) -> str:
+    """Return a warning without options of the command and of Python.
+
+    Examples:
+        >>> _without_options("compare them with each other, or set a tolerance")
+        'compare them with each other'
+
+    """
+    if warning.startswith("words are explained with cosine"):
+        return "the scores of the words explain the similarity with this caption alone, without the comparison"
+    return re.sub(r"(, or set a tolerance|; give [^;]*\(--[^;]*\))$", "", warning)
