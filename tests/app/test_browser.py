@@ -232,6 +232,11 @@ def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: 
     page.goto(address)
     page.get_by_text("Methods:").click()
     gae, nib = (page.get_by_role("checkbox", name=name, exact=True) for name in ("gae", "nib"))
+    listed = page.locator("#methods fieldset:visible input")
+    assert listed.count() > 10
+    assert not any(listed.nth(number).is_disabled() for number in range(listed.count())), "those that work come first"
+    expect(gae).to_have_count(0)
+    page.get_by_text("methods are not available with this model").click()
     expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
     expect(gae).to_have_accessible_description(re.compile("needs attention"))
     expect(nib).to_be_enabled()

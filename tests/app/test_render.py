@@ -8,6 +8,7 @@ import pytest
 import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
+from nibt.app.methods import ForwardTime
 from nibt.app.models import ModelCache
 from nibt.app.render import EMPTY, answer_events, first_update, model_facts
 from nibt.app.request import ExplainRequest
@@ -30,7 +31,9 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
         return own(request, model, method)
 
     monkeypatch.setattr("nibt.app.request._explain", failing)
-    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    quick = {side: ForwardTime(1e-3, 10) for side in ("image", "text")}
+    models = ModelCache(["scenes"], load=lambda name: scenes, measure=lambda model: quick)  # type: ignore[arg-type]
+    results = ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
     updates = list(answer_events(models, LIMITS, results, fields))
     messages = [update.message for update in updates]
@@ -77,14 +80,29 @@ def test_page_advises_nothing_that_it_does_not_offer(scenes: Model, mode: str) -
     assert not re.search("--|against_images|set a tolerance", notes[0])
 
 
+def test_page_rejects_at_once_what_takes_too_long(scenes: Model) -> None:
+    measured = {side: ForwardTime(1.0, 10) for side in ("image", "text")}
+    models = ModelCache(["scenes"], load=lambda name: scenes, measure=lambda model: measured)  # type: ignore[arg-type]
+    fields = [sample_file("coffee"), "a cat", "each", ["rise"], "scenes", "default"]
+    (update,) = [first_update(models, LIMITS, fields)]
+    assert update.answer is None
+    assert re.search(r"Rise would take about \d+ min for 1 caption, and this page allows 60 s", update.message)
+    assert "would take" in [*answer_events(models, LIMITS, ResultCache(60.0), fields)][-1].message
+    models.record("scenes", "default", "rise", 10.0)  # the machine is faster than estimated
+    assert first_update(models, LIMITS, fields).answer
+    fields[1] = "\n".join("abcdefghij")
+    assert "for 10 captions" in first_update(models, LIMITS, fields).message
+
+
 def test_first_update_shows_the_new_question(scenes: Model) -> None:
+    models = ModelCache(["scenes"], load=lambda name: scenes)
     fields = [sample_file("coffee"), "a <cat>\na dog", "each", ["nib"], "scenes", "default"]
-    update = first_update(LIMITS, fields)
+    update = first_update(models, LIMITS, fields)
     assert update.answer is not None
     assert '<li dir="auto">a &lt;cat&gt;</li><li dir="auto">a dog</li>' in update.answer
     assert 'role="status"' in update.message
     fields[1] = ""
-    update = first_update(LIMITS, fields)
+    update = first_update(models, LIMITS, fields)
     assert update.answer is None, "the last answer stays"
     assert "Write a caption first" in update.message
 
@@ -101,8 +119,8 @@ def test_model_facts_load_no_model(scenes: Model) -> None:
     loads: list[str] = []
     models_by_name = {"a": scenes, "b": tiny.model("convnext")}
     models = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models_by_name[name])  # pyright: ignore
-    assert 'data-method="gae" data-unsupported="false"' in model_facts(models, "a", "default", LIMITS)
+    assert 'data-method="gae" data-available="true"' in model_facts(models, "a", "default", LIMITS)
     assert [model_facts(models, name, "default", LIMITS) for name in ("b", "c", None, ["a"])] == [""] * 4
     assert loads == ["a"]
     models.get("b")
-    assert 'data-method="gae" data-unsupported="true">needs attention' in model_facts(models, "b", None, LIMITS)
+    assert 'data-method="gae" data-available="false">needs attention' in model_facts(models, "b", None, LIMITS)

@@ -41,7 +41,7 @@ def test_request_takes_one_caption_per_line() -> None:
         ({"methods": "nib"}, "a list of names"),
         ({"methods": (["nib"],)}, "a list of names"),
         ({"mode": "why"}, "mode must be one of each, contrast, labels"),
-        ({"variant": "../x"}, "variant must be one of default, paper"),
+        ({"variant": "../x"}, "variant must be one of default, fast, paper"),
         ({"file": None}, "give an image first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from nibt.app.methods import ForwardTimes, measure_forwards
+from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
 from nibt.errors import UnknownName
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -39,6 +39,7 @@ class ModelCache:
         self._load, self._measure = load, measure
         self._max_others, self._lock = max_others, threading.Lock()
         self._times: dict[str, ForwardTimes] = {}
+        self._measured: dict[tuple[str, str], dict[str, float]] = {}
         self._preloaded = {name: self._load_measured(name) for name in dict.fromkeys(preloaded)}
         self._others: OrderedDict[str, Model] = OrderedDict()
 
@@ -46,9 +47,16 @@ class ModelCache:
         """Return a model if it is loaded, else None. This never waits for another model that is being loaded."""
         return (self._preloaded.get(name) or self._others.get(name)) if isinstance(name, str) else None
 
-    def get_times(self, name: str) -> ForwardTimes:
-        """Return the times of the forward passes of a model that was loaded."""
-        return self._times[name]
+    def facts(self, name: Any, variant: str) -> dict[str, MethodFacts]:
+        """Return the facts of all methods for a model; empty if it is not loaded."""
+        model = self.get_loaded(name)
+        if model is None:
+            return {}
+        return method_facts(model, self._times[name], variant, self._measured.get((name, variant), {}))
+
+    def record(self, name: str, variant: str, method: str, seconds: float) -> None:
+        """Record the time of an explanation of one caption, which corrects the estimates."""
+        self._measured.setdefault((name, variant), {})[method] = seconds
 
     def _load_measured(self, name: str) -> Model:
         model = self._load(name)

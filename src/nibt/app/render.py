@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.limits import Deadline, Limits, Replaced
 from nibt.app.link import Link
-from nibt.app.methods import facts_list, method_facts
+from nibt.app.methods import duration, facts_list
 from nibt.app.models import ModelCache
-from nibt.app.request import ExplainRequest, as_sentence, explain_steps
+from nibt.app.request import ExplainRequest, Mode, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
-from nibt.errors import NibtError
+from nibt.errors import BadInput, NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
 
@@ -46,16 +46,18 @@ class Update(NamedTuple):
     message: str = ""
 
 
-def first_update(limits: Limits, values: Any) -> Update:
+def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
     """Return the first update after a question: the captions in place of the last answer, or what is wrong.
 
     Args:
+        models: The models of the page.
         limits: The limits of the page.
         values: The values of the input fields, as in ``answer_events``.
 
     """
     try:
         request = ExplainRequest.of_values(values, limits)
+        _check_times(models, request, limits)
     except NibtError as error:
         return Update(None, _error(as_sentence(error)))
     captions = "".join(f'<li dir="auto">{escape(caption)}</li>' for caption in request.captions)
@@ -83,6 +85,7 @@ def answer_events(
         request = ExplainRequest.of_values(values, limits)
         yield Update(None, _status(f"Loading {request.model}"))
         model, start = models.get(request.model), time.monotonic()
+        _check_times(models, request, limits)
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
         steps = explain_steps(
             request,
@@ -93,7 +96,11 @@ def answer_events(
         statuses = [_status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)]
         yield Update(None, statuses[0])
         for done in range(1, len(names) + 1):
+            began = time.monotonic()
             outcomes = next(steps)
+            if done <= len(request.methods) and isinstance(outcomes[-1], Panel):
+                seconds = (time.monotonic() - began) / (len(request.captions) if request.mode == Mode.each else 1)
+                models.record(request.model, request.variant, names[done - 1], seconds)
             if done < len(names):
                 yield Update(_result(request, outcomes, None), statuses[done])
             elif any(isinstance(outcome, Panel) for outcome in outcomes):
@@ -104,6 +111,25 @@ def answer_events(
         return
     except NibtError as error:
         yield Update(None, _error(as_sentence(error)))
+
+
+def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) -> None:
+    """Check that each method is likely to meet the time limit, if its model is loaded.
+
+    Raises:
+        BadInput: A method would hold the worker until the time limit.
+
+    """
+    facts = models.facts(request.model, request.variant)
+    count = len(request.captions) if request.mode == Mode.each else 1
+    for method in request.methods:
+        seconds = count * (facts[method].seconds or 0.0) if method in facts else 0.0
+        if seconds > limits.timeout:
+            raise BadInput(
+                f"{method} would take about {duration(seconds)} for {count} caption{'s' * (count > 1)}, and this page "
+                f"allows {limits.timeout:g} s: choose a faster method or fewer captions, or use nibt explain, which has "
+                "no limit"
+            )
 
 
 def sample_buttons() -> str:
@@ -119,11 +145,7 @@ def sample_buttons() -> str:
 
 def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
     """Return what ``methods.js`` shows beside the methods; empty if the model is not loaded."""
-    model = models.get_loaded(name)
-    if model is None:
-        return ""
-    chosen = variant if isinstance(variant, str) else "default"
-    return facts_list(method_facts(model, models.get_times(name), chosen), limits.timeout)
+    return facts_list(models.facts(name, variant if isinstance(variant, str) else "default"), limits.timeout)
 
 
 WAITING = '<p class="nibt-status" role="status">Waiting for the server…</p>'

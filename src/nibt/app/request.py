@@ -23,7 +23,7 @@ from nibt.report.image.layout import shown
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
 
-VARIANTS = ("default", "paper")
+VARIANTS = ("default", "fast", "paper")
 IMAGE_SIZE = 640
 """The longest side of the copy of an image that is kept with a result, in pixels."""
 
@@ -66,7 +66,7 @@ class ExplainRequest:
             mode: A value of ``Mode``.
             model: The name of the model.
             methods: The names of the methods.
-            variant: The variant of the methods: ``default`` or ``paper``.
+            variant: The variant of the methods, one of ``VARIANTS``.
             limits: The limits of the page.
 
         Raises:

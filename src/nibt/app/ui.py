@@ -115,7 +115,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                 )
 
         def ask(request: gr.Request, number: Any, *values: Any) -> Any:
-            update = first_update(limits, _with_path(values))
+            update = first_update(models, limits, _with_path(values))
             questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
             return gr.skip() if update.answer is None else update.answer, update.message
 
@@ -256,7 +256,11 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):
         model = gr.Dropdown(models.names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(
-            [("Defaults of nibt", "default"), ("As published, if that differs", "paper")],
+            [
+                ("Defaults of nibt", "default"),
+                ("Fast: nib with one step, whose scores are relative", "fast"),
+                ("As published, if that differs", "paper"),
+            ],
             value="default",
             label="Setting",
             elem_id="variant",
