@@ -110,9 +110,18 @@ def explain(page: Page, caption: str) -> None:
 def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
     requests, wrong = watched(page)
     page.goto(address)
+    page.wait_for_selector(
+        ".nibt-view[data-ready]", timeout=10 * PATIENCE
+    )  # it opens with a sample, computed at the start
+    page.wait_for_selector(".nibt-saved", timeout=10 * PATIENCE)
+    word = page.locator("#answer button.nibt-word").nth(1)
+    word.click()
+    expect(word).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("scrollY") == 0
     page.get_by_role("button", name="sample: a cat and").click()
     expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
     page.click("#explain")
+    expect(word).to_have_attribute("aria-pressed", "false")
     answered(page)
     expect(page.locator("#answer button.nibt-word")).to_have_count(7)
     assert wrong == []
@@ -137,7 +146,7 @@ def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address:
 @pytest.mark.slow
 @pytest.mark.parametrize("status", ["nib", "regions of words"])
 def test_page_replaces_a_question_that_is_being_answered(page: Page, address: str, status: str) -> None:
-    page.goto(address + COLLAGE)
+    page.goto(address + f"?image=collage&captions=a+cat+with+{status.split()[0]}&model=lite")
     page.locator(".nibt-status", has_text=status).wait_for()
     explain(page, "a dog")
     heading = page.locator(".nibt-panel h2")
@@ -150,7 +159,7 @@ def test_page_replaces_a_question_that_is_being_answered(page: Page, address: st
 
 @pytest.mark.slow
 def test_page_answers_again_after_stop(page: Page, address: str) -> None:
-    page.goto(address + COLLAGE)
+    page.goto(address + "?image=collage&captions=a+cat+that+stops&model=lite")
     page.locator(".nibt-status", has_text="nib").wait_for()
     page.click("#stop")
     expect(page.locator("#message")).to_be_hidden()
@@ -260,9 +269,8 @@ def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: 
 @pytest.mark.slow
 def test_page_shows_errors_beside_the_button(page: Page, address: str) -> None:
     page.goto(address)
-    page.wait_for_selector("#explain")
-    page.wait_for_function("document.querySelector('.nibt-chosen')?.textContent")
-    page.click("#explain")
+    answered(page)
+    explain(page, "")
     expect(page.locator("#message").get_by_role("alert")).to_contain_text("Write a caption first")
     expect(page.locator("#message")).to_be_in_viewport()
     page.goto(address + SCENES)
@@ -295,10 +303,14 @@ def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
-    page.get_by_role("button", name="sample: a cat and").tap(timeout=PATIENCE)
-    page.wait_for_function("document.querySelector('#captions textarea').value !== ''")
+    answered(page)
+    assert page.evaluate("scrollY") == 0, "the page does not scroll before the visitor asks"
+    page.get_by_role("button", name="sample: a cup of").tap()
+    expect(page.locator("#captions textarea")).to_have_value("a cup of coffee")
     page.locator("#explain").tap()
+    expect(page.locator(".nibt-panel h2")).to_have_text("a cup of coffee")
     answered(page)
     expect(page.locator(".nibt-stage")).to_be_in_viewport(ratio=1)
     page.evaluate("scrollTo(0, 0)")
@@ -429,13 +441,15 @@ def test_page_rejects_a_bad_image(page: Page, address: str, tmp_path: Path, name
         Image.effect_noise((200, 120), 80).save(buffer, "PNG")
         file.write_bytes(buffer.getvalue()[: 2000 if message else None])
     page.goto(address)
-    page.wait_for_selector("#explain")
+    answered(page)
+    page.locator("#image").get_by_label("Remove Image").click()
     page.set_input_files("#image input[type=file]", file)
     page.wait_for_selector("#image img")
     explain(page, "a cat")
     if message:
         expect(page.get_by_role("alert")).to_contain_text(message)
     else:
+        expect(page.locator(".nibt-panel h2")).to_have_text("a cat")
         answered(page)
         assert page.evaluate("window.hit") is None
 

@@ -8,6 +8,7 @@ import pytest
 import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
+from nibt.app.link import Link
 from nibt.app.methods import ForwardTime
 from nibt.app.models import ModelCache
 from nibt.app.render import EMPTY, answer_events, first_update, model_facts
@@ -83,15 +84,41 @@ def test_page_advises_nothing_that_it_does_not_offer(scenes: Model, mode: str) -
 def test_page_rejects_at_once_what_takes_too_long(scenes: Model) -> None:
     measured = {side: ForwardTime(1.0, 10) for side in ("image", "text")}
     models = ModelCache(["scenes"], load=lambda name: scenes, measure=lambda model: measured)  # type: ignore[arg-type]
+    models.get("scenes")
+    models.measure("scenes")
     fields = [sample_file("coffee"), "a cat", "each", ["rise"], "scenes", "default"]
     (update,) = [first_update(models, LIMITS, fields)]
     assert update.answer is None
-    assert re.search(r"Rise would take about \d+ min for 1 caption, and this page allows 60 s", update.message)
+    assert re.search(
+        r"The method rise would take about \d+ min for 1 caption, and this page allows 60 s", update.message
+    )
     assert "would take" in [*answer_events(models, LIMITS, ResultCache(60.0), fields)][-1].message
     models.record("scenes", "default", "rise", 10.0)  # the machine is faster than estimated
     assert first_update(models, LIMITS, fields).answer
     fields[1] = "\n".join("abcdefghij")
     assert "for 10 captions" in first_update(models, LIMITS, fields).message
+
+
+def test_page_remembers_the_results_of_links(scenes: Model) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib"], "scenes", "default"]
+    *earlier, last = answer_events(models, LIMITS, results, fields)
+    assert earlier
+    (again,) = answer_events(models, LIMITS, results, fields)
+    pieces = [re.sub("answer/[^.]*", "", str(update.answer)) for update in (last, again)]
+    assert pieces[0] == pieces[1]
+    query = Link("coffee", "a dog", "each", "scenes", ("nib",), "default").query
+    fields[1] = "a dog"
+    another = answer_events(models, LIMITS, results, fields)
+    while not results.recall(query):
+        next(another)
+    visitor = answer_events(models, LIMITS, results, fields)
+    assert "their regions are still being computed" in str(next(visitor).answer)
+    assert "Save as" in str(next(another).answer)
+    assert "Save as" in str(next(visitor).answer), "it computed nothing itself"
+    fields[1] = "a rocket"
+    first, *_ = answer_events(models, LIMITS, results, fields)
+    assert "Loading" in first.message
 
 
 def test_first_update_shows_the_new_question(scenes: Model) -> None:
@@ -119,6 +146,7 @@ def test_model_facts_load_no_model(scenes: Model) -> None:
     loads: list[str] = []
     models_by_name = {"a": scenes, "b": tiny.model("convnext")}
     models = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models_by_name[name])  # pyright: ignore
+    models.get("a")
     assert 'data-method="gae" data-available="true"' in model_facts(models, "a", "default", LIMITS)
     assert [model_facts(models, name, "default", LIMITS) for name in ("b", "c", None, ["a"])] == [""] * 4
     assert loads == ["a"]

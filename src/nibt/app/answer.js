@@ -17,7 +17,8 @@ const mountAnswer = () => {
   rendered.replaceWith(root);
   for (const link of root.querySelectorAll("a[href^='help']")) link.target = "_blank";
   const { ready } = nibtPage.mount(root, element.querySelector(".nibt-link"));
-  if (isNew) ready.then(() => showMap(root));
+  const isOpening = question === 1 && !location.search; // without a request of the visitor, the page does not scroll
+  if (isNew && !isOpening) ready.then(() => showMap(root));
 };
 mountAnswer();
 watch("value", mountAnswer);

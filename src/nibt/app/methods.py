@@ -76,7 +76,10 @@ def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counte
 
 
 def method_facts(
-    model: Model, times: ForwardTimes, variant: str = "default", measured: Mapping[str, float] = MappingProxyType({})
+    model: Model,
+    times: ForwardTimes | None,
+    variant: str = "default",
+    measured: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, MethodFacts]:
     """Return the facts of all methods for a model.
 
@@ -86,7 +89,7 @@ def method_facts(
 
     Args:
         model: The model.
-        times: The times of its forward passes.
+        times: The times of its forward passes; None if they were not measured yet, and nothing is estimated.
         variant: The variant of the methods that have it.
         measured: The seconds of methods that have run with this model and variant.
 
@@ -96,11 +99,11 @@ def method_facts(
         kind = find("methods", name)
         try:
             known = variant if variant in kind.variants else "default"
+            sides: dict[Modality, Method] = {
+                side: kind.configured(model.tower(side), known, {}, model.defaults) for side in SIDES
+            }
             facts[name] = MethodFacts(
-                sum(
-                    _seconds(kind.configured(model.tower(side), known, {}, model.defaults), model, times, side)
-                    for side in SIDES
-                )
+                None if times is None else sum(_seconds(method, model, times, side) for side, method in sides.items())
             )
         except Unsupported as error:
             reason = str(error).partition(";")[0].removeprefix(f"{name} ")

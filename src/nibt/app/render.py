@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
@@ -83,6 +83,15 @@ def answer_events(
     """
     try:
         request = ExplainRequest.of_values(values, limits)
+        link = Link.of(request)
+        known = () if link is None else results.recall(link.query)
+        if link is not None and any(panel.problem for panel in known):  # the rest is being computed for another visitor
+            yield Update(_result(request, known, None), _status("Computing the regions of words"))
+            known = results.recall(link.query)
+        if known and not any(panel.problem for panel in known):
+            yield Update(_result(request, known, results))
+            models.measure(request.model)
+            return
         yield Update(None, _status(f"Loading {request.model}"))
         model, start = models.get(request.model), time.monotonic()
         _check_times(models, request, limits)
@@ -101,12 +110,16 @@ def answer_events(
             if done <= len(request.methods) and isinstance(outcomes[-1], Panel):
                 seconds = (time.monotonic() - began) / (len(request.captions) if request.mode == Mode.each else 1)
                 models.record(request.model, request.variant, names[done - 1], seconds)
+            panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
+            if link is not None and len(panels) == len(outcomes) and done >= len(request.methods):
+                results.remember(link.query, panels)
             if done < len(names):
                 yield Update(_result(request, outcomes, None), statuses[done])
             elif any(isinstance(outcome, Panel) for outcome in outcomes):
                 yield Update(_result(request, outcomes, results))
             else:
                 yield Update(EMPTY, _failures(outcomes))
+        models.measure(request.model)  # the answer is on the page, and the times of methods follow
     except Replaced:
         return
     except NibtError as error:
@@ -126,9 +139,8 @@ def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) ->
         seconds = count * (facts[method].seconds or 0.0) if method in facts else 0.0
         if seconds > limits.timeout:
             raise BadInput(
-                f"{method} would take about {duration(seconds)} for {count} caption{'s' * (count > 1)}, and this page "
-                f"allows {limits.timeout:g} s: choose a faster method or fewer captions, or use nibt explain, which has "
-                "no limit"
+                f"the method {method} would take about {duration(seconds)} for {count} caption{'s' * (count > 1)}, and "
+                f"this page allows {limits.timeout:g} s: choose a faster method or fewer captions, or use nibt explain"
             )
 
 
@@ -162,13 +174,13 @@ def _error(text: str, title: str = "") -> str:
     return f'<div class="nibt-message" role="alert">{prefix}{escape(text)}</div>'
 
 
-def _failures(outcomes: list[Panel | Failure]) -> str:
+def _failures(outcomes: Sequence[Panel | Failure]) -> str:
     """Return the messages of methods that all failed."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     return "".join(_error(failure.message, failure.title if len(failures) > 1 else "") for failure in failures)
 
 
-def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: ResultCache | None) -> str:
+def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], results: ResultCache | None) -> str:
     """Return the view of a result; with ``results`` it is complete and has downloads and, if possible, a link."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:

@@ -1,7 +1,10 @@
 """The components of the page and their events. This is the only file that imports gradio."""
 
 import json
+import math
+import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,8 @@ CAPTIONS = {
     Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
 }
 """The label and the placeholder of the captions in each mode."""
+_OPENING = "collage"
+"""The sample that the page opens with."""
 _NEXT_NUMBER = "() => ++nibtPage.question"
 _ASK = f"() => [++nibtPage.question, {json.dumps(WAITING)}]"
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
@@ -95,6 +100,7 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Blocks:
     """Return the components with their events."""
     executor, questions = SerialExecutor(), Questions()
+    opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
     with gr.Blocks(
         title="nibt", analytics_enabled=False, fill_width=True, delete_cache=(60, int(limits.retention))
     ) as blocks:
@@ -145,10 +151,16 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             questions.ask(_visitor(request), _number(number))
             return ""
 
+        def prepare() -> None:
+            """Compute what the page opens with, without a time limit."""
+            unlimited = replace(limits, timeout=math.inf)
+            values = [sample_file(opening.image), opening.captions, opening.mode, opening.methods, opening.model]
+            for update in executor.iterate(answer_events(models, unlimited, results, [*values, opening.variant])):
+                if not update.message:
+                    break
+
         def read_link(request: gr.Request) -> list[Any]:
-            link = Link.from_query(dict(request.query_params), models.names, limits.characters)
-            if link is None:
-                return [gr.skip() for _ in fields]
+            link = Link.from_query(dict(request.query_params), models.names, limits.characters) or opening
             return [
                 str(sample_file(link.image)),
                 link.captions,
@@ -177,6 +189,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             choice.change(show_facts, chosen, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
+        threading.Thread(target=prepare, name="nibt-opening", daemon=True).start()
         blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
         # A question gets its number in the browser. The server then ends the computation of the last one, and the next
         # starts as soon as gradio has the end of the last: with "once", its default, gradio would drop the click.
@@ -186,7 +199,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             )
             .then(ask, [number, *fields], [answer, message], preprocess=False, trigger_mode="multiple", **immediate)
             .success(explain, [number, *fields], [answer, message], trigger_mode="always_last", **queued)
-            .then(show_facts, chosen, facts, **immediate)  # the model may have been loaded just now
+            .then(show_facts, chosen, facts, **immediate)  # the model was loaded, and the method's time is known
         )
         blocks.unload(leave)
         stop_button.click(None, None, number, js=_NEXT_NUMBER, show_progress="hidden").then(
