@@ -201,6 +201,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             .success(explain, [number, *fields], [answer, message], trigger_mode="always_last", **queued)
             .then(show_facts, chosen, facts, **immediate)  # the model was loaded, and the method's time is known
         )
+        blocks.load(show_facts, chosen, facts, **immediate)
         blocks.unload(leave)
         stop_button.click(None, None, number, js=_NEXT_NUMBER, show_progress="hidden").then(
             stop, number, message, **immediate
