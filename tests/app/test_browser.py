@@ -110,9 +110,18 @@ def explain(page: Page, caption: str) -> None:
 def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
     requests, wrong = watched(page)
     page.goto(address)
+    page.wait_for_selector(
+        ".nibt-view[data-ready]", timeout=10 * PATIENCE
+    )  # it opens with a sample, computed at the start
+    page.wait_for_selector(".nibt-saved", timeout=10 * PATIENCE)
+    word = page.locator("#answer button.nibt-word").nth(1)
+    word.click()
+    expect(word).to_have_attribute("aria-pressed", "true")
+    assert page.evaluate("scrollY") == 0
     page.get_by_role("button", name="sample: a cat and").click()
     expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
     page.click("#explain")
+    expect(word).to_have_attribute("aria-pressed", "false")
     answered(page)
     expect(page.locator("#answer button.nibt-word")).to_have_count(7)
     assert wrong == []
@@ -135,9 +144,34 @@ def test_page_explains_right_after_a_sample_is_chosen(browser: Browser, address:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("status", ["nib", "regions of words"])
+def test_page_replaces_a_question_that_is_being_answered(page: Page, address: str, status: str) -> None:
+    page.goto(address + f"?image=collage&captions=a+cat+with+{status.split()[0]}&model=lite")
+    page.locator(".nibt-status", has_text=status).wait_for()
+    explain(page, "a dog")
+    heading = page.locator(".nibt-panel h2")
+    page.wait_for_function("!document.querySelector('.nibt-panel h2')?.textContent.includes('cat')")
+    expect(heading).to_have_text("a dog")
+    answered(page)
+    expect(heading).to_have_text("a dog")
+    expect(page.locator("#answer button.nibt-word")).to_have_count(2)
+
+
+@pytest.mark.slow
+def test_page_answers_again_after_stop(page: Page, address: str) -> None:
+    page.goto(address + "?image=collage&captions=a+cat+that+stops&model=lite")
+    page.locator(".nibt-status", has_text="nib").wait_for()
+    page.click("#stop")
+    expect(page.locator("#message")).to_be_hidden()
+    expect(page.locator(".nibt-pending")).to_be_hidden()
+    page.click("#explain")
+    answered(page)
+
+
+@pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
-    run = {"session_hash": "s", "data": [None, "a cup", "each", ["nib"], "scenes", "default"]}
+    run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default"]}
     path = address + "gradio_api/run/predict"
     assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
     for name in ("../../etc/passwd", None, 3, ["coffee"]):
@@ -207,6 +241,11 @@ def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: 
     page.goto(address)
     page.get_by_text("Methods:").click()
     gae, nib = (page.get_by_role("checkbox", name=name, exact=True) for name in ("gae", "nib"))
+    listed = page.locator("#methods fieldset:visible input")
+    assert listed.count() > 10
+    assert not any(listed.nth(number).is_disabled() for number in range(listed.count())), "those that work come first"
+    expect(gae).to_have_count(0)
+    page.get_by_text("methods are not available with this model").click()
     expect(gae).to_be_disabled()  # lite, the first model, is a convolutional net
     expect(gae).to_have_accessible_description(re.compile("needs attention"))
     expect(nib).to_be_enabled()
@@ -230,9 +269,8 @@ def test_page_groups_methods_and_disables_those_that_the_model_cannot_run(page: 
 @pytest.mark.slow
 def test_page_shows_errors_beside_the_button(page: Page, address: str) -> None:
     page.goto(address)
-    page.wait_for_selector("#explain")
-    page.wait_for_function("document.querySelector('.nibt-chosen')?.textContent")
-    page.click("#explain")
+    answered(page)
+    explain(page, "")
     expect(page.locator("#message").get_by_role("alert")).to_contain_text("Write a caption first")
     expect(page.locator("#message")).to_be_in_viewport()
     page.goto(address + SCENES)
@@ -265,10 +303,14 @@ def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
     )
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
-    page.get_by_role("button", name="sample: a cat and").tap(timeout=PATIENCE)
-    page.wait_for_function("document.querySelector('#captions textarea').value !== ''")
+    answered(page)
+    assert page.evaluate("scrollY") == 0, "the page does not scroll before the visitor asks"
+    page.get_by_role("button", name="sample: a cup of").tap()
+    expect(page.locator("#captions textarea")).to_have_value("a cup of coffee")
     page.locator("#explain").tap()
+    expect(page.locator(".nibt-panel h2")).to_have_text("a cup of coffee")
     answered(page)
     expect(page.locator(".nibt-stage")).to_be_in_viewport(ratio=1)
     page.evaluate("scrollTo(0, 0)")
@@ -399,13 +441,15 @@ def test_page_rejects_a_bad_image(page: Page, address: str, tmp_path: Path, name
         Image.effect_noise((200, 120), 80).save(buffer, "PNG")
         file.write_bytes(buffer.getvalue()[: 2000 if message else None])
     page.goto(address)
-    page.wait_for_selector("#explain")
+    answered(page)
+    page.locator("#image").get_by_label("Remove Image").click()
     page.set_input_files("#image input[type=file]", file)
     page.wait_for_selector("#image img")
     explain(page, "a cat")
     if message:
         expect(page.get_by_role("alert")).to_contain_text(message)
     else:
+        expect(page.locator(".nibt-panel h2")).to_have_text("a cat")
         answered(page)
         assert page.evaluate("window.hit") is None
 
@@ -420,7 +464,7 @@ def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str
 
     def resolve(session: int) -> str:
         body = {
-            "data": [image, "a cup", "each", ["nib"], "scenes", "default"],
+            "data": [0, image, "a cup", "each", ["nib"], "scenes", "default"],
             "fn_index": number,
             "session_hash": f"session{session}",
         }

@@ -46,6 +46,16 @@ def test_time_is_that_of_the_forward_passes(scenes: Model) -> None:
     assert paper == pytest.approx(2.5 * steps)
 
 
+def test_times_are_corrected_by_those_of_methods_that_have_run(scenes: Model) -> None:
+    times = {"image": ForwardTime(2.0, 100), "text": ForwardTime(0.5, 10)}
+    estimates, corrected = (method_facts(scenes, times, "default", run) for run in ({}, {"nib": 1.5}))  # type: ignore[arg-type]
+    assert corrected["nib"].seconds == 1.5
+    ratio = 1.5 / (estimates["nib"].seconds or 0)
+    assert corrected["occlusion"].seconds == pytest.approx(ratio * (estimates["occlusion"].seconds or 0))
+    fast = method_facts(scenes, times, "fast")["nib"].seconds or 0  # type: ignore[arg-type]
+    assert fast < (estimates["nib"].seconds or 0)
+
+
 def test_reasons_are_those_of_the_methods() -> None:
     model, image = tiny.model("convnext"), tiny.image()
     facts = method_facts(model, measure_forwards(model))
@@ -77,7 +87,7 @@ def test_fields_have_all_methods_by_kind() -> None:
 def test_facts_say_what_exceeds_the_limit() -> None:
     facts = {"a": MethodFacts(3.2), "b": MethodFacts(200.0), "c": MethodFacts(), "d": MethodFacts(None, "<no>")}
     html = facts_list(facts, 60.0)
-    assert '<li data-method="a" data-unsupported="false">about 3 s</li>' in html
-    assert "about 3 min, and this page allows 60 s" in html
-    assert '<li data-method="c" data-unsupported="false"></li>' in html
-    assert '<li data-method="d" data-unsupported="true">&lt;no&gt;</li>' in html
+    assert '<li data-method="a" data-available="true">about 3 s</li>' in html
+    assert 'data-method="b" data-available="false">about 3 min, and this page allows 60 s' in html
+    assert '<li data-method="c" data-available="true"></li>' in html
+    assert '<li data-method="d" data-available="false">&lt;no&gt;</li>' in html

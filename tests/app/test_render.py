@@ -1,5 +1,6 @@
 """Tests of ``nibt.app.render``."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 import nibt
 from nibt.app.cache import ResultCache
 from nibt.app.limits import TimeLimitExceeded
+from nibt.app.link import Link
+from nibt.app.methods import ForwardTime
 from nibt.app.models import ModelCache
-from nibt.app.render import EMPTY, answer_events, model_facts
+from nibt.app.render import EMPTY, answer_events, first_update, model_facts
 from nibt.app.request import ExplainRequest
 from nibt.data.images import sample_file
 from nibt.models.base import Model
@@ -29,7 +32,9 @@ def test_page_keeps_finished_outcomes(scenes: Model, monkeypatch: pytest.MonkeyP
         return own(request, model, method)
 
     monkeypatch.setattr("nibt.app.request._explain", failing)
-    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    quick = {side: ForwardTime(1e-3, 10) for side in ("image", "text")}
+    models = ModelCache(["scenes"], load=lambda name: scenes, measure=lambda model: quick)  # type: ignore[arg-type]
+    results = ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib", "occlusion", "rise", "grad_cam"], "scenes", "default"]
     updates = list(answer_events(models, LIMITS, results, fields))
     messages = [update.message for update in updates]
@@ -65,12 +70,85 @@ def test_page_keeps_the_last_answer_if_a_field_is_wrong(scenes: Model) -> None:
     assert "Write a caption first" in update.message
 
 
+@pytest.mark.parametrize("mode", ["contrast", "labels"])
+def test_page_advises_nothing_that_it_does_not_offer(scenes: Model, mode: str) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cup\na cat", mode, ["nib"], "scenes", "default"]
+    *_, last = answer_events(models, LIMITS, results, fields)
+    notes = re.search('<ul class="nibt-warnings".*?</ul>', str(last.answer))
+    assert notes
+    assert "The scores of the words explain the similarity with this caption alone" in notes[0]
+    assert not re.search("--|against_images|set a tolerance", notes[0])
+
+
+def test_page_rejects_at_once_what_takes_too_long(scenes: Model) -> None:
+    measured = {side: ForwardTime(1.0, 10) for side in ("image", "text")}
+    models = ModelCache(["scenes"], load=lambda name: scenes, measure=lambda model: measured)  # type: ignore[arg-type]
+    models.get("scenes")
+    models.measure("scenes")
+    fields = [sample_file("coffee"), "a cat", "each", ["rise"], "scenes", "default"]
+    (update,) = [first_update(models, LIMITS, fields)]
+    assert update.answer is None
+    assert re.search(
+        r"The method rise would take about \d+ min for 1 caption, and this page allows 60 s", update.message
+    )
+    assert "would take" in [*answer_events(models, LIMITS, ResultCache(60.0), fields)][-1].message
+    models.record("scenes", "default", "rise", 10.0)  # the machine is faster than estimated
+    assert first_update(models, LIMITS, fields).answer
+    fields[1] = "\n".join("abcdefghij")
+    assert "for 10 captions" in first_update(models, LIMITS, fields).message
+
+
+def test_page_remembers_the_results_of_links(scenes: Model) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib"], "scenes", "default"]
+    *earlier, last = answer_events(models, LIMITS, results, fields)
+    assert earlier
+    (again,) = answer_events(models, LIMITS, results, fields)
+    pieces = [re.sub("answer/[^.]*", "", str(update.answer)) for update in (last, again)]
+    assert pieces[0] == pieces[1]
+    query = Link("coffee", "a dog", "each", "scenes", ("nib",), "default").query
+    fields[1] = "a dog"
+    another = answer_events(models, LIMITS, results, fields)
+    while not results.recall(query):
+        next(another)
+    visitor = answer_events(models, LIMITS, results, fields)
+    assert "their regions are still being computed" in str(next(visitor).answer)
+    assert "Save as" in str(next(another).answer)
+    assert "Save as" in str(next(visitor).answer), "it computed nothing itself"
+    fields[1] = "a rocket"
+    first, *_ = answer_events(models, LIMITS, results, fields)
+    assert "Loading" in first.message
+
+
+def test_first_update_shows_the_new_question(scenes: Model) -> None:
+    models = ModelCache(["scenes"], load=lambda name: scenes)
+    fields = [sample_file("coffee"), "a <cat>\na dog", "each", ["nib"], "scenes", "default"]
+    update = first_update(models, LIMITS, fields)
+    assert update.answer is not None
+    assert '<li dir="auto">a &lt;cat&gt;</li><li dir="auto">a dog</li>' in update.answer
+    assert 'role="status"' in update.message
+    fields[1] = ""
+    update = first_update(models, LIMITS, fields)
+    assert update.answer is None, "the last answer stays"
+    assert "Write a caption first" in update.message
+
+
+def test_page_ends_a_replaced_question_without_a_message(scenes: Model) -> None:
+    models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
+    fields = [sample_file("coffee"), "a cat", "each", ["nib"], "scenes", "default"]
+    updates = list(answer_events(models, LIMITS, results, fields, is_wanted=lambda: False))
+    assert [update.answer for update in updates] == [None, None]
+    assert "Computing nib" in updates[-1].message
+
+
 def test_model_facts_load_no_model(scenes: Model) -> None:
     loads: list[str] = []
     models_by_name = {"a": scenes, "b": tiny.model("convnext")}
     models = ModelCache(["a"], ["b"], load=lambda name: loads.append(name) or models_by_name[name])  # pyright: ignore
-    assert 'data-method="gae" data-unsupported="false"' in model_facts(models, "a", "default", LIMITS)
+    models.get("a")
+    assert 'data-method="gae" data-available="true"' in model_facts(models, "a", "default", LIMITS)
     assert [model_facts(models, name, "default", LIMITS) for name in ("b", "c", None, ["a"])] == [""] * 4
     assert loads == ["a"]
     models.get("b")
-    assert 'data-method="gae" data-unsupported="true">needs attention' in model_facts(models, "b", None, LIMITS)
+    assert 'data-method="gae" data-available="false">needs attention' in model_facts(models, "b", None, LIMITS)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFile
 
 import nibt
-from nibt.app.limits import Deadline
+from nibt.app.limits import Deadline, Replaced
 from nibt.app.request import Mode, as_sentence, explain_steps
 from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
@@ -41,7 +41,7 @@ def test_request_takes_one_caption_per_line() -> None:
         ({"methods": "nib"}, "a list of names"),
         ({"methods": (["nib"],)}, "a list of names"),
         ({"mode": "why"}, "mode must be one of each, contrast, labels"),
-        ({"variant": "../x"}, "variant must be one of default, paper"),
+        ({"variant": "../x"}, "variant must be one of default, fast, paper"),
         ({"file": None}, "give an image first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],
@@ -140,6 +140,22 @@ def test_explain_steps_gives_each_method_its_own_outcome(scenes: Model) -> None:
     assert isinstance(occlusion, Failure)
     assert occlusion.title == "occlusion"
     assert "takes longer" in occlusion.message
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_explain_steps_end_when_the_result_is_not_wanted(scenes: Model, step: int) -> None:
+    """No further method starts, and no result takes the place of the replaced one."""
+    asked = itertools.count()
+    steps = explain_steps(
+        make_request(methods=("nib", "grad_cam")),
+        scenes,
+        lambda number: Deadline(float("inf"), is_wanted=lambda: number < step or next(asked) < 50),
+    )
+    assert len(list(itertools.islice(steps, step))) == step
+    with pytest.raises(Replaced):
+        next(steps)
+    assert list(steps) == []
+    assert count_hooks(scenes.module) == 0
 
 
 def test_explain_steps_keeps_an_answer_if_its_table_fails(scenes: Model) -> None:

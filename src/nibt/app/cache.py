@@ -18,6 +18,9 @@ FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; c
 """The formats of downloads with their media types."""
 
 
+_MAX_LINKED = 16
+
+
 class ResultCache:
     """Results under random tokens.
 
@@ -31,6 +34,7 @@ class ResultCache:
     def __init__(self, lifetime: float, max_size: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
         self._lifetime, self._max_size, self._clock = lifetime, max_size, clock
         self._results: OrderedDict[str, tuple[float, Sequence[Panel]]] = OrderedDict()
+        self._linked: OrderedDict[str, Sequence[Panel]] = OrderedDict()
         self._lock = threading.Lock()
 
     def store(self, panels: Sequence[Panel]) -> str:
@@ -42,6 +46,18 @@ class ResultCache:
                 self._results.popitem(last=False)
             self._results[token] = self._clock(), panels
         return token
+
+    def remember(self, query: str, panels: Sequence[Panel]) -> None:
+        """Remember the result of a link, which is the same for all visitors; without its regions of words at first."""
+        with self._lock:
+            self._linked[query] = panels
+            while len(self._linked) > _MAX_LINKED:
+                self._linked.popitem(last=False)
+
+    def recall(self, query: str) -> Sequence[Panel]:
+        """Return the result of a link; empty if it is not remembered."""
+        with self._lock:
+            return self._linked.get(query, ())
 
     def export(self, token: str, kind: str) -> bytes | None:
         """Return a result as the content of a file, or None if the token or the format is unknown."""

@@ -72,8 +72,12 @@ class TimeLimitExceeded(NibtError, TimeoutError):
     """A computation took longer than its limit."""
 
 
+class Replaced(NibtError):
+    """The visitor asked another question, or stopped this one."""
+
+
 class Deadline(TorchDispatchMode):
-    """A context manager that stops a computation after a deadline.
+    """A context manager that stops a computation after a deadline, or when its result is no longer wanted.
 
     Every operation of torch checks the clock, and the first one after the deadline raises. The error passes through the
     context managers of the method, which remove their hooks from the model. The deadline applies to the thread that
@@ -82,17 +86,23 @@ class Deadline(TorchDispatchMode):
     Args:
         end: The deadline, as a time of ``clock``.
         clock: Returns the current time in seconds.
+        is_wanted: Whether the result is still wanted.
 
     Raises:
         TimeLimitExceeded: An operation starts after the deadline.
+        Replaced: An operation starts when the result is no longer wanted.
 
     """
 
-    def __init__(self, end: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, end: float, clock: Callable[[], float] = time.monotonic, is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__()
-        self._end, self._clock = end, clock
+        self._end, self._clock, self._is_wanted = end, clock, is_wanted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self._is_wanted():
+            raise Replaced("another question replaced this one")
         if self._clock() > self._end:
             raise TimeLimitExceeded(
                 "this takes longer than the time limit of this page: choose a faster method or fewer captions, or use "

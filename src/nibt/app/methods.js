@@ -1,11 +1,12 @@
 // Keeps the value of the component, the names of the selected methods, equal to the checkboxes. Shows the time of each
-// method, and disables those that the model cannot run, with the reason. The server sends both with each model.
+// method, and moves those that are not available to the end, with the reason. The server sends both with each model.
 const boxes = () => [...element.querySelectorAll("input[type=checkbox]")];
-const facts = new Map(); // from a method to its text, and to whether the model cannot run it
+const texts = new Map(); // from a method to its time, or to why it is not available
+const places = boxes().map((box) => ({ box, row: box.closest(".nibt-method"), group: box.closest("fieldset") }));
 
 const describe = () => {
   const chosen = boxes().filter((box) => box.checked).map((box) => box.value);
-  const text = chosen.length === 1 ? [chosen[0], facts.get(chosen[0])?.text].filter(Boolean).join(", ") : chosen.join(", ") || "none";
+  const text = chosen.length === 1 ? [chosen[0], texts.get(chosen[0])].filter(Boolean).join(", ") : chosen.join(", ") || "none";
   element.querySelector(".nibt-chosen").textContent = text;
 };
 const send = () => {
@@ -18,16 +19,21 @@ const receive = () => {
   describe();
 };
 const readFacts = () => {
-  facts.clear();
-  for (const item of document.querySelectorAll("#facts [data-method]"))
-    facts.set(item.dataset.method, { text: item.textContent, unsupported: item.dataset.unsupported === "true" });
-  for (const box of boxes()) {
-    const { text = "", unsupported = false } = facts.get(box.value) || {}, row = box.closest(".nibt-method");
-    row.querySelector("small").textContent = text;
-    row.classList.toggle("nibt-disabled", unsupported);
-    box.disabled = unsupported;
-    if (unsupported) box.checked = false;
+  const unavailable = element.querySelector(".nibt-unavailable");
+  const items = new Map([...document.querySelectorAll("#facts [data-method]")].map((item) => [item.dataset.method, item]));
+  for (const { box, row, group } of places) {
+    const item = items.get(box.value);
+    texts.set(box.value, item?.textContent || "");
+    row.querySelector("small").textContent = texts.get(box.value);
+    box.disabled = item?.dataset.available === "false";
+    row.classList.toggle("nibt-disabled", box.disabled);
+    (box.disabled ? unavailable : group).append(row);
+    if (box.disabled) box.checked = false;
   }
+  for (const group of new Set(places.map(({ group }) => group))) group.hidden = !group.querySelector(".nibt-method");
+  const count = unavailable.querySelectorAll(".nibt-method").length;
+  unavailable.hidden = count === 0;
+  unavailable.querySelector("summary").textContent = `${count} methods are not available with this model`;
   send();
 };
 element.addEventListener("change", send);

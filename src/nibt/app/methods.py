@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
+from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
@@ -51,6 +53,10 @@ class MethodFacts:
     seconds: float | None = None
     reason: str = ""
 
+    def is_available(self, timeout: float) -> bool:
+        """Whether the model can run the method within a time limit in seconds, as far as is known."""
+        return not self.reason and (self.seconds is None or self.seconds <= timeout)
+
 
 def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counter) -> ForwardTimes:
     """Measure one forward pass of each tower on a sample: the shortest of three."""
@@ -69,29 +75,46 @@ def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counte
     return times
 
 
-def method_facts(model: Model, times: ForwardTimes, variant: str = "default") -> dict[str, MethodFacts]:
+def method_facts(
+    model: Model,
+    times: ForwardTimes | None,
+    variant: str = "default",
+    measured: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, MethodFacts]:
     """Return the facts of all methods for a model.
 
     The time is that of one forward pass on this machine, times the number of passes that the method states. Both
-    towers run at least once.
+    towers run at least once. Methods that have run correct it: their time is that of their last explanation, and the
+    estimates of the others are multiplied by the median ratio of such times to their estimates.
+
+    Args:
+        model: The model.
+        times: The times of its forward passes; None if they were not measured yet, and nothing is estimated.
+        variant: The variant of the methods that have it.
+        measured: The seconds of methods that have run with this model and variant.
+
     """
-    facts = {}
+    facts: dict[str, MethodFacts] = {}
     for name in available("methods"):
         kind = find("methods", name)
         try:
             known = variant if variant in kind.variants else "default"
+            sides: dict[Modality, Method] = {
+                side: kind.configured(model.tower(side), known, {}, model.defaults) for side in SIDES
+            }
             facts[name] = MethodFacts(
-                sum(
-                    _seconds(kind.configured(model.tower(side), known, {}, model.defaults), model, times, side)
-                    for side in SIDES
-                )
+                None if times is None else sum(_seconds(method, model, times, side) for side, method in sides.items())
             )
         except Unsupported as error:
             reason = str(error).partition(";")[0].removeprefix(f"{name} ")
             facts[name] = MethodFacts(reason=re.sub(r" \(\w+\)", "", reason))  # without the class of the tower
         except ValueError:  # a method of another package, whose cost is not a formula
             facts[name] = MethodFacts()
-    return facts
+    estimates = {name: fact.seconds for name, fact in facts.items() if fact.seconds}
+    ratios = [seconds / estimates[name] for name, seconds in measured.items() if name in estimates]
+    ratio = median(ratios) if ratios else 1.0
+    corrected = {name: MethodFacts(measured.get(name, ratio * seconds)) for name, seconds in estimates.items()}
+    return facts | corrected
 
 
 def _seconds(method: Method, model: Model, times: ForwardTimes, side: Modality) -> float:
@@ -116,7 +139,7 @@ def method_fields() -> str:
         '<details class="nibt-methods"><summary>Methods: <span class="nibt-chosen"></span></summary>'
         '<p class="nibt-note">Select several to compare them. Times are estimates for one caption on this machine. '
         '<a href="help#methods" target="_blank">About the methods</a></p>'
-        f"{groups}</details>"
+        f'{groups}<details class="nibt-unavailable" hidden><summary></summary></details></details>'
     )
 
 
@@ -132,7 +155,7 @@ def _field(name: str) -> str:
 def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> str:
     """Return the facts as a list for ``methods.js``; ``timeout`` is the time limit of the page in seconds."""
     return "".join(
-        f'<li data-method="{escape(name)}" data-unsupported="{str(bool(fact.reason)).lower()}">'
+        f'<li data-method="{escape(name)}" data-available="{str(fact.is_available(timeout)).lower()}">'
         f"{escape(fact.reason or _time(fact.seconds, timeout))}</li>"
         for name, fact in facts.items()
     )

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from nibt.app.methods import ForwardTimes, measure_forwards
+from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
 from nibt.errors import UnknownName
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -19,42 +19,54 @@ class ModelCache:
     """The models that visitors may select.
 
     Args:
-        preloaded: The names of models that are loaded at once and kept.
-        others: The names of models that are loaded when they are first used.
+        kept: The names of models that are kept once they are loaded.
+        others: The names of further models.
         max_others: How many of the others are kept, the most recently used.
         load: Loads a model.
-        measure: Measures the forward passes of a model that was just loaded.
+        measure: Measures the forward passes of a model.
 
     """
 
     def __init__(
         self,
-        preloaded: Sequence[str],
+        kept: Sequence[str],
         others: Sequence[str] = (),
         max_others: int = 1,
         load: Callable[[str], Model] = load_model,
         measure: Callable[[Model], ForwardTimes] = measure_forwards,
     ) -> None:
-        self.names = list(dict.fromkeys((*preloaded, *others)))
+        self.names = list(dict.fromkeys((*kept, *others)))
         self._load, self._measure = load, measure
         self._max_others, self._lock = max_others, threading.Lock()
         self._times: dict[str, ForwardTimes] = {}
-        self._preloaded = {name: self._load_measured(name) for name in dict.fromkeys(preloaded)}
+        self._measured: dict[tuple[str, str], dict[str, float]] = {}
+        self._kept_names, self._kept = frozenset(kept), dict[str, Model]()
         self._others: OrderedDict[str, Model] = OrderedDict()
 
     def get_loaded(self, name: Any) -> Model | None:
         """Return a model if it is loaded, else None. This never waits for another model that is being loaded."""
-        return (self._preloaded.get(name) or self._others.get(name)) if isinstance(name, str) else None
+        return (self._kept.get(name) or self._others.get(name)) if isinstance(name, str) else None
 
-    def get_times(self, name: str) -> ForwardTimes:
-        """Return the times of the forward passes of a model that was loaded."""
-        return self._times[name]
+    def facts(self, name: Any, variant: str) -> dict[str, MethodFacts]:
+        """Return the facts of all methods for a model; empty if it is not loaded."""
+        model = self.get_loaded(name)
+        if model is None:
+            return {}
+        return method_facts(model, self._times.get(name), variant, self._measured.get((name, variant), {}))
 
-    def _load_measured(self, name: str) -> Model:
-        model = self._load(name)
-        if name not in self._times:
+    def record(self, name: str, variant: str, method: str, seconds: float) -> None:
+        """Record the time of an explanation of one caption, which corrects the estimates.
+
+        Before the forward passes are measured it is ignored: the first explanation with a model is slower.
+        """
+        if name in self._times:
+            self._measured.setdefault((name, variant), {})[method] = seconds
+
+    def measure(self, name: str) -> None:
+        """Measure the forward passes of a loaded model, if that was not done."""
+        model = self.get_loaded(name)
+        if model is not None and name not in self._times:
             self._times[name] = self._measure(model)
-        return model
 
     def get(self, name: str) -> Model:
         """Return a model, and load it if necessary.
@@ -66,10 +78,12 @@ class ModelCache:
         """
         if name not in self.names:
             raise UnknownName("models", name, self.names)
-        if name in self._preloaded:
-            return self._preloaded[name]
         with self._lock:
-            model = self._others.pop(name, None) or self._load_measured(name)
+            if name in self._kept_names:
+                if name not in self._kept:
+                    self._kept[name] = self._load(name)
+                return self._kept[name]
+            model = self._others.pop(name, None) or self._load(name)
             while len(self._others) >= self._max_others:
                 self._others.popitem(last=False)
             self._others[name] = model

@@ -1,6 +1,7 @@
 // Adds the link of `nibt serve` to the view: the link contains the selected words, and opening it selects them again.
 const nibtPage = {
   query: new URLSearchParams(location.search),
+  question: 0, // the number of the latest question
   mount(root, link) {
     const view = nibtView(root);
     if (!link) return view;

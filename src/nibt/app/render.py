@@ -1,18 +1,20 @@
 """The HTML of the page: results, messages, samples and what is known of methods."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
 from nibt.app.cache import FORMATS, ResultCache
-from nibt.app.limits import Deadline, Limits
+from nibt.app.limits import Deadline, Limits, Replaced
 from nibt.app.link import Link
-from nibt.app.methods import facts_list, method_facts
+from nibt.app.methods import duration, facts_list
 from nibt.app.models import ModelCache
-from nibt.app.request import ExplainRequest, as_sentence, explain_steps
+from nibt.app.request import ExplainRequest, Mode, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
-from nibt.errors import NibtError
+from nibt.errors import BadInput, NibtError
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import shown, uri
 
@@ -44,7 +46,31 @@ class Update(NamedTuple):
     message: str = ""
 
 
-def answer_events(models: ModelCache, limits: Limits, results: ResultCache, values: Any) -> Iterator[Update]:
+def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
+    """Return the first update after a question: the captions in place of the last answer, or what is wrong.
+
+    Args:
+        models: The models of the page.
+        limits: The limits of the page.
+        values: The values of the input fields, as in ``answer_events``.
+
+    """
+    try:
+        request = ExplainRequest.of_values(values, limits)
+        _check_times(models, request, limits)
+    except NibtError as error:
+        return Update(None, _error(as_sentence(error)))
+    captions = "".join(f'<li dir="auto">{escape(caption)}</li>' for caption in request.captions)
+    return Update(f'<div class="nibt-message nibt-pending"><ul>{captions}</ul></div>', WAITING)
+
+
+def answer_events(
+    models: ModelCache,
+    limits: Limits,
+    results: ResultCache,
+    values: Any,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Iterator[Update]:
     """Yield the updates of the page, before and after each step of a computation.
 
     Args:
@@ -52,30 +78,70 @@ def answer_events(models: ModelCache, limits: Limits, results: ResultCache, valu
         limits: The limits of the page.
         results: Stores the complete result, for downloads.
         values: The values of the input fields: the path of the image file, captions, mode, methods, model, variant.
+        is_wanted: Whether the result is still wanted. If not, the computation ends at once, without a last update.
 
     """
     try:
-        file, captions, mode, methods, model_name, variant = values
-        request = ExplainRequest.from_fields(file, captions, mode, model_name, methods, variant, limits)
-        yield Update(None, _status(f"Loading {model_name}"))
-        model, start = models.get(model_name), time.monotonic()
+        request = ExplainRequest.of_values(values, limits)
+        link = Link.of(request)
+        known = () if link is None else results.recall(link.query)
+        if link is not None and any(panel.problem for panel in known):  # the rest is being computed for another visitor
+            yield Update(_result(request, known, None), _status("Computing the regions of words"))
+            known = results.recall(link.query)
+        if known and not any(panel.problem for panel in known):
+            yield Update(_result(request, known, results))
+            models.measure(request.model)
+            return
+        yield Update(None, _status(f"Loading {request.model}"))
+        model, start = models.get(request.model), time.monotonic()
+        _check_times(models, request, limits)
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
         steps = explain_steps(
-            request, model, lambda number: Deadline(limits.deadline(start, request.steps - 1 - number))
+            request,
+            model,
+            lambda number: Deadline(limits.deadline(start, request.steps - 1 - number), is_wanted=is_wanted),
         )
         names = [*request.methods, "the regions of words"][: request.steps]
         statuses = [_status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)]
         yield Update(None, statuses[0])
         for done in range(1, len(names) + 1):
+            began = time.monotonic()
             outcomes = next(steps)
+            if done <= len(request.methods) and isinstance(outcomes[-1], Panel):
+                seconds = (time.monotonic() - began) / (len(request.captions) if request.mode == Mode.each else 1)
+                models.record(request.model, request.variant, names[done - 1], seconds)
+            panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
+            if link is not None and len(panels) == len(outcomes) and done >= len(request.methods):
+                results.remember(link.query, panels)
             if done < len(names):
                 yield Update(_result(request, outcomes, None), statuses[done])
             elif any(isinstance(outcome, Panel) for outcome in outcomes):
                 yield Update(_result(request, outcomes, results))
             else:
                 yield Update(EMPTY, _failures(outcomes))
+        models.measure(request.model)  # the answer is on the page, and the times of methods follow
+    except Replaced:
+        return
     except NibtError as error:
         yield Update(None, _error(as_sentence(error)))
+
+
+def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) -> None:
+    """Check that each method is likely to meet the time limit, if its model is loaded.
+
+    Raises:
+        BadInput: A method would hold the worker until the time limit.
+
+    """
+    facts = models.facts(request.model, request.variant)
+    count = len(request.captions) if request.mode == Mode.each else 1
+    for method in request.methods:
+        seconds = count * (facts[method].seconds or 0.0) if method in facts else 0.0
+        if seconds > limits.timeout:
+            raise BadInput(
+                f"the method {method} would take about {duration(seconds)} for {count} caption{'s' * (count > 1)}, and "
+                f"this page allows {limits.timeout:g} s: choose a faster method or fewer captions, or use nibt explain"
+            )
 
 
 def sample_buttons() -> str:
@@ -91,11 +157,7 @@ def sample_buttons() -> str:
 
 def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
     """Return what ``methods.js`` shows beside the methods; empty if the model is not loaded."""
-    model = models.get_loaded(name)
-    if model is None:
-        return ""
-    chosen = variant if isinstance(variant, str) else "default"
-    return facts_list(method_facts(model, models.get_times(name), chosen), limits.timeout)
+    return facts_list(models.facts(name, variant if isinstance(variant, str) else "default"), limits.timeout)
 
 
 WAITING = '<p class="nibt-status" role="status">Waiting for the server…</p>'
@@ -112,18 +174,18 @@ def _error(text: str, title: str = "") -> str:
     return f'<div class="nibt-message" role="alert">{prefix}{escape(text)}</div>'
 
 
-def _failures(outcomes: list[Panel | Failure]) -> str:
+def _failures(outcomes: Sequence[Panel | Failure]) -> str:
     """Return the messages of methods that all failed."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     return "".join(_error(failure.message, failure.title if len(failures) > 1 else "") for failure in failures)
 
 
-def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: ResultCache | None) -> str:
+def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], results: ResultCache | None) -> str:
     """Return the view of a result; with ``results`` it is complete and has downloads and, if possible, a link."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         return _failures(outcomes)
-    view = fragment(outcomes, help_url=HELP)
+    view = fragment([_for_visitors(outcome) for outcome in outcomes], help_url=HELP)
     if results is None:
         return view
     token, link = results.store(panels), Link.of(request)
@@ -132,3 +194,24 @@ def _result(request: ExplainRequest, outcomes: list[Panel | Failure], results: R
     )
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {downloads} {shared}</nav>'
+
+
+def _for_visitors(outcome: Panel | Failure) -> Panel | Failure:
+    """Return an outcome whose warnings advise nothing that the page does not offer."""
+    if isinstance(outcome, Failure):
+        return outcome
+    answer = outcome.answer
+    return replace(outcome, answer=replace(answer, warnings=tuple(map(_without_options, answer.warnings))))
+
+
+def _without_options(warning: str) -> str:
+    """Return a warning without options of the command and of Python.
+
+    Examples:
+        >>> _without_options("compare them with each other, or set a tolerance")
+        'compare them with each other'
+
+    """
+    if warning.startswith("words are explained with cosine"):
+        return "the scores of the words explain the similarity with this caption alone, without the comparison"
+    return re.sub(r"(, or set a tolerance|; give [^;]*\(--[^;]*\))$", "", warning)

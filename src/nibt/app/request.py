@@ -1,7 +1,7 @@
 """Requests of the page: reading and checking them, and computing their results."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from nibt.app.limits import Limits
+from nibt.app.limits import Limits, Replaced
 from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.interactions import explain_interactions
@@ -23,7 +23,7 @@ from nibt.report.image.layout import shown
 from nibt.results.explanation import Explanation
 from nibt.results.interaction import Interaction
 
-VARIANTS = ("default", "paper")
+VARIANTS = ("default", "fast", "paper")
 IMAGE_SIZE = 640
 """The longest side of the copy of an image that is kept with a result, in pixels."""
 
@@ -66,7 +66,7 @@ class ExplainRequest:
             mode: A value of ``Mode``.
             model: The name of the model.
             methods: The names of the methods.
-            variant: The variant of the methods: ``default`` or ``paper``.
+            variant: The variant of the methods, one of ``VARIANTS``.
             limits: The limits of the page.
 
         Raises:
@@ -91,6 +91,18 @@ class ExplainRequest:
         for method in methods:
             find("methods", method)
         return cls(read_upload(file, limits), tuple(lines), Mode(mode), model, tuple(methods), variant)
+
+    @classmethod
+    def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
+        """Return the request of the values of the input fields, in the order of the page.
+
+        Raises:
+            BadInput: A field is empty, has a wrong type or exceeds the limits, or the image cannot be read.
+            UnknownName: There is no such method.
+
+        """
+        file, captions, mode, methods, model, variant = values
+        return cls.from_fields(file, captions, mode, model, methods, variant, limits)
 
     @property
     def steps(self) -> int:
@@ -172,6 +184,9 @@ def explain_steps(
         model: The model.
         step_context: Returns the context in which the step of a number, from 0, runs.
 
+    Raises:
+        Replaced: A context raises it, since another question replaced this one.
+
     """
     small = ImageInput(shown(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
@@ -187,6 +202,8 @@ def explain_steps(
                     )
                     for answer in _explain(request, model, method)
                 ]
+        except Replaced:
+            raise
         except _FAILURES as error:
             outcomes.append(Failure(method, as_sentence(error)))
         yield list(outcomes)
@@ -224,6 +241,8 @@ def _with_table(
     try:
         with context:
             table = explain_interactions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
+    except Replaced:
+        raise
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Interaction)  # one pair, one table

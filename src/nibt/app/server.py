@@ -14,7 +14,7 @@ from nibt.app.guard import Guard
 from nibt.app.limits import Limits
 from nibt.errors import BadOption, Unsupported
 
-PRELOADED = ("lite", "scenes")
+KEPT = ("lite", "scenes")
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 PUBLIC = (
     "Everyone who can reach this port can use the page, and with it this machine. There is no password and no "
@@ -45,7 +45,6 @@ def serve(
     Raises:
         BadOption: Other machines can reach the host but ``public`` is false, or the port is in use.
         Unsupported: Gradio is not installed.
-        CannotLoad: An embedded model cannot be loaded.
 
     """
     check_host(host, public)
@@ -63,7 +62,7 @@ def serve(
 
         # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
-        model_cache = ModelCache(PRELOADED, models)
+        model_cache = ModelCache(KEPT, models)
         app = Guard(
             page(model_cache, limits), Path(folder), limits.max_upload_bytes, hosts=() if public else LOOPBACK_HOSTS
         )

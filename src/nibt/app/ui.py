@@ -1,7 +1,10 @@
 """The components of the page and their events. This is the only file that imports gradio."""
 
 import json
-from collections.abc import Iterator
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,14 @@ from nibt.app.limits import Limits
 from nibt.app.link import Link
 from nibt.app.methods import DEFAULT, method_fields
 from nibt.app.models import ModelCache, SerialExecutor
+from nibt.app.questions import Questions
 from nibt.app.render import (
     EMPTY,
     HELP,
     INTRODUCTION,
     WAITING,
     answer_events,
+    first_update,
     model_facts,
     sample_buttons,
     sample_captions,
@@ -42,6 +47,10 @@ CAPTIONS = {
     Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
 }
 """The label and the placeholder of the captions in each mode."""
+_OPENING = "collage"
+"""The sample that the page opens with."""
+_NEXT_NUMBER = "() => ++nibtPage.question"
+_ASK = f"() => [++nibtPage.question, {json.dumps(WAITING)}]"
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
@@ -90,7 +99,8 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 
 def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Blocks:
     """Return the components with their events."""
-    executor = SerialExecutor()
+    executor, questions = SerialExecutor(), Questions()
+    opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
     with gr.Blocks(
         title="nibt", analytics_enabled=False, fill_width=True, delete_cache=(60, int(limits.retention))
     ) as blocks:
@@ -102,6 +112,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
                 message = gr.HTML("", elem_id="message", padding=False, apply_default_css=False)
+                number = gr.Number(0, elem_id="question", visible="hidden")
                 methods, facts, model_name, variant = _choices(models, limits)
                 fields = [image, captions, mode, methods, model_name, variant]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
@@ -109,16 +120,47 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                     EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), padding=False, apply_default_css=False
                 )
 
-        def explain(*values: Any) -> Iterator[Any]:
-            upload, *others = values
-            file = Path(upload["path"]) if upload else None
-            for update in executor.iterate(answer_events(models, limits, results, [file, *others])):
-                yield gr.skip() if update.answer is None else update.answer, update.message
+        def ask(request: gr.Request, number: Any, *values: Any) -> Any:
+            update = first_update(models, limits, _with_path(values))
+            questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
+            return gr.skip() if update.answer is None else update.answer, update.message
+
+        def explain(request: gr.Request, number: Any, *values: Any) -> Iterator[Any]:
+            visitor, question = _visitor(request), _number(number)
+
+            def is_wanted() -> bool:
+                return questions.is_latest(visitor, question)
+
+            if not questions.start(visitor, question):
+                yield gr.skip(), gr.skip()
+                return
+            for update in executor.iterate(answer_events(models, limits, results, _with_path(values), is_wanted)):
+                if not is_wanted():
+                    break
+                yield (
+                    gr.skip() if update.answer is None else f'<div data-question="{question}">{update.answer}</div>',
+                    update.message,
+                )
+            if not is_wanted():
+                yield gr.skip(), gr.skip()  # gradio sends the last update again at the end
+
+        def leave(request: gr.Request) -> None:
+            questions.leave(_visitor(request))
+
+        def stop(request: gr.Request, number: Any) -> str:
+            questions.ask(_visitor(request), _number(number))
+            return ""
+
+        def prepare() -> None:
+            """Compute what the page opens with, without a time limit."""
+            unlimited = replace(limits, timeout=math.inf)
+            values = [sample_file(opening.image), opening.captions, opening.mode, opening.methods, opening.model]
+            for update in executor.iterate(answer_events(models, unlimited, results, [*values, opening.variant])):
+                if not update.message:
+                    break
 
         def read_link(request: gr.Request) -> list[Any]:
-            link = Link.from_query(dict(request.query_params), models.names, limits.characters)
-            if link is None:
-                return [gr.skip() for _ in fields]
+            link = Link.from_query(dict(request.query_params), models.names, limits.characters) or opening
             return [
                 str(sample_file(link.image)),
                 link.captions,
@@ -147,17 +189,39 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             choice.change(show_facts, chosen, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
+        threading.Thread(target=prepare, name="nibt-opening", daemon=True).start()
         blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
-        for event in (explain_button.click, captions.submit):
-            event(None, None, message, js=f"() => {json.dumps(WAITING)}")
-        runs: list[Any] = [
-            explain_button.click(explain, fields, [answer, message], **queued),
-            captions.submit(explain, fields, [answer, message], **queued),
-        ]
-        for run in list(runs):  # the model may have been loaded just now
-            run.then(show_facts, chosen, facts, **immediate)
-        stop_button.click(lambda: "", None, message, cancels=runs, **immediate)
+        # A question gets its number in the browser. The server then ends the computation of the last one, and the next
+        # starts as soon as gradio has the end of the last: with "once", its default, gradio would drop the click.
+        (
+            gr.on(
+                [explain_button.click, captions.submit], None, None, [number, message], js=_ASK, show_progress="hidden"
+            )
+            .then(ask, [number, *fields], [answer, message], preprocess=False, trigger_mode="multiple", **immediate)
+            .success(explain, [number, *fields], [answer, message], trigger_mode="always_last", **queued)
+            .then(show_facts, chosen, facts, **immediate)  # the model was loaded, and the method's time is known
+        )
+        blocks.load(show_facts, chosen, facts, **immediate)
+        blocks.unload(leave)
+        stop_button.click(None, None, number, js=_NEXT_NUMBER, show_progress="hidden").then(
+            stop, number, message, **immediate
+        )
     return blocks
+
+
+def _with_path(values: Sequence[Any]) -> list[Any]:
+    """Return the values of the fields, with the path of the uploaded file in place of its description."""
+    upload, *others = values
+    return [Path(upload["path"]) if upload else None, *others]
+
+
+def _visitor(request: gr.Request) -> str:
+    return str(request.session_hash)
+
+
+def _number(value: Any) -> int:
+    """Return the number of a question, which may come from any client."""
+    return value if isinstance(value, int) else 0
 
 
 def _inputs() -> list[Any]:
@@ -206,7 +270,11 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):
         model = gr.Dropdown(models.names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(
-            [("Defaults of nibt", "default"), ("As published, if that differs", "paper")],
+            [
+                ("Defaults of nibt", "default"),
+                ("Fast: nib with one step, whose scores are relative", "fast"),
+                ("As published, if that differs", "paper"),
+            ],
             value="default",
             label="Setting",
             elem_id="variant",

@@ -11,7 +11,6 @@ from nibt.report.appearance import DEFAULT, Appearance
 from nibt.results.explanation import Answer, Comparison, Explanation
 from nibt.results.interaction import Interaction
 
-_TITLE = 60  # characters of a caption in a title
 _LISTED = 3  # captions or images that a target line names; the others are counted
 Shown = Explanation | Comparison | Interaction
 
@@ -19,18 +18,18 @@ Shown = Explanation | Comparison | Interaction
 def question(answer: Shown) -> str:
     """Return the question of a result as a sentence."""
     if isinstance(answer, Interaction):
-        return f"Which words of {_title(answer.caption)} go with which parts of the image?"
+        return f"Which words of {_quoted(answer.caption)} go with which parts of the image?"
     if isinstance(answer, Comparison):
         noun = "images" if answer.first.modality == "image" else "captions"
         return f"Where does the similarity of these two {noun} come from?"
     target, others = answer.score["target"], _contrast(answer).get("captions", ())
     if target == "difference" and others:
-        return f"Why {_title(answer.caption)} rather than {_title(others[0])}?"
+        return f"Why {_quoted(answer.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
-        return f"Why {_title(answer.caption)} among {len(others) + 1} captions?"
+        return f"Why {_quoted(answer.caption)} among {len(others) + 1} captions?"
     if target == "centred":
-        return f"Why {_title(answer.caption)} more than the average caption?"
-    return f"Where does the similarity of this image and {_title(answer.caption)} come from?"
+        return f"Why {_quoted(answer.caption)} more than the average caption?"
+    return f"Where does the similarity of this image and {_quoted(answer.caption)} come from?"
 
 
 def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
@@ -134,8 +133,3 @@ def _names(listed: Sequence[str]) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     return f"\u201c{text}\u201d"
-
-
-def _title(text: str) -> str:
-    """Return a quoted caption, truncated to the length of a title."""
-    return _quoted(text if len(text) <= _TITLE else text[: _TITLE - 1].rstrip() + "\u2026")

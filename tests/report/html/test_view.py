@@ -22,6 +22,7 @@ from nibt.report.html.document import document
 from nibt.report.html.page import write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
+from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import shown
 from nibt.results.explanation import Comparison, Explanation, Ranked
@@ -130,7 +131,7 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
     assert opened.title == "Where the model sees “cat”"
     highest, lowest = float(table.for_words(4).max()), float(table.for_words(4).min())
-    assert ("The model sees “cat” most at the" in opened.readout) == (highest > 0)
+    assert ("The model sees “cat” mostly " in opened.readout) == (highest > 0)
     assert ("Other parts speak against it more strongly" in opened.readout) == (-lowest > max(highest, 0))
     assert "Region of “cat”: total" in opened.sums
     assert f"{part:.0%}".replace("%", "\xa0%") in opened.sums
@@ -145,6 +146,44 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     page.get_by_role("button", name="Clear selection").click()
     assert opened.state["words"] == []
     assert page.get_by_role("button", name="Clear selection").is_disabled()
+
+
+@pytest.mark.parametrize(
+    ("grid", "place"),
+    [
+        ([[5, 5, 0, 0], [5, 9, 0, 0], [5, 5, 0, 0], [5, 5, 0, 0]], "on the left"),  # with its peak near the middle
+        ([[0, 0, 5, 9], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], "at the top right"),
+        ([[0, 0, 0, 0], [0, 5, 9, 0], [0, 9, 5, 0], [0, 0, 0, 0]], "in the middle"),
+        ([[9, 0, 0, 9], [0, 0, 0, 0], [0, 0, 0, 0], [9, 0, 0, 9]], "in several places"),
+    ],
+)
+def test_view_says_where_most_of_a_region_is(
+    browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path, grid: list[list[int]], place: str
+) -> None:
+    explanation, table = pair
+    scores = torch.zeros_like(table.scores)
+    scores[:-1, :-1] = 1e-3 * torch.tensor(grid).flatten()
+    write_page(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    word(opened.page, 4).hover()
+    assert opened.readout == f"The model sees “cat” mostly {place}."
+    opened.close()
+
+
+def test_view_shows_words_with_the_same_decimals(
+    browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path
+) -> None:
+    explanation, table = pair
+    scores = torch.zeros_like(table.scores)
+    scores[0, 0], scores[1, 0] = 0.1371, -0.00019
+    write_page(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    numbers = opened.page.locator(".nibt-word small")
+    assert len({len(text.split(".")[1]) for text in numbers.all_text_contents()}) == 1
+    assert numbers.all_text_contents() == signed_row([item.score for item in explanation.words])
+    opened.page.locator(".nibt-stage").hover(position=at(opened.page, 65, 5))  # type: ignore[arg-type]
+    assert numbers.all_text_contents()[:3] == ["+0.137", "\u22120.000", "+0.000"]
+    opened.close()
 
 
 def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:

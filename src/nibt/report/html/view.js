@@ -241,13 +241,13 @@ class View {
 
   drawWords(panel, text) {
     const scores = this.wordScores(panel, text), largest = maxAbs(scores), { colors } = this.data;
-    const pinned = this.pinned.get(text.caption);
+    const pinned = this.pinned.get(text.caption), texts = formatRow(scores);
     drawScale(text, scores, largest, colors, colors.cover, this.controls.positiveOnly, panel.signed);
     text.chips.forEach((chip, word) => {
       const background = blendColor(colors.paper, strength(scores[word], largest, this.controls), colors, colors.cover);
       chip.style.backgroundColor = cssColor(background);
       chip.style.color = inkOn(background);
-      chip.lastElementChild.textContent = formatSigned(scores[word]);
+      chip.lastElementChild.textContent = texts[word];
       chip.title = `${text.words[word].text} ${formatSigned(scores[word])}`;
       if (chip.localName === "button") chip.setAttribute("aria-pressed", String(Boolean(pinned?.has(word))));
     });

@@ -10,6 +10,13 @@ const formatSigned = (number) => {
   const digits = size === 0 ? "0" : size < 0.001 ? size.toExponential(1).replace("-", "\u2212") : String(Number(size.toPrecision(3)));
   return (number < 0 ? "\u2212" : "+") + digits;
 };
+/** Numbers side by side, with the same decimals: three digits of the largest, as in view_text.signed_row. */
+function formatRow(numbers) {
+  const largest = maxAbs(numbers);
+  if (largest > 0 && largest < 1e-6) return numbers.map(formatSigned);
+  const decimals = largest > 0 ? Math.max(0, 2 - Math.floor(Math.log10(largest))) : 2;
+  return numbers.map((number) => (number < 0 ? "\u2212" : "+") + Math.abs(number).toFixed(decimals));
+}
 const quoteWords = (words) => words.map((word) => `\u201c${word}\u201d`).join(" and ");
 
 /** The share of each patch that lies in a box, computed as in Interaction.for_region. */
@@ -51,10 +58,14 @@ function enclosingBox(a, b) {
   return clipBox([left, top, right - left, bottom - top]);
 }
 
-/** The patch with the largest score: the score, and its position in words, such as "top left". */
-function describePeak({ grid: [rows, columns] }, scores) {
-  const peak = scores.reduce((best, score, patch) => (score > scores[best] ? patch : best), 0);
-  const nameThird = (index, cells, names) => names[Math.min(2, Math.floor((3 * (index + 0.5)) / cells))];
-  const names = [nameThird(Math.floor(peak / columns), rows, ["top", "", "bottom"]), nameThird(peak % columns, columns, ["left", "", "right"])];
-  return { score: scores[peak], place: names.filter(Boolean).join(" ") || "middle" };
+/** The largest score, and where on the image the scores of at least half of it are, in words such as "at the top left". */
+function describeRegion({ grid: [rows, columns], region }, scores) {
+  const largest = Math.max(...scores), inside = scores.map((score) => (score >= largest / 2 ? score : 0)), total = sum(inside);
+  const place = (patch) => [region[0] + (region[2] * ((patch % columns) + 0.5)) / columns, region[1] + (region[3] * (Math.floor(patch / columns) + 0.5)) / rows];
+  const mean = (valueOf) => sum(inside.map((score, patch) => score * valueOf(place(patch)))) / total;
+  const nameOf = (center, low, high) => (center < 0.4 ? low : center > 0.6 ? high : "");
+  const [across, down] = [nameOf(mean(([x]) => x), "left", "right"), nameOf(mean(([, y]) => y), "top", "bottom")];
+  if (across || down) return { score: largest, place: down ? `at the ${[down, across].filter(Boolean).join(" ")}` : `on the ${across}` };
+  const central = mean(([x, y]) => Number(Math.abs(x - 0.5) < 0.25 && Math.abs(y - 0.5) < 0.25)); // the share near the middle
+  return { score: largest, place: central > 0.5 ? "in the middle" : "in several places" };
 }

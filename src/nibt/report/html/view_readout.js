@@ -40,10 +40,10 @@ function stageSentence(view, panel, stage, prefix) {
     return `${prefix}${place}: ${strongestWords(view, panel, stage) || formatSigned(score)}.`;
   }
   if (!words.length) return panel.table ? HINT : "";
-  const highest = describePeak(map, map.scores), lowest = describePeak(map, map.scores.map((score) => -score));
+  const highest = describeRegion(map, map.scores), lowest = describeRegion(map, map.scores.map((score) => -score));
   const quoted = quotedWords(panel, words);
-  const seen = highest.score > 0 ? `The model sees ${quoted} most at the ${highest.place}.` : `The model sees ${quoted} nowhere.`;
-  return lowest.score > Math.max(0, highest.score) ? `${seen} Other parts speak against it more strongly, most at the ${lowest.place}.` : seen;
+  const seen = highest.score > 0 ? `The model sees ${quoted} mostly ${highest.place}.` : `The model sees ${quoted} nowhere.`;
+  return lowest.score > Math.max(0, highest.score) ? `${seen} Other parts speak against it more strongly, mostly ${lowest.place}.` : seen;
 }
 
 /** The words with the largest scores in the box or patch in focus. */
@@ -52,7 +52,8 @@ function strongestWords(view, panel, stage) {
   const scores = view.wordScores(panel, panel.text);
   const order = scores.map((_, word) => word).filter((word) => panel.text.words[word].row !== null);
   order.sort((first, second) => Math.abs(scores[second]) - Math.abs(scores[first]));
-  return order.slice(0, MAX_READOUT_WORDS).map((word) => `${panel.text.words[word].text} ${formatSigned(scores[word])}`).join(", ");
+  const strongest = order.slice(0, MAX_READOUT_WORDS), texts = formatRow(strongest.map((word) => scores[word]));
+  return strongest.map((word, index) => `${panel.text.words[word].text} ${texts[index]}`).join(", ");
 }
 
 function stageSums(view, panel, stage, prefix) {

@@ -1,7 +1,8 @@
 """The text of the view, which needs no script: question, method, notes and warnings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import MOST_CELLS, Panel
@@ -58,9 +59,10 @@ def no_match(panel: Panel) -> str:
 
 def words(part: TextAttribution, name: str) -> str:
     """Return the words of a caption with their scores."""
+    listed = list(runs(part))
     spans = "".join(
-        f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{signed(run.score)}</small></span> '
-        for run in runs(part)
+        f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{score}</small></span> '
+        for run, score in zip(listed, signed_row([run.score for run in listed]), strict=True)
     )
     label = f' aria-label="{name} caption"' if name else ' aria-label="words of the caption"'
     return f'<div class="nibt-words" role="group" dir="auto"{label}>{spans}</div>'
@@ -78,6 +80,23 @@ def signed(score: float) -> str:
         digits, power = f"{score:+.1e}".split("e")
         return f"{digits}e{int(power)}".replace("-", "\u2212")
     return f"{score:+.3g}".replace("-", "\u2212")
+
+
+def signed_row(scores: Sequence[float]) -> list[str]:
+    r"""Return scores for display side by side, with the same decimals: three digits of the largest.
+
+    Examples:
+        >>> signed_row([0.1371, 0.00019])
+        ['+0.137', '+0.000']
+        >>> signed_row([0.0])
+        ['+0.00']
+
+    """
+    largest = max(map(abs, scores), default=0.0)
+    if 0 < largest < 1e-6:
+        return [signed(score) for score in scores]
+    decimals = max(0, 2 - floor(log10(largest))) if largest else 2
+    return [f"{score:+.{decimals}f}".replace("-", "\u2212") for score in scores]
 
 
 def selection_note(panel: Panel) -> str:
