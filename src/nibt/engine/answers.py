@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from nibt.data.images import ImageInput
-from nibt.data.units import Grid, Words
+from nibt.data.units import Grid
 from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
@@ -129,24 +129,25 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             continue
         change, total = float(path.at_input - path.at_baseline), float(path.sum)
         if path.missed:
+            share = f" ({abs(float(path.gap) / change):.2g} of the change of the score)" if change else ""
             yield (
-                f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}, is above the tolerance after "
-                f"{int(path.steps)} steps"
+                f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}{share}, is above the tolerance "
+                f"after {int(path.steps)} steps"
             )
-        elif path.tolerance is None and (path.quadrature == "late" or path.misses(_LARGE_GAP)):
+        if path.misses(_LARGE_GAP) or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
-                f"({change:+.3g}); compare them with each other, or set a tolerance"
+                f"({change:+.3g}); compare them with each other, or set a tolerance, which takes longer"
             )
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
     """Yield a warning for each map that gives every unit the same score."""
     for name, side in zip(spec.side_names, sides, strict=True):
-        scores = side.scores[side.units.explained] if isinstance(side.units, Words) else side.scores
-        if len(scores) > 1 and float(scores.max() - scores.min()) <= _FLAT:
-            method, score = spec.record["method"]["name"], float(scores[0])
+        scores = [word.score for word in side.words] if isinstance(side, TextAttribution) else side.scores.tolist()
+        if len(scores) > 1 and max(scores) - min(scores) <= _FLAT:
+            method, score = spec.record["method"]["name"], scores[0]
             yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
 
 

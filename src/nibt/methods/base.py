@@ -86,6 +86,7 @@ class Method(Plugin, ABC):
 
     Args:
         views: The number of views of an image, 1 to 16: windows that are shifted by parts of a unit. Captions have one.
+            Of several views, what lies outside of the image is in no cell, so the sum of a map leaves it out.
 
     Attributes:
         paper: The source of the method.

@@ -147,8 +147,9 @@ def tokens(
     else:
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
-    notes += special_notes(text, special_tokens(tokenizer))
-    notes += unknown_notes(words, ids, tokenizer.unk_token_id)
+    special = special_tokens(tokenizer)
+    notes += special_notes(text, special)
+    notes += unknown_notes([word for word in words if word.text not in special], ids, tokenizer.unk_token_id)
     return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
 
 
