@@ -58,3 +58,21 @@ def test_grad_cam_of_lite_warns_about_flat_words(photo_file: str) -> None:
     scores = [word.score for word in answer.words]
     warnings = [warning for warning in answer.warnings if "map of the text side is flat" in warning]
     assert bool(warnings) == (len(set(scores)) == 1)
+
+
+def test_a_caption_of_one_word_is_not_called_flat() -> None:
+    """Its tokens share the word's score, but a map of one unit says nothing flat."""
+    answer = nibt.explain(tiny.model("bert"), tiny.image(), "zebra", "occlusion")
+    assert len(answer.words) == 1 < int(answer.text.units.explained.sum())
+    assert "text side is flat" not in str(answer.warnings)
+
+
+def test_a_missed_tolerance_says_its_share_and_what_the_scores_are() -> None:
+    rough = {"baseline": "zero", "quadrature": "riemann", "steps": 1, "layer": 1}
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", tolerance=1e-9, **rough)
+    for name, side in answer.sides.items():
+        share = float(side.path.gap.abs() / (side.path.at_input - side.path.at_baseline).abs())
+        assert f"of the {name} side, {float(side.path.gap.abs()):.2g} ({share:.2g} of the change" in str(
+            answer.warnings
+        )
+        assert (f"scores of the {name} side are relative" in str(answer.warnings)) == bool(side.path.misses(0.3))
