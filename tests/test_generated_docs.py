@@ -50,7 +50,7 @@ def test_index_names_every_command_plugin_and_page(generate: ModuleType) -> None
     index = json.loads((DOCS / "index.json").read_text(encoding="utf-8"))
     assert "--against" in {name for option in index["commands"]["explain"]["options"] for name in option["names"]}
     assert set(nibt.__all__) == set(index["python"])
-    assert index["plugins"]["methods"]["nib"]["options"]["steps"] == "1 (image), 4 (text)"
+    assert index["plugins"]["methods"]["nib"]["options"]["steps"] == "3 (image), 6 (text)"
     assert all(index["python"].values())
     assert all(one["about"] for kind in index["plugins"].values() for one in kind.values())
     for entry in index["pages"]:

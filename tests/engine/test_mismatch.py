@@ -14,6 +14,8 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.mismatch import MARGIN
 from nibt.models.base import Model, TextTower
 from nibt.report.appearance import DEFAULT
+from nibt.report.html.view import fragment
+from nibt.report.html.view_data import Panel
 from nibt.results.explanation import MISMATCH, NO_REACTION, mismatch, other_warnings
 from tests import tiny
 from tests.suites import VARIED, few
@@ -136,13 +138,12 @@ def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
 
 
 def test_a_map_of_noise_is_drawn_pale() -> None:
-    """Also in pages, unless they show another answer; what a map says does not change."""
+    """Also in pages, unless they show another answer, too."""
     noise, clear = nibt.explain("lite", "sample:chelsea", ["florbish", "a cat"], "centre")
     saturation = [np.asarray(nibt.draw(answer).convert("HSV"))[200:500, 620:1150, 1].max() for answer in (noise, clear)]
     assert saturation[0] < 0.6 * saturation[1]
-    warnings = [noise.warnings, clear.warnings]
-    assert DEFAULT.suited_to(warnings) == DEFAULT.suited_to([clear.warnings]) == DEFAULT
-    pale = DEFAULT.suited_to([noise.warnings])
-    assert not pale.outlined
-    assert min(pale.palette.positive) > 170
-    assert DEFAULT.palette.names == pale.palette.names
+    for answers, look in (((noise,), DEFAULT.pale), ((clear,), DEFAULT), ((noise, clear), DEFAULT)):
+        page = fragment([Panel(answer) for answer in answers], look=DEFAULT)
+        assert f'"for":{list(look.palette.positive)}'.replace(" ", "") in page
+    assert not DEFAULT.pale.outlined
+    assert DEFAULT.palette.names == DEFAULT.pale.palette.names

@@ -117,7 +117,9 @@ def load(model: str, quiet: bool, loading: Mapping[str, Any]) -> "Model":
 class LayerOptions(OptionGroup, panel="Method"):
     """The options of methods that explain a layer."""
 
-    variant: Annotated[str, Option(help="'default', 'fast' (relative scores), or 'paper' for the published setting.")] = "default"
+    variant: Annotated[
+        str, Option(help="'default', 'fast' (relative scores), or 'paper' for the published setting.")
+    ] = "default"
     layer: Annotated[str | None, Option(help="The layer of both sides: 9, or 2,3,4 (averaged), or auto.")] = None
     image_layer: Annotated[str | None, Option(help="The layer of the image side.")] = None
     text_layer: Annotated[str | None, Option(help="The layer of the text side.")] = None

@@ -138,7 +138,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
-                f"({change:+.3g}); compare them with each other, or set a tolerance, which takes longer"
+                f"({change:+.3g}); compare them with each other, or set a tolerance"
             )
 
 

@@ -1,11 +1,9 @@
 """How results are drawn: the colors, the style of maps over a photograph, and whether negative scores are shown."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nibt.errors import BadOption
 from nibt.report.colors import PALETTES, Palette, find_palette
-from nibt.results.explanation import NO_REACTION, mismatch
 
 STYLES = ("overlay", "colors", "outline", "heatmap")
 OUTLINED = 0.5
@@ -34,15 +32,9 @@ class Appearance:
         """Whether the outline is drawn."""
         return self.style in ("overlay", "outline")
 
-    def suited_to(self, warnings: Iterable[Sequence[str]]) -> "Appearance":
-        """Return a pale appearance without outlines if the model reacts to none of the captions, whose maps are noise.
-
-        Args:
-            warnings: The warnings of each answer that is drawn.
-
-        """
-        if not all(mismatch(each).startswith(NO_REACTION) for each in warnings):
-            return self
+    @property
+    def pale(self) -> "Appearance":
+        """The same with pale colors and without outlines, for maps that are noise."""
         style = "heatmap" if self.style == "heatmap" else "colors"
         return replace(self, style=style, palette=self.palette.pale)
 

@@ -310,6 +310,11 @@ def mismatch(warnings: Sequence[str]) -> str:
     return next((warning for warning in warnings if warning.startswith((MISMATCH, NO_REACTION))), "")
 
 
+def is_noise(warnings: Sequence[str]) -> bool:
+    """Return whether the model does not react to the caption, so that the map is noise."""
+    return mismatch(warnings).startswith(NO_REACTION)
+
+
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
     return tuple(warning for warning in warnings if not warning.startswith((MISMATCH, NO_REACTION)))

@@ -17,6 +17,7 @@ from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import about, details, heading, no_match, ranking, selection_note, warnings, words
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.results.attribution import ImageAttribution, TextAttribution
+from nibt.results.explanation import is_noise
 
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
@@ -48,7 +49,7 @@ def fragment(
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
-    look = look.suited_to([panel.answer.warnings for panel in panels])
+    look = look.pale if all(is_noise(panel.answer.warnings) for panel in panels) else look
     images, drawn = EncodedImages(), set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))

@@ -15,7 +15,7 @@ from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Comparison, Explanation, is_noise
 from nibt.torch_modes import plain_torch
 
 
@@ -91,7 +91,7 @@ def _encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes
 
 
 def _page(answer: Explanation, look: Appearance) -> Image.Image:
-    look = look.suited_to([answer.warnings])
+    look = look.pale if is_noise(answer.warnings) else look
     original = shown(photograph(answer.image.input, answer.source))
     panels = [original, overlay(answer, original, look)]
     beside = original.width <= 1.6 * original.height
