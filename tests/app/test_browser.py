@@ -308,9 +308,9 @@ def test_map_comes_into_view_on_a_phone(browser: Browser, address: str) -> None:
     answered(page)
     assert page.evaluate("scrollY") == 0, "the page does not scroll before the visitor asks"
     page.get_by_role("button", name="sample: a cup of").tap()
-    expect(page.locator("#captions textarea")).to_have_value("a cup of coffee")
+    expect(page.locator("#captions textarea")).to_have_value("a cup of coffee on a wooden table")
     page.locator("#explain").tap()
-    expect(page.locator(".nibt-panel h2")).to_have_text("a cup of coffee")
+    expect(page.locator(".nibt-panel h2")).to_have_text("a cup of coffee on a wooden table")
     answered(page)
     expect(page.locator(".nibt-stage")).to_be_in_viewport(ratio=1)
     page.evaluate("scrollTo(0, 0)")

@@ -145,11 +145,11 @@ def test_explain_steps_gives_each_method_its_own_outcome(scenes: Model) -> None:
 @pytest.mark.parametrize("step", [0, 1])
 def test_explain_steps_end_when_the_result_is_not_wanted(scenes: Model, step: int) -> None:
     """No further method starts, and no result takes the place of the replaced one."""
-    asked = itertools.count()
+    checks = itertools.count()
     steps = explain_steps(
         make_request(methods=("nib", "grad_cam")),
         scenes,
-        lambda number: Deadline(float("inf"), is_wanted=lambda: number < step or next(asked) < 50),
+        lambda number: Deadline(float("inf"), is_wanted=lambda: number < step or next(checks) < 50),
     )
     assert len(list(itertools.islice(steps, step))) == step
     with pytest.raises(Replaced):

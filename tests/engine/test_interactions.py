@@ -53,7 +53,7 @@ def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, ca
     torch.testing.assert_close(actual.table, exact.table, atol=0.05 * near, rtol=0)
     assert (few.table - exact.table).abs().max() > 2 * (actual.table - exact.table).abs().max()
     assert abs(actual.gap) < 0.05 * float(exact.scores.sum(1).abs().sum())
-    assert actual.method["steps"]["text"] > few.method["steps"]["text"] == 4
+    assert actual.method["steps"]["text"] > few.method["steps"]["text"] == 6
     assert exact.method["steps"] == {"image": 128, "text": 128}
     assert "tolerance" not in str(actual.warnings)
 

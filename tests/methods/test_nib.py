@@ -304,7 +304,7 @@ def test_late_is_one_gradient() -> None:
     assert_close(NIB((1,), "blank", "late", 1)(of).scores, expected)
 
 
-def test_relative_scores_are_said_to_be_relative() -> None:
+def test_an_answer_names_relative_scores() -> None:
     """The variant ``fast`` always says it of images; other settings if the gap is above 30 % of the change."""
     model, image = tiny.model("clip"), tiny.image()
     fast = nibt.explain(model, image, "a cat", variant="fast")

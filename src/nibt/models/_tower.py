@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -186,7 +186,7 @@ class Tower(ABC):
         with torch.no_grad(), self.computing():
             return self.finish(self.run(inputs))
 
-    def finish(self, embedding: Embedding) -> Embedding:
+    def finish(self, embedding: Embedding) -> Float[Tensor, "*embedded finished"]:
         """Apply what follows the model to its embeddings."""
         return embedding if self.after is None else self.after(embedding)
 
