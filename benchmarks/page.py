@@ -144,20 +144,23 @@ def method_list(page, address, folder):
 
 def wrong(page, address, folder):
     """A message beside the button."""
-    started(page, address)
-    page.fill("#captions textarea", "")
-    page.click("#explain")
+    instead(page, address, "")
     page.get_by_role("alert").wait_for()
     photographed(page, folder / "message.png")
 
 
 def replaced(page, address, folder):
     """A new question in place of the last one."""
-    started(page, address)
-    page.fill("#captions textarea", "a spoon on a saucer")
-    page.click("#explain")
+    instead(page, address, "a spoon on a saucer")
     page.locator(".nibt-pending").wait_for()
     photographed(page, folder / "replaced.png")
+
+
+def instead(page, address, caption):
+    """Ask another question than the one that the page opens with."""
+    started(page, address)
+    page.fill("#captions textarea", caption)
+    page.click("#explain")
 
 
 def main():

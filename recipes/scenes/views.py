@@ -163,8 +163,8 @@ def plot(records):
     layer = str(round(0.65 * 12))
     for panel, metric, title in zip(panels, TRUE, ("pointing", "AP"), strict=False):
         for rule in ("late", "midpoint 3"):
-            own = [one for one in sweep(12) if short(one).endswith(rule) and one.options["layer"] == layer]
-            points = sorted((one.cost, interval(records[one.key]["values"][metric])[0]) for one in own)
+            same_rule = [one for one in sweep(12) if short(one).endswith(rule) and one.options["layer"] == layer]
+            points = sorted((one.cost, interval(records[one.key]["values"][metric])[0]) for one in same_rule)
             panel.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"{rule}, 1 to 5 views")
         for name, one, mark in (("default", default(), "*"), ("fast", fast(), "s")):
             value = interval(records[one.key]["values"][metric])[0]

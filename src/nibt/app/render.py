@@ -84,12 +84,14 @@ def answer_events(
     try:
         request = ExplainRequest.of_values(values, limits)
         link = Link.of(request)
-        known = () if link is None else results.recall(link.query)
-        if link is not None and any(panel.problem for panel in known):  # the rest is being computed for another visitor
-            yield Update(_result(request, known, None), _status("Computing the regions of words"))
-            known = results.recall(link.query)
-        if known and not any(panel.problem for panel in known):
-            yield Update(_result(request, known, results))
+        recalled = () if link is None else results.recall(link.query)
+        if link is not None and any(
+            panel.problem for panel in recalled
+        ):  # the rest is being computed for another visitor
+            yield Update(_result(request, recalled, None), _status("Computing the regions of words"))
+            recalled = results.recall(link.query)
+        if recalled and not any(panel.problem for panel in recalled):
+            yield Update(_result(request, recalled, results))
             models.measure(request.model)
             return
         yield Update(None, _status(f"Loading {request.model}"))

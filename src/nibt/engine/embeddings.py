@@ -18,7 +18,7 @@ from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
 from nibt.engine.side_vectors import side_vectors
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.vectors import SideVectors
+from nibt.engine.vectors import SideVectors, rest_share
 from nibt.errors import BadInput, Unsupported
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
@@ -154,8 +154,7 @@ class Contributions(ByValue):
         if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
             raise BadInput(f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(aim.shape)})")
         scores = aim @ self.vectors.T
-        share = scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return Attribution(scores[..., :-1], self.grid, share, self._path(aim, scores))
+        return Attribution(scores[..., :-1], self.grid, rest_share(scores), self._path(aim, scores))
 
     def _path(self, aim: Tensor, scores: Tensor) -> PathSummary | None:
         """Return the summary of the path; None for methods without one."""

@@ -79,7 +79,7 @@ class PathVectors(SideVectors):
     @classmethod
     def of(cls, side: Side, method: NIB | PathMethod) -> "PathVectors":
         """Return the paths of a side with one example."""
-        views = Views.of(side, method.views, method.layers) if method.views > 1 else None
+        views = method.views_of(side)
         sides = list(views.sides(1)) if views else [side]
         ends = [F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]
         paths = [_layer_paths(one, end, method) for one, end in zip(sides, ends, strict=True)]
@@ -98,15 +98,15 @@ class PathVectors(SideVectors):
 
     @override
     def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
-        return PartValues.mean(
-            self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), self.change))
-        )
+        change = self.change
+        return PartValues.mean(self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change)))
 
     @override
     def of_cells(self) -> tuple[PartValues, Grid]:
         grid = self.units
         assert isinstance(grid, Grid)
-        by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), self.change))
+        change = self.change
+        by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), change))
         cells, fine = self._blend(torch.stack([view.values[:-1].T for view in by_view]), grid)
         mean = PartValues.mean(by_view)
         return replace(mean, values=torch.cat([cells.T, mean.values.sum(0)[None] - cells.sum(1)[None]])), fine
@@ -118,13 +118,12 @@ class PathVectors(SideVectors):
         by_view, units = self._integrate(lambda layer: scores(layer, aim, largest)), self.units
         mean, kept = PartValues.mean(by_view), torch.stack([units.keep(view.values) for view in by_view])
         shares = torch.stack([special_share(view.values, units) for view in by_view])
-        fine, grid = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
-        if self.views is None or not isinstance(units, Grid):
-            share = shares.mean(0)
-        else:
+        share = shares[0]
+        if self.views is not None and isinstance(units, Grid):
             share = self.views.special_share(kept, units, shares)
-        others = mean.values.sum(-1) - fine.sum(-1)
-        return VectorScores(replace(mean, values=torch.cat([fine, others[:, None]], 1)), grid, share)
+        unit_scores, units = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
+        others = mean.values.sum(-1) - unit_scores.sum(-1)
+        return VectorScores(replace(mean, values=torch.cat([unit_scores, others[:, None]], 1)), units, share)
 
     @override
     def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:

@@ -18,11 +18,10 @@ from nibt.data.units import Grid, Segments, Units
 from nibt.engine.jacobians import part_masks
 from nibt.engine.path_vectors import PathVectors
 from nibt.engine.table_scores import AT_ONCE
-from nibt.engine.vectors import PartValues, SideVectors, VectorScores
+from nibt.engine.vectors import PartValues, SideVectors, VectorScores, rest_share
 from nibt.errors import BadOption
 from nibt.methods._path import PathMethod
 from nibt.methods._units import UnitMethod
-from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.registry import available, find
@@ -74,7 +73,7 @@ class UnitVectors(SideVectors):
     @classmethod
     def of(cls, side: Side, method: UnitMethod) -> "UnitVectors":
         """Compute the vectors of a side with one example, as means over the views."""
-        views = Views.of(side, method.views, method.layers) if method.views > 1 else None
+        views = method.views_of(side)
         sides = [one.embedded() for one in (views.sides(1) if views else [side])]
         units = method.units_of(side)
         each = [_kept(method.scores(one, units)[0], units) for one in sides]
@@ -123,8 +122,7 @@ class UnitVectors(SideVectors):
     @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
         scores = aim @ self.vectors.to(aim).T
-        share = scores[:, -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
-        return VectorScores(PartValues.exact(scores), self.units, share)
+        return VectorScores(PartValues.exact(scores), self.units, rest_share(scores))
 
 
 def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:

@@ -63,6 +63,11 @@ class VectorScores:
     special_share: PerExample
 
 
+def rest_share(scores: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch"]:
+    """Return the share of the absolute score in the last column, which belongs to no unit."""
+    return scores[..., -1].abs() / scores.abs().sum(-1).clamp_min(1e-30)
+
+
 class SideVectors(ABC):
     """The vectors of the units of one image or caption.
 

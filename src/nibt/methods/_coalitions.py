@@ -14,7 +14,7 @@ from nibt.core.side import Side
 from nibt.data.units import Segments, Units
 from nibt.methods._checks import generator
 from nibt.methods._segments import SegmentMethod
-from nibt.methods._units import keep_players, share_equally
+from nibt.methods._units import coalition_masks, share_equally
 from nibt.options import Range, Seed
 from nibt.types import UnitValues
 
@@ -59,17 +59,14 @@ class CoalitionMethod(SegmentMethod):
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         device, players = side.tower.example.device, self.players(units, len(side.inputs))
-        games = [self.coalitions(len(own)) for own in players]
-        most = max(len(shown) for shown, _ in games)
-        keep = torch.ones(most, len(players), units.count, dtype=torch.float32, device="cpu")
-        for item, (own, (shown, _)) in enumerate(zip(players, games, strict=True)):
-            keep[: len(shown), item] = keep_players(shown, own, units.count)
+        games = [self.coalitions(len(item_players)) for item_players in players]
+        keep = coalition_masks([shown for shown, _ in games], players, units.count)
         values = masker(side, units)(keep.to(device)).cpu().double().numpy()
         whole = side.value().cpu().double().numpy()
         scores = []
-        for item, (own, (shown, weights)) in enumerate(zip(players, games, strict=True)):
+        for item, (item_players, (shown, weights)) in enumerate(zip(players, games, strict=True)):
             result = self.fit(shown, weights, values[: len(shown), item], whole[item, ...])
-            scores.append(share_equally(torch.from_numpy(result).float(), own, units.count))
+            scores.append(share_equally(torch.from_numpy(result).float(), item_players, units.count))
         return torch.stack(scores).to(device)
 
 

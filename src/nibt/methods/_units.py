@@ -93,7 +93,7 @@ class PlayerMethod(UnitMethod):
     def players(self, units: Units | Segments, count: int) -> list[list[tuple[int, ...]]]:
         """Return the players of each of ``count`` items, each with its columns of the scores."""
         if isinstance(units, Segments):
-            return [[(segment,) for segment in range(own)] for own in units.counts]
+            return [[(segment,) for segment in range(number)] for number in units.counts]
         if isinstance(units, Grid):
             return [[(cell,) for cell in range(units.count)]] * count
         if self.units == "tower":
@@ -111,10 +111,20 @@ def keep_players(
     return keep
 
 
+def coalition_masks(
+    shown: Sequence[Bool[np.ndarray, "_coalition _player"]], players: Sequence[Sequence[tuple[int, ...]]], count: int
+) -> Float[Tensor, "coalition item unit"]:
+    """Return the masks of each item's coalitions; items with fewer than others have masks of ones at the end."""
+    keep = torch.ones(max(map(len, shown)), len(players), count, dtype=torch.float32, device="cpu")
+    for item, (coalitions, item_players) in enumerate(zip(shown, players, strict=True)):
+        keep[: len(coalitions), item] = keep_players(coalitions, item_players, count)
+    return keep
+
+
 def share_equally(values: PlayerValues, players: Sequence[tuple[int, ...]], count: int) -> ColumnValues:
     """Return the scores of ``count`` columns: an equal share of the value of a player for each of its columns."""
     rows, owners = _columns(players)
-    sizes = values.new_tensor([len(own) for own in players]).reshape(-1, *(1,) * (values.ndim - 1))
+    sizes = values.new_tensor([len(columns) for columns in players]).reshape(-1, *(1,) * (values.ndim - 1))
     scores = values.new_zeros(count, *values.shape[1:])
     scores[rows] = (values / sizes)[owners]
     return scores
@@ -122,5 +132,5 @@ def share_equally(values: PlayerValues, players: Sequence[tuple[int, ...]], coun
 
 def _columns(players: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
     """Return the columns of all players, and the player of each of these columns."""
-    pairs = [(column, player) for player, own in enumerate(players) for column in own]
+    pairs = [(column, player) for player, columns in enumerate(players) for column in columns]
     return [column for column, _ in pairs], [player for _, player in pairs]

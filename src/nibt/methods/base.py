@@ -119,9 +119,12 @@ class Method(Plugin, ABC):
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch, as means over the views."""
-        if self.views == 1:
-            return self.attribute(side)
-        return explain_views(Views.of(side, self.views, self.layers), self.attribute)
+        views = self.views_of(side)
+        return self.attribute(side) if views is None else explain_views(views, self.attribute)
+
+    def views_of(self, side: Side) -> Views | None:
+        """Return the views of a side; None if the method has one."""
+        return Views.of(side, self.views, self.layers) if self.views > 1 else None
 
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:

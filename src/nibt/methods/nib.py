@@ -44,7 +44,7 @@ from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._layers import average_layers, check_path
 from nibt.methods._noise import draw, generators, moments
-from nibt.methods._views import Views, explain_views
+from nibt.methods._views import explain_views
 from nibt.methods.base import Method, Options
 from nibt.models._trace import Cut
 from nibt.options import NotNegative, OpenShare, Positive, Samples, Seed, Steps
@@ -152,7 +152,7 @@ class NIB(Method):
         """Compute the scores of a batch; a tolerance holds for their means over views, layers and samples."""
         if self.tolerance is None or (self.views == len(self.layer) == 1 and not self.noisy):
             return super().__call__(side)
-        views = Views.of(side, self.views, self.layer) if self.views > 1 else None
+        views = self.views_of(side)
         change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
 
         def attribute(part: Side) -> Attribution:

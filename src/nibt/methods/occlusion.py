@@ -27,7 +27,7 @@ from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
 from nibt.methods._segments import SegmentMethod
-from nibt.methods._units import keep_players, share_equally
+from nibt.methods._units import coalition_masks, share_equally
 from nibt.types import UnitValues
 
 
@@ -44,13 +44,17 @@ class Occlusion(SegmentMethod):
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         players = self.players(units, len(side.inputs))
-        most, count = max(map(len, players)), units.count
-        keep = torch.ones(most, len(players), count, dtype=torch.float32, device="cpu")
-        for item, own in enumerate(players):
-            keep[: len(own), item] = keep_players(~np.eye(len(own), dtype=bool), own, count)
+        keep = coalition_masks(
+            [~np.eye(len(item_players), dtype=bool) for item_players in players], players, units.count
+        )
         hidden = masker(side, units)(keep.to(side.tower.example.device))
         drops = side.value()[:, None] - hidden.transpose(0, 1)
-        return torch.stack([share_equally(drops[item, : len(own)], own, count) for item, own in enumerate(players)])
+        return torch.stack(
+            [
+                share_equally(drops[item, : len(item_players)], item_players, units.count)
+                for item, item_players in enumerate(players)
+            ]
+        )
 
 
 PLUGIN = Occlusion
