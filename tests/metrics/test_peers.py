@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.units import Grid
+from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import MetricInput
 from nibt.metrics.deletion import Deletion
 from nibt.metrics.insertion import Insertion
-from nibt.metrics.road import interpolated
 from nibt.registry import find
 from nibt.results.attribution import Attribution, to_pixels
 from tests import linear, tiny

@@ -7,8 +7,9 @@ import torch
 
 import nibt
 from nibt.core.perturbation import masker
+from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import MetricInput
-from nibt.metrics.road import ROAD, interpolated
+from nibt.metrics.road import ROAD
 from nibt.results.attribution import Attribution
 from tests import linear, tiny
 from tests.helpers import make_side

@@ -1,6 +1,6 @@
 """The ground truth of a pair in the terms of its two maps: pixels of the visible region, and words of the caption."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nibt.data.images import Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Object, Pair, Point, Span
 from nibt.data.units import Words
 
@@ -26,6 +26,8 @@ class GroundTruth:
         absent: For each word of the caption, whether it names an object that is not in the image.
         points: The labeled points of the objects that the caption names, by the visible pixels.
         extent: The number of rows and columns of visible pixels, for the points.
+        objects: The mask of each object that the caption names, and that is visible.
+        without: For each of these objects, draws the image without it, if that is possible.
 
     """
 
@@ -35,6 +37,8 @@ class GroundTruth:
     absent: Bool[Tensor, " word"] | None = None
     points: tuple[Point, ...] = ()
     extent: tuple[int, int] = (0, 0)
+    objects: tuple[Bool[Tensor, "height width"], ...] = ()
+    without: tuple[Callable[[], ImageInput] | None, ...] = ()
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
@@ -45,13 +49,17 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     areas = [obj for obj in named if _has_area(obj)]
     others = [obj for obj in pair.objects if not obj.spans and _has_area(obj)]
     points = tuple(_seen_points(named, region))
+    masks = [(seen_mask(pair, [obj], region), obj.without) for obj in areas]
+    seen = [(mask, without) for mask, without in masks if mask.any()]
     return GroundTruth(
-        seen_mask(pair, areas, region) if areas else None,
+        torch.stack([mask for mask, _ in masks]).any(0) if areas else None,
         tuple(seen_mask(pair, [obj], region) for obj in others) if areas else (),
         _touched(spans, spans_of_names) if spans_of_names else None,
         _touched(spans, pair.absent) if pair.absent else None,
         points,
         (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0),
+        tuple(mask for mask, _ in seen),
+        tuple(without for _, without in seen),
     )
 
 

@@ -7,7 +7,7 @@ string in second place is a caption. Other types have one meaning in both places
 import json
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
@@ -56,6 +56,7 @@ class Object:
         mask: True on the pixels of the object, of the image's height and width; None if unknown.
         spans: The first character, and the last one plus 1, of each place in the caption that names the object.
         points: Points that were labeled as on the object or not on it.
+        without: Draws the image without the object, if that is possible.
 
     """
 
@@ -64,6 +65,7 @@ class Object:
     mask: np.ndarray | None = field(default=None, repr=False)
     spans: tuple[Span, ...] = ()
     points: tuple[Point, ...] = ()
+    without: Callable[[], ImageInput] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ Source:
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -38,20 +38,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, score_of_pixels
-from nibt.errors import import_optional
 from nibt.metrics._curve import ranks
+from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models.base import ImageTower
 from nibt.options import NotNegative, Range, Seed
 from nibt.types import PerExample
 
 _NOISE = 4  # separates these draws from those of other purposes
-_NEIGHBORS = {
-    (down, across): 1 / 6 if 0 in (down, across) else 1 / 12
-    for down in (-1, 0, 1)
-    for across in (-1, 0, 1)
-    if (down, across) != (0, 0)
-}
 
 
 @dataclass(frozen=True)
@@ -101,36 +95,6 @@ class ROAD(Metric):
             drawn = item_rng(inputs, item, self.seed, _NOISE).standard_normal(image.shape)
             image[:, mask] += self.noise * drawn[:, mask]
         return torch.from_numpy(images).to(inputs.values)
-
-
-def interpolated(
-    image: Float[np.ndarray, "channel height width"], removed: Bool[np.ndarray, "height width"]
-) -> Float[np.ndarray, "channel pixel"]:
-    """Return the values of removed pixels, each of which is the weighted mean of its neighbors inside the image."""
-    scipy: Any = import_optional("scipy.sparse", "this metric needs scipy", "metrics")
-    solve: Any = import_optional("scipy.sparse.linalg", "this metric needs scipy", "metrics").splu
-    rows, columns = np.nonzero(removed)
-    if removed.all() or not len(rows):
-        return np.zeros((len(image), len(rows)))
-    number = np.full(removed.shape, -1)
-    number[rows, columns] = np.arange(len(rows))
-    total, known = np.zeros(len(rows)), np.zeros((len(rows), len(image)))
-    entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for (down, across), weight in _NEIGHBORS.items():
-        row, column = rows + down, columns + across
-        inside = (row >= 0) & (row < removed.shape[0]) & (column >= 0) & (column < removed.shape[1])
-        total += weight * inside
-        place = np.flatnonzero(inside)
-        row, column = row[inside], column[inside]
-        unknown = removed[row, column]
-        known[place[~unknown]] += weight * image[:, row[~unknown], column[~unknown]].T
-        entries.append((place[unknown], number[row[unknown], column[unknown]], np.full(unknown.sum(), -weight)))
-    own = np.arange(len(rows))
-    first, second, values = (np.concatenate(parts) for parts in zip((own, own, total), *entries, strict=True))
-    system = scipy.csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
-    # the system is symmetric and positive definite, so it needs no pivoting
-    factors = solve(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    return factors.solve(known).T
 
 
 PLUGIN = ROAD

@@ -5,6 +5,7 @@ Scenes are drawn with integer arithmetic only, so that an item has the same bits
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -108,15 +109,20 @@ class Scenes(Dataset):
         caption, named = self._caption(scene, item)
         spans = {noun: (span,) for noun, span in zip(named, caption.spans, strict=True)}
         objects = tuple(
-            Object(name, box, mask, spans.get(name, ()))
+            Object(name, box, mask, spans.get(name, ()), without=partial(self._without, item, name))
             for name, box, mask in zip(scene.names, scene.boxes, scene.masks, strict=True)
         )
         absent = tuple(span for noun, span in zip(named, caption.spans, strict=True) if noun not in scene.names)
-        source = f"scenes:{self.seed}:{item}"
-        return Pair(ImageInput(Image.fromarray(scene.pixels), source), caption.text, objects, absent)
+        return Pair(self._image(scene, item), caption.text, objects, absent)
 
-    def scene(self, item: int) -> Scene:
-        """Draw the scene of an item. The item may be larger than ``count``."""
+    def scene(self, item: int, without: str = "") -> Scene:
+        """Draw the scene of an item.
+
+        Args:
+            item: The number of the scene, which may be larger than ``count``.
+            without: The name of an object that is left out; all others keep their places.
+
+        """
         draws = Draws(self.seed, item, _IMAGE)
         pixels = BACKGROUNDS[draws.one_of(self.backgrounds)](draws, SIDE)
         names = draws.several_of(NOUNS, draws.between(self.fewest, self.most))
@@ -124,10 +130,20 @@ class Scenes(Dataset):
         masks: list[np.ndarray] = []
         for name in names:
             drawing, left, top = self._placed(draws, name, boxes)
+            boxes.append((left, top, *drawing.opacity.shape[::-1]))
+            if name == without:
+                masks.append(np.zeros(pixels.shape[:2], bool))
+                continue
             mask = _painted(pixels, drawing, left, top)
             masks = [under & ~mask for under in masks] + [mask]
-            boxes.append((left, top, *drawing.opacity.shape[::-1]))
         return Scene(pixels, tuple(names), tuple(boxes), tuple(masks))
+
+    def _without(self, item: int, name: str) -> ImageInput:
+        """Return the image of an item without one of its objects."""
+        return self._image(self.scene(item, name), item)
+
+    def _image(self, scene: Scene, item: int) -> ImageInput:
+        return ImageInput(Image.fromarray(scene.pixels), f"scenes:{self.seed}:{item}")
 
     @property
     def _sizes(self) -> tuple[int, ...]:
