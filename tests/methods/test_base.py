@@ -190,6 +190,7 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("saliency_map", "at"): ("attention", "input"),
     ("rise", "units"): ("words", "tower"),
     **{(name, "units"): ("words", "tower", "segments", "segments:FILE") for name in SEGMENTED},
+    **{(name, "amounts"): ("method", "removal") for name in METHODS},
 }
 """The words that an option can be."""
 
@@ -263,7 +264,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 def test_methods_have_the_documented_defaults(name: str) -> None:
     actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
     of_segments = {"units": "words", "segments": 40} if name in SEGMENTED else {}
-    assert actual == {"views": 1, **of_segments, **DEFAULTS.get(name, {})}
+    assert actual == {"views": 1, "amounts": "method", **of_segments, **DEFAULTS.get(name, {})}
 
 
 LAYERS = {
@@ -417,6 +418,7 @@ def test_options_are_plain_data() -> None:
         "most": None,
         "tolerance": None,
         "views": 1,
+        "amounts": "method",
     }
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nibt.core.interpolation import interpolated
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import MetricInput
 from nibt.metrics.deletion import Deletion
 from nibt.metrics.insertion import Insertion

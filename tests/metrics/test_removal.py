@@ -34,9 +34,9 @@ class Recorded(Removal):
 KEPT: list[tuple[np.ndarray, np.ndarray]] = []
 
 
-def effects(model: Model, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+def effects(model: Model, pair: Pair, method: str = "gae", **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of a map on the named objects, and the drops."""
-    nibt.measure(model, [pair], [Recorded()], "gae", only="image")
+    nibt.measure(model, [pair], [Recorded()], method, only="image", **options)
     return KEPT[0]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 import nibt
+from nibt.core.interpolation import interpolated
 from nibt.core.perturbation import masker
-from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import MetricInput
 from nibt.metrics.road import ROAD
 from nibt.results.attribution import Attribution

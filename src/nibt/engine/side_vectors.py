@@ -32,9 +32,13 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
     """Return the vectors of a side with one example.
 
     Raises:
-        BadOption: The method is not linear in the target, or its path has noise.
+        BadOption: The method is not linear in the target, its path has noise, or its amounts are those of removal.
 
     """
+    if method.linear and method.amounts != "method":
+        raise BadOption(
+            f"amounts must be method for tables and vectors (got {method.amounts!r}): leave amounts out, or use explain"
+        )
     if isinstance(method, NIB) and method.noisy:
         raise BadOption(
             f"noise must be none where embeddings are narrowed (got {method.noise!r}): leave noise out, or use explain"

@@ -138,8 +138,8 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
     for name, value in options.items():
         if name.startswith(other):
             raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
-        if name == "views" and modality == "text":
-            raise BadOption("views can only be used with images (got two captions): leave views out")
+        if name in ("views", "amounts") and modality == "text":
+            raise BadOption(f"{name} can only be used with images (got two captions): leave {name} out")
         if name.endswith("layer") and value == "auto":
             raise BadOption(
                 f"{name} cannot be auto for {two}, since layers are chosen on images with captions: give a layer, or "

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
+from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
 from nibt.methods._views import Views, explain_views
 from nibt.models.base import Tower
@@ -87,6 +88,9 @@ class Method(Plugin, ABC):
     Args:
         views: The number of views of an image, 1 to 16: windows that are shifted by parts of a unit. Captions have one.
             Of several views, what lies outside of the image is in no cell, so the sum of a map leaves it out.
+        amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
+            each region of the map to what the target loses if the region is filled in from the pixels around it, and
+            makes scores of all methods signed. Captions have their own amounts: there, use ``occlusion``.
 
     Attributes:
         paper: The source of the method.
@@ -113,11 +117,19 @@ class Method(Plugin, ABC):
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
     views: ViewCount = dataclasses.field(default=1, kw_only=True)
+    amounts: str = dataclasses.field(default="method", kw_only=True)
 
     def __post_init__(self) -> None:
         complete(self)
+        if self.amounts not in ("method", "removal"):
+            raise BadOption(f"amounts must be method or removal (got {self.amounts!r})")
 
     def __call__(self, side: Side) -> Attribution:
+        """Compute the scores of a batch."""
+        attribution = self.of_views(side)
+        return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
+
+    def of_views(self, side: Side) -> Attribution:
         """Compute the scores of a batch, as means over the views."""
         views = self.views_of(side)
         return self.attribute(side) if views is None else explain_views(views, self.attribute)
@@ -162,7 +174,8 @@ class Method(Plugin, ABC):
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in own.keys() - kept}
         values = cls.completed(cls.completed(own, changes), _side_options(options, tower.modality))
-        values["views"] = _views(values.get("views"), options, tower)
+        for name, plain in (("views", 1), ("amounts", "method")):
+            values[name] = _of_images(name, plain, values.get(name), options, tower)
         types = field_types(cls)
         complete_values: dict[str, Any] = {
             name: _layers(value, tower) if name == "layer" else parsed(name, value, types[name])
@@ -233,7 +246,8 @@ class Method(Plugin, ABC):
         own = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **own, "depth": float(depth), "units": float(units)}
         formula = self.cost_formula()
-        return self.views * sum(evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,))
+        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
+        return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
 
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""
@@ -247,20 +261,20 @@ def _side_options(options: Options, modality: Modality, prefixed_only: bool = Fa
     return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
 
 
-def _views(value: Any, options: Options, tower: Tower) -> Any:
-    """Return the number of views for a tower; what is not set for its side alone applies only if it can be shifted.
+def _of_images(name: str, plain: Any, value: Any, options: Options, tower: Tower) -> Any:
+    """Return the value of an option that needs whole images; for other inputs the plain one, unless it is set for them.
 
     Raises:
-        BadOption: The option of this side is above 1, and its inputs cannot be shifted.
+        BadOption: The option of this side has another value, and its inputs are no whole images.
 
     """
     if value is None or tower.shiftable:
-        return 1 if value is None else value
-    own = options.get(f"{tower.modality}_views", options.get("views") if tower.modality == "image" else None)
-    if own is not None and parsed("views", own, int) != 1:
+        return plain if value is None else value
+    own = options.get(f"{tower.modality}_{name}", options.get(name) if tower.modality == "image" else None)
+    if own is not None and parsed(name, own, type(plain)) != plain:
         reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
-        raise BadOption(f"views must be 1 for a {type(tower).__name__}, {reason}: leave views out")
-    return 1
+        raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
+    return plain
 
 
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:

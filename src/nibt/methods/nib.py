@@ -148,10 +148,10 @@ class NIB(Method):
         return {**values, **changes}
 
     @override
-    def __call__(self, side: Side) -> Attribution:
+    def of_views(self, side: Side) -> Attribution:
         """Compute the scores of a batch; a tolerance holds for their means over views, layers and samples."""
         if self.tolerance is None or (self.views == len(self.layer) == 1 and not self.noisy):
-            return super().__call__(side)
+            return super().of_views(side)
         views = self.views_of(side)
         change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
 

@@ -35,10 +35,10 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from nibt.core.interpolation import filled_in
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import Region
-from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import Metric, MetricInput, PixelMask
 from nibt.models.base import ImageTower
 from nibt.results.regions import segment_sums
@@ -115,9 +115,7 @@ def _without(side: Side, item: int, truth: GroundTruth, place: int) -> Tensor:
         return values
     mask = F.interpolate(truth.objects[place][None, None].float(), tower.extent(side.inputs), mode="nearest")
     removed = F.max_pool2d(mask, 3, 1, 1)[0, 0].bool().numpy()  # resized edges have colors of the object, too
-    image = values.detach().cpu().double().numpy().copy()
-    image[:, removed] = interpolated(image, removed)
-    return torch.from_numpy(image).to(values)
+    return filled_in(values, removed)
 
 
 PLUGIN = Removal

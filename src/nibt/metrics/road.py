@@ -37,9 +37,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
+from nibt.core.interpolation import interpolated
 from nibt.core.perturbation import item_rng, score_of_pixels
 from nibt.metrics._curve import ranks
-from nibt.metrics._interpolation import interpolated
 from nibt.metrics.base import Metric, MetricInput
 from nibt.models.base import ImageTower
 from nibt.options import NotNegative, Range, Seed

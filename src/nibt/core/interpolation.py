@@ -3,10 +3,14 @@
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from nibt.errors import import_optional
 
+_FINEST = 128  # pixels along an axis
 _NEIGHBORS = {
     (down, across): 1 / 6 if 0 in (down, across) else 1 / 12
     for down in (-1, 0, 1)
@@ -43,3 +47,26 @@ def interpolated(
     # the system is symmetric and positive definite, so it needs no pivoting
     factors = solve(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return factors.solve(known).T
+
+
+def filled_in(
+    image: Float[Tensor, "channel height width"], removed: Bool[np.ndarray, "height width"]
+) -> Float[Tensor, "channel height width"]:
+    """Return a copy of an image whose removed pixels are filled in from those around them.
+
+    In images of more than ``_FINEST`` pixels along an axis, blocks of pixels are filled in, and resized: what
+    is filled in is smooth, and the time grows faster than the number of pixels.
+    """
+    known = torch.from_numpy(~removed).to(image.device)
+    block = -(-max(removed.shape) // _FINEST)
+    if block == 1:
+        filled = image.detach().cpu().double().numpy().copy()
+        filled[:, removed] = interpolated(filled, removed)
+        return torch.from_numpy(filled).to(image)
+    share = F.avg_pool2d(known[None].double(), block, ceil_mode=True)
+    means = F.avg_pool2d(torch.where(known, image.detach().double(), 0.0), block, ceil_mode=True) / share.clamp_min(
+        1e-9
+    )
+    coarse = filled_in(means, (share[0] < 0.5).cpu().numpy())
+    smooth = F.interpolate(coarse[None], scale_factor=block, mode="bilinear")[0, :, : image.shape[1], : image.shape[2]]
+    return torch.where(known, image, smooth.to(image))

@@ -1,0 +1,111 @@
+"""Amounts by removal: the scores of each region of a map, scaled to what the target loses without that region.
+
+A region is a peak of the smoothed map, positive or negative, with what drains to it (watershed). Each region alone is
+filled in from the pixels around it, in one forward pass. What removal costs is divided among the scores of the region
+that have its sign, and scores outside of all regions are scaled as the regions are together.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.ndimage import binary_dilation, gaussian_filter
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+
+from nibt.core.interpolation import filled_in
+from nibt.core.side import Side
+from nibt.data.units import Grid
+from nibt.models.base import ImageTower
+from nibt.results.attribution import Attribution, to_pixels
+
+MOST = 8
+"""The largest number of regions of a map."""
+_SMOOTH = 0.5  # the deviation of the smoothing and the least distance of peaks, in patches
+_LOWEST_PEAK, _EDGE = 0.1, 0.03  # where peaks and regions end, relative to the largest absolute smoothed score
+_MARGIN = 0.25  # what is filled in around a region, in patches: colors of an object reach beyond its scores
+
+Pixels = Float[np.ndarray, "height width"]
+Labels = Int[np.ndarray, "height width"]
+
+
+def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
+    """Return maps whose regions sum to what their removal costs; the sum of a map is then no change along a path."""
+    tower, units = side.tower, attribution.units
+    assert isinstance(tower, ImageTower)
+    assert isinstance(units, Grid)
+    grids, extent = units.unfold(attribution.scores), tower.extent(side.inputs)
+    patch = (math.prod(extent) / side.units.count) ** 0.5
+    maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
+    labels = [regions(pixels, patch) for pixels in maps]
+    scores = [
+        _scaled(grid, own, drops)
+        for grid, own, drops in zip(
+            grids.detach().cpu().double().numpy(), labels, _drops(side, labels, round(_MARGIN * patch)), strict=True
+        )
+    ]
+    return replace(attribution, scores=torch.from_numpy(np.stack(scores)).flatten(1).to(attribution.scores), path=None)
+
+
+def regions(scores: Pixels, patch: float) -> Labels:
+    """Return the number of the region of each pixel, from 1; 0 is outside of all.
+
+    Args:
+        scores: The signed scores of the pixels.
+        patch: The side of a patch in pixels.
+
+    """
+    smooth, found = gaussian_filter(scores, _SMOOTH * patch), np.zeros(scores.shape, int)
+    largest = np.abs(smooth).max()
+    for sign in (1, -1):
+        height = sign * smooth
+        peaks = peak_local_max(
+            height,
+            min_distance=max(1, round(_SMOOTH * patch)),
+            threshold_abs=_LOWEST_PEAK * largest,
+            exclude_border=False,
+        )
+        if not largest or not len(peaks):
+            continue
+        markers = np.zeros(scores.shape, int)
+        markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1) + found.max()
+        found += watershed(-height, markers, mask=height > _EDGE * largest)
+    sums = np.bincount(found.ravel(), weights=np.abs(scores).ravel())
+    sums[0] = np.inf
+    kept = np.argsort(-sums, kind="stable")[: MOST + 1]
+    return np.where(np.isin(found, kept), np.searchsorted(np.sort(kept), found), 0)
+
+
+def _drops(side: Side, labels: list[Labels], margin: int) -> list[Float[np.ndarray, " region"]]:
+    """Return by how much the score falls without each region of each image."""
+    counts, values, drops = [int(own.max()) for own in labels], side.inputs.values, []
+    for number in range(1, max(counts) + 1):
+        images = [
+            filled_in(image, binary_dilation(own == number, iterations=margin) if margin else own == number)
+            for image, own in zip(values, labels, strict=True)
+        ]
+        without = side.score(side.tower.encode(replace(side.inputs, values=torch.stack(images))))
+        drops.append((side.value() - without).detach().cpu().double().numpy())
+    return [np.array([drop[item] for drop in drops[:count]]) for item, count in enumerate(counts)]
+
+
+def _scaled(
+    grid: Float[np.ndarray, "row column"], labels: Labels, drops: Float[np.ndarray, " region"]
+) -> Float[np.ndarray, "row column"]:
+    """Return the scores of a map, scaled in each region to a sum, and outside as all regions together.
+
+    A cell belongs to the region of the pixel at its center.
+    """
+    rows, columns = (
+        ((np.arange(count) + 0.5) * size / count).astype(int)
+        for count, size in zip(grid.shape, labels.shape, strict=True)
+    )
+    own, flat = labels[rows][:, columns].ravel(), grid.ravel()
+    signs = np.sign(np.bincount(own, weights=flat, minlength=len(drops) + 1))
+    signed = np.maximum(signs[own] * flat, 0)
+    totals = np.bincount(own, weights=signed, minlength=len(drops) + 1)[1:]
+    factors = np.divide(drops, totals, out=np.zeros(len(drops)), where=totals > 0)
+    outside = np.abs(drops).sum() / totals.sum() if totals.sum() else 0.0
+    return np.where(own > 0, signed * np.append(0, factors)[own], flat * outside).reshape(grid.shape)

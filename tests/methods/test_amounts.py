@@ -1,0 +1,132 @@
+"""Tests of ``nibt.methods._amounts``, and of the option ``amounts`` in all that computes maps."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_dilation
+
+import nibt
+from nibt.core.interpolation import filled_in
+from nibt.data.units import Grid
+from nibt.datasets.scenes import Scenes
+from nibt.engine.encode import encode
+from nibt.errors import BadOption
+from nibt.methods._amounts import MOST, regions, scaled_by_removal
+from nibt.results.attribution import Attribution, to_pixels
+from tests import tiny
+from tests.helpers import make_side
+from tests.metrics.test_removal import effects
+from tests.suites import VARIED, few
+
+KINDS = [kind for kind in VARIED if kind != "siglip naflex"]
+
+
+def bump(row: float, column: float, size: int = 64, width: float = 5.0) -> np.ndarray:
+    y, x = np.mgrid[:size, :size]
+    return np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))
+
+
+def test_regions_are_the_bumps_of_a_map_of_either_sign() -> None:
+    scores = bump(12, 12) + 0.5 * bump(50, 14) - 0.8 * bump(30, 50)
+    found = regions(scores, 8.0)
+    assert found.max() == 3
+    centers = {tuple(np.round(np.argwhere(found == number).mean(0) / 8).astype(int)) for number in (1, 2, 3)}
+    assert len({found[12, 12], found[50, 14], found[30, 50]} - {0}) == 3, centers
+    assert not found[40, 30], "far from all"
+
+
+def test_maps_without_scores_have_no_regions_and_noise_has_few() -> None:
+    assert not regions(np.zeros((32, 32)), 8.0).any()
+    noise = np.random.default_rng(0).standard_normal((64, 64))
+    assert set(np.unique(regions(noise, 4.0))) == set(range(MOST + 1)), "the largest are kept, and numbered"
+
+
+@pytest.mark.parametrize("kind", few(KINDS, KINDS[:1]))
+def test_regions_sum_to_what_their_removal_costs(kind: str) -> None:
+    """The oracle fills in each region itself, and asks the model."""
+    model, images = tiny.model(kind), [tiny.image(seed=seed) for seed in (3, 8)]
+    caption, options = "a cat on a sofa", {"method": "occlusion"}
+    plain = nibt.explain(model, images, caption, **options)
+    scaled = nibt.explain(model, images, caption, amounts="removal", **options)
+    target = encode(model.text, [caption])
+    for image, before, after in zip(images, plain, scaled, strict=True):
+        inputs = model.image.prepare([image])
+        extent = model.image.extent(inputs)
+        patch = (extent[0] * extent[1] / before.image.grid.numel()) ** 0.5
+        found = regions(to_pixels(before.image.grid, *extent).double().numpy(), patch)
+        rows, columns = (
+            ((np.arange(count) + 0.5) * size / count).astype(int)
+            for count, size in zip(after.image.grid.shape, extent, strict=True)
+        )
+        cells = found[rows][:, columns]
+        assert found.any()
+        for number in range(1, found.max() + 1):
+            hidden = binary_dilation(found == number, iterations=round(patch / 4))
+            without = replace(inputs, values=filled_in(inputs.values[0], hidden)[None])
+            scores = model.similarity(torch.cat([model.image.encode(inputs), model.image.encode(without)]), target)
+            total = float(after.image.grid.numpy()[cells == number].sum())
+            assert total == pytest.approx(float(scores[0] - scores[1]), abs=1e-5)
+        assert after.image.path is None
+
+
+def test_captions_keep_the_amounts_of_the_method() -> None:
+    model, image = tiny.model("clip"), tiny.image()
+    plain = nibt.explain(model, image, "a cat")
+    scaled = nibt.explain(model, image, "a cat", amounts="removal")
+    assert scaled.text.scores.tolist() == plain.text.scores.tolist()
+    assert scaled.method["text"]["amounts"] == "method"
+    assert scaled.method["image"]["amounts"] == "removal"
+    assert scaled.image.grid.shape == plain.image.grid.shape
+
+
+def test_a_map_without_scores_stays_so() -> None:
+    side = make_side(tiny.model("clip"), "image")
+    assert isinstance(side.units, Grid)
+    empty = Attribution(
+        torch.zeros(len(side.inputs), side.units.count), side.units.bare(), torch.zeros(len(side.inputs))
+    )
+    assert not scaled_by_removal(side, empty).scores.any()
+
+
+def test_a_map_does_not_depend_on_its_batch() -> None:
+    model, images = tiny.model("clip"), [tiny.image(seed=seed) for seed in range(4)]
+    together = nibt.explain(model, images, "a cat", amounts="removal", batch_size=4)
+    for image, answer in zip(images, together, strict=True):
+        alone = nibt.explain(model, image, "a cat", amounts="removal")
+        np.testing.assert_allclose(answer.grid, alone.grid, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "problem"),
+    [
+        ("clip", {"amounts": "removed"}, "amounts must be method or removal"),
+        ("clip", {"text_amounts": "removal"}, "amounts must be method for a .*which takes captions"),
+        ("siglip naflex", {"amounts": "removal"}, "amounts must be method for a .*which takes patches"),
+    ],
+)
+def test_amounts_are_refused_where_nothing_can_be_filled_in(kind: str, options: Any, problem: str) -> None:
+    with pytest.raises(BadOption, match=problem):
+        nibt.explain(tiny.model(kind), tiny.image(), "a cat", **options)
+
+
+def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
+    with pytest.raises(BadOption, match="amounts must be method for tables"):
+        nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
+    with pytest.raises(BadOption, match="amounts can only be used with images"):
+        nibt.explain(tiny.model("clip"), nibt.Caption("a cat"), "a dog", amounts="removal")
+
+
+@pytest.mark.slow
+def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
+    """The study: the correlation over all objects is 0.4 without, and 0.8 with removal."""
+    model, found = nibt.load_model("scenes"), {}
+    for amounts in ("method", "removal"):
+        numbers = [
+            effects(model, pair, "nib", amounts=amounts) for pair in Scenes(count=40, seed=9, fewest=2, named="all")
+        ]
+        sums, drops = (np.concatenate(part) for part in zip(*numbers, strict=True))
+        found[amounts] = np.corrcoef(sums, drops)[0, 1]
+    assert found["removal"] > 0.65 > 0.55 > found["method"]
