@@ -10,7 +10,7 @@ that of the identity, and ``largest`` is the metric ``removal``. Pointing and AP
 named. ``forwards`` counts the passes of the image tower.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ FASTER = {"rise": {"masks": 500}, "banzhaf": {"budget": 256}, "shapley": {"budge
 SLOW = ("banzhaf", "integrated_gradients", "m2ib", "mfaba", "occlusion", "rise", "shapley")
 """These have the first scenes only, as rows with a prior do."""
 FEW = 40
+FILLED = "objects, filled in"
+"""How well filling in stands for drawing again."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ def maps(model, row, pairs):
     return [grid for grid, _, _ in effects(model, row, pairs)]
 
 
+def filled_objects(model, pairs):
+    """As the sums, what the score loses if each object is filled in, beside the drops of scenes drawn again."""
+    plain = [replace(pair, objects=tuple(replace(obj, without=None) for obj in pair.objects)) for pair in pairs]
+    both = zip(effects(model, Row("ones"), plain), effects(model, Row("ones"), pairs), strict=True)
+    return [(grid, filled, drops) for (grid, _, filled), (_, _, drops) in both]
+
+
 def truth_of(batch, position):
     regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
     return nibt.data.ground_truth.ground_truth(batch.pairs[position], regions[position], words[position])
@@ -138,29 +147,32 @@ def cost(model, row):
 def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"removal-{options.part}.jsonl"
     done = stored(path)
-    for number, row in enumerate(rows()):
+    for number, row in enumerate([Row(FILLED), *rows()]):
         if row.name in done or number % options.parts != options.part:
             continue
         count = min(options.count, FEW) if row.few else options.count
         everything = list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="all"))
-        single = scenes("one", count)
-        of_objects = effects(model, row, everything)
-        passes = cost(model, row) + (0 if row.prior is None else cost(model, Row("nib", row.prior)))
+        of_objects = filled_objects(model, everything) if row.name == FILLED else effects(model, row, everything)
         record = {
             "key": row.name,
             "sums": [np.round(sums, 6).tolist() for _, sums, _ in of_objects],
             "drops": [np.round(drops, 6).tolist() for _, _, drops in of_objects],
-            "values": {},
+            **({} if row.name == FILLED else truth(model, row, scenes("one", count))),
         }
-        named = [next(obj.mask for obj in pair.objects if obj.spans) for pair in single]
-        grids = maps(model, row, single)
-        for label, metric in (("pointing", PointingGame(0.0)), ("AP", AveragePrecision())):
-            record["values"][label] = [
-                on_mask(metric, grid, torch.from_numpy(mask)) for grid, mask in zip(grids, named, strict=True)
-            ]
-        record["forwards"] = passes
         kept(path, record)
         print(line(record), flush=True)
+
+
+def truth(model, row, pairs):
+    """Pointing and AP for captions with one name, and the passes of the image tower."""
+    masks = [torch.from_numpy(next(obj.mask for obj in pair.objects if obj.spans)) for pair in pairs]
+    grids, metrics = maps(model, row, pairs), {"pointing": PointingGame(0.0), "AP": AveragePrecision()}
+    values = {
+        label: [on_mask(metric, grid, mask) for grid, mask in zip(grids, masks, strict=True)]
+        for label, metric in metrics.items()
+    }
+    passes = cost(model, row) + (0 if row.prior is None else cost(model, Row("nib", row.prior)))
+    return {"values": values, "forwards": passes}
 
 
 def line(record):
@@ -178,14 +190,18 @@ def line(record):
         f"{identity:.2g}",
         "{:.2f} [{:.2f}, {:.2f}]".format(*interval(largest)),
     ]
-    cells += ["{:.3f}".format(np.mean(record["values"][label])) for label in ("pointing", "AP")]
+    if "values" not in record:
+        return f"| {record['key']} | {' | '.join(cells)} | | | 1 per object | {len(pairs)} |"
+    cells += [f"{np.mean(record['values'][label]):.3f}" for label in ("pointing", "AP")]
     passes = f"{record['forwards']:.1f}" + (" + regions" if "amounts=removal" in record["key"] else "")
     return f"| {record['key']} | {' | '.join(cells)} | {passes} | {len(pairs)} |"
 
 
 def table(records):
     head = "| | r | rho | slope | R2 | largest | pointing | AP | forwards | scenes |"
-    return "\n".join([head, "|---" * 10 + "|", *(line(records[row.name]) for row in rows() if row.name in records)])
+    return "\n".join(
+        [head, "|---" * 10 + "|", *(line(records[row.name]) for row in [Row(FILLED), *rows()] if row.name in records)]
+    )
 
 
 def report(options):
