@@ -35,11 +35,12 @@ def expected(model: Model, nouns: tuple[str, ...]) -> list[str]:
 
     read = [noun for noun in nouns if "does not know" not in str(model.text.prepare([noun]).notes)]
     far = [noun for noun in read if float((embed(noun) - blank(noun)).norm()) >= 0.05]
-    worded = {noun: embed(WORDING.format(noun)) for noun in far}
+    if not far:
+        return []
+    worded = torch.stack([embed(WORDING.format(noun)) for noun in far])
+    cosines = [worded @ embed(noun) for noun in far]
     return [
-        noun
-        for noun in far
-        if float(embed(noun) @ worded[noun]) >= max(float(embed(noun) @ other) for other in worded.values()) - 1e-4
+        noun for place, noun in enumerate(far) if float(cosines[place][place]) >= float(cosines[place].max()) - 1e-4
     ]
 
 
