@@ -2,6 +2,7 @@
 
     python benchmarks/mismatch.py                  # drawn scenes, with the model scenes
     python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
+    python benchmarks/mismatch.py --notes [--photos FOLDER]  # notes on what a model does not know
 
 A false alarm is a pair that belongs together and is called a mismatch; a miss is a pair without a common object that is
 not. Beside the rule of ``nibt.engine.mismatch`` stand its two halves, and the rank of the caption among a hundred
@@ -19,15 +20,22 @@ from limit import machine
 import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
-from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.mismatch import MARGIN, mismatches, similarities
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
+from nibt.preprocessing.captions import UNKNOWN
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION
 from nibt.targets._similarity import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
+UNKNOWN_CAPTIONS = (
+    "florbish", "qzx vbn", "florbish grunkle", "zlorp strub", "asdf jkl", "xkcd qwfp", "blorf", "42", "love", "justice",
+    "a nurse and a teacher", "happiness and sorrow", "the king of france", "\u043a\u043e\u0448\u043a\u0430", "\u732b",
+    "\u0643\u0644\u0628", "\u03b3\u03ac\u03c4\u03b1", "\ud55c\uad6d\uc5b4",
+)  # fmt: skip
 OTHERS = 25  # captions without a common object, for each image
 
 
@@ -100,12 +108,54 @@ def of_photographs(folder):
         yield f"photographs, lite, {title}", matching, crossed(images, captions, names, OTHERS)
 
 
+def notes(title, model, pairs):
+    """Print how many explanations of pairs have each note on what the model does not know."""
+    answers = nibt.explain(model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=4)
+    starts = (NO_REACTION, UNKNOWN, NEGLIGIBLE, MISMATCH)
+    noted = [{start for start in starts for line in answer.warnings if line.startswith(start)} for answer in answers]
+    counts = [*(sum(start in each for each in noted) for start in starts), sum(bool(each) for each in noted)]
+    print(f"| {title} | {len(pairs)} | {' | '.join(map(str, counts))} |", flush=True)
+
+
+def note_tables(folder):
+    print("| captions | pairs | no reaction | unknown words | negligible | no match | any |")
+    print("|---|---|---|---|---|---|---|")
+    if folder is not None:
+        listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
+        images = [read_image(folder / one["file"]) for one in listed]
+        own = [one["captions"][0] for one in listed]
+        lite = nibt.load_model("lite")
+        notes("lite, own", lite, list(map(Pair, images, own)))
+        notes("lite, of another photograph", lite, list(map(Pair, images, own[7:] + own[:7])))
+        notes("lite, unknown", lite, list(map(Pair, images, UNKNOWN_CAPTIONS)))
+    scenes = nibt.load_model("scenes")
+    torch.manual_seed(0)
+    module = type(scenes.module)(scenes.module.config).eval()
+    request = scenes.request
+    untrained = nibt.load_model(module, processor=request.processor, tokenizer=request.tokenizer)
+    pairs = list(Scenes(60, seed=21))
+    absent = [
+        Pair(pair.image, "a " + random.Random(place).choice([noun for noun in NOUNS if noun not in shown]))
+        for place, pair in enumerate(pairs)
+        for shown in [{one.name for one in pair.objects}]
+    ]
+    unknown = [Pair(pair.image, UNKNOWN_CAPTIONS[place % 18]) for place, pair in enumerate(pairs)]
+    for name, model in (("scenes", scenes), ("random CLIP", untrained)):
+        notes(f"{name}, own", model, pairs)
+        notes(f"{name}, an absent object", model, absent)
+        notes(f"{name}, unknown", model, unknown)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--notes", action="store_true")
     options = parser.parse_args()
     print(machine())
+    if options.notes:
+        note_tables(options.photos)
+        return
     if options.photos is None:
         model = nibt.load_model("scenes")
         for named in ("all", "some", "one"):

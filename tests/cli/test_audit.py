@@ -37,6 +37,8 @@ def test_audit_writes_a_page_and_a_json_file(
     code, out, err = run(*arguments)
     assert code == 0, err
     assert "7. Discrimination" in out
+    assert "8. Vocabulary" in out
+    assert "999 unknown: person, man, woman, child, boy, girl, baby, toddler, and 991 more" in " ".join(out.split())
     assert "wrote audit-clip-folder-data.ones.quick.html, audit-clip-folder-data.ones.quick.json" in out
     actual = Audit.load("audit-clip-folder-data.ones.quick.json")
     assert actual.data["dataset"] == "folder"

@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import nibt
-from nibt.data.images import ImageInput
+from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
-from nibt.engine.mismatch import MARGIN
+from nibt.engine.encode import encode
+from nibt.engine.mismatch import MARGIN, NOISE_SHARE
 from nibt.models.base import Model, TextTower
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel
-from nibt.results.explanation import MISMATCH, NO_REACTION, mismatch, other_warnings
-from tests import tiny
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, is_noise, mismatch, other_warnings
+from tests import tiny, tiny_vision_language
 from tests.suites import VARIED, few
 
 KINDS = ("clip", "siglip", "siglip naflex", "convnext", "coca", "mt5")
@@ -147,3 +149,84 @@ def test_a_map_of_noise_is_drawn_pale() -> None:
         assert f'"for":{list(look.palette.positive)}'.replace(" ", "") in page
     assert not DEFAULT.pale.outlined
     assert DEFAULT.palette.names == DEFAULT.pale.palette.names
+
+
+# Scores far below those of a match
+
+
+def mean_color(model: Model) -> ImageInput:
+    """Return an image of the mean color, which is blank but for the rounding of its pixels."""
+    mean = model.request.processor.image_processor.image_mean
+    return ImageInput(Image.new("RGB", (64, 64), tuple(round(255 * value) for value in mean)), "mean")
+
+
+def usual_change(model: Model) -> float:
+    """Return the median change of the cosine from a blank image to a sample, by the forward pass of the model."""
+    changes = []
+    for name, caption in sample_captions().items():
+        image = model.image.encode(model.image.prepare([read_image(f"sample:{name}")]))
+        text = model.text.encode(model.text.prepare([caption]))
+        changes.append(float((F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text)).abs()))
+    return float(np.median(changes))
+
+
+@pytest.mark.parametrize("target", ["cosine", "logit", "ensemble"])
+@pytest.mark.parametrize("method", ["nib", "integrated_gradients"])
+def test_negligible_scores_are_noted_and_pale(method: str, target: str) -> None:
+    """Also in a batch, where the note belongs to its pair only; the share is that of an independent computation."""
+    model = tiny.model("clip")
+    images = [mean_color(model), tiny.image(seed=1)]
+    answers = nibt.explain(model, images, "two cars", method, target)
+    unit = model.scale if target == "logit" else 1.0
+    share = float(answers[0].image.scores.abs().sum()) / (unit * usual_change(model))
+    text = f"the scores of the image side add up to {100 * share:.1g} % of what this model usually gives to a match"
+    note = f"{NEGLIGIBLE} {text}"
+    assert (share < NOISE_SHARE) == (method == "nib"), "the other method starts from pixels, whose rounding adds up"
+    for answer in (answers[0], nibt.explain(model, images[0], "two cars", method, target)):
+        assert (note in answer.warnings) == is_noise(answer.warnings) == (share < NOISE_SHARE)
+    assert not is_noise(answers[1].warnings)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "options"),
+    [
+        ("grad_cam", "cosine", {}),
+        ("nib", "softmax", {"against": ["a cat"]}),
+        ("nib", "difference", {"against": "a cat"}),
+    ],
+)
+def test_scores_without_the_unit_of_the_score_are_not_judged(method: str, target: str, options: dict[str, Any]) -> None:
+    model = tiny.model("clip")
+    assert not is_noise(nibt.explain(model, mean_color(model), "two cars", method, target, **options).warnings)
+
+
+def test_usual_change_is_measured_only_for_small_scores_and_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.fresh("clip")
+    calls = []
+    monkeypatch.setattr("nibt.engine.mismatch.encode", lambda *given: calls.append(given) or encode(*given))
+    nibt.explain(model, tiny.image(seed=1), "two cars")
+    assert not calls
+    before = set(vars(model.module))
+    for _ in range(2):
+        nibt.explain(model, mean_color(model), "two cars")
+    assert len(calls) == 2, "the images and the captions of the package"
+    assert set(vars(model.module)) == before
+
+
+@pytest.mark.parametrize("kind", few(KINDS, ("siglip",)))
+def test_scores_of_matches_are_not_negligible(kind: str) -> None:
+    answers = nibt.explain(tiny.model(kind), tiny.IMAGES, list(tiny.CAPTIONS), "occlusion")
+    assert not [answer for answer in answers if is_noise(answer.warnings)]
+
+
+@pytest.mark.slow
+def test_no_scene_with_its_caption_is_noise() -> None:
+    pairs = list(Scenes(60, seed=21))
+    answers = nibt.explain("scenes", [pair.image for pair in pairs], [pair.caption for pair in pairs])
+    assert not [answer for answer in answers if is_noise(answer.warnings)]
+
+
+def test_late_interaction_is_judged_with_its_similarity() -> None:
+    model = tiny_vision_language.model("colpali")
+    answer = nibt.explain(model, tiny.image(seed=1), "two cars", "occlusion")
+    assert not is_noise(answer.warnings)

@@ -18,7 +18,7 @@ from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
 from nibt.results.attribution import Attribution, SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
-from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings
+from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings, shortened
 from nibt.results.interaction import Interaction
 
 
@@ -232,6 +232,8 @@ def show_audit(audit: Audit) -> None:
             verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
             table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
         console.print(table)
+        if number == 8 and audit.unknown_nouns:
+            console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
     total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)

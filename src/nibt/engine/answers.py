@@ -6,12 +6,12 @@ from typing import Any, cast
 from nibt.data.images import ImageInput
 from nibt.data.units import Grid
 from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
-from nibt.engine.mismatch import mismatches
+from nibt.engine.mismatch import mismatches, negligible
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
 from nibt.models.base import Inputs
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Comparison, Explanation, is_noise
 from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
 
@@ -61,6 +61,8 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
             *_gaps(spec, sides),
             *_flat_maps(spec, sides),
         )
+        if mixed and not is_noise(warnings):
+            warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
         answers.append(
             _answer(
                 sides[0],

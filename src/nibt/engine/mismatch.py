@@ -2,10 +2,12 @@
 
 A pair is no match if its logit is lower, by more than ``MARGIN``, than that of the image with a blank caption or of a
 blank image with the caption. A pair that passes may still be no match. ``docs/explanation/reading.md`` has error rates.
-A model does not react to a caption that it embeds as it embeds a blank one: the map of any image is noise then.
+A model does not react to a caption that it embeds as it embeds a blank one: the map of any image is noise then. So is a
+map whose scores are far below what the model usually gives to a match.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -13,8 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from nibt.core.side import Side
-from nibt.models.base import ImageTower, Model
-from nibt.results.explanation import MISMATCH, NO_REACTION
+from nibt.data.images import read_image, sample_captions
+from nibt.engine.encode import encode
+from nibt.engine.spec import ExplanationSpec
+from nibt.models.base import Model
+from nibt.results.attribution import SideAttribution
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION
 from nibt.types import Embedding, PerExample
 
 MARGIN = 0.5
@@ -24,7 +30,9 @@ At this difference, a softmax over both prefers the blank input by 1.65 to 1.
 """
 NEAR_BLANK = 0.05
 """The distance of the unit embeddings of a caption and of a blank one below which the model does not react to it."""
-_BLANKS: "WeakKeyDictionary[Model, dict[tuple, Embedding]]" = WeakKeyDictionary()
+NOISE_SHARE = 0.01
+"""The share of the model's usual change of the score below which the scores of a map are noise."""
+_KEPT: "WeakKeyDictionary[Model, tuple[tuple, dict[str, Embedding]]]" = WeakKeyDictionary()
 
 
 class Similarities(NamedTuple):
@@ -62,9 +70,12 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
 
 
 def reactions(text: Side) -> PerExample:
-    """Return the distance of the unit embedding of each caption from that of a blank one, in [0, 2]."""
+    """Return the distance of the unit embedding of each caption from that of a blank one, in [0, 2].
+
+    Of a set of vectors, it is the largest distance.
+    """
     caption, blank = (F.normalize(each.float(), dim=-1) for each in (text.trace.embedding, text.blank()))
-    return (caption - blank).norm(dim=-1)
+    return (caption - blank).norm(dim=-1).reshape(len(caption), -1).amax(1)
 
 
 def similarities(image: Side, text: Side) -> Similarities:
@@ -77,13 +88,57 @@ def similarities(image: Side, text: Side) -> Similarities:
     )
 
 
+def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[SideAttribution]) -> Iterator[str]:
+    """Yield a note for each side whose scores are negligible.
+
+    They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score, the
+    median over the samples of the package of the change from a blank image to the image. It is measured only if a sum
+    is below that share of the largest change that is possible. Scores in units of the score are needed, and a target
+    that compares with nothing else.
+
+    Args:
+        spec: The resolved request.
+        embedding: The embedding of a caption, of the shape (1, ...).
+        sides: The attributions of an image and a caption.
+
+    """
+    for side in sides:
+        target, context = spec.targets[side.modality], spec.contexts[side.modality]
+        in_units = side.path is not None or type(spec.methods[side.modality]).linear
+        if target.others != "none" or not in_units:
+            continue
+        caption, total = embedding.detach().float(), float(side.scores.abs().sum())
+        seen = replace(context, similarity=spec.model.similarity)  # from the image, on both sides
+        largest = float((target(caption, caption, seen) - target(-caption, caption, seen)).abs())
+        if total >= NOISE_SHARE * largest:
+            continue
+        image, text, blank = (_kept(spec.model, name).float() for name in ("image", "text", "blank"))
+        usual = float((target(image, text, seen) - target(blank, text, seen)).abs().median())
+        if total < NOISE_SHARE * usual:
+            share = f"{100 * total / usual:.1g} % of what this model usually gives to a match"
+            yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"
+
+
 def _blank_image(image: Side) -> Embedding:
-    """Return the embedding of a blank square image, which is computed once per model and serves all image sizes."""
-    model, tower = image.model, image.tower
-    assert isinstance(tower, ImageTower)
+    """Return the embedding of a blank square image, which serves all image sizes."""
+    return _kept(image.model, "blank")
+
+
+def _kept(model: Model, name: str) -> Embedding:
+    """Return the embeddings of a blank image, or of the images or captions of the package, computed once per model."""
+    tower = model.image
     key = (model.weights_hash, tower.example.dtype, tower.example.device, torch.get_num_threads())
-    known = _BLANKS.setdefault(model, {})
-    if key not in known:
-        known.clear()
-        known[key] = tower.encode(tower.empty_inputs())
-    return known[key]
+    known, kept = _KEPT.get(model, (None, {}))
+    if known != key:
+        kept = {}
+        _KEPT[model] = key, kept
+    if name not in kept:
+        samples = sample_captions()
+        kept[name] = (
+            tower.encode(tower.empty_inputs())
+            if name == "blank"
+            else encode(model.text, list(samples.values()))
+            if name == "text"
+            else encode(tower, [read_image(f"sample:{each}") for each in samples])
+        )
+    return kept[name]

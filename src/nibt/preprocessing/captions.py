@@ -41,6 +41,8 @@ _WORD = re.compile(
 )
 _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
+UNKNOWN = "the model's tokenizer does not know"
+"""The beginning of the note on words that the tokenizer reads as its token for unknown text."""
 TOKENIZER_LOCK = threading.RLock()
 """Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""
 
@@ -128,7 +130,7 @@ def special_notes(caption: str, special: Iterable[str]) -> list[str]:
 def unknown_notes(words: Sequence[Word], ids: Sequence[int], unknown: int | None) -> list[str]:
     """Return a warning that names the words that the tokenizer reads as its token for unknown text."""
     names = dict.fromkeys(word.text for word in words if any(ids[row] == unknown for row in word.tokens))
-    return [f"the model's tokenizer does not know {', '.join(map(repr, names))}"] if names else []
+    return [f"{UNKNOWN} {', '.join(map(repr, names))}"] if names else []
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:

@@ -20,7 +20,7 @@ VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
 
 @dataclass(frozen=True)
 class Check:
-    """One check: a mean over pairs with its interval, and the thresholds that decide its verdict.
+    """One check: a mean over pairs or nouns with its interval, and the thresholds that decide its verdict.
 
     Attributes:
         name: The name of the check.
@@ -30,7 +30,7 @@ class Check:
         value: The mean over pairs.
         low: The lower end of its 95 % interval.
         high: The upper end.
-        count: The number of pairs.
+        count: The number of pairs, or of nouns.
         better: Which values are better.
         passes: The threshold from which a value passes.
         fails: The threshold from which a value fails.
@@ -143,6 +143,7 @@ class Audit(JsonSerializable):
         examples: A few images with their maps.
         notes: Warnings.
         quick: Whether the audit used fewer pairs and draws.
+        unknown_nouns: The everyday nouns that the model does not know.
 
     """
 
@@ -160,6 +161,7 @@ class Audit(JsonSerializable):
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
     quick: bool = False
+    unknown_nouns: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)

@@ -26,6 +26,8 @@ MISMATCH = "the model does not rate these as a match: the map explains a low sco
 """The beginning of the mismatch warning. It is the first warning, and every report shows it before the map."""
 NO_REACTION = "the model does not react to this caption"
 """The beginning of the warning that takes its place where the map is noise, which every report draws pale."""
+NEGLIGIBLE = "the map is noise:"
+"""The beginning of the note on a map whose scores are far below what the model gives to a match, drawn pale, too."""
 
 
 @dataclass(frozen=True)
@@ -311,8 +313,8 @@ def mismatch(warnings: Sequence[str]) -> str:
 
 
 def is_noise(warnings: Sequence[str]) -> bool:
-    """Return whether the model does not react to the caption, so that the map is noise."""
-    return mismatch(warnings).startswith(NO_REACTION)
+    """Return whether the map is noise, since the model does not react to the caption or the scores are negligible."""
+    return any(warning.startswith((NO_REACTION, NEGLIGIBLE)) for warning in warnings)
 
 
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""The audit of a model and its explanations: seven questions, answered by checks with a verdict each.
+"""The audit of a model and its explanations: eight questions, answered by checks with a verdict each.
 
 ``runner`` and ``counterfactuals`` answer questions 1 to 4, ``randomization`` changes the weights of a copy of the model
-for question 1, ``faithfulness`` answers questions 5 and 6, and ``discrimination`` question 7.
+for question 1, ``faithfulness`` answers questions 5 and 6, ``discrimination`` question 7, and ``vocabulary``
+question 8.
 """
 
 import time
@@ -19,6 +20,7 @@ from nibt.evaluation.audit.discrimination import discrimination_checks
 from nibt.evaluation.audit.faithfulness import MetricScores
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
+from nibt.evaluation.audit.vocabulary import vocabulary_check
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower
@@ -46,7 +48,7 @@ def audit(
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
-    The audit has seven questions, and checks with a verdict each. It needs about 47 explanations of one side of each
+    The audit has eight questions, and checks with a verdict each. It needs about 47 explanations of one side of each
     pair per method, and about 50 forward passes per method and per control. It keeps a copy of the weights in memory.
     The model itself is not changed.
 
@@ -96,7 +98,7 @@ def audit(
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
     steps = _Steps(
-        on_progress, 4 + len(controls) + len(specs) + sum(_stages(model.tower(side), stages) for side in SIDES)
+        on_progress, 5 + len(controls) + len(specs) + sum(_stages(model.tower(side), stages) for side in SIDES)
     )
     checks: list[Check] = []
     steps("the caption, the image")
@@ -116,6 +118,9 @@ def audit(
         checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
     checks += discrimination_checks(model, pairs)
+    steps("everyday nouns")
+    vocabulary, unknown_nouns = vocabulary_check(model)
+    checks.append(vocabulary)
     randomization_checks, curves = runner.weights(stages, steps)
     checks += randomization_checks
     if model.renewed(anew=True).weights_hash != hash_before:
@@ -136,6 +141,7 @@ def audit(
         tuple(runner.examples()),
         tuple(runner.notes),
         quick,
+        unknown_nouns,
     )
 
 

@@ -78,4 +78,5 @@ BOUNDS = {
     "corners": Bound(6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map"),
     "auc": Bound(7, "higher", 0.8, 0.6, "right captions ranked above wrong captions (AUC)"),
     "recall": Bound(7, "higher", 0.5, 0.0, "right captions ranked first (R@1; fails at chance)"),
+    "vocabulary": Bound(8, "higher", 0.9, 0.0, "share of 1,000 everyday nouns that the model knows"),
 }

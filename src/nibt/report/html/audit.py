@@ -49,6 +49,11 @@ QUESTIONS = {
         "Discrimination",
         "The model must score right captions above wrong ones. If it does not, do not rely on its maps.",
     ),
+    8: (
+        "Vocabulary",
+        "A model knows a noun if its tokenizer reads it, its embedding is not that of a blank caption, and no other "
+        "noun in “a photo of a …” is more similar to it. The map of a caption of unknown nouns is noise.",
+    ),
 }
 """The heading and the description of each check, by its number in ``Check.question``."""
 
@@ -65,6 +70,8 @@ def page(audit: Audit, sign: bool = False) -> str:
             body.append(_plots(audit.curves, checks))
         if number == 5:
             body.append(_scores(audit.scores))
+        if number == 8 and audit.unknown_nouns:
+            body.append(_nouns(audit.unknown_nouns))
     if audit.examples:
         body.append(
             "<h2>Examples</h2><p>Red raises the score of the pair, blue lowers it. Each map and each caption has its "
@@ -169,6 +176,11 @@ def _scores(scores: Sequence[Score]) -> str:
             f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
     return "".join(tables)
+
+
+def _nouns(nouns: Sequence[str]) -> str:
+    """Return the nouns that the model does not know, folded."""
+    return f"<details><summary>{len(nouns)} unknown nouns</summary><p>{escape(', '.join(nouns))}</p></details>"
 
 
 def _cells(

@@ -1,0 +1,77 @@
+"""Question 8: which of a thousand everyday nouns the model knows."""
+
+from collections.abc import Sequence
+from functools import partial
+from importlib.resources import files
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from nibt.core.side import Side
+from nibt.engine.encode import encode
+from nibt.engine.memory import within_memory
+from nibt.engine.mismatch import NEAR_BLANK, reactions
+from nibt.evaluation.audit.thresholds import BOUNDS
+from nibt.evaluation.statistics import interval
+from nibt.io import read_text
+from nibt.models.base import Model
+from nibt.preprocessing.captions import UNKNOWN
+from nibt.results.audit import Check
+from nibt.types import Embedding
+
+NOUNS = tuple(read_text(files("nibt.evaluation.audit") / "nouns.txt").split())
+WORDING = "a photo of a {}"
+_TIE = 1e-4  # embeddings of synonyms that were trained to be equal differ by rounding
+_BATCH = 32
+
+
+def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:
+    """Check which nouns the model knows.
+
+    It knows a noun that its tokenizer reads without unknown tokens, whose embedding is not that of a blank caption, and
+    which it tells from the others: no other noun's caption ``a photo of a ...`` is more similar to the noun. A distance
+    from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
+
+    Args:
+        model: The model. Only its text tower is used.
+        nouns: The nouns.
+
+    Returns:
+        The check, whose value is the share of the nouns that are known, and the nouns that are not.
+
+    """
+    spelled = sorted((noun for noun in nouns if _is_read(model, noun)), key=model.text.length)  # less padding
+    reacted, embeddings = _reacted(model, spelled)
+    candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]
+    known = set()
+    if candidates:
+        worded = encode(model.text, [WORDING.format(noun) for noun in candidates], _BATCH).float()
+        compare = model.seen_from("text").to_each
+        rows = embeddings[torch.tensor(reacted, device=embeddings.device)].split(_BATCH)  # sets of vectors need memory
+        similarity = torch.cat([compare(row, worded) for row in rows])
+        best = similarity.diagonal() >= similarity.amax(1) - _TIE
+        known = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
+    share = interval([float(noun in known) for noun in nouns])
+    check = BOUNDS["vocabulary"].check("vocabulary", "", "text", share, len(nouns))
+    return check, tuple(noun for noun in nouns if noun not in known)
+
+
+def _is_read(model: Model, noun: str) -> bool:
+    """Return whether the tokenizer finds words in a noun and knows their tokens."""
+    tokens = model.text.tokens(noun)
+    return any(tokens.explained) and not any(note.startswith(UNKNOWN) for note in tokens.notes)
+
+
+def _reacted(model: Model, nouns: Sequence[str]) -> tuple[list[bool], Embedding]:
+    """Return whether the embedding of each noun is not that of a blank caption, and the embeddings."""
+
+    def side(indices: Sequence[int]) -> Side:
+        inputs = model.text.prepare([nouns[index] for index in indices])
+        return Side(model, model.text.trace(inputs, model.text.depth), partial(torch.norm, dim=-1))
+
+    reacted, embeddings = [], []
+    batches = [list(range(len(nouns)))[first : first + _BATCH] for first in range(0, len(nouns), _BATCH)]
+    for _, text in within_memory(batches, side):
+        reacted += (reactions(text) >= NEAR_BLANK).tolist()
+        embeddings += text.trace.embedding.float()
+    return reacted, pad_sequence(embeddings, batch_first=True) if embeddings else torch.empty(0)
