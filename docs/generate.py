@@ -34,6 +34,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
 RESULTS = DOCS / "reference" / "results" / "methods.md"
+STUDY = DOCS / "explanation" / "study.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
 FASTER = {"rise": " --set masks=100", "shapley": " --set budget=64"}
@@ -177,6 +178,7 @@ def method_page(name: str) -> str:
         *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
+        amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
         f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
         if shipped
@@ -232,6 +234,19 @@ def quality(name: str) -> str:
     counts = [f"{int(part['scenes']):,}" for part in (image[row], text[label])]
     of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"
     return f"[On {counts[0]} drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}{of_words}."
+
+
+def amounts(name: str) -> str:
+    """Return how well the maps of a method say how much, from the study of removal."""
+    table = rows(STUDY.read_text(encoding="utf-8").partition("<!-- removal -->")[2].partition("<!-- /removal -->")[0])
+    row = next((label for label in table if label == name or re.match(rf"{name} (masks|budget)=", label)), "")
+    if not row:
+        return ""
+    scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
+    removal = next((table[label]["r"] for label in scaled_rows), "")
+    scaled = f"; {removal} with `amounts=removal`" if removal else ""
+    cost = "[the cost of removing objects](../../explanation/study.md#how-much)"
+    return f"**How much.** r {table[row]['r']} with {cost}{scaled}."
 
 
 def rows(text: str) -> dict[str, dict[str, str]]:

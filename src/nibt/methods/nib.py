@@ -25,8 +25,8 @@ Use it when:
     scores add up.
 
 Avoid it when:
-    You want to know what happens if a part is removed: use ``occlusion``. Do not read signs in the variant ``paper``:
-    on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
+    You want to know what happens if a part is removed: use ``occlusion`` or ``amounts=removal``. Do not read signs in
+    the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
