@@ -178,7 +178,7 @@ def method_page(name: str) -> str:
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         facts(kind),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
+        f'```bash\nnibt explain sample:scene "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
         if shipped
         else "",
     ]

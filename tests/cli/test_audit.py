@@ -8,12 +8,6 @@ import pytest
 from nibt.results.audit import Audit
 from tests.helpers import Run, noise_pairs
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
-
 MANY = 8
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nibt.data.images import MOST_PIXELS, is_url, read_image, samples
+from nibt.data.images import MOST_PIXELS, is_url, read_image, sample_captions, samples
+from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, NibtError
 
 
@@ -208,6 +209,12 @@ def test_read_image_rejects_bad_files(tmp_path: Path, recwarn: pytest.WarningsRe
 def test_read_image_knows_samples() -> None:
     assert "chelsea" in samples()
     for name in samples():
-        assert min(read_image(f"sample:{name}").size) >= 300
+        assert min(read_image(f"sample:{name}").size) >= (128 if name == "scene" else 300)
     with pytest.raises(NibtError, match="Did you mean 'chelsea'"):
         read_image("sample:chelsee")
+
+
+def test_drawn_sample_is_an_item_of_the_data_set() -> None:
+    pair = Scenes(count=1, seed=5, fewest=3, most=3, named="all")[0]
+    assert np.array_equal(read_image("sample:scene").pil_image, pair.image.pil_image)
+    assert sample_captions()["scene"] == pair.caption

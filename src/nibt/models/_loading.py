@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.errors import BadOption, CannotLoad, NibtError, install
 from nibt.io import load_json
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
@@ -172,7 +172,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
+        raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
     settings = _json(folder / "adapter_config.json")
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not base or not isinstance(base, str):

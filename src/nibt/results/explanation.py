@@ -175,7 +175,6 @@ class Explanation(JsonSerializable):
 
         Raises:
             BadOption: The threshold is not above 0 and at most 1.
-            Unsupported: scipy is not installed.
 
         """
         return self.image.regions(threshold)

@@ -160,7 +160,7 @@ class Run:
         """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric.
 
         Raises:
-            Unsupported: pandas or scipy is not installed.
+            Unsupported: pandas is not installed.
 
         """
         return Summary.of(self.plan, self.frame())
