@@ -82,7 +82,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     if not named and not output.overwrite:
         for path in targets:
             require_same_file(path, request)
-    with show_progress("auditing", quiet, window=3600.0) as on_progress:
+    with show_progress("auditing", quiet) as on_progress:
         result = run(
             loaded,
             pairs,

@@ -79,7 +79,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         complete = chunks - len(run.missing_chunks())
         return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
 
-    with interruptible(kept), show_progress("measuring", output.quiet, pairs, window=3600.0) as on_progress:
+    with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
         run.measure_missing(data, on_progress)
     failed, rows = run.failures()
     if not output.quiet:

@@ -33,6 +33,7 @@ from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import ImageSize, parsed
+from nibt.progress import report_stage
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
@@ -271,6 +272,7 @@ def _load(
     folder: Path | None = None,
 ) -> Model:
     with _loading(name, folder):
+        report_stage("reading its weights")
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
         return _model(name, family, module, request, settings or {}, folder)
@@ -357,6 +359,7 @@ def _check_finite(name: str, module: nn.Module) -> None:
 
 def _checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
+    report_stage("checking its towers")
     draws = torch.Generator("cpu").manual_seed(0)
     noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu")
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
