@@ -220,9 +220,7 @@ def test_read_image_knows_samples() -> None:
     "image", [torch.linspace(-2.1, 2.6, 60).reshape(3, 4, 5), np.linspace(-1, 1, 20).reshape(4, 5)]
 )
 def test_normalized_images_are_named(image: Any) -> None:
-    with pytest.raises(
-        BadInput, match=r"as after a mean and a standard deviation were applied\): give the image
-    ):
+    with pytest.raises(BadInput, match=r"as after a mean and a standard deviation were applied\): give the image"):
         read_image(image)
     with pytest.raises(BadInput, match=r"-90 to 0\): scale the values"):
         read_image(90 * image.clip(-1, 0))
