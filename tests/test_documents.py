@@ -82,6 +82,14 @@ def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
             assert documents.called(block) <= {*nibt.__all__, "pair", "question"}, block
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_lines_of_a_first_page_are_wrapped(page: str) -> None:
+    """Except for tables, links to images, code, and what is generated."""
+    text = re.sub(r"<!-- zoo -->.*?<!-- /zoo -->|```.*?```", "", (documents.ROOT / page).read_text(), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
+    assert max(map(len, lines)) <= 143
+
+
 def test_few_blocks_are_not_run() -> None:
     """``python -m tests.documents`` lists them. Calls of other packages, which stand beside ours, do not count."""
     blocks = [block for block in documents.not_run() if not block.not_run.startswith("another package;")]

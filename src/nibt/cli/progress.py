@@ -85,9 +85,9 @@ class Status:
         """
         count = f"{self.done:,}" if self.done else ""
         parts = [f"{self.done:,} of {self.total:,}" if self.total else count, self.stage, self.detail]
-        parts.append(f"{_clock(time.monotonic() - self.started)} elapsed")
+        parts.append(f"{clock(time.monotonic() - self.started)} elapsed")
         left = self.left()
-        parts.append("" if left is None else f"about {_clock(left)} left")
+        parts.append("" if left is None else f"about {clock(left)} left")
         return f"{self.name}: {', '.join(filter(None, parts))}"
 
 
@@ -178,10 +178,10 @@ def _lines(status: Status) -> Iterator[None]:
         thread.join()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Format seconds as minutes and seconds, or as hours, minutes and seconds.
 
-    >>> _clock(75.0), _clock(3700.0)
+    >>> clock(75.0), clock(3700.0)
     ('1:15', '1:01:40')
 
     """
