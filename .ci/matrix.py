@@ -20,7 +20,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("metrics", "bench", "peft", "sentencepiece")
+EXTRAS = ("data", "models")
 """What the tests of the core need beside nibt's own requirements; their lower bounds are held, too."""
 TOOLS = ("pytest", "beartype", "captum", "hypothesis")
 CORE = (

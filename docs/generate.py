@@ -180,7 +180,7 @@ def method_page(name: str) -> str:
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f'```bash\nnibt explain sample:chelsea "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
+        f'```bash\nnibt explain sample:scene "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
         if shipped
         else "",
     ]

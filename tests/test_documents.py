@@ -1,8 +1,10 @@
 """The code blocks of the documents run."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,11 +53,41 @@ def test_slow_blocks_of_a_page_run(page: str, folder: Path) -> None:
             documents.run(block, folder, names)
 
 
+PHOTOGRAPH = r"photo\.jpg|other\.jpg|sample:(?!scene\b)"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_scenes_explains_drawn_scenes_only(page: str) -> None:
+    """The model has never seen a photograph."""
+    for block in documents.blocks(page):
+        model = ""  # of earlier lines
+        for line in block.text.splitlines():
+            if name := re.search(r'(?<=load_model\(")\w+', line):
+                model = name[0]
+            uses = re.search(r'-m scenes\b|\("scenes",', line) or (model == "scenes" and "model," in line)
+            assert not (uses and re.search(PHOTOGRAPH, line)), f"{block}: {line}"
+
+
+def test_page_of_contrast_shows_why_a_caption_is_preferred(folder: Path) -> None:
+    names: dict[str, Any] = {}
+    block = next(block for block in documents.blocks("docs/guides/contrast.md") if block.language == "python")
+    documents.run(block, folder, names)
+    assert names["answer"].score["value"] == pytest.approx(float(re.findall(r"# ([\d.]+):", block.text)[0]), abs=5e-4)
+
+
 def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:
     for block in documents.not_run():
         assert len(block.not_run.split()) > 2, f"{block}: say why it is not run"
         if block.language == "python":
             assert documents.called(block) <= {*nibt.__all__, "pair", "question"}, block
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_lines_of_a_first_page_are_wrapped(page: str) -> None:
+    """Except for tables, links to images, code, and what is generated."""
+    text = re.sub(r"<!-- zoo -->.*?<!-- /zoo -->|```.*?```", "", (documents.ROOT / page).read_text(), flags=re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
+    assert max(map(len, lines)) <= 143
 
 
 def test_few_blocks_are_not_run() -> None:

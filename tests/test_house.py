@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,9 +243,13 @@ def test_images_of_users_are_opened_in_one_place() -> None:
         assert "Image.open(" not in path.read_text() or path.name in own, path
 
 
+def _project() -> dict[str, Any]:
+    return tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
 def test_imported_packages_are_declared() -> None:
     """Except for IPython, which is where a notebook is."""
-    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = _project()
     texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
     declared = {re.split(r"[^\w.-]", text)[0].lower().replace("_", "-") for text in texts}
     known = packages_distributions()
@@ -252,6 +257,64 @@ def test_imported_packages_are_declared() -> None:
     for name in sorted(imported - sys.stdlib_module_names - {"nibt", "", "IPython"}):
         owners = {owner.lower().replace("_", "-") for owner in known.get(name, [name])}
         assert owners & declared, f"{name} is imported, and pyproject.toml does not declare it"
+
+
+def test_extras_that_messages_and_documents_name_exist() -> None:
+    """nibt is on no package index, so they are installed from a clone: ``pip install '.[data]'``."""
+    extras = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    folders = [path for name in ("src", "docs", "recipes", "tests") for path in (TESTS.parent / name).rglob("*")]
+    for path in [*folders, *TESTS.parent.glob("*.md")]:
+        if path.suffix not in (".py", ".md", ".ipynb") or path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install [^`,&\n]*\bnibt\b", text), f"{path}: nibt is on no package index"
+        names = re.findall(r"'\.\[([\w,]+)\]'|\binstall\(['\"](\w+)['\"]\)", text)
+        named = {name for pair in names for text in pair for name in text.split(",") if name}
+        assert named <= set(extras), f"{path}: {named - set(extras)}"
+
+
+def test_extra_all_has_all_that_users_may_want() -> None:
+    extras = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    assert extras["all"] == [f"nibt[{','.join(sorted(set(extras) - {'all', 'dev', 'docs', 'test'}))}]"]
+
+
+_FIRST_PAGE = """
+import sys
+
+MISSING = ("datasets", "gradio", "pandas", "peft", "pyarrow", "pycocotools", "ray", "sentencepiece")
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *arguments):
+        return None if name.split(".")[0] in MISSING else self.finder.find_spec(name, *arguments)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+import nibt
+from nibt.datasets.scenes import Scenes
+
+pairs = list(Scenes(count=8))
+answer = nibt.explain("scenes", pairs[0].image, "a cat")
+answer.regions()
+nibt.draw(answer, cmap="viridis")
+nibt.measure("scenes", pairs[:1], ["average_precision"], only="image")
+nibt.audit("scenes", pairs, "ones", quick=True)
+"""
+
+
+@pytest.mark.slow
+def test_plain_install_does_what_the_first_page_shows() -> None:
+    """Without the packages of the extras."""
+    done = subprocess.run([sys.executable, "-c", _FIRST_PAGE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_hooks_are_set_in_one_place() -> None:

@@ -85,4 +85,9 @@ def import_optional(module: str, needs: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise Unsupported(f"{needs}: pip install 'nibt[{extra}]'") from error
+        raise Unsupported(f"{needs}: {install(extra)}") from error
+
+
+def install(extra: str) -> str:
+    """Return how to install an extra: from a clone, since nibt is on no package index."""
+    return f"in a clone of nibt, pip install '.[{extra}]'"

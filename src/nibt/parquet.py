@@ -7,16 +7,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import BadInput, Unsupported
+from nibt.errors import BadInput, Unsupported, install
 from nibt.io import atomic_write
 
 
-def pyarrow(needed_by: str = "Parquet files need", extra: str = "batch") -> tuple[Any, Any]:
+def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
     """Return the modules ``pyarrow`` and ``pyarrow.parquet``.
 
     Args:
         needed_by: The beginning of the message if pyarrow is not installed.
-        extra: The extra of nibt that installs pyarrow.
 
     Raises:
         Unsupported: pyarrow is not installed.
@@ -26,7 +25,7 @@ def pyarrow(needed_by: str = "Parquet files need", extra: str = "batch") -> tupl
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise Unsupported(f"{needed_by} pyarrow: pip install 'nibt[{extra}]'") from error
+        raise Unsupported(f"{needed_by} pyarrow: {install('data')}") from error
     return pyarrow, pyarrow.parquet
 
 

@@ -65,6 +65,11 @@ def report(done: int, total: int) -> None:
     _LISTENER.get()(Progress(done, total))
 
 
+def report_stage(stage: str) -> None:
+    """Report to the listener that a phase begins, such as that a model is checked."""
+    _LISTENER.get()(Progress(0, 1, stage))
+
+
 def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
     """Yield the items, and report each one when it is done. Loops inside an item are not reported.
 

@@ -8,12 +8,6 @@ import pytest
 from nibt.results.audit import Audit
 from tests.helpers import Run, noise_pairs
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
-
 MANY = 8
 
 
@@ -49,6 +43,8 @@ def test_audit_writes_a_page_and_a_json_file(
     code, out, _ = run(*arguments, "--json", "-", "--strict")
     assert code == 1, "a flat map fails, and --strict turns that into the exit code"
     assert json.loads(out)["kind"] == "audit"
+    assert run(*arguments, "--out", "mine")[0] == 0
+    assert sorted(path.name for path in Path().glob("mine*")) == ["mine.html", "mine.json"]
 
 
 @pytest.mark.parametrize(

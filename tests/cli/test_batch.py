@@ -132,6 +132,17 @@ def test_batch_says_what_is_kept_if_interrupted(
     assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 
 
+def test_batch_prints_the_first_errors(run: Run, photo_file: str, clip_folder: Path) -> None:
+    names = ["gone.png", "photo.png", "gone.png", "a.png", "b.png", "c.png"]
+    write_table("pairs.csv", [f"{name},a cat,x{row}" for row, name in enumerate(names)])
+    err = run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1)[2].splitlines()
+    start = err.index("nibt: 5 of 6 rows failed:")
+    assert err[start + 1].startswith("nibt: row 0 and 1 more: ")
+    assert "gone.png" in err[start + 1]
+    assert [line.split(":")[1] for line in err[start + 2 : start + 4]] == [" row 3", " row 4"]
+    assert err[start + 4 :] == ["nibt: 1 other errors are in the column error of JOB"]
+
+
 def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
     command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)

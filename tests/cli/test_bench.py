@@ -10,9 +10,6 @@ from tests.helpers import Run, file_digests
 pytest.importorskip("pyarrow", reason="a benchmark is stored in Parquet files")
 
 
-pytest.importorskip("scipy", reason="intervals need scipy")
-
-
 def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> None:
     plan = [
         f"models = [{{ name = {json.dumps(str(clip_folder))} }}]",

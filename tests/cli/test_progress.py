@@ -11,7 +11,8 @@ import pytest
 
 from nibt.cli import progress
 from nibt.cli.progress import Status, show_progress
-from nibt.progress import Progress, report
+from nibt.models._loading import load_model
+from nibt.progress import Progress, listening, report
 from tests import tiny
 from tests.helpers import Run
 from tests.hub import Hub
@@ -47,6 +48,25 @@ def test_status_estimates_the_time_left() -> None:
     status.update_inside(Progress(1, 2))
     status.update_inside(Progress(1, 9))  # the next loop of the same pair
     assert status.part == 0.5
+    status.update_inside(Progress(4, 4))
+    assert status.line() == "explaining: 0 of 1, 0:10 elapsed", "the other side takes as long as it takes"
+
+
+def test_status_keeps_the_phase_while_its_loops_run() -> None:
+    status = Status("auditing", None)
+    assert status.line() == "auditing: 0:00 elapsed", "no number that means nothing"
+    status.update(Progress(0, 14, "the wording"))
+    status.update_inside(Progress(2, 5))
+    assert status.line().startswith("auditing: 0 of 14, the wording, step 2 of 5, 0:00 elapsed")
+    status.update_inside(Progress(5, 5))
+    assert status.line().startswith("auditing: 0 of 14, the wording, 0:00 elapsed")
+
+
+def test_loading_reports_its_phases() -> None:
+    seen: list[Progress] = []
+    with listening(seen.append):
+        load_model("scenes")
+    assert [one.stage for one in seen if one.stage] == ["reading its weights", "checking its towers"]
 
 
 def on_terminal(folder: Path, *arguments: str, **environment: str) -> str:

@@ -4,12 +4,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 from nibt.results.roar import Roar
 from tests.helpers import check_page
-
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
 
 def test_roar_writes_reports_and_rejects_bad_arguments(

@@ -7,8 +7,6 @@ import pytest
 
 from tests.helpers import Run
 
-pytest.importorskip("scipy", reason="intervals need scipy")
-
 
 def test_tables_compares_methods(run: Run) -> None:
     arguments = ("tables", "scenes", "scenes", "--count", 2, "--metric", "noun_energy", "--metric", "noun_mass")

@@ -6,6 +6,8 @@ import rlcompleter
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -213,3 +215,16 @@ def test_load_ignores_an_image_that_was_replaced(tmp_path: Path) -> None:
     tiny.image(64, 48, 5).pil_image.save(path)
     assert nibt.Explanation.load(tmp_path / "x.json").image.input is None
     assert json.loads((tmp_path / "x.json").read_text())["image"]["image_hash"]
+
+
+@pytest.mark.parametrize("first", ["photo.jpg", "sample:chelsea", Image.new("RGB", (8, 8))])
+def test_explain_says_what_is_missing(first: Any) -> None:
+    with pytest.raises(BadInput, match=r"needs a model, an image and a caption .got two of them.: put the model first"):
+        nibt.explain(first, "a cat")
+
+
+def test_explanations_show_their_picture_without_ipython() -> None:
+    """Front ends that do not use IPython look for ``_repr_html_``."""
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a cat", "centre")
+    assert "data:image/" in unescape(explanation._repr_html_() or "")
+    assert replace(explanation, image=replace(explanation.image, input=None))._repr_html_() is None

@@ -310,7 +310,7 @@ def test_batch_rejects_other_segments(model: Model, data: Path, tmp_path: Path) 
 
 
 def test_batch_rejects_another_split(model: Model, tmp_path: Path, data: Path) -> None:
-    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
     columns = {"image": [str(data / f"{item}.png") for item in range(3)], "caption": CAPTIONS}
     table = package.Dataset.from_dict(columns).cast_column("image", package.Image())
     package.DatasetDict({"one": table, "two": table}).save_to_disk(tmp_path / "saved")

@@ -1,13 +1,16 @@
 """Tests of ``nibt.data.images``."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nibt.data.images import MOST_PIXELS, is_url, read_image, samples
+from nibt.data.images import MOST_PIXELS, is_url, read_image, sample_captions, samples
+from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, NibtError
 
 
@@ -208,6 +211,28 @@ def test_read_image_rejects_bad_files(tmp_path: Path, recwarn: pytest.WarningsRe
 def test_read_image_knows_samples() -> None:
     assert "chelsea" in samples()
     for name in samples():
-        assert min(read_image(f"sample:{name}").size) >= 300
+        assert min(read_image(f"sample:{name}").size) >= (128 if name == "scene" else 300)
     with pytest.raises(NibtError, match="Did you mean 'chelsea'"):
         read_image("sample:chelsee")
+
+
+@pytest.mark.parametrize(
+    "image", [torch.linspace(-2.1, 2.6, 60).reshape(3, 4, 5), np.linspace(-1, 1, 20).reshape(4, 5)]
+)
+def test_normalized_images_are_named(image: Any) -> None:
+    with pytest.raises(BadInput, match=r"as after a mean and a standard deviation were applied\): give the image"):
+        read_image(image)
+    with pytest.raises(BadInput, match=r"-90 to 0\): scale the values"):
+        read_image(90 * image.clip(-1, 0))
+
+
+def test_wrong_shapes_are_those_of_the_caller() -> None:
+    for shape in ((5, 10, 12), (1, 5, 10, 12), (30, 45, 3)):
+        with pytest.raises(BadInput, match=re.escape(f"(got {shape})")):
+            read_image(torch.zeros(shape))
+
+
+def test_drawn_sample_is_an_item_of_the_data_set() -> None:
+    pair = Scenes(count=1, seed=5, fewest=3, most=3, named="all")[0]
+    assert np.array_equal(read_image("sample:scene").pil_image, pair.image.pil_image)
+    assert sample_captions()["scene"] == pair.caption

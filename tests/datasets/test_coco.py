@@ -86,13 +86,13 @@ def test_decoded_rejects_wrong_masks(outline: Any, message: str) -> None:
 def test_compressed_masks_need_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     outline = {"size": [6, 8], "counts": "63W1"}
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
-    with pytest.raises(Unsupported, match=r"pip install 'nibt\[data\]'"):
+    with pytest.raises(Unsupported, match=r"in a clone of nibt, pip install '\.\[data\]'"):
         decoded(outline, SIDES, "image 9")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # a warning of pycocotools
 def test_masks_equal_those_of_pycocotools() -> None:
-    tool = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install 'nibt[data]'")
+    tool = pytest.importorskip("pycocotools.mask", reason="needs pycocotools: pip install '.[data]'")
     runs = {"size": [6, 8], "counts": [6, 3, 39]}
     compressed = tool.frPyObjects(runs, 6, 8)
     np.testing.assert_array_equal(decoded(compressed, SIDES, "x"), decoded(runs, SIDES, "x"))

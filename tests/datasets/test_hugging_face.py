@@ -12,13 +12,13 @@ from tests.datasets.layouts import SIDES, captions
 
 def test_hugging_face_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(Unsupported, match=r"needs the package datasets: pip install 'nibt\[data\]'"):
+    with pytest.raises(Unsupported, match=r"needs the package datasets: in a clone of nibt, pip install '\.\[data\]'"):
         HuggingFace(tmp_path)
-    assert "nibt[data]" in HuggingFace.check(tmp_path)
+    assert ".[data]" in HuggingFace.check(tmp_path)
 
 
 def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
-    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
     images = [Image.new("RGB", SIDES, (shade, 0, 0)) for shade in (10, 200, 90)]
     table = package.Dataset.from_dict(
         {"photo": images, "text": ["a cat", "a dog", "a cup"], "several": [["a", "b"], ["c", "d"], ["e", "f"]]},
@@ -50,7 +50,7 @@ def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
 
 
 def test_hugging_face_rejects_broken_rows(tmp_path: Path) -> None:
-    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
     table = package.Dataset.from_dict(
         {"image": [{"path": None, "bytes": b"no image"}, None], "caption": ["a cat", "a dog"]},
         features=package.Features({"image": package.Image(), "caption": package.Value("string")}),

@@ -96,7 +96,7 @@ def as_pattern(job_images: Path, out: Path) -> str:
 
 
 def as_saved(job_images: Path, out: Path) -> Path:
-    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install 'nibt[data]'")
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
     text = {"image": [str(job_images / f"{item}.png") for item in range(COUNT)], "caption": CAPTIONS}
     package.Dataset.from_dict(text).cast_column("image", package.Image()).save_to_disk(out / "saved")
     return out / "saved"

@@ -14,8 +14,8 @@ from nibt.datasets.refcoco import RefCOCO
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import REFERENCES, captions, lmms_lab_rows, names, refcoco, write, write_json
 
-pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'nibt[batch]'")
-pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'nibt[batch]'")
+pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install '.[data]'")
+pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install '.[data]'")
 CLIPPED = np.zeros((6, 8), bool)
 CLIPPED[1:4, 2:6] = True
 
@@ -145,7 +145,7 @@ def test_refcoco_reads_tables_of_lmms_lab(tmp_path: Path, place: str) -> None:
 
 @pytest.mark.parametrize("with_splits", [True, False])
 def test_refcoco_reads_saved_tables(tmp_path: Path, with_splits: bool) -> None:
-    package = pytest.importorskip("datasets", reason="needs datasets: pip install 'nibt[data]'")
+    package = pytest.importorskip("datasets", reason="needs datasets: pip install '.[data]'")
     rows = package.Dataset.from_list(lmms_lab_rows()).cast_column("image", package.Image())
     saved = package.DatasetDict({"val": rows, "test": rows.select([1])}) if with_splits else rows
     saved.save_to_disk(tmp_path)

@@ -19,7 +19,7 @@ from nibt.progress import Progress
 from tests import tiny
 from tests.processes import parts
 
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'nibt[ray]'")
+ray = pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
 
 
 COUNT = 24
@@ -203,7 +203,7 @@ def test_ray_job_reports_a_missing_cluster(
 
 def test_ray_job_needs_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(Unsupported, match=r"--on ray needs Ray: pip install 'nibt\[ray\]'"):
+    with pytest.raises(Unsupported, match=r"--on ray needs Ray: in a clone of nibt, pip install '\.\[ray\]'"):
         nibt.batch("scenes", table, tmp_path, on="ray", **OPTIONS)
     with pytest.raises(BadInput, match="no such file"):
         nibt.batch("scenes", tmp_path / "gone.csv", tmp_path)

@@ -255,5 +255,5 @@ def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
 
 def test_batch_needs_pyarrow(model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(Unsupported, match=r"a job needs pyarrow: pip install 'nibt\[batch\]'"):
+    with pytest.raises(Unsupported, match=r"a job needs pyarrow: in a clone of nibt, pip install '\.\[data\]'"):
         nibt.batch(model, job_table, tmp_path)

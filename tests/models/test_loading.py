@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import logging
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._loading import load_model
@@ -29,6 +30,15 @@ class TestHuggingFace:
         assert model.folder == tmp_path
         assert not any(parameter.requires_grad for parameter in model.module.parameters())
         assert not model.module.training
+
+    def test_bar_of_transformers_is_not_shown(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save("clip", tmp_path)
+        monkeypatch.setattr(logging, "_tqdm_active", True)
+        load_model(tmp_path)
+        assert capfd.readouterr().err == ""
+        assert logging.is_progress_bar_enabled()
 
     def test_path_loads_as_text_and_in_half_precision(self, tmp_path: Path) -> None:
         save("clip", tmp_path)

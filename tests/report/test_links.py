@@ -17,8 +17,6 @@ from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
 from nibt.results.interaction import Interaction
 from tests import tiny
 
-pytest.importorskip("matplotlib", reason="figures of links need matplotlib")
-
 
 def table(**entries: float) -> Interaction:
     """Return a table whose entries are known: ``w1p3=0.5`` is the score of word 1 and patch 3."""

@@ -6,11 +6,6 @@ from nibt.report.html.audit import threshold
 from nibt.report.html.audit_plots import gauge
 from nibt.results.audit import Check
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
 
 @pytest.mark.parametrize(
     ("value", "low", "high", "better", "verdict"),

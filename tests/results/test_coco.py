@@ -12,7 +12,7 @@ from nibt.errors import WouldOverwrite
 from nibt.results.coco import write_coco
 from tests.answers import PEAK, WHOLE, answer
 
-COCO = pytest.importorskip("pycocotools.coco", reason="needs pycocotools: pip install 'nibt[data]'").COCO
+COCO = pytest.importorskip("pycocotools.coco", reason="needs pycocotools: pip install '.[data]'").COCO
 
 RING = [[1.0, 1.0, 1.0], [1.0, -9.0, 1.0], [1.0, 1.0, 1.0]]
 

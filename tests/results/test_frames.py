@@ -56,5 +56,5 @@ def test_frame_rejects_other_rows() -> None:
 
 def test_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(Unsupported, match=r"tables of results need pandas: pip install 'nibt\[bench\]'"):
+    with pytest.raises(Unsupported, match=r"results need pandas: in a clone of nibt, pip install '\.\[data\]'"):
         nibt.to_frame([answer(PEAK, (90, 90), WHOLE)])

@@ -68,8 +68,6 @@ def test_plans_match_their_schema(path: Path) -> None:
 
 
 def test_results_match_their_schemas(tmp_path: Path) -> None:
-    pytest.importorskip("scipy", reason="audits and ROAR need scipy")
-    pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
     nibt.audit("scenes", list(Scenes(count=8)), "ones", quick=True).save(tmp_path / "audit.json")
     model = tiny.model("clip")
     roar = nibt.roar(model, noise_pairs(10), "ones", out=tmp_path / "run", repeats=1, trainable="features", epochs=1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nibt.app.guard import Guard
 from nibt.app.limits import Limits
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadOption, Unsupported, install
 
 KEPT = ("lite", "scenes")
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -57,7 +57,7 @@ def serve(
 
             from nibt.app.ui import page
         except ImportError as error:
-            raise Unsupported("the page needs gradio: pip install 'nibt[app]'") from error
+            raise Unsupported(f"the page needs gradio: {install('app')}") from error
         from nibt.app.models import ModelCache
 
         # the warning is about the data of the view, which are not meant to run

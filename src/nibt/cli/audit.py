@@ -62,8 +62,9 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     name_suffix = suffix(
         *(methods.method or []), **set_options(count=data.count, quick=methods.quick, seed=data.seed or None)
     )
+    out = output.out and (output.out if output.out.suffix else output.out.with_suffix(".html"))
     default = Path(f"audit-{model_name(model.model) or model.model}-{slug(_short(data.data))}{name_suffix}.html")
-    page = None if output.json == "-" and output.out is None else output.out or default
+    page = None if output.json == "-" and out is None else out or default
     json = None if output.json == "-" else Path(output.json) if output.json else page and page.with_suffix(".json")
     targets = [path for path in (page, json) if path is not None]
     check_targets(targets, input_paths(model.model, data.data), output.overwrite)
@@ -82,7 +83,7 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     if not named and not output.overwrite:
         for path in targets:
             require_same_file(path, request)
-    with show_progress("auditing", quiet, window=3600.0) as on_progress:
+    with show_progress("auditing", quiet) as on_progress:
         result = run(
             loaded,
             pairs,

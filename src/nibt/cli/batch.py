@@ -121,7 +121,9 @@ def batch(
     for warning in result.manifest.warnings:
         complain(warning)
     if failed:
-        complain(f"{failed:,} of {rows:,} rows failed; see the column error in {out}")
+        complain(f"{failed:,} of {rows:,} rows failed:")
+        for error in result.first_errors():
+            complain(error)
     if failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 

@@ -1,5 +1,6 @@
 """``nibt bench``, which measures a plan into a folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     """
     if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
-    from nibt.cli.progress import interruptible, show_progress
+    from nibt.cli.progress import clock, interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Run
     from nibt.evaluation.bench.validation import override_plan
@@ -79,8 +80,14 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         complete = chunks - len(run.missing_chunks())
         return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
 
-    with interruptible(kept), show_progress("measuring", output.quiet, pairs, window=3600.0) as on_progress:
-        run.measure_missing(data, on_progress)
+    def start(model: str, skipped: Sequence[str], seconds: float | None) -> None:
+        if skipped and not output.quiet:
+            say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
+        if seconds is not None and not output.quiet:
+            say(f"measuring {model} takes about {clock(seconds)}", err=True)
+
+    with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
+        run.measure_missing(data, on_progress, start)
     failed, rows = run.failures()
     if not output.quiet:
         say(f"{chunks} chunks are in {out}; for the results: nibt report {out}")

@@ -122,16 +122,13 @@ class ImageOutputs(OutputOptions):
         Raises:
             BadOption: There are several pairs, or two images or captions, the threshold is not in (0, 1], or the file
                 of scores is no TIFF file.
-            Unsupported: Boxes need scipy, which is not installed.
 
         """
-        from nibt.results.regions import check_threshold, component_labels
+        from nibt.results.regions import check_threshold
 
         check_threshold(self.threshold)
         if self.scores and self.scores.suffix.lower() not in (".tif", ".tiff"):
             raise BadOption(f"--scores must end in .tif, which holds floats (got {str(self.scores)!r})")
-        if self.boxes:
-            component_labels()
         if (self.images or self.boxes) and inputs.same_modality:
             raise BadOption(
                 f"{_MAP_FILES} and --boxes need an image with a caption: leave them out; the JSON has both maps"

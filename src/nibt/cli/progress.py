@@ -12,14 +12,9 @@ from dataclasses import dataclass, field
 
 import rich.progress
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
+from rich.text import Text
+from typing_extensions import override
 
 from nibt.cli.terminal import Terminal, complain
 from nibt.progress import OnProgress, Progress, listening, no_progress
@@ -27,6 +22,7 @@ from nibt.progress import OnProgress, Progress, listening, no_progress
 errors = Terminal(stderr=True)
 _EVERY = 10.0  # seconds between lines
 _INNER = 2  # the least number of steps of an inner loop that is shown
+_MOST = 0.99  # the largest share of an item that is not done
 
 
 @dataclass
@@ -37,7 +33,8 @@ class Status:
         name: What is done, such as "explaining".
         total: The number of items; None if it is unknown.
         done: The number of items that are done.
-        detail: A description of the current item.
+        stage: A description of the current item.
+        detail: What is done inside the current item: a step of a loop, or a download.
         part: The share of the current item that is done.
         started: The start, as a time of ``time.monotonic``.
         on_change: Called after each update.
@@ -47,6 +44,7 @@ class Status:
     name: str
     total: int | None
     done: int = 0
+    stage: str = ""
     detail: str = ""
     part: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -54,47 +52,65 @@ class Status:
 
     def update(self, progress: Progress) -> None:
         """Update the number of finished items."""
-        self.done, self.detail, self.part = progress.done, progress.stage, 0.0
+        self.done, self.stage, self.detail, self.part = progress.done, progress.stage, "", 0.0
         self.total = self.total if progress.total is None else progress.total
         self.on_change(self)
 
     def update_inside(self, progress: Progress) -> None:
         """Update the progress inside the current item, such as the forward passes of a pair, or a download."""
         done, total = progress.done, progress.total or 0
-        if progress.stage:  # a download, which comes before the loops of an item
+        if progress.stage:  # a phase of loading or a download, which come before the loops of an item
             self.detail = "" if done == total else progress.stage
             self.on_change(self)
             return
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
-        self.part = max(self.part, min(done / max(total, 1), 0.99))  # the longest loop of an item comes first
+        self.part = max(self.part, min(done / max(total, 1), _MOST))  # the longest loop of an item comes first
         self.on_change(self)
 
+    def left(self) -> float | None:
+        """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
+        finished = self.done + self.part
+        if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
+            return None
+        return (time.monotonic() - self.started) / finished * (self.total - finished)
+
     def line(self) -> str:
-        """Return the line that is printed if standard error is not a terminal.
+        """Return what is shown: what is done of what, the phase, the time, and an estimate of the time that is left.
 
         >>> Status("explaining", 8, 2, started=time.monotonic() - 30).line()
         'explaining: 2 of 8, 0:30 elapsed, about 1:30 left'
+        >>> Status("loading lite", None, detail="checking the model").line()
+        'loading lite: checking the model, 0:00 elapsed'
 
         """
-        elapsed = time.monotonic() - self.started
-        parts = [f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"]
-        parts += [self.detail] if self.detail else []
-        parts.append(f"{_clock(elapsed)} elapsed")
-        finished = self.done + self.part
-        if self.total and 0 < finished < self.total:
-            parts.append(f"about {_clock(elapsed / finished * (self.total - finished))} left")
-        return f"{self.name}: {', '.join(parts)}"
+        count = f"{self.done:,}" if self.done else ""
+        parts = [f"{self.done:,} of {self.total:,}" if self.total else count, self.stage, self.detail]
+        parts.append(f"{clock(time.monotonic() - self.started)} elapsed")
+        left = self.left()
+        parts.append("" if left is None else f"about {clock(left)} left")
+        return f"{self.name}: {', '.join(filter(None, parts))}"
+
+
+class _StatusColumn(ProgressColumn):
+    """The line of a status beside its bar, with the time of each refresh."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self.status = status
+
+    @override
+    def render(self, task: rich.progress.Task) -> Text:
+        return Text(self.status.line())
 
 
 @contextmanager
-def show_progress(name: str, quiet: bool, total: int | None = None, window: float = 30.0) -> Iterator[OnProgress]:
+def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[OnProgress]:
     """Show the progress of a computation, and of its inner loops, on standard error.
 
     Args:
         name: What is done, such as "explaining".
         quiet: Show nothing.
         total: The number of items; None if it is unknown.
-        window: The number of seconds over which the speed is averaged. Use more if items take different times.
 
     Yields:
         The function to call with each ``Progress``.
@@ -104,7 +120,7 @@ def show_progress(name: str, quiet: bool, total: int | None = None, window: floa
         yield no_progress
         return
     status = Status(name, total)
-    with _bar(status, window) if errors.is_terminal else _lines(status), listening(status.update_inside):
+    with _bar(status) if errors.is_terminal else _lines(status), listening(status.update_inside):
         yield status.update
 
 
@@ -136,23 +152,11 @@ def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(status: Status, window: float) -> Iterator[None]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left", markup=False),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
-    )
-    display = rich.progress.Progress(*columns, console=errors, transient=True, speed_estimate_period=window)
-    with display as bar:
-        task = bar.add_task(status.name, total=status.total, detail="")
-        status.on_change = lambda now: bar.update(
-            task, completed=now.done + now.part, total=now.total, detail=now.detail
-        )
+def _bar(status: Status) -> Iterator[None]:
+    columns = (SpinnerColumn(), BarColumn(24), _StatusColumn(status))
+    with rich.progress.Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(status.name, total=status.total)
+        status.on_change = lambda now: bar.update(task, completed=now.done + now.part, total=now.total)
         yield
 
 
@@ -174,10 +178,10 @@ def _lines(status: Status) -> Iterator[None]:
         thread.join()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Format seconds as minutes and seconds, or as hours, minutes and seconds.
 
-    >>> _clock(75.0), _clock(3700.0)
+    >>> clock(75.0), clock(3700.0)
     ('1:15', '1:01:40')
 
     """

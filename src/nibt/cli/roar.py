@@ -118,7 +118,7 @@ def roar(
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
     loaded = load(model.model, output.quiet, model.loading)
     kept = f"finished trainings are kept in {output.out}; the same command resumes the run"
-    with interruptible(kept), show_progress("retraining", output.quiet, window=3600.0) as on_progress:
+    with interruptible(kept), show_progress("retraining", output.quiet) as on_progress:
         result = run(
             loaded,
             pairs,

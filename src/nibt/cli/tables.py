@@ -70,7 +70,7 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
     loaded = load(model.model, output.quiet, model.loading)
     measured = {}
     for text, spec in specs.items():
-        with show_progress(f"explaining with {text}", output.quiet, len(pairs), window=3600.0) as on_progress:
+        with show_progress(f"explaining with {text}", output.quiet, len(pairs)) as on_progress:
             measured[text] = measure_interactions(
                 loaded,
                 pairs,

@@ -1,14 +1,10 @@
 """Pixels of an image filled in from their neighbors (Rong et al., ICML 2022)."""
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-from nibt.errors import import_optional
 
 _FINEST = 128  # pixels along an axis
 _NEIGHBORS = {
@@ -23,8 +19,9 @@ def interpolated(
     image: Float[np.ndarray, "channel height width"], removed: Bool[np.ndarray, "height width"]
 ) -> Float[np.ndarray, "channel pixel"]:
     """Return the values of removed pixels, each of which is the weighted mean of its neighbors inside the image."""
-    scipy: Any = import_optional("scipy.sparse", "this metric needs scipy", "metrics")
-    solve: Any = import_optional("scipy.sparse.linalg", "this metric needs scipy", "metrics").splu
+    from scipy.sparse import csc_matrix
+    from scipy.sparse.linalg import splu
+
     rows, columns = np.nonzero(removed)
     if removed.all() or not len(rows):
         return np.zeros((len(image), len(rows)))
@@ -43,9 +40,9 @@ def interpolated(
         entries.append((place[unknown], number[row[unknown], column[unknown]], np.full(unknown.sum(), -weight)))
     own = np.arange(len(rows))
     first, second, values = (np.concatenate(parts) for parts in zip((own, own, total), *entries, strict=True))
-    system = scipy.csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
+    system = csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
     # the system is symmetric and positive definite, so it needs no pivoting
-    factors = solve(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return factors.solve(known).T
 
 

@@ -22,6 +22,7 @@ from nibt.errors import BadInput, NibtError, UnknownName
 from nibt.image_files import MOST_PIXELS, open_image, readable, too_large
 from nibt.io import load_json, short_digest
 
+_NORMALIZED = 8.0  # normalized values of common models are between -2.8 and 2.8
 SAMPLE = "sample:"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
 
@@ -132,12 +133,10 @@ def read_image(source: ImageSource) -> ImageInput:
             return _upright(source, "image in memory")
     if isinstance(source, Tensor):
         _check_plain(source)
-    if isinstance(source, np.ndarray | Tensor) and is_batch(source) and len(source) == 1:
-        source = source[0]  # pyright: ignore[reportAssignmentType]
-    if isinstance(source, Tensor):
-        return _from_array(_channels_last(source), "tensor")
-    if isinstance(source, np.ndarray):
-        return _from_array(source, "array")
+    if isinstance(source, np.ndarray | Tensor):
+        item = source[0] if is_batch(source) and len(source) == 1 else source
+        kind, values = ("tensor", _channels_last(item)) if isinstance(item, Tensor) else ("array", item)
+        return _from_array(values, kind, tuple(source.shape))
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_image(bytes(source), "bytes")
     if isinstance(source, OpenFile):
@@ -256,6 +255,11 @@ def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.nda
         raise BadInput(f"the {source} holds NaN or infinite values")
     if values.min() < 0 or values.max() > top:
         kind = "floats" if values.dtype.kind == "f" else "whole numbers"
+        if values.dtype.kind == "f" and -_NORMALIZED < values.min() < 0 and values.max() < _NORMALIZED:
+            raise BadInput(
+                f"an image of floats must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}, as after "
+                "a mean and a standard deviation were applied): give the image before it is normalized"
+            )
         raise BadInput(
             f"an image of {kind} must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}): scale the values"
         )
@@ -275,11 +279,12 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
-def _from_array(array: np.ndarray, source: str) -> ImageInput:
+def _from_array(array: np.ndarray, source: str, shape: tuple[int, ...]) -> ImageInput:
+    """Read an image from an array whose last axis has the channels; ``shape`` is that of the caller's."""
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
-        raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {array.shape})")
+        raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {shape})")
     values = _as_bytes(array, source)
     return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)
 

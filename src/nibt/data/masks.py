@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nibt.errors import BadInput, Unsupported
+from nibt.errors import BadInput, Unsupported, install
 
 
 def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
@@ -84,8 +84,7 @@ def _compressed(outline: dict[str, Any], where: str) -> np.ndarray:
         tool = import_module("pycocotools.mask")
     except ImportError as error:
         raise Unsupported(
-            f"{where}: a compressed mask needs pycocotools: pip install 'nibt[data]', or leave objects out "
-            "(objects=False)"
+            f"{where}: a compressed mask needs pycocotools: {install('data')}, or leave objects out (objects=False)"
         ) from error
     counts = outline["counts"]
     encoded = {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}

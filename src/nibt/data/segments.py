@@ -1,5 +1,6 @@
 """Segments of an image as units: superpixels, or the masks of a file."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from nibt.data.masks import decoded
-from nibt.errors import BadInput, import_optional
+from nibt.errors import BadInput
 from nibt.image_files import open_image
 from nibt.io import load_json, open_bytes
 
@@ -21,11 +22,8 @@ def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -
         pixels: The pixels. Each channel is rescaled to [0, 1].
         count: The number of superpixels that is aimed at.
 
-    Raises:
-        Unsupported: scikit-image is not installed.
-
     """
-    segmentation = import_optional("skimage.segmentation", "segments need scikit-image", "metrics")
+    segmentation = import_module("skimage.segmentation")
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     scaled = (pixels - low) / np.where(high > low, high - low, 1)
     labels = segmentation.slic(scaled, n_segments=count, slic_zero=True, sigma=1, channel_axis=-1, start_label=0)

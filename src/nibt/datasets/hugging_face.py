@@ -26,7 +26,7 @@ _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the 
 class HuggingFace(CaptionedDataset, TableDataset):
     """The pairs of a saved table, in the order of its rows.
 
-    A caption is a text or a list of texts. It needs the package ``datasets``: ``pip install 'nibt[data]'``.
+    A caption is a text or a list of texts. It needs the package ``datasets``: ``pip install '.[data]'``.
 
     Attributes:
         split: The split, if several were saved together.

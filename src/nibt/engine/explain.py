@@ -54,7 +54,7 @@ def explain(
 def explain(
     model: _Model,
     first: ImageSource | Caption | Sequence[ImageSource | Caption],
-    second: _Text | NamedImage | Sequence[_Text | NamedImage],
+    second: _Text | NamedImage | Sequence[_Text | NamedImage] = (),
     method: str = "nib",
     target: str = "cosine",
     *,
@@ -114,6 +114,11 @@ def explain(
         >>> [word.text for word in answer.second.words]
         ['a', 'red', 'car']
     """
+    if isinstance(second, tuple) and not second:
+        raise BadInput(
+            "explain needs a model, an image and a caption (got two of them): put the model first, as in "
+            'nibt.explain("lite", "photo.jpg", "a cat")'
+        )
     batch_size = parsed("batch_size", batch_size, BatchSize)
     memory = parsed("memory", memory, Megabytes | None)
     for kind, name in (("methods", method), ("targets", target)):

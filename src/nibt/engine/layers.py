@@ -20,8 +20,9 @@ Score = Callable[..., Any]
 
 
 def shipped_sample() -> list[Pair]:
-    """Return the images that ship with the package, with their captions."""
-    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in sample_captions().items()]
+    """Return the photographs that ship with the package, with their captions."""
+    captions = {name: caption for name, caption in sample_captions().items() if name != "scene"}  # which is drawn
+    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
 
 
 def resolve_auto(

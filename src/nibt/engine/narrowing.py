@@ -74,7 +74,7 @@ def narrowing_curve(
         BadOption: An option has an invalid value, or there are several views.
 
     Examples:
-        >>> curve = narrowing_curve("scenes", "sample:chelsea", "a cat", points=3, noise="none")
+        >>> curve = narrowing_curve("scenes", "sample:scene", "a cat", points=3, noise="none")
         >>> curve.positions, len(curve.sides["image"].mean_scores)
         ((0.0, 0.5, 1.0), 3)
 

@@ -160,6 +160,18 @@ class Job:
                     halved.append({"chunk": number, "batch_size": smaller})
         return {"rows": rows, "errors": errors, "halved": halved, "warnings": list(self._repeated_keys())}
 
+    def first_errors(self, most: int = 3) -> Iterator[str]:
+        """Yield the first different errors of failed rows, with their rows."""
+        rows: dict[str, list[int]] = {}
+        for row in self.rows(["row", "error"]):
+            if row["error"] is not None:
+                rows.setdefault(row["error"], []).append(row["row"])
+        for error, numbers in list(rows.items())[:most]:
+            count = "" if len(numbers) == 1 else f" and {len(numbers) - 1:,} more"
+            yield f"row {numbers[0]}{count}: {error}"
+        if len(rows) > most:
+            yield f"{len(rows) - most:,} other errors are in the column error of {self.folder}"
+
     def _repeated_keys(self) -> Iterator[str]:
         """Yield a warning if several rows have the same key."""
         counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])

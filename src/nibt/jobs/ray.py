@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nibt.datasets.base import Dataset
-from nibt.errors import BadOption, NibtError, Unsupported
+from nibt.errors import BadOption, NibtError, Unsupported, install
 from nibt.jobs.chunks import Chunk
 from nibt.jobs.manifest import JobRequest
 from nibt.jobs.worker import ChunkFile, JobSpec, Worker
@@ -264,5 +264,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise Unsupported("--on ray needs Ray: pip install 'nibt[ray]'") from error
+        raise Unsupported(f"--on ray needs Ray: {install('ray')}") from error
     return ray

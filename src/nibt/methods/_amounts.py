@@ -11,9 +11,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import binary_dilation, gaussian_filter
-from skimage.feature import peak_local_max
-from skimage.segmentation import watershed
 
 from nibt.core.interpolation import filled_in
 from nibt.core.side import Side
@@ -57,6 +54,10 @@ def regions(scores: Pixels, patch: float) -> Labels:
         patch: The side of a patch in pixels.
 
     """
+    from scipy.ndimage import gaussian_filter
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed
+
     smooth, found = gaussian_filter(scores, _SMOOTH * patch), np.zeros(scores.shape, int)
     largest = np.abs(smooth).max()
     for sign in (1, -1):
@@ -80,6 +81,8 @@ def regions(scores: Pixels, patch: float) -> Labels:
 
 def _drops(side: Side, labels: list[Labels], margin: int) -> list[Float[np.ndarray, " region"]]:
     """Return by how much the score falls without each region of each image."""
+    from scipy.ndimage import binary_dilation
+
     counts, values, drops = [int(own.max()) for own in labels], side.inputs.values, []
     for number in range(1, max(counts) + 1):
         images = [

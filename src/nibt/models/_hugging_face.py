@@ -3,7 +3,8 @@
 A tower names its parts by a few properties; the heads that many families share are in ``_heads.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -38,13 +39,33 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    module, info = kind.from_pretrained(source, config=config, **options)
+    with _no_progress_bars():
+        module, info = kind.from_pretrained(source, config=config, **options)
     if info["missing_keys"]:
         raise CannotLoad(
             f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "
             "would be random: save the whole model"
         )
     return module, request
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Turn the bar of loaded weights off, which Transformers writes to the terminal of the caller."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    downloads = not are_progress_bars_disabled()
+    logging.disable_progress_bar()  # also those of downloads, which are over
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+        if not downloads:
+            disable_progress_bars()
 
 
 def with_processor(source: str, request: Request) -> Request:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.errors import BadOption, CannotLoad, NibtError, install
 from nibt.io import load_json
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, line, no_connection, refusal
@@ -33,6 +33,7 @@ from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import ImageSize, parsed
+from nibt.progress import report_stage
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
@@ -172,7 +173,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise CannotLoad(f"{name!r} holds PEFT adapters: pip install 'nibt[peft]'") from error
+        raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
     settings = _json(folder / "adapter_config.json")
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not base or not isinstance(base, str):
@@ -271,6 +272,7 @@ def _load(
     folder: Path | None = None,
 ) -> Model:
     with _loading(name, folder):
+        report_stage("reading its weights")
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
         return _model(name, family, module, request, settings or {}, folder)
@@ -357,6 +359,7 @@ def _check_finite(name: str, module: nn.Module) -> None:
 
 def _checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
+    report_stage("checking its towers")
     draws = torch.Generator("cpu").manual_seed(0)
     noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu")
     image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")

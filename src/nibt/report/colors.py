@@ -6,10 +6,11 @@ steps look equal. The photograph under a map keeps its differences in brightness
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 
 import numpy as np
 
-from nibt.errors import BadOption, import_optional
+from nibt.errors import BadOption
 
 RGB = tuple[int, int, int]
 PAPER: RGB = (255, 255, 255)
@@ -75,12 +76,12 @@ def find_palette(name: str) -> Palette:
     """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib.
 
     Raises:
-        BadOption: There is no palette and no color map of that name, or matplotlib is missing.
+        BadOption: There is no palette and no color map of that name.
 
     """
     if name in PALETTES:
         return PALETTES[name]
-    maps = import_optional("matplotlib", f"the color map {name!r} needs matplotlib", "bench").colormaps
+    maps = import_module("matplotlib").colormaps
     if name not in maps:
         raise BadOption(f"cmap must be {', '.join(PALETTES)} or a color map of matplotlib, such as PuOr (got {name!r})")
     low, high = (tuple(round(255 * value) for value in maps[name](end)[:3]) for end in (0.0, 1.0))

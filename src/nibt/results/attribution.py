@@ -228,7 +228,6 @@ class ImageAttribution(Attribution):
 
         Raises:
             BadOption: The threshold is not above 0 and at most 1.
-            Unsupported: scipy is not installed.
 
         """
         return map_regions(self.heatmap(), self.mask(threshold))

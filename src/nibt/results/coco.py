@@ -29,7 +29,6 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
 
     Raises:
         BadOption: The threshold is not above 0 and at most 1.
-        Unsupported: scipy is not installed.
 
     """
     listed = [explanations] if isinstance(explanations, Explanation) else list(explanations)
@@ -63,7 +62,6 @@ def write_coco(
 
     Raises:
         BadOption: The threshold is not above 0 and at most 1.
-        Unsupported: scipy is not installed.
         WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
         CannotWrite: The folder is missing or not writable, or the disk is full.
 

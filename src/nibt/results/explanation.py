@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -177,10 +178,13 @@ class Explanation(JsonSerializable):
 
         Raises:
             BadOption: The threshold is not above 0 and at most 1.
-            Unsupported: scipy is not installed.
 
         """
         return self.image.regions(threshold)
+
+    def _repr_html_(self) -> str | None:
+        """Return the page that notebooks show; None if the image is missing."""
+        return import_module("nibt.report.notebook").display_data(self, "text/html")  # the drawing code knows results
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -246,6 +250,10 @@ class Comparison(JsonSerializable):
     def sides(self) -> Mapping[str, SideAttribution]:
         """Both attributions by the names of their sides."""
         return {"first": self.first, "second": self.second}
+
+    def _repr_html_(self) -> str | None:
+        """Return the page that notebooks show; None if the image is missing."""
+        return import_module("nibt.report.notebook").display_data(self, "text/html")  # the drawing code knows results
 
     def __repr__(self) -> str:
         return "\n".join(

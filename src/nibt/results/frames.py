@@ -21,7 +21,7 @@ def pandas() -> Any:
         Unsupported: pandas is not installed.
 
     """
-    return import_optional("pandas", "tables of results need pandas", "bench")
+    return import_optional("pandas", "tables of results need pandas", "data")
 
 
 def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pairs") -> DataFrame:
@@ -49,9 +49,9 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
 
     Examples:
         >>> import nibt
-        >>> explanations = nibt.explain(nibt.load_model("scenes"), "sample:coffee", ["a red cup", "a cat"])
+        >>> explanations = nibt.explain(nibt.load_model("scenes"), "sample:scene", ["a house", "a cat"])
         >>> nibt.to_frame(explanations, rows="words")["word"].tolist()
-        ['a', 'red', 'cup', 'a', 'cat']
+        ['a', 'house', 'a', 'cat']
 
     """
     if rows not in _ROWS:

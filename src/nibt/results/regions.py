@@ -1,13 +1,14 @@
 """Regions of a map: its connected parts above a threshold, with their boxes, peaks, outlines and masks."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from nibt.data.images import Region
-from nibt.errors import BadInput, import_optional
+from nibt.errors import BadInput
 from nibt.options import Share, parsed
 
 PixelScores: TypeAlias = Float32[np.ndarray, "height width"]
@@ -67,16 +68,6 @@ def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> Pix
     return (scores >= threshold * largest) & (largest > 0)
 
 
-def component_labels() -> Any:
-    """Return the function of scipy that numbers the connected parts of a mask.
-
-    Raises:
-        Unsupported: scipy is not installed.
-
-    """
-    return import_optional("scipy.ndimage", "the regions of a map need scipy", "metrics").label
-
-
 def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
     """Return the connected parts of a mask, those with the largest scores first.
 
@@ -84,11 +75,8 @@ def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
         scores: The signed scores of pixels.
         mask: Where scores are above the threshold.
 
-    Raises:
-        Unsupported: scipy is not installed.
-
     """
-    labels, count = component_labels()(mask)
+    labels, count = import_module("scipy.ndimage").label(mask)
     regions = [_region(scores, labels == number) for number in range(1, count + 1)]
     return sorted(regions, key=lambda region: -region.score)
 

@@ -21,12 +21,6 @@ from nibt.results.audit import Audit
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
-
 MANY = 8
 
 

@@ -1,17 +1,10 @@
 """Tests of ``nibt.evaluation.audit.counterfactuals``."""
 
 import numpy as np
-import pytest
 
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.audit.counterfactuals import caption_words, nonsense_captions, other_captions, other_images
 from nibt.evaluation.maps import Map
-
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
 
 MANY = 8
 

@@ -11,12 +11,6 @@ from nibt.evaluation.maps import MethodSpec, maps
 from tests import tiny
 from tests.helpers import noise_pairs
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
-
 MANY = 8
 
 

@@ -5,11 +5,6 @@ import pytest
 
 from nibt.evaluation.audit.similarity import spearman, ssim
 
-pytest.importorskip("scipy", reason="an audit ranks with scipy")
-
-
-pytest.importorskip("skimage", reason="an audit compares maps with scikit-image")
-
 
 def test_similarity_is_1_for_equal_and_below_0_for_opposite_maps() -> None:
     drawn = np.random.default_rng(0).normal(size=(8, 8))

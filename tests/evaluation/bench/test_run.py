@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 import nibt
+from nibt.datasets.scenes import Scenes
 from nibt.engine.batch_cache import BatchCache
-from nibt.errors import BadInput, BadOption, OtherRequest
+from nibt.errors import BadInput, BadOption, OtherRequest, Unsupported
 from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
 from nibt.evaluation.bench import run as running
+from nibt.evaluation.bench.estimate import estimated_seconds
+from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Run
 from nibt.evaluation.bench.store import fingerprint
 from nibt.progress import Progress
@@ -30,6 +33,41 @@ def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[st
     with pytest.raises(BadOption, match=r"methods\[1\]: layer must be between 0 and \d"):
         nibt.benchmark(plan, tmp_path / "run")
     assert not list((tmp_path / "run" / "parts").iterdir())
+
+
+def test_star_skips_what_a_model_cannot_run(
+    tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(runner: work.CellRunner) -> Unsupported | None:
+        return Unsupported("no attention") if runner.cell.method.name in ("gae", "occlusion") else None
+
+    monkeypatch.setattr(work.CellRunner, "check", check)
+    monkeypatch.setattr("nibt.evaluation.bench.plan.available", lambda kind: ["gae", "nib", "rollout"])
+    plan["methods"] = [{"name": "occlusion"}, "*"]
+    started: list[Any] = []
+    run, data = Run.begin(plan, tmp_path / "run")
+    run.measure_missing(data, on_start=lambda *values: started.append(values))
+    ((_, skipped, seconds),) = started
+    assert skipped == ["gae"]
+    assert seconds > 0
+    again = Run.open(tmp_path / "run")
+    assert list(again.skipped.values()) == [{"gae": "no attention"}]
+    assert not again.missing_chunks()
+    assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "centre", "ones"}
+
+
+def test_estimate_counts_the_passes_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
+    """With a clock that advances by a second per reading, each measured time is one second."""
+    plan["methods"] = ["occlusion"]
+    parsed, seconds = Plan.read(plan), iter(range(100))
+    model, (data,) = nibt.load_model(plan["models"][0]["name"]), parsed.data
+    cells = [work.CellRunner(parsed, cell, model) for cell in parsed.cells(parsed.models[0], data, [])]
+    pair = Scenes(count=1)[0]
+    occlusion = next(cell for cell in cells if cell.cell.method.name == "occlusion")
+    controls = [(cell, 2) for cell in cells if cell is not occlusion]
+    assert estimated_seconds(controls, pair, lambda: next(seconds)) == 6.0
+    assert estimated_seconds([(cell, 2) for cell in cells], pair, lambda: next(seconds)) > 6.0 + 2 * 16
+    assert estimated_seconds(controls, BadInput("gone")) is None
 
 
 KILLED = """

@@ -1,12 +1,9 @@
 """Tests of ``nibt.evaluation.roar.bootstrap``."""
 
 import numpy as np
-import pytest
 
 from nibt.evaluation.roar.bootstrap import Bootstrap, taus_of
 from nibt.evaluation.statistics import scipy_stats
-
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
 
 
 def test_gains_and_rankings_of_known_losses() -> None:

@@ -23,9 +23,6 @@ from nibt.results.roar import Roar
 from tests import tiny
 from tests.helpers import noise_pairs
 
-pytest.importorskip("scipy", reason="rankings are compared with scipy")
-
-
 QUICK = {"epochs": 1, "batch_size": 4, "explain_batch": 5}
 
 

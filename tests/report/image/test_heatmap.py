@@ -94,7 +94,6 @@ def test_heatmap_style_does_not_show_the_image() -> None:
 
 def test_palettes_by_name() -> None:
     assert appearance(cmap="orange_purple").palette == PALETTES["orange_purple"]
-    pytest.importorskip("matplotlib")
     brown, teal = appearance(cmap="BrBG").palette.negative, appearance(cmap="BrBG").palette.positive
     assert brown == (84, 48, 5)  # the ends of ColorBrewer's BrBG
     assert teal == (0, 60, 48)

@@ -1,10 +1,8 @@
 """Similarities of maps: Spearman's rank correlation and SSIM (Wang et al., 2004), as in Adebayo et al. (2018)."""
 
-from typing import Any
+from importlib import import_module
 
 import numpy as np
-
-from nibt.errors import import_optional
 
 _WINDOW = 5
 
@@ -21,7 +19,7 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
         return 1.0
     if not (np.ptp(one) and np.ptp(other)):
         return float(np.ptp(one) == np.ptp(other))
-    return float(_package("scipy.stats").spearmanr(one, other).statistic)
+    return float(import_module("scipy.stats").spearmanr(one, other).statistic)
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:
@@ -32,14 +30,10 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
     if min(one.shape) < 3:
         return float("nan")
     window = min(_WINDOW, min(one.shape) - (min(one.shape) + 1) % 2)
-    measure = _package("skimage.metrics").structural_similarity
+    measure = import_module("skimage.metrics").structural_similarity
     return float(measure(_rescaled(one), _rescaled(other), win_size=window, data_range=1.0))
 
 
 def _rescaled(values: np.ndarray) -> np.ndarray:
     span = np.ptp(values)
     return (values - values.min()) / span if span else np.zeros_like(values)
-
-
-def _package(name: str) -> Any:
-    return import_optional(name, "an audit needs scipy and scikit-image", "metrics")

@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 from nibt.data.pair import Pair
 from nibt.engine.batch_cache import BatchCache
-from nibt.engine.spec import resolve
+from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
 from nibt.evaluation.bench.store import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
+from nibt.methods.base import Method
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.measurement import Measurement
@@ -57,10 +58,18 @@ class CellRunner:
             return error
         return None
 
+    def methods(self) -> dict[Modality, Method]:
+        """Return the configured method of each side."""
+        spec = self._spec()
+        return {side: spec.methods[side] for side in self.sides}
+
+    def _spec(self) -> ExplanationSpec:
+        contrast = Contrast.of(self._against("explained"), (), ())
+        return resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
+
     def resolved(self) -> dict[str, dict[str, Any]]:
         """Return the resolved options of the method and the target, for each side."""
-        contrast = Contrast.of(self._against("explained"), (), ())
-        spec = resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
+        spec = self._spec()
         options = {side: spec.methods[side].options() for side in self.sides}
         return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
 

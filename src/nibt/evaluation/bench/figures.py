@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nibt.errors import Unsupported
 from nibt.evaluation.bench.plan import CONTROLS
 from nibt.evaluation.bench.summary import FAMILY, SERIES, Summary
 from nibt.results.frames import DataFrame
@@ -114,9 +113,7 @@ def _as_png(figure: Any) -> bytes:
 
 def _matplotlib() -> tuple[Any, Any]:
     """Return the classes of a figure and of its canvas."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise Unsupported("plots need matplotlib: pip install 'nibt[bench]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     return Figure, FigureCanvasAgg

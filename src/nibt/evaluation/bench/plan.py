@@ -55,11 +55,13 @@ class MethodChoice(Choice):
     Attributes:
         variant: The variant of the method.
         first: The number of pairs of each data set that are measured, for slow methods. None means all.
+        any_method: Whether ``*`` listed it, which means the methods that a model can run.
 
     """
 
     variant: str = "default"
     first: int | None = None
+    any_method: bool = field(default=False, compare=False)
 
     @property
     def spec(self) -> "MethodSpec":
@@ -243,11 +245,12 @@ def _choices(entries: Sequence[Entry], kind: str) -> list[Choice]:
 def _methods(entries: Sequence[MethodEntry]) -> list[MethodChoice]:
     """Return the methods of a plan, followed by the negative controls that it does not name."""
     choices: list[MethodChoice] = []
+    starred = {f"methods[{position}]" for position, entry in enumerate(entries) if entry.name == ALL}
     for key, entry in _expand_all(entries, "methods"):
         variant = "" if entry.variant == "default" else entry.variant
         for options in expand_grid(entry):
             label = entry.label or default_label(entry.name, variant, **options)
-            choices.append(MethodChoice(entry.name, options, label, key, entry.variant, entry.first))
+            choices.append(MethodChoice(entry.name, options, label, key, entry.variant, entry.first, key in starred))
     missing = [name for name in CONTROLS if name not in {choice.name for choice in choices}]
     return choices + [MethodChoice(name, {}, name, "the negative controls") for name in missing]
 

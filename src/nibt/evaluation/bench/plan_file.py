@@ -73,7 +73,7 @@ class PlanFile(_Record):
     """What a benchmark measures: models x methods x data sets x metrics x targets x seeds."""
 
     models: _Models = Field(description="The models.")
-    methods: _Methods = Field(description='The methods; "*" is every method that is not named.')
+    methods: _Methods = Field(description='The methods; "*" is every other method that the model can run.')
     data: _Models = Field(description="The data sets.")
     metrics: _Metrics = Field(description='The metrics; "*" is every metric that is not named.')
     targets: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(

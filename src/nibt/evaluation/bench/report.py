@@ -29,7 +29,7 @@ def write_report(run: Run, overwrite: bool = False) -> str:
         BadInput: The folder or a part of the store cannot be read.
         WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
-        Unsupported: pyarrow, scipy or matplotlib is not installed.
+        Unsupported: pyarrow or pandas is not installed.
 
     """
     summary = run.summary()

@@ -1,6 +1,6 @@
 """Runs of benchmarks, which measure a plan into a folder and are resumable."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +10,7 @@ from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.errors import BadInput, CannotWrite, NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
+from nibt.evaluation.bench.estimate import estimated_seconds
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.store import Row, Store, part_name
 from nibt.evaluation.bench.summary import Summary
@@ -122,17 +123,27 @@ class Run:
         """The models of the run and its sessions."""
         return provenance.read_json(self.folder / _PROVENANCE)
 
+    @property
+    def skipped(self) -> dict[str, dict[str, str]]:
+        """The methods of ``*`` that a model cannot run, with the reasons, by the labels of models and methods."""
+        return self.provenance.get("skipped", {}) if self.manifest.exists() else {}
+
     def chunks(self) -> Iterator[Chunk]:
         """Yield all chunks in the order in which they are measured.
 
         For each model and data set, the first chunks of all cells come first, then the second chunks of all cells, and
         so on. So each pair is read once, the remaining time can be estimated early, and a stopped run has results of
-        all methods.
+        all methods. Methods that were skipped have no chunks.
         """
+        skipped = self.skipped
         draws = random_methods(self.plan.methods)
         for model in self.plan.models:
             for data in self.plan.data:
-                cells = list(self.plan.cells(model, data, draws))
+                cells = [
+                    cell
+                    for cell in self.plan.cells(model, data, draws)
+                    if cell.method.label not in skipped.get(model.label, ())
+                ]
                 for start in range(0, self.lengths[data.label], self.plan.batch_size):
                     for cell in cells:
                         count = self.plan.count(cell.method, self.lengths[data.label])
@@ -160,17 +171,24 @@ class Run:
         """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric.
 
         Raises:
-            Unsupported: pandas or scipy is not installed.
+            Unsupported: pandas is not installed.
 
         """
         return Summary.of(self.plan, self.frame())
 
-    def measure_missing(self, data: Mapping[str, Dataset], on_progress: OnProgress = no_progress) -> None:
+    def measure_missing(
+        self,
+        data: Mapping[str, Dataset],
+        on_progress: OnProgress = no_progress,
+        on_start: Callable[[str, Sequence[str], float | None], None] | None = None,
+    ) -> None:
         """Measure the chunks that are not in the store.
 
         Args:
             data: The data sets by their labels, as ``begin`` returns them.
             on_progress: Called after each chunk with the number of pairs that are done.
+            on_start: Called before a model is measured with its label, the methods of ``*`` that it cannot run, and
+                the estimated seconds; None if they are not known.
 
         Raises:
             OtherRequest: The stored chunks were measured with other weights.
@@ -193,10 +211,20 @@ class Run:
             self._record(model.label, loaded.facts())
             chunks = list(of_model)
             runners = {chunk.part: CellRunner(self.plan, chunk.cell, loaded) for chunk in chunks}
-            self._check(runners.values())
+            skipped = self._check(runners.values())
+            self._skip(model.label, skipped)
+            total -= sum(chunk.stop - chunk.start for chunk in chunks if chunk.cell.method.label in skipped)
+            chunks = [chunk for chunk in chunks if chunk.cell.method.label not in skipped]
             data_sets = {
                 choice.label: with_best_caption(data[choice.label], choice, loaded) for choice in self.plan.data
             }
+            if not chunks:
+                continue
+            if on_start is not None:
+                counts = [(runners[chunk.part], chunk.stop - chunk.start) for chunk in chunks]
+                start = chunks[0].start
+                pair = _read_pairs(data_sets[chunks[0].cell.data.label], start, start + 1)[start]
+                on_start(model.label, list(skipped), estimated_seconds(counts, pair))
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
@@ -235,16 +263,31 @@ class Run:
         provenance.require_same(self.folder, {label: {"model": stored}}, {label: {"model": facts}}, _REMEDY)
         provenance.write_json(self.folder / _PROVENANCE, {**recorded, "models": {**recorded["models"], label: facts}})
 
-    def _check(self, runners: Iterable[CellRunner]) -> None:
+    def _skip(self, label: str, skipped: Mapping[str, str]) -> None:
+        """Record the methods that a model cannot run."""
+        if skipped:
+            recorded = self.provenance
+            merged = {**recorded.get("skipped", {}), label: dict(skipped)}
+            provenance.write_json(self.folder / _PROVENANCE, {**recorded, "skipped": merged})
+
+    def _check(self, runners: Iterable[CellRunner]) -> dict[str, str]:
         """Check each cell with its loaded model before any pair is measured.
 
-        A method that the model does not support is not an error here: its rows record the error.
+        A named method that the model does not support is not an error here: its rows record the error.
+
+        Returns:
+            The methods of ``*`` that the model does not support, with the reasons.
+
         """
+        skipped: dict[str, str] = {}
         by_cell = {repr(runner.cell.record()): runner for runner in runners}
         for runner in by_cell.values():
             error = runner.check()
             if error is not None and not isinstance(error, Unsupported):
                 with_key(runner.cell.method.key, lambda error=error: _raise(error))
+            if error is not None and runner.cell.method.any_method:
+                skipped[runner.cell.method.label] = str(error)
+        return skipped
 
 
 def benchmark(

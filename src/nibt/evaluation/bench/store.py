@@ -163,4 +163,4 @@ def _schema(arrow: Any) -> Any:
 
 
 def _pyarrow() -> Any:
-    return parquet.pyarrow("the store of a benchmark needs", "bench")[0]
+    return parquet.pyarrow("the store of a benchmark needs")[0]

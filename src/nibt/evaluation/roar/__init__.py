@@ -23,7 +23,6 @@ from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, chosen, learning_rates
 from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
 from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
-from nibt.evaluation.statistics import scipy_stats
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -78,7 +77,7 @@ def roar(
         OtherRequest: The folder has a run with other settings, another model or other pairs.
         BadOption: An option has an invalid value, or training diverged.
         UnknownName: No method, variant or option has that name.
-        Unsupported: scipy is missing, the model is not in float32, or it lacks what a method needs.
+        Unsupported: The model is not in float32, or it lacks what a method needs.
 
     """
     named = [
@@ -89,7 +88,6 @@ def roar(
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
     _check_sides(named)
-    scipy_stats()  # fail before hours of training
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"ROAR needs at least {LEAST_PAIRS} pairs, for training and validation (got {len(pairs)}): give more"

@@ -6,6 +6,7 @@ This module imports matplotlib, without its global state, since its PDF files ha
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from nibt.data.pair import Box
 from nibt.display import one_line
-from nibt.errors import BadInput, import_optional
+from nibt.errors import BadInput
 from nibt.options import Top, parsed
 from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
@@ -65,7 +66,6 @@ def draw_links(
         BadOption: ``top`` is below 1, or there is no such color map.
         BadInput: A word is not in the table, the box is outside of the region that the model saw, or the image of a
             loaded table is missing.
-        Unsupported: matplotlib is not installed.
 
     """
     look = appearance(positive_only, cmap=cmap)
@@ -91,7 +91,6 @@ def write_links(
         BadInput: As ``draw_links``.
         WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
         CannotWrite: The folder is missing or not writable, or the disk is full.
-        Unsupported: matplotlib is not installed.
 
     """
     request = {**request_of([interaction]), "links": [top, list(words), box]}
@@ -193,7 +192,7 @@ def _figure_bytes(
 ) -> bytes:
     """Return the bytes of the figure's file."""
     image = photograph(interaction.input, interaction.source).convert("RGB")
-    figures = import_optional("matplotlib.figure", "figures of links need matplotlib", "bench")
+    figures = import_module("matplotlib.figure")
     width, height = interaction.size
     tall = _WIDTH * min(height / width, 1.4)
     figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
@@ -215,7 +214,7 @@ def _figure_bytes(
 
 def _lettering(text: str) -> tuple[str, Any]:
     """Return a word with a font that has its characters; a box stands for each that no font has."""
-    manager = import_optional("matplotlib.font_manager", "figures of links need matplotlib", "bench")
+    manager = import_module("matplotlib.font_manager")
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
     name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
     font = manager.get_font(name)
@@ -225,7 +224,7 @@ def _lettering(text: str) -> tuple[str, Any]:
 
 def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> list[tuple[float, float]]:
     """Draw the words in rows below the photograph, and return the place above the middle of each."""
-    agg = import_optional("matplotlib.backends.backend_agg", "figures of links need matplotlib", "bench")
+    agg = import_module("matplotlib.backends.backend_agg")
     renderer = agg.FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
     colors = ["#222222" if place in linked else "#999999" for place in range(len(interaction.words))]
     texts = [
@@ -253,8 +252,8 @@ def _draw_link(
     frame: _Frame, interaction: Interaction, link: Link, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
     """Draw a part of the image and a curve from a word to its center."""
-    patches = import_optional("matplotlib.patches", "figures of links need matplotlib", "bench")
-    paths = import_optional("matplotlib.path", "figures of links need matplotlib", "bench")
+    patches = import_module("matplotlib.patches")
+    paths = import_module("matplotlib.path")
     region, share, color = interaction.region, frame.share(link.score), frame.color(link.score)
     down, across = region.height / shape[0], region.width / shape[1]
     corner = region.left + link.column * across, region.top + link.row * down
@@ -282,7 +281,7 @@ def _draw_scale(frame: _Frame, method: str) -> None:
     """Draw what the colors and widths mean, and the method."""
     ends = [1.0] if frame.look.positive_only else [-1.0, 1.0]
     names = {-1.0: "against", 1.0: "for"}
-    lines = import_optional("matplotlib.lines", "figures of links need matplotlib", "bench")
+    lines = import_module("matplotlib.lines")
     for place, sign in enumerate(ends):
         left, height = 0.04 + 0.26 * place, 0.18 / frame.whole
         color = frame.color(sign)

@@ -1,0 +1,57 @@
+"""The time of the chunks of a model, estimated before they are measured."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from nibt.data.pair import Pair
+from nibt.data.units import Grid
+from nibt.errors import NibtError
+from nibt.evaluation import CONTROLS
+from nibt.evaluation.bench.cell import CellRunner
+
+
+def estimated_seconds(
+    counts: Iterable[tuple[CellRunner, int]], pair: Pair | NibtError, clock: Callable[[], float] = time.perf_counter
+) -> float | None:
+    """Estimate the time of cells from one pair: that of all metrics with a control, and of the passes of each method.
+
+    Args:
+        counts: The cells of a model, with their numbers of pairs.
+        pair: A pair of the data, or why it cannot be read.
+        clock: Returns the time in seconds.
+
+    Returns:
+        The seconds; None if the pair cannot be read.
+
+    """
+    cells = list(counts)
+    controls = [runner for runner, _ in cells if runner.cell.method.name in CONTROLS]
+    if not isinstance(pair, Pair) or not controls:
+        return None
+    controls[0].rows({0: pair})  # the first call also imports and compiles
+    start = clock()
+    controls[0].rows({0: pair})
+    metrics = clock() - start
+    forwards: dict[str, tuple[float, int]] = {}
+    model = controls[0].model
+    for tower, inputs in (
+        (model.image, model.image.prepare([pair.image])),
+        (model.text, model.text.prepare([pair.caption])),
+    ):
+        start = clock()
+        trace = tower.trace(inputs, lowest=tower.depth)
+        units = trace.cut(tower.depth).units
+        count = units.count if isinstance(units, Grid) else len(units.tokens[0])
+        forwards[tower.modality] = clock() - start, count
+    return sum(count * (metrics + _method_seconds(runner, forwards)) for runner, count in cells)
+
+
+def _method_seconds(runner: CellRunner, forwards: dict[str, tuple[float, int]]) -> float:
+    """Return the time of the forward passes of a method; 0 if its package has no formula of its cost."""
+    try:
+        return sum(
+            forwards[side][0] * method.forwards(runner.model.tower(side).depth, forwards[side][1])
+            for side, method in runner.methods().items()
+        )
+    except (NibtError, ValueError):
+        return 0.0
