@@ -27,7 +27,7 @@ from nibt.engine.mismatch import MARGIN, mismatches, similarities
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 from nibt.preprocessing.captions import UNKNOWN
-from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.targets._similarity import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
@@ -111,15 +111,15 @@ def of_photographs(folder):
 def notes(title, model, pairs):
     """Print how many explanations of pairs have each note on what the model does not know."""
     answers = nibt.explain(model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=4)
-    starts = (NO_REACTION, UNKNOWN, NEGLIGIBLE, MISMATCH)
+    starts = (NO_REACTION, UNKNOWN, NEGLIGIBLE, WEAK, MISMATCH)
     noted = [{start for start in starts for line in answer.warnings if line.startswith(start)} for answer in answers]
     counts = [*(sum(start in each for each in noted) for start in starts), sum(bool(each) for each in noted)]
     print(f"| {title} | {len(pairs)} | {' | '.join(map(str, counts))} |", flush=True)
 
 
 def note_tables(folder):
-    print("| captions | pairs | no reaction | unknown words | negligible | no match | any |")
-    print("|---|---|---|---|---|---|---|")
+    print("| captions | pairs | no reaction | unknown words | negligible | weak | no match | any |")
+    print("|---|---|---|---|---|---|---|---|")
     if folder is not None:
         listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
         images = [read_image(folder / one["file"]) for one in listed]

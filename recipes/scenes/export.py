@@ -66,6 +66,7 @@ def main():
         shutil.copy(HERE / "NOTICE.md", options.out / "NOTICE.md")
     else:
         settings = json.loads((HERE / "settings.json").read_text()) | {"about": architecture(options.network).ABOUT}
+        del settings["usual_change"]  # of the shipped network
         (options.out / "nibt.json").write_text(json.dumps(settings, indent=2) + "\n")
     size = sum(file.stat().st_size for file in options.out.iterdir())
     print(json.dumps({"folder": options.out.name, "megabytes": round(size / 1e6, 2)}))

@@ -40,6 +40,8 @@ FASTER = {"rise": {"masks": 500}, "banzhaf": {"budget": 256}, "shapley": {"budge
 SLOW = ("banzhaf", "integrated_gradients", "m2ib", "mfaba", "occlusion", "rise", "shapley")
 """These have the first scenes only, as rows with a prior do."""
 FEW = 30
+DEPTH = 12
+"""Rows with layers are for models of so many blocks."""
 FILLED = "objects, filled in"
 """How well filling in stands for drawing again."""
 
@@ -148,7 +150,8 @@ def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"removal-{options.part}.jsonl"
     done = stored(path)
     for number, row in enumerate([Row(FILLED), *rows()]):
-        if row.name in done or number % options.parts != options.part:
+        other_depth = model.image.depth != DEPTH and ("layer" in row.options or row.prior)
+        if row.name in done or number % options.parts != options.part or other_depth:
             continue
         count = min(options.count, FEW) if row.few else options.count
         everything = list(Scenes(count=count, seed=SEED, fewest=2, most=3, named="all"))

@@ -13,12 +13,12 @@ import nibt
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
-from nibt.engine.mismatch import MARGIN, NOISE_SHARE
+from nibt.engine.mismatch import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
 from nibt.models.base import Model, TextTower
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel
-from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, is_noise, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, is_noise, mismatch, other_warnings
 from tests import tiny, tiny_vision_language
 from tests.suites import VARIED, few
 
@@ -160,31 +160,52 @@ def mean_color(model: Model) -> ImageInput:
     return ImageInput(Image.new("RGB", (64, 64), tuple(round(255 * value) for value in mean)), "mean")
 
 
-def usual_change(model: Model) -> float:
-    """Return the median change of the cosine from a blank image to a sample, by the forward pass of the model."""
+@pytest.mark.parametrize("name", ["lite", "scenes", "clip"])
+def test_usual_change_is_the_median_over_the_samples(name: str) -> None:
+    """By the forward pass of the model; embedded models store it."""
+    model = tiny.model(name) if name == "clip" else nibt.load_model(name)
     changes = []
-    for name, caption in sample_captions().items():
-        image = model.image.encode(model.image.prepare([read_image(f"sample:{name}")]))
+    for sample, caption in sample_captions().items():
+        image = model.image.encode(model.image.prepare([read_image(f"sample:{sample}")]))
         text = model.text.encode(model.text.prepare([caption]))
-        changes.append(float((F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text)).abs()))
-    return float(np.median(changes))
+        changes.append(float(F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text)))
+    assert usual_change(model) == pytest.approx(np.median(changes), abs=1e-4)
+    assert ("usual_change" in model.defaults) == (name != "clip")
 
 
 @pytest.mark.parametrize("target", ["cosine", "logit", "ensemble"])
-@pytest.mark.parametrize("method", ["nib", "integrated_gradients"])
-def test_negligible_scores_are_noted_and_pale(method: str, target: str) -> None:
-    """Also in a batch, where the note belongs to its pair only; the share is that of an independent computation."""
-    model = tiny.model("clip")
+def test_negligible_scores_are_noted_and_pale(target: str) -> None:
+    """Also in a batch, where the note belongs to its pair only."""
+    model = replace(tiny.model("clip"), defaults={"usual_change": 0.2})
     images = [mean_color(model), tiny.image(seed=1)]
-    answers = nibt.explain(model, images, "two cars", method, target)
+    answers = nibt.explain(model, images, "two cars", target=target)
     unit = model.scale if target == "logit" else 1.0
-    share = float(answers[0].image.scores.abs().sum()) / (unit * usual_change(model))
+    share = float(answers[0].image.scores.abs().sum()) / (unit * 0.2)
+    assert share < NOISE_SHARE < float(answers[1].image.scores.abs().sum()) / (unit * 0.2)
     text = f"the scores of the image side add up to {100 * share:.1g} % of what this model usually gives to a match"
-    note = f"{NEGLIGIBLE} {text}"
-    assert (share < NOISE_SHARE) == (method == "nib"), "the other method starts from pixels, whose rounding adds up"
-    for answer in (answers[0], nibt.explain(model, images[0], "two cars", method, target)):
-        assert (note in answer.warnings) == is_noise(answer.warnings) == (share < NOISE_SHARE)
+    for answer in (answers[0], nibt.explain(model, images[0], "two cars", target=target)):
+        assert f"{NEGLIGIBLE} {text}" in answer.warnings
+        assert is_noise(answer.warnings)
     assert not is_noise(answers[1].warnings)
+
+
+@pytest.mark.parametrize("usual", [0.001, 0.2, 0.9])
+def test_matches_far_below_the_usual_ones_are_weak(usual: float) -> None:
+    """The oracle has the change from a blank image by the forward pass of the model."""
+    model, found = replace(tiny.model("clip"), scale=20.0, defaults={"usual_change": usual}), set()
+    for caption in tiny.CAPTIONS:
+        image, text = (
+            model.image.encode(model.image.prepare([tiny.image()])),
+            model.text.encode(model.text.prepare([caption])),
+        )
+        change = float(F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text))
+        lower = expected(model, tiny.image(), caption)
+        is_weak = not lower and change < WEAK_SHARE * usual and 20 * change < CLEAR and 20 * usual >= 2 * MARGIN
+        share = f"{max(0, round(100 * change / usual))} %"
+        note = f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
+        assert (mismatch(nibt.explain(model, tiny.image(), caption).warnings) == note) == is_weak
+        found.add(is_weak)
+    assert found == {usual == 0.9} or found == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -200,12 +221,9 @@ def test_scores_without_the_unit_of_the_score_are_not_judged(method: str, target
     assert not is_noise(nibt.explain(model, mean_color(model), "two cars", method, target, **options).warnings)
 
 
-def test_usual_change_is_measured_only_for_small_scores_and_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny.fresh("clip")
-    calls = []
+def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = tiny.fresh("clip"), []
     monkeypatch.setattr("nibt.engine.mismatch.encode", lambda *given: calls.append(given) or encode(*given))
-    nibt.explain(model, tiny.image(seed=1), "two cars")
-    assert not calls
     before = set(vars(model.module))
     for _ in range(2):
         nibt.explain(model, mean_color(model), "two cars")

@@ -19,8 +19,9 @@ from nibt.data.images import read_image, sample_captions
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec
 from nibt.models.base import Model
+from nibt.options import parsed
 from nibt.results.attribution import SideAttribution
-from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.types import Embedding, PerExample
 
 MARGIN = 0.5
@@ -30,8 +31,12 @@ At this difference, a softmax over both prefers the blank input by 1.65 to 1.
 """
 NEAR_BLANK = 0.05
 """The distance of the unit embeddings of a caption and of a blank one below which the model does not react to it."""
-NOISE_SHARE = 0.01
+NOISE_SHARE = 0.1
 """The share of the model's usual change of the score below which the scores of a map are noise."""
+WEAK_SHARE = 0.25
+"""The share of the model's usual change of the similarity below which a match is weak."""
+CLEAR = 10.0
+"""The difference of logits to a blank image from which a match is never weak, so that nothing has to be measured."""
 _KEPT: "WeakKeyDictionary[Model, tuple[tuple, dict[str, Embedding]]]" = WeakKeyDictionary()
 
 
@@ -51,7 +56,7 @@ class Similarities(NamedTuple):
 
 
 def mismatches(image: Side, text: Side) -> Iterator[str]:
-    """Yield a warning for each pair that the model rates as no match or cannot rate, and else an empty string.
+    """Yield a warning for each pair that the model rates as a weak or no match or cannot rate; else an empty string.
 
     The rules compare logits and embeddings of whole captions, so models without them get no warnings.
     """
@@ -66,7 +71,34 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
             continue
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
         lower = [f"with {name} {value:.3f}" for name, value in named if pair < value - margin]
-        yield f"{MISMATCH} (similarity {pair:.3f}; {', '.join(lower)})" if lower else ""
+        no_match = f"{MISMATCH} (similarity {pair:.3f}; {', '.join(lower)})"
+        yield no_match if lower else _weak(image.model, pair - blanks[1])
+
+
+def _weak(model: Model, change: float) -> str:
+    """Return the warning for a similarity that is little above that of a blank image; empty for others.
+
+    A model that does not rate the samples of the package as matches, as one for X-rays may not, has no usual change.
+    """
+    if model.scale * change >= CLEAR:
+        return ""
+    usual = usual_change(model)
+    if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
+        return ""
+    share = f"{max(0, round(100 * change / usual))} %"
+    return f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
+
+
+def usual_change(model: Model) -> float:
+    """Return by how much the similarity of a match usually exceeds that of a blank image with the caption.
+
+    It is the median over the samples of the package, which embedded models store.
+    """
+    if "usual_change" in model.defaults:
+        return parsed("usual_change", model.defaults["usual_change"], float)
+    compare = model.similarity
+    image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
+    return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
 
 
 def reactions(text: Side) -> PerExample:
@@ -91,10 +123,9 @@ def similarities(image: Side, text: Side) -> Similarities:
 def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[SideAttribution]) -> Iterator[str]:
     """Yield a note for each side whose scores are negligible.
 
-    They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score, the
-    median over the samples of the package of the change from a blank image to the image. It is measured only if a sum
-    is below that share of the largest change that is possible. Scores in units of the score are needed, and a target
-    that compares with nothing else.
+    They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score. It is
+    measured only if a sum is below that share of the largest change that is possible. Scores in units of the score are
+    needed, and a target that compares with nothing else.
 
     Args:
         spec: The resolved request.
@@ -102,18 +133,19 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
         sides: The attributions of an image and a caption.
 
     """
+    caption, model = embedding.detach().float(), spec.model
     for side in sides:
         target, context = spec.targets[side.modality], spec.contexts[side.modality]
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
         if target.others != "none" or not in_units:
             continue
-        caption, total = embedding.detach().float(), float(side.scores.abs().sum())
-        seen = replace(context, similarity=spec.model.similarity)  # from the image, on both sides
-        largest = float((target(caption, caption, seen) - target(-caption, caption, seen)).abs())
-        if total >= NOISE_SHARE * largest:
+        seen = replace(context, similarity=model.similarity)  # from the image, on both sides
+        ends = [(target(end, caption, seen), model.similarity(end, caption)) for end in (caption, -caption)]
+        scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
+        total = float(side.scores.abs().sum())
+        if total >= NOISE_SHARE * abs(scores) / 2:
             continue
-        image, text, blank = (_kept(spec.model, name).float() for name in ("image", "text", "blank"))
-        usual = float((target(image, text, seen) - target(blank, text, seen)).abs().median())
+        usual = abs(usual_change(model) * scores / similarities)
         if total < NOISE_SHARE * usual:
             share = f"{100 * total / usual:.1g} % of what this model usually gives to a match"
             yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"

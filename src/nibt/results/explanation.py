@@ -27,6 +27,8 @@ MISMATCH = "the model does not rate these as a match: the map explains a low sco
 """The beginning of the mismatch warning. It is the first warning, and every report shows it before the map."""
 NO_REACTION = "the model does not react to this caption"
 """The beginning of the warning that takes its place where the map is noise, which every report draws pale."""
+WEAK = "the match is weak:"
+"""The beginning of the warning on a similarity that is far below what the model gives to a match."""
 NEGLIGIBLE = "the map is noise:"
 """The beginning of the note on a map whose scores are far below what the model gives to a match, drawn pale, too."""
 
@@ -316,8 +318,8 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
 
 
 def mismatch(warnings: Sequence[str]) -> str:
-    """Return the warning that the pair does not match or the model does not react; empty if there is none."""
-    return next((warning for warning in warnings if warning.startswith((MISMATCH, NO_REACTION))), "")
+    """Return the warning that the pair hardly or not matches or the model does not react; empty if there is none."""
+    return next((warning for warning in warnings if warning.startswith((MISMATCH, NO_REACTION, WEAK))), "")
 
 
 def is_noise(warnings: Sequence[str]) -> bool:
@@ -327,7 +329,7 @@ def is_noise(warnings: Sequence[str]) -> bool:
 
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
-    return tuple(warning for warning in warnings if not warning.startswith((MISMATCH, NO_REACTION)))
+    return tuple(warning for warning in warnings if not warning.startswith((MISMATCH, NO_REACTION, WEAK)))
 
 
 def record(answer: Answer) -> dict[str, Any]:
