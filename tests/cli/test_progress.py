@@ -66,7 +66,10 @@ def test_loading_reports_its_phases() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         load_model("scenes")
-    assert [one.stage for one in seen if one.stage] == ["reading its weights", "checking its towers"]
+    assert [one.stage for one in seen if one.stage] == [
+        "importing libraries and reading its weights",
+        "checking its towers",
+    ]
 
 
 def on_terminal(folder: Path, *arguments: str, **environment: str) -> str:
@@ -99,6 +102,8 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-termina
 def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
     text = on_terminal(tmp_path, "explain", "photo.png", "a cat", "-m", str(clip_folder))
     assert f"loading {clip_folder}"[:20] in text
+    assert "checking its towers, 0:" in text
+    assert re.search(r"explaining: 0 of 1, (step \d+ of \d+, )?0:\d\d elapsed", text)
     assert "Loading weights" not in text
     assert "it/s" not in text
     assert "wrote photo-a-cat.clip.png" in text

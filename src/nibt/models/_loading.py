@@ -272,7 +272,7 @@ def _load(
     folder: Path | None = None,
 ) -> Model:
     with _loading(name, folder):
-        report_stage("reading its weights")
+        report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
         return _model(name, family, module, request, settings or {}, folder)
