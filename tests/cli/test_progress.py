@@ -52,6 +52,15 @@ def test_status_estimates_the_time_left() -> None:
     assert status.line() == "explaining: 0 of 1, 0:10 elapsed", "the other side takes as long as it takes"
 
 
+def test_status_of_many_items_has_no_estimate_before_the_first() -> None:
+    """A loop may belong to a batch of items."""
+    status = Status("measuring", 122, started=0.0)
+    status.update_inside(Progress(3, 4))
+    assert "left" not in status.line()
+    status.update(Progress(6))
+    assert "left" in status.line()
+
+
 def test_status_keeps_the_phase_while_its_loops_run() -> None:
     status = Status("auditing", None)
     assert status.line() == "auditing: 0:00 elapsed", "no number that means nothing"

@@ -70,7 +70,7 @@ class Status:
 
     def left(self) -> float | None:
         """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
-        finished = self.done + self.part
+        finished = self.done + (self.part if self.total == 1 or self.done else 0)  # several first items may be a batch
         if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
             return None
         return (time.monotonic() - self.started) / finished * (self.total - finished)
