@@ -52,6 +52,15 @@ def test_status_estimates_the_time_left() -> None:
     assert status.line() == "explaining: 0 of 1, 0:10 elapsed", "the other side takes as long as it takes"
 
 
+def test_status_of_many_items_has_no_estimate_before_the_first() -> None:
+    """A loop may belong to a batch of items."""
+    status = Status("measuring", 122, started=0.0)
+    status.update_inside(Progress(3, 4))
+    assert "left" not in status.line()
+    status.update(Progress(6))
+    assert "left" in status.line()
+
+
 def test_status_keeps_the_phase_while_its_loops_run() -> None:
     status = Status("auditing", None)
     assert status.line() == "auditing: 0:00 elapsed", "no number that means nothing"
@@ -66,7 +75,10 @@ def test_loading_reports_its_phases() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
         load_model("scenes")
-    assert [one.stage for one in seen if one.stage] == ["reading its weights", "checking its towers"]
+    assert [one.stage for one in seen if one.stage] == [
+        "importing libraries and reading its weights",
+        "checking its towers",
+    ]
 
 
 def on_terminal(folder: Path, *arguments: str, **environment: str) -> str:
@@ -99,6 +111,8 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-termina
 def test_progress_shows_one_bar_on_a_terminal(tmp_path: Path, clip_folder: Path) -> None:
     text = on_terminal(tmp_path, "explain", "photo.png", "a cat", "-m", str(clip_folder))
     assert f"loading {clip_folder}"[:20] in text
+    assert "checking its towers, 0:" in text
+    assert re.search(r"explaining: 0 of 1, (step \d+ of \d+, )?0:\d\d elapsed", text)
     assert "Loading weights" not in text
     assert "it/s" not in text
     assert "wrote photo-a-cat.clip.png" in text

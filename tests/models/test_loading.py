@@ -36,6 +36,7 @@ class TestHuggingFace:
     ) -> None:
         save("clip", tmp_path)
         monkeypatch.setattr(logging, "_tqdm_active", True)
+        capfd.readouterr()  # the bar of the saved weights
         load_model(tmp_path)
         assert capfd.readouterr().err == ""
         assert logging.is_progress_bar_enabled()

@@ -1,6 +1,6 @@
 """``nibt bench``, which measures a plan into a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -77,20 +77,24 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     pairs = sum(chunk.stop - chunk.start for chunk in missing)
 
     def kept() -> str:
-        complete = chunks - len(run.missing_chunks())
-        return f"{complete} of {chunks} chunks are kept in {out}; the same command resumes the run"
+        planned = sum(1 for _ in run.chunks())  # without those that were skipped
+        complete = planned - len(run.missing_chunks())
+        return f"{complete} of {planned} chunks are kept in {out}; the same command resumes the run"
 
-    def start(model: str, skipped: Sequence[str], seconds: float | None) -> None:
-        if skipped and not output.quiet:
+    def start(model: str, skipped: Sequence[str], estimate: Callable[[], float | None]) -> None:
+        if output.quiet:
+            return
+        if skipped:
             say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
-        if seconds is not None and not output.quiet:
+        seconds = estimate()
+        if seconds is not None:
             say(f"measuring {model} takes about {clock(seconds)}", err=True)
 
     with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
         run.measure_missing(data, on_progress, start)
     failed, rows = run.failures()
     if not output.quiet:
-        say(f"{chunks} chunks are in {out}; for the results: nibt report {out}")
+        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt report {out}")
     if failed:
         complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
     if failed == rows or (failed and output.strict):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import rich.progress
 import typer
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
+from rich.table import Column
 from rich.text import Text
 from typing_extensions import override
 
@@ -69,7 +70,7 @@ class Status:
 
     def left(self) -> float | None:
         """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
-        finished = self.done + self.part
+        finished = self.done + (self.part if self.total == 1 or self.done else 0)  # several first items may be a batch
         if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
             return None
         return (time.monotonic() - self.started) / finished * (self.total - finished)
@@ -95,7 +96,7 @@ class _StatusColumn(ProgressColumn):
     """The line of a status beside its bar, with the time of each refresh."""
 
     def __init__(self, status: Status) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
         self.status = status
 
     @override
@@ -153,7 +154,7 @@ def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def _bar(status: Status) -> Iterator[None]:
-    columns = (SpinnerColumn(), BarColumn(24), _StatusColumn(status))
+    columns = (SpinnerColumn(), BarColumn(10), _StatusColumn(status))
     with rich.progress.Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(status.name, total=status.total)
         status.on_change = lambda now: bar.update(task, completed=now.done + now.part, total=now.total)

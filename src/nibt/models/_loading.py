@@ -110,8 +110,7 @@ def load_model(
     if not name.strip():
         raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
     if name in embedded():
-        folder = Path(str(files("nibt") / "models" / "embedded" / name))
-        return _checked(_from_folder(name, folder, request, device))
+        return _checked(_from_folder(name, Path(str(files("nibt"))) / "models" / "embedded" / name, request, device))
     if Path(name).is_dir():
         return _checked(_from_folder(name, Path(name), request, device))
     if Path(name).exists():
@@ -272,7 +271,7 @@ def _load(
     folder: Path | None = None,
 ) -> Model:
     with _loading(name, folder):
-        report_stage("reading its weights")
+        report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
         return _model(name, family, module, request, settings or {}, folder)
@@ -339,10 +338,8 @@ def _model(
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
     try:
-        data = load_json(path)
+        data = load_json(path) if path.exists() else {}
     except ValueError as error:
         raise CannotLoad(f"{path} is not valid JSON ({error})") from error
     if not isinstance(data, dict):
@@ -361,8 +358,8 @@ def _checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
     draws = torch.Generator("cpu").manual_seed(0)
-    noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu")
-    image = ImageInput(Image.fromarray(noise.numpy()), "seeded noise")
+    noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy()
+    image = ImageInput(Image.fromarray(noise), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)
         wide = _compare(model.id, tower, tower.prepare([image, image]))

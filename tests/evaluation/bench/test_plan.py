@@ -147,7 +147,7 @@ def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:
     refcoco(tmp_path)
     code, out, _ = run("bench", "quick", "--dry-run")
     assert code == 0
-    assert "data scenes: 8 pairs" in out
+    assert "data scenes: 32 pairs" in out
     code, out, _ = run("bench", "paper", "--dry-run", "--data", f"flickr8k={tmp_path}", "--without", "tiny_imagenet")
     assert code == 0
     assert "data conceptual_captions: missing" in out

@@ -28,7 +28,7 @@ def estimated_seconds(
     controls = [runner for runner, _ in cells if runner.cell.method.name in CONTROLS]
     if not isinstance(pair, Pair) or not controls:
         return None
-    controls[0].rows({0: pair})  # the first call also imports and compiles
+    controls[0].rows({0: pair})  # the first call takes several times as long
     start = clock()
     controls[0].rows({0: pair})
     metrics = clock() - start

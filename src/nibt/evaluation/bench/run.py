@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ class Run:
         self,
         data: Mapping[str, Dataset],
         on_progress: OnProgress = no_progress,
-        on_start: Callable[[str, Sequence[str], float | None], None] | None = None,
+        on_start: Callable[[str, Sequence[str], Callable[[], float | None]], None] | None = None,
     ) -> None:
         """Measure the chunks that are not in the store.
 
@@ -188,7 +189,7 @@ class Run:
             data: The data sets by their labels, as ``begin`` returns them.
             on_progress: Called after each chunk with the number of pairs that are done.
             on_start: Called before a model is measured with its label, the methods of ``*`` that it cannot run, and
-                the estimated seconds; None if they are not known.
+                a function that estimates the seconds; None if they are not known.
 
         Raises:
             OtherRequest: The stored chunks were measured with other weights.
@@ -224,7 +225,7 @@ class Run:
                 counts = [(runners[chunk.part], chunk.stop - chunk.start) for chunk in chunks]
                 start = chunks[0].start
                 pair = _read_pairs(data_sets[chunks[0].cell.data.label], start, start + 1)[start]
-                on_start(model.label, list(skipped), estimated_seconds(counts, pair))
+                on_start(model.label, list(skipped), partial(estimated_seconds, counts, pair))
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
