@@ -136,7 +136,7 @@ def test_captions_that_the_model_does_not_react_to_are_named() -> None:
 
 def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
     (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "centre")
-    assert "the model's tokenizer does not know 'florbish'" in answer.warnings
+    assert "the model does not know 'florbish'" in answer.warnings
 
 
 def test_a_map_of_noise_is_drawn_pale() -> None:

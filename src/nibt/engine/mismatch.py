@@ -67,11 +67,11 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
     values = (each.tolist() for each in (reactions(text), *similarities(image, text)))
     for reaction, pair, *blanks in zip(*values, strict=True):
         if reaction < NEAR_BLANK:
-            yield f"{NO_REACTION} (similarity {pair:.4f}; with a blank caption {blanks[0]:.4f}): the map is noise"
+            yield f"{NO_REACTION} (similarity {pair:z.4f}; with a blank caption {blanks[0]:z.4f}): the map is noise"
             continue
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
-        lower = [f"with {name} {value:.3f}" for name, value in named if pair < value - margin]
-        no_match = f"{MISMATCH} (similarity {pair:.3f}; {', '.join(lower)})"
+        lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - margin]
+        no_match = f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})"
         yield no_match if lower else _weak(image.model, pair - blanks[1])
 
 

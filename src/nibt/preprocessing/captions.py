@@ -41,7 +41,7 @@ _WORD = re.compile(
 )
 _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
-UNKNOWN = "the model's tokenizer does not know"
+UNKNOWN = "the model does not know"
 """The beginning of the note on words that the tokenizer reads as its token for unknown text."""
 TOKENIZER_LOCK = threading.RLock()
 """Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""

@@ -41,7 +41,7 @@ def about(panel: Panel, help_url: str = "") -> str:
     contrasts = not isinstance(answer, Explanation) or answer.score["target"] in ("difference", "softmax", "centred")
     lead = " ".join([*([question(answer)] if contrasts else []), legend(answer)])
     return (
-        f'<p class="nibt-about"><strong>similarity {answer.similarity:.3f}</strong>, {method}</p>'
+        f'<p class="nibt-about"><strong>similarity {answer.similarity:z.3f}</strong>, {method}</p>'
         f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
     )
 
@@ -51,7 +51,7 @@ def no_match(panel: Panel) -> str:
     answer = panel.answer
     warning = mismatch(answer.warnings)
     if not warning and isinstance(answer, Explanation) and answer.similarity < 0:
-        warning = f"{MISMATCH} (similarity {answer.similarity:.3f}, which is negative)"
+        warning = f"{MISMATCH} (similarity {answer.similarity:z.3f}, which is negative)"
     if not warning:
         return ""
     return f'<p class="nibt-mismatch" role="note"><strong>No match.</strong> {escape(sentence(warning))}</p>'
@@ -138,7 +138,7 @@ def ranking(panel: Panel) -> str:
     if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
         return ""
     rows = "".join(
-        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{item.cosine:.3f}</td>'
+        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{item.cosine:z.3f}</td>'
         f"<td>{item.probability:.1%}</td>"
         f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
         f'<rect width="{100 * item.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'

@@ -63,7 +63,7 @@ def _tiles(interaction: Interaction, photograph: Image.Image, look: Appearance) 
 
 
 def _notes(interaction: Interaction) -> list[str]:
-    similarity = f"similarity ({similarity_name(interaction)}) {interaction.similarity:.3f}"
+    similarity = f"similarity ({similarity_name(interaction)}) {interaction.similarity:z.3f}"
     return [
         f"{similarity}    all of the table, special tokens included: "
         f"{float(interaction.scores.sum()):+.3f}, gap {interaction.gap:+.1g}",

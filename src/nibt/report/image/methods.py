@@ -46,7 +46,7 @@ def draw_beside(
     width = across * (max(one.width for one in tiles) + MARGIN) + MARGIN
     rows = [centred(tiles[start : start + across], width) for start in range(0, len(tiles), across)]
     lines = [
-        f"similarity ({similarity_name(first)}) {first.similarity:.3f}; each map and each caption has its own scale",
+        f"similarity ({similarity_name(first)}) {first.similarity:z.3f}; each map and each caption has its own scale",
         *_requests(answers),
         *(f"note: {warning}" for warning in dict.fromkeys(_warnings(answers))),
     ]

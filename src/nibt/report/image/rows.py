@@ -145,7 +145,7 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
         top = 26 * number
         text = _shortened(one.label, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
-        write(pen, (left + name_width, top + 4), f"{one.cosine:.3f}", INK, SMALL)
+        write(pen, (left + name_width, top + 4), f"{one.cosine:z.3f}", INK, SMALL)
         write(pen, (left + name_width + 70, top + 4), f"{one.probability:.1%}", INK, SMALL)
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
@@ -170,7 +170,7 @@ def notes(answer: Answer, width: int) -> Image.Image:
     return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",
-            f"similarity ({similarity_name(answer)}) {answer.similarity:.3f}    special tokens: {', '.join(shares)}",
+            f"similarity ({similarity_name(answer)}) {answer.similarity:z.3f}    special tokens: {', '.join(shares)}",
             *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
         ],
         width,
