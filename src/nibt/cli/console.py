@@ -162,7 +162,7 @@ def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose:
     """
     console = Terminal()
     for answer in answers:
-        console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:.4f}", "not bold"))
+        console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:z.4f}", "not bold"))
         _before(console, answer)
         if isinstance(answer, Explanation) and answer.ranking:
             console.print(ranking(answer))
@@ -196,7 +196,7 @@ def show_regions(interactions: Sequence[Interaction]) -> None:
     console = Terminal()
     for interaction in interactions:
         title = Text(interaction.source, style="bold")
-        console.print(title.append(f"  similarity {interaction.similarity:.4f}", "not bold"))
+        console.print(title.append(f"  similarity {interaction.similarity:z.4f}", "not bold"))
         _before(console, interaction)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("word", "sum", "strongest", "at (x, y)"):
