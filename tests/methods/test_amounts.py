@@ -15,6 +15,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.methods._amounts import MOST, regions, scaled_by_removal
+from nibt.report.request import method_line
 from nibt.results.attribution import Attribution, to_pixels
 from tests import tiny
 from tests.helpers import make_side
@@ -31,7 +32,7 @@ def bump(row: float, column: float, size: int = 64, width: float = 5.0) -> np.nd
 
 def test_regions_are_the_bumps_of_a_map_of_either_sign() -> None:
     scores = bump(12, 12) + 0.5 * bump(50, 14) - 0.8 * bump(30, 50)
-    found = regions(scores, 8.0)
+    found = regions(scores)
     assert found.max() == 3
     centers = {tuple(np.round(np.argwhere(found == number).mean(0) / 8).astype(int)) for number in (1, 2, 3)}
     assert len({found[12, 12], found[50, 14], found[30, 50]} - {0}) == 3, centers
@@ -39,9 +40,9 @@ def test_regions_are_the_bumps_of_a_map_of_either_sign() -> None:
 
 
 def test_maps_without_scores_have_no_regions_and_noise_has_few() -> None:
-    assert not regions(np.zeros((32, 32)), 8.0).any()
+    assert not regions(np.zeros((32, 32))).any()
     noise = np.random.default_rng(0).standard_normal((64, 64))
-    assert set(np.unique(regions(noise, 4.0))) == set(range(MOST + 1)), "the largest are kept, and numbered"
+    assert set(np.unique(regions(noise))) == set(range(MOST + 1)), "the largest are kept, and numbered"
 
 
 @pytest.mark.parametrize("kind", few(KINDS, KINDS[:1]))
@@ -55,8 +56,7 @@ def test_regions_sum_to_what_their_removal_costs(kind: str) -> None:
     for image, before, after in zip(images, plain, scaled, strict=True):
         inputs = model.image.prepare([image])
         extent = model.image.extent(inputs)
-        patch = (extent[0] * extent[1] / before.image.grid.numel()) ** 0.5
-        found = regions(to_pixels(before.image.grid, *extent).double().numpy(), patch)
+        found = regions(to_pixels(before.image.grid, *extent).double().numpy())
         rows, columns = (
             ((np.arange(count) + 0.5) * size / count).astype(int)
             for count, size in zip(after.image.grid.shape, extent, strict=True)
@@ -64,7 +64,7 @@ def test_regions_sum_to_what_their_removal_costs(kind: str) -> None:
         cells = found[rows][:, columns]
         assert found.any()
         for number in range(1, found.max() + 1):
-            hidden = binary_dilation(found == number, iterations=round(patch / 4))
+            hidden = binary_dilation(found == number, iterations=round((extent[0] * extent[1]) ** 0.5 / 32))
             without = replace(inputs, values=filled_in(inputs.values[0], hidden)[None])
             scores = model.similarity(torch.cat([model.image.encode(inputs), model.image.encode(without)]), target)
             total = float(after.image.grid.numpy()[cells == number].sum())
@@ -130,3 +130,8 @@ def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
         sums, drops = (np.concatenate(part) for part in zip(*numbers, strict=True))
         found[amounts] = np.corrcoef(sums, drops)[0, 1]
     assert found["removal"] > 0.65 > 0.55 > found["method"]
+
+
+def test_reports_name_the_amounts() -> None:
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
+    assert method_line(answer).startswith("method nib (default), amounts by removal, model ")

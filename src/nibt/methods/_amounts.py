@@ -2,7 +2,8 @@
 
 A region is a peak of the smoothed map, positive or negative, with what drains to it (watershed). Each region alone is
 filled in from the pixels around it, in one forward pass. What removal costs is divided among the scores of the region
-that have its sign, and scores outside of all regions are scaled as the regions are together.
+that have its sign, and scores outside of all regions are scaled as the regions are together. An object that fills much
+of an image may be several regions, and removing one of them may cost little, since the others still show it.
 """
 
 import math
@@ -20,9 +21,9 @@ from nibt.results.attribution import Attribution, to_pixels
 
 MOST = 8
 """The largest number of regions of a map."""
-_SMOOTH = 0.5  # the deviation of the smoothing and the least distance of peaks, in patches
+_SMOOTH = 1 / 16  # the deviation of the smoothing and the least distance of peaks, in sides of the image
 _LOWEST_PEAK, _EDGE = 0.1, 0.03  # where peaks and regions end, relative to the largest absolute smoothed score
-_MARGIN = 0.25  # what is filled in around a region, in patches: colors of an object reach beyond its scores
+_MARGIN = 1 / 32  # what is filled in around a region, in sides of the image: an object reaches beyond its scores
 
 Pixels = Float[np.ndarray, "height width"]
 Labels = Int[np.ndarray, "height width"]
@@ -34,37 +35,29 @@ def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     assert isinstance(tower, ImageTower)
     assert isinstance(units, Grid)
     grids, extent = units.unfold(attribution.scores), tower.extent(side.inputs)
-    patch = (math.prod(extent) / side.units.count) ** 0.5
     maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
-    labels = [regions(pixels, patch) for pixels in maps]
+    labels = [regions(pixels) for pixels in maps]
     scores = [
         _scaled(grid, own, drops)
-        for grid, own, drops in zip(
-            grids.detach().cpu().double().numpy(), labels, _drops(side, labels, round(_MARGIN * patch)), strict=True
-        )
+        for grid, own, drops in zip(grids.detach().cpu().double().numpy(), labels, _drops(side, labels), strict=True)
     ]
     return replace(attribution, scores=torch.from_numpy(np.stack(scores)).flatten(1).to(attribution.scores), path=None)
 
 
-def regions(scores: Pixels, patch: float) -> Labels:
-    """Return the number of the region of each pixel, from 1; 0 is outside of all.
-
-    Args:
-        scores: The signed scores of the pixels.
-        patch: The side of a patch in pixels.
-
-    """
+def regions(scores: Pixels) -> Labels:
+    """Return the number of the region of each pixel, from 1; 0 is outside of all."""
     from scipy.ndimage import gaussian_filter
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
-    smooth, found = gaussian_filter(scores, _SMOOTH * patch), np.zeros(scores.shape, int)
+    width = _SMOOTH * math.sqrt(scores.size)
+    smooth, found = gaussian_filter(scores, width), np.zeros(scores.shape, int)
     largest = np.abs(smooth).max()
     for sign in (1, -1):
         height = sign * smooth
         peaks = peak_local_max(
             height,
-            min_distance=max(1, round(_SMOOTH * patch)),
+            min_distance=max(1, round(width)),
             threshold_abs=_LOWEST_PEAK * largest,
             exclude_border=False,
         )
@@ -79,11 +72,12 @@ def regions(scores: Pixels, patch: float) -> Labels:
     return np.where(np.isin(found, kept), np.searchsorted(np.sort(kept), found), 0)
 
 
-def _drops(side: Side, labels: list[Labels], margin: int) -> list[Float[np.ndarray, " region"]]:
+def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"]]:
     """Return by how much the score falls without each region of each image."""
     from scipy.ndimage import binary_dilation
 
     counts, values, drops = [int(own.max()) for own in labels], side.inputs.values, []
+    margin = round(_MARGIN * math.sqrt(labels[0].size))
     for number in range(1, max(counts) + 1):
         images = [
             filled_in(image, binary_dilation(own == number, iterations=margin) if margin else own == number)

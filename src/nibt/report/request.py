@@ -59,7 +59,9 @@ def method_name(answer: Shown) -> str:
     """Return the method with its variant, as on the command line: ``nib (default)``."""
     table = "word-region table of " if isinstance(answer, Interaction) else ""
     path = " along NIB's path" if answer.method.get("along_path") else ""
-    return f"{table}{answer.method['name']} ({answer.method['variant']}){path}"
+    removal = any(isinstance(side, dict) and side.get("amounts") == "removal" for side in answer.method.values())
+    amounts = ", amounts by removal" if removal else ""
+    return f"{table}{answer.method['name']} ({answer.method['variant']}){path}{amounts}"
 
 
 def model_name(answer: Shown) -> str:
