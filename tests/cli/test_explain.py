@@ -127,6 +127,7 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "floor": 0.2,
         "tolerance": None,
         "views": 3,
+        "amounts": "method",
         "noise": "none",
         "deviation": 1.0,
         "samples": 10,
@@ -208,6 +209,7 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
         "steps": 3,
         "floor": 0.1,
         "views": 1,
+        "amounts": "method",
     }
     assert data["image"]["path"]["steps"] == 3
     assert json.loads(run(*command, "--set", "along-path=true")[1])["method"]["along_path"] is True

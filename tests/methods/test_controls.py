@@ -68,7 +68,7 @@ def test_random_scores_depend_on_the_item_only() -> None:
         assert [word.score for word in one.words] == [word.score for word in single.words]
     assert not torch.equal(together[0].image.scores, together[1].image.scores)
     assert not torch.equal(together[0].image.scores, other.image.scores)
-    assert other.method["image"] == {"seed": 1, "views": 1}
+    assert other.method["image"] == {"seed": 1, "views": 1, "amounts": "method"}
 
 
 def test_random_scores_are_uniform() -> None:

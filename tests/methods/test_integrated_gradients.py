@@ -85,6 +85,7 @@ def test_gradient_methods_have_documented_defaults() -> None:
         "steps": 50,
         "floor": 0.1,
         "views": 1,
+        "amounts": "method",
     }
     assert answer.to_json()["image"]["path"]["layers"] == []
     paper = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients", variant="paper")

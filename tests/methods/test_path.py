@@ -116,7 +116,15 @@ def test_explain_takes_along_path() -> None:
     answer = nibt.explain(model, image, "a cat", "grad_cam", along_path=True, layer=1, text_steps=3)
     assert answer.method["name"] == "grad_cam"
     assert answer.method["along_path"] is True
-    path = {"layer": [1], "baseline": "blank", "quadrature": "gauss", "floor": 0.1, "weights": "token", "views": 1}
+    path = {
+        "layer": [1],
+        "baseline": "blank",
+        "quadrature": "gauss",
+        "floor": 0.1,
+        "weights": "token",
+        "views": 1,
+        "amounts": "method",
+    }
     assert answer.method["image"] == {**path, "steps": 4}
     assert answer.method["text"] == {**path, "steps": 3}
     assert answer.image.path is not None

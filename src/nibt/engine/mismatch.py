@@ -169,8 +169,8 @@ def _kept(model: Model, name: str) -> Embedding:
         kept[name] = (
             tower.encode(tower.empty_inputs())
             if name == "blank"
-            else encode(model.text, list(samples.values()))
+            else encode(model.text, list(samples.values()), 1)
             if name == "text"
-            else encode(tower, [read_image(f"sample:{each}") for each in samples])
+            else encode(tower, [read_image(f"sample:{each}") for each in samples], 1)
         )
     return kept[name]

@@ -51,7 +51,7 @@ def regions(scores: Pixels) -> Labels:
     from skimage.segmentation import watershed
 
     width = _SMOOTH * math.sqrt(scores.size)
-    smooth, found = gaussian_filter(scores, width), np.zeros(scores.shape, int)
+    smooth, labels = gaussian_filter(scores, width), np.zeros(scores.shape, int)
     largest = np.abs(smooth).max()
     for sign in (1, -1):
         height = sign * smooth
@@ -64,12 +64,12 @@ def regions(scores: Pixels) -> Labels:
         if not largest or not len(peaks):
             continue
         markers = np.zeros(scores.shape, int)
-        markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1) + found.max()
-        found += watershed(-height, markers, mask=height > _EDGE * largest)
-    sums = np.bincount(found.ravel(), weights=np.abs(scores).ravel())
+        markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1) + labels.max()
+        labels += watershed(-height, markers, mask=height > _EDGE * largest)
+    sums = np.bincount(labels.ravel(), weights=np.abs(scores).ravel())
     sums[0] = np.inf
     kept = np.argsort(-sums, kind="stable")[: MOST + 1]
-    return np.where(np.isin(found, kept), np.searchsorted(np.sort(kept), found), 0)
+    return np.where(np.isin(labels, kept), np.searchsorted(np.sort(kept), labels), 0)
 
 
 def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"]]:
