@@ -31,6 +31,12 @@ def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_fol
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
 
+def test_page_of_amounts_by_removal_has_the_table_of_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--set", "amounts=removal", "--out", "page.html")
+    assert code == 0, err
+    assert "amounts by removal" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
     assert code == 0

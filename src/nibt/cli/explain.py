@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from nibt.results.narrowing import NarrowingCurve
 
 _NOT_OF_TABLES = {
+    "amounts",
+    "image_amounts",
     "method",
     "variant",
     "batch_size",

@@ -85,7 +85,9 @@ def _weak(model: Model, change: float) -> str:
     usual = usual_change(model)
     if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
         return ""
-    share = f"{max(0, round(100 * change / usual))} %"
+    if change <= 0:
+        return f"{WEAK} the image does not raise the similarity"
+    share = f"{100 * change / usual:.1g} %"
     return f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
 
 

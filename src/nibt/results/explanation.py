@@ -318,8 +318,9 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
 
 
 def mismatch(warnings: Sequence[str]) -> str:
-    """Return the warning that the pair hardly or not matches or the model does not react; empty if there is none."""
-    return next((warning for warning in warnings if warning.startswith((MISMATCH, NO_REACTION, WEAK))), "")
+    """Return the gravest warning: that the model does not react, no match, noise, a weak match; empty without one."""
+    starts = (NO_REACTION, MISMATCH, NEGLIGIBLE, WEAK)
+    return next((warning for start in starts for warning in warnings if warning.startswith(start)), "")
 
 
 def is_noise(warnings: Sequence[str]) -> bool:
@@ -329,7 +330,7 @@ def is_noise(warnings: Sequence[str]) -> bool:
 
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
-    return tuple(warning for warning in warnings if not warning.startswith((MISMATCH, NO_REACTION, WEAK)))
+    return tuple(warning for warning in warnings if warning != mismatch(warnings))
 
 
 def record(answer: Answer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import MISMATCH, Comparison, Explanation, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, WEAK, Comparison, Explanation, mismatch, other_warnings
 from nibt.results.interaction import Interaction
 
 
@@ -47,14 +47,15 @@ def about(panel: Panel, help_url: str = "") -> str:
 
 
 def no_match(panel: Panel) -> str:
-    """Return the warning that the pair does not match, which is shown above the map."""
+    """Return the warning that the pair hardly or not matches or the map is noise, which is shown above the map."""
     answer = panel.answer
     warning = mismatch(answer.warnings)
     if not warning and isinstance(answer, Explanation) and answer.similarity < 0:
         warning = f"{MISMATCH} (similarity {answer.similarity:z.3f}, which is negative)"
     if not warning:
         return ""
-    return f'<p class="nibt-mismatch" role="note"><strong>No match.</strong> {escape(sentence(warning))}</p>'
+    kind = "No match" if warning.startswith(MISMATCH) else "Weak match" if warning.startswith(WEAK) else "Noise"
+    return f'<p class="nibt-mismatch" role="note"><strong>{kind}.</strong> {escape(sentence(warning))}</p>'
 
 
 def words(part: TextAttribution, name: str) -> str:
