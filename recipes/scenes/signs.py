@@ -18,11 +18,13 @@ from nibt.data.ground_truth import ground_truth
 from nibt.evaluation.statistics import interval
 
 QUICK = {"image_layer": 11, "image_steps": 1, "image_views": 1}  # the image side is not looked at
+GAUSS = {**QUICK, "text_quadrature": "gauss"}
 WAYS = {
-    "layer 0, blank, midpoint 4 (default)": QUICK,
-    "layer 0, blank, gauss 6": {**QUICK, "text_steps": 6},
-    "layer 0, blank, gauss 8": {**QUICK, "text_steps": 8},
-    "layer 0, mean, gauss 8": {**QUICK, "text_steps": 8, "text_baseline": "mean"},
+    "layer 0, blank, midpoint 6 (default)": QUICK,
+    "layer 0, blank, midpoint 4": {**QUICK, "text_steps": 4},
+    "layer 0, blank, gauss 6": {**GAUSS, "text_steps": 6},
+    "layer 0, blank, gauss 8": {**GAUSS, "text_steps": 8},
+    "layer 0, mean, gauss 8": {**GAUSS, "text_steps": 8, "text_baseline": "mean"},
     "layer 0, zero, geometric 8": {
         **QUICK,
         "text_steps": 8,
