@@ -182,7 +182,7 @@ def test_negligible_scores_are_noted_and_pale(target: str) -> None:
     unit = model.scale if target == "logit" else 1.0
     share = float(answers[0].image.scores.abs().sum()) / (unit * 0.2)
     assert share < NOISE_SHARE < float(answers[1].image.scores.abs().sum()) / (unit * 0.2)
-    text = f"the scores of the image side add up to {100 * share:.1g} % of what this model usually gives to a match"
+    text = f"the scores of the image side add up to {100 * share:.2g} % of what this model usually gives to a match"
     for answer in (answers[0], nibt.explain(model, images[0], "two cars", target=target)):
         assert f"{NEGLIGIBLE} {text}" in answer.warnings
         assert is_noise(answer.warnings)
@@ -201,7 +201,7 @@ def test_matches_far_below_the_usual_ones_are_weak(usual: float) -> None:
         change = float(F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text))
         lower = expected(model, tiny.image(), caption)
         is_weak = not lower and change < WEAK_SHARE * usual and 20 * change < CLEAR and 20 * usual >= 2 * MARGIN
-        share = f"{100 * change / usual:.1g} %"
+        share = f"{100 * change / usual:.2g} %"
         note = f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
         if change <= 0:
             note = f"{WEAK} the image does not raise the similarity"

@@ -87,7 +87,7 @@ def _weak(model: Model, change: float) -> str:
         return ""
     if change <= 0:
         return f"{WEAK} the image does not raise the similarity"
-    share = f"{100 * change / usual:.1g} %"
+    share = f"{100 * change / usual:.2g} %"
     return f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
 
 
@@ -149,7 +149,7 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
             continue
         usual = abs(usual_change(model) * scores / similarities)
         if total < NOISE_SHARE * usual:
-            share = f"{100 * total / usual:.1g} % of what this model usually gives to a match"
+            share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
             yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"
 
 

@@ -59,7 +59,7 @@ def _tiles(interaction: Interaction, photograph: Image.Image, look: Appearance) 
     most = float(interaction.table.abs().max())
     for word, grid in zip(interaction.words, interaction.table, strict=True):
         laid = overlay(WordMap(grid, interaction.region, interaction.size), photograph, look, most)
-        yield tile(laid, word.text, f"{float(grid.sum()):+.3f}")
+        yield tile(laid, word.text, f"{float(grid.sum()):+z.3f}")
 
 
 def _notes(interaction: Interaction) -> list[str]:
