@@ -14,6 +14,7 @@ from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.mismatch import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
+from nibt.errors import Unsupported
 from nibt.models.base import Model, TextTower
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.view import fragment
@@ -258,3 +259,12 @@ def test_the_gravest_warning_stands_above_the_map() -> None:
     assert other_warnings(warnings) == (f"{WEAK} a", "other")
     assert mismatch((f"{NEGLIGIBLE} b", f"{MISMATCH} c")) == f"{MISMATCH} c"
     assert mismatch(("other",)) == ""
+
+
+def test_a_model_that_has_broken_since_it_was_loaded_is_named() -> None:
+    model = tiny.fresh("clip")
+    with torch.no_grad():
+        next(model.module.parameters()).fill_(float("nan"))
+        model.module.visual_projection.weight.fill_(float("nan"))
+    with pytest.raises(Unsupported, match=r"must give finite similarities .got nan.: check its weights"):
+        nibt.explain(model, tiny.image(), "a cat")

@@ -15,7 +15,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.methods._amounts import MOST, regions, scaled_by_removal
-from nibt.report.request import method_line
+from nibt.report.request import legend, method_line
 from nibt.results.attribution import Attribution, to_pixels
 from tests import tiny
 from tests.helpers import make_side
@@ -77,8 +77,8 @@ def test_captions_keep_the_amounts_of_the_method() -> None:
     plain = nibt.explain(model, image, "a cat")
     scaled = nibt.explain(model, image, "a cat", amounts="removal")
     assert scaled.text.scores.tolist() == plain.text.scores.tolist()
-    assert scaled.method["text"]["amounts"] == "method"
-    assert scaled.method["image"]["amounts"] == "removal"
+    assert scaled.method.get("text", {})["amounts"] == "method"
+    assert scaled.method.get("image", {})["amounts"] == "removal"
     assert scaled.image.grid.shape == plain.image.grid.shape
 
 
@@ -113,8 +113,11 @@ def test_amounts_are_refused_where_nothing_can_be_filled_in(kind: str, options: 
 
 
 def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
-    with pytest.raises(BadOption, match="amounts must be method for tables"):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
+    for method in ("nib", "gae"):
+        with pytest.raises(BadOption, match="amounts must be method for tables"):
+            nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a cat", method=method, amounts="removal")
+    with pytest.raises(BadOption, match="amounts must be method for a narrowing curve"):
+        nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
     with pytest.raises(BadOption, match="amounts can only be used with images"):
         nibt.explain(tiny.model("clip"), nibt.Caption("a cat"), "a dog", amounts="removal")
 
@@ -135,3 +138,5 @@ def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
 def test_reports_name_the_amounts() -> None:
     answer = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
     assert method_line(answer).startswith("method nib (default), amounts by removal, model ")
+    unsigned = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", method="gae", amounts="removal")
+    assert legend(unsigned).endswith("In the image, blue lowers the score.")

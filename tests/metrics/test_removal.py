@@ -103,3 +103,21 @@ def test_towers_of_patches_cannot_fill_in() -> None:
     sums, drops = effects(tiny.model("siglip naflex"), replace(pair, objects=objects))
     assert np.isfinite(sums).all()
     assert np.isnan(drops).all()
+
+
+def test_equal_sums_share_the_value_and_equal_drops_have_none() -> None:
+    exact = exact_input()
+    flat = replace(exact, attribution=replace(exact.attribution, scores=torch.zeros_like(exact.attribution.scores)))
+    assert Removal()(flat).tolist() == [0.5, 0.5]
+    (truth, _) = exact.truths
+    twice = replace(truth, objects=truth.objects[:1] * 2)
+    assert Removal()(replace(exact_input(), truths=(twice, twice))).isnan().all()
+
+
+def test_small_objects_are_removed() -> None:
+    image = tiny.image(900, 900)
+    masks = np.zeros((2, 900, 900), bool)
+    masks[0, 401:403, 401:403], masks[1, 600:602, 300:302] = True, True
+    objects = tuple(Object("thing", None, mask, ((at, at + 3),)) for mask, at in zip(masks, (2, 12), strict=True))
+    _, drops = effects(tiny.model("clip"), Pair(image, "a cat and a dog", objects))
+    assert (drops != 0).all()

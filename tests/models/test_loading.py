@@ -64,6 +64,7 @@ class TestHuggingFace:
             ("nibt.json", "[" * 100_000, "nested too deeply"),
             ("nibt.json", '{"resize": "zz"}', "resize must be 'model' or 'whole' .got 'zz'"),
             ("nibt.json", '{"image_size": "zz"}', "image_size must be a whole number"),
+            ("nibt.json", '{"usual_change": -1}', "usual_change must be above 0"),
             ("config.json", "[1]", "must be a JSON object"),
             ("config.json", '{"model_type": ["clip"]}', "model_type .*clip.* is not supported"),
             ("adapter_config.json", '{"base_model_name_or_path": "."}', "are their own base model"),

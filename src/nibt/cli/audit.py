@@ -62,6 +62,8 @@ def audit(model: ModelArgument, data: DataOptions, methods: AuditMethods, output
     name_suffix = suffix(
         *(methods.method or []), **set_options(count=data.count, quick=methods.quick, seed=data.seed or None)
     )
+    if output.out and not output.out.name:
+        raise BadOption(f"--out must be the name of a file, such as audit.html (got {str(output.out)!r})")
     out = output.out and (output.out if output.out.suffix else output.out.with_suffix(".html"))
     default = Path(f"audit-{model_name(model.model) or model.model}-{slug(_short(data.data))}{name_suffix}.html")
     page = None if output.json == "-" and out is None else out or default

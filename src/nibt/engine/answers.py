@@ -1,5 +1,6 @@
 """Building of explanations and comparisons, with their warnings, from explained batches."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from nibt.data.units import Grid
 from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
 from nibt.engine.mismatch import mismatches, negligible
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
+from nibt.errors import Unsupported
 from nibt.models.base import Inputs
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
@@ -47,6 +49,11 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
     values = [side.value().tolist() for side in batch.sides]
     compare = spec.model.seen_from(spec.modalities[0])
     similarities = compare(*(side.trace.embedding for side in batch.sides)).tolist()
+    strange = [similarity for similarity in similarities if not math.isfinite(similarity)]
+    if strange:
+        raise Unsupported(
+            f"the model must give finite similarities (got {strange[0]}): check its weights, or load it in float32"
+        )
     mixed = spec.modalities == IMAGE_AND_TEXT
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
     provenance = spec.provenance  # hashes the weights, so it is read once per batch
@@ -150,7 +157,9 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
         scores = [word.score for word in side.words] if isinstance(side, TextAttribution) else side.scores.tolist()
         if len(scores) > 1 and max(scores) - min(scores) <= _FLAT:
             method, score = spec.record["method"]["name"], scores[0]
-            yield f"the map of the {name} side is flat: {method} gives every unit the score {score:.3g}"
+            removal = spec.methods[side.modality].amounts == "removal"
+            scaled = ", without a region to remove," if removal else ""
+            yield f"the map of the {name} side is flat: {method}{scaled} gives every unit the score {score:.3g}"
 
 
 def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> ScoreRecord:

@@ -19,7 +19,6 @@ from nibt.data.images import read_image, sample_captions
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec
 from nibt.models.base import Model
-from nibt.options import parsed
 from nibt.results.attribution import SideAttribution
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.types import Embedding, PerExample
@@ -97,7 +96,7 @@ def usual_change(model: Model) -> float:
     It is the median over the samples of the package, which embedded models store.
     """
     if "usual_change" in model.defaults:
-        return parsed("usual_change", model.defaults["usual_change"], float)
+        return model.defaults["usual_change"]
     compare = model.similarity
     image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))

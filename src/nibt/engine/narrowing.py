@@ -85,6 +85,8 @@ def narrowing_curve(
     views = next((value for name, value in options.items() if name.endswith("views") and value not in (None, 1)), 1)
     if views != 1:
         raise BadOption(f"views must be 1 for a narrowing curve (got {views}): leave views out")
+    if any(name.endswith("amounts") and value not in (None, "method") for name, value in options.items()):
+        raise BadOption("amounts must be method for a narrowing curve (got removal): leave amounts out")
     read, _ = make_pairs(image, caption)
     pairs = [require_image_text(pair, "narrowing_curve") for pair in read]
     spec = resolve(

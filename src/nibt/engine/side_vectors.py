@@ -35,10 +35,7 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
         BadOption: The method is not linear in the target, its path has noise, or its amounts are those of removal.
 
     """
-    if method.linear and method.amounts != "method":
-        raise BadOption(
-            f"amounts must be method for tables and vectors (got {method.amounts!r}): leave amounts out, or use explain"
-        )
+    check_amounts(method)
     if isinstance(method, NIB) and method.noisy:
         raise BadOption(
             f"noise must be none where embeddings are narrowed (got {method.noise!r}): leave noise out, or use explain"
@@ -51,6 +48,19 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
         return UnitVectors.of_maps(side, method)
     able = ", ".join(linear_methods())
     raise BadOption(f"{method.name} is not linear in the target, so a unit has no vector: choose one of {able}")
+
+
+def check_amounts(method: Method) -> None:
+    """Check that the scores of a method are its own.
+
+    Raises:
+        BadOption: They are those of removal, which tables and vectors do not have.
+
+    """
+    if method.amounts != "method":
+        raise BadOption(
+            f"amounts must be method for tables and vectors (got {method.amounts!r}): leave amounts out, or use explain"
+        )
 
 
 def linear_methods() -> list[str]:

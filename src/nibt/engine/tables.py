@@ -12,7 +12,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Words
 from nibt.engine.late_tables import late_table
 from nibt.engine.pair_regression import regression_table
-from nibt.engine.side_vectors import side_vectors
+from nibt.engine.side_vectors import check_amounts, side_vectors
 from nibt.engine.spec import ExplanationSpec
 from nibt.engine.table_scores import TableScores
 from nibt.engine.vectors import PartValues
@@ -31,6 +31,7 @@ def table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -
 
     """
     method = spec.methods["image"]
+    check_amounts(method)
     if spec.model.similarity.item_ndim > 1:
         return late_table(spec, image, text, words)
     if isinstance(method, FIxLIP):

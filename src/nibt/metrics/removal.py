@@ -2,7 +2,8 @@
 
 Each object that the caption names is removed alone: the data set draws the image again without it (``scenes``), or the
 object is filled in from the pixels around it, as ``road`` fills units. The sum of a map over an object divides units
-by area. Images with fewer than two visible named objects have no value. Chance is 1 / number of objects.
+by area. Images with fewer than two visible named objects have no value. Equal sums share the value. Chance is
+1 / number of objects.
 
 Answers:
     Does the map say which object matters more, and not only where objects are?
@@ -58,7 +59,7 @@ class Removal(Metric):
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [
-                float(sums.argmax() == drops.argmax()) if len(sums) > 1 and np.isfinite(drops).all() else torch.nan
+                _agreement(sums, drops) if len(sums) > 1 and np.isfinite(drops).all() else torch.nan
                 for sums, drops in self.effects(metric_input)
             ],
             dtype=torch.float32,
@@ -82,6 +83,11 @@ class Removal(Metric):
             known = [fillable or without is not None for without in truth.without]
             results.append((sums, np.where(known, fell, np.nan)))
         return results
+
+
+def _agreement(sums: Numbers, drops: Numbers) -> float:
+    """Return the share of the objects with the largest sum whose drop is the largest; NaN if all drops are equal."""
+    return torch.nan if np.ptp(drops) == 0 else float((drops == drops.max())[sums == sums.max()].mean())
 
 
 def _sum(grid: Float[np.ndarray, "row column"], mask: PixelMask) -> float:
@@ -113,7 +119,7 @@ def _without(side: Side, item: int, truth: GroundTruth, place: int) -> Tensor:
         return tower.prepare([draw()]).values[0].to(values)
     if values.ndim != 3:
         return values
-    mask = F.interpolate(truth.objects[place][None, None].float(), tower.extent(side.inputs), mode="nearest")
+    mask = F.adaptive_max_pool2d(truth.objects[place][None, None].float(), tower.extent(side.inputs))
     removed = F.max_pool2d(mask, 3, 1, 1)[0, 0].bool().numpy()  # resized edges have colors of the object, too
     return filled_in(values, removed)
 

@@ -32,7 +32,7 @@ from nibt.models._request import EMBEDDING, Request
 from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.options import ImageSize, parsed
+from nibt.options import ImageSize, Positive, parsed
 from nibt.progress import report_stage
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
@@ -144,6 +144,8 @@ def _from_memory(source: Any, request: Request) -> Model:
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
     settings = _json(folder / "nibt.json")
+    if "usual_change" in settings:
+        settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
     request = replace(
         request,
         resize=request.resize or parsed("resize", settings.get("resize"), str | None),

@@ -35,7 +35,8 @@ def question(answer: Shown) -> str:
 def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
     """Return the legend of the colors."""
     if not is_signed(answer):
-        return "The stronger the color, the more it matters; this method does not say in which direction."
+        text = "The stronger the color, the more it matters; this method does not say in which direction."
+        return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(answer) else "")
     name = "similarity" if isinstance(answer, Interaction) else "score"
     if not answer.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
@@ -59,9 +60,13 @@ def method_name(answer: Shown) -> str:
     """Return the method with its variant, as on the command line: ``nib (default)``."""
     table = "word-region table of " if isinstance(answer, Interaction) else ""
     path = " along NIB's path" if answer.method.get("along_path") else ""
-    removal = any(isinstance(side, dict) and side.get("amounts") == "removal" for side in answer.method.values())
-    amounts = ", amounts by removal" if removal else ""
+    amounts = ", amounts by removal" if _by_removal(answer) else ""
     return f"{table}{answer.method['name']} ({answer.method['variant']}){path}{amounts}"
+
+
+def _by_removal(answer: Shown) -> bool:
+    """Return whether the amounts of a map are those of removal."""
+    return any(isinstance(side, dict) and side.get("amounts") == "removal" for side in answer.method.values())
 
 
 def model_name(answer: Shown) -> str:
