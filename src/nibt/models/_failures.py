@@ -8,6 +8,9 @@ from pathlib import Path
 from re import fullmatch
 from typing import Any
 
+from nibt.errors import CannotLoad
+from nibt.io import load_json
+
 _LOG_IN = "log in with 'hf auth login'"
 _LONGEST = 300  # characters of a sentence of a hub
 
@@ -144,3 +147,14 @@ def line(error: BaseException) -> str:
     lines = (str(error).strip() or type(error).__name__).split("\n")
     count = 2 if lines[0].rstrip(". ").endswith(":") else 1
     return " ".join(part.strip() for part in lines[:count]).rstrip(".")[:_LONGEST]
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file of a model; an empty one without the file."""
+    try:
+        data = load_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise CannotLoad(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
+    return data

@@ -21,9 +21,8 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad, NibtError, install
-from nibt.io import load_json
 from nibt.models._devices import check_device
-from nibt.models._failures import broken_file, line, no_connection, refusal
+from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
 from nibt.models._families import family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
@@ -143,7 +142,7 @@ def _from_memory(source: Any, request: Request) -> Model:
 
 
 def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
-    settings = _json(folder / "nibt.json")
+    settings = json_object(folder / "nibt.json")
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
     request = replace(
@@ -154,7 +153,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     )
     _check_options(request, str(device))
     request = replace(request, after=after_encoder(name, folder, request.dtype) or request.after)
-    config = _json(folder / "config.json")
+    config = json_object(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
     if (folder / "adapter_config.json").exists():
@@ -175,7 +174,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         from peft import PeftModel
     except ImportError as error:
         raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
-    settings = _json(folder / "adapter_config.json")
+    settings = json_object(folder / "adapter_config.json")
     base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not base or not isinstance(base, str):
         raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to adapter_config.json")
@@ -252,7 +251,7 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
     with _loading(name):
         folder, commit = model_folder(place, request, wants)
     with _loading(name, folder):
-        _json(folder / "config.json")  # in the cache, where a broken file is deleted
+        json_object(folder / "config.json")  # in the cache, where a broken file is deleted
     request = replace(request, facts={**request.facts, "revision": commit})
     return replace(_from_folder(name, folder, request, device, wants), folder=None)
 
@@ -337,16 +336,6 @@ def _model(
         folder,
         request,
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = load_json(path) if path.exists() else {}
-    except ValueError as error:
-        raise CannotLoad(f"{path} is not valid JSON ({error})") from error
-    if not isinstance(data, dict):
-        raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
-    return data
 
 
 def _check_finite(name: str, module: nn.Module) -> None:
