@@ -94,7 +94,7 @@ def _sum(grid: Float[np.ndarray, "row column"], mask: PixelMask) -> float:
     """Return the sum of a map over an object."""
     height, width = mask.shape
     labels = mask.int().numpy()
-    return float(segment_sums(grid, Region(0, 0, width, height), (width, height), labels)[1])
+    return float(segment_sums(grid, Region(0.0, 0.0, float(width), float(height)), (width, height), labels)[1])
 
 
 def _embeddings_without_objects(side: Side, truths: tuple[GroundTruth, ...]) -> list[Tensor]:
