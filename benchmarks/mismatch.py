@@ -32,10 +32,10 @@ from nibt.targets._similarity import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
 UNKNOWN_CAPTIONS = (
-    "florbish", "qzx vbn", "florbish grunkle", "zlorp strub", "asdf jkl", "xkcd qwfp", "blorf", "42", "love", "justice",
-    "a nurse and a teacher", "happiness and sorrow", "the king of france", "\u043a\u043e\u0448\u043a\u0430", "\u732b",
-    "\u0643\u0644\u0628", "\u03b3\u03ac\u03c4\u03b1", "\ud55c\uad6d\uc5b4",
-)  # fmt: skip
+    "florbish|qzx vbn|florbish grunkle|zlorp strub|asdf jkl|xkcd qwfp|blorf|42|love|justice|a nurse and a teacher|"
+    "happiness and sorrow|the king of france|\u043a\u043e\u0448\u043a\u0430|\u732b|\u0643\u0644\u0628|"
+    "\u03b3\u03ac\u03c4\u03b1|\ud55c\uad6d\uc5b4"
+).split("|")
 OTHERS = 25  # captions without a common object, for each image
 
 

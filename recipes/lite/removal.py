@@ -49,9 +49,9 @@ def beside(left, right):
 def pairs_of(folder):
     images = json.loads((folder / "annotations.json").read_text())["images"]
     known = {item["category"] for image in images for item in image["objects"]} - {"person"}
-    found = [(folder / image["file"], *case) for image in images for case in cases(image, known)]
-    random.Random(0).shuffle(found)
-    both = zip(found[::2], found[1::2], strict=False)
+    items = [(folder / image["file"], *case) for image in images for case in cases(image, known)]
+    random.Random(0).shuffle(items)
+    both = zip(items[::2], items[1::2], strict=False)
     return [beside(*two) for two in both if two[0][0] != two[1][0] and two[0][1] != two[1][1]][:COUNT]
 
 

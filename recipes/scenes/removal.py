@@ -95,7 +95,7 @@ def effects(model, row, pairs):
     options = {f"image_{name}": value for name, value in row.options.items() if name != "variant"}
     spec = resolve(model, MethodSpec(row.method, variant, options), "cosine", Contrast.of((), (), ()), seed=0)
     priors = None if row.prior is None else dict(enumerate(maps(model, Row("nib", row.prior), pairs)))
-    found = {}
+    results = {}
     for batch in explain_batches(spec, pairs, 20, ["image"]):
         side, attribution = batch.sides[0], batch.attributions[0]
         if priors is not None:
@@ -104,8 +104,8 @@ def effects(model, row, pairs):
         truths = tuple(truth_of(batch, position) for position in range(len(batch.indices)))
         of_objects = Removal().effects(MetricInput(side, attribution, truths))
         for position, index in enumerate(batch.indices):
-            found[index] = attribution[position].grid, *of_objects[position]
-    return [found[index] for index in range(len(pairs))]
+            results[index] = attribution[position].grid, *of_objects[position]
+    return [results[index] for index in range(len(pairs))]
 
 
 def maps(model, row, pairs):

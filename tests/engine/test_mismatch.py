@@ -191,9 +191,9 @@ def test_negligible_scores_are_noted_and_pale(target: str) -> None:
 
 
 @pytest.mark.parametrize("usual", [0.001, 0.2, 0.9])
-def test_matches_far_below_the_usual_ones_are_weak(usual: float) -> None:
+def test_matches_far_below_the_usual_change_are_weak(usual: float) -> None:
     """The oracle has the change from a blank image by the forward pass of the model."""
-    model, found = replace(tiny.model("clip"), scale=20.0, defaults={"usual_change": usual}), set()
+    model, verdicts = replace(tiny.model("clip"), scale=20.0, defaults={"usual_change": usual}), set()
     for caption in tiny.CAPTIONS:
         image, text = (
             model.image.encode(model.image.prepare([tiny.image()])),
@@ -207,8 +207,8 @@ def test_matches_far_below_the_usual_ones_are_weak(usual: float) -> None:
         if change <= 0:
             note = f"{WEAK} the image does not raise the similarity"
         assert (note in nibt.explain(model, tiny.image(), caption).warnings) == is_weak
-        found.add(is_weak)
-    assert found == {usual == 0.9} or found == {True, False}
+        verdicts.add(is_weak)
+    assert verdicts == {usual == 0.9} or verdicts == {True, False}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_scores_without_the_unit_of_the_score_are_not_judged(method: str, target
 
 def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = tiny.fresh("clip"), []
-    monkeypatch.setattr("nibt.engine.mismatch.encode", lambda *given: calls.append(given) or encode(*given))
+    monkeypatch.setattr("nibt.engine.mismatch.encode", lambda *arguments: calls.append(arguments) or encode(*arguments))
     before = set(vars(model.module))
     for _ in range(2):
         nibt.explain(model, mean_color(model), "two cars")

@@ -32,11 +32,11 @@ def bump(row: float, column: float, size: int = 64, width: float = 5.0) -> np.nd
 
 def test_regions_are_the_bumps_of_a_map_of_either_sign() -> None:
     scores = bump(12, 12) + 0.5 * bump(50, 14) - 0.8 * bump(30, 50)
-    found = regions(scores)
-    assert found.max() == 3
-    centers = {tuple(np.round(np.argwhere(found == number).mean(0) / 8).astype(int)) for number in (1, 2, 3)}
-    assert len({found[12, 12], found[50, 14], found[30, 50]} - {0}) == 3, centers
-    assert not found[40, 30], "far from all"
+    labels = regions(scores)
+    assert labels.max() == 3
+    centers = {tuple(np.round(np.argwhere(labels == number).mean(0) / 8).astype(int)) for number in (1, 2, 3)}
+    assert len({labels[12, 12], labels[50, 14], labels[30, 50]} - {0}) == 3, centers
+    assert not labels[40, 30], "far from all"
 
 
 def test_maps_without_scores_have_no_regions_and_noise_has_few() -> None:
@@ -56,15 +56,15 @@ def test_regions_sum_to_what_their_removal_costs(kind: str) -> None:
     for image, before, after in zip(images, plain, scaled, strict=True):
         inputs = model.image.prepare([image])
         extent = model.image.extent(inputs)
-        found = regions(to_pixels(before.image.grid, *extent).double().numpy())
+        labels = regions(to_pixels(before.image.grid, *extent).double().numpy())
         rows, columns = (
             ((np.arange(count) + 0.5) * size / count).astype(int)
             for count, size in zip(after.image.grid.shape, extent, strict=True)
         )
-        cells = found[rows][:, columns]
-        assert found.any()
-        for number in range(1, found.max() + 1):
-            hidden = binary_dilation(found == number, iterations=round((extent[0] * extent[1]) ** 0.5 / 32))
+        cells = labels[rows][:, columns]
+        assert labels.any()
+        for number in range(1, labels.max() + 1):
+            hidden = binary_dilation(labels == number, iterations=round((extent[0] * extent[1]) ** 0.5 / 32))
             without = replace(inputs, values=filled_in(inputs.values[0], hidden)[None])
             scores = model.similarity(torch.cat([model.image.encode(inputs), model.image.encode(without)]), target)
             total = float(after.image.grid.numpy()[cells == number].sum())
@@ -125,14 +125,14 @@ def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
 @pytest.mark.slow
 def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
     """The study: the correlation over all objects is 0.4 without, and 0.8 with removal."""
-    model, found = nibt.load_model("scenes"), {}
+    model, labels = nibt.load_model("scenes"), {}
     for amounts in ("method", "removal"):
         numbers = [
             effects(model, pair, "nib", amounts=amounts) for pair in Scenes(count=40, seed=9, fewest=2, named="all")
         ]
         sums, drops = (np.concatenate(part) for part in zip(*numbers, strict=True))
-        found[amounts] = np.corrcoef(sums, drops)[0, 1]
-    assert found["removal"] > 0.65 > 0.55 > found["method"]
+        labels[amounts] = np.corrcoef(sums, drops)[0, 1]
+    assert labels["removal"] > 0.65 > 0.55 > labels["method"]
 
 
 def test_reports_name_the_amounts() -> None:

@@ -44,7 +44,7 @@ def expected(model: Model, nouns: tuple[str, ...]) -> list[str]:
     ]
 
 
-def test_there_are_a_thousand_different_nouns() -> None:
+def test_nouns_are_a_thousand_and_differ() -> None:
     assert len(NOUNS) == len(set(NOUNS)) == 1000
     assert all(noun.isalpha() and noun.islower() for noun in NOUNS)
     assert files("nibt.evaluation.audit").joinpath("nouns.txt").is_file()

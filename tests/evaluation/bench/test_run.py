@@ -59,7 +59,7 @@ def test_star_skips_what_a_model_cannot_run(
 def test_estimate_counts_the_passes_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
     """With a clock that advances by a second per reading, each measured time is one second."""
     plan["methods"] = ["occlusion"]
-    parsed, seconds = Plan.read(plan), iter(range(100))
+    parsed, seconds = Plan.read(plan), iter(map(float, range(100)))
     model, (data,) = nibt.load_model(plan["models"][0]["name"]), parsed.data
     cells = [work.CellRunner(parsed, cell, model) for cell in parsed.cells(parsed.models[0], data, [])]
     pair = Scenes(count=1)[0]
