@@ -16,16 +16,7 @@ MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB,
 
 @contextmanager
 def open_image(source: Path | BinaryIO | bytes, name: str) -> Iterator[Image.Image]:
-    """Open an image for the block, in which it is decoded.
-
-    Args:
-        source: A path, an open file or the bytes of a file.
-        name: The name of the image in error messages.
-
-    Raises:
-        BadInput: There is no such file, it is not an image, or the image is broken or too large.
-
-    """
+    """Open an image for the block, in which it is decoded."""
     with readable(name):
         if isinstance(source, Path):
             _check_file(source, name)

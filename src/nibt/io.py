@@ -20,24 +20,12 @@ from nibt.errors import CannotWrite
 
 
 def read_text(path: Path | Traversable) -> str:
-    """Return the text of a file in UTF-8. The byte order mark that some editors write is no part of it.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: The file is not text in UTF-8.
-
-    """
+    """Return the text of a file in UTF-8. The byte order mark that some editors write is no part of it."""
     return path.read_text(encoding="utf-8-sig")
 
 
 def load_json(source: Path | Traversable | str) -> Any:
-    """Return what a JSON file, or a text, has.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is not JSON, or is nested too deeply.
-
-    """
+    """Return what a JSON file, or a text, has."""
     try:
         return json.loads(source if isinstance(source, str) else read_text(source))
     except RecursionError as error:
@@ -45,12 +33,7 @@ def load_json(source: Path | Traversable | str) -> Any:
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written, before a computation starts.
-
-    Raises:
-        CannotWrite: The folder does not exist or is not writable, or the path is a folder.
-
-    """
+    """Check that a file can be written, before a computation starts."""
     folder = path.parent
     if not folder.is_dir():
         raise CannotWrite(f"cannot write {path.name}: the folder {folder} does not exist; create it first")
@@ -61,12 +44,7 @@ def check_writable(path: Path) -> None:
 
 
 def open_bytes(path: str | Path) -> BufferedReader:
-    """Open a file for reading its bytes.
-
-    Raises:
-        OSError: The file cannot be read, or is not a regular file: a pipe or a device may never end.
-
-    """
+    """Open a file for reading its bytes."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return open(path, "rb")
@@ -77,12 +55,7 @@ DIGITS = 16
 
 
 def short_digest(path: str | Path) -> str:
-    """Return the first ``DIGITS`` hexadecimal digits of the SHA-256 of a file.
-
-    Raises:
-        OSError: The file cannot be read.
-
-    """
+    """Return the first ``DIGITS`` hexadecimal digits of the SHA-256 of a file."""
     with open_bytes(path) as stream:
         return file_digest(stream, "sha256").hexdigest()[:DIGITS]
 
@@ -113,12 +86,7 @@ _numbers = itertools.count()
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
-    """Write all files of the block when it succeeds, and none of them if it fails.
-
-    Raises:
-        CannotWrite: A folder is missing or not writable, or the disk is full.
-
-    """
+    """Write all files of the block when it succeeds, and none of them if it fails."""
     drafts: list[tuple[Path, Path]] = []
     token = _waiting.set(drafts)
     try:
@@ -144,10 +112,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     If the block raises an error, the temporary file is removed and ``path`` stays as it was. Inside ``all_or_none``,
     ``path`` is replaced when that block succeeds.
-
-    Raises:
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
     """
     check_writable(path)
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"

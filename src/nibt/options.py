@@ -19,15 +19,7 @@ from nibt.errors import BadOption
 
 @dataclasses.dataclass(frozen=True)
 class Range(GroupedMetadata):
-    """The numbers that an option may have. Records of pydantic know it, too.
-
-    Args:
-        low: The smallest number.
-        high: The largest number; finite also where only memory or time limit it, so that a slip is an error at once.
-        above: Whether ``low`` itself is excluded.
-        below: Whether ``high`` itself is excluded.
-
-    """
+    """The numbers that an option may have. Records of pydantic know it, too."""
 
     low: float | int
     high: float | int = math.inf
@@ -84,17 +76,7 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 
 def parsed(name: str, value: Any, kind: Any) -> Any:
-    """Convert the value of an option to the type of its field, which may be one of several or have a range.
-
-    Args:
-        name: The name of the option, for messages.
-        value: The value.
-        kind: The type of the field.
-
-    Raises:
-        BadOption: The value has another type, is not finite, or is out of the range.
-
-    """
+    """Convert the value of an option to the type of its field, which may be one of several or have a range."""
     allowed = _plain(kind)
     if allowed is None or (value is None and _takes_none(kind)):
         return value
@@ -122,12 +104,7 @@ def _whole(value: Any) -> int:
 
 
 def complete(plugin: Any) -> None:
-    """Convert all fields of a new plugin to their types; its ``__post_init__`` calls this.
-
-    Raises:
-        BadOption: A value has another type, is not finite, or is out of its range.
-
-    """
+    """Convert all fields of a new plugin to their types; its ``__post_init__`` calls this."""
     types = field_types(type(plugin))
     for field in dataclasses.fields(plugin):
         if field.init and not field.name.startswith("_"):

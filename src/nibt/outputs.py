@@ -75,14 +75,7 @@ def sorted_header(data: bytes) -> bytes:
 
 
 def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) -> Image.Exif:
-    """Return the EXIF data with the signature of an image.
-
-    Args:
-        image: The image, with the pixels that its file decodes to.
-        request: The request that the image answers.
-        size: The size of the file in bytes. It reveals frames, comments or bytes that were added later.
-
-    """
+    """Return the EXIF data with the signature of an image."""
     exif = Image.Exif()
     exif[_SOFTWARE] = f"nibt {_version()}"
     exif[_DESCRIPTION] = unsigned(request).replace(_UNSIGNED.decode(), _pixel_digest(image).decode()) + f" {size:012d}"
@@ -121,18 +114,7 @@ def is_own(path: Path) -> bool:
 
 
 def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
-    """Check the outputs of a call before a computation starts.
-
-    Args:
-        targets: The files to write.
-        inputs: The files and folders that the call reads.
-        overwrite: Allow to replace any file that is neither an input nor read-only.
-
-    Raises:
-        WouldOverwrite: An output would replace an input, another output, or a file that nibt did not write.
-        CannotWrite: A folder is missing or not writable.
-
-    """
+    """Check the outputs of a call before a computation starts."""
     inputs, names = list(inputs), {}
     for target in targets:
         other = names.setdefault(_folded(target), target)
@@ -148,13 +130,7 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
 
 
 def check_replaceable(path: Path, overwrite: bool = False) -> None:
-    """Check that a path is free, or that its file may be replaced.
-
-    Raises:
-        WouldOverwrite: The path has a file that nibt did not write and ``overwrite`` is false, or a read-only file, or
-            something other than a file.
-
-    """
+    """Check that a path is free, or that its file may be replaced."""
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
     if not path.is_file():
@@ -173,16 +149,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
 
 
 def check_run_folder(folder: Path, manifest: str) -> None:
-    """Check that the folder of a run is new, empty, or that of an earlier run.
-
-    Args:
-        folder: The folder.
-        manifest: The name of the file that the folder of a run has.
-
-    Raises:
-        WouldOverwrite: The path is a file, or a folder with other files.
-
-    """
+    """Check that the folder of a run is new, empty, or that of an earlier run."""
     if folder.exists() and not folder.is_dir():
         raise WouldOverwrite(f"{folder} is a file: give a folder")
     if folder.is_dir() and not (folder / manifest).is_file() and not all(map(_is_leftover, folder.iterdir())):
@@ -191,26 +158,14 @@ def check_run_folder(folder: Path, manifest: str) -> None:
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Provide a temporary path, which replaces ``path`` when the block succeeds. Links are followed and kept.
-
-    Raises:
-        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Provide a temporary path, which replaces ``path`` when the block succeeds. Links are followed and kept."""
     check_replaceable(path, overwrite)
     with atomic_write(path.resolve() if path.is_symlink() else path) as draft:
         yield draft
 
 
 def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
-    """Write a file, completely or not at all, and complete its ``unsigned`` signature.
-
-    Raises:
-        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write a file, completely or not at all, and complete its ``unsigned`` signature."""
     with replacing(path, overwrite) as draft:
         draft.write_bytes(signed(data))
 
@@ -222,12 +177,6 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
 
     If a path is taken or has the result of another request, all paths get the same number, as in
     ``photo-a-cat-2.png``.
-
-    Args:
-        paths: The paths of the outputs of one request.
-        request: The request.
-        taken: Paths that other outputs of the call use.
-
     """
     taken = set(taken)
     wanted, number = json.loads(json.dumps(request, default=str)), 1
@@ -272,12 +221,7 @@ def _answers(path: Path, request: Mapping[str, Any]) -> bool:
 
 
 def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
-    """Check that a file is no input of the results that are written to it: their images, and the files of their model.
-
-    Raises:
-        WouldOverwrite: The path is such a file, under any name.
-
-    """
+    """Check that a file is no input of the results that are written to it: an image, or a file of the model."""
     for request in requests:
         for source in _sources(request):
             try:

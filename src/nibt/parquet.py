@@ -12,15 +12,7 @@ from nibt.io import atomic_write
 
 
 def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
-    """Return the modules ``pyarrow`` and ``pyarrow.parquet``.
-
-    Args:
-        needed_by: The beginning of the message if pyarrow is not installed.
-
-    Raises:
-        Unsupported: pyarrow is not installed.
-
-    """
+    """Return the modules ``pyarrow`` and ``pyarrow.parquet``."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -37,28 +29,14 @@ def encode(table: Any) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the bytes of a file, completely or not at all.
-
-    Raises:
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write the bytes of a file, completely or not at all."""
     with atomic_write(path) as draft:
         draft.write_bytes(data)
 
 
 @contextmanager
 def open_file(path: Path, remedy: str) -> Iterator[Any]:
-    """Open a file as a ``pyarrow.parquet.ParquetFile``.
-
-    Args:
-        path: The file.
-        remedy: What to do if the file cannot be read, for the message.
-
-    Raises:
-        BadInput: The file is missing or damaged.
-
-    """
+    """Open a file as a ``pyarrow.parquet.ParquetFile``."""
     arrow, parquet = pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
@@ -70,12 +48,7 @@ def open_file(path: Path, remedy: str) -> Iterator[Any]:
 
 
 def table_schema(path: Path, remedy: str) -> tuple[list[str], int]:
-    """Return the names of the columns and the number of rows of a Parquet file, or of an Arrow stream (``.arrow``).
-
-    Raises:
-        BadInput: The file is missing or damaged.
-
-    """
+    """Return the names of the columns and the number of rows of a Parquet file, or of an Arrow stream (``.arrow``)."""
     if path.suffix == ".arrow":
         table = _arrow_table(path, remedy)
         return table.column_names, table.num_rows
@@ -84,12 +57,7 @@ def table_schema(path: Path, remedy: str) -> tuple[list[str], int]:
 
 
 def read_columns(path: Path, columns: list[str], remedy: str) -> list[dict[str, Any]]:
-    """Read columns of a Parquet file, or of an Arrow stream (``.arrow``), as one mapping per row.
-
-    Raises:
-        BadInput: The file is missing or damaged.
-
-    """
+    """Read columns of a Parquet file, or of an Arrow stream (``.arrow``), as one mapping per row."""
     if path.suffix == ".arrow":
         return _arrow_table(path, remedy).select(columns).to_pylist()
     with open_file(path, remedy) as file:
@@ -97,12 +65,7 @@ def read_columns(path: Path, columns: list[str], remedy: str) -> list[dict[str, 
 
 
 def read_cell(path: Path, row: int, column: str, remedy: str) -> Any:
-    """Read one value of a Parquet file, or of an Arrow stream (``.arrow``).
-
-    Raises:
-        BadInput: The file is missing or damaged.
-
-    """
+    """Read one value of a Parquet file, or of an Arrow stream (``.arrow``)."""
     if path.suffix == ".arrow":
         return _arrow_table(path, remedy)[column][row].as_py()
     with open_file(path, remedy) as file:

@@ -43,12 +43,7 @@ class Parts:
         return files
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a part, and remove its other files that nibt wrote.
-
-        Raises:
-            CannotWrite: The folder is not writable, or the disk is full.
-
-        """
+        """Write a part, and remove its other files that nibt wrote."""
         path = self.folder / f"{name}-{sha256(data).hexdigest()[:DIGITS]}.parquet"
         parquet.write(path, data)
         for other in self.files().get(name, []):
@@ -57,27 +52,14 @@ class Parts:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Any]:
-        """Open a part as a ``pyarrow.parquet.ParquetFile``.
-
-        Raises:
-            BadInput: The file is missing or damaged, or was changed after it was written.
-
-        """
+        """Open a part as a ``pyarrow.parquet.ParquetFile``."""
         if not is_whole(path):
             raise BadInput(f"{path} was changed after it was written: {self.remedy}")
         with parquet.open_file(path, self.remedy) as file:
             yield file
 
     def repair(self, older: float = 0.0) -> None:
-        """Remove drafts of runs that were killed, and all but one of several files of a part.
-
-        Args:
-            older: The least age of a draft in seconds, where another run may be writing.
-
-        Raises:
-            WouldOverwrite: A file was changed after it was written; it is kept.
-
-        """
+        """Remove drafts of runs that were killed, and all but one of several files of a part."""
         for draft in self.folder.glob(".*.parquet"):
             if is_draft_of(draft, lambda stem: self._name(stem) is not None):
                 with suppress(OSError):
@@ -98,12 +80,7 @@ class Parts:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether the bytes of a file match the digest in its name.
-
-    Raises:
-        BadInput: The file cannot be read.
-
-    """
+    """Return whether the bytes of a file match the digest in its name."""
     try:
         return path.stem.rpartition("-")[2] == short_digest(path)
     except OSError as error:

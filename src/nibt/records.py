@@ -16,18 +16,7 @@ _MOST = 3  # the number of mistakes in a message
 
 
 def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
-    """Build a record from plain data.
-
-    Args:
-        kind: The type of the record.
-        data: The content of the file.
-        where: The beginning of messages, such as the name of the file; may be empty.
-        error: The error to raise.
-
-    Raises:
-        NibtError: A key is missing or unknown, or a value has a wrong type. The message names the key.
-
-    """
+    """Build a record from plain data."""
     from pydantic import ValidationError
 
     try:
@@ -45,13 +34,8 @@ def json_schema(kind: type) -> dict[str, Any]:
 def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
     """Return a message about the first mistakes of a validation, with their keys.
 
-    Args:
-        mistakes: The errors of pydantic.
-        schema: The JSON Schema of the record, from which similar names are suggested for unknown ones.
-
     >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}], {})
     'image.grid[0] is missing'
-
     """
     more = [f"and {len(mistakes) - _MOST} more"] if len(mistakes) > _MOST else []
     return "; ".join([*(_describe(mistake, schema) for mistake in mistakes[:_MOST]), *more])

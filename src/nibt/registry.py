@@ -61,12 +61,7 @@ def available(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Any:
-    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name.
-
-    Raises:
-        UnknownName: No plugin of that kind has that name.
-
-    """
+    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name."""
     for point in _entry_points(kind).select(name=name):
         plugin = point.load()
         plugin.name = name
@@ -82,9 +77,6 @@ def summary(kind: str, name: str) -> str:
     Examples:
         >>> summary("targets", "cosine").startswith("The cosine")
         True
-
-    Raises:
-        UnknownName: No plugin of that kind has that name.
 
     """
     if name in _entry_points(kind).names:

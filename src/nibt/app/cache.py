@@ -22,14 +22,7 @@ _MAX_LINKED = 16
 
 
 class ResultCache:
-    """Results under random tokens.
-
-    Args:
-        lifetime: How long a result is kept, in seconds.
-        max_size: The number of results; the oldest is removed when another one is stored.
-        clock: Returns the current time in seconds.
-
-    """
+    """Results under random tokens."""
 
     def __init__(self, lifetime: float, max_size: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
         self._lifetime, self._max_size, self._clock = lifetime, max_size, clock

@@ -64,16 +64,7 @@ QUEUE_FULL = "The queue is full: please try again in a minute."
 
 
 class Guard:
-    """An ASGI app that passes allowed requests to another app.
-
-    Args:
-        app: The app.
-        folder: The folder of uploaded files.
-        max_upload: The largest uploaded file, in bytes.
-        max_stored: The largest size of all uploaded files together, in bytes.
-        hosts: The host names at which the page can be reached; if empty, all.
-
-    """
+    """An ASGI app that passes allowed requests to another app."""
 
     def __init__(
         self, app: App, folder: Path, max_upload: int, max_stored: int = 500_000_000, hosts: tuple[str, ...] = ()
@@ -217,10 +208,6 @@ def _repeat(body: bytes, receive: Receive) -> Receive:
 
 class _WithHeaders:
     """A ``send`` that adds the security headers, and replaces the messages of gradio about its queue and its failures.
-
-    Args:
-        send: Sends a message.
-        path: The path of the request.
 
     Attributes:
         started: Whether the response has begun.

@@ -38,12 +38,7 @@ class Limits:
     retention: float = 600.0
 
     def check_captions(self, captions: list[str]) -> None:
-        """Check the number and the length of captions.
-
-        Raises:
-            BadInput: There are too many captions, or they have too many characters.
-
-        """
+        """Check the number and the length of captions."""
         characters = sum(map(len, captions))
         if characters > self.characters:
             raise BadInput(
@@ -59,11 +54,6 @@ class Limits:
         """Return the time at which a step of a computation must end.
 
         A tenth of the time is reserved for each later step, so that one slow method leaves time for the others.
-
-        Args:
-            start: The time at which the computation started.
-            later_steps: The number of later steps.
-
         """
         return start + self.timeout * (1 - min(later_steps, 9) / 10)
 
@@ -82,16 +72,6 @@ class Deadline(TorchDispatchMode):
     Every operation of torch checks the clock, and the first one after the deadline raises. The error passes through the
     context managers of the method, which remove their hooks from the model. The deadline applies to the thread that
     enters the context, and changes no results.
-
-    Args:
-        end: The deadline, as a time of ``clock``.
-        clock: Returns the current time in seconds.
-        is_wanted: Whether the result is still wanted.
-
-    Raises:
-        TimeLimitExceeded: An operation starts after the deadline.
-        Replaced: An operation starts when the result is no longer wanted.
-
     """
 
     def __init__(

@@ -86,13 +86,6 @@ def method_facts(
     The time is that of one forward pass on this machine, times the number of passes that the method states. Both
     towers run at least once. Methods that have run correct it: their time is that of their last explanation, and the
     estimates of the others are multiplied by the median ratio of such times to their estimates.
-
-    Args:
-        model: The model.
-        times: The times of its forward passes; None if they were not measured yet, and nothing is estimated.
-        variant: The variant of the methods that have it.
-        measured: The seconds of methods that have run with this model and variant.
-
     """
     facts: dict[str, MethodFacts] = {}
     for name in available("methods"):

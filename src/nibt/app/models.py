@@ -16,16 +16,7 @@ _Item = TypeVar("_Item")
 
 
 class ModelCache:
-    """The models that visitors may select.
-
-    Args:
-        kept: The names of models that are kept once they are loaded.
-        others: The names of further models.
-        max_others: How many of the others are kept, the most recently used.
-        load: Loads a model.
-        measure: Measures the forward passes of a model.
-
-    """
+    """The models that visitors may select."""
 
     def __init__(
         self,
@@ -69,13 +60,7 @@ class ModelCache:
             self._times[name] = self._measure(model)
 
     def get(self, name: str) -> Model:
-        """Return a model, and load it if necessary.
-
-        Raises:
-            UnknownName: The model is not one that visitors may select.
-            CannotLoad: The model cannot be loaded.
-
-        """
+        """Return a model, and load it if necessary."""
         if name not in self.names:
             raise UnknownName("models", name, self.names)
         with self._lock:

@@ -47,14 +47,7 @@ class Update(NamedTuple):
 
 
 def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
-    """Return the first update after a question: the captions in place of the last answer, or what is wrong.
-
-    Args:
-        models: The models of the page.
-        limits: The limits of the page.
-        values: The values of the input fields, as in ``answer_events``.
-
-    """
+    """Return the first update after a question: the captions in place of the last answer, or what is wrong."""
     try:
         request = ExplainRequest.of_values(values, limits)
         _check_times(models, request, limits)
@@ -71,16 +64,7 @@ def answer_events(
     values: Any,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[Update]:
-    """Yield the updates of the page, before and after each step of a computation.
-
-    Args:
-        models: The models of the page.
-        limits: The limits of the page.
-        results: Stores the complete result, for downloads.
-        values: The values of the input fields: the path of the image file, captions, mode, methods, model, variant.
-        is_wanted: Whether the result is still wanted. If not, the computation ends at once, without a last update.
-
-    """
+    """Yield the updates of the page, before and after each step of a computation."""
     try:
         request = ExplainRequest.of_values(values, limits)
         link = Link.of(request)
@@ -129,12 +113,7 @@ def answer_events(
 
 
 def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) -> None:
-    """Check that each method is likely to meet the time limit, if its model is loaded.
-
-    Raises:
-        BadInput: A method would hold the worker until the time limit.
-
-    """
+    """Check that each method is likely to meet the time limit, if its model is loaded."""
     facts = models.facts(request.model, request.variant)
     count = len(request.captions) if request.mode == Mode.each else 1
     for method in request.methods:

@@ -58,22 +58,7 @@ class ExplainRequest:
     def from_fields(
         cls, file: Path | None, captions: Any, mode: Any, model: Any, methods: Any, variant: Any, limits: Limits
     ) -> "ExplainRequest":
-        """Return the request of the input fields, whose values may come from any client.
-
-        Args:
-            file: The image file.
-            captions: The captions, one per line.
-            mode: A value of ``Mode``.
-            model: The name of the model.
-            methods: The names of the methods.
-            variant: The variant of the methods, one of ``VARIANTS``.
-            limits: The limits of the page.
-
-        Raises:
-            BadInput: A field is empty, has a wrong type or exceeds the limits, or the image cannot be read.
-            UnknownName: There is no such method.
-
-        """
+        """Return the request of the input fields, whose values may come from any client."""
         _check_types(captions, mode, model, methods, variant)
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         limits.check_captions(lines)
@@ -94,13 +79,7 @@ class ExplainRequest:
 
     @classmethod
     def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
-        """Return the request of the values of the input fields, in the order of the page.
-
-        Raises:
-            BadInput: A field is empty, has a wrong type or exceeds the limits, or the image cannot be read.
-            UnknownName: There is no such method.
-
-        """
+        """Return the request of the values of the input fields, in the order of the page."""
         file, captions, mode, methods, model, variant = values
         return cls.from_fields(file, captions, mode, model, methods, variant, limits)
 
@@ -126,12 +105,7 @@ def _check_types(captions: Any, mode: Any, model: Any, methods: Any, variant: An
 
 
 def read_upload(file: Path | None, limits: Limits) -> ImageInput:
-    """Read an uploaded image. A file with the bytes of a sample is returned as that sample.
-
-    Raises:
-        BadInput: There is no file, it is not an image, or the image has too many pixels.
-
-    """
+    """Read an uploaded image. A file with the bytes of a sample is returned as that sample."""
     if file is None:
         raise BadInput("give an image first: upload one, paste one, or choose a sample")
     try:
@@ -148,12 +122,7 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
 
 
 def check_pixels(data: bytes, max_pixels: int) -> None:
-    """Check the number of pixels of an image without decoding it. Data that are not an image pass.
-
-    Raises:
-        BadInput: The image has too many pixels.
-
-    """
+    """Check the number of pixels of an image without decoding it. Data that are not an image pass."""
     try:
         with open_image(data, "upload") as image:
             width, height = image.size
@@ -178,15 +147,6 @@ def explain_steps(
 
     Later steps do not change earlier outcomes, except that the last step adds tables to the panels of NIB. A method
     that fails has a ``Failure`` in its place, and a table that fails leaves the reason in its panel.
-
-    Args:
-        request: The request.
-        model: The model.
-        step_context: Returns the context in which the step of a number, from 0, runs.
-
-    Raises:
-        Replaced: A context raises it, since another question replaced this one.
-
     """
     small = ImageInput(shown(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []

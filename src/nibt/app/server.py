@@ -32,20 +32,7 @@ def serve(
 ) -> None:
     """Serve the page until it is stopped (Ctrl-C).
 
-    Args:
-        host: The address on which the server listens.
-        port: The port on which the server listens.
-        models: Models that visitors can select besides the embedded ones. A model is loaded when it is first used.
-        limits: The limits of the page; the default ones if None.
-        public: Whether other machines may connect.
-        on_ready: Called with the URL of the page when it is about to be served.
-
     Uploaded files are kept in a temporary folder, which is deleted at the end.
-
-    Raises:
-        BadOption: Other machines can reach the host but ``public`` is false, or the port is in use.
-        Unsupported: Gradio is not installed.
-
     """
     check_host(host, public)
     listener = bind_socket(host, port)
@@ -84,23 +71,13 @@ def serve(
 
 
 def check_host(host: str, public: bool) -> None:
-    """Check that other machines can reach a host only if that is intended.
-
-    Raises:
-        BadOption: Other machines can reach the host, but ``public`` is false.
-
-    """
+    """Check that other machines can reach a host only if that is intended."""
     if not public and not is_loopback(host):
         raise BadOption(f"other machines can reach the host {host!r}: add --public if that is intended. {PUBLIC}")
 
 
 def bind_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to a port, so that a port in use is reported before models are loaded.
-
-    Raises:
-        BadOption: The port is in use, or this machine does not have the address.
-
-    """
+    """Return a socket that is bound to a port, so that a port in use is reported before models are loaded."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

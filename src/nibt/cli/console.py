@@ -152,14 +152,7 @@ def title(answer: Answer) -> str:
 
 
 def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose: bool = False) -> None:
-    """Print answers: the words, the scores and the warnings.
-
-    Args:
-        answers: The answers.
-        look: The colors.
-        verbose: Also print the paths and the versions.
-
-    """
+    """Print answers: the words, the scores and the warnings."""
     console = Terminal()
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:z.4f}", "not bold"))

@@ -16,18 +16,7 @@ _PATH = ("baseline", "floor", "noise", "deviation", "samples")
 
 
 def check_curve(path: Path | None, method: str, along_path: bool, compares: bool) -> None:
-    """Check that a narrowing curve can be drawn.
-
-    Args:
-        path: The picture; None if there is none.
-        method: The name of the method.
-        along_path: Whether the method goes along NIB's path.
-        compares: Whether the request compares with other inputs, labels or wordings.
-
-    Raises:
-        BadOption: The method is another, or the request compares.
-
-    """
+    """Check that a narrowing curve can be drawn."""
     if path is None:
         return
     if method != "nib" or along_path:
@@ -39,15 +28,7 @@ def check_curve(path: Path | None, method: str, along_path: bool, compares: bool
 def curve_of(
     model: "Model", answers: "Sequence[Explanation]", options: Mapping[str, Any], quiet: bool
 ) -> "NarrowingCurve":
-    """Compute the narrowing curves of explanations, at their layers.
-
-    Args:
-        model: The model.
-        answers: The explanations.
-        options: The options of ``explain``.
-        quiet: Whether no progress is shown.
-
-    """
+    """Compute the narrowing curves of explanations, at their layers."""
     from nibt.cli.progress import show_progress
     from nibt.engine.narrowing import narrowing_curve
 

@@ -18,15 +18,6 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
     """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files.
 
     Data sets in files are shuffled with the seed.
-
-    Args:
-        options: The options of the command.
-        count: The number of pairs of data sets that generate their pairs.
-
-    Raises:
-        UnknownName: The data set or an option does not exist.
-        BadOption: The folder is missing or not allowed, or an option has an invalid value.
-
     """
     from nibt.datasets._opening import open_files
     from nibt.registry import available, find
@@ -77,21 +68,11 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], d
 
 
 def check_method_texts(texts: list[str]) -> None:
-    """Check the names in texts of methods with options, such as ``banzhaf budget=200``.
-
-    Raises:
-        UnknownName: A method does not exist.
-
-    """
+    """Check the names in texts of methods with options, such as ``banzhaf budget=200``."""
     check_methods([(text.split() or [""])[0] for text in texts])
 
 
 def check_methods(names: list[str]) -> None:
-    """Check the names of methods before a model is loaded.
-
-    Raises:
-        UnknownName: A method does not exist.
-
-    """
+    """Check the names of methods before a model is loaded."""
     for name in names:
         check_name("methods", name.partition(":")[0])

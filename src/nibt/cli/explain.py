@@ -119,13 +119,7 @@ class ImageOutputs(OutputOptions):
         return [path for path in (self.overlay, self.scores, self.map, self.mask) if path]
 
     def check(self, inputs: CliInputs) -> None:
-        """Check that maps and boxes can be written: maps only for a single image with a caption.
-
-        Raises:
-            BadOption: There are several pairs, or two images or captions, the threshold is not in (0, 1], or the file
-                of scores is no TIFF file.
-
-        """
+        """Check that maps and boxes can be written: maps only for a single image with a caption."""
         from nibt.results.regions import check_threshold
 
         check_threshold(self.threshold)

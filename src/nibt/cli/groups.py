@@ -52,11 +52,6 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command for typer, in which each group among the parameters is replaced by its fields.
 
     Positional arguments come first, in the order of their groups. Other parameters keep their order.
-
-    Raises:
-        TypeError: A field has no ``typer.Option`` or ``typer.Argument``, or two groups share a field name or an
-            option name.
-
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[OptionGroup]] = {}

@@ -65,12 +65,7 @@ class CliInputs:
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
-        """Sort the arguments of a command line into firsts and seconds.
-
-        Raises:
-            BadOption: The arguments and options cannot be combined.
-
-        """
+        """Sort the arguments of a command line into firsts and seconds."""
         labeled, image, caption = options.labels is not None, options.compare_image, options.compare_caption
         if (image is not None) + (caption is not None) + labeled > 1:
             raise BadOption("--compare-image, --compare-caption and --labels exclude each other: give one of them")
@@ -102,12 +97,7 @@ class CliInputs:
         return firsts, seconds or ["labels"]
 
     def read(self, labels: list[str] | None = None) -> "ReadInputs":
-        """Read the images and captions before a model is loaded.
-
-        Raises:
-            BadInput: An input cannot be read, or there are fewer than two labels.
-
-        """
+        """Read the images and captions before a model is loaded."""
         from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
         from nibt.engine.explain import read_labels
@@ -158,17 +148,8 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
 
     The first argument is an image, and so are the following ones up to the first that does not look like an image.
 
-    Args:
-        items: The arguments.
-        labeled: Whether labels are used instead of captions.
-        command: The command, for messages.
-
-    Raises:
-        BadOption: A caption is missing, or comes before an image.
-
     >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
-
     """
     count = next((number for number, item in enumerate(items) if number and not _is_image(item)), len(items))
     images, captions = items[:count], items[count:]

@@ -57,12 +57,7 @@ class InteractInputOptions(InputOptions):
 
     @property
     def pixels(self) -> tuple[int, int, int, int] | None:
-        """The box.
-
-        Raises:
-            BadOption: It does not have four whole numbers, of which the last two are positive.
-
-        """
+        """The box."""
         if self.box is None:
             return None
         try:

@@ -27,12 +27,7 @@ def names_of(kind: str, incomplete: str) -> list[str]:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Check the name of a plugin before a model is loaded.
-
-    Raises:
-        UnknownName: No plugin of that kind has that name.
-
-    """
+    """Check the name of a plugin before a model is loaded."""
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
 
@@ -138,12 +133,7 @@ class LayerOptions(OptionGroup, panel="Method"):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The options of the method that are set.
-
-        Raises:
-            BadOption: A name is not an option of a method, or is set twice.
-
-        """
+        """The options of the method that are set."""
         shared = {"method", "variant", "seed", "set"}
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
         return with_set_options(set_options(**values), self.set)
@@ -253,12 +243,7 @@ class OutputOptions(OverwriteOptions):
 
     @property
     def look(self) -> Appearance:
-        """How results are drawn.
-
-        Raises:
-            BadOption: There is no such style or color map.
-
-        """
+        """How results are drawn."""
         return appearance(self.positive_only, self.style, self.cmap)
 
     @property
@@ -308,17 +293,8 @@ RESERVED = frozenset(
 def assignments(pairs: list[str], option: str = "--set", keep_names: bool = False) -> dict[str, str]:
     """Return ``name=value`` texts as a mapping.
 
-    Args:
-        pairs: The texts.
-        option: The option that has them, for messages.
-        keep_names: Keep hyphens in names, which become underscores otherwise.
-
-    Raises:
-        BadOption: A text has no "=", or a name occurs twice.
-
     >>> assignments(["beta=0.1"])
     {'beta': '0.1'}
-
     """
     for pair in pairs:
         if "=" not in pair:
@@ -333,12 +309,7 @@ def assignments(pairs: list[str], option: str = "--set", keep_names: bool = Fals
 
 
 def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
-    """Add the options of ``--set name=value`` to those that were set by flags.
-
-    Raises:
-        BadOption: A name is not an option of a method, or is set in both ways.
-
-    """
+    """Add the options of ``--set name=value`` to those that were set by flags."""
     others = assignments(pairs or [])
     for name in others:
         if name in RESERVED:
@@ -359,12 +330,7 @@ def set_options(**options: Any) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the non-blank lines of a text file.
-
-    Raises:
-        BadInput: The file cannot be read.
-
-    """
+    """Return the non-blank lines of a text file."""
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -56,18 +56,6 @@ class Output:
         """Check the outputs, and return the path of the image of each pair.
 
         Pairs are all combinations of ``firsts`` and ``seconds``. The list is empty if only JSON is written.
-
-        Args:
-            firsts: The captions, or the stems of the images, on the first side.
-            seconds: Those on the second side.
-            images: Other images that the command writes.
-            others: Other files that the command writes.
-
-        Raises:
-            WouldOverwrite: An output would replace an input, another output, or a file that nibt did not write.
-            CannotWrite: A folder is missing or not writable.
-            BadOption: The ending of a name is neither .html nor that of an image format.
-
         """
         from nibt.outputs import check_targets
         from nibt.report.image.explanation import check_format
@@ -148,18 +136,7 @@ class Output:
         pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
         drawing: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Write images or a page and the JSON file, all or none of them, and print the answers.
-
-        Args:
-            answers: The answers.
-            names: The paths that ``check`` returned.
-            draw: Draws the image of an answer.
-            show: Prints the answers.
-            extra: Functions that write other files, by the paths of the files.
-            pages: Returns what a page shows for the answers.
-            drawing: How results are drawn: options of ``write_page``.
-
-        """
+        """Write images or a page and the JSON file, all or none of them, and print the answers."""
         from nibt.io import all_or_none
         from nibt.report.html.page import write_page
         from nibt.report.image.explanation import write

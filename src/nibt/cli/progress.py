@@ -106,17 +106,7 @@ class _StatusColumn(ProgressColumn):
 
 @contextmanager
 def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[OnProgress]:
-    """Show the progress of a computation, and of its inner loops, on standard error.
-
-    Args:
-        name: What is done, such as "explaining".
-        quiet: Show nothing.
-        total: The number of items; None if it is unknown.
-
-    Yields:
-        The function to call with each ``Progress``.
-
-    """
+    """Show the progress of a computation, and of its inner loops, on standard error."""
     if quiet:
         yield no_progress
         return
@@ -127,12 +117,7 @@ def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[
 
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
-    """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143.
-
-    Args:
-        kept: A description of the results that are kept, or a function that returns it.
-
-    """
+    """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143."""
     code = 130
 
     def terminate(number: int, frame: object) -> None:

@@ -42,14 +42,6 @@ def masker(
     Pixels are multiplied after normalization, so that 0 is the mean color, or blended with the ``backdrop``. Words are
     blended with the embedding of the padding token before positions are added, whatever ``hide`` is. Special tokens
     are kept.
-
-    Args:
-        side: The side whose inputs are masked.
-        units: The units that the masks refer to.
-        smooth: Whether masks are upsampled to the pixels bilinearly, without edges.
-        hide: What replaces removed parts of an image, as in ``backdrop``.
-        seed: The seed of the backdrop.
-
     """
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
@@ -83,14 +75,7 @@ def masker(
 def embeddings_with_words(
     side: Side, words: Sequence[Word], shown: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
-    """Compute the unit embeddings of one caption with some of its words; the other words are padding.
-
-    Args:
-        side: The text side of one pair.
-        words: The words that may be missing. All other words are kept.
-        shown: What is kept of each word.
-
-    """
+    """Compute the unit embeddings of one caption with some of its words; the other words are padding."""
     keep = torch.ones(len(shown), 1, side.units.count, dtype=torch.float32, device="cpu")
     for place, word in enumerate(words):
         keep[:, 0, list(word.tokens)] = shown[:, [place]]
@@ -106,14 +91,7 @@ def mask_chunks(side: Side, count: int) -> Iterator[slice]:
 def score_of_pixels(
     side: Side, keep: Float[Tensor, "mask batch height width"], behind: Tensor | None = None
 ) -> _Scores:
-    """Compute the score for masks over the pixels of the tower's input.
-
-    Args:
-        side: The side whose images are masked.
-        keep: How much of each pixel is kept, from 0 to 1.
-        behind: What replaces removed pixels, as ``backdrop`` returns it; None is the mean color.
-
-    """
+    """Compute the score for masks over the pixels of the tower's input."""
     assert isinstance(side.tower, ImageTower)
     tiled, kept = _tiled(side, len(keep)), keep.flatten(0, 1)
     if behind is not None:
@@ -123,20 +101,7 @@ def score_of_pixels(
 
 
 def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
-    """Return what replaces removed parts of images, in the layout of the tower's inputs; None is the mean color.
-
-    Args:
-        side: The side whose images are masked.
-        hide: ``mean`` is the mean color, zero after normalization. ``blur`` is the image, blurred by a Gaussian with a
-            sigma of 10/224 of its shorter side. ``noise`` is standard normal noise in normalized units, which differs
-            by image.
-        seed: The seed of the noise.
-
-    Raises:
-        BadOption: There is no such replacement.
-        Unsupported: The tower takes patches instead of an image, which cannot be blurred.
-
-    """
+    """Return what replaces removed parts of images, in the layout of the tower's inputs; None is the mean color."""
     check_hide(hide)
     values = side.inputs.values
     if hide == "mean":
@@ -159,12 +124,7 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
 
 
 def check_hide(hide: str) -> None:
-    """Check the name of a replacement.
-
-    Raises:
-        BadOption: There is no such replacement.
-
-    """
+    """Check the name of a replacement."""
     if hide not in HIDES:
         raise BadOption(f"hide must be one of {', '.join(HIDES)} (got {hide!r})")
 
@@ -188,13 +148,6 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
     Uniform noise in [-radius, radius] is added to each normalized pixel, or to the embedding of each word before
     positions are added; there it is multiplied by the root mean square of the caption's embeddings. Special tokens and
     the blank caption stay unchanged. A word that is blended to padding loses its noise in the same proportion.
-
-    Args:
-        side: The side whose inputs are perturbed.
-        radius: The bound of the noise.
-        seed: The seed of the noise.
-        sample: The number of the draw. Draws differ by item.
-
     """
     lowest = sum(stream is None for stream in side.trace.streams)
     if isinstance(side.tower, ImageTower):
@@ -248,12 +201,6 @@ def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -
     row of a word that occurs twice is scaled by the product. The tower pools whatever row it takes for the end.
 
     Captions go through one at a time, since padding would change the result.
-
-    Args:
-        side: The text side.
-        keep: How much of each token is kept.
-        own: True on the rows of each caption, false on padding.
-
     """
     tower, embeddings = side.tower, []
     assert isinstance(tower, TextTower)

@@ -30,20 +30,7 @@ Gaps = Callable[[Float[Tensor, "row part *dim"], Rows], Float[Tensor, " row"]]
 def integrate(
     paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, gaps: Gaps, tolerance: float | None
 ) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
-    """Compute an integral for each item, with the finer of several rules for items that are not accurate enough.
-
-    Args:
-        paths: Rules, from coarse to fine, and after them a rule with fewer nodes as a second try; without a tolerance,
-            one rule.
-        values_at: The integrand.
-        rows: The numbers of all items, from 0 on.
-        gaps: The completeness gaps.
-        tolerance: The largest completeness gap as a share of the change; None for a single rule.
-
-    Returns:
-        The integrals, and the number of nodes of each item.
-
-    """
+    """Compute an integral for each item, with the finer of several rules for items that are not accurate enough."""
     known: dict[float, Tensor] = {}
     result = steps = before = None
     for path in paths:

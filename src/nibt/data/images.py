@@ -81,12 +81,7 @@ def sample_captions() -> dict[str, str]:
 
 
 def sample_file(name: str) -> Path:
-    """Return the file of an image that ships with the package.
-
-    Raises:
-        UnknownName: There is no sample of that name.
-
-    """
+    """Return the file of an image that ships with the package."""
     if name not in samples():
         raise UnknownName("samples", name, samples())
     return next(file for file in _sample_files() if file.stem == name)
@@ -113,19 +108,7 @@ def is_url(text: str) -> bool:
 
 
 def read_image(source: ImageSource) -> ImageInput:
-    """Read an image.
-
-    Args:
-        source: A path, ``sample:NAME``, the bytes of a file, an open file, a PIL image, an array or a tensor.
-            Arrays have the shape (height, width) or (height, width, channel) with 1, 3 or 4 channels; tensors have the
-            channel first. Whole numbers of any width are 0 to 255, floats 0 to 1. A batch of one image is read as
-            that image. A file must be open in binary mode; it is read from its position and stays open.
-
-    Raises:
-        BadInput: The source has another type, the file does not exist, or the image is broken, too large, has NaN or
-            values outside its range.
-
-    """
+    """Read an image."""
     if isinstance(source, ImageInput):
         return source
     if isinstance(source, Image.Image):
@@ -189,16 +172,7 @@ def _from_file(stream: Any) -> ImageInput:
 
 
 def decode_image(data: bytes, name: str) -> ImageInput:
-    """Read an image from the bytes of its file.
-
-    Args:
-        data: The bytes.
-        name: The name of the image in error messages.
-
-    Raises:
-        BadInput: The bytes are not an image, or the image is broken or too large.
-
-    """
+    """Read an image from the bytes of its file."""
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
     with open_image(data, name) as image:

@@ -11,18 +11,7 @@ from nibt.errors import BadInput, Unsupported, install
 
 
 def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """Decode the mask of an object.
-
-    Args:
-        outline: The polygons or the RLE.
-        size: Width and height of the image.
-        where: The location of the annotation, for messages.
-
-    Raises:
-        BadInput: The outline is neither a list of polygons nor an RLE, or has another size.
-        Unsupported: The RLE is compressed, and pycocotools is not installed.
-
-    """
+    """Decode the mask of an object."""
     width, height = size
     if isinstance(outline, dict):
         return _runs(outline, (height, width), where)
@@ -44,11 +33,6 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Pillow's drawing would also fill the outline, which adds half a pixel on every side. Here, a pixel is inside if an
     odd number of edges crosses its row to the left of its center. The result equals that of COCO's decoder, except for
     pixels on the outline.
-
-    Args:
-        points: The points x and y, (point, 2). Pixel i extends from i to i + 1.
-        shape: Height and width of the mask.
-
     """
     height, width = shape
     (left, top), (right, bottom) = points.T[:, :, None], np.roll(points, -1, 0).T[:, :, None]

@@ -119,12 +119,7 @@ def pairs_hash(pairs: Sequence[Pair]) -> str:
 
 
 def read_caption(caption: str | Caption) -> str:
-    """Return the text of a caption unchanged.
-
-    Raises:
-        BadInput: The caption is not a string, or has no visible character.
-
-    """
+    """Return the text of a caption unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
     if not isinstance(caption, str):
         raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
@@ -158,13 +153,7 @@ _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
 def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
-    """Make pairs of two inputs or lists of inputs, and return them with whether either was a list.
-
-    Raises:
-        BadInput: An image or a caption cannot be read, lists differ in length or mix images and captions, or a caption
-            comes first and an image second.
-
-    """
+    """Make pairs of two inputs or lists of inputs, and return them with whether either was a list."""
     firsts, seconds = as_list(first), as_list(second)
     is_list = any(isinstance(value, list | tuple) or is_batch(value) for value in (first, second))
     if not firsts or not seconds:
@@ -191,12 +180,7 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
 
 
 def require_image_text(pair: Any, caller: str) -> Pair:
-    """Return a pair if it is an image and a caption.
-
-    Raises:
-        BadInput: It is another pair; the message names the caller.
-
-    """
+    """Return a pair if it is an image and a caption."""
     if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
         return pair
     items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)

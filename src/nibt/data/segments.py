@@ -16,13 +16,7 @@ Labels = Int[np.ndarray, "height width"]
 
 
 def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
-    """Return the superpixels of an image (SLICO, Achanta et al., TPAMI 2012), numbered from 0.
-
-    Args:
-        pixels: The pixels. Each channel is rescaled to [0, 1].
-        count: The number of superpixels that is aimed at.
-
-    """
+    """Return the superpixels of an image (SLICO, Achanta et al., TPAMI 2012), numbered from 0."""
     segmentation = import_module("skimage.segmentation")
     low, high = pixels.min((0, 1)), pixels.max((0, 1))
     scaled = (pixels - low) / np.where(high > low, high - low, 1)
@@ -31,21 +25,7 @@ def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -
 
 
 def read_segments(path: str | Path, size: tuple[int, int]) -> Labels:
-    """Read the segments of an image from a file.
-
-    Args:
-        path: A label image (PNG or TIFF, with a number or a color per segment), an array of whole numbers (.npy), or a
-            JSON file with a list of COCO annotations or of their ``segmentation`` (RLE or polygons). Where masks
-            overlap, the last one counts; pixels in no mask are a segment of their own.
-        size: Width and height of the image, which the segments must have.
-
-    Returns:
-        The segments, numbered from 0.
-
-    Raises:
-        BadInput: The file cannot be read, or has another size.
-
-    """
+    """Read the segments of an image from a file."""
     name = str(path)
     try:
         content = _content(Path(path))

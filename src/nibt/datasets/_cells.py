@@ -41,14 +41,7 @@ class TableCell(FilePart):
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
-    """Return the Parquet or Arrow files of a split, in natural order of their names.
-
-    Args:
-        folder: A folder of Parquet files (``data/val-00000-of-00005.parquet``), or a folder that the package
-            ``datasets`` saved, with or without splits (``val/data-00000-of-00001.arrow``).
-        split: The split.
-
-    """
+    """Return the Parquet or Arrow files of a split, in natural order of their names."""
     for place, pattern in (
         (folder / "data", f"{split}-*.parquet"),
         (folder, f"{split}-*.parquet"),

@@ -12,16 +12,7 @@ from nibt.io import load_json, read_text
 
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield the rows of a CSV file, or of a TSV file by its ending, with their locations (``captions.txt, line 2``).
-
-    Args:
-        path: The file.
-        columns: The columns that the file must have.
-
-    Raises:
-        BadInput: A column is missing, a row has more or fewer fields than the heading, or the file is damaged.
-
-    """
+    """Yield the rows of a CSV file, or of a TSV file by its ending, with their locations (``captions.txt, line 2``)."""
     for row, where in table_rows(path, columns):
         if isinstance(row, BadInput):
             raise row
@@ -31,18 +22,7 @@ def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str]
 def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
-    """Yield the rows of a file as ``table`` does, with an error in place of each row that cannot be read.
-
-    Args:
-        path: The file.
-        columns: The columns that the file must have.
-        remedy: How to choose other columns, for messages; empty if they cannot be chosen.
-
-    Raises:
-        BadOption: A column is missing, and other columns can be chosen.
-        BadInput: A column is missing, or the file is damaged.
-
-    """
+    """Yield the rows of a file as ``table`` does, with an error in place of each row that cannot be read."""
     with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         heading = [name.strip() for name in next(reader, [])]
@@ -72,12 +52,7 @@ def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], re
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the non-blank lines of a text file, with their locations.
-
-    Raises:
-        BadInput: The file cannot be read.
-
-    """
+    """Yield the non-blank lines of a text file, with their locations."""
     with _readable(path), path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
@@ -85,16 +60,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def parsed(text: str, where: str) -> Any:
-    """Parse a text as JSON.
-
-    Args:
-        text: The text.
-        where: The location of the text, for the message.
-
-    Raises:
-        BadInput: The text is not JSON.
-
-    """
+    """Parse a text as JSON."""
     try:
         return load_json(text)
     except ValueError as error:
@@ -102,12 +68,7 @@ def parsed(text: str, where: str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        BadInput: The file cannot be read, or is not JSON.
-
-    """
+    """Read a JSON file."""
     with _readable(path):
         return parsed(read_text(path), str(path))
 

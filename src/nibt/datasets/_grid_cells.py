@@ -71,16 +71,7 @@ def square(pair: Pair) -> Rectangle:
 def cell_objects(
     pair: Pair | None, label: str, spans: tuple[Span, ...], corner: tuple[int, int], cell: int
 ) -> Iterator[Object]:
-    """Yield the objects of a cell, in pixels of the grid.
-
-    Args:
-        pair: The pair of the picture; None means that the cell is the object. So it is without named objects.
-        label: The label of the picture.
-        spans: The spans of the grid's caption that name the cell.
-        corner: The left and the top of the cell.
-        cell: The side of the cell.
-
-    """
+    """Yield the objects of a cell, in pixels of the grid."""
     named = [obj for obj in pair.objects if obj.spans] if pair is not None else []
     if pair is None or not named:
         yield Object(label, (*corner, cell, cell), None, spans)

@@ -26,19 +26,7 @@ class LabelMask(NamedTuple):
 
 
 def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str, known: range) -> np.ndarray:
-    """Read the mask of an object, (height, width).
-
-    Args:
-        outline: The label image and the number.
-        root: The folder of the data set.
-        size: Width and height of the image.
-        where: The location of the record, for messages.
-        known: The allowed numbers besides those of ignored pixels, 255 (in one channel) and 1000 (in two).
-
-    Raises:
-        BadInput: The label image is missing or damaged, has another size, or has a number that is not allowed.
-
-    """
+    """Read the mask of an object, (height, width)."""
     path = root / outline.path
     try:
         numbers = _read_numbers(path, path.stat().st_mtime_ns)

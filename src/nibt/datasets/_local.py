@@ -43,12 +43,7 @@ class LocalDataset(RecordDataset):
 
     @abstractmethod
     def read_records(self) -> list[Record]:
-        """Return all records in their order, without ``count`` and ``seed``.
-
-        Raises:
-            BadInput: A file is missing or cannot be read.
-
-        """
+        """Return all records in their order, without ``count`` and ``seed``."""
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         for row, record in enumerate(self.expanded(self.read_records())):
@@ -56,12 +51,7 @@ class LocalDataset(RecordDataset):
 
     @cached_property
     def entries(self) -> list[Record]:
-        """All records, with ``count`` and ``seed`` applied.
-
-        Raises:
-            BadInput: A file is missing, or a record cannot be read.
-
-        """
+        """All records, with ``count`` and ``seed`` applied."""
         return self.chosen_records([record for record in self.stream(lambda row: True) if record is not None])
 
     def chosen_records(self, records: list[Record]) -> list[Record]:
@@ -83,32 +73,14 @@ class LocalDataset(RecordDataset):
         )
 
     def inside(self, *names: str, what: str = "") -> Path:
-        """Return the path of the first name that exists in the folder.
-
-        Args:
-            *names: The names of files or folders.
-            what: A description of them, for the message.
-
-        Raises:
-            BadInput: None of them exists.
-
-        """
+        """Return the path of the first name that exists in the folder."""
         for name in names:
             if (self.root / name).exists():
                 return self.root / name
         raise self.lacking(what or " or ".join(names))
 
     def the_table(self, name: str | None, *patterns: str) -> Path:
-        """Return the path of the table.
-
-        Args:
-            name: The name of the table; None means the only file that matches a pattern.
-            *patterns: The patterns, of which the first with a match is used.
-
-        Raises:
-            BadInput: No file matches, or several do.
-
-        """
+        """Return the path of the table."""
         if name is not None:
             return self.inside(name)
         for pattern in patterns:

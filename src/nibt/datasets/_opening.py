@@ -20,22 +20,7 @@ _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a d
 def open_pairs(
     pairs: Pairs, image: str = "image", caption: str = "caption", key: str | None = None, split: str | None = None
 ) -> Dataset:
-    """Open the data set of files, of a folder, or of a registered name.
-
-    Args:
-        pairs: A table (CSV, TSV, JSON Lines, Parquet); WebDataset shards (a tar file, a list, or a pattern such as
-            ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
-            the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a registered data set; or a ``Dataset``.
-        image: The column of images, or the ending of image files in shards.
-        caption: The column of captions, or the ending of caption files in shards.
-        key: The column with the user's identifiers of rows.
-        split: The split of a data set that the package ``datasets`` saved.
-
-    Raises:
-        BadInput: The files are missing or of an unknown kind.
-        BadOption: ``split`` is set, and the package ``datasets`` did not save the data set.
-
-    """
+    """Open the data set of files, of a folder, or of a registered name."""
     if isinstance(pairs, Dataset):
         data: Dataset = pairs
     else:
@@ -50,18 +35,7 @@ def open_pairs(
 
 
 def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
-    """Open the pairs of a file or a folder, shuffled by a seed.
-
-    Args:
-        path: The file or the folder.
-        seed: The seed; None keeps the order.
-        options: The options of ``open_pairs``.
-
-    Raises:
-        UnknownName: An option does not exist.
-        BadInput: The files are missing or of an unknown kind.
-
-    """
+    """Open the pairs of a file or a folder, shuffled by a seed."""
     known = ("image", "caption", "key", "split")
     for name in options:
         if name not in known:

@@ -15,16 +15,7 @@ _SEPARATOR = "::"
 
 
 def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a name.
-
-    Args:
-        names: A file, a pattern such as ``shards/{000..099}.tar``, several names joined by ``::``, or a folder.
-        endings: The endings of the files of a folder.
-
-    Raises:
-        BadInput: A file or a folder does not exist, or the folder has no such files.
-
-    """
+    """Return the files of a name."""
     paths = [Path(name).expanduser() for one in str(names).split(_SEPARATOR) for name in expanded(one)]
     for path in paths:
         if not path.exists():

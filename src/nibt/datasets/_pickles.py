@@ -18,12 +18,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:
-    """Read a pickle of plain data, such as those that Python 2 wrote.
-
-    Raises:
-        BadInput: The file cannot be read, is damaged, or holds objects other than containers, numbers and strings.
-
-    """
+    """Read a pickle of plain data, such as those that Python 2 wrote."""
     try:
         with path.open("rb") as stream:
             return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()

@@ -45,13 +45,6 @@ class RecordDataset(Dataset):
         """Yield the records in the order of the files, with None in place of records that are not wanted.
 
         ``count`` and ``seed`` are not applied.
-
-        Args:
-            wanted: Returns whether to read the record at a position.
-
-        Raises:
-            BadInput: A file cannot be read.
-
         """
 
     @property
@@ -87,13 +80,7 @@ class RecordDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, item: int) -> Pair:
-        """Read the pair at a position.
-
-        Raises:
-            IndexError: The position is out of range.
-            BadInput: The image is missing or damaged, or a box is outside of the image.
-
-        """
+        """Read the pair at a position."""
         if not 0 <= item < len(self):
             raise IndexError(f"item must be between 0 and {len(self) - 1} (got {item})")
         return self.read(self.entries[item], {})
@@ -119,12 +106,7 @@ class RecordDataset(Dataset):
         return Pair(image, caption, self._objects(record, caption, image.size))
 
     def load_image(self, record: Record) -> ImageInput:
-        """Read the image of a record.
-
-        Raises:
-            BadInput: The image is missing or damaged.
-
-        """
+        """Read the image of a record."""
         if record.image is None:
             raise BadInput("this row has no image")
         if isinstance(record.image, str):
@@ -138,14 +120,7 @@ class RecordDataset(Dataset):
         return record.captions[0] if record.captions else ""
 
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        """Return the mask of an object, (height, width), or None if it has no mask.
-
-        Args:
-            annotation: The object.
-            size: Width and height of the image.
-            where: The location of the record, for messages.
-
-        """
+        """Return the mask of an object, (height, width), or None if it has no mask."""
         return None
 
     def content(self, item: int) -> str:
@@ -207,15 +182,6 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
     """Round a box to whole pixels, with at least one pixel in each direction.
 
     Edges that are at most one pixel outside of the image, as in published files, are clipped.
-
-    Args:
-        box: Left, top, width and height in pixels, as real numbers.
-        size: Width and height of the image.
-        where: The location of the box, for messages.
-
-    Raises:
-        BadInput: The box is further outside, has a negative size, or has a number that is not finite.
-
     """
     left, top, width, height = map(float, box)
     if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:

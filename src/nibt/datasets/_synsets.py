@@ -57,16 +57,7 @@ class SynsetDataset(LocalDataset):
         super().__post_init__()
 
     def captioned(self, images: Iterable[Labeled], names: dict[str, str]) -> list[Record]:
-        """Return the records of the first images of each synset.
-
-        Args:
-            images: The images.
-            names: The names of each synset.
-
-        Raises:
-            BadInput: A synset has no name, or fewer images than ``each``.
-
-        """
+        """Return the records of the first images of each synset."""
         of_synset: dict[str, list[Labeled]] = {}
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
@@ -89,12 +80,7 @@ def is_synset(text: str) -> bool:
 
 
 def synset_names(path: Path) -> dict[str, str]:
-    """Read the names of synsets from a file whose lines have an id, a space or tab, and the names.
-
-    Raises:
-        BadInput: A line has another format.
-
-    """
+    """Read the names of synsets from a file whose lines have an id, a space or tab, and the names."""
     names: dict[str, str] = {}
     for line, where in lines(path):
         number, _, name = line.replace("\t", " ", 1).partition(" ")
@@ -109,10 +95,6 @@ def from_corners(corners: list[str], where: str) -> Edges:
 
     The last column and row are inside the box, as in ImageNet's files: the box of a whole image of 64 x 64 pixels is
     0 0 63 63.
-
-    Raises:
-        BadInput: The corners are not four numbers, or the last column or row is before the first.
-
     """
     try:
         left, top, right, bottom = map(float, corners)

@@ -38,15 +38,7 @@ class TableDataset(RecordDataset):
         return (self.image, self.caption, *([self.key] if self.key else []))
 
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
-        """Build the record of a row; a row that cannot be read gives a record with its error.
-
-        Args:
-            row: The position of the row.
-            values: The values by column, or an error.
-            folder: The folder that paths of images are relative to.
-            where: The location of the row, for messages.
-
-        """
+        """Build the record of a row; a row that cannot be read gives a record with its error."""
         if isinstance(values, BadInput):
             return Record(row=row, where=where, error=str(values))
         key = ""
@@ -100,18 +92,7 @@ def row_values(row: Any, where: str) -> Any:
 
 
 def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:
-    """Return the name and the location of an image.
-
-    Args:
-        value: The value of the column: a path relative to ``folder``, the bytes of a file, or a dictionary with
-            ``path`` and ``bytes``, as in the package ``datasets``.
-        folder: The folder.
-        row: The position of the row, which names an image without a path.
-
-    Raises:
-        BadInput: The value has another type.
-
-    """
+    """Return the name and the location of an image."""
     if isinstance(value, dict) and {"bytes", "path"} & set(value):
         if value.get("bytes") is not None:
             return value.get("path") or f"row {row}", value["bytes"]
@@ -124,15 +105,7 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
 
 
 def caption_text(value: Any) -> str:
-    """Return the caption of a row.
-
-    Args:
-        value: The value of the column: a string, or a list of strings, of which the first is used.
-
-    Raises:
-        BadInput: The value has another type.
-
-    """
+    """Return the caption of a row."""
     value = value[0] if isinstance(value, list | tuple) and value else value
     if not isinstance(value, str):
         raise BadInput(f"the caption must be a text (got {_kind(value)})")
@@ -151,16 +124,7 @@ def _kind(value: Any) -> str:
 
 
 def file_hash(path: Path, tail: int | None = None) -> str:
-    """Return a hash of the size and the bytes of a file, as 16 hexadecimal digits.
-
-    Args:
-        path: The file.
-        tail: The number of bytes at the end that are hashed; None means all bytes.
-
-    Raises:
-        BadInput: The file cannot be read.
-
-    """
+    """Return a hash of the size and the bytes of a file, as 16 hexadecimal digits."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:

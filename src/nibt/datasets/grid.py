@@ -90,13 +90,7 @@ class ImageGrid(Dataset):
         return self.count
 
     def __getitem__(self, item: int) -> Pair:
-        """Compose the grid of an item.
-
-        Raises:
-            IndexError: The position is out of range.
-            BadInput: A picture cannot be read, or the labels occur together in all pictures that were tried.
-
-        """
+        """Compose the grid of an item."""
         if not 0 <= item < self.count:
             raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
         pictures, (caption, spans) = self.pictures(item), self._caption(item)
@@ -114,12 +108,7 @@ class ImageGrid(Dataset):
         return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
 
     def pictures(self, item: int) -> tuple[Labeled, ...]:
-        """Return the four pictures of a grid: upper left, upper right, lower left, lower right.
-
-        Raises:
-            BadInput: The labels occur together in all pictures that were tried.
-
-        """
+        """Return the four pictures of a grid: upper left, upper right, lower left, lower right."""
         draws, labels = Draws(self.seed, item, _PICTURES), sorted(self._by_label)
         for _ in range(_TRIES):
             drawn = tuple(draws.one_of(self._by_label[label]) for label in draws.several_of(labels, COUNT))

@@ -42,14 +42,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
     @cached_property
     def rows(self) -> Any:
-        """The table of the package ``datasets``, which decodes an image when its row is read.
-
-        Raises:
-            Unsupported: The package is not installed.
-            BadInput: The package did not save the folder.
-            BadOption: The split or a column does not exist.
-
-        """
+        """The table of the package ``datasets``, which decodes an image when its row is read."""
         columns = [(self.image, "image"), (self.caption, "caption")] + ([(self.key, "key")] if self.key else [])
         try:
             return saved(self.root, self.split, *columns)
@@ -127,18 +120,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
 
 def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
-    """Open a table that the package ``datasets`` saved, without reading its rows.
-
-    Args:
-        folder: The folder.
-        split: The split; None if the folder has no splits.
-        *columns: The columns that the table must have, each with the option that sets it.
-
-    Raises:
-        Unsupported: The package is not installed.
-        BadOption: The split or a column does not exist.
-
-    """
+    """Open a table that the package ``datasets`` saved, without reading its rows."""
     package = import_optional("datasets", "this data set needs the package datasets", "data")
     table = package.load_from_disk(str(folder))
     if isinstance(table, dict):  # a DatasetDict is one

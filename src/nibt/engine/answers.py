@@ -24,18 +24,7 @@ _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 def explain_pairs(
     spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, on_progress: OnProgress
 ) -> list[Explanation | Comparison]:
-    """Explain pairs in batches.
-
-    Args:
-        spec: The resolved request.
-        pairs: The pairs.
-        size: The largest number of pairs in a batch.
-        on_progress: Called after each batch with the number of pairs that are done.
-
-    Returns:
-        The answers, in the order of the pairs.
-
-    """
+    """Explain pairs in batches."""
     answers: dict[int, Explanation | Comparison] = {}
     for batch in explain_batches(spec, pairs, size):
         answers |= dict(zip(batch.indices, to_answers(spec, batch), strict=True))
@@ -100,15 +89,7 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
 
 
 def image_attribution(image: ImageInput, attribution: Attribution, inputs: Inputs, index: int) -> ImageAttribution:
-    """Build an image's attribution from the scores of a method.
-
-    Args:
-        image: The image.
-        attribution: The scores of this image.
-        inputs: The inputs of the batch.
-        index: The position of the image in the batch.
-
-    """
+    """Build an image's attribution from the scores of a method."""
     assert isinstance(attribution.units, Grid)
     return ImageAttribution(
         attribution.scores,

@@ -34,10 +34,6 @@ class BatchCache:
 
     Whoever explains the same pairs with several methods makes a cache, passes it to each call, and drops it together
     with the pairs. It has one trace per batch and side, so it needs the memory of the traces of the pairs.
-
-    Args:
-        model: The model, whose weights must not change while the cache is used.
-
     """
 
     def __init__(self, model: Model) -> None:
@@ -46,14 +42,7 @@ class BatchCache:
         self._pairs: list[Any] = []
 
     def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the value of a batch; it is computed in the first call with this key.
-
-        Args:
-            pairs: The pairs of the batch, in their order. The same pairs are the same objects.
-            key: What is computed.
-            compute: Computes the value, which no one may change.
-
-        """
+        """Return the value of a batch; it is computed in the first call with this key."""
         own = self._key(pairs, key)
         if own not in self._values:
             self._values[own] = compute()
@@ -63,13 +52,6 @@ class BatchCache:
         """Return the trace of one side of a batch.
 
         Only the trace with the most layers is kept. A trace with fewer layers is made from it, with the same bits.
-
-        Args:
-            pairs: The pairs of the batch, in their order.
-            side: The side.
-            lowest: The layer from which on hidden states are needed.
-            compute: Computes the trace.
-
         """
         own = self._key(pairs, ("trace", side))
         known: TimedTrace | None = self._values.get(own)

@@ -92,19 +92,7 @@ def explain_batches(
     modalities: Sequence[Modality] = ("image", "text"),
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
-    """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log.
-
-    Args:
-        spec: The resolved request.
-        pairs: The pairs of the call.
-        size: The largest number of pairs in a batch.
-        modalities: The modalities to explain.
-        cache: What calls with the same pairs and model share; None shares nothing.
-
-    Yields:
-        The batches. They are not in the order of the pairs; ``indices`` has the positions of their pairs.
-
-    """
+    """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
 
     def explained(indices: Sequence[int]) -> ExplainedBatch:
         chosen = [pairs[index] for index in indices]
@@ -128,15 +116,7 @@ def explain_batch(
     modalities: Sequence[Modality] = ("image", "text"),
     cache: BatchCache | None = None,
 ) -> ExplainedBatch:
-    """Explain a batch: trace both towers once, and explain each side by its score with the other side.
-
-    Args:
-        spec: The resolved request.
-        prepared: The batch.
-        modalities: The modalities to explain.
-        cache: What calls with the same pairs and model share; None shares nothing.
-
-    """
+    """Explain a batch: trace both towers once, and explain each side by its score with the other side."""
     sides, encoding_seconds = _timed_sides(spec, prepared, cache)
     attributions: list[Attribution | None] = []
     seconds = []
@@ -186,13 +166,7 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
-    """Return the order in which pairs are put into batches: by length; if keys repeat, first by the key's first place.
-
-    Args:
-        keys: A key for the first item of each pair, such as its image.
-        lengths: The length of each pair.
-
-    """
+    """Return the order of pairs in batches: by length; if keys repeat, first by the key's first place."""
     firsts = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     repeat = len(firsts) < len(keys)
     return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))

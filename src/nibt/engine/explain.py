@@ -156,12 +156,7 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
 
 
 def read_labels(labels: Sequence[_Text]) -> list[str]:
-    """Check labels and return their texts.
-
-    Raises:
-        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
-
-    """
+    """Check labels and return their texts."""
     if isinstance(labels, str | Caption):
         raise BadInput("labels must be a list of texts (got a single text)")
     if len(labels) < 2:

@@ -94,12 +94,7 @@ def explain_interactions(
 
 @plain_torch()
 def resolve_interactions(model: Model, method: MethodSpec) -> ExplanationSpec:
-    """Resolve a request for tables, so that every pair is explained in the same way.
-
-    Raises:
-        Unsupported: The words of the model have no map, or it lacks what the method needs.
-
-    """
+    """Resolve a request for tables, so that every pair is explained in the same way."""
     late = "vectors" in model.text.offers
     if model.similarity.item_ndim > 1 and not late:
         raise Unsupported(
@@ -119,14 +114,7 @@ def _with_tolerance(variant: str, options: Mapping[str, Any]) -> Mapping[str, An
 
 @plain_torch()
 def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> tuple[Interaction, Side, Side]:
-    """Compute the table of one pair, and return it with the image side and the text side.
-
-    Args:
-        spec: The resolved request.
-        pair: An image with a caption.
-        wanted: The words that get a row; empty means all.
-
-    """
+    """Compute the table of one pair, and return it with the image side and the text side."""
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))

@@ -37,17 +37,6 @@ def jvp_at(
 
     The forward pass of the states is shared by all directions, if torch supports that. Attention is computed without
     fused kernels, which have no forward mode.
-
-    Args:
-        cut: The tower, cut at the layer where the path ends.
-        start: The baseline state.
-        positions: The positions on the path.
-        directions: The directions d: (direction, batch, token, width).
-        at_once: The largest number of directional derivatives that are computed together.
-
-    Returns:
-        One vector per position and direction: (node, direction, batch, dim).
-
     """
     most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
     count, step, parts = len(positions), max(1, most // len(directions)), []
@@ -73,16 +62,7 @@ def _derivative(cut: Cut, states: States, direction: Hidden) -> Float[Tensor, "n
 def vjp_at(
     cut: Cut, start: Hidden, positions: Positions, vectors: Vectors, at_once: int | None = None
 ) -> Float[Tensor, "node direction batch token"]:
-    """Compute the integrand of P[t] . v at positions of the path, for each token row t and vector v, in backward mode.
-
-    Args:
-        cut: The tower, cut at the layer where the path ends.
-        start: The baseline state.
-        positions: The positions on the path.
-        vectors: The vectors v: (direction, batch, dim).
-        at_once: The largest number of states that go through the tower together.
-
-    """
+    """Compute the integrand of P[t] . v at positions of the path, for each row t and vector v, in backward mode."""
     difference = cut.hidden - start
     result = difference.new_zeros(len(positions), len(vectors), *difference.shape[:2])
     for part in chunks(len(positions), cut.hidden, at_once=at_once):
@@ -105,16 +85,7 @@ def _on_path(cut: Cut, start: Hidden, positions: Positions) -> States:
 def part_vectors_at(
     cut: Cut, start: Hidden, positions: Positions, masks: Float[Tensor, "part token"], dim: int
 ) -> VectorsAt:
-    """Compute the integrand of the sum of P[t] over the rows of each part, in the mode that takes fewer passes.
-
-    Args:
-        cut: The tower, cut at the layer where the path ends.
-        start: The baseline state.
-        positions: The positions on the path.
-        masks: The parts, as ``part_masks`` returns them.
-        dim: The size of an embedding.
-
-    """
+    """Compute the integrand of the sum of P[t] over the rows of each part, in the mode that takes fewer passes."""
     difference = cut.hidden - start
     if len(masks) <= dim:  # a forward pass for each part, or a backward pass for each number of the embedding
         return jvp_at(cut, start, positions, masks.to(difference)[:, None, :, None] * difference)
@@ -123,16 +94,7 @@ def part_vectors_at(
 
 
 def part_masks(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
-    """Return a part for each group of rows, and a last part for all rows outside of the groups.
-
-    Args:
-        groups: The row numbers of each group.
-        count: The number of rows.
-
-    Returns:
-        1 on the rows of a part, 0 elsewhere.
-
-    """
+    """Return a part for each group of rows, and a last part for all rows outside of the groups."""
     masks = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
     for index, group in enumerate(groups):
         masks[index, list(group)] = 1

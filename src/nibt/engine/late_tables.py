@@ -14,19 +14,7 @@ from nibt.engine.table_scores import AT_ONCE, TableScores, image_maps, with_othe
 
 
 def late_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table of one pair.
-
-    Args:
-        spec: The resolved request.
-        image: The image side of one pair.
-        text: The text side of the pair.
-        words: The words that get a row.
-
-    Returns:
-        The table. Methods without a path give image tokens that are no patches no sum, so the last column is 0, and the
-        exact sum is that of the scores.
-
-    """
+    """Compute the table of one pair."""
     query = text.trace.embedding[0]
     masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
     parts = [image_maps(spec, image, query * part[..., None]) for part in masks.split(AT_ONCE)]

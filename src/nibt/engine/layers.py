@@ -32,19 +32,7 @@ def resolve_auto(
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Replace each "auto" in the options by the layer with the smallest deletion area.
-
-    Args:
-        model: The model.
-        kind: The class of the method.
-        spec: The method with its options.
-        scores: The target of each modality.
-        sample: The pairs on which layers are compared; None means the samples of the package.
-
-    Returns:
-        The options, and a record of the sample and the area of each layer.
-
-    """
+    """Replace each "auto" in the options by the layer with the smallest deletion area."""
     pairs = shipped_sample() if sample is None else list(sample)
     options = spec.options
     resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}

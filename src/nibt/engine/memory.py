@@ -16,19 +16,7 @@ _Result = TypeVar("_Result")
 def within_memory(
     batches: Iterable[Sequence[int]], compute: Callable[[Sequence[int]], _Result]
 ) -> Iterator[tuple[Sequence[int], _Result]]:
-    """Compute batches; if memory runs out, go on with half as many items at a time.
-
-    Args:
-        batches: The items of each batch.
-        compute: Computes a batch. If memory runs out in it, it is called again with each half of the batch.
-
-    Yields:
-        The items of a batch or of a part of it, and their result.
-
-    Raises:
-        Exception: ``compute`` raised it; also if memory runs out for a single item.
-
-    """
+    """Compute batches; if memory runs out, go on with half as many items at a time."""
     limit = 0  # no limit
     for batch in batches:
         left = deque([batch])

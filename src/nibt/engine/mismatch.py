@@ -127,12 +127,6 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
     They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score. It is
     measured only if a sum is below that share of the largest change that is possible. Scores in units of the score are
     needed, and a target that compares with nothing else.
-
-    Args:
-        spec: The resolved request.
-        embedding: The embedding of a caption, of the shape (1, ...).
-        sides: The attributions of an image and a caption.
-
     """
     caption, model = embedding.detach().float(), spec.model
     for side in sides:

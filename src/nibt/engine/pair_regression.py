@@ -27,12 +27,7 @@ _ROWS = 4096  # pairs whose features are held at once
 
 
 def regression_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table of one pair.
-
-    Raises:
-        BadOption: The regression has too many coefficients.
-
-    """
+    """Compute the table of one pair."""
     sides = image.embedded(), text.embedded()
     methods = [method for method in (spec.methods["image"], spec.methods["text"]) if isinstance(method, FIxLIP)]
     units = [method.units_of(side) for method, side in zip(methods, sides, strict=True)]
@@ -90,15 +85,7 @@ def _game(side: Side, units: Units | Segments, method: FIxLIP, first: FIxLIP) ->
 
 
 def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
-    """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, word).
-
-    Args:
-        image: The coalitions of the image.
-        text: The coalitions of the caption.
-        all_pairs: Whether each coalition of the image is paired with each of the caption, instead of with that of the
-            same place.
-
-    """
+    """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, word)."""
     if all_pairs:
         rows, columns = (index.flatten() for index in np.indices((len(image.shown), len(text.shown))))
     else:

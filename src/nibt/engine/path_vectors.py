@@ -179,12 +179,6 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
 
     With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and the change of
     this layer is below that share of the length of ``change`` (``nibt.core.refinement`` has the other condition).
-
-    Args:
-        layer: The path.
-        masks: Parts that have each row exactly once.
-        change: The mean change over all views and layers, which is what the result is compared with.
-
     """
     bound = layer.allowed(change.norm())
 
@@ -204,12 +198,6 @@ def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tenso
 
     It takes the cheaper way: a backward pass per vector, or the P[t] of all rows and a matrix product. With a
     tolerance, the steps of each vector are doubled until the gap between its sum and ``v . change`` is small enough.
-
-    Args:
-        layer: The path.
-        aim: The vectors v.
-        most: For each vector, the change that the tolerance is relative to.
-
     """
     expected, bound = aim @ layer.change, layer.allowed(most)
 

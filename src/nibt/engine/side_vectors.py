@@ -29,12 +29,7 @@ from nibt.types import Embedding, PerExample
 
 
 def side_vectors(side: Side, method: Method) -> SideVectors:
-    """Return the vectors of a side with one example.
-
-    Raises:
-        BadOption: The method is not linear in the target, its path has noise, or its amounts are those of removal.
-
-    """
+    """Return the vectors of a side with one example."""
     check_amounts(method)
     if isinstance(method, NIB) and method.noisy:
         raise BadOption(
@@ -51,12 +46,7 @@ def side_vectors(side: Side, method: Method) -> SideVectors:
 
 
 def check_amounts(method: Method) -> None:
-    """Check that the scores of a method are its own.
-
-    Raises:
-        BadOption: They are those of removal, which tables and vectors do not have.
-
-    """
+    """Check that the scores of a method are its own."""
     if method.amounts != "method":
         raise BadOption(
             f"amounts must be method for tables and vectors (got {method.amounts!r}): leave amounts out, or use explain"

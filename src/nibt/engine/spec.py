@@ -81,22 +81,7 @@ def resolve(
     sample: Sequence[Pair] | None = None,
     seed: int | None = None,
 ) -> ExplanationSpec:
-    """Resolve the defaults of a request, so that every pair is explained in the same way.
-
-    Args:
-        model: The loaded model.
-        method: The method, its variant and its options.
-        target: The name of the target.
-        contrast: What the target compares with.
-        modalities: The modalities of the two sides of a pair.
-        sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
-        seed: A seed for methods that draw at random. It is recorded for all methods.
-
-    Raises:
-        UnknownName: No method, target, variant or option has that name.
-        BadOption: An option has an invalid value, or cannot be used for two sides of the same modality.
-
-    """
+    """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
     targets, contexts, target_warnings = resolve_targets(model, target, contrast, modalities)
     kind, options, extra = _method_class(method)
@@ -175,10 +160,6 @@ def _mean_states_by_side(
     """Restrict a file of mean states, named for both sides, to the sides that it has.
 
     If it has neither side, the options stay as they are, and the method raises an error.
-
-    Returns:
-        The options, and the sides that the file lacks.
-
     """
     baseline: Any = options.get("baseline")
     names = {field.name for field in fields(kind)}

@@ -21,15 +21,7 @@ from nibt.methods.fixlip import FIxLIP
 
 
 def table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table of one pair.
-
-    Args:
-        spec: The resolved request.
-        image: The image side of one pair.
-        text: The text side of the pair.
-        words: The words that get a row.
-
-    """
+    """Compute the table of one pair."""
     method = spec.methods["image"]
     check_amounts(method)
     if spec.model.similarity.item_ndim > 1:

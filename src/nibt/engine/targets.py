@@ -40,13 +40,7 @@ class Contrast:
 
     @classmethod
     def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
-        """Read the arguments of ``explain``, each a single value or a list.
-
-        Raises:
-            BadInput: An image or a caption cannot be read.
-            BadOption: A caption occurs twice.
-
-        """
+        """Read the arguments of ``explain``, each a single value or a list."""
         captions = tuple(map(read_caption, as_list(against)))
         double = next((caption for caption in captions if captions.count(caption) > 1), None)
         if double is not None:
@@ -69,17 +63,6 @@ def resolve_targets(
     """Return the target and the context of each modality, and warnings.
 
     For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
-
-    Args:
-        model: The model.
-        name: The name of the target.
-        contrast: What the target compares with.
-        modalities: The modalities of the two sides.
-
-    Raises:
-        UnknownName: No target has that name.
-        BadOption: The target needs captions or images to compare with, or does not use those of ``contrast``.
-
     """
     kind, cosine = find("targets", name), find("targets", "cosine")()
     target: Target = kind()
@@ -122,12 +105,7 @@ def resolve_targets(
 
 
 def check_target(model: Model, target: Target) -> None:
-    """Check that a model has what a target computes with, whether it is explained or measured.
-
-    Raises:
-        BadOption: The model has no scale of logits, or compares sets of vectors, which have no means.
-
-    """
+    """Check that a model has what a target computes with, whether it is explained or measured."""
     if target.name == "logit" and not model.has_logits:
         raise BadOption(f"{model.id} has no scale of logits: choose cosine")
     if target.averages and model.similarity.item_ndim > 1:

@@ -94,14 +94,7 @@ class SideVectors(ABC):
 
     @abstractmethod
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
-        """Compute the scores of the units for vectors of the other side.
-
-        Args:
-            aim: The vectors.
-            together: Whether a tolerance is relative to the vector whose scores have the largest sum, instead of to
-                each vector alone.
-
-        """
+        """Compute the scores of the units for vectors of the other side."""
 
     def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary | None:
         """Return the summary of the path, with an item per vector; None for methods without a path."""

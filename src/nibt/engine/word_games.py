@@ -27,16 +27,7 @@ ORDERS = 32
 
 
 def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table of one pair.
-
-    Args:
-        spec: The resolved request.
-        image: The image side of one pair.
-        text: The text side of the pair.
-        words: The words that get a row. All words of the caption are players, and those without a row go to the last
-            row, with the map for the caption without any word.
-
-    """
+    """Compute the table of one pair."""
     assert text.inputs.words is not None
     players = text.inputs.words[0].words[0]
     shown, shares = word_game(len(players))

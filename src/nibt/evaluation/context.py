@@ -82,14 +82,7 @@ class CallContext:
     pairs: Sequence[Pair]
 
     def candidates(self, side: Modality, indices: Sequence[int], other_embeddings: Embedding) -> Candidates:
-        """Return the embeddings that the pairs of a batch compete with.
-
-        Args:
-            side: The side of the examples.
-            indices: The positions of the batch's pairs in the call.
-            other_embeddings: The embeddings of the other side of the batch.
-
-        """
+        """Return the embeddings that the pairs of a batch compete with."""
         own, opposite = (self._images, self._captions) if side == "image" else (self._captions, self._images)
         similarity = self.model.similarity if side == "image" else self.model.similarity.swapped()
         return Candidates(

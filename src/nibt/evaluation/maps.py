@@ -50,18 +50,7 @@ def maps(
     batch_size: int = 16,
     cache: BatchCache | None = None,
 ) -> list[Map]:
-    """Compute the map of one side of each pair, for the target ``cosine``.
-
-    Args:
-        model: The model.
-        pairs: The pairs.
-        method: The method.
-        side: The side.
-        seed: The seed of methods that draw at random.
-        batch_size: The largest number of pairs that go through the model together.
-        cache: What calls with the same model and pairs share; None shares nothing.
-
-    """
+    """Compute the map of one side of each pair, for the target ``cosine``."""
     spec = resolve(model, method, seed=seed)
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
@@ -81,24 +70,7 @@ def raw_scores(
     batch_size: int,
     on_progress: OnProgress = no_progress,
 ) -> dict[Modality, list[np.ndarray]]:
-    """Compute the signed scores of both sides of each pair, for the target ``cosine``.
-
-    Args:
-        model: The model.
-        pairs: The pairs.
-        method: The method.
-        seed: The seed of methods that draw at random.
-        batch_size: The largest number of pairs that go through the model together.
-        on_progress: Called after each batch with the number of pairs that are done.
-
-    Returns:
-        For each side, the scores of each pair as float32: (row, column) of an image, or one per token of a caption
-        without special tokens.
-
-    Raises:
-        Unsupported: A map is not finite, or the model lacks what the method needs.
-
-    """
+    """Compute the signed scores of both sides of each pair, for the target ``cosine``."""
     spec = resolve(model, method, seed=seed)
     scores: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
     for batch in explain_batches(spec, pairs, batch_size):

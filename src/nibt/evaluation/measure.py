@@ -199,14 +199,7 @@ class _MeasuredScore:
     def score(
         self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
     ) -> Callable[[Embedding], PerExample]:
-        """Return the score of a batch as a function of the embeddings of a side.
-
-        Args:
-            side: The side.
-            indices: The positions of the batch's pairs in the call.
-            other_embeddings: The embeddings of the other side of the batch.
-
-        """
+        """Return the score of a batch as a function of the embeddings of a side."""
         contexts = [target_context(self.model, side, self._others(side, index)) for index in indices]
         items = -1 - self.model.similarity.item_ndim
 

@@ -44,14 +44,10 @@ def interval(values: Any) -> Interval:
     values, the percentiles of a bootstrap are too narrow: for ten hits with the probability 0.9, they contain it in
     63 % of all samples. One value has no interval.
 
-    Args:
-        values: The values. NaN is left out.
-
     >>> interval([0.5, 0.5, float("nan")])
     Interval(mean=0.5, low=0.5, high=0.5)
     >>> [round(number, 2) for number in interval([1.0] * 10)]
     [1.0, 0.72, 1.0]
-
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
@@ -70,14 +66,7 @@ def interval(values: Any) -> Interval:
 
 
 def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int = 0) -> Interval:
-    """Return a statistic of independent samples and its percentile bootstrap 95 % interval.
-
-    Args:
-        samples: The samples, which are resampled independently (``scipy.stats.bootstrap``).
-        statistic: The statistic, called with the samples and ``axis``.
-        seed: The seed of the resamples.
-
-    """
+    """Return a statistic of independent samples and its percentile bootstrap 95 % interval."""
     batch = max(1, 2_000_000 // max(map(len, samples)))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore")  # a ratio is infinite in resamples whose denominator is 0
@@ -146,14 +135,8 @@ def win_rate(values: Any, others: Any, better: Better) -> float:
 
     It is NaN if there are no pairs, or if no direction of the metric is better.
 
-    Args:
-        values: The values of the first method, one per pair; NaN is left out.
-        others: The values of the second method.
-        better: Which values are better.
-
     >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
     0.625
-
     """
     difference = np.asarray(values, float) - np.asarray(others, float)
     difference = difference[~np.isnan(difference)]

@@ -11,13 +11,7 @@ from nibt.results.measurement import TableMeasurement
 
 
 def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]]) -> Table:
-    """Return the means of the metrics of several methods, with 95 % intervals.
-
-    Args:
-        title: The title.
-        measured: The measurements of each method, with the same metrics.
-
-    """
+    """Return the means of the metrics of several methods, with 95 % intervals."""
     labels = list(dict.fromkeys(row.label for rows in measured.values() for row in rows))
     rows = []
     for method, own in measured.items():

@@ -14,20 +14,7 @@ _SHOWN = 3  # the number of differences in a message
 
 
 def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
-    """Check that the keys, captions and images of a data set are those of the rows of a job.
-
-    Args:
-        job: The job.
-        data: The data set.
-        on_row: Called for each row.
-
-    Returns:
-        The chunks to explain again: a row failed, and its image has changed since.
-
-    Raises:
-        OtherRequest: A row was explained for another image or caption.
-
-    """
+    """Check that the keys, captions and images of a data set are those of the rows of a job."""
     retry: set[int] = set()
     differences = list(islice(_differences(job, data, on_row, retry), _SHOWN + 1))
     if differences:

@@ -83,12 +83,7 @@ class Manifest(_Record):
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """Read a manifest.
-
-        Raises:
-            BadInput: The file cannot be read, is not the manifest of a job, or has another schema.
-
-        """
+        """Read a manifest."""
         data = provenance.read_json(path)
         if data.get("kind") != KIND:
             raise BadInput(f"{path} is not the manifest of a job: choose another folder")
@@ -100,12 +95,7 @@ class Manifest(_Record):
         return read_record(cls, data, str(path))
 
     def write(self, path: Path) -> None:
-        """Write the manifest, completely or not at all.
-
-        Raises:
-            CannotWrite: The folder is not writable, or the disk is full.
-
-        """
+        """Write the manifest, completely or not at all."""
         provenance.write_json(path, self.model_dump(by_alias=True))
 
     def updated(self, **fields: Any) -> "Manifest":

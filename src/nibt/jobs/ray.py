@@ -88,23 +88,7 @@ class Cluster:
     def explain(
         self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JobRequest], None]
     ) -> Iterator[ChunkFile]:
-        """Explain chunks on the workers.
-
-        Args:
-            spec: The request.
-            data: The data set.
-            chunks: The chunks.
-            on_description: Called once with the resolved request.
-
-        Yields:
-            The file of each chunk, in the order in which they are finished.
-
-        Raises:
-            BadOption: The model is an object in memory.
-            Unsupported: No cluster can be reached, or workers die repeatedly.
-            NibtError: A worker raised it.
-
-        """
+        """Explain chunks on the workers."""
         if isinstance(spec.model, Model | torch.nn.Module):
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()

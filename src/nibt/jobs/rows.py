@@ -50,14 +50,7 @@ def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
 
 
 def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
-    """Return the row of a pair that failed.
-
-    Args:
-        record: The record of the pair.
-        error: The message of the error.
-        image_hash: The digest of the image; empty if the image cannot be read.
-
-    """
+    """Return the row of a pair that failed."""
     caption = None if record.caption is None else as_utf8(record.caption)
     return {
         "row": record.row,
@@ -70,16 +63,7 @@ def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
 
 
 def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
-    """Build the explanation of a row.
-
-    Args:
-        row: The row.
-        shared: The metadata of its file.
-
-    Raises:
-        BadInput: The pair failed.
-
-    """
+    """Build the explanation of a row."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
     rows, columns = row["grid_shape"]

@@ -63,12 +63,7 @@ class Run:
     session: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Explain the missing rows.
-
-        Raises:
-            NibtError: The folder has another job, or rows cannot be explained or written.
-
-        """
+        """Explain the missing rows."""
         self.job.store.repair()
         retry = check_contents(self.job, self.data, self._advance)
         self.session = {

@@ -30,12 +30,7 @@ class Store:
     folder: Path
 
     def make(self) -> None:
-        """Create the folder.
-
-        Raises:
-            CannotWrite: The folder cannot be created.
-
-        """
+        """Create the folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,42 +45,21 @@ class Store:
         return dict(sorted((int(name), paths) for name, paths in self._parts.files().items()))
 
     def add(self, number: int, data: bytes) -> None:
-        """Write the file of a chunk, and remove its other files.
-
-        Raises:
-            CannotWrite: The folder is not writable, or the disk is full.
-
-        """
+        """Write the file of a chunk, and remove its other files."""
         self._parts.add(f"{number:08d}", data)
 
     def open(self, path: Path) -> AbstractContextManager[Any]:
-        """Open the file of a chunk, whose bytes must match the digest in its name.
-
-        Raises:
-            BadInput: The file is damaged, or was changed after it was written.
-
-        """
+        """Open the file of a chunk, whose bytes must match the digest in its name."""
         return self._parts.open(path)
 
     def repair(self) -> None:
-        """Remove drafts of runs that were killed, and all but one of equal files. Call it only with the folder's lock.
-
-        Raises:
-            WouldOverwrite: A file was changed after it was written; it is kept.
-
-        """
+        """Remove drafts of killed runs, and all but one of equal files. Call it only with the folder's lock."""
         self._parts.repair()
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that no other run writes into it. The system releases the lock if the process dies.
-
-    Raises:
-        BadInput: Another process has the lock.
-        CannotWrite: The folder is not writable.
-
-    """
+    """Lock the folder, so that no other run writes into it. The system releases the lock if the process dies."""
     lock = FileLock(folder / _LOCK, timeout=0)
     try:
         lock.acquire()

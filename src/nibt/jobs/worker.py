@@ -237,12 +237,7 @@ class Worker:
         return outcomes, limit
 
     def _try(self, rows: PreparedRows, part: list[int], outcomes: list[Outcome]) -> Exception | None:
-        """Explain a part of a batch.
-
-        Returns:
-            The error, if any, without its traceback, which would keep the tensors in memory.
-
-        """
+        """Explain a part of a batch."""
         batch = rows.batch if len(part) == len(rows.records) else rows.batch.take(part)
         try:
             answers = to_answers(self.spec, explain_batch(self.spec, batch))

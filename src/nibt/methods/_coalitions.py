@@ -46,15 +46,7 @@ class CoalitionMethod(SegmentMethod):
 
     @abstractmethod
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
-        """Fit the effect of each player: (player, *value).
-
-        Args:
-            shown: The coalitions.
-            weights: Their weights.
-            values: The score of each coalition, or its unit embedding.
-            whole: The score of the whole input.
-
-        """
+        """Fit the effect of each player: (player, *value)."""
 
     @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
@@ -105,18 +97,7 @@ def centered_monomials(shown: Coalitions, share: float) -> np.ndarray:
 
 
 def least_squares(features: np.ndarray, weights: Weights, values: Values, ridge: float = 0.0) -> np.ndarray:
-    """Return the coefficients of weighted least squares with a free intercept, which is left out.
-
-    Args:
-        features: The features of each coalition: (coalition, feature).
-        weights: The weights of the coalitions, which sum to 1.
-        values: The scores or embeddings that are fitted.
-        ridge: The weight of the sum of the squared coefficients, in coalitions.
-
-    Returns:
-        The coefficients, (feature, *value); those of the smallest length if the coalitions leave a choice.
-
-    """
+    """Return the coefficients of weighted least squares with a free intercept, which is left out."""
     root = np.sqrt(weights / weights.sum())[:, None]
     own = root * (features - (weights @ features) / weights.sum())
     rest = root * (values.reshape(len(values), -1) - (weights @ values.reshape(len(values), -1)) / weights.sum())

@@ -28,14 +28,7 @@ class GradientMethod(Method):
 
     @abstractmethod
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
-        """Compute the score of each row. A pure function; a rectifier belongs in here.
-
-        Args:
-            difference: The state minus the baseline; without a path, the state itself.
-            gradient: The gradient of the score at one state.
-            units: The units of the layer.
-
-        """
+        """Compute the score of each row. A pure function; a rectifier belongs in here."""
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""

@@ -13,12 +13,7 @@ from nibt.types import PerToken
 
 
 def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:
-    """Check the options of a path.
-
-    Raises:
-        BadOption: There is no such baseline or quadrature rule, or they do not go together.
-
-    """
+    """Check the options of a path."""
     nodes(quadrature, steps, floor)
     if baseline.partition(":")[0] not in ("zero", "blank", "mean"):
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {baseline!r})")
@@ -31,12 +26,7 @@ def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None
 def average_layers(
     side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], summaries: Sequence[PathSummary] = ()
 ) -> Attribution:
-    """Compute the mean of the maps of several layers.
-
-    Raises:
-        Unsupported: The layers have different grids.
-
-    """
+    """Compute the mean of the maps of several layers."""
     units = side.cut(layers[0]).units
     if any(scores.shape != maps[0].shape for scores in maps):
         raise Unsupported(

@@ -19,13 +19,7 @@ from nibt.types import Hidden
 def moments(
     hidden: Hidden, tokens: Bool[Tensor, "batch token 1"]
 ) -> tuple[Float[Tensor, "batch 1 width"], Float[Tensor, "batch 1 width"]]:
-    """Compute the mean and the standard deviation of the features, per channel and item.
-
-    Args:
-        hidden: The hidden state.
-        tokens: True on the rows of each item, false on its padding.
-
-    """
+    """Compute the mean and the standard deviation of the features, per channel and item."""
     count = tokens.sum(1, keepdim=True)
     mean = (hidden * tokens).sum(1, keepdim=True) / count
     variance = ((hidden - mean).square() * tokens).sum(1, keepdim=True) / count
@@ -47,10 +41,5 @@ def information(kept: Tensor, log_variance: Tensor) -> Tensor:
     """Compute the divergence of z given h from the noise e, in nats: -1/2 (1 + ln v - m^2 - v).
 
     It is what z tells about h, 0 at l = 0, and grows with l without limit.
-
-    Args:
-        kept: m = l (h - r) / s, the mean of z in units of the noise.
-        log_variance: ln v = 2 ln(1 - l), the logarithm of the variance of z in the same units.
-
     """
     return -0.5 * (1 + log_variance - kept.square() - log_variance.exp())

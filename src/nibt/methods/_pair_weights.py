@@ -25,18 +25,7 @@ _HIDDEN = 32  # units of the perceptron, as published
 
 
 def pair_weight(side: Side, kind: str, sharpness: float) -> PerExample:
-    """Compute the weight f of each pair from its unit embeddings.
-
-    Args:
-        side: The side.
-        kind: ``euclidean`` or ``manhattan``: 1 / (distance + 1e-6) with the 2-norm or the 1-norm; ``softplus``:
-            softplus(``sharpness`` (1 + cosine) / 2) + 1e-6.
-        sharpness: The factor tau in the softplus.
-
-    Raises:
-        Unsupported: The model compares sets of vectors, between which there is no distance.
-
-    """
+    """Compute the weight f of each pair from its unit embeddings."""
     if side.model.similarity.item_ndim > 1:
         raise Unsupported(
             f"weights of pairs need one embedding per item (got {side.model.id}, which compares sets of vectors): use "

@@ -50,15 +50,7 @@ class PathMethod(Method):
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
 
     def integrate(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
-        """Average the scores of the rows along the path of a layer, and summarize the path.
-
-        Args:
-            side: The side that is explained.
-            cut: The tower, cut at the layer.
-            layer: The layer; None for the tower's first tokens.
-            scores: The function that is averaged.
-
-        """
+        """Average the scores of the rows along the path of a layer, and summarize the path."""
         baseline, path = side.baseline(self.baseline, layer, cut.hidden), nodes(self.quadrature, self.steps, self.floor)
         difference = cut.hidden - baseline
         exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # for a sum over many nodes
@@ -108,11 +100,6 @@ def along_path(name: str) -> type[GradientMethod]:
 
     The method keeps its own layers. The variant ``paper`` uses the path of NIB's variant ``paper``; the others use that
     of NIB's default.
-
-    Raises:
-        UnknownName: There is no method of that name.
-        BadOption: The method is not a function of one gradient of a layer.
-
     """
     kind = find("methods", name)
     if not issubclass(kind, GradientMethod):

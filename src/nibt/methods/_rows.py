@@ -16,14 +16,7 @@ _WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
 
 
 def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExample]) -> PerToken:
-    """Compute the scores of all rows of a hidden state that enters the head; those of padding are 0.
-
-    Args:
-        side: The side.
-        stream: The hidden state.
-        score: Computes scores of shape (row, batch) from embeddings of the rows.
-
-    """
+    """Compute the scores of all rows of a hidden state that enters the head; those of padding are 0."""
     rest, scores = side.cut(side.tower.depth).rest, []
     with torch.no_grad():
         if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
@@ -35,12 +28,6 @@ def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExamp
 
 
 def score_vectors(vectors: Embedding, score: Callable[[Embedding], PerExample]) -> PerToken:
-    """Compute the score that each vector of late interaction has alone; those of padding are 0.
-
-    Args:
-        vectors: The vectors of each item, (batch, vector, dim).
-        score: Computes scores of shape (vector, batch) from sets of one vector.
-
-    """
+    """Compute the score that each vector of late interaction has alone; those of padding are 0."""
     alone = vectors.movedim(1, 0).unsqueeze(2)  # (vector, batch, 1, dim)
     return score(alone).movedim(0, 1).masked_fill(vectors.square().sum(-1) == 0, 0.0)

@@ -71,22 +71,12 @@ class PlayerMethod(UnitMethod):
     units: str = field(default="words", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            BadOption: An option has an invalid value.
-
-        """
+        """Check the options."""
         super().__post_init__()
         self.check_units()
 
     def check_units(self) -> None:
-        """Check the name of the units.
-
-        Raises:
-            BadOption: There are no such units.
-
-        """
+        """Check the name of the units."""
         if self.units not in ("words", "tower"):
             raise BadOption(f"units must be words or tower (got {self.units!r})")
 

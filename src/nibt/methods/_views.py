@@ -75,12 +75,7 @@ class Views:
         return cls(side, grid, moves, min(layers, default=0))
 
     def sides(self, together: int | None = None) -> Iterator[Side]:
-        """Yield the sides of the views, in order: the image itself, if it is a view, then several at once.
-
-        Args:
-            together: The number of views of a side after the first; None means as many as a batch may have.
-
-        """
+        """Yield the sides of the views, in order: the image itself, if it is a view, then several at once."""
         start = int(self.shifts[0] == (0, 0))
         if start:
             yield self.side
@@ -92,14 +87,6 @@ class Views:
         """Blend the maps of all views.
 
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
-
-        Args:
-            maps: The maps.
-            units: Their grid.
-
-        Returns:
-            The fine maps and their grid.
-
         """
         cells = min(len(self.shifts), FINEST) if units.count <= self.grid.count else 1
         fine = blended(units.unfold(maps), self._places(units), cells)
@@ -108,14 +95,7 @@ class Views:
     def special_share(
         self, maps: Float[Tensor, "view *other unit"], units: Grid, shares: Float[Tensor, "view ..."]
     ) -> Float[Tensor, "..."]:
-        """Return the mean share of the absolute score that is on special tokens or outside of the image.
-
-        Args:
-            maps: The maps of all views.
-            units: Their grid.
-            shares: The share of the special tokens in each view.
-
-        """
+        """Return the mean share of the absolute score that is on special tokens or outside of the image."""
         inside = []
         for grid, (down, right) in zip(units.unfold(maps.abs()), self._places(units), strict=True):
             rows, columns = (
@@ -137,13 +117,7 @@ def _extent(side: Side) -> tuple[int, int]:
 
 
 def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Attribution:
-    """Compute the fine maps of a batch: blended scores, and the means of all other values over the views.
-
-    Args:
-        views: The views.
-        attribute: Computes the maps of a side.
-
-    """
+    """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
 
     def by_view(values: Iterable[Tensor]) -> Float[Tensor, "view batch *other"]:
@@ -162,14 +136,7 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
 def blended(
     grids: Float[Tensor, "view *other row column"], places: Sequence[tuple[float, float]], cells: int
 ) -> Float[Tensor, "*other fine_row fine_column"]:
-    """Return the mean of maps whose units lie at shifted places, on a grid of ``cells`` cells per unit along each axis.
-
-    Args:
-        grids: The map of each view.
-        places: The shift of each view in units, down and to the right.
-        cells: The number of cells per unit.
-
-    """
+    """Return the mean of maps with shifted units, on a grid of ``cells`` cells per unit along each axis."""
     total, covered = [], []
     for grid, (down, right) in zip(grids, places, strict=True):
         rows, columns = (

@@ -71,12 +71,7 @@ class FIxLIP(CoalitionMethod):
 
     @override
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
-        """Return coalitions as ``banzhaf``.
-
-        Raises:
-            BadOption: The features of all coalitions do not fit into memory.
-
-        """
+        """Return coalitions as ``banzhaf``."""
         features = players * (players + 1) // 2
         if features * min(self.budget, 2**players) > MOST:
             raise BadOption(

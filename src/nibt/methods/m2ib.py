@@ -106,12 +106,7 @@ class M2IB(Method):
             raise BadOption("price learned needs a pair_weight (got 'none'): choose euclidean, manhattan or softplus")
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the mean of the maps of all layers and seeds, each of which is learned separately.
-
-        Raises:
-            Unsupported: The layers have different grids.
-
-        """
+        """Compute the mean of the maps of all layers and seeds, each of which is learned separately."""
         cuts = [side.cut(layer) for layer in self.layer]
         units = cuts[0].units
         if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):

@@ -171,13 +171,7 @@ class NIB(Method):
 
     @override
     def attribute(self, side: Side, change: PerExample | None = None) -> Attribution:
-        """Compute the mean of the maps of all layers.
-
-        Args:
-            side: The side that is explained.
-            change: The change that a tolerance is relative to; None means that of each path.
-
-        """
+        """Compute the mean of the maps of all layers."""
         runs = [self._layer(side, layer, change) for layer in self.layer]
         return average_layers(side, self.layer, [scores for scores, _ in runs], [path for _, path in runs])
 
@@ -214,16 +208,7 @@ class NIB(Method):
     def integrate(
         self, side: Side, cut: Cut, layer: int, start: Hidden, change: PerExample | None = None
     ) -> tuple[PerToken, PathSummary]:
-        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs.
-
-        Args:
-            side: The side that is explained.
-            cut: The tower, cut at the layer.
-            layer: The layer.
-            start: The state at l = 0.
-            change: The change that the tolerance is relative to; None means that of this path.
-
-        """
+        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs."""
         at_input, at_start = self._ends(side, cut, layer, start)
         bound = allowed(at_input - at_start if change is None else change, self.tolerance)
 

@@ -97,10 +97,6 @@ def all_row_scores(metric_input: MetricInput) -> PerToken:
     """Compute the scores of all rows of captions, including start and end tokens.
 
     The method is called again, since an attribution has the scores of words only.
-
-    Raises:
-        Unsupported: The input cannot call the method again.
-
     """
     words, side = metric_input.side.inputs.words, metric_input.side
     if metric_input.again is None:

@@ -21,11 +21,6 @@ class PerturbationMetric(Metric):
     seed: Seed = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the options.
-
-        Raises:
-            BadOption: There is no such replacement, or a number is out of its range.
-
-        """
+        """Check the options."""
         super().__post_init__()
         check_hide(self.hide)

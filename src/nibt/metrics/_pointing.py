@@ -6,14 +6,7 @@ from torch import Tensor
 
 
 def hit(scores: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"], tolerance: float) -> float:
-    """Return whether the maximum of a map is on a mask, 1 or 0; NaN for an empty mask.
-
-    Args:
-        scores: The map in pixels. Several equal maxima are replaced by their mean position.
-        mask: The mask.
-        tolerance: The largest distance of a hit from the mask, as a share of the longer side.
-
-    """
+    """Return whether the maximum of a map is on a mask, 1 or 0; NaN for an empty mask."""
     peak = torch.nonzero(scores == scores.max()).double().mean(0)
     inside = torch.nonzero(mask)
     if not len(inside):

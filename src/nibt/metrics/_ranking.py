@@ -6,12 +6,7 @@ import numpy as np
 
 
 def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np.ndarray, scores: np.ndarray) -> float:
-    """Compute a ranking metric of scikit-learn; NaN if the labels are all true or all false.
-
-    Raises:
-        Unsupported: scikit-learn is not installed.
-
-    """
+    """Compute a ranking metric of scikit-learn; NaN if the labels are all true or all false."""
     from sklearn import metrics
 
     return float("nan") if truth.all() or not truth.any() else float(getattr(metrics, name)(truth, scores))

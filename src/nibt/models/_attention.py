@@ -90,12 +90,7 @@ class Attentions:
 
 
 class AttentionRecorder(TorchFunctionMode):
-    """Context that computes attention explicitly in this thread, and records each one in order.
-
-    Args:
-        keep: Whether attentions are recorded.
-
-    """
+    """Context that computes attention explicitly in this thread, and records each one in order."""
 
     def __init__(self, keep: bool = True) -> None:
         super().__init__()
@@ -184,12 +179,7 @@ def collect(
     pooling: Sequence[AttentionRecord],
     embedding: Embedding,
 ) -> Attentions:
-    """Combine the records of blocks and head; ``rows`` are those on which the embedding depends.
-
-    Raises:
-        Unsupported: The head has several attentions.
-
-    """
+    """Combine the records of blocks and head; ``rows`` are those on which the embedding depends."""
     if len(pooling) > 1:
         raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt supports heads with at most one")
     last = pooling[0] if pooling else blocks[-1]
@@ -201,12 +191,7 @@ def collect(
 
 
 def single_record(records: Sequence[AttentionRecord], block: int) -> AttentionRecord:
-    """Return the only attention of a block.
-
-    Raises:
-        Unsupported: The block has no attention that can be recorded, or several.
-
-    """
+    """Return the only attention of a block."""
     if len(records) == 1:
         return records[0]
     problem = "several attentions" if records else "no attention that can be recorded"

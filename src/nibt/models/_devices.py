@@ -15,12 +15,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 
 
 def check_device(device: str) -> None:
-    """Check that PyTorch can compute on a device.
-
-    Raises:
-        BadOption: There is no such device, or this installation of PyTorch cannot use it.
-
-    """
+    """Check that PyTorch can compute on a device."""
     reason = ""
     try:
         with warnings.catch_warnings():

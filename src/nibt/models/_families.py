@@ -22,12 +22,7 @@ def families() -> Iterator[tuple[str, type[Family]]]:
 
 
 def family_of_type(name: str, kind: Any) -> str:
-    """Return the name of the family of a ``model_type``.
-
-    Raises:
-        CannotLoad: There is none.
-
-    """
+    """Return the name of the family of a ``model_type``."""
     for family, part in families():
         if kind in part.model_types:
             return family

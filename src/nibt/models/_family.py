@@ -32,16 +32,7 @@ class Family(Plugin, ABC):
 
     @staticmethod
     def resolved(source: str, request: Request) -> Request:
-        """Return the request with what the family adds to it, such as the prompts of a vision-language model.
-
-        Args:
-            source: The folder or the name of the model.
-            request: The request.
-
-        Raises:
-            BadOption: An option is not for this family.
-
-        """
+        """Return the request with what the family adds to it, such as the prompts of a vision-language model."""
         if request.embedding:
             raise BadOption(f"{sorted(request.embedding)[0]} is for embedders on vision-language models: leave it out")
         return request

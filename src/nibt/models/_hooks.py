@@ -14,17 +14,7 @@ from torch.utils.hooks import RemovableHandle
 def set_hook(
     register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
 ) -> RemovableHandle:
-    """Register a hook that does nothing in other threads.
-
-    Args:
-        register: The function of a module that registers it, such as ``module.register_forward_hook``.
-        hook: The hook.
-        with_kwargs: Whether the hook takes the keyword arguments of the module, too.
-
-    Returns:
-        The handle that removes it.
-
-    """
+    """Register a hook that does nothing in other threads."""
     thread = threading.get_ident()
 
     def act(*arguments: Any) -> Any:

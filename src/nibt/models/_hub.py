@@ -98,12 +98,7 @@ class Listing:
 
 
 def model_folder(name: HubName, request: Request, wants: "Wants") -> tuple[Path, str]:
-    """Return the folder of a model, and the commit of its repository.
-
-    Raises:
-        CannotLoad: The repository is not a model, or it lacks weights or a processor.
-
-    """
+    """Return the folder of a model, and the commit of its repository."""
     return _folder(name, partial(_model_parts, request=request, wants=wants))
 
 

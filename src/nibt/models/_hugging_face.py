@@ -28,10 +28,6 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
-
-    Raises:
-        CannotLoad: The file lacks weights, which would be random, or there is no processor.
-
     """
     from transformers import AutoConfig
 
@@ -69,12 +65,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def with_processor(source: str, request: Request) -> Request:
-    """Return the request with the image processor and the tokenizer of a checkpoint.
-
-    Raises:
-        CannotLoad: The checkpoint has no image processor or tokenizer that Transformers can load.
-
-    """
+    """Return the request with the image processor and the tokenizer of a checkpoint."""
     from transformers import AutoImageProcessor, AutoTokenizer
 
     try:
@@ -92,12 +83,7 @@ def with_processor(source: str, request: Request) -> Request:
 
 
 def whole_processor(source: str, request: Request) -> Any:
-    """Return the processor of a checkpoint whose model reads images and texts together.
-
-    Raises:
-        CannotLoad: The checkpoint has no such processor that Transformers can load.
-
-    """
+    """Return the processor of a checkpoint whose model reads images and texts together."""
     if request.processor is not None:
         return request.processor
     from transformers import AutoProcessor
@@ -150,12 +136,7 @@ def one_row(
     is_causal: bool | None = None,
     **others: Any,
 ) -> OneRow | None:
-    """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width).
-
-    Returns:
-        The rows, or None for other blocks and for unknown arguments.
-
-    """
+    """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
     if type(block).__name__ not in _KNOWN or has_hooks(block) or any(value is not None for value in others.values()):
         return None
     attention = block.self_attn
@@ -176,12 +157,7 @@ def _line(error: BaseException) -> str:
 
 
 def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
-    """Return the blocks of an encoder, for which Transformers has three names.
-
-    Raises:
-        Unsupported: The encoder has none of them.
-
-    """
+    """Return the blocks of an encoder, for which Transformers has three names."""
     inner = getattr(encoder, "encoder", encoder)
     for holder in (inner, getattr(inner, "model", None)):  # the second is that of DINOv3
         for name in ("layers", "layer", "block"):

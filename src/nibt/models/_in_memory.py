@@ -24,12 +24,7 @@ _LONGEST_NAME = 255
 
 
 def check_source(source: Any) -> None:
-    """Check what is passed as a model.
-
-    Raises:
-        BadOption: It is neither a name, nor a folder, nor a module, nor a pair of modules.
-
-    """
+    """Check what is passed as a model."""
     if isinstance(source, str | Path):
         if any(len(part) > _LONGEST_NAME for part in Path(source).parts):
             raise BadOption(
@@ -55,12 +50,7 @@ def _is_pair(source: Any) -> bool:
 
 
 def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:
-    """Return the module that is explained, the name of its family, and the request with its processor.
-
-    Raises:
-        CannotLoad: The module is not supported, or it cannot be observed.
-
-    """
+    """Return the module that is explained, the name of its family, and the request with its processor."""
     if isinstance(source, tuple):
         source = _pair(*(uncompiled(part) for part in source))
     for part in [source] if isinstance(source, jit.ScriptModule) else source.modules():

@@ -17,15 +17,7 @@ def select_row(stream: Hidden, row: Int[Tensor, " batch"]) -> OneRow:
 
 
 def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, stream: Hidden) -> Tensor | None:
-    """Return the attention mask of one row of each item, of shape (batch, 1 or head, 1, key); None without a mask.
-
-    Args:
-        row: The row of each item.
-        mask: The mask of all rows, of shape (batch or 1, 1 or head, query, key).
-        is_causal: Whether later rows are masked if there is no ``mask``.
-        stream: The hidden state.
-
-    """
+    """Return the attention mask of one row of each item, of shape (batch, 1 or head, 1, key); None without a mask."""
     if mask is not None:
         whole = mask.expand(len(stream), -1, -1, -1)
         return whole[torch.arange(len(stream), device=stream.device), :, row][:, :, None]

@@ -37,12 +37,7 @@ class MeanStates:
     @classmethod
     @plain_torch()
     def load(cls, path: str | Path, model: Model) -> "MeanStates":
-        """Load a file, and check that it belongs to the model.
-
-        Raises:
-            WrongBaseline: There is no such file, it has no mean states, or it belongs to other weights.
-
-        """
+        """Load a file, and check that it belongs to the model."""
         if not Path(path).is_file():
             raise WrongBaseline(f"there is no file {str(path)!r} of mean states: create it with nibt calibrate")
         try:
@@ -56,23 +51,12 @@ class MeanStates:
         return cls(tensors, facts)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the file atomically.
-
-        Raises:
-            WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
-            CannotWrite: The folder is missing or not writable, or the disk is full.
-
-        """
+        """Write the file atomically."""
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
         write_bytes(Path(path), sorted_header(serialized(dict(self.tensors), facts)), overwrite)
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
-        """Return the mean state of each row of a batch at a layer, of the shape of ``hidden``.
-
-        Raises:
-            WrongBaseline: The side or the layer was not calibrated, or the grid differs.
-
-        """
+        """Return the mean state of each row of a batch at a layer, of the shape of ``hidden``."""
         key = f"{tower.modality}.mean.{layer}"
         if key not in self.tensors:
             raise WrongBaseline(

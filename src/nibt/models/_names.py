@@ -47,13 +47,9 @@ class HubName:
 def hub_name(text: str) -> HubName | None:
     """Return the model on the hub that a text names, or None if it names none.
 
-    Raises:
-        CannotLoad: The text is the address of something else.
-
     >>> str(hub_name("hf-hub:org/name"))
     'org/name'
     >>> hub_name("no model")
-
     """
     name = text.strip()
     scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
@@ -71,12 +67,7 @@ def hub_name(text: str) -> HubName | None:
 
 
 def open_clip_name(text: str) -> str | None:
-    """Return ``ARCHITECTURE/TAG`` if a text names weights of OpenCLIP, with or without the prefix; None otherwise.
-
-    Raises:
-        CannotLoad: The text is the name of an architecture, which has several weights.
-
-    """
+    """Return ``ARCHITECTURE/TAG`` if a text names weights of OpenCLIP, with or without the prefix; None otherwise."""
     if text.startswith(OPEN_CLIP):
         return text.removeprefix(OPEN_CLIP)
     first, slash, tag = text.strip().partition("/")

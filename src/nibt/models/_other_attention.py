@@ -34,11 +34,6 @@ class AttentionReplacer(AttentionRecorder):
 
     Every block adds the output of its attention, after projections and scales, to the hidden state that enters it. This
     is the first sum after the attention in which that state is an operand; the other operand is noted.
-
-    Args:
-        attend: Computes the output of an attention.
-        stream: The hidden state that enters the block.
-
     """
 
     def __init__(self, attend: Attend, stream: Tensor) -> None:

@@ -24,17 +24,7 @@ _REMEDY = "its embeddings would be others; save the model without it, with the m
 
 
 def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[str | None]:
-    """Return the folders of the linear modules of a model in order, and None for each change to unit length.
-
-    Args:
-        name: The name of the model.
-        modules: The content of ``modules.json``.
-        read: Returns the content of a JSON file below the folder of the model.
-
-    Raises:
-        CannotLoad: ``modules`` is no list of modules, or has one that nibt does not apply.
-
-    """
+    """Return the folders of the linear modules of a model in order, and None for each change to unit length."""
     try:
         listed = [(str(module["type"]).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
     except (AttributeError, KeyError, TypeError) as error:
@@ -75,12 +65,7 @@ _SIZES = ("in_features", "out_features")
 
 
 def after_encoder(name: str, folder: Path, dtype: torch.dtype) -> nn.Sequential | None:
-    """Return what a folder applies to embeddings after its encoder; None if nothing has an effect.
-
-    Raises:
-        CannotLoad: It has a module that nibt does not apply, or the files of one are broken.
-
-    """
+    """Return what a folder applies to embeddings after its encoder; None if nothing has an effect."""
     path = folder / "modules.json"
     if not path.is_file():
         return None
@@ -149,12 +134,7 @@ class _Dense(nn.Linear):
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of a module.
-
-    Raises:
-        CannotLoad: There are none, or the file is broken.
-
-    """
+    """Read the weights of a module."""
     from safetensors.torch import load_file
 
     file = next((folder / name for name in DENSE_WEIGHTS if (folder / name).is_file()), None)

@@ -62,12 +62,7 @@ class LateInteraction(Family):
 
 
 def _query_prompt(processor: Any) -> str:
-    """Return the prompt of a query, with ``{text}``, which the processor builds inside.
-
-    Raises:
-        CannotLoad: The processor's own tokens differ from those of the prompt.
-
-    """
+    """Return the prompt of a query, with ``{text}``, which the processor builds inside."""
     start = processor.tokenizer.bos_token if "ColPali" in type(processor).__name__ else ""
     end = "" if "ModernVBert" in type(processor).__name__ else "\n"
     prompt = f"{start}{processor.query_prefix}{TEXT}{processor.query_augmentation_token * _AUGMENTATION}{end}"

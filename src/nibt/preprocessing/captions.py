@@ -168,12 +168,7 @@ def _bare(piece: str) -> str:
 def batch(
     captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
 ) -> tuple[Int[Tensor, "batch token"], Words]:
-    """Return the ids and words of several captions. The ids are padded to the longest with ``pad`` (an id and a text).
-
-    Raises:
-        BadInput: A caption has no token of a word.
-
-    """
+    """Return the ids and words of captions. The ids are padded to the longest with ``pad`` (an id and a text)."""
     for caption, row in zip(captions, tokens, strict=True):
         if not any(row.explained):
             raise BadInput(f"the model's tokenizer finds no word in the caption {caption!r}: use other words")

@@ -28,21 +28,7 @@ from nibt.preprocessing.resize import Resize
 def image_preparation(
     processor: Any, resize: str | None, size: int | None, native: int, multiple: int | None, square: bool = False
 ) -> Preparation:
-    """Return the preparation of a processor, or that of whole images.
-
-    Args:
-        processor: The image processor.
-        resize: ``whole`` keeps the whole image and its aspect ratio; otherwise the processor resizes and crops.
-        size: The input size; for whole images the square root of the area.
-        native: The input size of the model.
-        multiple: The number of which the sides of whole images are multiples; None if the tower takes one size only.
-        square: Whether the processor pads images to a square, at the right and below, before it resizes them.
-
-    Raises:
-        Unsupported: The processor neither crops nor resizes to a fixed size, or the tower takes images of one size
-            only.
-
-    """
+    """Return the preparation of a processor, or that of whole images."""
     check_resizing(resize, size, native, multiple)
     run = partial(_pixels, processor)
     if resize == "whole":
@@ -60,12 +46,7 @@ def image_preparation(
 
 
 def check_resizing(resize: str | None, size: int | None, native: int, multiple: int | None) -> None:
-    """Check that a tower which takes images of one size only gets them.
-
-    Raises:
-        Unsupported: It would get another size.
-
-    """
+    """Check that a tower which takes images of one size only gets them."""
     if multiple is None and resize == "whole":
         raise Unsupported(
             "resize must not be whole for this image tower, which takes images of one size only: leave resize out"
@@ -122,16 +103,7 @@ def _resized(processor: Any, size: int) -> dict[str, Any]:
 def tokens(
     tokenizer: Any, caption: str, context: int, full: bool, clean: Callable[[str], str] = lambda text: text
 ) -> Tokens:
-    """Tokenize one caption.
-
-    Args:
-        tokenizer: The tokenizer.
-        caption: The caption.
-        context: The largest number of tokens.
-        full: Whether the caption is padded to ``context``.
-        clean: The cleaning of the text that the model expects.
-
-    """
+    """Tokenize one caption."""
     text = clean(caption)
     options = {"truncation": True, "max_length": context, "padding": "max_length" if full else False}
     if tokenizer.is_fast:

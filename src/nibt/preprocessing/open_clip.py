@@ -30,19 +30,7 @@ _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # of torchvision and of OpenCLIP
 def image_preparation(
     config: Any, transform: Any, resize: str | None, size: int | None, multiple: int | None
 ) -> Preparation:
-    """Return the preparation of a transform, or that of whole images.
-
-    Args:
-        config: The ``PreprocessCfg`` that describes the transform.
-        transform: The transform of the model.
-        resize: ``whole`` keeps the whole image and its aspect ratio; otherwise the transform resizes and crops.
-        size: The input size; for whole images the square root of the area.
-        multiple: The number of which the sides of whole images are multiples; None if the tower takes one size only.
-
-    Raises:
-        Unsupported: The tower takes images of one size only.
-
-    """
+    """Return the preparation of a transform, or that of whole images."""
     height, width = _pair(config.size)
     resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
 

@@ -79,11 +79,6 @@ class Resize:
 
         Resizing a 20,000 x 10 image would create an image of 448,000 x 224 pixels, of which only the center is used.
         A margin is kept, so that resampling near the edge has its neighbors.
-
-        Args:
-            image: Width and height of the image.
-            beyond: The number of input pixels beyond the center that are used, too.
-
         """
         width, height = image
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):

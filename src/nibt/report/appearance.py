@@ -43,12 +43,7 @@ DEFAULT = Appearance()
 
 
 def appearance(positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue") -> Appearance:
-    """Return how results are drawn, by names.
-
-    Raises:
-        BadOption: There is no such style or color map.
-
-    """
+    """Return how results are drawn, by names."""
     if style not in STYLES:
         raise BadOption(f"style must be {', '.join(STYLES[:-1])} or {STYLES[-1]} (got {style!r})")
     return Appearance(positive_only, style, find_palette(cmap))

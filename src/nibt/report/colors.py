@@ -73,12 +73,7 @@ PALETTES = {
 
 
 def find_palette(name: str) -> Palette:
-    """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib.
-
-    Raises:
-        BadOption: There is no palette and no color map of that name.
-
-    """
+    """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib."""
     if name in PALETTES:
         return PALETTES[name]
     maps = import_module("matplotlib").colormaps
@@ -116,17 +111,7 @@ def on_paper(share: np.ndarray | float, palette: Palette) -> np.ndarray:
 
 
 def tint(gray: np.ndarray, share: np.ndarray, palette: Palette) -> np.ndarray:
-    """Color a gray photograph by signed shares.
-
-    Args:
-        gray: The photograph, (row, column), uint8.
-        share: Scores relative to the largest absolute one, (row, column), from -1 to 1.
-        palette: The colors.
-
-    Returns:
-        RGB, (row, column, 3), uint8.
-
-    """
+    """Color a gray photograph by signed shares."""
     return _tints(palette)[gray, np.round((share + 1) * LEVELS).astype(int)]
 
 

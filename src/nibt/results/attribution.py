@@ -337,17 +337,7 @@ def to_pixels(
 
 
 def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Scale a region of an image to a resized copy of the image.
-
-    Args:
-        region: The region, in pixels of the image.
-        full: Width and height of the image.
-        size: Width and height of the copy.
-
-    Returns:
-        Left, top, right and bottom in pixels of the copy; at least one pixel wide and high.
-
-    """
+    """Scale a region of an image to a resized copy of the image."""
     across, down = size[0] / full[0], size[1] / full[1]
     left, top = round(region.left * across), round(region.top * down)
     return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
@@ -360,16 +350,7 @@ def over_image(
     size: tuple[int, int] | None = None,
     outside: float = 0.0,
 ) -> np.ndarray:
-    """Return the signed scores of a grid in pixels: float32, (height, width).
-
-    Args:
-        grid: The scores of the patches.
-        region: The part of the image that the grid covers, in pixels of the image.
-        full: Width and height of the image.
-        size: Width and height of the result, for a resized copy of the image; None means ``full``.
-        outside: The value outside ``region``.
-
-    """
+    """Return the signed scores of a grid in pixels: float32, (height, width)."""
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))
     scores = to_pixels(grid.float(), bottom - top, right - left).numpy()

@@ -58,14 +58,7 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
 def write_coco(
     explanations: Sequence[Explanation], path: Path, threshold: float = 0.5, overwrite: bool = False
 ) -> None:
-    """Write the regions of the maps of explanations as a COCO file.
-
-    Raises:
-        BadOption: The threshold is not above 0 and at most 1.
-        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write the regions of the maps of explanations as a COCO file."""
     check_sources(path, [explanation.request() for explanation in explanations])
     signature = unsigned({**request_of(explanations), "threshold": threshold})
     data = {"signature": signature, **to_coco(explanations, threshold)}

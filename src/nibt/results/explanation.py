@@ -284,12 +284,7 @@ class Comparison(JsonSerializable):
 
 
 def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Record:
-    """Return the record of an answer's JSON form.
-
-    Raises:
-        BadInput: The data is of another kind or schema, or a value is wrong.
-
-    """
+    """Return the record of an answer's JSON form."""
     check_schema(data, name, SCHEMA)
     return read_record(kind, data, name)
 

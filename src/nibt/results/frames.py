@@ -15,12 +15,7 @@ _ROWS = ("pairs", "words")
 
 
 def pandas() -> Any:
-    """Return the module ``pandas``.
-
-    Raises:
-        Unsupported: pandas is not installed.
-
-    """
+    """Return the module ``pandas``."""
     return import_optional("pandas", "tables of results need pandas", "data")
 
 

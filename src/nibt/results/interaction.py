@@ -237,16 +237,7 @@ class Interaction(JsonSerializable):
 
 
 def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -> list[int]:
-    """Return the sorted indices of words that are named by their positions or their texts.
-
-    Args:
-        words: The words to choose from.
-        wanted: Positions from 0, or texts of one or several consecutive words.
-
-    Raises:
-        BadInput: ``wanted`` is empty, or a word does not occur.
-
-    """
+    """Return the sorted indices of words that are named by their positions or their texts."""
     texts = [word.text.lower() for word in words]
     indices = sorted({place for word in wanted for place in _indices_of(texts, word)})
     if not indices:

@@ -64,16 +64,6 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
     """Check that stored results answer the same request.
 
     The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
-
-    Args:
-        where: The file or the folder of the stored results, for the message.
-        stored: The request of the stored results.
-        request: The new request.
-        remedy: What to do if they differ, for the message.
-
-    Raises:
-        OtherRequest: The requests differ. The message lists the old and the new value of each difference.
-
     """
     old, new = _flat(stored), _flat(plain(request))
     differing = [
@@ -88,10 +78,6 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
     """Check that a file may be replaced: it answers the same request, or nibt did not write it.
 
     Only the keys of ``request`` are compared.
-
-    Raises:
-        OtherRequest: The requests differ. The message lists the old and the new value of each difference.
-
     """
     signature = read_signature(path)
     if signature is not None:
@@ -118,12 +104,7 @@ def _short(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run or a job.
-
-    Raises:
-        BadInput: The file is missing or damaged.
-
-    """
+    """Read a JSON file of a run or a job."""
     try:
         data = load_json(path)
         if not isinstance(data, dict):
@@ -140,12 +121,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False) -> None:
-    """Check, before a run starts, that ``write_reports`` may write its reports.
-
-    Raises:
-        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
-
-    """
+    """Check, before a run starts, that ``write_reports`` may write its reports."""
     digests: dict[str, list[str]] = read_json(manifest).get("reports", {}) if manifest.exists() else {}
     for path in (manifest.parent / name for name in names):
         if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
@@ -159,19 +135,6 @@ def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool 
     """Write the reports of a run into the folder of its manifest.
 
     The manifest stores their digests, so that edited reports are recognized and not replaced.
-
-    Args:
-        manifest: The manifest of the run.
-        reports: The reports by their file names.
-        overwrite: Replace reports that were edited or that nibt did not write.
-
-    Returns:
-        The paths of the reports.
-
-    Raises:
-        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: A file cannot be written.
-
     """
     check_reports(manifest, list(reports), overwrite)
     stored = read_json(manifest)

@@ -43,39 +43,18 @@ class MapRegion:
 
 
 def check_threshold(threshold: float) -> None:
-    """Check a threshold, a share of the largest positive score.
-
-    Raises:
-        BadOption: It is not above 0 and at most 1.
-
-    """
+    """Check a threshold, a share of the largest positive score."""
     parsed("threshold", threshold, Share)
 
 
 def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> PixelMask:
-    """Return where scores are at least ``threshold`` times the largest score of the map; False if it is not positive.
-
-    Args:
-        scores: The signed scores of pixels; NaN counts as below the threshold.
-        largest: The largest score of the map.
-        threshold: The threshold, above 0 and at most 1.
-
-    Raises:
-        BadOption: The threshold has another value.
-
-    """
+    """Return where scores reach ``threshold`` times the largest score of the map; False if it is not positive."""
     check_threshold(threshold)
     return (scores >= threshold * largest) & (largest > 0)
 
 
 def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
-    """Return the connected parts of a mask, those with the largest scores first.
-
-    Args:
-        scores: The signed scores of pixels.
-        mask: Where scores are above the threshold.
-
-    """
+    """Return the connected parts of a mask, those with the largest scores first."""
     labels, count = import_module("scipy.ndimage").label(mask)
     regions = [_region(scores, labels == number) for number in range(1, count + 1)]
     return sorted(regions, key=lambda region: -region.score)
@@ -144,18 +123,7 @@ def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
 def segment_sums(
     grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: Any
 ) -> Float64[np.ndarray, " segment"]:
-    """Return the sum of the scores of a grid on each segment of an image.
-
-    Args:
-        grid: The scores.
-        region: The part of the image that the grid covers.
-        size: Width and height of the image.
-        labels: The number of the segment of each pixel, from 0: (height, width).
-
-    Raises:
-        BadInput: The labels have another size, or are not whole numbers from 0 and below the number of pixels.
-
-    """
+    """Return the sum of the scores of a grid on each segment of an image."""
     width, height = size
     labels = np.asarray(labels)
     if labels.shape != (height, width) or labels.dtype.kind not in "iu" or labels.min() < 0:

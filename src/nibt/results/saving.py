@@ -82,13 +82,7 @@ class JsonSerializable(ByValue, ABC):
 
 
 def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool = False) -> None:
-    """Write a JSON file: an object for one result, a list for several.
-
-    Raises:
-        WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write a JSON file: an object for one result, a list for several."""
     check_sources(Path(path), [answer.request() for answer in answers])
     data = [answer.to_json() for answer in answers]
     data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
@@ -104,12 +98,7 @@ def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:
 
 
 def as_bytes(data: Any) -> bytes:
-    """Return data as indented JSON in UTF-8. A name that is no text, as those of files may be, becomes an escape.
-
-    Raises:
-        ValueError: A number is NaN or infinite.
-
-    """
+    """Return data as indented JSON in UTF-8. A name that is no text, as those of files may be, becomes an escape."""
     try:
         return as_text(data).encode()
     except UnicodeEncodeError:
@@ -117,22 +106,12 @@ def as_bytes(data: Any) -> bytes:
 
 
 def as_text(data: Any, ascii_only: bool = False) -> str:
-    """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only.
-
-    Raises:
-        ValueError: A number is NaN or infinite.
-
-    """
+    """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only."""
     return json.dumps(data, ensure_ascii=ascii_only, allow_nan=False, indent=1) + "\n"
 
 
 def check_schema(data: Mapping[str, Any], kind: str, schema: int) -> dict[str, Any]:
-    """Return the data without the kind, the schema and the signature.
-
-    Raises:
-        BadInput: The data is of another kind or schema.
-
-    """
+    """Return the data without the kind, the schema and the signature."""
     stated = data.get("kind"), data.get("schema")
     if stated != (kind, schema):
         raise BadInput(f"expected schema {schema} of {kind}, got schema {stated[1]} of {stated[0]}")

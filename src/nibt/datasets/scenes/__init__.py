@@ -116,13 +116,7 @@ class Scenes(Dataset):
         return Pair(self._image(scene, item), caption.text, objects, absent)
 
     def scene(self, item: int, without: str = "") -> Scene:
-        """Draw the scene of an item.
-
-        Args:
-            item: The number of the scene, which may be larger than ``count``.
-            without: The name of an object that is left out; all others keep their places.
-
-        """
+        """Draw the scene of an item."""
         draws = Draws(self.seed, item, _IMAGE)
         pixels = BACKGROUNDS[draws.one_of(self.backgrounds)](draws, SIDE)
         names = draws.several_of(NOUNS, draws.between(self.fewest, self.most))

@@ -59,17 +59,7 @@ def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
 
 
 def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
-    """Return the scores of the caption's words in a reworded caption.
-
-    Args:
-        template: The template.
-        reworded: The scores of the reworded caption.
-        plain: The scores of the caption itself.
-
-    Returns:
-        The scores; None if the tokenizer splits the words differently in the template.
-
-    """
+    """Return the scores of the caption's words in a reworded caption."""
     skipped = len(template.split("{}")[0].split())
     end = skipped + len(plain.words)
     if reworded.words[skipped:end] != plain.words:

@@ -15,17 +15,7 @@ _DIGITS = 5  # smaller differences of similarities are rounding errors
 
 
 def discrimination_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
-    """Check the rank of each image's caption among all different captions of the data.
-
-    Args:
-        model: The model.
-        pairs: The images with their right captions.
-
-    Returns:
-        The AUC, the share of wrong captions with a lower similarity than the right one (a tie counts half), and the
-        recall, the share of images whose right caption is ranked first (a tie of n captions counts 1/n).
-
-    """
+    """Check the rank of each image's caption among all different captions of the data."""
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
     images, texts = encode(model.image, [pair.image for pair in pairs]), encode(model.text, captions)
     similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)

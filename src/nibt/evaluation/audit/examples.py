@@ -13,15 +13,7 @@ _SIDE = 192
 
 
 def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
-    """Build an example from a pair.
-
-    Args:
-        method: The name of the method.
-        pair: The pair.
-        images: The maps of the image, by what was changed.
-        texts: The scores of the caption's words, by what was changed.
-
-    """
+    """Build an example from a pair."""
     first = next(iter(images.values())).region
     assert first is not None
     width, height = pair.image.size

@@ -28,17 +28,7 @@ Values = dict[tuple[Modality | Literal["table"], str], np.ndarray]
 
 
 class MetricScores:
-    """The value of each metric for each method, side and pair.
-
-    Args:
-        model: The model.
-        pairs: The pairs; metrics that need objects are measured if any pair has them.
-        seed: The seed of methods that draw at random, and of intervals.
-        batch_size: The largest number of pairs that go through the model together.
-        levels: The number of steps of a deletion or insertion curve.
-        cache: What calls with the same model and pairs share; None shares nothing.
-
-    """
+    """The value of each metric for each method, side and pair."""
 
     def __init__(
         self,
@@ -104,13 +94,7 @@ class MetricScores:
                     yield BOUNDS["faithful"].check(metric, str(method), side, mean, count, about=about)
 
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
-        """Yield the checks of special tokens and of corners.
-
-        Args:
-            method: The method.
-            unit_counts: The number of patches of each map.
-
-        """
+        """Yield the checks of special tokens and of corners."""
         own = self.by_method[str(method)]
         shares: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
         shares.append(("corners", "image", own["image", "corner_share"] * np.asarray(unit_counts) / 4))

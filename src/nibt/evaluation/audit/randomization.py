@@ -43,14 +43,7 @@ def copied(model: Model) -> Model:
 
 
 def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
-    """Return the stages of a tower: the head, the blocks from the last to the first, and the stem.
-
-    Args:
-        tower: The tower.
-        inputs: Any inputs of the tower, by which the parameters in use are determined.
-        most_groups: The largest number of groups of blocks.
-
-    """
+    """Return the stages of a tower: the head, the blocks from the last to the first, and the stem."""
     blocks = [list(block.parameters()) for block in tower.blocks]
     in_blocks = {id(one) for block in blocks for one in block}
     with _differentiable(tower.root) as every:
@@ -82,17 +75,6 @@ def cascade(
 
     The first stage is "nothing". Mean states belong to the original weights, so methods with that baseline use
     ``blank`` in all stages.
-
-    Args:
-        model: The model.
-        pairs: The pairs.
-        methods: The methods.
-        side: The side.
-        seed: The seed of the permutations, and of methods that draw at random.
-        most_groups: The largest number of groups of blocks.
-        batch_size: The largest number of pairs that go through the model together.
-        unchanged: The maps of each method for the original weights; None computes them again.
-
     """
     model = copied(model)
     tower, generator = model.tower(side), torch.Generator().manual_seed(seed)

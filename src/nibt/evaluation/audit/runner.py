@@ -35,13 +35,6 @@ Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 class AuditRunner:
     """The checks of questions 1 to 4, which compare the maps of pairs with those of changed pairs or weights.
 
-    Args:
-        model: The model.
-        pairs: The pairs of images and their right captions.
-        methods: The methods.
-        seed: The seed of methods that draw at random, made-up words, random weights, and intervals.
-        batch_size: The largest number of pairs that go through the model together.
-
     Attributes:
         unchanged: The maps of the pairs, by method and side.
         kept: The maps of the first pairs, by method and side and then by what was changed, for ``examples``.
@@ -99,10 +92,6 @@ class AuditRunner:
         """Yield the checks of the mean similarity to the maps of reworded captions.
 
         On the text side, only the words of the caption itself are compared.
-
-        Args:
-            most_templates: The largest number of templates.
-
         """
         for method in self.methods:
             for side in SIDES:
@@ -132,13 +121,7 @@ class AuditRunner:
                 yield from self._check("seed", method, side, np.mean(spread, axis=0))
 
     def weights(self, most_groups: int, on_stage: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
-        """Return the checks of the similarity to the maps of the fully random tower, and the curves over the stages.
-
-        Args:
-            most_groups: The largest number of groups of blocks.
-            on_stage: Called with a description of each stage.
-
-        """
+        """Return the checks of the similarity to the maps of the fully random tower, and the curves over the stages."""
         checks, curves = [], []
         for side in SIDES:
             measures = [(spearman, "spearman", "weights")] + (

@@ -42,18 +42,7 @@ class Bound:
         fails: float | None = None,
         about: str = "",
     ) -> Check:
-        """Build the check of a mean.
-
-        Args:
-            name: The name of the check.
-            method: The method; empty for a check of the model.
-            side: The side; empty for a check of both towers.
-            mean: The mean with its interval.
-            count: The number of pairs.
-            fails: A failing threshold that depends on the data, such as chance; None means ``self.fails``.
-            about: Another description of the check; empty means ``self.about``.
-
-        """
+        """Build the check of a mean."""
         limit = self.fails if fails is None else fails
         return Check(
             name, self.question, method, side, *mean, count, self.better, self.passes, limit, about or self.about

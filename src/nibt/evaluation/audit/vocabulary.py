@@ -31,14 +31,6 @@ def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check,
     It knows a noun that its tokenizer reads without unknown tokens, whose embedding is not that of a blank caption, and
     which it tells from the others: no other noun's caption ``a photo of a ...`` is more similar to the noun. A distance
     from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
-
-    Args:
-        model: The model. Only its text tower is used.
-        nouns: The nouns.
-
-    Returns:
-        The check, whose value is the share of the nouns that are known, and the nouns that are not.
-
     """
     spelled = sorted((noun for noun in nouns if _is_read(model, noun)), key=model.text.length)  # less padding
     reacted, embeddings = _reacted(model, spelled)

@@ -78,11 +78,6 @@ class CellRunner:
 
         All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
         rows of its pair.
-
-        Args:
-            items: The pairs.
-            cache: What the cells with the same model and pairs share.
-
         """
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}

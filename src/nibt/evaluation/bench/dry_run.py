@@ -8,12 +8,7 @@ from nibt.evaluation.bench.validation import check_plugins, open_choice, random_
 
 
 def dry_run(plan: Plan) -> Iterator[str]:
-    """Check a plan without a model, and yield lines about what it would measure, and about data that are missing.
-
-    Raises:
-        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
-
-    """
+    """Check a plan without a model, and yield lines about what it would measure, and about data that are missing."""
     check_plugins(plan)
     parts = {"models": plan.models, "methods": plan.methods, "metrics": plan.metrics}
     for kind, choices in parts.items():

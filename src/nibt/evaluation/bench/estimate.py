@@ -13,17 +13,7 @@ from nibt.evaluation.bench.cell import CellRunner
 def estimated_seconds(
     counts: Iterable[tuple[CellRunner, int]], pair: Pair | NibtError, clock: Callable[[], float] = time.perf_counter
 ) -> float | None:
-    """Estimate the time of cells from one pair: that of all metrics with a control, and of the passes of each method.
-
-    Args:
-        counts: The cells of a model, with their numbers of pairs.
-        pair: A pair of the data, or why it cannot be read.
-        clock: Returns the time in seconds.
-
-    Returns:
-        The seconds; None if the pair cannot be read.
-
-    """
+    """Estimate the time of cells from one pair: all metrics with a control, and the passes of each method."""
     cells = list(counts)
     controls = [runner for runner, _ in cells if runner.cell.method.name in CONTROLS]
     if not isinstance(pair, Pair) or not controls:

@@ -301,12 +301,7 @@ def _option_text(value: Any) -> str:
 
 
 def _with_unique_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
-    """Return the choices, whose labels must differ.
-
-    Raises:
-        BadOption: Two choices have the same label.
-
-    """
+    """Return the choices, whose labels must differ."""
     labels = [choice.label for choice in choices]
     for position, choice in enumerate(choices):
         if choice.label in labels[:position]:

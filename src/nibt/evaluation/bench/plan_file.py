@@ -52,12 +52,7 @@ def _as_table(entry: Any) -> Any:
 
 
 def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
-    """Return the values.
-
-    Raises:
-        ValueError: There is no value, or one occurs twice.
-
-    """
+    """Return the values."""
     if not values or len(set(values)) < len(values):
         raise ValueError(f"must have at least one entry, and no entry twice (got {list(values)!r})")
     return values

@@ -64,12 +64,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
-        """Open the run in a folder. Its models and data sets need not be available.
-
-        Raises:
-            BadInput: The folder has no run.
-
-        """
+        """Open the run in a folder. Its models and data sets need not be available."""
         stored = provenance.read_json(Path(folder) / _PLAN)
         if not isinstance(stored, dict) or not all(isinstance(stored.get(key), dict) for key in ("plan", "lengths")):
             raise BadInput(f"{Path(folder) / _PLAN} is not the plan of a run of nibt bench: choose another folder")
@@ -77,20 +72,7 @@ class Run:
 
     @classmethod
     def begin(cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path) -> "tuple[Run, dict[str, Dataset]]":
-        """Check a plan, and create its run or open the one that is in the folder.
-
-        Returns:
-            The run, and the data sets of the plan by their labels.
-
-        Raises:
-            BadInput: A data set is missing.
-            OtherRequest: The folder has a run of another plan, or the data have changed.
-            WouldOverwrite: The folder has other files than those of a run.
-            BadOption: A value of the plan is not allowed; the message names its key.
-            CannotWrite: The folder cannot be created.
-            Unsupported: pyarrow is not installed.
-
-        """
+        """Check a plan, and create its run or open the one that is in the folder."""
         plan = Plan.read(plan)
         data = check_plan(plan)
         folder = Path(out)
@@ -169,12 +151,7 @@ class Run:
         return self.table().to_pandas()
 
     def summary(self) -> Summary:
-        """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric.
-
-        Raises:
-            Unsupported: pandas is not installed.
-
-        """
+        """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric."""
         return Summary.of(self.plan, self.frame())
 
     def measure_missing(
@@ -183,20 +160,7 @@ class Run:
         on_progress: OnProgress = no_progress,
         on_start: Callable[[str, Sequence[str], Callable[[], float | None]], None] | None = None,
     ) -> None:
-        """Measure the chunks that are not in the store.
-
-        Args:
-            data: The data sets by their labels, as ``begin`` returns them.
-            on_progress: Called after each chunk with the number of pairs that are done.
-            on_start: Called before a model is measured with its label, the methods of ``*`` that it cannot run, and
-                a function that estimates the seconds; None if they are not known.
-
-        Raises:
-            OtherRequest: The stored chunks were measured with other weights.
-            CannotLoad: A model cannot be loaded.
-            BadOption: A value of an option is not allowed with a model.
-
-        """
+        """Measure the chunks that are not in the store."""
         self.store.repair()
         missing = self.missing_chunks()
         if not missing:
@@ -275,10 +239,6 @@ class Run:
         """Check each cell with its loaded model before any pair is measured.
 
         A named method that the model does not support is not an error here: its rows record the error.
-
-        Returns:
-            The methods of ``*`` that the model does not support, with the reasons.
-
         """
         skipped: dict[str, str] = {}
         by_cell = {repr(runner.cell.record()): runner for runner in runners}

@@ -93,22 +93,12 @@ class Store:
         return set(self._parts.files())
 
     def add(self, name: str, rows: list[Row]) -> None:
-        """Write a part.
-
-        Raises:
-            CannotWrite: The disk is full, or the folder is not writable.
-
-        """
+        """Write a part."""
         arrow = _pyarrow()
         self._parts.add(name, parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
 
     def table(self, names: Iterable[str]) -> Any:
-        """Return the rows of several parts as a ``pyarrow.Table``, in order. Missing parts are skipped.
-
-        Raises:
-            BadInput: A part cannot be read, or was changed after it was written.
-
-        """
+        """Return the rows of several parts as a ``pyarrow.Table``, in order. Missing parts are skipped."""
         arrow, tables, files = _pyarrow(), [], self._parts.files()
         for name in names:
             for path in files.get(name, [])[:1]:
@@ -117,21 +107,11 @@ class Store:
         return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
     def check(self) -> None:
-        """Check that the store can be written.
-
-        Raises:
-            Unsupported: pyarrow is not installed.
-
-        """
+        """Check that the store can be written."""
         _pyarrow()
 
     def repair(self) -> None:
-        """Remove drafts of runs that were killed. Those of the last hour may belong to a run in progress.
-
-        Raises:
-            WouldOverwrite: A part was changed after it was written; it is kept.
-
-        """
+        """Remove drafts of runs that were killed. Those of the last hour may belong to a run in progress."""
         self._parts.repair(_HOUR)
 
 

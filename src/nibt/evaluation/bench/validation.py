@@ -31,24 +31,13 @@ _MODEL_OPTIONS = (
 
 
 def check_plan(plan: Plan) -> dict[str, Dataset]:
-    """Check a plan, and return its data sets by their labels.
-
-    Raises:
-        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
-        BadInput: A data set is missing or incomplete.
-
-    """
+    """Check a plan, and return its data sets by their labels."""
     check_plugins(plan)
     return {choice.label: open_choice(choice) for choice in plan.data}
 
 
 def check_plugins(plan: Plan) -> None:
-    """Check the targets, models, methods and metrics of a plan.
-
-    Raises:
-        BadOption: A name, a variant or an option is unknown or not allowed; the message begins with its key.
-
-    """
+    """Check the targets, models, methods and metrics of a plan."""
     for position, target in enumerate(plan.targets):
         with_key(f"targets[{position}]", lambda name=target: find("targets", name))
     for model in plan.models:
@@ -60,13 +49,7 @@ def check_plugins(plan: Plan) -> None:
 
 
 def open_choice(choice: Choice) -> Dataset:
-    """Open a data set of a plan.
-
-    Raises:
-        BadOption: A name or an option is unknown or not allowed; the message begins with its key.
-        BadInput: The data set is missing or incomplete.
-
-    """
+    """Open a data set of a plan."""
     return with_key(choice.key, lambda: _data_set(choice))
 
 
@@ -76,13 +59,7 @@ def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
 
 
 def build_metric(choice: MetricChoice) -> Metric:
-    """Build a metric with its options.
-
-    Raises:
-        UnknownName: No metric, option or target has that name.
-        BadOption: A value of an option is not allowed.
-
-    """
+    """Build a metric with its options."""
     kind = find("metrics", choice.name)
     _check_names(choice.options, _field_names(kind))
     if choice.measured != "explained":
@@ -98,21 +75,7 @@ def override_plan(
     device: str | None = None,
     count: int | None = None,
 ) -> Plan:
-    """Return a plan with values replaced by those of the command line.
-
-    Args:
-        plan: The plan.
-        folders: The folders of data sets, by their names or labels.
-        without: Names or labels of data sets to leave out.
-        models: Models in place of those of the plan.
-        device: The device of all models.
-        count: The number of pairs of each data set that are measured.
-
-    Raises:
-        BadOption: No data set has such a name, no data set remains, two models have the same name, or ``count`` is less
-            than 1.
-
-    """
+    """Return a plan with values replaced by those of the command line."""
     known = {name for choice in plan.data for name in (choice.name, choice.label)}
     for name in (*folders, *without):
         if name not in known:
@@ -138,14 +101,7 @@ def override_plan(
 
 
 def with_key(key: str, function: Callable[[], _Result]) -> _Result:
-    """Call a function, and prefix the message of its error with a key of the plan.
-
-    Raises:
-        BadInput: The function raised it.
-        CannotLoad: The function raised it.
-        BadOption: The function raised another error of nibt.
-
-    """
+    """Call a function, and prefix the message of its error with a key of the plan."""
     try:
         return function()
     except (BadInput, CannotLoad) as error:

@@ -134,17 +134,7 @@ class RoarPlan:
 
 
 class RoarRunner:
-    """A run of ROAR in its folder.
-
-    Args:
-        model: The model.
-        pairs: The pairs.
-        plan: The trainings.
-        settings: The settings.
-        out: The folder.
-        data: The origin of the pairs, which is saved with the result.
-
-    """
+    """A run of ROAR in its folder."""
 
     def __init__(
         self,
@@ -181,12 +171,7 @@ class RoarRunner:
         return self.trainers[name]
 
     def run(self, on_progress: OnProgress) -> None:
-        """Run the trainings that are missing in the folder.
-
-        Raises:
-            Unsupported: The weights of the model changed during the run.
-
-        """
+        """Run the trainings that are missing in the folder."""
         work = [(trainable, method) for trainable in self.plan.trainables for method in self.plan.names]
         total, done = sum(len(self.plan.cells(*cell)) for cell in work), 0
         before = self.model.renewed(anew=True).weights_hash

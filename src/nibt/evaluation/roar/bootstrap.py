@@ -21,13 +21,7 @@ Losses = Mapping[tuple[str, str, str], np.ndarray]
 
 
 class Bootstrap:
-    """The relative increases of the loss, and those of all resamples.
-
-    Args:
-        losses: The losses.
-        seed: The seed of the resamples.
-
-    """
+    """The relative increases of the loss, and those of all resamples."""
 
     def __init__(self, losses: Losses, seed: int) -> None:
         repeats, pairs = next(iter(losses.values())).shape

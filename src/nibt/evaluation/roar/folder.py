@@ -82,14 +82,7 @@ class Folder:
 
     @classmethod
     def begin(cls, path: Path, settings: dict[str, Any]) -> "Folder":
-        """Create the folder of a run, or open it if the run has the same settings.
-
-        Raises:
-            OtherRequest: The folder has a run with other settings.
-            WouldOverwrite: The folder has other files than those of a run.
-            CannotWrite: The folder cannot be created.
-
-        """
+        """Create the folder of a run, or open it if the run has the same settings."""
         check_run_folder(path, _SETTINGS)
         folder = cls(path)
         settings = json.loads(json.dumps(settings, default=str))
@@ -116,12 +109,7 @@ class Folder:
         return (self.path / _CELLS / cell.name).exists()
 
     def read(self, cell: Cell) -> TrainingRecord:
-        """Return the record of a training.
-
-        Raises:
-            BadInput: The file cannot be read.
-
-        """
+        """Return the record of a training."""
         path = self.path / _CELLS / cell.name
         return read_record(TrainingRecord, provenance.read_json(path), str(path))
 
@@ -130,16 +118,7 @@ class Folder:
         provenance.write_json(self.path / _CELLS / cell.name, dict(record))
 
     def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
-        """Return the maps of a method. They are computed and written if their file is missing.
-
-        Args:
-            method: The name of the method.
-            make: Computes the maps.
-
-        Raises:
-            BadInput: The file cannot be read.
-
-        """
+        """Return the maps of a method. They are computed and written if their file is missing."""
         file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"
         if not file.exists():
             maps = make()

@@ -69,15 +69,7 @@ class TowerInputs:
         return cls(tuple(Group(members, tower.prepare([items[n] for n in members])) for members in members))
 
     def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "TowerInputs":
-        """Return the inputs without the units with the highest scores.
-
-        Args:
-            tower: The tower.
-            scores: The scores of each item.
-            percentile: The percentile of the scores above which units are removed.
-            seed: The seed by which equal scores are ordered.
-
-        """
+        """Return the inputs without the units with the highest scores."""
         return TowerInputs(
             tuple(
                 replace(
@@ -111,14 +103,7 @@ class Streams:
 def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
-    """Return the embeddings of items, in their order.
-
-    Args:
-        members: The items of each group.
-        items: The items.
-        embed: Returns embeddings for the number of a group and positions in it.
-
-    """
+    """Return the embeddings of items, in their order."""
     places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
     locations = [places[item] for item in items]
     parts, order = [], []

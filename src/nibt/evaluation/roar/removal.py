@@ -48,15 +48,7 @@ def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
 def removed_pixels(
     grid: np.ndarray, ties: np.ndarray, extent: tuple[int, int], percentile: int
 ) -> Bool[np.ndarray, "height width"]:
-    """Return a mask of the removed pixels, which have the highest scores of the map resized to the input.
-
-    Args:
-        grid: The scores of the patches.
-        ties: The random map by which equal scores are ordered.
-        extent: Height and width of the input.
-        percentile: The percentile above which pixels are removed.
-
-    """
+    """Return a mask of the removed pixels, which have the highest scores of the map resized to the input."""
     pixels, pixel_ties = (
         to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy() for one in (grid, ties)
     )
@@ -69,14 +61,6 @@ def removed_units(
     """Return a mask of the removed units: (item, height, width) of pixels, or (item, token).
 
     Special tokens are not removed.
-
-    Args:
-        tower: The tower.
-        inputs: The inputs of the items.
-        scores: The scores of each item: of patches (row, column), or of tokens without special tokens.
-        percentile: The percentile above which units are removed.
-        seed: The seed by which equal scores are ordered.
-
     """
     ties = [item_rng(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
     if isinstance(tower, ImageTower):

@@ -31,13 +31,7 @@ def markdown(result: Roar) -> str:
 
 
 def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
-    """Write report.md, report.html and result.json into the folder of the run.
-
-    Raises:
-        WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: A file cannot be written.
-
-    """
+    """Write report.md, report.html and result.json into the folder of the run."""
     body = "\n".join(
         [*(f"<p>{escape(line)}</p>" for line in about(result)), *(table.html() for table in tables(result))]
     )

@@ -55,13 +55,7 @@ class Settings:
 
     @classmethod
     def of(cls, **choices: Any) -> "Settings":
-        """Build checked settings.
-
-        Raises:
-            UnknownName: No setting has that name.
-            BadOption: A setting has an invalid value.
-
-        """
+        """Build checked settings."""
         known = {field.name for field in fields(cls)}
         for name in choices:
             if name not in known:
@@ -74,15 +68,7 @@ class Settings:
 
 
 def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float]:
-    """Return the learning rate of each trainable.
-
-    Args:
-        value: A number for all trainables, or numbers by name that replace defaults; None means the defaults.
-
-    Raises:
-        BadOption: A name is unknown.
-
-    """
+    """Return the learning rate of each trainable."""
     if value is None:
         return dict(LEARNING_RATES)
     if not isinstance(value, Mapping):
@@ -94,17 +80,7 @@ def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float
 
 
 def chosen(name: str, values: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Check names, and return them without repetitions in the order of ``known``.
-
-    Args:
-        name: The name of the option, for messages.
-        values: A name or several.
-        known: The allowed names.
-
-    Raises:
-        BadOption: A name is unknown, or there are no names.
-
-    """
+    """Check names, and return them without repetitions in the order of ``known``."""
     names = [values] if isinstance(values, str) else list(values)
     for value in names:
         if value not in known:

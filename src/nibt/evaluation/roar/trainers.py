@@ -26,12 +26,6 @@ InputsBySide = Mapping[Modality, TowerInputs]
 class Trainer(ABC):
     """Base class of trainers.
 
-    Args:
-        model: The model.
-        inputs_by_side: The inputs of both towers.
-        blocks: The number of blocks that "last" trains; None means a quarter of them.
-        size: The largest number of items that go through a tower together.
-
     Attributes:
         name: The name of the trainable.
         parameters: The trained parameters.
@@ -52,26 +46,11 @@ class Trainer(ABC):
 
     @abstractmethod
     def begin(self, draws: torch.Generator | None = None) -> None:
-        """Reset the parameters to the start of training.
-
-        Args:
-            draws: The generator of untrained heads; None means the weights of the model.
-
-        Raises:
-            BadOption: ``draws`` is given, and the heads have no parameters.
-
-        """
+        """Reset the parameters to the start of training."""
 
     @abstractmethod
     def embed(self, side: Modality, source: Any, items: Sequence[int]) -> Embedding:
-        """Compute the embeddings of items, differentiable with respect to the parameters.
-
-        Args:
-            side: The side.
-            source: The data that ``source`` returned.
-            items: The indices of the items.
-
-        """
+        """Compute the embeddings of items, differentiable with respect to the parameters."""
 
     @property
     def count(self) -> int:
@@ -198,12 +177,7 @@ TRAINERS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Las
 
 
 def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
-    """Return the number of blocks of a tower that "last" trains: a quarter of them by default.
-
-    Raises:
-        BadOption: The tower has fewer blocks.
-
-    """
+    """Return the number of blocks of a tower that "last" trains: a quarter of them by default."""
     depth = model.tower(side).depth
     if blocks is not None and blocks > depth:
         raise BadOption(f"blocks must be between 1 and {depth}, the blocks of this {side} tower (got {blocks})")

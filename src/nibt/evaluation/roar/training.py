@@ -45,15 +45,7 @@ def split(count: int, settings: Settings, repeat: int) -> tuple[np.ndarray, np.n
 def losses(
     image: Float[Tensor, "pair dim"], text: Float[Tensor, "pair dim"], scale: float, fits: Bool[Tensor, "pair pair"]
 ) -> Float[Tensor, " pair"]:
-    """Return the loss of each pair: the mean of the cross-entropies over captions and over images.
-
-    Args:
-        image: The embeddings of the images.
-        text: The embeddings of the captions.
-        scale: The logit scale.
-        fits: The captions of other pairs that also fit an image, which are left out.
-
-    """
+    """Return the loss of each pair: the mean of the cross-entropies over captions and over images."""
     cosines = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     logits = (scale * cosines).masked_fill(fits, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
@@ -69,20 +61,7 @@ def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: 
 def trained(
     trainer: Trainer, reduced: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
 ) -> list[float]:
-    """Train, and return the losses of the untouched validation pairs.
-
-    Args:
-        trainer: The trainer.
-        reduced: The data of the training pairs, without the removed units.
-        untouched: The data of the validation pairs.
-        fits: The captions of other pairs that also fit an image.
-        settings: The settings.
-        repeat: The number of the repeat.
-
-    Raises:
-        BadOption: Training diverged.
-
-    """
+    """Train, and return the losses of the untouched validation pairs."""
     train, check = split(len(fits), settings, repeat)
     trainer.begin(_fresh(settings, repeat) if settings.init == "fresh" else None)
     optimizer = torch.optim.Adam(trainer.parameters, lr=settings.learning_rates[trainer.name])

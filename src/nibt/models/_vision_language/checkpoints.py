@@ -29,13 +29,7 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 
 
 def settings(source: str, request: Request) -> dict[str, Any]:
-    """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name.
-
-    Raises:
-        CannotLoad: Neither says how the states are pooled.
-        BadOption: There is no such pooling.
-
-    """
+    """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     known = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
     values = {**known, **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):

@@ -146,12 +146,7 @@ class LateNetwork(Network):
 
 
 def decoder_of(base: Any) -> Any:
-    """Return the language model of a vision-language model.
-
-    Raises:
-        Unsupported: It has none with a list of layers.
-
-    """
+    """Return the language model of a vision-language model."""
     for name in ("language_model", "text_model"):
         decoder = getattr(base, name, None)
         if hasattr(decoder, "layers"):

@@ -15,12 +15,7 @@ _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
 
 def check_sizes(request: Request) -> None:
-    """Check that nothing asks for another size of images than that of the processor.
-
-    Raises:
-        BadOption: ``resize`` or ``image_size`` is set.
-
-    """
+    """Check that nothing asks for another size of images than that of the processor."""
     for name in ("resize", "image_size"):
         value = getattr(request, name)
         if value not in (None, "model"):
@@ -36,13 +31,7 @@ def image_token_id(module: Any) -> int:
 
 
 def layout_of(processor: Any, nested: bool = False) -> Layout:
-    """Return the layout of a processor's pixels.
-
-    Args:
-        processor: The processor.
-        nested: Whether the model takes flattened patches with a batch dimension.
-
-    """
+    """Return the layout of a processor's pixels."""
     images = processor.image_processor
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)

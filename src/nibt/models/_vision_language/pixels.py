@@ -26,9 +26,6 @@ class Layout(ABC):
         shiftable: Whether the values of a tower are one image, which can be shifted.
         blank: The value of the pixels of a blank image.
 
-    Args:
-        processor: The image processor.
-
     """
 
     shiftable = True
@@ -46,13 +43,7 @@ class Layout(ABC):
 
     @abstractmethod
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        """Return the grid of the cells of an image.
-
-        Args:
-            inputs: A batch of images of the same shape.
-            places: The token rows of the image, in order.
-
-        """
+        """Return the grid of the cells of an image."""
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         """Return the height and the width of the image in pixels."""
@@ -85,12 +76,6 @@ class PatchLayout(Layout):
     """The flattened patches of Qwen-VL, whose grid follows the size of the image.
 
     Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
-
-    Args:
-        processor: The image processor.
-        nested: Whether the model takes the patches of each image apart, as ColQwen2 does, instead of those of all
-            images one after the other.
-
     """
 
     def __init__(self, processor: Any, nested: bool = False) -> None:

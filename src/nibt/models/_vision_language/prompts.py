@@ -30,16 +30,7 @@ class Prompts:
 
     @classmethod
     def of(cls, processor: Any, settings: Mapping[str, Any]) -> "Prompts":
-        """Return the prompts that are set, or else those of the processor's chat template.
-
-        Args:
-            processor: The processor.
-            settings: The values of ``instruction`` (a system message), ``image_prompt`` and ``text_prompt``.
-
-        Raises:
-            CannotLoad: Nothing is set, and the processor has no chat template.
-
-        """
+        """Return the prompts that are set, or else those of the processor's chat template."""
         image, text = settings.get("image_prompt"), settings.get("text_prompt")
         if (image is None or text is None) and not getattr(processor, "chat_template", None):
             raise CannotLoad(
@@ -62,18 +53,7 @@ def _chat(processor: Any, instruction: str | None, content: Mapping[str, str]) -
 
 
 def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
-    """Tokenize a caption in its prompt. Only tokens of the caption are explained.
-
-    Args:
-        tokenizer: The tokenizer, which must be a fast one.
-        prompt: The prompt, with ``{text}``.
-        caption: The caption.
-        context: The largest number of tokens.
-
-    Raises:
-        BadInput: The prompt with the caption is longer than ``context``.
-
-    """
+    """Tokenize a caption in its prompt. Only tokens of the caption are explained."""
     before, after = prompt.split(TEXT)
     with TOKENIZER_LOCK:
         encoded = tokenizer(before + caption + after, return_offsets_mapping=True)

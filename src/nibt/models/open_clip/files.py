@@ -14,13 +14,7 @@ _PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # w
 
 
 def weights_of(name: str, tag: str) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Return the weights of a tag.
-
-    Returns:
-        The path of the file, or the tag if OpenCLIP must download it from elsewhere; the options that a path needs
-        besides; and the commit of the repository, for records.
-
-    """
+    """Return the weights of a tag."""
     import open_clip
 
     known = open_clip.get_pretrained_cfg(name, tag)

@@ -18,12 +18,7 @@ def one_row(
     v_x: Tensor | None = None,
     attn_mask: Tensor | None = None,
 ) -> OneRow | None:
-    """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width).
-
-    Returns:
-        The rows, or None for other blocks and for separate keys or values.
-
-    """
+    """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width)."""
     if type(block) is not ResidualAttentionBlock or has_hooks(block) or k_x is not None or v_x is not None:
         return None
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention

@@ -37,10 +37,6 @@ def class_row(
     """Compute the first row of each item in the output of a block, of shape (batch, 1, width).
 
     The class token has no place, so its query is not rotated; the keys of the patches are.
-
-    Returns:
-        The rows, or None for other blocks, for masks and for unknown arguments.
-
     """
     if attn_mask is not None or is_causal or any(value is not None for value in others.values()):
         return None

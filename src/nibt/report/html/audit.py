@@ -86,13 +86,7 @@ def page(audit: Audit, sign: bool = False) -> str:
 
 
 def write_page(audit: Audit, path: Path, overwrite: bool = False) -> None:
-    """Write the page atomically.
-
-    Raises:
-        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write the page atomically."""
     write_bytes(path, page(audit, sign=True).encode(), overwrite)
 
 

@@ -29,14 +29,6 @@ def document(
 
     Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for images and the style sheet and
     scripts of the page, which it identifies by their hashes. Attributes ``style`` and ``on...`` have no effect.
-
-    Args:
-        title: The title, as text.
-        body: The body, as HTML.
-        style: What is added to the style sheet of all pages.
-        scripts: The scripts.
-        request: The request of a page that is written to a file, for its signature.
-
     """
     sheet = STYLE + style
     running = " ".join(_hashed(script) for script in scripts) or "'none'"

@@ -30,21 +30,7 @@ def page(
     cmap: str = "red_blue",
     request: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page of one result, or of several side by side with shared controls.
-
-    Args:
-        answers: The results. A ``Panel`` is a result with its word-region table or its own title.
-        title: The title of the page.
-        positive_only: Whether only positive scores are shown at first.
-        style: How maps are drawn, as in ``nibt.draw``.
-        cmap: The colors, as in ``nibt.draw``.
-        request: The request of a page that is written to a file, for its signature.
-
-    Raises:
-        BadInput: There is no result, or the image of a loaded result is missing.
-        BadOption: There is no such style or color map.
-
-    """
+    """Return the page of one result, or of several side by side with shared controls."""
     panels = [item if isinstance(item, Panel) else Panel(item) for item in _listed(answers)]
     view = fragment(panels, look=appearance(positive_only, style, cmap))
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))

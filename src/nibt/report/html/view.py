@@ -35,16 +35,6 @@ def fragment(
 
     The element needs ``STYLE`` and ``SCRIPT``. Call its function ``nibtView(element)`` once the element is in a page.
     The element has no inline style and no event handler, and no URL but ``help_url``.
-
-    Args:
-        outcomes: The panels. The message of a ``Failure`` takes the place of its panel.
-        level: The level of the headings.
-        look: The style and the colors, and whether only positive scores are shown at first.
-        help_url: A page with the sections ``reading`` and one for each method, which panels link to.
-
-    Raises:
-        BadInput: There is no panel, or the image of a loaded result is missing.
-
     """
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:

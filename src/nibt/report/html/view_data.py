@@ -86,12 +86,7 @@ class EncodedImages:
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def number(self, part: ImageAttribution) -> int:
-        """Return the number of an image, from 0.
-
-        Raises:
-            BadInput: The image of a loaded result is missing.
-
-        """
+        """Return the number of an image, from 0."""
         data = uri(shown(photograph(part.input, part.source), SIDE), "JPEG", quality=QUALITY)
         if data not in self.uris:
             self.uris.append(data)

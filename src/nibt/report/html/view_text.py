@@ -25,13 +25,7 @@ def heading(panel: Panel) -> str:
 
 
 def about(panel: Panel, help_url: str = "") -> str:
-    """Return the similarity, the method and the model, and what the colors mean.
-
-    Args:
-        panel: The panel.
-        help_url: The page that explains methods and maps, which is linked; without it there are no links.
-
-    """
+    """Return the similarity, the method and the model, and what the colors mean."""
     answer = panel.answer
     method, reading = escape(method_line(answer)), ""
     if help_url:

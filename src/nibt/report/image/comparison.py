@@ -18,12 +18,7 @@ _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
 def draw_comparison(answer: Comparison, look: Appearance = DEFAULT) -> Image.Image:
-    """Draw both inputs, each with its color bar, and the notes.
-
-    Raises:
-        BadInput: An image of a loaded comparison is missing.
-
-    """
+    """Draw both inputs, each with its color bar, and the notes."""
     parts = list(answer.sides.values())
     panels = [_panels(part, look) for part in parts if isinstance(part, ImageAttribution)]
     column = max((original.width for original, _ in panels), default=0)

@@ -16,10 +16,6 @@ def draw_curve(curve: NarrowingCurve) -> Image.Image:
     """Draw the means over the pairs of both curves, and state what was narrowed.
 
     The plot over the information is left out if there is no limit to it, without noise.
-
-    Args:
-        curve: The curve.
-
     """
     plots = [plot(_lines(curve, False), f"mean {curve.target}" if len(curve) > 1 else curve.target, "\u03bb")]
     by_information = _lines(curve, True)

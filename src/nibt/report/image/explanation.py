@@ -43,12 +43,7 @@ def draw(
 
 
 def check_format(path: Path, or_page: bool = False) -> None:
-    """Check the suffix of an image file; with ``or_page`` the message also suggests a page.
-
-    Raises:
-        BadOption: Pillow cannot write that format.
-
-    """
+    """Check the suffix of an image file; with ``or_page`` the message also suggests a page."""
     Image.init()
     formats = {end for end, name in Image.registered_extensions().items() if name in Image.SAVE}
     if path.suffix.lower() not in formats:
@@ -59,13 +54,7 @@ def check_format(path: Path, or_page: bool = False) -> None:
 
 
 def write(image: Image.Image, path: Path, request: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
-    """Write an image atomically, signed with its request if the format has EXIF data.
-
-    Raises:
-        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
+    """Write an image atomically, signed with its request if the format has EXIF data."""
     check_sources(path, [request or {}])
     data = _encoded(image, Image.registered_extensions()[path.suffix.lower()], request or {})
     with replacing(path, overwrite) as draft:

@@ -58,16 +58,7 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
 
 
 def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most: float | None = None) -> Image.Image:
-    """Draw the map over a copy of the image of any size.
-
-    Args:
-        mapped: The map.
-        image: The image.
-        look: The style and the colors.
-        most: The absolute score with the full color, by default the largest of the map. If it is given, the outline is
-            drawn relative to it, too.
-
-    """
+    """Draw the map over a copy of the image of any size."""
     scores = score_map(mapped, image.size)
     shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
@@ -86,15 +77,7 @@ def _colored(image: Image.Image, share: np.ndarray, look: Appearance) -> np.ndar
 
 
 def outlined(image: Image.Image, share: np.ndarray, unit: float, level: float = OUTLINED) -> Image.Image:
-    """Draw a white line with a dark edge where a map passes a level.
-
-    Args:
-        image: The image.
-        share: Scores relative to the largest positive one, (row, column).
-        unit: The width of a unit of the map, in pixels; smaller parts get no line.
-        level: The share at which the line is drawn.
-
-    """
+    """Draw a white line with a dark edge where a map passes a level."""
     size = FINER * image.width, FINER * image.height
     inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= level
     large = _blurred(inside, SPECK * unit * FINER) >= 0.5

@@ -33,19 +33,7 @@ class WordMap:
 def draw_interactions(
     interaction: Interaction, positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue"
 ) -> Image.Image:
-    """Draw the photograph once per word, under that word's map.
-
-    Args:
-        interaction: The word-region table.
-        positive_only: Whether negative scores are hidden.
-        style: How maps are drawn, as in ``draw``.
-        cmap: The colors, as in ``draw``.
-
-    Raises:
-        BadOption: There is no such style or color map.
-        BadInput: The image of a loaded table is missing.
-
-    """
+    """Draw the photograph once per word, under that word's map."""
     look = appearance(positive_only, style, cmap)
     tiles = list(_tiles(interaction, shown(photograph(interaction.input, interaction.source), TILE), look))
     across = min(_ACROSS, len(tiles))

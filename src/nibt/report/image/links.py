@@ -107,19 +107,7 @@ def write_links(
 def strongest_links(
     interaction: Interaction, top: int, words: Sequence[str | int] = (), box: Box | None = None
 ) -> tuple[list[Link], np.ndarray]:
-    """Return the strongest links, the weakest first, and the table of the parts of the image.
-
-    Args:
-        interaction: The word-region table.
-        top: The number of links.
-        words: Only links of these words.
-        box: Only links into parts whose center is in this box.
-
-    Raises:
-        BadOption: ``top`` is below 1.
-        BadInput: A word is not in the table, or no center of a part is in the box.
-
-    """
+    """Return the strongest links, the weakest first, and the table of the parts of the image."""
     top = parsed("top", top, Top)
     table = _parts(interaction)
     rows = word_indices(interaction.words, words) if words else range(len(interaction.words))

@@ -22,17 +22,6 @@ def draw_beside(
     """Draw the photograph and, for each named result, its map over the photograph with its words below.
 
     Each has its own color scale, since methods have different units.
-
-    Args:
-        answers: The results by name.
-        positive_only: Whether negative scores are hidden.
-        style: How maps are drawn, as in ``draw``.
-        cmap: The colors, as in ``draw``.
-
-    Raises:
-        BadOption: There is no such style or color map.
-        BadInput: There are no results, they belong to different pairs, or the image is missing.
-
     """
     look = appearance(positive_only, style, cmap)
     pairs = {(answer.source, answer.caption, answer.size) for answer in answers.values()}

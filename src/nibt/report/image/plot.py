@@ -69,15 +69,7 @@ class Axis:
 
 
 def plot(lines: Sequence[Line], title: str, across: str, log: bool = False) -> Image.Image:
-    """Draw lines over common axes.
-
-    Args:
-        lines: The lines, each with at least one point.
-        title: The title, which names the values.
-        across: The name of the horizontal axis.
-        log: Whether both axes are logarithmic.
-
-    """
+    """Draw lines over common axes."""
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     horizontal = Axis.of([value for line in lines for value in line.across], _LEFT, WIDTH - _RIGHT, log)
     vertical = Axis.of([value for line in lines for value in line.values], HEIGHT - _BOTTOM, _TOP, log)

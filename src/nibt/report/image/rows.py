@@ -23,12 +23,7 @@ _MOST_LABELS = 10
 
 
 def photograph(image: ImageInput | None, source: str) -> Image.Image:
-    """Return the image on which maps are drawn.
-
-    Raises:
-        BadInput: The image of a loaded result is missing or was changed.
-
-    """
+    """Return the image on which maps are drawn."""
     if image is not None:
         return image.pil_image
     try:
@@ -67,17 +62,7 @@ def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -
 def scale(
     most: float, width: int, look: Appearance, one_sided: bool, signed: bool = True, name: str = ""
 ) -> Image.Image:
-    """Draw a color bar with the largest absolute score at its end and its name on the left.
-
-    Args:
-        most: The largest absolute score.
-        width: The width of the row.
-        look: The colors.
-        one_sided: Whether the bar starts at zero; otherwise zero is at its center.
-        signed: Whether scores have a sign; otherwise the color is a strength.
-        name: The name of what the bar belongs to.
-
-    """
+    """Draw a color bar with the largest absolute score at its end and its name on the left."""
     bar = min(320, width - 2 * MARGIN - (2 * _NAME if name else 0))
     row = Image.new("RGB", (width, 48), PAPER)
     shares = np.linspace(0 if one_sided else -1, 1, bar, dtype=np.float32)
