@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -75,7 +76,7 @@ class Batch:
         ]
 
     def _of(self, question, traces, side, other):
-        score = partial(question.targets[side], other=traces[other].embedding, context=question.contexts[side])
+        score = replace(question.scores[side], other=traces[other].embedding)
         return question.methods[side](Side(self.model, traces[side], score)).scores
 
     def naive(self):

@@ -13,7 +13,7 @@ from nibt.methods.mfaba import MFABA
 from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
 from nibt.targets._similarity import CosineSimilarity
-from nibt.targets.base import TargetContext
+from nibt.targets.base import Score
 from nibt.targets.cosine import Cosine
 from tests import linear, tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
@@ -38,11 +38,7 @@ def test_mfaba_equals_the_output_of_the_authors(golden: Golden, case: int, modal
     image = model.image.trace(model.image.prepare([nibt.data.images.read_image(golden.images[case])]))
     text = model.text.trace(model.text.prepare([golden.captions[case]]))
     here, opposite = (image, text) if modality == "image" else (text, image)
-    of = EveryRow(
-        model,
-        here,
-        lambda embedding: Cosine()(embedding, opposite.embedding, TargetContext(similarity=COSINE)),
-    )
+    of = EveryRow(model, here, Score(Cosine(), COSINE, other=opposite.embedding))
     scores = MFABA.configured(here.tower, "paper", {}, {})(of).scores[0]
     if modality == "image":
         scores = to_pixels(scores.unflatten(0, (7, 7)), 224, 224)

@@ -44,19 +44,28 @@ def test_pair_weights_are_those_of_the_embeddings(kind: str, modality: str) -> N
         torch.testing.assert_close(pair_weight(of, name, 3.0), weight, rtol=1e-5, atol=0)
 
 
+def scored(score: Callable[[torch.Tensor], torch.Tensor], similarities: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a score that has other similarities than its own."""
+
+    def compute(embedding: torch.Tensor) -> torch.Tensor:
+        return score(embedding)
+
+    compute.similarities = similarities  # pyright: ignore
+    return compute
+
+
 def test_pair_weights_do_not_depend_on_the_target() -> None:
     """They are those of the pair, also if the score is another target."""
     of = make_side(tiny.model("clip"), "image")
-    changed = replace(
-        of, score=lambda embedding: 7 * of.score(embedding), similarities=lambda one: of.score(one)[..., None]
-    )
+    seven_times = scored(lambda embedding: 7 * of.score(embedding), lambda embedding: of.score(embedding)[..., None])
+    changed = replace(of, score=seven_times)
     for name in ("euclidean", "manhattan", "softplus"):
         torch.testing.assert_close(pair_weight(changed, name, 1.0), pair_weight(of, name, 1.0))
 
 
 def test_pair_weights_of_equal_embeddings_are_finite() -> None:
     of = make_side(tiny.model("clip"), "image")
-    same = replace(of, similarities=lambda embedding: torch.ones(*embedding.shape[:-1], 1))
+    same = replace(of, score=scored(of.score, lambda embedding: torch.ones(*embedding.shape[:-1], 1)))
     torch.testing.assert_close(pair_weight(same, "euclidean", 1.0), torch.full((2,), 1e6))
 
 
@@ -71,7 +80,8 @@ def test_adaib_with_constant_weights_is_m2ib(modality: str, distance: float) -> 
     """All pairs at the same distance: then beta = g / f, since Adam ignores the size of a gradient."""
     of = make_side(tiny.model("clip"), modality)
     cosine = 1 - distance**2 / 2
-    alike = replace(of, similarities=lambda embedding: torch.full((*embedding.shape[:-1], 1), cosine))
+    constant = scored(of.score, lambda embedding: torch.full((*embedding.shape[:-1], 1), cosine))
+    alike = replace(of, score=constant)
     fit = 1 / (distance + 1e-6)
     actual = M2IB((1,), steps=4, samples=3, pair_weight="euclidean")(alike).scores
     expected = M2IB((1,), beta=1 / (fit + 1e-6) / fit, steps=4, samples=3)(of).scores

@@ -1,6 +1,6 @@
 """Tests of all targets in closed form."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import nibt
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
 from nibt.targets._similarity import CosineSimilarity
-from nibt.targets.base import Target, TargetContext
+from nibt.targets.base import Score, Target
 from nibt.targets.ensemble import Ensemble
 from tests import tiny
 
@@ -44,23 +44,23 @@ def test_targets_are_all_tested() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_targets_equal_their_closed_forms(name: str) -> None:
-    actual = find("targets", name)()(HERE, OPPOSITE, TargetContext(20.0, -3.0, OTHERS, similarity=COSINE))
+    actual = Score(find("targets", name)(), COSINE, 20.0, -3.0, OTHERS, OPPOSITE)(HERE)
     torch.testing.assert_close(actual, EXPECTED[name]())
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_targets_are_independent_of_the_length_of_embeddings(name: str) -> None:
-    actual = find("targets", name)()(3 * HERE, 0.2 * OPPOSITE, TargetContext(20.0, -3.0, 5 * OTHERS, similarity=COSINE))
+    actual = Score(find("targets", name)(), COSINE, 20.0, -3.0, 5 * OTHERS, 0.2 * OPPOSITE)(3 * HERE)
     torch.testing.assert_close(actual, EXPECTED[name]())
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_targets_broadcast_the_other_side(name: str) -> None:
     """The other side may have further dimensions, too."""
-    context, target = TargetContext(20.0, -3.0, OTHERS, similarity=COSINE), find("targets", name)()
+    score = Score(find("targets", name)(), COSINE, 20.0, -3.0, OTHERS)
     for opposite in (OPPOSITE[None], OPPOSITE.expand(3, 2, 5)):
-        torch.testing.assert_close(target(HERE, opposite, context), EXPECTED[name]())
-    torch.testing.assert_close(target(HERE[0], OPPOSITE, context), EXPECTED[name]()[0])
+        torch.testing.assert_close(replace(score, other=opposite)(HERE), EXPECTED[name]())
+    torch.testing.assert_close(replace(score, other=OPPOSITE)(HERE[0]), EXPECTED[name]()[0])
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -85,16 +85,14 @@ def test_targets_declare_what_they_compare_with() -> None:
 
 
 def test_logit_without_a_scale_is_the_cosine() -> None:
-    logit, cosine = (
-        find("targets", name)()(HERE, OPPOSITE, TargetContext(similarity=COSINE)) for name in ("logit", "cosine")
-    )
+    logit, cosine = (Score(find("targets", name)(), COSINE, other=OPPOSITE)(HERE) for name in ("logit", "cosine"))
     assert torch.equal(logit, cosine)
 
 
 def test_centred_takes_a_shipped_mean_as_it_is() -> None:
     """A single other embedding is a mean of unit embeddings, which is shorter than 1."""
     mean = unit(OTHERS).mean(0, keepdim=True)
-    shipped = find("targets", "centred")()(HERE, OPPOSITE, TargetContext(others=mean, similarity=COSINE))
+    shipped = Score(find("targets", "centred")(), COSINE, others=mean, other=OPPOSITE)(HERE)
     torch.testing.assert_close(shipped, EXPECTED["centred"]())
 
 

@@ -22,6 +22,23 @@ _KEPT = 24  # values that a block keeps for the gradient per value of its hidden
 
 
 @dataclass(frozen=True)
+class _Arranged:
+    """A score of embeddings that are arranged as another score takes them; ``restore`` returns its values to them."""
+
+    score: Callable[[Embedding], PerExample]
+    arrange: Callable[[Tensor], Tensor]
+    restore: Callable[[Tensor, int], Tensor]
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.restore(self.score(self.arrange(embeddings)), -1)
+
+    @property
+    def similarities(self) -> Callable[[Tensor], Tensor] | None:
+        compare = getattr(self.score, "similarities", None)
+        return compare and (lambda embeddings: self.restore(compare(self.arrange(embeddings)), -2))
+
+
+@dataclass(frozen=True)
 class Side:
     """The input of a method, the same for images and captions.
 
@@ -31,8 +48,6 @@ class Side:
         score: Computes the target, of shape (..., batch), from embeddings of shape (..., batch, dim).
         memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
             nibt.
-        similarities: Computes the similarities with the other side and with each item that the target compares with, of
-            shape (..., batch, label), from the same embeddings; None if only the score is known.
 
     """
 
@@ -40,7 +55,11 @@ class Side:
     trace: Trace
     score: Callable[[Embedding], PerExample]
     memory: float | None = None
-    similarities: Callable[[Embedding], Float[Tensor, "*batch label"]] | None = None
+
+    @property
+    def similarities(self) -> Callable[[Embedding], Float[Tensor, "*batch label"]] | None:
+        """The function that computes the similarities of the score; None if only the score is known."""
+        return getattr(self.score, "similarities", None)
 
     @property
     def tower(self) -> Tower:
@@ -65,18 +84,13 @@ class Side:
 
         """
         assert isinstance(self.tower, ImageTower)
-
         items = -1 - self.model.similarity.item_ndim
-
-        def score(embeddings: Embedding) -> PerExample:
-            return self.score(embeddings.unflatten(items, (len(shifts), -1))).flatten(-2)
-
-        def similarities(embeddings: Embedding) -> Float[Tensor, "*batch label"]:
-            assert self.similarities is not None
-            return self.similarities(embeddings.unflatten(items, (len(shifts), -1))).flatten(-3, -2)
-
-        trace = self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest)
-        return replace(self, trace=trace, score=score, similarities=None if self.similarities is None else similarities)
+        score = _Arranged(
+            self.score,
+            lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
+            lambda values, dim: values.flatten(dim - 1, dim),
+        )
+        return replace(self, trace=self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest), score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
         """Return the side of the items at ``rows``, each once, with the same score.
@@ -84,20 +98,13 @@ class Side:
         The target gets the embeddings of all items, since it may compare each with an item of its own.
         """
         items, index = -1 - self.model.similarity.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
-        every = self.trace.embedding.detach()
-
-        def filled(own: Embedding) -> Tensor:
-            return every.expand(*own.shape[:items], *every.shape).index_copy(items, index, own)
-
-        def score(embeddings: Embedding) -> PerExample:
-            return self.score(filled(embeddings)).index_select(-1, index)
-
-        def similarities(embeddings: Embedding) -> Float[Tensor, "*batch label"]:
-            assert self.similarities is not None
-            return self.similarities(filled(embeddings)).index_select(-2, index)
-
-        known = None if self.similarities is None else similarities
-        return replace(self, trace=self.trace.take(rows), score=score, similarities=known)
+        full = self.trace.embedding.detach()
+        score = _Arranged(
+            self.score,
+            lambda taken: full.expand(*taken.shape[:items], *full.shape).index_copy(items, index, taken),
+            lambda values, dim: values.index_select(dim, index),
+        )
+        return replace(self, trace=self.trace.take(rows), score=score)
 
     def embedded(self) -> "Side":
         """Return the same side with its unit embedding as the score, which adds a last dimension.

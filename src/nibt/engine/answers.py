@@ -146,7 +146,7 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
 def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> ScoreRecord:
     """Return the target and its value on the first side, and the target and the value of each side."""
     by_side = {
-        name: {"target": spec.targets[modality].name, "value": value}
+        name: {"target": spec.scores[modality].target.name, "value": value}
         for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
     }
     return cast(ScoreRecord, {**spec.record["target"], "value": values[0], **by_side})

@@ -224,9 +224,9 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
 
     They are those of the second side or, if the target rewords captions, their mean over the wordings of each caption.
     """
-    if spec.modalities != ("image", "text") or not spec.targets["image"].rewords:
+    if spec.modalities != ("image", "text") or not spec.scores["image"].target.rewords:
         return embeddings
-    captions, wordings = [str(pair.items[1]) for pair in pairs], spec.targets["image"].wordings
+    captions, wordings = [str(pair.items[1]) for pair in pairs], spec.scores["image"].target.wordings
     if all(wordings(caption) == [caption] for caption in captions):
         return embeddings
     means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
@@ -235,10 +235,8 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
 
 def _side(spec: ExplanationSpec, position: int, trace: Trace, other: Embedding) -> Side:
     """Return a side whose score is that with the embeddings of the other side."""
-    modality, other = spec.modalities[position], other.detach()
-    context = spec.contexts[modality]
-    score = partial(spec.targets[modality], other=other, context=context)
-    return Side(spec.model, trace, score, spec.memory, partial(context.similarities, other=other))
+    score = replace(spec.scores[spec.modalities[position]], other=other.detach())
+    return Side(spec.model, trace, score, spec.memory)
 
 
 def _timed(spec: ExplanationSpec, work: Callable[[], _Result]) -> tuple[_Result, float]:

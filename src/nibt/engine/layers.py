@@ -1,7 +1,7 @@
 """The option ``layer="auto"``, which chooses a layer for each side by deletion on a sample of pairs."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nibt.core.side import Side
@@ -10,13 +10,12 @@ from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
-from nibt.models._trace import Trace
 from nibt.models.base import Model, Tower
 from nibt.registry import find
+from nibt.targets.base import Score
 from nibt.types import Modality
 
 _FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of the feature maps that are tried
-Score = Callable[..., Any]
 
 
 def shipped_sample() -> list[Pair]:
@@ -76,10 +75,6 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
         image = model.image.trace(model.image.prepare([pair.image]))
         text = model.text.trace(model.text.prepare([pair.caption]))
         own, other = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, own, _score_with(score, other))
+        side = Side(model, own, replace(score, other=other.embedding))
         areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)
-
-
-def _score_with(score: Score, other: Trace) -> Score:
-    return partial(score, other=other.embedding)

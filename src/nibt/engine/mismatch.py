@@ -130,12 +130,12 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
     """
     caption, model = embedding.detach().float(), spec.model
     for side in sides:
-        target, context = spec.targets[side.modality], spec.contexts[side.modality]
+        # from the image, on both sides
+        score = replace(spec.scores[side.modality], similarity=model.similarity, other=caption)
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
-        if target.others != "none" or not in_units:
+        if score.target.others != "none" or not in_units:
             continue
-        seen = replace(context, similarity=model.similarity)  # from the image, on both sides
-        ends = [(target(end, caption, seen), model.similarity(end, caption)) for end in (caption, -caption)]
+        ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
         scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
         total = float(side.scores.abs().sum())
         if total >= NOISE_SHARE * abs(scores) / 2:

@@ -6,13 +6,13 @@ and one target.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
 from nibt.core.side import mean_states
 from nibt.data.pair import Pair
-from nibt.engine.layers import Score, resolve_auto
+from nibt.engine.layers import resolve_auto
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadOption
 from nibt.io import file_digests
@@ -21,7 +21,7 @@ from nibt.methods.base import Method, MethodSpec
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
-from nibt.targets.base import Target, TargetContext
+from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
 
@@ -35,8 +35,7 @@ class ExplanationSpec:
     Attributes:
         model: The loaded model.
         methods: The configured method of each modality.
-        targets: The target of each modality.
-        contexts: What the target of each modality compares with.
+        scores: The score of each modality, without the embeddings of a pair.
         record: The method and the target as plain data, as results store them.
         warnings: Warnings that hold for every pair.
         modalities: The modalities of the two sides of a pair.
@@ -46,8 +45,7 @@ class ExplanationSpec:
 
     model: Model
     methods: dict[Modality, Method]
-    targets: dict[Modality, Target]
-    contexts: dict[Modality, TargetContext]
+    scores: dict[Modality, Score]
     record: RequestRecord
     warnings: tuple[str, ...] = ()
     modalities: Modalities = IMAGE_AND_TEXT
@@ -83,7 +81,7 @@ def resolve(
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
-    targets, contexts, target_warnings = resolve_targets(model, target, contrast, modalities)
+    scores, target_warnings = resolve_targets(model, target, contrast, modalities)
     kind, options, extra = _method_class(method)
     if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
@@ -91,7 +89,6 @@ def resolve(
         options = {**options, "seed": seed}
     options, unserved = _mean_states_by_side(model, kind, options, modalities)
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
-        scores: dict[Modality, Score] = {side: partial(targets[side], context=contexts[side]) for side in targets}
         options, tried = resolve_auto(model, kind, MethodSpec(method.name, method.variant, options), scores, sample)
         extra |= tried
     methods: dict[Modality, Method] = {
@@ -104,13 +101,13 @@ def resolve(
     digests = file_digests(value for side in resolved.values() for value in side.values())
     if digests:
         method_record["files"] = digests
-    target_record: TargetRecord = {"target": target, "options": {**_plain(targets[modalities[0]]), **contrast.record()}}
+    target_options = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
+    target_record: TargetRecord = {"target": target, "options": {**target_options, **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(
         model,
         methods,
-        targets,
-        contexts,
+        scores,
         {"method": method_record, "target": target_record},
         (*model.request.notes, *target_warnings, *notes),
         modalities,
@@ -183,7 +180,3 @@ def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> 
         f"{baseline} has mean states of the {other} side only, since it was computed without {lacking}: the {side} "
         f"side keeps its baseline {kept!r}"
     )
-
-
-def _plain(target: Target) -> dict[str, Any]:
-    return {key: list(value) for key, value in vars(target).items()}

@@ -1,8 +1,7 @@
 """What each way to compute a words x patches table returns, and the maps that two of these ways compute."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -40,7 +39,7 @@ class TableScores:
 
 def image_maps(spec: ExplanationSpec, image: Side, others: Tensor) -> Attribution:
     """Return the maps of one image for several embeddings of the other side: (other, dim) or (other, vector, dim)."""
-    score = partial(spec.targets["image"], other=others, context=spec.contexts["image"])
+    score = replace(spec.scores["image"], other=others)
     return spec.methods["image"](Side(image.model, image.trace.take([0] * len(others)), score, image.memory))
 
 

@@ -1,7 +1,7 @@
 """Resolution of the target of each side, and of what it compares with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from nibt.errors import BadOption
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models.base import Model, Tower
 from nibt.registry import find
-from nibt.targets.base import Target, TargetContext
+from nibt.targets.base import Score, Target
 from nibt.types import Modality
 
 Modalities: TypeAlias = tuple[Modality, Modality]
@@ -59,8 +59,8 @@ class Contrast:
 
 def resolve_targets(
     model: Model, name: str, contrast: Contrast, modalities: Modalities
-) -> tuple[dict[Modality, Target], dict[Modality, TargetContext], tuple[str, ...]]:
-    """Return the target and the context of each modality, and warnings.
+) -> tuple[dict[Modality, Score], tuple[str, ...]]:
+    """Return the score of each modality, without the embeddings of a pair, and warnings.
 
     For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
     """
@@ -79,17 +79,20 @@ def resolve_targets(
             "an image and a caption"
         )
     if modalities[0] == modalities[1]:
-        return {modalities[0]: target}, {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
-    contexts: dict[Modality, TargetContext] = {
-        "image": _context(model, model.text, target, contrast.against),
-        "text": _context(model, model.image, target, contrast.against_images),
+        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
+    scores: dict[Modality, Score] = {
+        "image": _score(model, model.text, target, contrast.against),
+        "text": _score(model, model.image, target, contrast.against_images),
     }
     if target.rewords:
         warning = (
             f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
         )
-        return {"image": target, "text": cosine}, contexts, (warning,)
-    lacking = [side for side in contexts if target.others != "none" and contexts[side].others is None]
+        scores["text"] = replace(scores["text"], target=cosine)
+        return scores, (warning,)
+    lacking: list[Modality] = [
+        side for side in IMAGE_AND_TEXT if target.others != "none" and scores[side].others is None
+    ]
     if len(lacking) == 2:
         raise BadOption(
             f"the target {name} needs something to compare with: give {_BY_MODALITY['text']}, or "
@@ -101,7 +104,14 @@ def resolve_targets(
         f"give {_BY_MODALITY['text' if side == 'image' else 'image']}"
         for side in lacking
     )
-    return {side: cosine if side in lacking else target for side in contexts}, contexts, warnings
+    for side in lacking:
+        scores[side] = replace(scores[side], target=cosine)
+    return scores, warnings
+
+
+def model_score(model: Model, target: Target, side: Modality, others: Tensor | None) -> Score:
+    """Return the score of a side, with the embeddings that its target compares with."""
+    return Score(target, model.seen_from(side), model.scale, model.bias, others)
 
 
 def check_target(model: Model, target: Target) -> None:
@@ -115,13 +125,8 @@ def check_target(model: Model, target: Target) -> None:
         )
 
 
-def target_context(model: Model, side: Modality, others: Tensor | None) -> TargetContext:
-    """Return the context of a target on a side, with the embeddings that it compares with."""
-    return TargetContext(model.scale, model.bias, others, similarity=model.seen_from(side))
-
-
-def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> TargetContext:
-    """Return the context of two images or two captions, which have no fallback to ``cosine``."""
+def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> Score:
+    """Return the score of two images or two captions, which has no fallback to ``cosine``."""
     two, items, others = (
         ("two images", contrast.against_images, contrast.against)
         if modality == "image"
@@ -131,14 +136,14 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
         raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
     if others:
         raise BadOption(f"{two} can only be compared with other {two.split()[1]}: give {_BY_MODALITY[modality]} only")
-    context = _context(model, model.tower(modality), target, items)
-    if target.others != "none" and context.others is None:
+    score = _score(model, model.tower(modality), target, items)
+    if target.others != "none" and score.others is None:
         raise BadOption(f"the target {target.name} needs something to compare with: give {_BY_MODALITY[modality]}")
-    return context
+    return score
 
 
-def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> TargetContext:
-    """Return the context of a side: the embeddings of the items that its target compares with.
+def _score(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> Score:
+    """Return the score of a side, with the embeddings of the items that its target compares with.
 
     Without items, a target may have a default that ships with an embedded model.
     """
@@ -151,8 +156,7 @@ def _context(model: Model, other: Tower, target: Target, items: Sequence[Any]) -
     if others is None and target.shipped_default:
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
         others = None if default is None else default[None].to(other.example.device, other.dtype)
-    own: Modality = "text" if other.modality == "image" else "image"
-    return target_context(model, own, others)
+    return model_score(model, target, "text" if other.modality == "image" else "image", others)
 
 
 def shipped_mean_states(model: Model) -> MeanStates:

@@ -16,7 +16,7 @@ from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.targets import Contrast, check_target, target_context
+from nibt.engine.targets import Contrast, check_target, model_score
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.context import CallContext, image_key, map_of_other_caption
 from nibt.methods.base import Method, MethodSpec
@@ -200,15 +200,15 @@ class _MeasuredScore:
         self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
     ) -> Callable[[Embedding], PerExample]:
         """Return the score of a batch as a function of the embeddings of a side."""
-        contexts = [target_context(self.model, side, self._others(side, index)) for index in indices]
+        scores = [
+            replace(model_score(self.model, self.target, side, self._others(side, index)), other=other)
+            for index, other in zip(indices, other_embeddings, strict=True)
+        ]
         items = -1 - self.model.similarity.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:
-            scores = [
-                self.target(embeddings.select(items, row), other_embeddings[row], context)
-                for row, context in enumerate(contexts)
-            ]
-            return torch.stack(scores, -1)
+            rows = enumerate(scores)
+            return torch.stack([of_pair(embeddings.select(items, row)) for row, of_pair in rows], -1)
 
         return score
 
@@ -274,4 +274,4 @@ def _shared(cache: BatchCache, pairs: Sequence[Pair], side: Modality, key: Any, 
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:
     """Return the attribution of a changed side, for the score that was explained."""
-    return method(replace(side, score=explained.score, similarities=explained.similarities))
+    return method(replace(side, score=explained.score))

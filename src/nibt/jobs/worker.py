@@ -118,7 +118,7 @@ class Worker:
     def describe(self) -> JobRequest:
         """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
-        targets = {side: target.name for side, target in spec.targets.items()}
+        targets = {side: score.target.name for side, score in spec.scores.items()}
         return {
             **spec.record,
             **spec.provenance,

@@ -1,11 +1,11 @@
 """The contract of targets: a target computes the number that is explained from the embeddings of both sides.
 
-A target depends on the other side only through the embedding ``other`` and through ``others`` in the context, which are
+A target depends on the other side only through the embeddings in its ``Score``: ``other``, and ``others``, which are
 further embeddings of the other side: captions for an image, images for a caption.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -18,35 +18,48 @@ from nibt.types import Embedding, OtherEmbedding, PerExample
 
 
 @dataclass(frozen=True)
-class TargetContext:
-    """The inputs of a target besides the two embeddings.
+class Score:
+    """The number that is explained, as a function of the embeddings of one side.
 
     Attributes:
+        target: The target.
+        similarity: How the model compares the embeddings of both sides, seen from this side.
         scale: The logit scale of the model.
         bias: The logit bias of the model.
-        others: Further embeddings of the other side.
-        similarity: How the model compares the embeddings of both sides, seen from this side.
+        others: Further embeddings of the other side, which the target compares with.
+        other: The embeddings of the other side, with broadcasting; None as long as no pair is known.
 
     """
 
+    target: "Target"
+    similarity: Similarity
     scale: float = 1.0
     bias: float = 0.0
     others: Others | None = None
-    similarity: Similarity = field(kw_only=True)
+    other: OtherEmbedding | None = None
 
-    def similarities(self, embedding: Embedding, other: OtherEmbedding) -> Float[Tensor, "*batch label"]:
-        """Compute the similarity with the other side and, after it, that with each of the others."""
-        own = self.similarity(embedding, other)[..., None]
-        return own if self.others is None else torch.cat([own, self.to_others(embedding)], -1)
+    def __call__(self, embedding: Embedding) -> PerExample:
+        """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
+        return self.target(embedding, self)
+
+    def to_other(self, embedding: Embedding) -> PerExample:
+        """Compute the similarity with the other side."""
+        assert self.other is not None
+        return self.similarity(embedding, self.other)
 
     def to_others(self, embedding: Embedding) -> Float[Tensor, "*batch other"]:
         """Compute the similarity with each of the others."""
         assert self.others is not None
         return self.similarity.to_each(embedding, self.others)
 
+    def similarities(self, embedding: Embedding) -> Float[Tensor, "*batch label"]:
+        """Compute the similarity with the other side and, after it, that with each of the others."""
+        first = self.to_other(embedding)[..., None]
+        return first if self.others is None else torch.cat([first, self.to_others(embedding)], -1)
+
 
 class Target(Plugin, ABC):
-    """Base class of targets: functions of this side's embedding, with the other side and the context fixed."""
+    """Base class of targets: functions of this side's embedding, with the rest of the ``Score`` fixed."""
 
     others: ClassVar[Literal["none", "one", "some"]] = "none"
     """How many others the target needs. A side without them is explained with ``cosine``, which its result states."""
@@ -63,7 +76,7 @@ class Target(Plugin, ABC):
         return type(self).wordings is not Target.wordings
 
     @abstractmethod
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
 
     def wordings(self, caption: str) -> list[str]:

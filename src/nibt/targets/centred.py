@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,11 @@ class Centred(Target):
     shipped_default = "centre"
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        assert context.others is not None
-        mean = context.others.mean(0) if len(context.others) == 1 else F.normalize(context.others, dim=-1).mean(0)
-        return context.similarity(embedding, F.normalize(other, dim=-1) - mean)
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        assert score.others is not None
+        assert score.other is not None
+        mean = score.others.mean(0) if len(score.others) == 1 else F.normalize(score.others, dim=-1).mean(0)
+        return score.similarity(embedding, F.normalize(score.other, dim=-1) - mean)
 
 
 PLUGIN = Centred

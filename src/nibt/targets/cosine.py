@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Cosine(Target):
     """The cosine of the embeddings of both sides; for models with late interaction, MaxSim."""
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return context.similarity(embedding, other)
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return score.to_other(embedding)
 
 
 PLUGIN = Cosine

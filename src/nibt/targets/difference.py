@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Difference(Target):
     others = "one"
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return context.similarity(embedding, other) - context.to_others(embedding)[..., 0]
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return score.to_other(embedding) - score.to_others(embedding)[..., 0]
 
 
 PLUGIN = Difference

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from nibt.errors import BadOption
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Ensemble(Target):
                 raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r})")
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return context.similarity(embedding, other)
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return score.to_other(embedding)
 
     def wordings(self, caption: str) -> list[str]:
         """Return the caption in each of the templates."""

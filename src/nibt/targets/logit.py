@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Logit(Target):
     """The logit of the model."""
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return context.scale * context.similarity(embedding, other) + context.bias
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return score.scale * score.to_other(embedding) + score.bias
 
 
 PLUGIN = Logit

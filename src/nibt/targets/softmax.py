@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from nibt.targets.base import Target, TargetContext
-from nibt.types import Embedding, OtherEmbedding, PerExample
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Softmax(Target):
     others = "some"
 
     @override
-    def __call__(self, embedding: Embedding, other: OtherEmbedding, context: TargetContext) -> PerExample:
-        return (context.scale * context.similarities(embedding, other)).softmax(-1)[..., 0]
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return (score.scale * score.similarities(embedding)).softmax(-1)[..., 0]
 
 
 PLUGIN = Softmax

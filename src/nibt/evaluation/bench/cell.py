@@ -71,7 +71,7 @@ class CellRunner:
         """Return the resolved options of the method and the target, for each side."""
         spec = self._spec()
         options = {side: spec.methods[side].options() for side in self.sides}
-        return {side: {**options[side], "target": spec.targets[side].name} for side in self.sides}
+        return {side: {**options[side], "target": spec.scores[side].target.name} for side in self.sides}
 
     def rows(self, items: Items, cache: BatchCache | None = None) -> list[Row]:
         """Measure pairs, and return a row for each pair, side and metric.
