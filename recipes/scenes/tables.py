@@ -22,7 +22,6 @@ from nibt.data.ground_truth import word_spans
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.interactions import explain_pair, resolve_interactions
-from nibt.engine.side_vectors import side_vectors
 from nibt.evaluation.measure_interactions import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
@@ -162,7 +161,7 @@ def orders(model, pair):
         spec = resolve_interactions(model, MethodSpec("banzhaf", "default", {"budget": 1000, "share": share}))
         image, text = trace_sides(spec, [pair])
         words = text.inputs.words[0].words[0]
-        sides = side_vectors(image, spec.methods["image"]), side_vectors(text, spec.methods["text"])
+        sides = spec.methods["image"].vectors(image), spec.methods["text"].vectors(text)
         vectors = sides[0].of_cells()[0].values[:-1], sides[1].of_words([word.tokens for word in words]).values[:-1]
         draws = torch.Generator().manual_seed(1)
         shown = [(torch.rand(100, len(own), generator=draws) < share).float() for own in vectors]

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import nibt
+from nibt.core.jacobians import jvp_at
 from nibt.core.quadrature import nodes
-from nibt.engine.jacobians import jvp_at
 from nibt.errors import BadInput, BadOption
 from nibt.results.interaction import Interaction
 from tests import tiny

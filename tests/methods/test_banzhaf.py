@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.banzhaf``, ``nibt.methods.fixlip`` and ``nibt.engine.pair_regression``, by enumeration."""
+"""Tests of ``nibt.methods.banzhaf`` and ``nibt.methods.fixlip``, by enumeration."""
 
 import itertools
 from collections.abc import Callable
@@ -10,11 +10,10 @@ import torch
 import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.engine.pair_regression import Game, cross_coefficients
 from nibt.errors import BadOption
 from nibt.methods._coalitions import drawn_coalitions, least_squares, subsets
 from nibt.methods.banzhaf import Banzhaf
-from nibt.methods.fixlip import FIxLIP
+from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from tests import linear, tiny
 
 SHARES = pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
@@ -177,7 +176,7 @@ def test_bad_options_are_refused(method: str, options: dict[str, object], messag
 
 
 def test_fixlip_refuses_more_coefficients_than_it_can_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nibt.engine.pair_regression.MOST", 60)
+    monkeypatch.setattr("nibt.methods.fixlip.MOST_COEFFICIENTS", 60)
     with pytest.raises(
         BadOption, match=r"at most 60 coefficients \(got 16 units of the image and 2 of the caption, which have 172\)"
     ):

@@ -15,6 +15,7 @@ from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._checks import generator
 from nibt.methods._noise import draw, generators, information, moments
+from nibt.methods._path import products
 from nibt.methods.base import MethodSpec
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
@@ -116,12 +117,13 @@ def test_map_becomes_deterministic_as_the_noise_goes_to_zero(modality: str) -> N
     of = axiom_towers.side(modality)
     cut, method = of.cut(3), NIB((3,), "blank", "gauss", 8)
     baseline = of.baseline("blank", 3, cut.hidden)
-    plain, _ = method.integrate(of, cut, 3, baseline)
+    plain, _ = method.integrate(of, cut, 3, products, baseline)
     single, mirrored = [], []
     for deviation in DEVIATIONS:
         noise = deviation * draw(generators(0, cut.hidden.shape[1]), 5, cut.hidden)
         up, down = (
-            torch.stack([method.integrate(of, cut, 3, baseline + sign * one)[0] for one in noise]) for sign in (1, -1)
+            torch.stack([method.integrate(of, cut, 3, products, baseline + sign * one)[0] for one in noise])
+            for sign in (1, -1)
         )
         single.append((up - plain).abs().amax((1, 2)))
         mirrored.append(((up + down) / 2 - plain).abs().amax((1, 2)))

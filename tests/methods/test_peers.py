@@ -12,11 +12,10 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.engine.pair_regression import Game, cross_coefficients
-from nibt.engine.word_games import word_game
 from nibt.methods._coalitions import subsets
+from nibt.methods._word_game import word_game
 from nibt.methods.banzhaf import Banzhaf
-from nibt.methods.fixlip import FIxLIP
+from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.shapley import Shapley
 from tests import tiny

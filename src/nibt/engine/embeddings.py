@@ -16,10 +16,9 @@ from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
-from nibt.engine.side_vectors import side_vectors
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.vectors import SideVectors, rest_share
 from nibt.errors import BadInput, Unsupported
+from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import MethodSpec
 from nibt.models._loading import load_model
 from nibt.models._trace import Trace
@@ -85,7 +84,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
     tower = model.tower(own)
     trace = tower.trace(tower.prepare([item]), min(spec.methods[own].layers, default=0))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
-    return spec, side_vectors(side, spec.methods[own]), trace
+    return spec, spec.methods[own].vectors(side), trace
 
 
 def _check_one_vector(model: Model) -> None:

@@ -1,59 +1,38 @@
-"""The words x patches table of one pair, by the kind of its method.
+"""The words x patches table of one pair, by ``Method.table`` or, for models with late interaction, from maps.
 
-- Late interaction: the map of each word's share of MaxSim, by any method (``nibt.engine.late_tables``).
-- Methods that are linear in the target: the product of the vectors of both sides (``nibt.engine.side_vectors``).
-- ``fixlip``: a regression over both sides (``nibt.engine.pair_regression``).
-- All others: a game of the words of the caption (``nibt.engine.word_games``).
+MaxSim is a sum over the tokens of a query. The row of a word is the map of an image for the terms of that word's
+tokens, by any method. The rows of all words and of all other tokens of the query add up to the map for the whole query.
 """
 
-from collections.abc import Iterator
+import torch
 
+from nibt.core.jacobians import part_masks
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
-from nibt.engine.late_tables import late_table
-from nibt.engine.pair_regression import regression_table
-from nibt.engine.side_vectors import check_amounts, side_vectors
 from nibt.engine.spec import ExplanationSpec
-from nibt.engine.table_scores import TableScores
-from nibt.engine.vectors import PartValues
-from nibt.engine.word_games import word_game_table
-from nibt.methods.fixlip import FIxLIP
+from nibt.methods._tables import TableScores, image_maps, with_other_tokens
+from nibt.methods._vectors import AT_ONCE
+from nibt.methods.base import Method
 
 
 def table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of one pair."""
     method = spec.methods["image"]
-    check_amounts(method)
-    if spec.model.similarity.item_ndim > 1:
-        return late_table(spec, image, text, words)
-    if isinstance(method, FIxLIP):
-        return regression_table(spec, image, text, words)
-    if method.linear:
-        return _vector_table(spec, image, text, words)
-    return word_game_table(spec, image, text, words)
+    if spec.model.similarity.item_ndim == 1:
+        return method.table(image, text, words, spec.methods["text"])
+    method.check_amounts("tables and vectors")
+    return late_table(method, image, text, words)
 
 
-def _vector_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table from the vectors of both sides."""
-    of_image = side_vectors(image, spec.methods["image"])  # first, since progress shows the longest loop
-    of_text = side_vectors(text, spec.methods["text"])
-    of_words = of_text.of_words([word.tokens for word in words.words[0]])
-    of_patches = of_image.scores(of_words.values, together=True)
-    assert isinstance(of_patches.units, Grid)
-    scores, product = of_patches.parts.values.float().cpu(), float(of_image.change @ of_text.change)
-    if spec.methods["image"].kind != "path":
-        return TableScores(scores, of_patches.units, product)
-    sides = {"image": of_patches.parts, "text": of_words}
-    notes = _unmet_tolerances(sides, float(scores.sum()), product)
-    steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
-    return TableScores(scores, of_patches.units, product, steps, tuple(notes))
-
-
-def _unmet_tolerances(sides: dict[str, PartValues], total: float, product: float) -> Iterator[str]:
-    """Yield a warning for each side whose completeness gap is above the tolerance."""
-    for name, parts in sides.items():
-        if parts.missed.any():
-            yield (
-                f"the {name} side of the table is above the tolerance after {int(parts.steps.max())} steps: the "
-                f"table adds up to {total:.3g} instead of {product:.3g}"
-            )
+def late_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:
+    """Compute the table of a model with late interaction, whose rows add up to the map for the whole query."""
+    query = text.trace.embedding[0]
+    masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
+    parts = [image_maps(method, image, query * part[..., None]) for part in masks.split(AT_ONCE)]
+    scores = torch.cat([with_other_tokens(part) for part in parts])
+    paths = [part.path for part in parts if part.path is not None]
+    changes = [(path.at_input - path.at_baseline).sum() for path in paths]
+    product = float(sum(changes)) if changes else float(scores.sum())
+    grid = parts[0].units
+    assert isinstance(grid, Grid)
+    return TableScores(scores, grid.bare(), product)

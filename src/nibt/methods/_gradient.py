@@ -9,22 +9,14 @@ from dataclasses import dataclass
 
 from nibt.core.side import Side
 from nibt.data.units import Units
-from nibt.methods._layers import average_layers
-from nibt.methods.base import Method
+from nibt.methods._layers import LayerMethod, average_layers
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 
 
 @dataclass(frozen=True)
-class GradientMethod(Method):
-    """Base class of methods that score a layer from its state and one gradient.
-
-    Args:
-        layer: One layer or several, whose maps are averaged.
-
-    """
-
-    layer: tuple[int, ...]
+class GradientMethod(LayerMethod):
+    """Base class of methods that score a layer from its state and one gradient."""
 
     @abstractmethod
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:

@@ -1,6 +1,7 @@
-"""Checks and means that methods with a path or with several layers share."""
+"""The base class of methods with layers, and checks and means that methods with a path or several layers share."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -8,8 +9,21 @@ from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
+from nibt.methods.base import Method
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import PerToken
+
+
+@dataclass(frozen=True)
+class LayerMethod(Method):
+    """Base class of methods that explain layers.
+
+    Args:
+        layer: One layer or several, whose maps are averaged.
+
+    """
+
+    layer: tuple[int, ...]
 
 
 def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:

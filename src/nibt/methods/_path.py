@@ -1,28 +1,34 @@
-"""Methods of one gradient, averaged along NIB's path.
+"""Methods with a path: NIB, integrated gradients, and methods of one gradient, averaged along NIB's path.
 
 The states of the path are z(l) = r + l (h - r), from a baseline r to the state h. A quadrature rule weights the scores
 of these states, which are computed from h - r and the gradient at z(l).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
 
-from nibt.core.quadrature import gradients, nodes
+from nibt.core.quadrature import gradients, nodes, refined
+from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
 from nibt.methods._layers import average_layers, check_path
+from nibt.methods._path_vectors import PathVectors
+from nibt.methods._vectors import SideVectors
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
 from nibt.options import OpenShare, Steps
 from nibt.registry import available, find
-from nibt.results.attribution import Attribution, PathSummary
-from nibt.types import Hidden, PerToken
+from nibt.results.attribution import Attribution, PathSummary, allowed
+from nibt.types import Hidden, PerExample, PerToken
 
 Scores = Callable[[Hidden, Hidden], PerToken]
 """Computes the score of each row from h - r and the gradient at one state."""
@@ -44,33 +50,70 @@ class PathMethod(Method):
     quadrature: str = "gauss"
     steps: Steps = 4
     floor: OpenShare = 0.1
+    tolerance: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
 
-    def integrate(self, side: Side, cut: Cut, layer: int | None, scores: Scores) -> tuple[PerToken, PathSummary]:
-        """Average the scores of the rows along the path of a layer, and summarize the path."""
-        baseline, path = side.baseline(self.baseline, layer, cut.hidden), nodes(self.quadrature, self.steps, self.floor)
-        difference = cut.hidden - baseline
-        exact = torch.promote_types(cut.hidden.dtype, torch.float32)  # for a sum over many nodes
-        result = torch.zeros(cut.hidden.shape[:2], device=cut.hidden.device, dtype=exact)
-        at_once = side.at_once(layer, cut.hidden)
-        batches = gradients(lambda states: side.score(cut.rest(states)), baseline, cut.hidden, path.positions, at_once)
-        for weight, gradient in zip(path.weights, chain.from_iterable(batches), strict=True):
-            result += weight * scores(difference, gradient)
-        at_input = side.value()
-        at_baseline = side.at_end(self.baseline, layer, cut, baseline + path.low * difference)
-        total = result.sum(-1)
+    @override
+    def linear_vectors(self, side: Side) -> SideVectors:
+        """Integrate the vectors along the path, if that is how the method computes its scores."""
+        return PathVectors.of(side, self)
+
+    @property
+    def end_baseline(self) -> str:
+        """The name of the state at the start of the path, for ``Side.at_end``."""
+        return self.baseline
+
+    def ends(self, side: Side, cut: Cut, layer: int | None, start: Hidden) -> tuple[PerExample, PerExample]:
+        """Return the scores at the end and at the start of the path."""
+        low = nodes(self.quadrature, self.steps, self.floor).low
+        return side.value(), side.at_end(self.end_baseline, layer, cut, start + low * (cut.hidden - start))
+
+    def integrate(
+        self,
+        side: Side,
+        cut: Cut,
+        layer: int | None,
+        scores: Scores,
+        start: Hidden | None = None,
+        change: PerExample | None = None,
+    ) -> tuple[PerToken, PathSummary]:
+        """Average the scores of the rows along the path of a layer; with a tolerance, each item has its own steps."""
+        if start is None:
+            start = side.baseline(self.baseline, layer, cut.hidden)
+        first = start.expand_as(cut.hidden)
+        at_input, at_start = self.ends(side, cut, layer, start)
+        bound = allowed(at_input - at_start if change is None else change, self.tolerance)
+
+        def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
+            taken, cut_of, begin = side, cut, first
+            if len(rows) < len(side.inputs):
+                assert layer is not None
+                taken = side.take(rows.tolist())
+                cut_of, begin = taken.cut(layer), first[rows]
+            at_once, difference = taken.at_once(layer, cut_of.hidden), cut_of.hidden - begin
+            batches = gradients(
+                lambda states: taken.score(cut_of.rest(states)), begin, cut_of.hidden, positions, at_once
+            )
+            return torch.stack([scores(difference, gradient) for gradient in chain.from_iterable(batches)])
+
+        def gaps(sums: PerToken, rows: Rows) -> PerExample:
+            return ((at_input - at_start)[rows] - sums.sum(-1)).abs() / bound[rows]
+
+        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
+        rows = torch.arange(len(side.inputs), device=cut.hidden.device)
+        result, steps = integrate(paths, scores_at, rows, gaps, self.tolerance)
+        layers = () if layer is None else (layer,)
         return result, PathSummary(
-            self.baseline,
-            self.quadrature,
-            () if layer is None else (layer,),
-            torch.full_like(total, self.steps),
-            at_input,
-            at_baseline,
-            total,
+            self.baseline, self.quadrature, layers, steps, at_input, at_start, result.sum(-1), self.tolerance
         )
+
+
+def products(difference: Hidden, gradient: Hidden) -> PerToken:
+    """Compute the score of each row of a path whose integrals add up: the sum over the channels of (h - r) dS/dz."""
+    return (difference * gradient).sum(-1)
 
 
 @dataclass(frozen=True)

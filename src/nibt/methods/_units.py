@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
+from nibt.methods._vectors import UnitVectors
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, UnitValues
@@ -45,6 +48,25 @@ class UnitMethod(Method):
         device = side.tower.example.device
         return masker(side, units)(torch.zeros(len(side.inputs), units.count, dtype=torch.float32, device=device))
 
+    @override
+    def linear_vectors(self, side: Side) -> UnitVectors:
+        """Compute the vectors as scores are computed, with embeddings in place of scores, as means over the views."""
+        views = self.views_of(side)
+        sides = [view.embedded() for view in (views.sides(1) if views else [side])]
+        units = self.units_of(side)
+        each = [_kept(self.scores(view, units)[0], units) for view in sides]
+        after = torch.stack([view.value()[0] for view in sides]).mean(0)
+        before = torch.stack([self.nothing(view, units)[0] for view in sides]).mean(0)
+        if views is None:
+            cells = units.grid if isinstance(units, Segments) else units
+            cells = cells.bare() if isinstance(cells, Grid) else cells
+            return UnitVectors(after, before, F.pad(each[0], (0, 0, 0, 1)), cells)
+        assert isinstance(units, Grid)
+        maps = torch.stack(each).transpose(1, 2)
+        fine, grid = views.blend(maps, units)
+        rest = maps.sum(-1).mean(0) - fine.sum(-1)
+        return UnitVectors(after, before, torch.cat([fine.T, rest[None]]), grid)
+
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         units = self.units_of(side)
@@ -54,6 +76,13 @@ class UnitMethod(Method):
         elif isinstance(units, Words):
             scores = units.keep(scores)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
+
+
+def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:
+    """Return the vectors with zeros for special tokens; those of segments are spread over a grid."""
+    if isinstance(units, Segments):
+        return units.on_grid(vectors[None])[0]
+    return vectors if isinstance(units, Grid) else units.keep(vectors.T).T
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from nibt.core.side import Side
+from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
+from nibt.methods._tables import TableScores, vector_table
+from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
+from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
 from nibt.options import Views as ViewCount
 from nibt.options import complete, field_types, parsed
@@ -112,7 +116,7 @@ class Method(Plugin, ABC):
     """Whether the sign of a score is the direction in which a unit moves the target; if not, only its size counts."""
     linear: ClassVar[bool] = False
     """Whether the scores are linear in the target. Each unit then has a vector, whose product with the unit embedding
-    of the other side is its score, and two sides have a table (``nibt.engine.vectors``)."""
+    of the other side is its score, and two sides have a table (``nibt.methods._vectors``)."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
@@ -141,6 +145,48 @@ class Method(Plugin, ABC):
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch from one view."""
+
+    def vectors(self, side: Side) -> SideVectors:
+        """Return the vectors of the units of a side with one example.
+
+        Raises:
+            BadOption: The method is not linear in the target with these options.
+
+        """
+        self.check_amounts("tables and vectors")
+        if not self.linear:
+            able = ", ".join(linear_methods())
+            raise BadOption(f"{self.name} is not linear in the target, so a unit has no vector: choose one of {able}")
+        return self.linear_vectors(side)
+
+    def linear_vectors(self, side: Side) -> SideVectors:
+        """Compute the vectors of a linear method; override it if there is a cheaper way than a map for each axis."""
+        return UnitVectors.of_maps(side, self)
+
+    def table(self, image: Side, text: Side, words: Words, of_text: "Method") -> TableScores:
+        """Compute the words x patches table of one pair; the target is ``cosine``.
+
+        Linear methods multiply the vectors of both sides. For others, an entry is the Shapley value of the word in the
+        game of the patch.
+
+        Args:
+            image: The image, explained by this method.
+            text: The caption.
+            words: The words that get a row.
+            of_text: The same method with the options of the text side.
+
+        """
+        self.check_amounts("tables and vectors")
+        if not self.linear:
+            return word_game_table(self, image, text, words)
+        return vector_table(self.vectors(image), of_text.vectors(text), words)
+
+    def check_amounts(self, caller: str) -> None:
+        """Check that the amounts of the scores are the method's own, where no others are possible."""
+        if self.amounts != "method":
+            raise BadOption(
+                f"amounts must be method for {caller} (got {self.amounts!r}): leave amounts out, or use explain"
+            )
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -252,6 +298,11 @@ class Method(Plugin, ABC):
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+
+def linear_methods() -> list[str]:
+    """Return the names of the methods whose units have vectors."""
+    return [name for name in available("methods") if find("methods", name).linear]
 
 
 def _side_options(options: Options, modality: Modality, prefixed_only: bool = False) -> dict[str, Any]:

@@ -23,10 +23,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from typing_extensions import override
 
+from nibt.core.jacobians import part_masks
+from nibt.core.perturbation import masker
+from nibt.core.side import Side
+from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
+from nibt.methods._checks import generator
 from nibt.methods._coalitions import (
+    RCOND,
     CoalitionMethod,
     Coalitions,
     Values,
@@ -35,10 +42,16 @@ from nibt.methods._coalitions import (
     drawn_coalitions,
     least_squares,
 )
+from nibt.methods._tables import TableScores
+from nibt.methods._units import keep_players, share_equally
+from nibt.methods.base import Method
 from nibt.options import OpenShare
 
-MOST = 200_000_000
+MOST_FEATURES = 200_000_000
 """The largest number of features of all coalitions: 1.6 GB."""
+MOST_COEFFICIENTS = 4000
+"""The largest number of coefficients of the regression of a table."""
+_ROWS = 4096  # pairs whose features are held at once
 
 
 @dataclass(frozen=True)
@@ -73,11 +86,11 @@ class FIxLIP(CoalitionMethod):
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         """Return coalitions as ``banzhaf``."""
         features = players * (players + 1) // 2
-        if features * min(self.budget, 2**players) > MOST:
+        if features * min(self.budget, 2**players) > MOST_FEATURES:
             raise BadOption(
                 f"fixlip has {features:,} features for each coalition of {players:,} units, and budget times features "
-                f"must be at most {MOST:,} (got a budget of {self.budget:,}): choose banzhaf, or fewer units or "
-                "coalitions"
+                f"must be at most {MOST_FEATURES:,} (got a budget of {self.budget:,}): choose banzhaf, or fewer units "
+                "or coalitions"
             )
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
@@ -85,6 +98,94 @@ class FIxLIP(CoalitionMethod):
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
         features = centered_monomials(shown, self.share)
         return least_squares(features, weights, values)[: shown.shape[1]]
+
+    @override
+    def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
+        self.check_amounts("tables and vectors")
+        assert isinstance(of_text, FIxLIP)
+        seen, read, budget = image.embedded(), text.embedded(), None if self.pairs == "all" else self.budget
+        cells, tokens = self.units_of(seen), of_text.units_of(read)
+        (patches,), (players,) = self.players(cells, 1), of_text.players(tokens, 1)
+        _check_size(len(patches), len(players))
+        games = _game(seen, cells, self, budget), _game(read, tokens, of_text, budget)
+        table = torch.from_numpy(cross_coefficients(*games, budget is None)).float()
+        by_token = share_equally(table.T, players, tokens.count)
+        masks = part_masks([word.tokens for word in words.words[0]], len(by_token))
+        grid, rows = cells, masks @ by_token
+        if isinstance(grid, Segments):
+            rows, grid = grid.on_grid(rows.T[None])[0].T, grid.grid
+        assert isinstance(grid, Grid)
+        of_image = seen.value()[0] - self.nothing(seen, cells)[0]
+        of_words = read.value()[0] - of_text.nothing(read, tokens)[0]
+        scores = torch.cat([rows, torch.zeros(len(rows), 1, dtype=torch.float32, device="cpu")], 1)
+        return TableScores(scores, grid.bare(), float(of_image @ of_words))
+
+
+@dataclass(frozen=True)
+class Game:
+    """The coalitions of one side.
+
+    Attributes:
+        shown: Which units each coalition keeps: (coalition, unit).
+        weights: The weights of the coalitions.
+        embeddings: Their unit embeddings: (coalition, dim).
+        share: The probability with which units are kept.
+
+    """
+
+    shown: Coalitions
+    weights: Weights
+    embeddings: np.ndarray
+    share: float
+
+    def features(self) -> np.ndarray:
+        """Return the features of the units of this side and of their pairs."""
+        return centered_monomials(self.shown, self.share)
+
+
+def _game(side: Side, units: Units | Segments, method: FIxLIP, budget: int | None) -> Game:
+    """Evaluate the coalitions of a side: those of the method, or as many as there are drawn pairs of both sides."""
+    (players,) = method.players(units, 1)
+    if budget is None:
+        shown, weights = method.coalitions(len(players))
+    else:
+        place = 0 if side.tower.modality == "image" else 1
+        shown = generator(method.seed, place).random((budget, len(players))) < method.share
+        weights = np.full(len(shown), 1 / len(shown))
+    keep = keep_players(shown, players, units.count)[:, None]
+    embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].cpu().double().numpy()
+    return Game(shown, weights, embeddings, method.share)
+
+
+def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
+    """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, word)."""
+    if all_pairs:
+        rows, columns = (index.flatten() for index in np.indices((len(image.shown), len(text.shown))))
+    else:
+        rows = columns = np.arange(len(image.shown))
+    sides = image.features(), text.features()
+    first = image.shown - image.share, text.shown - text.share
+    count = first[0].shape[1] * first[1].shape[1]
+    gram, target = 0.0, 0.0
+    for part in (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS)):
+        seen, read = rows[part], columns[part]
+        crossed = np.einsum("ri,rj->rij", first[0][seen], first[1][read]).reshape(len(seen), -1)
+        features = np.concatenate([np.ones((len(seen), 1)), sides[0][seen], sides[1][read], crossed], 1)
+        weights = image.weights[seen] * (text.weights[read] if all_pairs else 1.0)
+        scores = (image.embeddings[seen] * text.embeddings[read]).sum(1)
+        gram = gram + features.T @ (weights[:, None] * features)
+        target = target + features.T @ (weights * scores)
+    coefficients = np.linalg.pinv(gram, rcond=RCOND, hermitian=True) @ target
+    return coefficients[-count:].reshape(first[0].shape[1], first[1].shape[1])
+
+
+def _check_size(patches: int, words: int) -> None:
+    count = (patches + words + 1) * (patches + words) // 2 + 1
+    if count > MOST_COEFFICIENTS:
+        raise BadOption(
+            f"fixlip fits at most {MOST_COEFFICIENTS} coefficients (got {patches} units of the image and {words} of "
+            f"the caption, which have {count}): choose banzhaf, which has the same table without this limit"
+        )
 
 
 PLUGIN = FIxLIP

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import special_share
-from nibt.methods._path import PathMethod
+from nibt.methods._path import PathMethod, products
 from nibt.options import Steps
 from nibt.results.attribution import Attribution
 
@@ -52,7 +52,7 @@ class IntegratedGradients(PathMethod):
     @override
     def attribute(self, side: Side) -> Attribution:
         stem = side.stem()
-        scores, path = self.integrate(side, stem, None, lambda difference, gradient: (difference * gradient).sum(-1))
+        scores, path = self.integrate(side, stem, None, products)
         return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), path)
 
 

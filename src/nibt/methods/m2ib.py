@@ -37,9 +37,10 @@ from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
+from nibt.methods._layers import LayerMethod
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
-from nibt.methods.base import LayerAfter, Method
+from nibt.methods.base import LayerAfter
 from nibt.models._trace import Cut
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
@@ -50,11 +51,10 @@ _START = 5.0
 
 
 @dataclass(frozen=True)
-class M2IB(Method):
+class M2IB(LayerMethod):
     """The information that each token keeps under a learned bottleneck.
 
     Args:
-        layer: One layer or several, whose maps are averaged.
         beta: The weight of the information in the loss.
         steps: The number of steps of Adam.
         samples: The number of draws of noise per step.
@@ -84,7 +84,6 @@ class M2IB(Method):
         },
     }
 
-    layer: tuple[int, ...]
     beta: NotNegative = 0.1
     steps: Steps = 10
     samples: Annotated[int, Range(1, 1000)] = 10

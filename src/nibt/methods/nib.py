@@ -29,7 +29,7 @@ Avoid it when:
     the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,33 +38,27 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from nibt.core.quadrature import gradients, nodes, refined
-from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._layers import average_layers, check_path
+from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, moments
+from nibt.methods._path import PathMethod, products
+from nibt.methods._vectors import SideVectors
 from nibt.methods._views import explain_views
-from nibt.methods.base import Method, Options
-from nibt.models._trace import Cut
-from nibt.options import NotNegative, OpenShare, Positive, Samples, Seed, Steps
+from nibt.methods.base import Options
+from nibt.options import NotNegative, Positive, Samples, Seed
 from nibt.progress import tracked
-from nibt.results.attribution import Attribution, PathSummary, allowed
+from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, PerToken, States
 
 _FIRST_STEPS = 5  # of a path with a tolerance
 
 
 @dataclass(frozen=True)
-class NIB(Method):
+class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        layer: One layer or several, whose maps are averaged.
-        baseline: The state at the start of the path: zero, blank, mean or mean:FILE.
-        quadrature: The rule that places and weights the states at which gradients are taken.
-        steps: The number of these states.
-        floor: The lower end of the path for the rule ``geometric``.
         tolerance: The largest completeness gap, relative to the change of the score. For each item, the steps are
             doubled, up to about 64, until the gap is below it, and the last doubling changed no score by more than its
             square root, relative to the largest score. With several views or layers it holds for their mean. If 65
@@ -96,11 +90,6 @@ class NIB(Method):
         },
     }
 
-    layer: tuple[int, ...]
-    baseline: str = "blank"
-    quadrature: str = "gauss"
-    steps: Steps = 4
-    floor: OpenShare = 0.1
     tolerance: Positive | None = None
     noise: str = "none"
     deviation: NotNegative = 1.0
@@ -109,7 +98,6 @@ class NIB(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_path(self.baseline, self.quadrature, self.steps, self.floor)
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
         if self.noise not in ("none", "unit", "features"):
@@ -119,6 +107,20 @@ class NIB(Method):
     @override
     def draws(cls, options: Options) -> bool:
         return any(value not in (None, "none") for name, value in options.items() if name.endswith("noise"))
+
+    @override
+    def linear_vectors(self, side: Side) -> SideVectors:
+        if self.noisy:
+            raise BadOption(
+                f"noise must be none where embeddings are narrowed (got {self.noise!r}): leave noise out, or use "
+                "explain"
+            )
+        return super().linear_vectors(side)
+
+    @property
+    def end_baseline(self) -> str:
+        """The name of the state at the start of the path; noise ends at no baseline that the side knows."""
+        return "zero" if self.noisy else self.baseline
 
     @property
     def noisy(self) -> bool:
@@ -166,7 +168,7 @@ class NIB(Method):
             for layer in self.layer:
                 cut = side.cut(layer)
                 for start in self.starts(side, layer, cut.hidden):
-                    at_input, at_start = self._ends(side, cut, layer, start)
+                    at_input, at_start = self.ends(side, cut, layer, start)
                     yield at_input - at_start
 
     @override
@@ -180,8 +182,8 @@ class NIB(Method):
         cut = side.cut(layer)
         starts = self.starts(side, layer, cut.hidden)
         if not self.noisy:
-            return self.integrate(side, cut, layer, starts[0], change)
-        parts = [self.integrate(side, cut, layer, start, change) for start in tracked(list(starts))]
+            return self.integrate(side, cut, layer, products, starts[0], change)
+        parts = [self.integrate(side, cut, layer, products, start, change) for start in tracked(list(starts))]
         return torch.stack([scores for scores, _ in parts]).mean(0), PathSummary.mean([path for _, path in parts])
 
     def starts(self, side: Side, layer: int, hidden: Hidden) -> States:
@@ -198,44 +200,6 @@ class NIB(Method):
         if self.noise == "features":
             return self.deviation * moments(exact, side.tower.valid_tokens(side.inputs, hidden)[..., None])[1]
         return exact.new_full((1, 1, 1), self.deviation)
-
-    def _ends(self, side: Side, cut: Cut, layer: int, start: Hidden) -> tuple[PerExample, PerExample]:
-        """Return the scores at the end and at the start of the path."""
-        low = nodes(self.quadrature, self.steps, self.floor).low
-        baseline = "zero" if self.noisy else self.baseline  # noise ends at no baseline that the side knows
-        return side.value(), side.at_end(baseline, layer, cut, start + low * (cut.hidden - start))
-
-    def integrate(
-        self, side: Side, cut: Cut, layer: int, start: Hidden, change: PerExample | None = None
-    ) -> tuple[PerToken, PathSummary]:
-        """Integrate along the path of one layer; with a tolerance, each item gets the steps that it needs."""
-        at_input, at_start = self._ends(side, cut, layer, start)
-        bound = allowed(at_input - at_start if change is None else change, self.tolerance)
-
-        def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
-            if len(rows) == len(side.inputs):
-                return _scores_at(positions, side, cut, layer, start)
-            part = side.take(rows.tolist())
-            return _scores_at(positions, part, part.cut(layer), layer, start.expand_as(cut.hidden)[rows])
-
-        def gaps(scores: PerToken, rows: Rows) -> PerExample:
-            return ((at_input - at_start)[rows] - scores.sum(-1)).abs() / bound[rows]
-
-        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
-        every = torch.arange(len(side.inputs), device=cut.hidden.device)
-        scores, steps = integrate(paths, scores_at, every, gaps, self.tolerance)
-        return scores, PathSummary(
-            self.baseline, self.quadrature, (layer,), steps, at_input, at_start, scores.sum(-1), self.tolerance
-        )
-
-
-def _scores_at(
-    positions: Sequence[float], side: Side, cut: Cut, layer: int, start: Hidden
-) -> Float[Tensor, "node batch token"]:
-    """Compute (h - r) * dS/dz, summed over the channels, at positions of the path."""
-    at_once = side.at_once(layer, cut.hidden)
-    batches = gradients(lambda states: side.score(cut.rest(states)), start, cut.hidden, positions, at_once)
-    return torch.cat([((cut.hidden - start) * batch).sum(-1) for batch in batches])
 
 
 PLUGIN = NIB

@@ -1,7 +1,7 @@
 """Word-region interactions: the signed table, words x patches, of one pair.
 
 Let P_image and P_text be the contributions of patches and words to the unit embeddings u and v of the image and the
-caption (``nibt.engine.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
+caption (``nibt.core.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
 to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline).
 """
 

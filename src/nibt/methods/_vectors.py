@@ -2,20 +2,28 @@
 
 The cosine is u . v with the unit embeddings u of this side and v of the other. A method whose scores are linear in it
 has a vector for each unit: P[i] . v is the score of unit i for any v, and for vectors Q[j] of the other side P Q^T is
-the table of both. A method declares it by ``Method.linear``. ``nibt.engine.side_vectors`` makes the vectors.
+the table of both. A method declares it by ``Method.linear``, and ``Method.vectors`` returns them: as integrals
+(``_path_vectors.py``), as the method computes scores (``Side.embedded``), or from a map for each axis of the embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import override
 
+from nibt.core.jacobians import part_masks
+from nibt.core.side import Side
 from nibt.data.units import Grid, Units
-from nibt.results.attribution import PathSummary
-from nibt.types import PerExample
+from nibt.results.attribution import Attribution, PathSummary
+from nibt.types import Embedding, PerExample
+
+AT_ONCE = 8
+"""The number of maps that are computed together."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +107,56 @@ class SideVectors(ABC):
     def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary | None:
         """Return the summary of the path, with an item per vector; None for methods without a path."""
         return None
+
+
+@dataclass(frozen=True)
+class UnitVectors(SideVectors):
+    """Vectors that a method computes as it computes scores, without a path.
+
+    Attributes:
+        vectors: (unit + 1, dim), with zeros for special tokens; the last row is what views have in no cell.
+        units: The units.
+        before: The unit embedding of the input without any unit.
+
+    """
+
+    after: Float[Tensor, " dim"]
+    before: Float[Tensor, " dim"]
+    vectors: Float[Tensor, "unit dim"]
+    units: Units
+
+    @classmethod
+    def of_maps(cls, side: Side, method: Callable[[Side], Attribution]) -> "UnitVectors":
+        """Compute the vectors of a linear method from its maps for each axis of the embedding."""
+        unit = F.normalize(side.trace.embedding.detach(), dim=-1)[0]
+        axes = torch.eye(len(unit), dtype=unit.dtype, device=unit.device)
+        maps = []
+        for chunk in axes.split(AT_ONCE):
+
+            def score(embeddings: Embedding, chunk: Tensor = chunk) -> PerExample:
+                return (F.normalize(embeddings, dim=-1) * chunk).sum(-1)
+
+            maps.append(method(Side(side.model, side.trace.take([0] * len(chunk)), score, side.memory)))
+        starts = [batch.path.at_baseline for batch in maps if batch.path is not None]
+        before = torch.cat(starts) if starts else F.normalize(side.blank(), dim=-1)[0]
+        units, vectors = maps[0].units, F.pad(torch.cat([batch.scores for batch in maps]).T, (0, 0, 0, 1))
+        return cls(unit, before, vectors, units.bare() if isinstance(units, Grid) else units)
+
+    @property
+    @override
+    def change(self) -> Float[Tensor, " dim"]:
+        return self.after - self.before
+
+    @override
+    def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
+        return PartValues.exact(part_masks(groups, len(self.vectors)).to(self.vectors) @ self.vectors)
+
+    @override
+    def of_cells(self) -> tuple[PartValues, Grid]:
+        assert isinstance(self.units, Grid)
+        return PartValues.exact(self.vectors), self.units
+
+    @override
+    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
+        scores = aim @ self.vectors.to(aim).T
+        return VectorScores(PartValues.exact(scores), self.units, rest_share(scores))

@@ -8,6 +8,7 @@ whole caption.
 
 from itertools import combinations
 from math import factorial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ import torch
 from nibt.core.perturbation import embeddings_with_words
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
-from nibt.engine.spec import ExplanationSpec
-from nibt.engine.table_scores import AT_ONCE, TableScores, image_maps, with_other_tokens
 from nibt.methods._checks import generator
+from nibt.methods._tables import TableScores, image_maps, with_other_tokens
+from nibt.methods._vectors import AT_ONCE
 from nibt.progress import listening, no_progress, tracked
 
 EXACT = 10
@@ -26,14 +27,14 @@ ORDERS = 32
 """The number of random orders of the words of longer captions; each has a map for each word."""
 
 
-def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
+def word_game_table(method: Any, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of one pair."""
     assert text.inputs.words is not None
     players = text.inputs.words[0].words[0]
     shown, shares = word_game(len(players))
     with listening(no_progress):  # the maps take longer, and are reported
         captions = embeddings_with_words(text, players, torch.from_numpy(shown).float())
-    maps = [image_maps(spec, image, part) for part in tracked(captions.split(AT_ONCE))]
+    maps = [image_maps(method, image, part) for part in tracked(captions.split(AT_ONCE))]
     scores = torch.cat([with_other_tokens(part) for part in maps]).double()
     values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
     values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
@@ -42,7 +43,7 @@ def word_game_table(spec: ExplanationSpec, image: Side, text: Side, words: Words
     units = maps[0].units
     assert isinstance(units, Grid)
     full = torch.cat([table, (whole - table.sum(0))[None]]).float()
-    notes = () if values.any() else (f"maps of {spec.methods['image'].name} do not depend on the words",)
+    notes = () if values.any() else (f"maps of {method.name} do not depend on the words",)
     return TableScores(full, units.bare(), float(whole.sum()), notes=notes)
 
 

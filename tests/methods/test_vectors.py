@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.side_vectors``: the vectors of units, for every method that is linear in the target."""
+"""Tests of ``Method.vectors``: the vectors of units, for every method that is linear in the target."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.side import Side
 from nibt.engine.encode import encode
-from nibt.engine.side_vectors import linear_methods, side_vectors
 from nibt.errors import BadOption
-from nibt.methods.base import Method
+from nibt.methods.base import Method, linear_methods
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
@@ -72,7 +71,7 @@ def test_table_is_the_product_of_the_vectors(method: str) -> None:
     text = model.text.trace(model.text.prepare([CAPTIONS[0]]))
     side = Side(model, text, lambda embedding: embedding.norm(dim=-1))
     kind = find("methods", method)
-    of_words = side_vectors(side, kind.configured(model.text, "default", quick(method), {}))
+    of_words = kind.configured(model.text, "default", quick(method), {}).vectors(side)
     aim = of_words.of_words([word.tokens for word in table.words]).values
     rows = nibt.explain_embeddings(model, tiny.image(), aim[:-1], method=method, **quick(method))
     assert_close(table.scores[:-1, :-1], rows.scores * aim[:-1].norm(dim=-1, keepdim=True), 1e-5, 1e-8)
@@ -133,7 +132,7 @@ def test_any_method_that_declares_to_be_linear_has_vectors(name: str, modality: 
     """A map for each axis of the embedding gives the vectors that nibt's own classes compute at once."""
     side = make_side(tiny.model("clip"), modality).take([0])
     inner = find("methods", name).configured(side.tower, "default", quick(name), {})
-    actual, wanted = side_vectors(side, OfAnotherPackage(inner)), side_vectors(side, inner)
+    actual, wanted = OfAnotherPackage(inner).vectors(side), inner.vectors(side)
     assert_close(actual.change, wanted.change)
     if modality == "image":
         assert_close(actual.of_cells()[0].values[:-1], wanted.of_cells()[0].values[:-1])

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.word_games``: word-region tables of methods that are not linear in the target."""
+"""Tests of ``nibt.methods._word_game``: word-region tables of methods that are not linear in the target."""
 
 import itertools
 import math
@@ -9,8 +9,8 @@ import torch
 
 import nibt
 from nibt.core.side import Side
-from nibt.engine.word_games import EXACT, ORDERS, word_game
 from nibt.errors import Unsupported
+from nibt.methods._word_game import EXACT, ORDERS, word_game
 from nibt.progress import Progress, listening
 from nibt.registry import find
 from nibt.targets._similarity import cosine

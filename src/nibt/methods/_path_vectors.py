@@ -1,11 +1,12 @@
 """The vectors of units from integrals along a path: of NIB, and of integrated gradients.
 
-Each view of an image and each layer of the method has a path of its own (``nibt.engine.jacobians``), and the vectors
+Each view of an image and each layer of the method has a path of its own (``nibt.core.jacobians``), and the vectors
 are the means over them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +14,19 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from nibt.core.jacobians import part_masks, part_vectors_at, vjp_at
 from nibt.core.quadrature import Nodes, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units, special_share
-from nibt.engine.jacobians import part_masks, part_vectors_at, vjp_at
-from nibt.engine.vectors import PartValues, SideVectors, VectorScores
-from nibt.methods._path import PathMethod
+from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
-from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from nibt.results.attribution import PathSummary, allowed
 from nibt.types import Hidden
+
+if TYPE_CHECKING:
+    from nibt.methods._path import PathMethod
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class LayerPath:
     cut: Cut
     start: Hidden
     change: Float[Tensor, " dim"]
-    method: NIB | PathMethod
+    method: "PathMethod"
 
     @property
     def rows(self) -> int:
@@ -52,11 +54,11 @@ class LayerPath:
     def paths(self) -> Iterator[Nodes]:
         """Yield the nodes of the rule; with a tolerance, then twice as many each time."""
         method = self.method
-        return refined(method.quadrature, method.steps, method.floor, _tolerance(method) is not None)
+        return refined(method.quadrature, method.steps, method.floor, method.tolerance is not None)
 
     def allowed(self, change: Tensor) -> Tensor:
         """Return the largest allowed gap between a sum and a change."""
-        return allowed(change, _tolerance(self.method))
+        return allowed(change, self.method.tolerance)
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ class PathVectors(SideVectors):
     after: Float[Tensor, " dim"]
     paths: Sequence[Sequence[LayerPath]]
     views: Views | None
-    method: NIB | PathMethod
+    method: "PathMethod"
 
     @classmethod
-    def of(cls, side: Side, method: NIB | PathMethod) -> "PathVectors":
+    def of(cls, side: Side, method: "PathMethod") -> "PathVectors":
         """Return the paths of a side with one example."""
         views = method.views_of(side)
         sides = list(views.sides(1)) if views else [side]
@@ -135,7 +137,7 @@ class PathVectors(SideVectors):
             at_input=aim @ self.after,
             at_baseline=aim @ (self.after - self.change),
             sum=scores.parts.values.sum(-1),
-            tolerance=_tolerance(self.method),
+            tolerance=self.method.tolerance,
         )
 
     def _integrate(self, integral: Callable[[LayerPath], PartValues]) -> list[PartValues]:
@@ -147,7 +149,7 @@ class PathVectors(SideVectors):
         return (values[0], grid.bare()) if self.views is None else self.views.blend(values, grid)
 
 
-def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: NIB | PathMethod) -> list[LayerPath]:
+def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathMethod") -> list[LayerPath]:
     """Return the path at each layer of a method, for a side with one example, whose unit embedding is ``after``.
 
     A method without layers has its path at the first tokens.
@@ -159,10 +161,6 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: NIB | PathMet
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
         paths.append(LayerPath(cut, start, after - F.normalize(before, dim=-1)[0], method))
     return paths
-
-
-def _tolerance(method: NIB | PathMethod) -> float | None:
-    return method.tolerance if isinstance(method, NIB) else None
 
 
 def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
@@ -189,7 +187,7 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
         return (values.sum(1) - layer.change).norm(dim=-1) / bound
 
     one = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    result, steps = integrate(layer.paths(), vectors_at, one, gaps, _tolerance(layer.method))
+    result, steps = integrate(layer.paths(), vectors_at, one, gaps, layer.method.tolerance)
     return PartValues(result[0], steps.expand(len(masks)), (gaps(result, one) > 1).expand(len(masks)))
 
 
@@ -211,5 +209,5 @@ def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tenso
         return (values.sum(-1) - expected[rows]).abs() / bound[rows]
 
     every = torch.arange(len(aim), device=aim.device)
-    result, steps = integrate(layer.paths(), scores_at, every, gaps, _tolerance(layer.method))
+    result, steps = integrate(layer.paths(), scores_at, every, gaps, layer.method.tolerance)
     return PartValues(result, steps, gaps(result, every) > 1)

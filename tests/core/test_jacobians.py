@@ -1,15 +1,15 @@
-"""Tests of ``nibt.engine.jacobians``."""
+"""Tests of ``nibt.core.jacobians``."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nibt.core.jacobians import jvp_at, part_vectors_at, vjp_at
 from nibt.core.quadrature import AT_ONCE, nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.engine.jacobians import jvp_at, part_vectors_at, vjp_at
-from nibt.engine.path_vectors import PathVectors, scores
+from nibt.methods._path_vectors import PathVectors, scores
 from nibt.methods.nib import NIB
 from nibt.models._trace import Cut
 from tests import tiny
