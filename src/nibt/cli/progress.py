@@ -15,7 +15,6 @@ import typer
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
 from rich.table import Column
 from rich.text import Text
-from typing_extensions import override
 
 from nibt.cli.terminal import Terminal, complain
 from nibt.progress import OnProgress, Progress, listening, no_progress
@@ -99,7 +98,6 @@ class _StatusColumn(ProgressColumn):
         super().__init__(Column(no_wrap=True, overflow="ellipsis"))
         self.status = status
 
-    @override
     def render(self, task: rich.progress.Task) -> Text:
         return Text(self.status.line())
 

@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
-from typing_extensions import override
 
 from nibt.display import one_line
 
@@ -55,12 +54,10 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
-    @override
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, made visible before its width is measured."""
         return super().render_str("\n".join(map(one_line, text.split("\n"))), **options)
 
-    @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the parts of what is printed, with control characters made visible."""
         for part in super().render(renderable, options):

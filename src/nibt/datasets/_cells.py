@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt import parquet
 from nibt.datasets._files import natural
 from nibt.datasets.base import FilePart
@@ -28,7 +26,6 @@ class TableCell(FilePart):
     row: int
     column: str
 
-    @override
     def read(self) -> bytes:
         value = parquet.read_cell(self.path, self.row, self.column, REMEDY)
         data = value.get("bytes") if isinstance(value, dict) else value

@@ -4,15 +4,12 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.errors import BadInput
 
 
 class _PlainUnpickler(pickle.Unpickler):
     """An unpickler for lists, tuples, sets, dictionaries, numbers and strings. It imports and calls nothing."""
 
-    @override
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it holds {module}.{name}, and only plain data are read")
 

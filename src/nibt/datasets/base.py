@@ -14,8 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from typing_extensions import override
-
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.pair import Pair, Point, Span
 from nibt.errors import BadInput, NibtError, Unsupported
@@ -60,7 +58,6 @@ class ByteRange(FilePart):
     start: int
     size: int
 
-    @override
     def read(self) -> bytes:
         try:
             with self.path.open("rb") as stream:

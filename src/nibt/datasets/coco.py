@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.data.masks import decoded
 from nibt.datasets._captioned import CaptionedDataset
@@ -40,7 +39,6 @@ class COCO(CaptionedDataset):
     split: str = "val2017"
     objects: bool = True
 
-    @override
     def read_records(self) -> list[Record]:
         captions = self._file("captions")
         annotations, names = self._annotations(self._file("instances")) if self.objects else ({}, ())
@@ -63,7 +61,6 @@ class COCO(CaptionedDataset):
                 if image["id"] in by_image
             ]
 
-    @override
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with format_errors(where):
             return decoded(annotation.outline, size, where) if annotation.outline else None

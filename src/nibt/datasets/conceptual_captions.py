@@ -7,8 +7,6 @@ Automatic Image Captioning, ACL 2018.
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Record
@@ -37,7 +35,6 @@ class ConceptualCaptions(LocalDataset):
     )
     table: str | None = None
 
-    @override
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
         self._refuse_addresses(path)

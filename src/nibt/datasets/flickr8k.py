@@ -7,8 +7,6 @@ JAIR 47, 2013.
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import lines, natural, table
 from nibt.datasets.base import Record
@@ -41,7 +39,6 @@ class Flickr8k(CaptionedDataset):
             raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
         super().__post_init__()
 
-    @override
     def read_records(self) -> list[Record]:
         path = self._text("captions.txt", "Flickr8k.token.txt")
         captions = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)

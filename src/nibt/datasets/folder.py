@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.datasets._files import format_errors
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._table import TextTable, row_values
@@ -31,11 +29,9 @@ class Folder(LocalDataset, TextTable):
     )
     home = "you write it yourself; docs/reference/datasets.md has examples"
 
-    @override
     def read_records(self) -> list[Record]:
         return [record for record in TextTable.stream(self, lambda row: True) if record is not None]
 
-    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         return TextTable.stream(self, wanted)
 
@@ -53,7 +49,6 @@ class Folder(LocalDataset, TextTable):
         first = self.row_record(0, row_values(row, where), self.root, where)
         return images_folder(self.root, first.name)
 
-    @override
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         record = super().row_record(row, values, folder, where)
         if record.error:

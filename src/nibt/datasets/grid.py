@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from PIL import Image
-from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair, Span
@@ -119,16 +118,13 @@ class ImageGrid(Dataset):
             f"(of {_TRIES} that were drawn): use a data set with more labels"
         )
 
-    @override
     def content(self, item: int) -> str:
         contents = [(one.label, self.source.content(one.item)) for one in self.pictures(item)]
         return repr((self._caption(item), contents))
 
-    @override
     def missing(self) -> str:
         return self.source.missing()
 
-    @override
     def record(self) -> dict[str, Any]:
         folder = self.source.record() if isinstance(self.folder, Dataset) else str(self.folder)
         options = {one.name: getattr(self, one.name) for one in fields(self)}

@@ -10,8 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.data.images import ImageInput, read_image
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._records import RecordDataset
@@ -51,16 +49,13 @@ class HuggingFace(CaptionedDataset, TableDataset):
                 raise
             raise self.lacking("a saved data set") from error
 
-    @override
     def identity(self) -> dict[str, Any]:
         described = sorted(path for path in self.root.rglob("*.json") if path.name in _DESCRIPTIONS)
         return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
 
-    @override
     def quick_length(self) -> int:
         return len(self.rows)
 
-    @override
     def read_records(self) -> list[Record]:
         captions = self.rows.select_columns([self.caption])[self.caption]
         return [Record(_texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
@@ -90,11 +85,9 @@ class HuggingFace(CaptionedDataset, TableDataset):
         """All records, with ``count`` and ``seed`` applied. The images stay in the table."""
         return self.chosen_records(self.expanded(self.read_records()))
 
-    @override
     def content(self, item: int) -> str:
         return Dataset.content(self, item)  # images are in the table, not in files
 
-    @override
     def load_image(self, record: Record) -> ImageInput:
         if record.image is not None:
             return RecordDataset.load_image(self, record)
@@ -114,7 +107,6 @@ class HuggingFace(CaptionedDataset, TableDataset):
         """Return the state for pickling, without the records and the open table."""
         return {name: value for name, value in super().__getstate__().items() if name != "rows"}
 
-    @override
     def missing(self) -> str:
         return ""  # images are in the table, or only the package can find them
 

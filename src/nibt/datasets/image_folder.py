@@ -8,8 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.data.images import names_image
 from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset
@@ -25,7 +23,6 @@ class ImageFolder(RecordDataset):
     They are in natural order of their names. Only the names are kept in memory.
     """
 
-    @override
     def identity(self) -> dict[str, Any]:
         digest = sha256()
         for name in self._names:
@@ -34,11 +31,9 @@ class ImageFolder(RecordDataset):
             digest.update(text.read_bytes() if text.is_file() else b"")
         return {"kind": "images", "fingerprint": digest.hexdigest()[:16]}
 
-    @override
     def quick_length(self) -> int:
         return len(self._names)
 
-    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         for row, name in enumerate(self._names):
             yield self._record(row, name) if wanted(row) else None

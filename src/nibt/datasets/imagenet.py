@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
 from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, is_synset, synset_names
@@ -36,7 +34,6 @@ class ImageNet(SynsetDataset):
     )
     home = "image-net.org, after registration"
 
-    @override
     def read_records(self) -> list[Record]:
         words = self.inside(*_ORDERED, "words.txt")
         names = synset_names(words)

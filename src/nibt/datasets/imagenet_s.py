@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.datasets._files import lines, natural
 from nibt.datasets._label_images import LabelMask, label_mask, labels_digest
@@ -46,7 +45,6 @@ class ImageNetS(SynsetDataset):
             raise BadOption(f"classes must be one of {', '.join(map(str, CLASSES))} (got {self.classes!r})")
         super().__post_init__()
 
-    @override
     def read_records(self) -> list[Record]:
         names = synset_names(self.inside("LOC_synset_mapping.txt", "synset_words.txt", "words.txt"))
         home = self.root / f"ImageNetS{self.classes}"
@@ -59,11 +57,9 @@ class ImageNetS(SynsetDataset):
         synsets = sorted(path.name for path in images.iterdir() if is_synset(path.name) and path.is_dir())
         return self.captioned(self._labeled(images, masks, synsets, self._numbers(synsets)), names)
 
-    @override
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray:
         return label_mask(annotation.outline, self.root, size, where, range(self.classes + 1))
 
-    @override
     def content(self, item: int) -> str:
         return f"{super().content(item)} {labels_digest(self.root, self.entries[item])}"
 

@@ -8,8 +8,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt.data.pair import Point
 from nibt.datasets._files import table
 from nibt.datasets._local import LocalDataset
@@ -51,7 +49,6 @@ class OpenImages(LocalDataset):
             raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
         super().__post_init__()
 
-    @override
     def read_records(self) -> list[Record]:
         path = self.inside(f"oidv7-{self.split}-annotations-point-labels.csv")
         names = _names(self.inside(*_NAMES))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt import parquet
 from nibt.datasets._files import missing_columns
 from nibt.datasets._paths import named_paths
@@ -30,11 +28,9 @@ class Parquet(TableDataset):
         """The files, in order."""
         return named_paths(self.folder, (".parquet",))
 
-    @override
     def identity(self) -> dict[str, Any]:
         return {"kind": "parquet", "fingerprint": files_hash(self.paths, _TAIL)}
 
-    @override
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:
@@ -43,7 +39,6 @@ class Parquet(TableDataset):
                 total += file.metadata.num_rows
         return total
 
-    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:

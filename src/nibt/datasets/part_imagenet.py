@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.data.masks import decoded
 from nibt.datasets._files import format_errors, read_json
@@ -41,7 +40,6 @@ class PartImageNet(LocalDataset):
     split: str = "val"
     parts: bool = True
 
-    @override
     def read_records(self) -> list[Record]:
         name = f"{self.split}.json"
         path = self.inside(f"annotations/{self.split}/{name}", f"annotations/{name}", name, what=name)
@@ -61,7 +59,6 @@ class PartImageNet(LocalDataset):
                 for record in self._of_image(image, by_image[image["id"]], categories, folder)
             ]
 
-    @override
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with format_errors(where):
             return decoded(annotation.outline, size, where) if annotation.outline else None

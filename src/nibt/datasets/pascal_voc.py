@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.datasets._files import format_errors, lines
 from nibt.datasets._label_images import LabelMask, label_mask, labels_digest
@@ -52,7 +51,6 @@ class PascalVOC(LocalDataset):
     year: str = "2012"
     masks: bool = True
 
-    @override
     def read_records(self) -> list[Record]:
         folder = self.inside(
             f"VOCdevkit/VOC{self.year}", f"VOC{self.year}", "Annotations", what=f"VOCdevkit/VOC{self.year}"
@@ -65,13 +63,11 @@ class PascalVOC(LocalDataset):
         images = [line.split()[0] for line, _ in lines(listed)]
         return [record for image in images for record in self._of_image(folder, image)]
 
-    @override
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         if annotation.outline is None:
             return None
         return label_mask(annotation.outline, self.root, size, where, range(_MOST_OBJECTS))
 
-    @override
     def content(self, item: int) -> str:
         return f"{super().content(item)} {labels_digest(self.root, self.entries[item])}"
 

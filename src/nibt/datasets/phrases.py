@@ -5,8 +5,6 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 
 from dataclasses import dataclass, replace
 
-from typing_extensions import override
-
 from nibt.datasets._files import table
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import ObjectAnnotation, Record
@@ -36,7 +34,6 @@ class Phrases(LocalDataset):
     table: str | None = None
     split: str | None = None
 
-    @override
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv")
         rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]

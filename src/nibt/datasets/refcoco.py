@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from nibt import parquet
 from nibt.data.masks import decoded
@@ -61,7 +60,6 @@ class RefCOCO(CaptionedDataset):
             raise BadOption(f"partition of {self.version} must be one of {', '.join(known)} (got {self.partition!r})")
         super().__post_init__()
 
-    @override
     def read_records(self) -> list[Record]:
         name = f"refs({self.partition or _PARTITIONS[self.version][0]}).p"
         for folder in (self.root / self.version, self.root):
@@ -73,7 +71,6 @@ class RefCOCO(CaptionedDataset):
                 return [record for path in files for record in _of_table(path)]
         raise self.lacking(f"{name} and tables of the split {self.split}")
 
-    @override
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
         with format_errors(where):
             return decoded(annotation.outline, size, where) if annotation.outline else None

@@ -7,8 +7,6 @@ Transactions on Geoscience and Remote Sensing 56(4), 2018.
 from dataclasses import dataclass
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets.base import Record
@@ -33,7 +31,6 @@ class RSICD(CaptionedDataset):
     table: str = "dataset_rsicd.json"
     split: str | None = None
 
-    @override
     def read_records(self) -> list[Record]:
         path = self.inside(self.table)
         with format_errors(str(path)):

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from nibt.datasets._table import TextTable
 
 
@@ -13,12 +11,10 @@ class Table(TextTable):
     """The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file."""
 
     @property
-    @override
     def table(self) -> Path:
         return self.root
 
     @property
-    @override
     def images(self) -> Path:
         return self.root.parent
 

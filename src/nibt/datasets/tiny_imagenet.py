@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from typing_extensions import override
-
 from nibt.datasets._files import lines
 from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, synset_names
 from nibt.datasets.base import Record
@@ -31,7 +29,6 @@ class TinyImageNet(SynsetDataset):
     home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
     each: Annotated[int, Range(1, 10**9)] | None = 5
 
-    @override
     def read_records(self) -> list[Record]:
         known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
         names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}

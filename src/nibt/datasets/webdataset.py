@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.data.images import names_image
 from nibt.datasets._files import format_errors, parsed
 from nibt.datasets._paths import named_paths
@@ -43,11 +41,9 @@ class WebDataset(RecordDataset):
         """The shards, in order."""
         return named_paths(self.folder, ENDINGS)
 
-    @override
     def identity(self) -> dict[str, Any]:
         return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL)}
 
-    @override
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import special_share
@@ -90,7 +89,6 @@ class AttentionOrInput(LastAttention):
         """Return what a tower must offer for these options."""
         return self.needs if self.at == "attention" else ("stem",)
 
-    @override
     def cost_formula(self) -> str:
         at_attention, _, at_input = self.cost.partition("; at the input ")
         return at_attention if self.at == "attention" else at_input

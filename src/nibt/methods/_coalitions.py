@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -48,7 +47,6 @@ class CoalitionMethod(SegmentMethod):
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
         """Fit the effect of each player: (player, *value)."""
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         device, players = side.tower.example.device, self.players(units, len(side.inputs))
         games = [self.coalitions(len(item_players)) for item_players in players]

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.quadrature import gradients, nodes, refined
 from nibt.core.refinement import Rows, integrate
@@ -56,7 +55,6 @@ class PathMethod(Method):
         super().__post_init__()
         check_path(self.baseline, self.quadrature, self.steps, self.floor)
 
-    @override
     def linear_vectors(self, side: Side) -> SideVectors:
         """Integrate the vectors along the path, if that is how the method computes its scores."""
         return PathVectors.of(side, self)

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.jacobians import part_masks, part_vectors_at, vjp_at
 from nibt.core.quadrature import Nodes, nodes, refined
@@ -88,7 +87,6 @@ class PathVectors(SideVectors):
         return cls(torch.stack(ends).mean(0), paths, views, method)
 
     @property
-    @override
     def change(self) -> Float[Tensor, " dim"]:
         """The change of the unit embedding along the path, as the mean over layers and views."""
         return torch.stack([torch.stack([layer.change for layer in layers]).mean(0) for layers in self.paths]).mean(0)
@@ -98,12 +96,10 @@ class PathVectors(SideVectors):
         """The units of the first view at the first layer."""
         return self.paths[0][0].cut.units
 
-    @override
     def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
         change = self.change
         return PartValues.mean(self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change)))
 
-    @override
     def of_cells(self) -> tuple[PartValues, Grid]:
         grid = self.units
         assert isinstance(grid, Grid)
@@ -113,7 +109,6 @@ class PathVectors(SideVectors):
         mean = PartValues.mean(by_view)
         return replace(mean, values=torch.cat([cells.T, mean.values.sum(0)[None] - cells.sum(1)[None]])), fine
 
-    @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
         changes = aim @ self.change
         largest = changes.abs().max().expand(len(aim)) if together else changes
@@ -127,7 +122,6 @@ class PathVectors(SideVectors):
         others = mean.values.sum(-1) - unit_scores.sum(-1)
         return VectorScores(replace(mean, values=torch.cat([unit_scores, others[:, None]], 1)), units, share)
 
-    @override
     def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
         return PathSummary(
             self.method.baseline,

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE
@@ -38,7 +37,6 @@ class SegmentMethod(PlayerMethod):
         if self._segmented and self.views > 1:
             raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
 
-    @override
     def check_units(self) -> None:
         kind = self.units.partition(":")[0]
         if self.units not in ("words", "tower") and kind != "segments":
@@ -51,11 +49,9 @@ class SegmentMethod(PlayerMethod):
         """Whether the units of images are segments."""
         return self.units not in ("words", "tower")
 
-    @override
     def cost_formula(self) -> str:
         return self.cost.replace("units", "segments") if self._segmented else self.cost
 
-    @override
     def units_of(self, side: Side) -> Units | Segments:
         if not self._segmented or not isinstance(side.tower, ImageTower):
             return side.units

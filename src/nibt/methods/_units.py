@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -48,7 +47,6 @@ class UnitMethod(Method):
         device = side.tower.example.device
         return masker(side, units)(torch.zeros(len(side.inputs), units.count, dtype=torch.float32, device=device))
 
-    @override
     def linear_vectors(self, side: Side) -> UnitVectors:
         """Compute the vectors as scores are computed, with embeddings in place of scores, as means over the views."""
         views = self.views_of(side)

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.jacobians import part_masks
 from nibt.core.side import Side
@@ -143,20 +142,16 @@ class UnitVectors(SideVectors):
         return cls(unit, before, vectors, units.bare() if isinstance(units, Grid) else units)
 
     @property
-    @override
     def change(self) -> Float[Tensor, " dim"]:
         return self.after - self.before
 
-    @override
     def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
         return PartValues.exact(part_masks(groups, len(self.vectors)).to(self.vectors) @ self.vectors)
 
-    @override
     def of_cells(self) -> tuple[PartValues, Grid]:
         assert isinstance(self.units, Grid)
         return PartValues.exact(self.vectors), self.units
 
-    @override
     def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
         scores = aim @ self.vectors.to(aim).T
         return VectorScores(PartValues.exact(scores), self.units, rest_share(scores))

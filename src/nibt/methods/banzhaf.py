@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.methods._coalitions import (
@@ -65,11 +64,9 @@ class Banzhaf(CoalitionMethod):
         if self.estimate not in ("least_squares", "means"):
             raise BadOption(f"estimate must be least_squares or means (got {self.estimate!r})")
 
-    @override
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
-    @override
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
         if self.estimate == "means":
             return _differences(shown, weights, values)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
@@ -44,7 +43,6 @@ class Centre(UnitMethod):
 
     spread: Positive = 0.5
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         if not isinstance(units, Words):
             assert isinstance(units, Grid)

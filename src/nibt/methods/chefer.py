@@ -17,8 +17,6 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from nibt.methods._attention import LastAttention
 from nibt.models._attention import Weights
 
@@ -33,7 +31,6 @@ class Chefer(LastAttention):
     signed = False
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    @override
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return (gradient * weights).relu()
 

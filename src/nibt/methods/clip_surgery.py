@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import LastBlocks
@@ -56,7 +55,6 @@ class CLIPSurgery(LastBlocks):
 
     blocks: Blocks | None = field(default=6, kw_only=True)
 
-    @override
     def scores(self, side: Side) -> PerToken:
         first, depth = self.first_layer(side.tower.depth), side.tower.depth
         added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]

@@ -24,7 +24,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from typing_extensions import override
 
 from nibt.core.jacobians import part_masks
 from nibt.core.perturbation import masker
@@ -82,7 +81,6 @@ class FIxLIP(CoalitionMethod):
         if self.pairs not in ("all", "drawn"):
             raise BadOption(f"pairs must be all or drawn (got {self.pairs!r})")
 
-    @override
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         """Return coalitions as ``banzhaf``."""
         features = players * (players + 1) // 2
@@ -94,12 +92,10 @@ class FIxLIP(CoalitionMethod):
             )
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
-    @override
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
         features = centered_monomials(shown, self.share)
         return least_squares(features, weights, values)[: shown.shape[1]]
 
-    @override
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
         self.check_amounts("tables and vectors")
         assert isinstance(of_text, FIxLIP)

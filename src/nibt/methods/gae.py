@@ -19,8 +19,6 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._attention import LastBlocks, gradients
@@ -53,7 +51,6 @@ class GAE(LastBlocks):
         if self.rectified not in ("mean", "heads"):
             raise BadOption(f"rectified must be mean or heads (got {self.rectified!r})")
 
-    @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(self.first_layer(side.tower.depth))
         weights = [record.weights for record in attentions.all]

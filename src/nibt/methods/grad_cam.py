@@ -23,7 +23,6 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import BadOption
@@ -60,7 +59,6 @@ class GradCAM(GradientMethod):
         if self.weights not in ("token", "pooled"):
             raise BadOption(f"weights must be token or pooled (got {self.weights!r})")
 
-    @override
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
         weights = gradient if self.weights == "token" else _pooled(gradient, units)
         return (difference * weights).sum(-1).relu()

@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Grid
@@ -65,11 +64,9 @@ class GradECLIP(AttentionMethod):
         if self.heads not in ("all", "joined"):
             raise BadOption(f"heads must be all or joined (got {self.heads!r})")
 
-    @override
     def cost_formula(self) -> str:
         return self.cost if self.heads == "all" else "1 + about 8 / depth"
 
-    @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(side.tower.depth - 1)
         if self.heads == "joined":

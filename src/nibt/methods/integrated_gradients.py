@@ -18,8 +18,6 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.methods._path import PathMethod, products
@@ -49,7 +47,6 @@ class IntegratedGradients(PathMethod):
     quadrature: str = "midpoint"
     steps: Steps = 50
 
-    @override
     def attribute(self, side: Side) -> Attribution:
         stem = side.stem()
         scores, path = self.integrate(side, stem, None, products)

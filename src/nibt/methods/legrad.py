@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import LastBlocks
@@ -36,7 +35,6 @@ class LeGrad(LastBlocks):
     cost = "1 + about 3 x blocks / depth"
     signed = False
 
-    @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(self.first_layer(side.tower.depth))
         tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0

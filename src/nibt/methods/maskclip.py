@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod
@@ -40,7 +39,6 @@ class MaskCLIP(AttentionMethod):
     kind = "attention"
     cost = "1 + about 1 / depth"
 
-    @override
     def scores(self, side: Side) -> PerToken:
         return score_rows(side, _values(side), side.score)
 

@@ -36,7 +36,6 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.errors import BadOption
@@ -104,11 +103,9 @@ class NIB(PathMethod, LayerMethod):
             raise BadOption(f"noise must be none, unit or features (got {self.noise!r})")
 
     @classmethod
-    @override
     def draws(cls, options: Options) -> bool:
         return any(value not in (None, "none") for name, value in options.items() if name.endswith("noise"))
 
-    @override
     def linear_vectors(self, side: Side) -> SideVectors:
         if self.noisy:
             raise BadOption(
@@ -127,12 +124,10 @@ class NIB(PathMethod, LayerMethod):
         """Whether the states of the path have noise."""
         return self.noise != "none" and self.deviation > 0
 
-    @override
     def cost_formula(self) -> str:
         return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)" if self.noisy else self.cost
 
     @classmethod
-    @override
     def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
         """Return the values of the options.
 
@@ -149,7 +144,6 @@ class NIB(PathMethod, LayerMethod):
             values |= {"quadrature": "midpoint", "steps": cls.steps}
         return {**values, **changes}
 
-    @override
     def of_views(self, side: Side) -> Attribution:
         """Compute the scores of a batch; a tolerance holds for their means over views, layers and samples."""
         if self.tolerance is None or (self.views == len(self.layer) == 1 and not self.noisy):
@@ -171,7 +165,6 @@ class NIB(PathMethod, LayerMethod):
                     at_input, at_start = self.ends(side, cut, layer, start)
                     yield at_input - at_start
 
-    @override
     def attribute(self, side: Side, change: PerExample | None = None) -> Attribution:
         """Compute the mean of the maps of all layers."""
         runs = [self._layer(side, layer, change) for layer in self.layer]

@@ -21,7 +21,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
@@ -41,7 +40,6 @@ class Occlusion(SegmentMethod):
     cost = "1 + units"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         players = self.players(units, len(side.inputs))
         keep = coalition_masks(

@@ -15,7 +15,6 @@ Avoid it when:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
@@ -32,7 +31,6 @@ class Ones(UnitMethod):
     cost = "0"
     signed = False
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         return torch.ones(len(side.inputs), units.count, dtype=torch.float32, device=side.tower.example.device)
 

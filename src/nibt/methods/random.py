@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from typing_extensions import override
 
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
@@ -38,7 +37,6 @@ class Random(UnitMethod):
 
     seed: Seed = 0
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         drawn = [item_rng(side.inputs, item, self.seed).random(units.count) for item in range(len(side.inputs))]
         return torch.from_numpy(np.stack(drawn)).to(side.tower.example.device, torch.float32)

@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
@@ -68,14 +67,12 @@ class RISE(PlayerMethod):
     cells: Annotated[int, Range(1, 64)] = 8
     seed: Seed = 0
 
-    @override
     def units_of(self, side: Side) -> Units:
         if not isinstance(side.tower, ImageTower):
             return side.stem().units
         height, width = side.tower.extent(side.inputs)
         return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
 
-    @override
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         """Compute the scores of a batch; all items share the masks."""
         with torch.no_grad():
@@ -83,7 +80,6 @@ class RISE(PlayerMethod):
                 return self._image_scores(side, units)
             return self._caption_scores(side)
 
-    @override
     def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         if isinstance(units, Grid):
             return super().nothing(side, units)

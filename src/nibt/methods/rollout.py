@@ -16,8 +16,6 @@ Avoid it when:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod
 from nibt.types import PerToken
@@ -32,7 +30,6 @@ class Rollout(AttentionMethod):
     cost = "2"
     signed = False
 
-    @override
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions()
         return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)

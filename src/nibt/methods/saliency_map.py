@@ -18,8 +18,6 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from nibt.methods._attention import AttentionOrInput
 from nibt.models._attention import Weights
 from nibt.types import Hidden, PerToken
@@ -38,11 +36,9 @@ class SaliencyMap(AttentionOrInput):
         "textbook": {side: {"at": "input"} for side in ("image", "text")},
     }
 
-    @override
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient.abs() * (weights > 0)
 
-    @override
     def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
         return gradient.abs().amax(-1)
 

@@ -23,7 +23,6 @@ from math import comb
 from typing import ClassVar
 
 import numpy as np
-from typing_extensions import override
 
 from nibt.methods._checks import generator
 from nibt.methods._coalitions import CoalitionMethod, Coalitions, Values, Weights, subsets
@@ -44,13 +43,11 @@ class Shapley(CoalitionMethod):
     cost = "3 + budget"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
-    @override
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         shown, weights = _coalitions(players, self.budget, self.seed)
         empty = np.zeros((1, players), bool)  # its score is kept exactly: an infinite weight
         return np.concatenate([shown, empty]), np.append(weights, np.inf)
 
-    @override
     def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
         empty = values[-1]
         return _regression(shown[:-1].astype(np.float64), weights[:-1], values[:-1] - empty, whole - empty)

@@ -22,8 +22,6 @@ Avoid it when:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.methods._rows import score_vectors
@@ -41,7 +39,6 @@ class SimilarityMap(Method):
     needs = ("vectors",)
     variants: ClassVar = {"default": {"image": {}, "text": {}}}
 
-    @override
     def attribute(self, side: Side) -> Attribution:
         scores, units = score_vectors(side.trace.embedding, side.score), side.units
         return Attribution(units.keep(scores), units, special_share(scores, units))

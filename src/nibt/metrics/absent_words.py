@@ -22,7 +22,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput, word_table
 from nibt.types import PerExample
@@ -35,7 +34,6 @@ class AbsentWords(Metric):
     better = "higher"
     sides = ("text",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [

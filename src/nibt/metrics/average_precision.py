@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks_or_points
@@ -43,7 +42,6 @@ class AveragePrecision(Metric):
     better = "higher"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return on_masks_or_points(metric_input, _precision, _precision)
 

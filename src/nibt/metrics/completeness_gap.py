@@ -24,7 +24,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput
 from nibt.results.attribution import allowed
@@ -37,7 +36,6 @@ class CompletenessGap(Metric):
 
     better = "lower"
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         path = metric_input.attribution.path
         if path is None:

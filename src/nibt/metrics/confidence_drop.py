@@ -28,8 +28,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
@@ -41,7 +39,6 @@ class ConfidenceDrop(Confidence):
 
     better = "lower"
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         score, kept = self.scores(metric_input)
         return 100 * (score - kept).clamp_min(0).float().cpu()

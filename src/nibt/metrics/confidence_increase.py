@@ -24,8 +24,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics._confidence import Confidence
 from nibt.metrics.base import MetricInput
 from nibt.types import PerExample
@@ -37,7 +35,6 @@ class ConfidenceIncrease(Confidence):
 
     better = "higher"
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         score, kept = self.scores(metric_input)
         return 100 * (kept > score).float().cpu()

@@ -21,8 +21,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
@@ -34,7 +32,6 @@ class CornerShare(Metric):
     better = "neither"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         size = metric_input.attribution.grid.abs()
         corners = size[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(-1)

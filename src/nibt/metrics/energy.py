@@ -27,8 +27,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.types import PerExample
 
@@ -40,7 +38,6 @@ class Energy(Metric):
     better = "higher"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return on_masks(metric_input, _share)
 

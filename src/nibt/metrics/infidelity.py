@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.perturbation import item_rng, masker
 from nibt.data.units import Grid
@@ -58,7 +57,6 @@ class Infidelity(PerturbationMetric):
     masks: Samples = 64
     scaled: bool = False
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         scores, hidden = (
             metric_input.attribution.scores.float(),

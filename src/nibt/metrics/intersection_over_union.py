@@ -28,7 +28,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
 from nibt.options import Range
@@ -48,7 +47,6 @@ class IntersectionOverUnion(Metric):
     sides = ("image",)
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         if self.threshold is None:
             return on_masks(metric_input, _best)

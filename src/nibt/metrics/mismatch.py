@@ -28,7 +28,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.metrics._rank_correlation import rank_correlation
 from nibt.metrics.base import Metric, MetricInput
@@ -44,7 +43,6 @@ class Mismatch(Metric):
     better = "lower"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         scores = metric_input.attribution.scores
         if metric_input.of_other_caption is None:

@@ -26,7 +26,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics.base import Metric, MetricInput
@@ -41,7 +40,6 @@ class OwnObject(Metric):
     better = "higher"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         results = [self._prefers_named(metric_input, item, truth) for item, truth in enumerate(metric_input.truths)]
         return torch.tensor(results, dtype=torch.float32)

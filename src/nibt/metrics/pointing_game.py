@@ -32,7 +32,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.metrics._pointing import hit
 from nibt.metrics.base import Metric, MetricInput, on_masks_or_points
@@ -53,7 +52,6 @@ class PointingGame(Metric):
     sides = ("image",)
     tolerance: ClosedShare = 15 / 640
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return on_masks_or_points(metric_input, lambda scores, mask: hit(scores, mask, self.tolerance), _hit_points)
 

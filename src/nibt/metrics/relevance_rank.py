@@ -27,7 +27,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics._top_pixels import share_inside
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
@@ -41,7 +40,6 @@ class RelevanceRank(Metric):
     better = "higher"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return on_masks(metric_input, _accuracy)
 

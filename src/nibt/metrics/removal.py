@@ -34,7 +34,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.interpolation import filled_in
 from nibt.core.side import Side
@@ -55,7 +54,6 @@ class Removal(Metric):
     better = "higher"
     sides = ("image",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [

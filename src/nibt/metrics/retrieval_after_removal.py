@@ -31,7 +31,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from typing_extensions import override
 
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
@@ -67,7 +66,6 @@ class RetrievalAfterRemoval(PerturbationMetric):
         if self.corrupted not in CORRUPTED:
             raise BadOption(f"corrupted must be one of {', '.join(CORRUPTED)} (got {self.corrupted!r})")
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         side, units = metric_input.side, metric_input.attribution.units
         if metric_input.candidates is None:

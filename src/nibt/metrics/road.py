@@ -35,7 +35,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.core.interpolation import interpolated
 from nibt.core.perturbation import item_rng, score_of_pixels
@@ -65,11 +64,9 @@ class ROAD(Metric):
     noise: NotNegative = 0.01
     seed: Seed = 0
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return self.measured(metric_input)[0]
 
-    @override
     def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
         side, units = metric_input.side, metric_input.attribution.units
         tower, values = side.tower, side.inputs.values

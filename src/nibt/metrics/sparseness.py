@@ -30,7 +30,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.units import Grid
 from nibt.metrics.base import Metric, MetricInput, word_table
@@ -43,7 +42,6 @@ class Sparseness(Metric):
 
     better = "neither"
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         scores = metric_input.attribution.scores
         on_grid = isinstance(metric_input.attribution.units, Grid)

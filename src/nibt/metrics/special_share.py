@@ -23,8 +23,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 
@@ -35,7 +33,6 @@ class SpecialShare(Metric):
 
     better = "neither"
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return metric_input.attribution.special_share.float().cpu()
 

@@ -25,7 +25,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics._top_pixels import share_inside
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
@@ -46,7 +45,6 @@ class TopKIntersection(Metric):
     sides = ("image",)
     share: Share = 0.02
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return on_masks(metric_input, self._intersection)
 

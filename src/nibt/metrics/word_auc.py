@@ -25,7 +25,6 @@ Source:
 from dataclasses import dataclass
 
 import torch
-from typing_extensions import override
 
 from nibt.metrics._ranking import ranking
 from nibt.metrics.base import Metric, MetricInput, word_table
@@ -39,7 +38,6 @@ class WordAUC(Metric):
     better = "higher"
     sides = ("text",)
 
-    @override
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(
             [

@@ -1,7 +1,6 @@
 """The part that image towers of convolutional stages share: their hidden states are feature maps."""
 
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.models.base import ImageTower, Inputs
@@ -18,18 +17,14 @@ class FeatureMapTower(ImageTower):
     mapped = False
     offers = frozenset({"stem"})
 
-    @override
     def relative(self, share: float) -> int:
         return self.depth
 
-    @override
     def to_tokens(self, stream: Tensor) -> Hidden:
         return stream.flatten(2).transpose(1, 2)
 
-    @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*stream.shape[-2:])

@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
@@ -20,7 +19,6 @@ class ClassTokenTower(HuggingFaceImageTower):
     prefix = 1
 
     @property
-    @override
     def entry(self) -> nn.Module:
         for name in ("pre_layrnorm", "pre_layernorm"):  # the first is the spelling of CLIP
             if hasattr(self.vision, name):
@@ -37,11 +35,9 @@ class ClassTokenTower(HuggingFaceImageTower):
         """The map to the joint space."""
         return self.root.visual_projection
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, extra)
@@ -63,18 +59,15 @@ class EndTokenTower(HuggingFaceTextTower):
         """The norm after the blocks."""
         return self.model.final_layer_norm
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.end, inputs.values
         is_end = ids == (ids.amax(1, keepdim=True) if end is None else end)
         return {"row": is_end.int().argmax(1)}
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
         return self.root.text_projection(self.norm(rows))
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)
         return None if row is None else self.head(row, {"row": torch.zeros_like(extra["row"])})
@@ -93,7 +86,6 @@ class FirstTokenTower(HuggingFaceTextTower):
         """The map to the joint space."""
         return self.root.text_projection
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
 
@@ -115,7 +107,6 @@ class DualEncoder(Family):
     text_tower: ClassVar[type]
 
     @classmethod
-    @override
     def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
@@ -125,7 +116,6 @@ class DualEncoder(Family):
         return load_pretrained(kind, source, request)
 
     @classmethod
-    @override
     def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         inner = cls.dual_encoder(module)
         return cls.image_tower(inner, request), cls.text_tower(inner, request)
@@ -136,7 +126,6 @@ class DualEncoder(Family):
         return getattr(module, cls.within, module) if cls.within else module
 
     @classmethod
-    @override
     def scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
         inner = cls.dual_encoder(module)
         temperature = getattr(inner, "temperature", None)

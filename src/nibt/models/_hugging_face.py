@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
@@ -225,16 +224,13 @@ class HuggingFaceImageTower(ImageTower):
         return self.root.config.vision_config
 
     @property
-    @override
     def first_weight(self) -> Tensor:
         return next((part.weight for part in self.vision.modules() if isinstance(part, nn.Conv2d)), self.example)
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.vision)
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return get_embedding(self.root.get_image_features(inputs.values, **self.size_options(inputs)))
 
@@ -243,7 +239,6 @@ class HuggingFaceImageTower(ImageTower):
         other_size = tuple(inputs.values.shape[-2:]) != self.sides
         return {"interpolate_pos_encoding": other_size} if self.any_size else {}
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch, prefix=self.prefix)
@@ -302,14 +297,11 @@ class HuggingFaceTextTower(TextTower):
         """Tokenize one caption."""
         return hugging_face.tokens(self.tokenizer, caption, self.context, self.full)
 
-    @override
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         return {} if self.full else {"attention_mask": hugging_face.attention_mask(ids, tokens)}
 
-    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return super().valid_tokens(inputs, hidden) if self.full else inputs.extra["attention_mask"].bool()
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return get_embedding(self.root.get_text_features(inputs.values, **inputs.extra))

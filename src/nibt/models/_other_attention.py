@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.models._attention import AttentionRecord, AttentionRecorder
 from nibt.types import Hidden
@@ -42,7 +41,6 @@ class AttentionReplacer(AttentionRecorder):
         self._stream = stream
         self.added: Tensor | None = None
 
-    @override
     def attended(self, record: AttentionRecord) -> Tensor:
         super().attended(record)
         return self._attend_instead(record)

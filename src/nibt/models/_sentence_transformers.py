@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json
@@ -96,7 +95,6 @@ def attached(module: nn.Module, after: nn.Module | None) -> nn.Module | None:
 class _UnitLength(nn.Module):
     """Divides embeddings by their lengths."""
 
-    @override
     def forward(self, embedding: Tensor) -> Tensor:
         return F.normalize(embedding, dim=-1)
 
@@ -123,7 +121,6 @@ class _Dense(nn.Linear):
         for key, value in weights.items():
             setattr(self, key.removeprefix("linear."), nn.Parameter(value.to(dtype), requires_grad=False))
 
-    @override
     def forward(self, embedding: Tensor) -> Tensor:
         if embedding.shape[-1] != self.in_features:
             raise CannotLoad(

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.models._heads import DualEncoder, EndTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower
@@ -25,11 +24,9 @@ class AIMv2ImageTower(HuggingFaceImageTower):
         self.any_size = root.config.vision_config.is_native
         super().__init__(root, request)
 
-    @override
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.root.visual_projection(self.vision.head(self.vision.rms_norm(stream)))
 
@@ -41,7 +38,6 @@ class AIMv2TextTower(EndTokenTower):
     would depend on the batch. It is passed explicitly here.
     """
 
-    @override
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         count = ids.shape[1]
         visible = (
@@ -50,17 +46,14 @@ class AIMv2TextTower(EndTokenTower):
         hidden = torch.zeros(visible.shape, dtype=self.dtype, device=ids.device)
         return {"attention_mask": hidden.masked_fill(~visible, torch.finfo(hidden.dtype).min)}
 
-    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"][:, 0, -1] == 0
 
     @property
-    @override
     def end(self) -> int:
         return self.model.eos_token_id
 
     @property
-    @override
     def norm(self) -> nn.Module:
         return self.model.rms_norm
 
@@ -74,7 +67,6 @@ class AIMv2(DualEncoder):
     text_tower = AIMv2TextTower
 
     @classmethod
-    @override
     def scale_and_bias(cls, module: Any) -> tuple[float, float]:
         return exp(min(max(module.logit_scale.item(), 0.0), module.max_log_logit_scale)), 0.0
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._heads import DualEncoder, FirstTokenTower
@@ -31,15 +30,12 @@ class ALIGNImageTower(FeatureMapTower):
         )
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.root.vision_model.encoder.blocks)
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return get_embedding(self.root.get_image_features(inputs.values))
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.root.vision_model.pooler(stream).flatten(1)
 

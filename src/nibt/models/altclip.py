@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import nn
-from typing_extensions import override
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models._hugging_face import encoder_blocks
@@ -13,17 +12,14 @@ class AltCLIPTextTower(FirstTokenTower):
     """The text tower of AltCLIP, with a norm and a linear map before the projection."""
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model.roberta)
 
     @property
-    @override
     def embeddings(self) -> Any:
         return self.model.roberta.embeddings
 
     @property
-    @override
     def norm(self) -> nn.Module:
         return nn.Sequential(self.model.pre_LN, self.model.transformation)
 

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
@@ -52,18 +51,15 @@ class ImageTower(Tower):
         return 0.0 if preparation is None else preparation.blank
 
     @property
-    @override
     def first_weight(self) -> Tensor:
         for module in self.root.modules():
             if isinstance(module, nn.Conv2d) and module.weight.is_floating_point():
                 return module.weight  # of the patches or the first feature map; text towers have no such layer
         return self.example
 
-    @override
     def group(self, item: ImageInput) -> Hashable:
         return self.preparation.resize.size(item.size)
 
-    @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         pixels = torch.stack([self.preparation.pixels(item) for item in items])
         return Inputs(
@@ -78,7 +74,6 @@ class ImageTower(Tower):
         """The module that takes the first tokens: the norm before the blocks, if there is one."""
         return self.blocks[0]
 
-    @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def before(_: nn.Module, args: tuple) -> tuple | None:
             tokens = see(args[0])
@@ -145,12 +140,10 @@ class ImageTower(Tower):
         """Return blank images in place of those of a batch."""
         return replace(inputs, values=torch.full_like(inputs.values, self.blank_value))
 
-    @override
     def empty_inputs(self) -> Inputs:
         blank = ImageInput(Image.new("RGB", (64, 64)), "blank")  # its color does not matter
         return self.blank_inputs(self.prepare([blank]))
 
-    @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
@@ -169,7 +162,6 @@ class TextTower(Tower):
         """The table of word embeddings, whose output is used before positions are added."""
 
     @property
-    @override
     def first_weight(self) -> Tensor:
         weight = getattr(self.embedder, "weight", None)  # adapters have none
         return weight if isinstance(weight, Tensor) else self.example
@@ -187,22 +179,18 @@ class TextTower(Tower):
         """Return the inputs of the forward pass besides the ids."""
         return {}
 
-    @override
     def group(self, item: str) -> Hashable:
         return None
 
-    @override
     def length(self, item: str) -> int:
         return len(self.tokens(item).ids)
 
-    @override
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         ids, words = batch_tokens(items, tokens, self.pad)
         notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
         return replace(self._inputs(tokens, ids, words), notes=notes)
 
-    @override
     def empty_inputs(self) -> Inputs:
         tokens = self.tokens("")
         if not tokens.ids:  # a tokenizer without special tokens
@@ -215,12 +203,10 @@ class TextTower(Tower):
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
         return Inputs(ids.to(device), extra, words=words)
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         assert inputs.words is not None
         return inputs.words
 
-    @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def after(_: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
             # copies, since some models (BLIP) add positions in place
@@ -251,7 +237,6 @@ class TextTower(Tower):
             finally:
                 handle.remove()
 
-    @override
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
         word = inputs.words.explained.to(inputs.values.device)

@@ -7,7 +7,6 @@ inputs together, so it is no dual encoder.
 from typing import Any
 
 from torch import nn
-from typing_extensions import override
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models.base import Inputs
@@ -18,11 +17,9 @@ class BLIPImageTower(ClassTokenTower):
     """The image tower of BLIP."""
 
     @property
-    @override
     def projection(self) -> nn.Module:
         return self.root.vision_proj
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         states = self.vision(inputs.values, **self.size_options(inputs)).last_hidden_state
         return self.projection(states[:, 0])
@@ -32,16 +29,13 @@ class BLIPTextTower(FirstTokenTower):
     """The text tower of BLIP."""
 
     @property
-    @override
     def model(self) -> Any:
         return self.root.text_encoder
 
     @property
-    @override
     def projection(self) -> nn.Module:
         return self.root.text_proj
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         states = self.model(inputs.values, **inputs.extra).last_hidden_state
         return self.projection(states[:, 0])

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.models._heads import DualEncoder
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower
@@ -24,12 +23,10 @@ class BLIP2ImageTower(HuggingFaceImageTower):
     prefix = 1
     offers = frozenset({"stem"})  # the head has many attentions
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         states = self.vision(inputs.values, **self.size_options(inputs)).last_hidden_state
         return self._queried(states)
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self._queried(self.vision.post_layernorm(stream))
 
@@ -44,26 +41,21 @@ class BLIP2TextTower(HuggingFaceTextTower):
     """The Q-Former as a text encoder."""
 
     @property
-    @override
     def model(self) -> Any:
         return self.root.qformer
 
     @property
-    @override
     def embeddings(self) -> Any:
         return self.root.embeddings
 
     @property
-    @override
     def context(self) -> int:
         return self.root.config.qformer_config.max_position_embeddings
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         words = self.embeddings(input_ids=inputs.values)
         return self._projected(self.model(query_embeds=words, query_length=0, **inputs.extra).last_hidden_state)
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self._projected(stream)
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import nn
-from typing_extensions import override
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models.base import Inputs
@@ -14,26 +13,21 @@ class FLAVAImageTower(ClassTokenTower):
     """The image tower of FLAVA. The model projects all tokens, of which the class token is the embedding."""
 
     @property
-    @override
     def vision(self) -> Any:
         return self.root.image_model
 
     @property
-    @override
     def vision_config(self) -> Any:
         return self.root.config.image_config
 
     @property
-    @override
     def norm(self) -> nn.Module:
         return self.vision.layernorm
 
     @property
-    @override
     def projection(self) -> nn.Module:
         return self.root.image_projection
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return super().run(inputs)[:, 0]
 
@@ -42,11 +36,9 @@ class FLAVATextTower(FirstTokenTower):
     """The text tower of FLAVA."""
 
     @property
-    @override
     def norm(self) -> nn.Module:
         return self.model.layernorm
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return super().run(inputs)[:, 0]
 

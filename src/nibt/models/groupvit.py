@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.models._heads import DualEncoder, EndTokenTower
@@ -35,20 +34,16 @@ class GroupViTImageTower(HuggingFaceImageTower):
         return self.stages[0].num_group_token
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.stages[0].layers)
 
-    @override
     def to_tokens(self, stream: Tensor) -> Hidden:
         patches = stream.shape[1] - self.groups
         return torch.cat([stream[:, patches:], stream[:, :patches]], 1)
 
-    @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return torch.cat([tokens[:, self.groups :], tokens[:, : self.groups]], 1)
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         first, *others = self.stages
         states, groups = first.split_x(stream)
@@ -58,7 +53,6 @@ class GroupViTImageTower(HuggingFaceImageTower):
             states, groups = stage(states, groups)[:2]
         return self.root.visual_projection(self.vision.layernorm(states).mean(1))
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch, self.groups)

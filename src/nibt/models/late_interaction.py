@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
@@ -35,7 +34,6 @@ class LateInteraction(Family):
     has_logits = False
 
     @staticmethod
-    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
@@ -45,7 +43,6 @@ class LateInteraction(Family):
         return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
 
     @staticmethod
-    @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         check_sizes(request)
         root: Any = module

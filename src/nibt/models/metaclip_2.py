@@ -1,7 +1,5 @@
 """MetaCLIP 2 from Hugging Face Transformers (Chuang et al., 2025)."""
 
-from typing_extensions import override
-
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
 
 
@@ -9,7 +7,6 @@ class MetaCLIP2TextTower(EndTokenTower):
     """The text tower of MetaCLIP 2, whose end token has the id of its configuration, even if that is 2."""
 
     @property
-    @override
     def end(self) -> int:
         return self.model.eos_token_id
 

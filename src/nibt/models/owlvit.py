@@ -5,8 +5,6 @@ They are explained without the heads that detect objects. The processor of OWLv2
 
 from typing import Any
 
-from typing_extensions import override
-
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
 from nibt.models._hugging_face import get_image_processor
 from nibt.models._request import Request
@@ -25,7 +23,6 @@ class OWLTextTower(EndTokenTower):
     """The text tower of OWL-ViT and OWLv2, whose end token has the highest id of the caption."""
 
     @property
-    @override
     def end(self) -> None:
         return None
 
@@ -39,7 +36,6 @@ class OWL(DualEncoder):
     text_tower = OWLTextTower
 
     @classmethod
-    @override
     def dual_encoder(cls, module: Any) -> Any:
         return getattr(module, "owlvit", getattr(module, "owlv2", module))
 

@@ -6,7 +6,6 @@ They have no logit scale, so logits have that of CLIP after training, 100.
 from typing import Any
 
 from torch import nn
-from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
@@ -21,7 +20,6 @@ class PairTextTower(EndTokenTower):
     """The text tower of a pair; only that of CLIP has the old rule for an end token with the id 2."""
 
     @property
-    @override
     def end(self) -> int | None:
         names = {kind.__name__ for kind in type(self.root.text).__mro__}
         return super().end if "CLIPTextModelWithProjection" in names else self.model.eos_token_id
@@ -34,17 +32,14 @@ class Pair(Family):
     needs_processor = True
 
     @staticmethod
-    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         raise CannotLoad("an image model and a text model are loaded by Transformers, and given as a pair")
 
     @staticmethod
-    @override
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         return ClassTokenTower(module, request), PairTextTower(module, request)
 
     @staticmethod
-    @override
     def scale_and_bias(module: nn.Module) -> tuple[float, float]:
         return _SCALE, 0.0
 

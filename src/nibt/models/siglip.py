@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
@@ -33,7 +32,6 @@ from nibt.types import Embedding, Hidden
 class SigLIPImageTower(HuggingFaceImageTower):
     """The image tower of SigLIP, with a fixed patch size."""
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream))
 
@@ -55,12 +53,10 @@ class NaFlexImageTower(ImageTower):
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
     @property
-    @override
     def first_weight(self) -> Tensor:
         return self.vision.embeddings.patch_embedding.weight
 
@@ -69,11 +65,9 @@ class NaFlexImageTower(ImageTower):
         with float32_numbers():
             return dict(self.processor(images=image.pil_image, return_tensors="pt", **options))
 
-    @override
     def group(self, item: ImageInput) -> Hashable:
         return tuple(self._patches(item)["spatial_shapes"][0].tolist())
 
-    @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         patches = [self._patches(item) for item in items]
         values = self.to_first_layer(torch.cat([item_patches["pixel_values"] for item_patches in patches]))
@@ -84,23 +78,18 @@ class NaFlexImageTower(ImageTower):
         regions = tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items)
         return Inputs(values, extra, regions=regions, notes=tuple(item.notes for item in items))
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return get_embedding(self.root.get_image_features(inputs.values, **inputs.extra))
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}
 
-    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["pixel_attention_mask"].bool()
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.vision.head(self.vision.post_layernorm(stream), extra["mask"])
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self._grid(inputs))
 
@@ -108,12 +97,10 @@ class NaFlexImageTower(ImageTower):
         rows, columns = inputs.extra["spatial_shapes"][0].tolist()
         return rows, columns
 
-    @override
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         rows, columns = self._grid(inputs)
         return rows * self.processor.patch_size, columns * self.processor.patch_size
 
-    @override
     def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         """Return the weights in the shape (batch, patch, pixel x channel); padding has the weight 0."""
         size, (rows, columns) = self.processor.patch_size, self._grid(inputs)
@@ -128,11 +115,9 @@ class SigLIPTextTower(HuggingFaceTextTower):
 
     full = True
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         end = torch.full((len(stream),), stream.shape[1] - 1, device=stream.device)
         row = one_row(self.blocks[-1], stream, end, *args, **kwargs)
@@ -146,14 +131,12 @@ class SigLIP(Family):
     class_names = ("SiglipModel", "Siglip2Model")
 
     @staticmethod
-    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         from transformers import AutoModel
 
         return load_pretrained(AutoModel, source, request)
 
     @staticmethod
-    @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
         image = NaFlexImageTower if naflex else SigLIPImageTower

@@ -7,7 +7,6 @@ averaged, and neither tower has a projection.
 from typing import Any
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.models._heads import ClassTokenTower, DualEncoder
@@ -20,20 +19,16 @@ class TIPSv2ImageTower(ClassTokenTower):
     """The image tower of TIPSv2, which interpolates its positions without an option."""
 
     @property
-    @override
     def norm(self) -> nn.Module:
         return self.vision.layernorm
 
     @property
-    @override
     def projection(self) -> nn.Module:
         return nn.Identity()
 
-    @override
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         return Grid(height // self.patch, width // self.patch, 1 + self.vision_config.num_register_tokens)
@@ -42,11 +37,9 @@ class TIPSv2ImageTower(ClassTokenTower):
 class TIPSv2TextTower(HuggingFaceTextTower):
     """The text tower of TIPSv2, whose embedding is the mean over the tokens of a caption."""
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["attention_mask"]}
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         kept: Any = self.model.final_layer_norm(stream) * extra["mask"][..., None]
         return kept.sum(1) / (extra["mask"].sum(1, keepdim=True) + self.config.pooling_epsilon)

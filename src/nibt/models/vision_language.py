@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.images import ImageInput
 from nibt.models._family import Family
@@ -45,7 +44,6 @@ class VisionLanguage(Family):
     has_logits = False
 
     @staticmethod
-    @override
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
@@ -57,7 +55,6 @@ class VisionLanguage(Family):
         return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
 
     @staticmethod
-    @override
     def resolved(source: str, request: Request) -> Request:
         check_sizes(request)
         values = settings(source, request)
@@ -68,7 +65,6 @@ class VisionLanguage(Family):
         return replace(request, embedding=values, facts={**request.facts, **facts})
 
     @staticmethod
-    @override
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         values = request.embedding
         base = getattr(module, "model", module)  # without the head that predicts tokens

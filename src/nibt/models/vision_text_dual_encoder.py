@@ -6,7 +6,6 @@ Image towers are those of CLIP and SigLIP, and ViTs with a class token. Text tow
 from typing import Any
 
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
@@ -20,7 +19,6 @@ class PooledImageTower(ClassTokenTower):
     """An image tower with the pooled output of its encoder and a projection."""
 
     @property
-    @override
     def vision(self) -> Any:
         return self.encoder(self.root)
 
@@ -29,7 +27,6 @@ class PooledImageTower(ClassTokenTower):
         """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
         return getattr(module.vision_model, "vision_model", module.vision_model)
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         vision = self.vision
         if hasattr(vision, "head"):  # SigLIP
@@ -40,11 +37,9 @@ class PooledImageTower(ClassTokenTower):
         normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         return None if hasattr(self.vision, "head") else super().last(stream, extra, args, kwargs)
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
         rows, columns = height // self.patch, width // self.patch
@@ -54,7 +49,6 @@ class PooledImageTower(ClassTokenTower):
 class PooledTextTower(FirstTokenTower):
     """A text tower with the pooled output of its encoder and a projection."""
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.model.pooler(stream))
 
@@ -63,7 +57,6 @@ class CLIPText(EndTokenTower):
     """The text tower of CLIP as the encoder of captions."""
 
     @property
-    @override
     def model(self) -> Any:
         return getattr(self.root.text_model, "text_model", self.root.text_model)
 
@@ -76,7 +69,6 @@ class VisionTextDualEncoder(DualEncoder):
     auto_class = "VisionTextDualEncoderModel"
 
     @classmethod
-    @override
     def towers(cls, module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         vision = PooledImageTower.encoder(module)
         if not hasattr(vision.config, "image_size") or not (

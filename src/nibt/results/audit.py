@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from typing_extensions import override
-
 from nibt.records import read_record
 from nibt.results.saving import JsonSerializable, check_schema
 from nibt.types import ModelRecord
@@ -191,12 +189,10 @@ class Audit(JsonSerializable):
         """The worst verdict of all checks."""
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
 
-    @override
     def to_json(self) -> dict[str, Any]:
         data = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
         return {"schema": SCHEMA, "kind": self.kind, "verdict": self.verdict, **data}
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Audit":
         plain = dict(check_schema(data, "audit", SCHEMA))

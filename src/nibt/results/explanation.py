@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.images import Region
 from nibt.data.units import WordScore
@@ -199,7 +198,6 @@ class Explanation(JsonSerializable):
             ]
         )
 
-    @override
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -209,7 +207,6 @@ class Explanation(JsonSerializable):
             "ranking": [asdict(label) for label in self.ranking],
         }
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
         record = read_answer(ExplanationRecord, data, "explanation")
@@ -267,7 +264,6 @@ class Comparison(JsonSerializable):
             ]
         )
 
-    @override
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -276,7 +272,6 @@ class Comparison(JsonSerializable):
             **{name: side.to_json() for name, side in self.sides.items()},
         }
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
         record = read_answer(ComparisonRecord, data, "comparison")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.pair import Box
@@ -184,7 +183,6 @@ class Interaction(JsonSerializable):
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
         return down[:, None] * across[None, :]
 
-    @override
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -209,7 +207,6 @@ class Interaction(JsonSerializable):
             "gap": self.gap,
         }
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Interaction":
         record = read_answer(InteractionRecord, data, "interaction")

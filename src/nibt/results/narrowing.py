@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from typing_extensions import override
-
 from nibt.records import read_record
 from nibt.results.explanation import method_text
 from nibt.results.records import MethodRecord
@@ -128,13 +126,11 @@ class NarrowingCurve(JsonSerializable):
             ]
         )
 
-    @override
     def request(self) -> dict[str, Any]:
         names = ("kind", "pairs", "target", "method", "model")
         data = self.to_json()
         return {**{name: data[name] for name in names}, "positions": list(self.positions), "sides": list(self.sides)}
 
-    @override
     def to_json(self) -> dict[str, Any]:
         sides = {
             name: {"scores": list(map(list, side.scores)), "information": list(map(list, side.information))}
@@ -153,7 +149,6 @@ class NarrowingCurve(JsonSerializable):
             "warnings": list(self.warnings),
         }
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "NarrowingCurve":
         return read_record(cls, check_schema(data, cls.kind, SCHEMA), cls.kind)

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from typing_extensions import override
-
 from nibt.records import read_record
 from nibt.results.records import MachineRecord
 from nibt.results.saving import JsonSerializable, check_schema
@@ -155,11 +153,9 @@ class Roar(JsonSerializable):
             ]
         )
 
-    @override
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "kind": self.kind, **asdict(self)}
 
-    @override
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Roar":
         return read_record(cls, check_schema(data, "roar", SCHEMA), "roar")

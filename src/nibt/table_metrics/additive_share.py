@@ -24,8 +24,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.table_metrics._coalitions import CoalitionMetric
 from nibt.table_metrics.base import TableInput
 
@@ -36,7 +34,6 @@ class AdditiveShare(CoalitionMetric):
 
     better = "neither"
 
-    @override
     def __call__(self, table_input: TableInput) -> float:
         scores = self.scores(table_input)
         total = (scores.actual - scores.actual.mean()).square().sum()

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
@@ -50,7 +49,6 @@ class NounEnergy(TableMetric):
         if self.on not in ("own", "others"):
             raise BadOption(f"on must be own or others (got {self.on!r})")
 
-    @override
     def __call__(self, table_input: TableInput) -> float:
         return mean_over_nouns(table_input, self._share)
 

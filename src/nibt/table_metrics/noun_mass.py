@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
-from typing_extensions import override
 
 from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
 
@@ -36,7 +35,6 @@ class NounMass(TableMetric):
 
     better = "higher"
 
-    @override
     def __call__(self, table_input: TableInput) -> float:
         return mean_over_nouns(table_input, _share)
 

@@ -24,8 +24,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.metrics._pointing import hit
 from nibt.options import ClosedShare
 from nibt.table_metrics.base import TableInput, TableMetric, mean_over_nouns
@@ -44,7 +42,6 @@ class NounPointing(TableMetric):
 
     tolerance: ClosedShare = 15 / 640
 
-    @override
     def __call__(self, table_input: TableInput) -> float:
         return mean_over_nouns(table_input, lambda pixels, noun: hit(pixels, noun.own, self.tolerance))
 

@@ -26,8 +26,6 @@ Source:
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.errors import BadOption
 from nibt.metrics._rank_correlation import rank_correlation
 from nibt.table_metrics._coalitions import CoalitionMetric
@@ -52,7 +50,6 @@ class TableFaithfulness(CoalitionMetric):
         if self.measure not in ("r2", "spearman"):
             raise BadOption(f"measure must be r2 or spearman (got {self.measure!r})")
 
-    @override
     def __call__(self, table_input: TableInput) -> float:
         scores = self.scores(table_input)
         if self.measure == "spearman":

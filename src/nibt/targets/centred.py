@@ -7,7 +7,6 @@ part that is specific to this caption or image.
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from typing_extensions import override
 
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
@@ -21,7 +20,6 @@ class Centred(Target):
     averages = True
     shipped_default = "centre"
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         assert score.others is not None
         assert score.other is not None

@@ -5,8 +5,6 @@ For models with late interaction, which embed each token, it is MaxSim.
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
 
@@ -15,7 +13,6 @@ from nibt.types import Embedding, PerExample
 class Cosine(Target):
     """The cosine of the embeddings of both sides; for models with late interaction, MaxSim."""
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.to_other(embedding)
 

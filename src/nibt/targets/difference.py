@@ -5,8 +5,6 @@ It explains why a caption matches the image better than a second caption does, o
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
 
@@ -17,7 +15,6 @@ class Difference(Target):
 
     others = "one"
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.to_other(embedding) - score.to_others(embedding)[..., 0]
 

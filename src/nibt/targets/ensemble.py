@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.errors import BadOption
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
@@ -27,7 +25,6 @@ class Ensemble(Target):
             if template.count("{}") != 1:
                 raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r})")
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.to_other(embedding)
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
 
@@ -12,7 +10,6 @@ from nibt.types import Embedding, PerExample
 class Logit(Target):
     """The logit of the model."""
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.scale * score.to_other(embedding) + score.bias
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from typing_extensions import override
-
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
 
@@ -14,7 +12,6 @@ class Softmax(Target):
 
     others = "some"
 
-    @override
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return (score.scale * score.similarities(embedding)).softmax(-1)[..., 0]
 

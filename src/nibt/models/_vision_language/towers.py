@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Units
@@ -40,7 +39,6 @@ class _DecoderTower(Tower):
     network: Network
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return self.network.layers
 
@@ -49,11 +47,9 @@ class _DecoderTower(Tower):
         """What this tower offers to methods."""
         return self.network.offers
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["attention_mask"]}
 
-    @override
     def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
         return self.network.head(stream, extra["mask"])
 
@@ -78,7 +74,6 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         self.encode_image = encode_image
 
     @property
-    @override
     def blank_value(self) -> float:
         return self.layout.blank
 
@@ -98,13 +93,11 @@ class DecoderImageTower(_DecoderTower, ImageTower):
                 f"({error}): crop it, or use another model"
             ) from error
 
-    @override
     def group(self, item: ImageInput) -> Hashable:
         encoded = self._encoded(item)
         sizes = (encoded[name] for name in ("image_grid_thw", "tiles") if name in encoded)
         return encoded["input_ids"].shape[1], *(tuple(size.flatten().tolist()) for size in sizes)
 
-    @override
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         values, extras = [], []
         for item in items:
@@ -120,29 +113,23 @@ class DecoderImageTower(_DecoderTower, ImageTower):
             notes=tuple(item.notes for item in items),
         )
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         prompt = {name: inputs.extra[name] for name in _PROMPT if name in inputs.extra}
         return self.network.run({**prompt, **self.layout.arguments(inputs)})
 
-    @override
     def additions(self) -> AbstractContextManager[list[Tensor]]:
         return self.network.additions()
 
-    @override
     def stem(self, inputs: Inputs) -> Cut:
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         places = (inputs.extra["input_ids"][0] == self.image_token).nonzero()[:, 0].tolist()
         return self.layout.grid(inputs, tuple(places))
 
-    @override
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         return self.layout.extent(inputs)
 
-    @override
     def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         return self.layout.weights(inputs, keep).to(inputs.values)
 
@@ -165,28 +152,22 @@ class DecoderTextTower(_DecoderTower, TextTower):
         self.tokenizer, self.prompt, self.typed = tokenizer, prompt, typed
 
     @property
-    @override
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
 
     @property
-    @override
     def pad(self) -> tuple[int, str]:
         return self.tokenizer.pad_token_id, self.tokenizer.pad_token
 
-    @override
     def tokens(self, caption: str) -> Tokens:
         return tokens(self.tokenizer, self.prompt, caption, self.network.context)
 
-    @override
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         extra = {"attention_mask": hugging_face.attention_mask(ids, tokens)}
         return {**extra, "token_type_ids": torch.zeros_like(ids)} if self.typed else extra
 
-    @override
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"].bool()
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.run({"input_ids": inputs.values, **inputs.extra})

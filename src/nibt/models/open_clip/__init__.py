@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from typing_extensions import override
 
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
@@ -54,7 +53,6 @@ class OpenCLIP(Family):
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
-    @override
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText

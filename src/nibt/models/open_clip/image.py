@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
@@ -57,28 +56,23 @@ class OwnViT(OpenCLIPImageTower):
     """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.transformer.resblocks)
 
     @property
-    @override
     def entry(self) -> nn.Module:
         return self.visual.ln_pre
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
             return None
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, extra)
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self.visual.grid_size, prefix=1)
 
@@ -92,35 +86,29 @@ class TimmViT(OpenCLIPImageTower):
         trunk = self.visual.trunk
         return trunk.patch_embed if hasattr(trunk, "patch_embed") else trunk.embeds
 
-    @override
     def multiple(self) -> int | None:
         trunk = self.visual.trunk
         dynamic = getattr(trunk, "dynamic_img_size", hasattr(trunk, "embeds"))
         return self.patches.feat_ratio() if dynamic else None
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.trunk.blocks)
 
     @property
-    @override
     def entry(self) -> nn.Module:
         return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative positions: no norm before the blocks
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         if args or not reads_class_token(self.visual.trunk):
             return None
         row = class_row(self.blocks[-1], stream, **kwargs)
         return None if row is None else self.head(row, extra)
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         trunk = self.visual.trunk
         return Grid(*self.patches.dynamic_feat_size(inputs.values.shape[-2:]), prefix=trunk.num_prefix_tokens)
@@ -138,17 +126,14 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
         self.tail, self.stride = _find_tail(self.trunk, self.stages, module.visual)
         super().__init__(module, request)
 
-    @override
     def multiple(self) -> int | None:
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return self.stages
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         for module in self.tail:
             stream = module(stream)
@@ -160,19 +145,15 @@ class SwinTower(ConvolutionalTower):
 
     positional = True
 
-    @override
     def multiple(self) -> int | None:
         return None
 
-    @override
     def to_tokens(self, stream: Tensor) -> Hidden:
         return stream.flatten(1, 2)
 
-    @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.unflatten(1, like.shape[1:3])
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*stream.shape[1:3])
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
-from typing_extensions import override
 
 from nibt.data.units import Grid, Units
 from nibt.models._tower import Tower
@@ -27,15 +26,12 @@ def is_openai(module: Any) -> bool:
 class _TokenFirst(Tower):
     """Converts states of the shape (token, batch, width)."""
 
-    @override
     def to_tokens(self, stream: Tensor) -> Hidden:
         return stream.transpose(0, 1)
 
-    @override
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.transpose(0, 1)
 
-    @override
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def transposed(tokens: Tensor) -> Tensor | None:  # the first tokens are not transposed yet
             replaced = see(tokens.transpose(0, 1))
@@ -47,20 +43,16 @@ class _TokenFirst(Tower):
 class OpenAIViT(_TokenFirst, OwnViT):
     """OpenAI's ``VisionTransformer``."""
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.module.encode_image(inputs.values)
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled = self.visual.ln_post(stream[0])
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
         return None  # its blocks are of another class
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         side = self.visual.input_resolution // self.visual.conv1.kernel_size[0]
         return Grid(side, side, prefix=1)
@@ -69,7 +61,6 @@ class OpenAIViT(_TokenFirst, OwnViT):
 class OpenAIResNet(ConvolutionalTower):
     """OpenAI's ``ModifiedResNet``."""
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.module.encode_image(inputs.values)
 
@@ -77,23 +68,18 @@ class OpenAIResNet(ConvolutionalTower):
 class OpenAIText(_TokenFirst, OwnText):
     """The text tower of OpenAI's ``CLIP``, whose end token has the highest id."""
 
-    @override
     def run(self, inputs: Inputs) -> Embedding:
         return self.module.encode_text(inputs.values)
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return super().units(inputs, self.to_tokens(stream))
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"row": inputs.values.argmax(-1)}
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[extra["row"], torch.arange(stream.shape[1], device=stream.device)]
         return self.text.ln_final(rows).to(self.module.dtype) @ self.text.text_projection
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
         return None  # its blocks are of another class

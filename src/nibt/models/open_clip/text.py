@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from typing_extensions import override
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
@@ -41,21 +40,17 @@ class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return list(self.text.transformer.resblocks)
 
     @property
-    @override
     def embedder(self) -> nn.Module:
         return self.text.token_embedding
 
     @property
-    @override
     def pad(self) -> tuple[int, str]:
         return preparation.pad(self.tokenizer)
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
@@ -71,14 +66,12 @@ class OwnText(OpenCLIPTextTower):
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
         return text_global_pool(stream, ids, kind, eos_token_id=end)
 
-    @override
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
         row = positions[:, -1] if self._class_token else self._pooled(positions[..., None], extra["ids"]).squeeze(-1)
         selected = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
         return None if selected is None else self.head(selected, {"ids": extra["ids"][:, :1]})
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         text = self.text
         pooled = (
@@ -89,7 +82,6 @@ class OwnText(OpenCLIPTextTower):
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
 
-    @override
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         words = inputs.words
         assert words is not None
@@ -108,29 +100,23 @@ class HuggingFaceText(OpenCLIPTextTower):
         self._blocks = encoder_blocks(self.encoder)
 
     @property
-    @override
     def blocks(self) -> list[nn.Module]:
         return self._blocks
 
     @property
-    @override
     def embedder(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
     @property
-    @override
     def pad(self) -> tuple[int, str]:
         return self.text.config.pad_token_id, self.tokenizer.tokenizer.pad_token
 
-    @override
     def tokens(self, caption: str) -> Tokens:
         return preparation.tokens(self.tokenizer, caption, self.tokenizer.context_length)
 
-    @override
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": (inputs.values != self.text.config.pad_token_id).long()}
 
-    @override
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         for name in ("final_layer_norm", "layer_norm", "final_norm"):
             stream = getattr(self.encoder, name, nn.Identity())(stream)
