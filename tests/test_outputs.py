@@ -1,17 +1,23 @@
 """Tests of ``nibt.outputs``."""
 
 import os
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import nibt
 from nibt.errors import WouldOverwrite
+from nibt.formats._pictures import encoded, image_formats
 from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, release, write_bytes
-from nibt.report.image.explanation import write
 from tests import tiny
+
+
+def write(image: Image.Image, path: Path, request: Mapping[str, Any]) -> None:
+    """Write an image with its signature."""
+    write_bytes(path, encoded(image, image_formats()[path.suffix], request))
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
@@ -72,9 +78,8 @@ def test_inputs_are_never_replaced_from_python(tmp_path: Path) -> None:
     os.link(model / "config.json", tmp_path / "link.json")
     before = source.read_bytes(), (model / "config.json").read_bytes()
     for path in (source, model / "config.json", tmp_path / "link.json"):
-        for save in (answer.save, partial(nibt.write_page, answer)):
-            with pytest.raises(WouldOverwrite, match="choose another name"):
-                save(path, overwrite=True)
+        with pytest.raises(WouldOverwrite, match="choose another name"):
+            answer.save(path, overwrite=True)
     assert before == (source.read_bytes(), (model / "config.json").read_bytes())
 
 
@@ -92,7 +97,7 @@ def test_python_functions_keep_foreign_files(tmp_path: Path) -> None:
     path.write_text("mine")
     for save in (
         answer.save,
-        lambda path: nibt.write_page(answer, path),
+        lambda path: nibt.save([answer, answer], path),
         lambda path: nibt.calibrate(tiny.model("clip"), [tiny.image(40, 30)], out=path),
     ):
         with pytest.raises(WouldOverwrite):

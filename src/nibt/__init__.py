@@ -16,8 +16,8 @@ Inputs and results:
     Explanation, Comparison, Interaction, Contributions, Attribution, NarrowingCurve, Job
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
-    draw, write_page, show, Panel      show results as a picture, as an HTML page, in a notebook
-    draw_links, write_links            a figure of the strongest links from words to parts of an image
+    save, draw, show, Panel            files of any format, pictures, pages in a notebook
+    draw_links                         a figure of the strongest links from words to parts of an image
 
 Measure and audit:
     measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from nibt.evaluation.measure import measure as measure
     from nibt.evaluation.measure_interactions import measure_interactions as measure_interactions
     from nibt.evaluation.roar import roar as roar
+    from nibt.formats.base import save as save
     from nibt.jobs.job import Job as Job
     from nibt.jobs.run import batch as batch
     from nibt.methods.base import Method as Method
@@ -66,11 +67,9 @@ if TYPE_CHECKING:
     from nibt.models.base import Model as Model
     from nibt.models.base import Tower as Tower
     from nibt.registry import available as available
-    from nibt.report.html.page import write_page as write_page
     from nibt.report.html.view import Panel as Panel
     from nibt.report.image.explanation import draw as draw
     from nibt.report.image.links import draw_links as draw_links
-    from nibt.report.image.links import write_links as write_links
     from nibt.report.notebook import show as show
     from nibt.results.attribution import Attribution as Attribution
     from nibt.results.audit import Audit as Audit
@@ -128,11 +127,10 @@ _HOMES = {
     "narrowing_curve": "engine.narrowing",
     "rank": "engine.explain",
     "roar": "evaluation.roar",
+    "save": "formats.base",
     "show": "report.notebook",
     "to_coco": "results.coco",
     "to_frame": "results.frames",
-    "write_links": "report.image.links",
-    "write_page": "report.html.page",
     "write_report": "evaluation.bench.report",
 }
 __all__ = sorted(_HOMES)

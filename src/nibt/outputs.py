@@ -136,8 +136,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
     if not path.is_file():
         kind = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
         raise WouldOverwrite(
-            f"{path} is {kind}, and would be replaced by a file: choose another name (--json - writes "
-            "to standard output)"
+            f"{path} is {kind}, and would be replaced by a file: choose another name (-o - prints to standard output)"
         )
     if not path.stat().st_mode & 0o222:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from nibt.errors import UnknownName
 from nibt.io import read_text
 
-KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets")
+KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
 _BASE = "base"  # the file with the base class of a kind; files that plugins share start with an underscore
 
@@ -39,7 +39,8 @@ def available(kind: str) -> list[str]:
     """Return the names of all plugins of a kind.
 
     Args:
-        kind: "methods", "models" (the model families), "targets", "metrics", "table_metrics" or "datasets".
+        kind: "methods", "models" (the model families), "targets", "metrics", "table_metrics", "datasets" or
+            "formats".
 
     Examples:
         >>> "nib" in available("methods")

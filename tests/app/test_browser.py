@@ -56,7 +56,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "from nibt.cli import main; main()"
-    arguments = ["serve", "--port", str(port), "--max-queue", "10", "--timeout", "60"]
+    arguments = ["serve", "--port", str(port), "--limit", "max_queue=10", "--limit", "timeout=60"]
     environment = {**os.environ, "TMPDIR": str(tmp_path_factory.getbasetemp())}
     process = subprocess.Popen([sys.executable, "-c", command, *arguments], stdout=subprocess.DEVNULL, env=environment)
     try:

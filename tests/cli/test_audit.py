@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def test_audit_writes_a_page_and_a_json_file(
     run: Run, folder: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ("audit", clip_folder, f"folder:{folder}", "--quick", "--method", "ones")
+    arguments = ("audit", f"folder:{folder}", "-m", clip_folder, "--quick", "--method", "ones")
     code, out, err = run(*arguments)
     assert code == 0, err
     assert "7. Discrimination" in out
@@ -40,10 +40,10 @@ def test_audit_writes_a_page_and_a_json_file(
     assert actual.verdict == "fail"
     assert Path("audit-clip-folder-data.ones.quick.html").read_text().startswith("<!doctype html>")
     monkeypatch.setattr("nibt.evaluation.audit.audit", lambda *_, **__: actual)  # one real audit is enough
-    code, out, _ = run(*arguments, "--json", "-", "--strict")
+    code, out, _ = run(*arguments, "-o", "-", "--strict")
     assert code == 1, "a flat map fails, and --strict turns that into the exit code"
     assert json.loads(out)["kind"] == "audit"
-    assert run(*arguments, "--out", "mine")[0] == 0
+    assert run(*arguments, "-o", "mine.html", "-o", "mine.json")[0] == 0
     assert sorted(path.name for path in Path().glob("mine*")) == ["mine.html", "mine.json"]
 
 
@@ -57,14 +57,16 @@ def test_audit_writes_a_page_and_a_json_file(
         (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
         (["scenes", "-D", "mst=2"], 2, "unknown option 'mst'"),
         (["scenes", "-D", "most=two"], 2, "whole number"),
-        (["scenes", "-o", "x.json"], 2, "two outputs of this call go to the same file"),
+        (["scenes", "-o", "x.json", "-o", "x.json"], 2, "two outputs of this call go to the same file"),
+        (["scenes", "-o", "x"], 2, "must end in the name of a format"),
+        (["scenes", "-o", "x.png"], 2, "(got Audit)"),
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
     ],
 )
 def test_audit_rejects_bad_arguments(
     run: Run, clip_folder: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    actual, out, err = run("audit", clip_folder, *arguments)
+    actual, out, err = run("audit", *arguments, "-m", clip_folder)
     assert actual == code, err
     assert message in " ".join(err.split())
     assert "Traceback" not in out + err

@@ -18,7 +18,18 @@ from tests.processes import CHUNK
 
 def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_table: Path, whole_job: nibt.Job) -> None:
     code, out, err = run(
-        "batch", job_table, "-m", clip_folder, "--out", "job", "--chunk-size", CHUNK, "--batch-size", 2, "--steps", 2
+        "batch",
+        job_table,
+        "-m",
+        clip_folder,
+        "--out",
+        "job",
+        "--chunk-size",
+        CHUNK,
+        "--batch-size",
+        2,
+        "--method",
+        "nib steps=2",
     )
     assert (code, err.replace("\x1b", "")) == (0, err)
     assert "10 rows written, 0 failed; to draw a row: nibt show job ROW" in out
@@ -27,19 +38,22 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
     assert code == 0
     assert json.loads(Path("7-7-cat.json").read_text())["text"]["caption"] == CAPTIONS[7]
     assert Path("7-7-cat.png").stat().st_size > 1000
-    assert run("verify", "job")[:2] == (0, "job is complete: 10 rows, each stored once\n")
+    assert run("show", "job", "--verify")[:2] == (0, "job is complete: 10 rows, each stored once\n")
     (next(Path("job/parts").glob("00000001-*"))).unlink()
-    assert run("verify", "job")[:2] == (1, "the file of chunk 1 is missing\n")
+    assert run("show", "job", "--verify")[:2] == (1, "the file of chunk 1 is missing\n")
     for arguments, exit_code, message in (
         (
             ("show", "job", 5),
             2,
-            "there is no row 5 in 'job': 6 of its 10 rows are stored; check it with nibt verify job",
+            "there is no row 5 in 'job': 6 of its 10 rows are stored; check it with nibt show job --verify",
         ),
         (("show", "nowhere", 5), 1, "has no job"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "the pairs are missing"),
-        (("batch", job_table, "--out", "x", "--send-images"), 2, "--send-images needs --on ray"),
+        (("show", "job"), 2, "the row is missing"),
+        (("batch", job_table, "--out", "x", "--ray", "worker=2"), 2, "Did you mean 'workers'"),
+        (("batch", job_table, "--out", "x", "-D", "images=a"), 2, "Did you mean 'image'"),
+        (("batch", job_table, "--out", "x", "--method", "nib on_progress=3"), 2, "unknown option 'on_progress'"),
         (("batch", job_table, "--out", "x", "--method", "nibb"), 2, "Did you mean 'nib'"),
         (("batch", "gone.csv", "--out", "x"), 1, "no such file or folder"),
     ):
@@ -67,7 +81,7 @@ def test_batch_creates_no_folder_if_pairs_cannot_be_read(
     run: Run, photo_file: str, clip_folder: Path, text: bytes, message: str
 ) -> None:
     Path("pairs.csv").write_bytes(text)
-    command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--steps", 1)
+    command = ("batch", "pairs.csv", "--out", "deep/JOB", "-m", clip_folder, "--method", "nib steps=1")
     code, _, err = run(*command)
     assert code in (1, 2)
     assert message in err
@@ -87,7 +101,7 @@ def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_
     write_table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
     write_table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
     write_table("none.csv", ["gone.png,a cat,x", "gone.png,a dog,y"])
-    options = ("-m", clip_folder, "--steps", 1)
+    options = ("-m", clip_folder, "--method", "nib steps=1")
     for strict in ((), ("--strict",)):
         code, out, err = run("batch", "good.csv", "--out", f"good{len(strict)}", *options, *strict)
         assert (code, "2 rows written, 0 failed" in out, "failed" in err) == (0, True, False)
@@ -102,7 +116,9 @@ def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_
 
 def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x", "other.png,a dog,y", "other.png,two cars,x"])
-    code, _, err = run("batch", "pairs.csv", "--out", "JOB", "--key", "key", "-m", clip_folder, "--steps", 1)
+    code, _, err = run(
+        "batch", "pairs.csv", "--out", "JOB", "-D", "key=key", "-m", clip_folder, "--method", "nib steps=1"
+    )
     assert code == 0
     assert "1 key occurs in more than one row, such as 'x' in rows 0, 2" in err
     assert json.loads(Path("JOB/job.json").read_text())["warnings"]
@@ -135,7 +151,7 @@ def test_batch_says_what_is_kept_if_interrupted(
 def test_batch_prints_the_first_errors(run: Run, photo_file: str, clip_folder: Path) -> None:
     names = ["gone.png", "photo.png", "gone.png", "a.png", "b.png", "c.png"]
     write_table("pairs.csv", [f"{name},a cat,x{row}" for row, name in enumerate(names)])
-    err = run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1)[2].splitlines()
+    err = run("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--method", "nib steps=1")[2].splitlines()
     start = err.index("nibt: 5 of 6 rows failed:")
     assert err[start + 1].startswith("nibt: row 0 and 1 more: ")
     assert "gone.png" in err[start + 1]
@@ -145,7 +161,7 @@ def test_batch_prints_the_first_errors(run: Run, photo_file: str, clip_folder: P
 
 def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])
-    command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--steps", 1, "--chunk-size", 1)
+    command = ("batch", "pairs.csv", "--out", "JOB", "-m", clip_folder, "--method", "nib steps=1", "--chunk-size", 1)
     assert "1 of 2 rows failed" in run(*command)[2]
     first = sorted(path.name for path in Path("JOB/parts").iterdir())
     assert "1 of 2 rows failed" in run(*command)[2]
@@ -165,6 +181,6 @@ def test_batch_keeps_a_foreign_manifest(run: Run, photo_file: str, clip_folder: 
     Path("MINE").mkdir()
     Path("MINE/job.json").write_text(text)
     for model in (clip_folder, "./nosuch"):
-        assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--steps", 1)[0] == 1
+        assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--method", "nib steps=1")[0] == 1
         assert Path("MINE/job.json").read_text() == text
         assert sorted(os.listdir("MINE")) == ["job.json"]

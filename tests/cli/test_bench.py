@@ -1,4 +1,4 @@
-"""Tests of ``nibt bench`` and ``nibt report``, on scenes."""
+"""Tests of ``nibt bench`` and ``nibt show``, on scenes."""
 
 import json
 from pathlib import Path
@@ -20,11 +20,11 @@ def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> 
     Path("plan.toml").write_text("\n".join(plan))
     code, out, err = run("bench", "plan.toml", "--out", "RUN")
     assert code == 0, err
-    assert "for the results: nibt report RUN" in out
+    assert "for the results: nibt show RUN" in out
     parts = file_digests(Path("RUN/parts"))
     assert run("bench", "plan.toml", "--out", "RUN")[0] == 0
     assert file_digests(Path("RUN/parts")) == parts, "nothing is measured again"
-    code, out, err = run("report", "RUN")
+    code, out, err = run("show", "RUN")
     assert code == 0, err
     for name in ("occlusion", "centre", "pointing_game", "deletion"):
         assert name in out

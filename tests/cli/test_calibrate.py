@@ -14,7 +14,7 @@ from tests.suites import few
 
 def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("captions.txt").write_text("a cat\ntwo red cars on the mat\n")
-    code, out, _ = run("calibrate", clip_folder, photo, "--captions", "captions.txt", "--out", "mean.safetensors")
+    code, out, _ = run("calibrate", photo, "-m", clip_folder, "--captions", "captions.txt", "--out", "mean.safetensors")
     assert code == 0
     assert "1 images and 2 captions" in out
     code, out, _ = run(
@@ -23,11 +23,9 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
         "a cat",
         "-m",
         clip_folder,
-        "--baseline",
-        "mean:mean.safetensors",
-        "--views",
-        "1",
-        "--json",
+        "--method",
+        "nib baseline=mean:mean.safetensors views=1",
+        "-o",
         "-",
     )
     assert code == 0
@@ -61,11 +59,11 @@ class TestCommands:
             image.pil_image.save(photos[-1])
         (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS))
         more = ("--captions", tmp_path / "captions.txt") if captions else ()
-        code, out, _ = run("calibrate", model, *photos, *more, "--out", "mean.safetensors")
+        code, out, _ = run("calibrate", *photos, "-m", model, *more, "--out", "mean.safetensors")
         assert code == 0
         assert ("the text side keeps its default baseline" in out) != captions
         code, out, errors = run(
-            "explain", photos[0], "a cat", "-m", model, "--baseline", "mean:mean.safetensors", "--json", "-"
+            "explain", photos[0], "a cat", "-m", model, "--method", "nib baseline=mean:mean.safetensors", "-o", "-"
         )
         assert code == 0, errors
         actual = json.loads(out)

@@ -1,4 +1,4 @@
-"""Tests of ``nibt explain`` with ``--compare-image`` and ``--compare-caption``."""
+"""Tests of ``nibt explain`` with ``--compare``."""
 
 import json
 import os
@@ -33,8 +33,8 @@ def written() -> list[str]:
     return sorted(set(os.listdir()) - {"one.png", "two.png"})
 
 
-def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
-    code, out, err = run("one.png", "--compare-image", "two.png")
+def test_compare_of_images_writes_an_image_and_a_json_file(run: Run) -> None:
+    code, out, err = run("one.png", "--compare", "two.png")
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
     data = json.loads(Path("one-two.clip.json").read_text())
@@ -44,8 +44,8 @@ def test_compare_image_writes_an_image_and_a_json_file(run: Run) -> None:
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 
 
-def test_compare_caption_writes_a_file_for_each_pair(run: Run) -> None:
-    code, out, err = run("a red cat", "two cars", "--compare-caption", "a cat")
+def test_compare_of_captions_writes_a_file_for_each_pair(run: Run) -> None:
+    code, out, err = run("a red cat", "two cars", "--compare", "a cat")
     assert code == 0, err
     assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
     data = json.loads(Path("explanations.clip.json").read_text())
@@ -54,50 +54,38 @@ def test_compare_caption_writes_a_file_for_each_pair(run: Run) -> None:
     assert "cars +" in out or "cars -" in out
 
 
-def test_compare_caption_takes_a_long_caption(run: Run) -> None:
-    code, _, err = run("cat " * 90, "--compare-caption", "a cat", "--json", "-")
+def test_compare_of_captions_takes_a_long_caption(run: Run) -> None:
+    code, _, err = run("cat " * 90, "--compare", "a cat", "-o", "-")
     assert code == 0, err
 
 
-def test_compare_image_writes_where_the_options_say(run: Run) -> None:
-    code, out, _ = run("one.png", "sample:chelsea", "--compare-image", "two.png", "--json", "-")
+def test_compare_of_images_writes_where_the_options_say(run: Run) -> None:
+    code, out, _ = run("one.png", "sample:chelsea", "--compare", "two.png", "-o", "-")
     assert code == 0
     assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
     assert written() == []
     code, out, _ = run(
         "one.png",
-        "--compare-image",
-        "two.png",
-        "-o",
-        "x.jpg",
-        "--json",
-        "y.json",
-        "-q",
-        "--positive-only",
+        *("--compare", "two.png", "-o", "x.jpg", "-o", "y.json", "-q", "--draw", "positive_only=true"),
         "--target",
         "difference",
-        "--against-image",
+        "--against",
         "sample:coffee",
     )
     assert (code, out, written()) == (0, "", ["x.jpg", "y.json"])
 
 
 BAD = {
-    "both": (["one.png", "--compare-image", "two.png", "--compare-caption", "a cat"], 2, "exclude each other"),
-    "labels": (["one.png", "--compare-image", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
-    "map": (["one.png", "--compare-image", "two.png", "--map", "m.png"], 2, "--map, --mask and --boxes need an image"),
-    "mask": (["a cat", "--compare-caption", "a dog", "--mask", "m.png"], 2, "--map, --mask and --boxes need an image"),
-    "boxes": (
-        ["one.png", "--compare-image", "two.png", "--boxes", "b.json"],
-        2,
-        "--map, --mask and --boxes need an image",
-    ),
-    "caption": (["one.png", "a cat", "--compare-image", "two.png"], 1, "no image 'a cat'"),
-    "image": (["one.png", "--compare-caption", "a cat"], 2, "compares captions (got the image 'one.png')"),
-    "no file": (["one.png", "--compare-image", "none.png"], 1, "no such file"),
-    "blank": (["a cat", "--compare-caption", " "], 1, "blank"),
-    "contrast": (["a cat", "--compare-caption", "a dog", "--target", "softmax"], 2, "give captions in against"),
-    "auto": (["a cat", "--compare-caption", "a dog", "--layer", "auto"], 2, "cannot be auto"),
+    "labels": (["one.png", "--compare", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
+    "map": (["one.png", "--compare", "two.png", "-o", "m.map.png"], 2, "holds Explanation (got Comparison)"),
+    "mask": (["a cat", "--compare", "a dog", "-o", "m.mask.png"], 2, "holds Explanation (got Comparison)"),
+    "boxes": (["one.png", "--compare", "two.png", "-o", "b.coco.json"], 2, "holds Explanation (got Comparison)"),
+    "caption": (["one.png", "a cat", "--compare", "two.png"], 2, "takes two images or two captions (got 'a cat'"),
+    "image": (["one.png", "--compare", "a cat"], 2, "takes two images or two captions (got 'one.png'"),
+    "no file": (["one.png", "--compare", "none.png"], 1, "no such file"),
+    "blank": (["a cat", "--compare", " "], 1, "blank"),
+    "contrast": (["a cat", "--compare", "a dog", "--target", "softmax"], 2, "give captions in against"),
+    "auto": (["a cat", "--compare", "a dog", "--method", "nib layer=auto"], 2, "cannot be auto"),
 }
 
 
@@ -116,5 +104,5 @@ def test_compare_reads_inputs_before_loading_the_model(run: Run, monkeypatch: py
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr("nibt.models._loading.load_model", loaded)
-    assert run("one.png", "--compare-image", "none.png")[0] == 1
-    assert run("a cat", "--compare-caption", "")[0] == 1
+    assert run("one.png", "--compare", "none.png")[0] == 1
+    assert run("a cat", "--compare", "")[0] == 1

@@ -32,13 +32,15 @@ def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_fol
 
 
 def test_page_of_amounts_by_removal_has_the_table_of_the_method(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--set", "amounts=removal", "--out", "page.html")
+    code, _, err = run(
+        "explain", photo, "a cat", "-m", clip_folder, "--method", "nib amounts=removal", "-o", "page.html"
+    )
     assert code == 0, err
     assert "amounts by removal" in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "--json", "-")
+    code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "-o", "-")
     assert code == 0
     assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
@@ -46,13 +48,16 @@ def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_fold
     assert list_folder() == []
 
 
-def test_explain_writes_several_pairs_into_a_folder(run: Run, photo: Path, clip_folder: Path) -> None:
+def test_explain_writes_a_file_for_each_pair_or_one_for_all(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("out").mkdir()
-    code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, "-o", "out", "-q")
+    outputs = "-o", "out/{stem}.png", "-o", "out/all.json", "-o", "all.png"
+    code, _, _ = run("explain", photo, photo, "a cat", "two cars", "-m", clip_folder, *outputs, "-q")
     assert code == 0
-    assert len(json.loads(Path("out/explanations.clip.json").read_text())) == 4
-    names = sorted(path.name for path in Path("out").glob("*.png"))
-    assert names == [f"photo-{name}.clip.png" for name in ("a-cat-2", "a-cat", "two-cars-2", "two-cars")]
+    assert len(json.loads(Path("out/all.json").read_text())) == 4
+    names = sorted(path.stem for path in Path("out").glob("*.png"))
+    assert names == [f"photo-{name}" for name in ("a-cat", "a-cat-2", "two-cars", "two-cars-2")]
+    with Image.open("out/photo-a-cat.png") as single, Image.open("all.png") as stacked:
+        assert stacked.height > 4 * single.height
 
 
 def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder: Path) -> None:
@@ -62,32 +67,28 @@ def test_explain_writes_where_the_options_say(run: Run, photo: Path, clip_folder
         "a cat",
         "-m",
         clip_folder,
-        "-o",
-        "x.jpg",
-        "--json",
-        "y.json",
-        "--map",
-        "m.png",
-        "--mask",
-        "k.png",
-        "--threshold",
-        "0.3",
-        "--positive-only",
-        "-q",
+        *("-o", "x.jpg", "-o", "y.json", "-o", "x.map.png", "-o", "x.mask.png", "-o", "x.overlay.png", "-o", "x.tif"),
+        *("--draw", "threshold=0.3", "--draw", "positive_only=true", "-q"),
     )
     assert code == 0
     assert out == ""
-    assert list_folder() == ["k.png", "m.png", "x.jpg", "y.json"]
-    with Image.open("m.png") as gray, Image.open("k.png") as mask:
-        assert gray.size == mask.size == (90, 60)
+    assert list_folder() == ["x.jpg", "x.map.png", "x.mask.png", "x.overlay.png", "x.tif", "y.json"]
+    for name in ("map.png", "mask.png", "overlay.png", "tif"):
+        with Image.open(f"x.{name}") as picture:
+            assert picture.size == (90, 60)
+    share = {}
+    for threshold in ("0.1", "0.9"):
+        run("explain", photo, "a cat", "-m", clip_folder, "-o", "x.mask.png", "--draw", f"threshold={threshold}")
+        share[threshold] = np.asarray(Image.open("x.mask.png")).mean()
+    assert share["0.1"] > share["0.9"]
 
 
 def test_explain_writes_boxes_of_all_pairs(run: Run, photo: Path, clip_folder: Path) -> None:
-    arguments = "explain", photo, "a cat", "a dog", "-m", clip_folder, "--boxes", "b.json", "--threshold", "0.4"
-    code, out, _ = run(*arguments, "--json", "all.json")
+    arguments = "explain", photo, "a cat", "a dog", "-m", clip_folder, "-o", "b.coco.json"
+    code, out, _ = run(*arguments, "--draw", "threshold=0.4", "-o", "all.json")
     assert code == 0
-    assert "b.json" in out
-    data = json.loads(Path("b.json").read_text())
+    assert "b.coco.json" in out
+    data = json.loads(Path("b.coco.json").read_text())
     explanations = [Explanation.from_json(one) for one in json.loads(Path("all.json").read_text())]
     assert {key: value for key, value in data.items() if key != "signature"} == to_coco(explanations, 0.4)
     assert [one["name"] for one in data["categories"]] == ["a cat", "a dog"]
@@ -102,26 +103,14 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "a cat",
         "-m",
         clip_folder,
-        "--json",
+        "-o",
         "-",
-        "--image-layer",
-        "1,2",
-        "--steps",
-        "3",
-        "--set",
-        "text_steps=5",
-        "--baseline",
-        "zero",
-        "--quadrature",
-        "geometric",
-        "--set",
-        "floor=0.2",
+        "--method",
+        "nib image-layer=1,2 steps=3 text_steps=5 baseline=zero quadrature=geometric floor=0.2 seed=7",
         "--target",
         "softmax",
         "--against",
         "two cars",
-        "--seed",
-        "7",
     )
     assert code == 0
     data = json.loads(out)
@@ -140,13 +129,12 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "seed": 7,
     }
     assert data["method"]["text"]["steps"] == 5
-    assert data["method"]["seed"] == 7
     assert data["score"]["options"]["against"] == ["two cars"]
 
 
 def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     Path("labels.txt").write_text("a cat\n\ntwo cars\nblue sky\n")
-    code, out, _ = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "x.png")
+    code, out, _ = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "x.png", "-o", "x.json")
     assert code == 0
     ranking = json.loads(Path("x.json").read_text())["ranking"]
     assert len(ranking) == 3
@@ -155,12 +143,12 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
 
 @pytest.mark.parametrize("caption", ["a red\ncat", "a cat\n", "a\tcat\r\n"])
 def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
-    for command in ("explain", "interact"):
-        code, out, _ = run(command, photo, caption, "-m", clip_folder, "--set", "steps=1")
+    for command in ("explain", "regions"):
+        code, out, _ = run(command, photo, caption, "-m", clip_folder, "--method", "nib steps=1")
         assert code == 0
         assert "wrote" in out
     assert len(list_folder()) == 4
-    written = [path for path in Path().glob("*.json") if "interact" not in path.name]
+    written = [path for path in Path().glob("*.json") if "regions" not in path.name]
     assert json.loads(written[0].read_text())["text"]["caption"] == caption
 
 
@@ -170,8 +158,9 @@ def test_a_call_writes_all_its_files_or_none(
     def fail(*_: object) -> None:
         raise CannotWrite("the disk is full")
 
-    monkeypatch.setattr("nibt.results.saving.write_bytes", fail)
-    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--set", "steps=1", "--map", "m.png")
+    monkeypatch.setattr("nibt.formats.json.Json.encode", fail)
+    outputs = "-o", "m.map.png", "-o", "m.png", "-o", "m.json"
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--method", "nib steps=1", *outputs)
     assert (code, err.count("\n")) == (1, 1)
     assert list_folder() == []
 
@@ -185,8 +174,12 @@ def test_names_of_files_do_not_control_the_terminal(run: Run, photo: Path, clip_
     assert not {"\x1b", "\x07"} & {*out, *err}
     assert r"\x1b]0;title\x07" in out
     assert "[/red] dog" in out
-    assert len(list_folder()) == 3
-    for bad in ([f"{sequence}.png", "a cat"], [named, "a cat", "--layer", sequence], [named, f"--{sequence}"]):
+    assert len(list_folder()) == 2
+    for bad in (
+        [f"{sequence}.png", "a cat"],
+        [named, "a cat", "--method", f"nib layer={sequence}"],
+        [named, f"--{sequence}"],
+    ):
         code, out, err = run("explain", *bad)
         assert code != 0
         assert not {"\x1b", "\x07"} & {*out, *err}
@@ -196,14 +189,17 @@ def test_a_byte_order_mark_is_no_part_of_a_label(run: Run, photo: Path, clip_fol
     cosines = []
     for mark in (b"", b"\xef\xbb\xbf"):
         Path("labels.txt").write_bytes(mark + b"a cat\ntwo cars\n")
-        out = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "--json", "-", "--steps", "1")[1]
+        out = run("explain", photo, "--labels", "labels.txt", "-m", clip_folder, "-o", "-", "--method", "nib steps=1")[
+            1
+        ]
         cosines.append(json.loads(out)["ranking"])
     assert cosines[0] == cosines[1]
 
 
 def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> None:
-    command = ["explain", photo, "a cat", "-m", clip_folder, "--json", "-", "--layer", "1", "--method", "grad_cam"]
-    code, out, _ = run(*command, "--along-path", "--baseline", "zero", "--quadrature", "riemann", "--steps", "3")
+    command = ["explain", photo, "a cat", "-m", clip_folder, "-o", "-", "--method"]
+    along = "grad_cam layer=1 along_path=true"
+    code, out, _ = run(*command, f"{along} baseline=zero quadrature=riemann steps=3")
     assert code == 0
     data = json.loads(out)
     assert data["method"]["along_path"] is True
@@ -218,8 +214,8 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
         "amounts": "method",
     }
     assert data["image"]["path"]["steps"] == 3
-    assert json.loads(run(*command, "--set", "along-path=true")[1])["method"]["along_path"] is True
-    assert "along_path" not in json.loads(run(*command)[1])["method"]
+    assert json.loads(run(*command, along)[1])["method"]["along_path"] is True
+    assert "along_path" not in json.loads(run(*command, "grad_cam layer=1")[1])["method"]
 
 
 BAD = {
@@ -229,28 +225,34 @@ BAD = {
     "folder for an image": ([".", "a cat"], 1, "is a folder"),
     "unknown method": (["PHOTO", "a cat", "--method", "nip"], 2, "Did you mean 'nib'"),
     "unknown target": (["PHOTO", "a cat", "--target", "cosin"], 2, "Did you mean 'cosine'"),
-    "unknown variant": (["PHOTO", "a cat", "--variant", "papers"], 2, "Did you mean 'paper'"),
-    "unknown option": (["PHOTO", "a cat", "--set", "beta=1"], 2, "unknown option 'beta'"),
-    "option without a value": (["PHOTO", "a cat", "--set", "beta"], 2, "--set must be name=value"),
-    "layer out of range": (["PHOTO", "a cat", "--layer", "9"], 2, "layer must be between 0 and 3"),
-    "no steps": (["PHOTO", "a cat", "--steps", "0"], 2, "steps must be between 1 and 1,000"),
-    "negative steps": (["PHOTO", "a cat", "--steps", "-1"], 2, "steps must be between 1 and 1,000"),
-    "NaN": (["PHOTO", "a cat", "--tolerance", "nan"], 2, "tolerance must be above 0 (got nan)"),
-    "no number": (["PHOTO", "a cat", "--steps", "many"], 2, "valid integer"),
+    "unknown variant": (["PHOTO", "a cat", "--method", "nib:papers"], 2, "Did you mean 'paper'"),
+    "unknown option": (["PHOTO", "a cat", "--method", "nib beta=1"], 2, "unknown option 'beta'"),
+    "option without a value": (["PHOTO", "a cat", "--method", "nib beta"], 2, "must be name=value"),
+    "layer out of range": (["PHOTO", "a cat", "--method", "nib layer=9"], 2, "layer must be between 0 and 3"),
+    "no steps": (["PHOTO", "a cat", "--method", "nib steps=0"], 2, "steps must be between 1 and 1,000"),
+    "negative steps": (["PHOTO", "a cat", "--method", "nib steps=-1"], 2, "steps must be between 1 and 1,000"),
+    "NaN": (["PHOTO", "a cat", "--method", "nib tolerance=nan"], 2, "tolerance must be above 0 (got nan)"),
+    "no number": (["PHOTO", "a cat", "--method", "nib steps=many"], 2, "steps must be a whole number"),
     "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' is not available"),
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
     "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
-    "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of an image format"),
-    "folder for several": (["PHOTO", "a cat", "a dog", "-o", "x.png"], 1, "existing folder for several pairs"),
-    "no such JSON folder": (["PHOTO", "a cat", "--json", "none/x.json"], 1, "does not exist"),
-    "threshold": (["PHOTO", "a cat", "--mask", "m.png", "--threshold", "2"], 2, "threshold must be above 0"),
-    "along no path": (["PHOTO", "a cat", "--method", "rise", "--along-path"], 2, "rise cannot go along a path"),
+    "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of a format"),
+    "a folder": (["PHOTO", "a cat", "-o", "."], 2, "--out must be a file, such as ./{stem}.png"),
+    "no name": (["PHOTO", "a cat", "-o", ".png"], 2, "must end in the name of a format"),
+    "one mask for several": (["PHOTO", "a cat", "a dog", "-o", "x.mask.png"], 2, "holds a single result (got 2)"),
+    "links of an explanation": (["PHOTO", "a cat", "-o", "x.links.pdf"], 2, "holds Interaction (got Explanation)"),
+    "unknown drawing": (["PHOTO", "a cat", "--draw", "styl=outline"], 2, "Did you mean 'style'"),
+    "unknown style": (["PHOTO", "a cat", "--draw", "style=outlines"], 2, "style must be overlay"),
+    "unknown loading": (["PHOTO", "a cat", "--load", "size=3"], 2, "unknown --load option 'size'"),
+    "no such JSON folder": (["PHOTO", "a cat", "-o", "none/x.json"], 1, "does not exist"),
+    "threshold": (["PHOTO", "a cat", "-o", "m.mask.png", "--draw", "threshold=2"], 2, "threshold must be above 0"),
+    "along no path": (["PHOTO", "a cat", "--method", "rise along_path=true"], 2, "rise cannot go along a path"),
     "path without along": (
-        ["PHOTO", "a cat", "--method", "grad_cam", "--quadrature", "gauss"],
+        ["PHOTO", "a cat", "--method", "grad_cam quadrature=gauss"],
         2,
         "unknown option 'quadrature'",
     ),
-    "no masks": (["PHOTO", "a cat", "--method", "rise", "--set", "masks=0"], 2, "masks must be between 1 and 100,000"),
+    "no masks": (["PHOTO", "a cat", "--method", "rise masks=0"], 2, "masks must be between 1 and 100,000"),
     "labels and a caption": (
         ["PHOTO", "a cat", "--labels", "l.txt"],
         2,
@@ -258,7 +260,7 @@ BAD = {
     ),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
-    "no such mean": (["PHOTO", "a cat", "--baseline", "mean:none"], 1, "no file 'none' of mean states"),
+    "no such mean": (["PHOTO", "a cat", "--method", "nib baseline=mean:none"], 1, "no file 'none' of mean states"),
     "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "No such option"),
 }
 
@@ -339,7 +341,7 @@ def test_explain_leaves_no_traceback_or_partial_file_after_ctrl_c(
 
 
 def test_explain_warns_about_a_truncated_caption(run: Run, photo: Path, clip_folder: Path) -> None:
-    code, out, _ = run("explain", photo, "cat " * 50, "-m", clip_folder, "--json", "-")
+    code, out, _ = run("explain", photo, "cat " * 50, "-m", clip_folder, "-o", "-")
     assert code == 0
     assert any("the rest was cut off" in warning for warning in json.loads(out)["warnings"])
 
@@ -363,20 +365,20 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "a URL second": (["photo.png", "https://example.org/cat.jpg"], 2, "was read as an image)"),
     "the caption first": (["a cat", "photo.png"], 2, "images must come before captions, and there is no image 'a cat'"),
     "two images to compare": (
-        ["photo.png", "--compare-image", "photo.png", "--compare-image", "other.png"],
+        ["photo.png", "--compare", "photo.png", "--compare", "other.png"],
         2,
-        "--compare-image can be given only once",
+        "--compare can be given only once",
     ),
     "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given only once"),
     "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given only once"),
-    "an option twice by --set": (
-        ["photo.png", "a cat", "--set", "steps=3", "--set", "steps=5"],
+    "an option twice": (["photo.png", "a cat", "--method", "nib steps=3 steps=5"], 2, "each once (got 'steps=5'"),
+    "two methods": (["photo.png", "a cat", "--method", "nib", "--method", "gae"], 2, "can be given only once"),
+    "a drawing twice": (
+        ["photo.png", "a cat", "--draw", "style=outline", "--draw", "style=colors"],
         2,
-        "--set sets steps twice",
+        "--draw sets style twice",
     ),
-    "a flag and --set": (["photo.png", "a cat", "--steps", "3", "--set", "steps=5"], 2, "by its flag and by --set"),
-    "no option of a method": (["photo.png", "a cat", "--set", "on_progress=3"], 2, "(got on_progress)"),
-    "another method by --set": (["photo.png", "a cat", "--set", "method=gae"], 2, "(got method)"),
+    "an open quote": (["photo.png", "a cat", "--method", "nib baseline='mean:a b"], 2, "must close its quotes"),
     "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
 }
 
@@ -388,7 +390,7 @@ def test_explain_reports_mistakes_before_loading_a_model(
     Path("none.txt").write_text("\n")
     Path("one.txt").write_text("a cat\n")
     Path("twice.txt").write_text("a cat\na dog\na cat\n")
-    monkeypatch.setattr("nibt.cli.options.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("nibt.cli.options.ModelOptions.loaded", lambda *_, **__: pytest.fail("a model was loaded"))
     before = sorted(os.listdir())
     arguments, expected, message = MISTAKES[case]
     code, _, err = run("explain", *arguments)

@@ -48,47 +48,52 @@ REFUSED = {
     "the image onto a hard link": (*PHOTO, "--out", "hard.jpg"),
     "the image onto a symbolic link": (*PHOTO, "--out", "soft.jpg"),
     "the photograph by another path": (*PHOTO, "--out", "data/../photo.jpg"),
-    "the map onto the photograph": (*PHOTO, "--map", "photo.jpg"),
-    "the mask onto the photograph": (*PHOTO, "--mask", "photo.jpg"),
-    "the boxes onto the photograph": (*PHOTO, "--boxes", "photo.jpg"),
-    "the boxes and the JSON": (*PHOTO, "--boxes", "x.json", "--json", "x.json"),
-    "JSON onto the photograph": (*PHOTO, "--json", "photo.jpg"),
-    "JSON onto the labels": (*LABELS, "--json", "labels.txt"),
-    "two outputs with one name": (*PHOTO, "--map", "m.png", "--mask", "m.png"),
-    "two names that differ by case": (*PHOTO, "--map", "m.png", "--mask", "M.PNG"),
-    "the image and its JSON": (*PHOTO, "--out", "x.png", "--json", "x.png"),
-    "the second of two photographs": ("explain", "photo.jpg", "other.png", "a cat", "--json", "other.png"),
-    "the photograph that is compared": ("explain", "photo.jpg", "--compare-image", "other.png", "--out", "other.png"),
+    "the second file onto the photograph": (*PHOTO, "--out", "x.map.png", "--out", "photo.jpg"),
+    "the labels": (*LABELS, "--out", "labels.txt"),
+    "labels with the ending of a format": ("explain", "photo.jpg", "--labels", "notes.json", "--out", "notes.json"),
+    "two outputs with one name": (*PHOTO, "--out", "m.png", "--out", "m.png"),
+    "two names that differ by case": (*PHOTO, "--out", "m.png", "--out", "M.PNG"),
+    "the second of two photographs": ("explain", "photo.jpg", "other.png", "a cat", "--out", "other.png"),
+    "a file for each of two photographs": (
+        "explain",
+        "photo.jpg",
+        "other.png",
+        "a cat",
+        "--out",
+        "{stem}.png",
+        "--out",
+        "other.png",
+    ),
+    "the photograph that is compared": ("explain", "photo.jpg", "--compare", "other.png", "--out", "other.png"),
     "the photograph to contrast with": (
         *PHOTO,
-        "--against-image",
+        "--against",
         "other.png",
         "--target",
         "difference",
-        "--map",
+        "--out",
         "other.png",
     ),
     "a page onto a foreign page": (*PHOTO, "--out", "page.html"),
-    "JSON onto foreign JSON": (*PHOTO, "--json", "notes.json"),
-    "interact onto the photograph": ("interact", "photo.jpg", "a cat", "--out", "photo.jpg"),
-    "calibrate onto a photograph": ("calibrate", "MODEL", "photo.jpg", "--out", "photo.jpg"),
+    "JSON onto foreign JSON": (*PHOTO, "--out", "notes.json"),
+    "regions onto the photograph": ("regions", "photo.jpg", "a cat", "--out", "photo.jpg"),
+    "calibrate onto a photograph": ("calibrate", "photo.jpg", "--out", "photo.jpg"),
     "calibrate onto the captions": (
         "calibrate",
-        "MODEL",
         "photo.jpg",
         "--captions",
         "labels.txt",
         "--out",
         "labels.txt",
     ),
-    "calibrate onto the weights": ("calibrate", "MODEL", "photo.jpg", "--out", "MODEL/model.safetensors"),
-    "calibrate onto another file": ("calibrate", "MODEL", "photo.jpg", "--out", "notes.json"),
-    "audit onto a foreign page": ("audit", "MODEL", "scenes", "--out", "page.html"),
-    "audit onto the data": ("audit", "MODEL", "folder:data", "--out", "a.html", "--json", "data/pairs.csv"),
+    "calibrate onto the weights": ("calibrate", "photo.jpg", "--out", "MODEL/model.safetensors"),
+    "calibrate onto another file": ("calibrate", "photo.jpg", "--out", "notes.json"),
+    "audit onto a foreign page": ("audit", "scenes", "--out", "page.html"),
+    "audit onto the data": ("audit", "folder:data", "--out", "a.html", "--out", "data/pairs.json"),
     "batch into a folder of images": ("batch", "pairs.csv", "--out", "data"),
     "batch onto a file": ("batch", "pairs.csv", "--out", "notes.json"),
     "bench into a folder of images": ("bench", "quick", "--count", "1", "--out", "data"),
-    "roar into a folder of images": ("roar", "MODEL", "scenes", "--count", "10", "--out", "data"),
+    "roar into a folder of images": ("roar", "scenes", "--count", "10", "--out", "data"),
 }
 
 
@@ -98,8 +103,7 @@ def test_commands_reject_foreign_and_input_files(run: Run, here: Path, clip_fold
     model = Path("model")
     shutil.copytree(clip_folder, model)
     arguments = [word.replace("MODEL", str(model)) for word in REFUSED[case]]
-    named = () if arguments[0] in ("calibrate", "audit", "roar") else ("-m", model)
-    code, _, err = run(*arguments, *named)
+    code, _, err = run(*arguments, "-m", model)
     assert code == 2, err
     assert "Traceback" not in err
     shutil.rmtree(model)
@@ -113,8 +117,7 @@ FOREIGN = [case for case in sorted(REFUSED) if ("foreign" in case or "another fi
 @pytest.mark.parametrize("case", FOREIGN)
 def test_overwrite_replaces_foreign_files(run: Run, here: Path, clip_folder: Path, case: str) -> None:
     arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
-    named = () if arguments[0] == "calibrate" else ("-m", clip_folder)
-    code, _, err = run(*arguments, *named, "--overwrite")
+    code, _, err = run(*arguments, "-m", clip_folder, "--overwrite")
     assert code == 0, err
     assert is_own(Path(arguments[-1]))
 
@@ -130,8 +133,7 @@ def test_overwrite_replaces_foreign_files(run: Run, here: Path, clip_folder: Pat
 def test_overwrite_never_replaces_inputs(run: Run, here: Path, clip_folder: Path, case: str) -> None:
     before, weights = file_digests(here), file_digests(clip_folder)
     arguments = [word.replace("MODEL", str(clip_folder)) for word in REFUSED[case]]
-    named = () if arguments[0] == "calibrate" else ("-m", clip_folder)
-    assert run(*arguments, *named, "--overwrite")[0] == 2
+    assert run(*arguments, "-m", clip_folder, "--overwrite")[0] == 2
     assert file_digests(here) == before
     assert file_digests(clip_folder) == weights
 
@@ -150,7 +152,7 @@ def test_broken_links_and_pipes_are_rejected(run: Run, here: Path, clip_folder: 
     os.symlink("nowhere.png", "broken.png")
     os.mkfifo("pipe.json")
     assert run(*PHOTO, "-m", clip_folder, "-o", "broken.png")[0] == 2
-    assert run(*PHOTO, "-m", clip_folder, "--json", "pipe.json")[0] == 2
+    assert run(*PHOTO, "-m", clip_folder, "-o", "pipe.json")[0] == 2
     assert Path("broken.png").is_symlink()
     assert Path("pipe.json").is_fifo()
 
@@ -165,11 +167,11 @@ def test_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Pat
 
 def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
     for caption in ("a cat", "a dog"):
-        assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png")[0] == 0
+        assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png", "-o", "x.json")[0] == 0
     assert json.loads(Path("x.json").read_text())["text"]["caption"] == "a dog"
     data = json.loads(Path("x.json").read_text())
     Path("x.json").write_text(json.dumps({**data, "note": "mine"}))
-    code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.png")
+    code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.json")
     assert (code, "was edited" in err) == (2, True)
     assert json.loads(Path("x.json").read_text())["note"] == "mine"
     with Image.open("x.png") as image:
@@ -178,20 +180,19 @@ def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip
 
 
 def test_show_keeps_the_images_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
-    assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
+    assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--method", "nib steps=1")[0] == 0
     before = file_digests(here)
-    for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
-        assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
+    for target in ("photo.jpg", "pairs.csv", "JOB/job.json"):
+        assert run("show", "JOB", 0, "-o", target, "--overwrite")[0] == 2
     assert file_digests(here) == before
 
 
 def test_audit_keeps_images_outside_of_its_data(run: Run, here: Path, clip_folder: Path) -> None:
-    rows = [f"../photo.jpg,a cat and {number} dogs" for number in range(8)]
+    Path("photo.jpg").rename("photo.html")
+    rows = [f"../photo.html,a cat and {number} dogs" for number in range(8)]
     Path("data/pairs.csv").write_text("image,caption\n" + "\n".join(rows) + "\n")
     before = file_digests(here)
-    code, _, err = run(
-        "audit", clip_folder, "folder:data", "--count", 8, "--out", "a.html", "--json", "photo.jpg", "--overwrite"
-    )
+    code, _, err = run("audit", "folder:data", "-m", clip_folder, "--count", 8, "-o", "photo.html", "--overwrite")
     assert (code, "is an input of this call" in err) == (2, True)
     assert file_digests(here) == before
 
@@ -219,7 +220,7 @@ def test_calibrate_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Pat
 def test_numbered_names_avoid_other_outputs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run(*PHOTO, "-m", clip_folder)[0] == 0
     shutil.copy("other.png", "data/photo.png")
-    code, out, _ = run("explain", "data/photo.png", "a cat", "-m", clip_folder, "--map", "photo-a-cat.clip-2.png")
+    code, out, _ = run("explain", "data/photo.png", "a cat", "-m", clip_folder)
     assert code == 0
     names = out.splitlines()[-1].removeprefix("wrote ").split(", ")
     assert len(set(names)) == len(names)
@@ -227,23 +228,24 @@ def test_numbered_names_avoid_other_outputs(run: Run, here: Path, clip_folder: P
 
 def test_similar_captions_get_distinct_names(run: Run, here: Path, clip_folder: Path) -> None:
     Path("out").mkdir()
-    assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out")[0] == 0
+    assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out/{stem}.png")[0] == 0
     assert len(list(Path("out").glob("*.png"))) == 3
 
 
 def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> None:
     command = (
         "roar",
-        clip_folder,
         "scenes",
+        "-m",
+        clip_folder,
         "--count",
         10,
         "--method",
         "ones",
         "--repeats",
         1,
-        "--epochs",
-        1,
+        "--train",
+        "epochs=1",
         "--remove",
         "text",
         "--out",
@@ -266,12 +268,12 @@ def test_default_names_distinguish_requests(run: Run, here: Path, clip_folder: P
     calls = [
         (),
         ("--method", "gae"),
-        ("--variant", "paper"),
+        ("--method", "nib:paper"),
         ("--target", "difference", "--against", "a dog"),
-        ("--steps", "2"),
-        ("--image-layer", "1"),
-        ("--seed", "3"),
-        ("--image-size", "16", "--resize", "model"),
+        ("--method", "nib steps=2"),
+        ("--method", "nib image_layer=1"),
+        ("--method", "nib seed=3"),
+        ("--load", "image_size=16", "--load", "resize=model"),
     ]
     written: set[str] = set()
     for call in calls:
@@ -322,6 +324,8 @@ NAMES = [
     "data/other.png",
     "data/pairs.csv",
     "data",
+    "x.map.png",
+    "{stem}.png",
     "x.png",
     "X.PNG",
     "x.json",
@@ -331,20 +335,21 @@ NAMES = [
 ]
 
 
+ONE_STEP = ("--method", "nib steps=1")
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
-    "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
+    "explain": (["photo.jpg", "other.png", "a cat", "-m", "MODEL", *ONE_STEP], ["--out", "-o"]),
     "explain one": (
-        ["soft.jpg", "a cat", "-m", "MODEL", "--steps", "1"],
-        ["--out", "--json", "--map", "--mask", "--boxes"],
+        ["soft.jpg", "a cat", "-m", "MODEL", *ONE_STEP],
+        ["--out", "-o"],
     ),
-    "explain labels": (["photo.jpg", "--labels", "labels.txt", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "explain two": (["photo.jpg", "--compare-image", "other.png", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "interact": (["photo.jpg", "a cat", "-m", "MODEL", "--steps", "1"], ["--out", "--json"]),
-    "calibrate": (["MODEL", "photo.jpg", "--captions", "labels.txt"], ["--out"]),
-    "audit": (["NOSUCH", "folder:data"], ["--out", "--json"]),
-    "batch": (["pairs.csv", "-m", "MODEL", "--set", "steps=1"], ["--out"]),
+    "explain labels": (["photo.jpg", "--labels", "labels.txt", "-m", "MODEL", *ONE_STEP], ["--out", "-o"]),
+    "explain two": (["photo.jpg", "--compare", "other.png", "-m", "MODEL", *ONE_STEP], ["--out", "-o"]),
+    "regions": (["photo.jpg", "a cat", "-m", "MODEL", *ONE_STEP], ["--out", "-o"]),
+    "calibrate": (["photo.jpg", "--captions", "labels.txt", "-m", "MODEL"], ["--out"]),
+    "audit": (["folder:data", "-m", "NOSUCH"], ["--out", "-o"]),
+    "batch": (["pairs.csv", "-m", "MODEL", *ONE_STEP], ["--out"]),
     "bench": (["quick", "-m", "NOSUCH", "--count", "1"], ["--out"]),
-    "roar": (["NOSUCH", "folder:data"], ["--out"]),
+    "roar": (["folder:data", "-m", "NOSUCH"], ["--out"]),
 }
 
 

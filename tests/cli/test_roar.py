@@ -1,7 +1,6 @@
 """Tests of ``nibt.cli.roar``."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 from nibt.results.roar import Roar
@@ -14,6 +13,7 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
     arguments = (
         "roar",
         "scenes",
+        "-m",
         "scenes",
         "--count",
         12,
@@ -21,12 +21,12 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
         "ones",
         "--repeats",
         1,
-        "--epochs",
-        1,
+        "--train",
+        "epochs=1",
         "--remove",
         "both",
-        "--learning-rate",
-        "features=1e-4",
+        "--train",
+        "learning_rate.features=1e-4",
         "--out",
         "RUN",
     )
@@ -38,13 +38,16 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
         assert (Path("RUN") / name).is_file()
     assert "://" not in check_page(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12
-    code, _, errors = run(*[2 if before == "--epochs" else word for before, word in pairwise(("", *arguments))])
+    code, _, errors = run(*["epochs=2" if word == "epochs=1" else word for word in arguments])
     assert (code, "settings.epochs: 1 (now 2)" in errors) == (2, True)
     for wrong, message in (
-        (("--learning-rate", "x"), "must be a number"),
+        (("--train", "learning_rate=x"), "must be a number"),
+        (("--train", "epoch=1"), "Did you mean 'epochs'"),
+        (("--train", "learning_rate=1", "--train", "learning_rate.last=1"), "leave one of them out"),
+        (("--dtype", "float16"), "must be float32"),
         (("--trainable", "all"), "features, last, whole"),
     ):
-        code, _, errors = run("roar", "scenes", "--out", "NEW", "--count", 12, *wrong)
+        code, _, errors = run("roar", "scenes", "-m", "scenes", "--out", "NEW", "--count", 12, *wrong)
         assert (code, message in errors) == (2, True), errors
     code, _, errors = run("roar", "scenes")
     assert (code, "--out RUN" in errors) == (2, True)

@@ -29,7 +29,8 @@ def test_serve_reports_a_port_in_use(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--timeout=0", "--max-queue=-1", "--max-upload-mb=0", "--megapixels=0", "--port=99999"]
+    "option",
+    ["--limit=timeout=0", "--limit=max_queue=-1", "--limit=max_upload_mb=0", "--limit=megapixels=0", "--port=99999"],
 )
 def test_serve_rejects_bad_limits(run: Run, option: str) -> None:
     code, _, errors = run("serve", option)

@@ -9,7 +9,7 @@ from tests.helpers import Run
 
 
 def test_tables_compares_methods(run: Run) -> None:
-    arguments = ("tables", "scenes", "scenes", "--count", 2, "--metric", "noun_energy", "--metric", "noun_mass")
+    arguments = ("tables", "scenes", "-m", "scenes", "--count", 2, "--metric", "noun_energy", "--metric", "noun_mass")
     methods = ("--method", "occlusion", "--method", "banzhaf budget=8")
     code, out, err = run(*arguments, *methods)
     assert code == 0, err
@@ -40,14 +40,16 @@ def test_tables_compares_methods(run: Run) -> None:
     ],
 )
 def test_tables_refuses_bad_options(run: Run, options: tuple[object, ...], message: str) -> None:
-    code, _, err = run("tables", "scenes", "scenes", *options)
+    code, _, err = run("tables", "scenes", "-m", "scenes", *options)
     assert code == 2
     assert message in err
 
 
 def test_tables_asks_for_the_pictures_of_a_grid_and_counts_one_pair(run: Run) -> None:
-    code, _, err = run("tables", "scenes", "grid:")
+    code, _, err = run("tables", "grid:", "-m", "scenes")
     assert (code, "give grid:NAME" in err) == (2, True)
-    code, out, err = run("tables", "scenes", "scenes", "--count", 1, "--method", "occlusion", "--metric", "noun_mass")
+    code, out, err = run(
+        "tables", "scenes", "-m", "scenes", "--count", 1, "--method", "occlusion", "--metric", "noun_mass"
+    )
     assert code == 0, err
     assert "1 pair\n" in out

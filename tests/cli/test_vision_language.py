@@ -29,9 +29,14 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_prompts_are_options(run: Run, photo: Path, embedder: Path) -> None:
     code, _, err = run("explain", photo, "a cat", "-m", embedder)
     assert code == 1
-    assert "pass pooling (--pooling)" in err
+    assert "pass pooling (--load pooling=...)" in err
     code, out, _ = run(
-        "explain", photo, "a cat", "-m", embedder, "--pooling", "last", "--instruction", "Represent", "--json", "-"
+        "explain",
+        photo,
+        "a cat",
+        "-m",
+        embedder,
+        *("--load", "pooling=last", "--load", "instruction=Represent", "-o", "-"),
     )
     assert code == 0
     model = json.loads(out)["model"]
@@ -49,9 +54,9 @@ def test_terminal_names_the_similarity(run: Run, photo: Path, late: Path) -> Non
     assert "cosine" not in out
 
 
-def test_interact_takes_any_method_with_late_interaction(run: Run, photo: Path, late: Path) -> None:
-    code, _, _ = run("interact", photo, "a cat", "-m", late, "--method", "similarity_map")
+def test_regions_takes_any_method_with_late_interaction(run: Run, photo: Path, late: Path) -> None:
+    code, _, _ = run("regions", photo, "a cat", "-m", late, "--method", "similarity_map")
     assert code == 0
-    name = "photo-a-cat.interact.colpali.similarity_map"
+    name = "photo-a-cat.regions.similarity_map.colpali"
     assert list_folder() == [f"{name}.json", f"{name}.png"]
     assert np.array(json.loads(Path(f"{name}.json").read_text())["table"]).shape == (2, 4, 4)

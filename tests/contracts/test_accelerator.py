@@ -177,7 +177,7 @@ def test_batches_that_do_not_fit_are_halved(caplog: pytest.LogCaptureFixture) ->
     taken = torch.empty(max(0, free - 100 * 2**20), dtype=torch.uint8, device=ACCELERATOR)
     with caplog.at_level(logging.WARNING, "nibt"):
         answers = nibt.explain(
-            model, IMAGES * 64, CAPTIONS * 64, batch_size=512, memory=100_000, steps=8, image_layer=0
+            model, IMAGES * 64, CAPTIONS * 64, batch_size=512, memory_mb=100_000, steps=8, image_layer=0
         )
     del taken
     assert len(answers) == 512

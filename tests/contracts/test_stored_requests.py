@@ -328,13 +328,13 @@ def test_batch_resumes_under_other_names(model: Model, finished: Path, tmp_path:
 
 
 def test_batch_command_reports_old_and_new_values(run: Run, clip_folder: Path, data: Path) -> None:
-    arguments = ("batch", data / "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 2)
+    arguments = ("batch", data / "pairs.csv", "-m", clip_folder, "--out", "JOB", "--method", "nib steps=2")
     assert run(*arguments)[0] == 0
-    code, _, err = run(*arguments[:-2], "--method", "occlusion", "--batch-size", 4)
+    code, _, err = run(*arguments[:-1], "occlusion", "--batch-size", 4)
     assert code == 2
     assert "method.name: nib (now occlusion)" in err
     assert "batch_size: 8 (now 4)" in err
-    code, _, err = run("batch", data / "pairs.csv", "-m", "./nosuch", "--out", "JOB", "--steps", 2)
+    code, _, err = run("batch", data / "pairs.csv", "-m", "./nosuch", "--out", "JOB", "--method", "nib steps=2")
     assert (code, "no model" in err) == (1, True), "a finished job needs its model as well"
     assert run(*arguments)[0] == 0
 
@@ -469,7 +469,7 @@ def test_changes_cover_every_field_of_an_audit() -> None:
 @pytest.mark.usefixtures("audit_by_hand")
 @pytest.mark.parametrize("name", sorted(AUDIT_CHANGES))
 def test_audit_rejects_replacing_another(run: Run, clip_folder: Path, name: str) -> None:
-    arguments = ("audit", clip_folder, "scenes", "--out", "a.html")
+    arguments = ("audit", "scenes", "-m", clip_folder, "--out", "a.html")
     assert run(*arguments)[0] == 0
     assert run(*arguments)[0] == 0, "the same request again"
     before = file_digests(Path())
@@ -484,8 +484,8 @@ def test_audit_rejects_replacing_another(run: Run, clip_folder: Path, name: str)
 @pytest.mark.slow
 @pytest.mark.usefixtures("audit_by_hand")
 def test_audit_rejects_another_model(run: Run, clip_folder: Path) -> None:
-    assert run("audit", clip_folder, "scenes", "--out", "a.html")[0] == 0
-    for more in (("scenes", "scenes"), (clip_folder, "scenes", "--image-size", 48)):
+    assert run("audit", "scenes", "-m", clip_folder, "--out", "a.html")[0] == 0
+    for more in (("scenes", "-m", "scenes"), ("scenes", "-m", clip_folder, "--load", "image_size=48")):
         code, _, err = run("audit", *more, "--out", "a.html")
         assert (code, "model." in err) == (2, True)
 

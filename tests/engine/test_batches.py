@@ -117,14 +117,14 @@ def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, opti
 def test_explain_is_independent_of_the_memory(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
         images, captions = zip(*PAIRS, strict=True)
-        actual = explain(tiny.model("clip"), list(images), list(captions), method, memory=memory)
+        actual = explain(tiny.model("clip"), list(images), list(captions), method, memory_mb=memory)
         for one, other in zip(actual, explain_in_batches("clip", method, PAIRS, 8), strict=True):
             agree(one, other)
 
 
 def test_explain_rejects_zero_memory() -> None:
-    with pytest.raises(BadOption, match="memory must be above 0"):
-        explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory=0.0)
+    with pytest.raises(BadOption, match="memory_mb must be above 0"):
+        explain(tiny.model("clip"), tiny.IMAGES[0], "cat", memory_mb=0.0)
 
 
 def test_batch_indices_group_captions_of_similar_length() -> None:

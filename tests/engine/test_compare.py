@@ -22,7 +22,6 @@ from nibt.errors import BadInput, BadOption
 from nibt.progress import Progress
 from nibt.report.image.heatmap import score_map
 from nibt.results.attribution import ImageAttribution, SideAttribution
-from nibt.results.saving import save
 from tests import tiny
 from tests.helpers import compare
 
@@ -354,7 +353,7 @@ def test_comparison_is_saved_and_loaded(tmp_path: Path, items: list) -> None:
         assert warning[place]["modality"] == plain[kind]["modality"] == kind
         assert set(warning[place]["path"]) == set(plain[kind]["path"])
     assert warning["kind"] == "comparison"
-    save([answer, answer], tmp_path / "two.json")
+    nibt.save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
         with pytest.raises(BadInput, match="not a file of kind 'comparison'"):
             nibt.Comparison.load(tmp_path / f"{name}.json")

@@ -119,13 +119,13 @@ def test_ray_job_with_a_killed_driver_is_resumed(clip_folder: Path, table: Path,
         "4",
         "--batch-size",
         "2",
-        "--steps",
-        "2",
+        "--method",
+        "nib steps=2",
         "--quiet",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for wanted in (1, 3):
-        driver = subprocess.Popen([*command, "--on", "ray", "--workers", "2"], env=environment)
+        driver = subprocess.Popen([*command, "--ray", "workers=2"], env=environment)
         while len(parts(tmp_path)) < wanted and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
@@ -203,7 +203,7 @@ def test_ray_job_reports_a_missing_cluster(
 
 def test_ray_job_needs_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(Unsupported, match=r"--on ray needs Ray: in a clone of nibt, pip install '\.\[ray\]'"):
+    with pytest.raises(Unsupported, match=r"Ray is needed: in a clone of nibt, pip install '\.\[ray\]'"):
         nibt.batch("scenes", table, tmp_path, on="ray", **OPTIONS)
     with pytest.raises(BadInput, match="no such file"):
         nibt.batch("scenes", tmp_path / "gone.csv", tmp_path)

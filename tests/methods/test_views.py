@@ -354,7 +354,7 @@ def test_interactions_of_views_add_up_to_the_mean_change() -> None:
 
 @pytest.mark.slow
 def test_commands_take_views(run: Run) -> None:
-    for command in ("explain", "interact"):
-        code, out, error = run(command, "sample:chelsea", "a cat", "-m", "scenes", "--views", "2", "--json", "-")
+    for command in ("explain", "regions"):
+        code, out, error = run(command, "sample:chelsea", "a cat", "-m", "scenes", "--method", "nib views=2", "-o", "-")
         assert code == 0, error
         assert '"views": 2' in out

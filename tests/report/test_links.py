@@ -84,8 +84,8 @@ def test_figures_have_lines_from_words_to_parts() -> None:
 
 @pytest.mark.slow
 def test_pdf_files_have_lines_and_text_and_a_signature(tmp_path: Path) -> None:
-    known, path = table(w0p0=1.0, w1p5=-0.5), tmp_path / "links.pdf"
-    nibt.write_links(known, path)
+    known, path = table(w0p0=1.0, w1p5=-0.5), tmp_path / "a.links.pdf"
+    nibt.save(known, path)
     data = path.read_bytes()
     assert data.startswith(b"%PDF")
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL)
@@ -95,20 +95,20 @@ def test_pdf_files_have_lines_and_text_and_a_signature(tmp_path: Path) -> None:
     signature = read_signature(path)
     assert signature is not None
     assert signature.request["links"] == [10, [], None]
-    nibt.write_links(known, path, top=3)  # its own file may be replaced
+    nibt.save(known, path, top=3)  # its own file may be replaced
     path.write_bytes(data + b"\n% edited")
     with pytest.raises(WouldOverwrite):
-        nibt.write_links(known, path)
-    nibt.write_links(known, path, overwrite=True)
+        nibt.save(known, path)
+    nibt.save(known, path, overwrite=True)
     assert path.read_bytes() == data, "the same bits"
 
 
 def test_figures_are_written_as_images_and_other_names_are_refused(tmp_path: Path) -> None:
-    nibt.write_links(table(w0p0=1.0), tmp_path / "links.png")
-    with Image.open(tmp_path / "links.png") as opened:
+    nibt.save(table(w0p0=1.0), tmp_path / "a.links.png")
+    with Image.open(tmp_path / "a.links.png") as opened:
         assert opened.size[0] == 1400
-    with pytest.raises(BadOption, match="must end in the name of an image format"):
-        nibt.write_links(table(w0p0=1.0), tmp_path / "links.docx")
+    with pytest.raises(BadOption, match="must end in the name of a format"):
+        nibt.save(table(w0p0=1.0), tmp_path / "links.docx")
     with pytest.raises(BadInput, match="no longer there"):
         nibt.draw_links(replace(table(w0p0=1.0), input=None))
 

@@ -119,5 +119,5 @@ def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
 
 def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython.display", None)
-    with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.write_page"):
+    with pytest.raises(Unsupported, match=r"pip install jupyterlab, or write a file with nibt\.save"):
         nibt.show(answer(PEAK, (90, 90), WHOLE))

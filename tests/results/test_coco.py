@@ -9,7 +9,6 @@ import pytest
 import nibt
 from nibt.data.images import Region
 from nibt.errors import WouldOverwrite
-from nibt.results.coco import write_coco
 from tests.answers import PEAK, WHOLE, answer
 
 COCO = pytest.importorskip("pycocotools.coco", reason="needs pycocotools: pip install '.[data]'").COCO
@@ -25,8 +24,8 @@ def test_coco_file_has_the_regions(tmp_path: Path, capsys: pytest.CaptureFixture
         answer(PEAK, (120, 60), Region(30.0, 0.0, 60.0, 60.0), "a cat"),
         answer([[-1.0]], (90, 90), WHOLE, "a dog"),
     ]
-    write_coco(explanations, tmp_path / "boxes.json")
-    data = COCO(str(tmp_path / "boxes.json"))
+    nibt.save(explanations, tmp_path / "a.coco.json")
+    data = COCO(str(tmp_path / "a.coco.json"))
     capsys.readouterr()  # pycocotools prints
     assert [one["name"] for one in data.loadCats(data.getCatIds())] == ["a cat", "a cup", "a dog"]
     assert [(one["width"], one["height"]) for one in data.loadImgs(data.getImgIds())] == [(90, 90), (120, 60)]
@@ -54,10 +53,10 @@ def test_coco_of_one_explanation_is_plain_data() -> None:
 
 
 def test_coco_file_of_somebody_else_is_kept(tmp_path: Path) -> None:
-    path = tmp_path / "boxes.json"
+    path = tmp_path / "a.coco.json"
     explanations = [answer(PEAK, (90, 90), WHOLE)]
-    write_coco(explanations, path)
-    write_coco(explanations, path, 0.8)  # a file of nibt is replaced
+    nibt.save(explanations, path)
+    nibt.save(explanations, path, threshold=0.8)  # a file of nibt is replaced
     path.write_text(path.read_text().replace("a red cat", "a cat"))
     with pytest.raises(WouldOverwrite, match="edited"):
-        write_coco(explanations, path)
+        nibt.save(explanations, path)

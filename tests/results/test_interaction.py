@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+import nibt
 from nibt.errors import BadInput, CannotWrite
 from nibt.results.interaction import Interaction, word_indices
-from nibt.results.saving import save
 from tests.engine.cuts import table
 
 
@@ -54,7 +54,7 @@ def test_interaction_is_saved_and_loaded(tmp_path: Path) -> None:
     torch.testing.assert_close(again.scores, actual.scores, atol=1e-7, rtol=1e-6)
     assert (again.caption, again.words, again.region) == (actual.caption, actual.words, actual.region)
     assert again.gap == pytest.approx(actual.gap, abs=1e-6)
-    save([actual, actual], tmp_path / "two.json")
+    nibt.save([actual, actual], tmp_path / "two.json")
     assert len(json.loads((tmp_path / "two.json").read_text())) == 2
     with pytest.raises(BadInput, match="not a file of kind 'interaction'"):
         Interaction.load(tmp_path / "two.json")

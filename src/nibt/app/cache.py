@@ -5,17 +5,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from io import BytesIO
+from pathlib import Path
+from typing import Any
 
-from nibt.report.html.page import page
+from nibt.formats.base import encoded, format_of
 from nibt.report.html.view import Panel
-from nibt.report.image.explanation import draw
-from nibt.report.image.layout import MARGIN, stacked
-from nibt.results.explanation import Comparison, Explanation
-from nibt.results.saving import as_bytes
 
-FORMATS = {"png": "image/png", "json": "application/json", "html": "text/html; charset=utf-8"}
-"""The formats of downloads with their media types."""
+FORMATS = {kind: format_of(f"nibt.{kind}") for kind in ("png", "json", "html")}
+"""The formats of downloads by the endings of their files."""
 
 
 _MAX_LINKED = 16
@@ -57,31 +54,14 @@ class ResultCache:
         with self._lock:
             self._remove_expired()
             stored = self._results.get(token)
-        return None if stored is None or kind not in FORMATS else _EXPORTERS[kind](stored[1])
+        if stored is None or kind not in FORMATS:
+            return None
+        results: list[Any] = list(stored[1])
+        if kind == "json":  # which has the word-region tables as results of their own
+            results = [result for panel in stored[1] for result in (panel.answer, panel.table) if result is not None]
+        return encoded(results, Path(f"nibt.{kind}"))
 
     def _remove_expired(self) -> None:
         oldest = self._clock() - self._lifetime
         while self._results and next(iter(self._results.values()))[0] < oldest:
             self._results.popitem(last=False)
-
-
-def _png(panels: Sequence[Panel]) -> bytes:
-    """Return the images of all results, stacked, each as ``nibt explain`` draws it."""
-    images = [draw(panel.answer) for panel in panels if isinstance(panel.answer, Explanation | Comparison)]
-    width = max(image.width for image in images)
-    buffer = BytesIO()
-    (images[0] if len(images) == 1 else stacked(images, width + MARGIN)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _json(panels: Sequence[Panel]) -> bytes:
-    """Return the JSON of ``nibt explain --json``, with the word-region tables."""
-    records = [result.to_json() for panel in panels for result in (panel.answer, panel.table) if result is not None]
-    return as_bytes(records[0] if len(records) == 1 else records)
-
-
-def _html(panels: Sequence[Panel]) -> bytes:
-    return page(panels).encode()
-
-
-_EXPORTERS = {"png": _png, "json": _json, "html": _html}

@@ -62,7 +62,7 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 
     @app.get(f"/{HELP}")
     def show_help() -> Response:
-        return Response(guide, media_type=FORMATS["html"])
+        return Response(guide, media_type=FORMATS["html"].media_type)
 
     @app.get("/answer/{name}")
     def download(name: str) -> Response:
@@ -72,9 +72,8 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
             return Response(
                 "This result was deleted, since results are kept only for a while. Explain the image again.", 404
             )
-        return Response(
-            content, media_type=FORMATS[kind], headers={"content-disposition": f'attachment; filename="nibt.{kind}"'}
-        )
+        headers = {"content-disposition": f'attachment; filename="nibt.{kind}"'}
+        return Response(content, media_type=FORMATS[kind].media_type, headers=headers)
 
     blocks = _blocks(models, limits, results)
     blocks.state_session_capacity = max(64, 2 * limits.max_queue)  # each keeps its last result for an hour

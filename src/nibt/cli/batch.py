@@ -1,17 +1,19 @@
-"""``nibt batch`` and ``nibt verify``, which explain many pairs into a folder and check the folder."""
+"""``nibt batch``, which explains many pairs into a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import MethodOptions, ModelOptions, QuietOptions, RunOptions, TargetOptions
+from nibt.cli.options import BatchedModelOptions, MethodOptions, RunOptions, TargetOptions, typed_assignments
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 from nibt.options import BatchSize, NotNegative, Positive, Workers
+
+_RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +28,15 @@ class PairsOptions(OptionGroup, panel="Data"):
             "disk; or NAME:FOLDER.",
         ),
     ] = None
-    image: Annotated[
-        str, Option(help="The column of images: paths relative to the table, or bytes. In shards: the file ending.")
-    ] = "image"
-    caption: Annotated[str, Option(help="The column of captions.")] = "caption"
-    key: Annotated[str | None, Option(help="The column with your identifiers of the rows.")] = None
-    split: Annotated[str | None, Option(help="The split of a data set that the package datasets saved.")] = None
+    data_option: Annotated[
+        list[str] | None,
+        Option(
+            "-D",
+            metavar="NAME=VALUE",
+            help="An option of the data: image, caption and key name columns (image: paths relative to the table, or "
+            "bytes; in shards the file ending), split a split that the package datasets saved; repeatable.",
+        ),
+    ] = None
     chunk_size: Annotated[
         BatchSize, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
     ] = 256
@@ -41,40 +46,31 @@ class PairsOptions(OptionGroup, panel="Data"):
 class ExecutionOptions(OptionGroup, panel="Execution"):
     """Where a job runs."""
 
-    on: Annotated[str, Option(help="local (this process) or ray (workers on this machine or a cluster).")] = "local"
-    workers: Annotated[Workers, Option(help="With ray: the number of workers.")] = 1
-    cpus: Annotated[Positive, Option(help="With ray: CPUs per worker, which are also its threads.")] = 1
-    gpus: Annotated[NotNegative, Option(help="With ray: GPUs per worker; with 0.5, two workers share a GPU.")] = 0
-    address: Annotated[
-        str | None, Option(help="With ray: the address of a cluster. Default: a temporary cluster on this machine.")
+    ray: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=VALUE",
+            help="Run on Ray: workers (their number), cpus and gpus per worker, address of a cluster (default: a "
+            "temporary one on this machine), send_images=true for workers that cannot read the files; repeatable.",
+        ),
     ] = None
-    send_images: Annotated[
-        bool, Option("--send-images", help="With ray: send the images to workers that cannot read the files.")
-    ] = False
 
-    def __post_init__(self) -> None:
-        for name, value in (("--address", self.address), ("--send-images", self.send_images), ("--gpus", self.gpus)):
-            if value and self.on != "ray":
-                raise BadOption(f"{name} needs --on ray (got --on {self.on}): add --on ray, or leave {name} out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions(RunOptions):
-    """The folder of a job."""
-
-    out: Annotated[
-        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the job; an existing job is resumed.")
-    ] = None
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of ``nibt.batch``."""
+        if self.ray is None:
+            return {}
+        return {"on": "ray", **typed_assignments(self.ray, "--ray", _RAY)}
 
 
 @expand_groups
 def batch(
     pairs: PairsOptions,
-    model: ModelOptions,
+    model: BatchedModelOptions,
     method: MethodOptions,
     target: TargetOptions,
     execution: ExecutionOptions,
-    job: JobOptions,
+    job: RunOptions,
 ) -> None:
     """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
 
@@ -84,6 +80,7 @@ def batch(
         raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
+    columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(("image", "caption", "key", "split"), str))
     if model.model is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.cli.progress import interruptible, show_progress
@@ -92,28 +89,17 @@ def batch(
     out = job.out
     with interruptible(lambda: _kept(out)), show_progress("explaining", job.quiet) as on_progress:
         result = run(
-            model.model or "lite",
+            model.name,
             pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
             out,
             method.method,
-            image=pairs.image,
-            caption=pairs.caption,
-            key=pairs.key,
-            split=pairs.split,
             chunk_size=pairs.chunk_size,
-            variant=method.variant,
             batch_size=model.batch_size,
-            seed=method.seed,
             loading=model.loading,
-            on=execution.on,
-            workers=execution.workers,
-            cpus=execution.cpus,
-            gpus=execution.gpus,
-            address=execution.address,
-            send_images=execution.send_images,
             on_progress=on_progress,
+            **columns,
+            **execution.arguments,
             **target.contrast,
-            **method.chosen,
         )
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
@@ -136,19 +122,3 @@ def _kept(out: Path) -> str:
     if not job.store.parts():
         return "no rows are kept, since none was written yet"
     return f"{job.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
-
-
-@expand_groups
-def verify(folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job.")], output: QuietOptions) -> None:
-    """Check that a job is complete: each row is stored exactly once, and no file was changed."""
-    from nibt.jobs.job import Job
-
-    job = Job.open(folder)
-    problems = job.check()
-    if not output.quiet:
-        for problem in problems:
-            say(problem)
-        if not problems:
-            say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
-    if problems:
-        raise typer.Exit(1)

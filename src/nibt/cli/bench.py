@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,23 +33,20 @@ class PlanOptions(OptionGroup, panel="Plan"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOutput(RunOptions):
-    """The folder of the run."""
+class BenchOptions(RunOptions):
+    """The folder of the run, and whether it is only planned."""
 
     dry_run: Annotated[
         bool,
         Option("--dry-run", help="Only check the plan, and list what it measures and which data are missing."),
     ] = False
-    out: Annotated[
-        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed.")
-    ] = None
 
 
 @expand_groups
-def bench(plan: PlanOptions, output: BenchOutput) -> None:
+def bench(plan: PlanOptions, output: BenchOptions) -> None:
     """Measure explanation methods by a plan of models, methods, data sets and metrics.
 
-    nibt report RUN shows the results. If a run was killed, the same command resumes it.
+    nibt show RUN shows the results. If a run was killed, the same command resumes it.
     """
     if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
@@ -94,7 +90,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         run.measure_missing(data, on_progress, start)
     failed, rows = run.failures()
     if not output.quiet:
-        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt report {out}")
+        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
     if failed:
         complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
     if failed == rows or (failed and output.strict):

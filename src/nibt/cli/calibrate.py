@@ -7,11 +7,10 @@ from typing import Annotated
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import ModelArgument, OverwriteOptions, read_lines
+from nibt.cli.options import BatchedModelOptions, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
-from nibt.options import BatchSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +23,6 @@ class CalibrationOptions(OptionGroup, panel="Data"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationModel(ModelArgument):
-    """The model, with a smaller batch size."""
-
-    batch_size: Annotated[BatchSize, Option(help="The number of inputs that go through the model together.")] = 8
-
-
-@dataclass(frozen=True, kw_only=True)
 class CalibrationOutput(OverwriteOptions):
     """The file of mean states."""
 
@@ -38,19 +30,18 @@ class CalibrationOutput(OverwriteOptions):
 
 
 @expand_groups
-def calibrate(model: CalibrationModel, data: CalibrationOptions, output: CalibrationOutput) -> None:
-    """Compute the mean states of a model, for the baseline of nibt explain ... --baseline mean:FILE."""
+def calibrate(model: BatchedModelOptions, data: CalibrationOptions, output: CalibrationOutput) -> None:
+    """Compute the mean states of a model, for nibt explain ... --method "nib baseline=mean:FILE"."""
     if output.out is None:
         raise BadOption("the mean states need a file: give --out FILE")
     from nibt.cli.progress import show_progress
     from nibt.engine.calibrate import calibrate as run
-    from nibt.models._loading import load_model
     from nibt.outputs import check_targets
 
     check_targets([output.out], input_paths(model.model, data.images, data.captions), output.overwrite)
     images, captions = data.images or [], read_lines(data.captions) if data.captions else []
     layers = None if data.layers is None else [_whole(part) for part in data.layers.split(",")]
-    loaded = load_model(model.model, **model.loading)
+    loaded = model.loaded(output.quiet)
     with show_progress("calibrating", output.quiet) as on_progress:
         run(
             loaded,

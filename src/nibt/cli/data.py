@@ -4,7 +4,7 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from nibt.cli.options import DataOptions, assignments, check_name
+from nibt.cli.options import DataOptions, assignments
 from nibt.errors import BadOption, UnknownName
 from nibt.options import field_types, parsed
 from nibt.progress import Progress
@@ -65,14 +65,3 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], d
             pairs.append(data[item])
             on_progress(Progress(len(pairs)))
     return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-
-
-def check_method_texts(texts: list[str]) -> None:
-    """Check the names in texts of methods with options, such as ``banzhaf budget=200``."""
-    check_methods([(text.split() or [""])[0] for text in texts])
-
-
-def check_methods(names: list[str]) -> None:
-    """Check the names of methods before a model is loaded."""
-    for name in names:
-        check_name("methods", name.partition(":")[0])

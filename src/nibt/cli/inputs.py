@@ -1,6 +1,5 @@
 """The images and captions of a command line."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
-from nibt.cli.output import stem
+from nibt.cli.options import is_image
+from nibt.cli.output import slug, stem
 from nibt.errors import BadOption
 from nibt.progress import Progress
+from nibt.types import Modality
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.results.explanation import Comparison, Explanation
-    from nibt.types import Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,12 @@ class ExplainInputOptions(InputOptions):
         Path | None,
         Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
     ] = None
-    compare_image: Annotated[
-        str | None, Option(metavar="IMAGE", help="Compare images with this image, instead of with captions.")
-    ] = None
-    compare_caption: Annotated[
-        str | None, Option(metavar="CAPTION", help="Compare captions with this caption, instead of with images.")
+    compare: Annotated[
+        str | None,
+        Option(
+            metavar="IMAGE|CAPTION",
+            help="Compare images with this image, instead of with captions; or captions with this caption.",
+        ),
     ] = None
 
 
@@ -61,20 +62,24 @@ class CliInputs:
 
     firsts: list[str]
     seconds: list[str]
-    modalities: "tuple[Modality, Modality]" = ("image", "text")
+    modalities: tuple[Modality, Modality] = ("image", "text")
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
-        labeled, image, caption = options.labels is not None, options.compare_image, options.compare_caption
-        if (image is not None) + (caption is not None) + labeled > 1:
-            raise BadOption("--compare-image, --compare-caption and --labels exclude each other: give one of them")
-        if image is not None:
-            return cls(options.inputs, [image], ("image", "image"))
-        if caption is not None:
-            _check_captions(options.inputs)
-            return cls(options.inputs, [caption], ("text", "text"))
-        return cls(*split_inputs(options.inputs, labeled))
+        labeled, other = options.labels is not None, options.compare
+        if labeled and other is not None:
+            raise BadOption("--compare and --labels exclude each other: give one of them")
+        if other is None:
+            return cls(*split_inputs(options.inputs, labeled))
+        kind: Modality = "image" if is_image(other) else "text"
+        wrong = next((item for item in options.inputs if is_image(item) != (kind == "image")), None)
+        if wrong is not None:
+            raise BadOption(
+                f"--compare takes two images or two captions (got {wrong!r} and {other!r}): for an image with a "
+                "caption, use nibt explain IMAGE CAPTION"
+            )
+        return cls(options.inputs, [other], (kind, kind))
 
     @property
     def same_modality(self) -> bool:
@@ -88,13 +93,13 @@ class CliInputs:
         return [item for modality, items in sides if modality == "image" for item in items]
 
     @property
-    def stems(self) -> tuple[list[str], list[str]]:
-        """The texts of both sides from which names of output files are formed."""
+    def stems(self) -> list[str]:
+        """The names of the pairs, from which names of output files are formed."""
         firsts, seconds = (
             [stem(item) for item in items] if modality == "image" else items
             for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
         )
-        return firsts, seconds or ["labels"]
+        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds or ["labels"]]
 
     def read(self, labels: list[str] | None = None) -> "ReadInputs":
         """Read the images and captions before a model is loaded."""
@@ -151,9 +156,9 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
     >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
     """
-    count = next((number for number, item in enumerate(items) if number and not _is_image(item)), len(items))
+    count = next((number for number, item in enumerate(items) if number and not is_image(item)), len(items))
     images, captions = items[:count], items[count:]
-    if not _is_image(items[0]) and any(map(_is_image, items[1:])):
+    if not is_image(items[0]) and any(map(is_image, items[1:])):
         raise BadOption(
             f"images must come before captions, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION"
         )
@@ -164,19 +169,3 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
         last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
         raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
     return images, captions
-
-
-def _is_image(item: str) -> bool:
-    from nibt.data.images import is_url, names_image
-
-    return item.startswith("sample:") or is_url(item) or names_image(item) or os.path.isfile(item)
-
-
-def _check_captions(items: list[str]) -> None:
-    """Check that no caption is the name of an image."""
-    for item in items:
-        if _is_image(item):
-            raise BadOption(
-                f"--compare-caption compares captions (got the image {item!r}): for an image with a caption, use nibt "
-                "explain IMAGE CAPTION"
-            )

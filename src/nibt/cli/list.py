@@ -7,20 +7,21 @@ import typer
 
 from nibt.cli.options import THE_PAPERS
 from nibt.cli.terminal import say
+from nibt.registry import KINDS
 
-Kind = StrEnum("Kind", ["methods", "models", "targets", "metrics", "table_metrics", "datasets", "samples", "plans"])
+Kind = StrEnum("Kind", [*KINDS, "samples", "plans"])
 
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
-    """List the methods, models, targets, metrics, table metrics, data sets, sample images or plans of benchmarks."""
-    if kind == Kind.methods and not names:
+    """List methods, models, targets, metrics, table metrics, data sets, file formats, sample images or plans."""
+    if kind == "methods" and not names:
         from nibt.cli.console import methods
 
         methods()
-    elif kind == Kind.models and not names:
+    elif kind == "models" and not names:
         say(_models())
     else:
         lines = _lines(kind)
@@ -30,11 +31,11 @@ def list_parts(
 
 def _lines(kind: Kind) -> dict[str, str]:
     """Return the names with a description of each in one line."""
-    if kind == Kind.plans:
+    if kind == "plans":
         from nibt.evaluation.bench.plan import plans
 
         return plans()
-    if kind == Kind.samples:
+    if kind == "samples":
         from nibt.data.images import SAMPLE, sample_captions, samples
 
         captions = sample_captions()

@@ -18,14 +18,13 @@ from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
 from nibt.cli.audit import audit
-from nibt.cli.batch import batch, verify
+from nibt.cli.batch import batch
 from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
 from nibt.cli.explain import explain
-from nibt.cli.interact import interact
 from nibt.cli.list import list_parts
 from nibt.cli.progress import interruptible
-from nibt.cli.report import report
+from nibt.cli.regions import regions
 from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
@@ -72,7 +71,7 @@ def _option_of(word: str) -> str:
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, interact, batch, show, verify, calibrate, audit, bench, report, roar, tables):
+for _command in (explain, regions, batch, show, audit, bench, roar, tables, calibrate):
     app.command(cls=_StrictCommand)(_interruptible(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)

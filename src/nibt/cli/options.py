@@ -1,7 +1,8 @@
 """Option groups that several commands share, and conversion of their texts."""
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,19 +12,34 @@ from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
-from nibt.options import BatchSize, Count, ImageSize, Positive, Seed, Steps, Views
+from nibt.options import BatchSize, Count, ImageSize, Seed, field_types, parsed
 from nibt.registry import available
-from nibt.report.appearance import Appearance, appearance
 
 if TYPE_CHECKING:
+    from nibt.methods.base import MethodSpec
     from nibt.models.base import Model
 
 THE_PAPERS = "openai/clip-vit-base-patch32"
+LOADING = {
+    "resize": str,
+    "image_size": ImageSize,
+    **dict.fromkeys(("pooling", "instruction", "image_prompt", "text_prompt"), str),
+}
+"""The options of ``load_model`` for ``--load``."""
 
 
 def names_of(kind: str, incomplete: str) -> list[str]:
     """Return the names of plugins that begin with a text."""
     return [name for name in available(kind) if name.startswith(incomplete)]
+
+
+def completing(kind: str) -> Callable[[str], list[str]]:
+    """Return a function that completes the names of plugins of a kind in a shell."""
+
+    def complete(incomplete: str) -> list[str]:  # typer reads its annotations
+        return names_of(kind, incomplete)
+
+    return complete
 
 
 def check_name(kind: str, name: str) -> None:
@@ -32,134 +48,110 @@ def check_name(kind: str, name: str) -> None:
         raise UnknownName(kind, name, available(kind))
 
 
-def completing(kind: str) -> Callable[[str], list[str]]:
-    """Return a function that completes the names of plugins of a kind in a shell."""
+def parsed_methods(texts: list[str] | None) -> "dict[str, MethodSpec]":
+    """Return methods by their texts, such as ``banzhaf budget=200``; the default is nib."""
+    for text in texts or []:
+        check_name("methods", (text.split() or [""])[0].partition(":")[0])  # before torch is imported
+    from nibt.methods.base import MethodSpec
 
-    def complete(incomplete: str) -> list[str]:
-        return names_of(kind, incomplete)
-
-    return complete
+    return {text: MethodSpec.parse(text) for text in texts or ["nib"]}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceOptions(OptionGroup, panel="Model"):
-    """The device of a model, and its preprocessing of images."""
+class ModelOptions(OptionGroup, panel="Model"):
+    """The model, and how it is loaded."""
 
+    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
     device: Annotated[str, Option(help="The device of the model: cpu, cuda, cuda:1, mps.")] = "cpu"
-    resize: Annotated[
-        str | None,
-        Option(help="'model' crops as the model does; 'whole' uses the whole image, if the model takes any size."),
+    dtype: Annotated[str, Option(help="The dtype of the weights: float32, float16 or bfloat16.")] = "float32"
+    load: Annotated[
+        list[str] | None,
+        Option(
+            "--load",
+            metavar="NAME=VALUE",
+            help="An option of loading: resize (model or whole), image_size, or for vision-language models pooling, "
+            "instruction, image_prompt, text_prompt; repeatable.",
+        ),
     ] = None
-    image_size: Annotated[ImageSize | None, Option(help="The side of the model's input images, in pixels.")] = None
-    pooling: Annotated[
-        str | None, Option(help="How a vision-language model embeds a prompt: by its last token, or the mean of all.")
-    ] = None
-    instruction: Annotated[str | None, Option(help="The system message of a vision-language model's prompts.")] = None
-    image_prompt: Annotated[str | None, Option(help="The prompt of an image, with the model's image token.")] = None
-    text_prompt: Annotated[str | None, Option(help="The prompt of a text, with {text}.")] = None
-    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 8
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.model or "lite"
 
     @property
     def loading(self) -> dict[str, Any]:
         """The options of ``load_model``."""
-        own = ("device", "dtype", "resize", "image_size", "pooling", "instruction", "image_prompt", "text_prompt")
-        return {name: getattr(self, name) for name in own if hasattr(self, name)}
+        return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", LOADING)}
 
+    def loaded(self, quiet: bool) -> "Model":
+        """Load the model and show the progress on standard error, with a note if no model is given."""
+        from nibt.cli.progress import show_progress
 
-@dataclass(frozen=True, kw_only=True)
-class PrecisionOptions(DeviceOptions):
-    """The options of a device, and the dtype of the weights."""
-
-    dtype: Annotated[str, Option(help="The dtype of the weights: float32, float16 or bfloat16.")] = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(PrecisionOptions):
-    """The model of a command whose arguments are images and captions."""
-
-    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
-
-    def load(self, quiet: bool) -> "Model":
-        """Load the model, or lite with a note if no model is given."""
         if self.model is None and not quiet:
             say(
                 "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
                 f"-m {THE_PAPERS}",
                 err=True,
             )
-        return load(self.model or "lite", quiet, self.loading)
+        with show_progress(f"loading {self.name}", quiet):
+            from nibt.models._loading import load_model
+
+            return load_model(self.name, **self.loading)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelArgument(PrecisionOptions):
-    """The model of a command whose first argument is a model."""
+class BatchedModelOptions(ModelOptions):
+    """The model, and how many pairs go through it together."""
 
-    model: Annotated[str, Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
+    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 8
 
 
-def load(model: str, quiet: bool, loading: Mapping[str, Any]) -> "Model":
-    """Load a model, and show the progress on standard error."""
-    from nibt.cli.progress import show_progress
-
-    with show_progress(f"loading {model}", quiet):
-        from nibt.models._loading import load_model
-
-        return load_model(model, **loading)
+METHOD_HELP = (
+    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 image_layer=8 views=5'; see "
+    "nibt list methods."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerOptions(OptionGroup, panel="Method"):
-    """The options of methods that explain a layer."""
-
-    variant: Annotated[
-        str, Option(help="'default', 'fast' (relative scores), or 'paper' for the published setting.")
-    ] = "default"
-    layer: Annotated[str | None, Option(help="The layer of both sides: 9, or 2,3,4 (averaged), or auto.")] = None
-    image_layer: Annotated[str | None, Option(help="The layer of the image side.")] = None
-    text_layer: Annotated[str | None, Option(help="The layer of the text side.")] = None
-    views: Annotated[
-        Views | None,
-        Option(help="The number of views of each image, shifted by parts of a patch: more are sharper, and cost more."),
-    ] = None
-    steps: Annotated[Steps | None, Option(help="The number of steps on the path.")] = None
-    units: Annotated[
-        str | None,
-        Option(help="What perturbation methods remove: words, tower (tokens), segments (superpixels), segments:FILE."),
-    ] = None
-    set: Annotated[
-        list[str] | None, Option("--set", metavar="NAME=VALUE", help="Another option of the method; repeatable.")
-    ] = None
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """The options of the method that are set."""
-        shared = {"method", "variant", "seed", "set"}
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
-        return with_set_options(set_options(**values), self.set)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodOptions(LayerOptions):
+class MethodOptions(OptionGroup, panel="Method"):
     """A method with its options."""
 
-    method: Annotated[str, Option(help="The method; see nibt list methods.", autocompletion=completing("methods"))] = (
-        "nib"
-    )
-    seed: Annotated[Seed | None, Option(help="The seed of methods that draw at random.")] = None
+    method: Annotated[
+        str, Option("--method", metavar="METHOD", help=METHOD_HELP, autocompletion=completing("methods"))
+    ] = "nib"
 
     def __post_init__(self) -> None:
-        check_name("methods", self.method)
+        check_name("methods", (self.method.split() or [""])[0].partition(":")[0])
+
+    @property
+    def spec(self) -> "MethodSpec":
+        """The method with its variant and options."""
+        return parsed_methods([self.method])[self.method]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathOptions(LayerOptions):
-    """The options of methods that explain a layer, with those of NIB's path."""
+class MethodsOptions(OptionGroup, panel="Method"):
+    """Several methods."""
 
-    baseline: Annotated[str | None, Option(help="The baseline state: zero, blank, mean, mean:FILE.")] = None
-    tolerance: Annotated[
-        Positive | None, Option(help="Double the steps until the completeness gap is below this share of the change.")
+    method: Annotated[
+        list[str] | None,
+        Option(
+            "--method",
+            metavar="METHOD",
+            help=f"{METHOD_HELP} Repeatable. Default: nib.",
+            autocompletion=completing("methods"),
+        ),
     ] = None
+
+    def __post_init__(self) -> None:
+        for text in self.method or []:
+            check_name("methods", (text.split() or [""])[0].partition(":")[0])
+
+    @property
+    def texts(self) -> list[str]:
+        """The methods, each once."""
+        return list(dict.fromkeys(self.method or ["nib"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,10 +164,10 @@ class TargetOptions(OptionGroup, panel="Target"):
     ] = "cosine"
     against: Annotated[
         list[str] | None,
-        Option(help="A caption to compare with, for the image side or two captions; repeatable."),
-    ] = None
-    against_image: Annotated[
-        list[str] | None, Option(help="An image to compare with, for the text side or two images; repeatable.")
+        Option(
+            metavar="CAPTION|IMAGE",
+            help="A caption to compare with on the image side, or an image on the text side; repeatable.",
+        ),
     ] = None
     template: Annotated[
         list[str] | None, Option(help="A template of captions with {}, for the target ensemble; repeatable.")
@@ -185,12 +177,17 @@ class TargetOptions(OptionGroup, panel="Target"):
         check_name("targets", self.target)
 
     @property
+    def against_images(self) -> list[str]:
+        """The images to compare with."""
+        return [item for item in self.against or [] if is_image(item)]
+
+    @property
     def contrast(self) -> dict[str, Any]:
         """The arguments of ``explain`` for the target and what it compares with."""
         return {
             "target": self.target,
-            "against": tuple(self.against or ()),
-            "against_images": tuple(self.against_image or ()),
+            "against": tuple(item for item in self.against or () if not is_image(item)),
+            "against_images": tuple(self.against_images),
             "templates": tuple(self.template or ()),
         }
 
@@ -213,53 +210,69 @@ class OverwriteOptions(QuietOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(OverwriteOptions):
-    """The files of images, pages and JSON."""
+    """The files of results, and how they are drawn."""
 
     out: Annotated[
-        Path | None,
+        list[str] | None,
         Option(
             "--out",
             "-o",
-            help="The image of one pair, the folder for several pairs, or x.html for an interactive page of all pairs. "
-            "The JSON file has the same name.",
+            metavar="FILE",
+            help="A file, whose ending chooses the format (x.png, x.html, x.json, ...; see nibt list formats); - "
+            "prints JSON. {stem} stands for the name of each pair, as in maps/{stem}.png. Repeatable. Default: an "
+            "image and a JSON file in the current folder.",
         ),
     ] = None
-    json: Annotated[str | None, Option(help="The JSON file; - writes JSON, and nothing else, to standard output.")] = (
-        None
-    )
-    positive_only: Annotated[bool, Option("--positive-only", help="Show positive scores only.")] = False
-    style: Annotated[
-        str, Option(help="How maps are drawn: overlay (colors and an outline), colors, outline, or heatmap (no image).")
-    ] = "overlay"
-    cmap: Annotated[
-        str, Option(help="The colors: red_blue, orange_purple, pink_green, or a color map of matplotlib.")
-    ] = "red_blue"
+    draw: Annotated[
+        list[str] | None,
+        Option(
+            "--draw",
+            metavar="NAME=VALUE",
+            help="How files are drawn: style (overlay, colors, outline, heatmap), cmap (red_blue, orange_purple, "
+            "pink_green, or of matplotlib), positive_only=true, threshold (of masks and regions), title; for links "
+            "top and box=X,Y,W,H. Repeatable.",
+        ),
+    ] = None
     verbose: Annotated[
         bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
     ] = False
 
-    def __post_init__(self) -> None:
-        self.look  # noqa: B018 - an unknown style or color map is rejected before anything is read
-
-    @property
-    def look(self) -> Appearance:
-        """How results are drawn."""
-        return appearance(self.positive_only, self.style, self.cmap)
-
     @property
     def drawing(self) -> dict[str, Any]:
-        """The options of functions that draw, other than their defaults."""
-        assert self.look, "which checks the names"
-        defaults = {field.name: field.default for field in fields(self)}
-        values = {name: getattr(self, name) for name in ("positive_only", "style", "cmap")}
-        return {name: value for name, value in values.items() if value != defaults[name]}
+        """The options of drawing that are set, as ``nibt.save`` takes them."""
+        from nibt.formats.base import Drawing
+
+        values = typed_assignments(self.draw, "--draw", field_types(Drawing))
+        if "box" in values:
+            values["box"] = _box(values["box"])
+        drawing = Drawing(**values)  # bad values are errors before anything is read
+        return {name: getattr(drawing, name) for name in values}
+
+
+def _box(text: str) -> tuple[int, ...]:
+    try:
+        box = tuple(map(int, text.split(",")))
+    except ValueError:
+        box = ()
+    if len(box) != 4 or min(box[2:]) < 1:
+        raise BadOption(f"box must be four whole numbers x,y,width,height with a positive size (got {text!r})")
+    return box
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(QuietOptions):
-    """The exit code of a long run, and what it prints."""
+    """The folder of a long run, its exit code, and what it prints."""
 
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if any item failed.")] = False
+    out: Annotated[
+        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the run; an existing run is resumed.")
+    ] = None
+
+
+DataOption = Annotated[
+    list[str] | None,
+    Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,31 +289,27 @@ class DataOptions(OptionGroup, panel="Data"):
     ] = "scenes"
     count: Annotated[Count | None, Option(help="The number of pairs.")] = None
     seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
-    data_option: Annotated[
-        list[str] | None,
-        Option("-D", metavar="NAME=VALUE", help="An option of the data set, such as split=val; repeatable."),
-    ] = None
+    data_option: DataOption = None
 
 
-RESERVED = frozenset(
-    """address against against_images batch_size caption captions chunk_size cpus first gpus image images key labels
-    loading memory method model on on_progress out pairs sample second seed send_images split target templates variant
-    words workers""".split()
-)
-"""Parameters of the Python functions that are not options of a method."""
+def is_image(item: str) -> bool:
+    """Return whether an argument names an image: a file, an address or a sample."""
+    from nibt.data.images import is_url, names_image
+
+    return item.startswith("sample:") or is_url(item) or names_image(item) or os.path.isfile(item)
 
 
-def assignments(pairs: list[str], option: str = "--set", keep_names: bool = False) -> dict[str, str]:
+def assignments(pairs: list[str], option: str, keep_names: bool = False) -> dict[str, str]:
     """Return ``name=value`` texts as a mapping.
 
-    >>> assignments(["beta=0.1"])
+    >>> assignments(["beta=0.1"], "--load")
     {'beta': '0.1'}
     """
-    for pair in pairs:
-        if "=" not in pair:
-            raise BadOption(f"{option} must be name=value (got {pair!r})")
     values: dict[str, str] = {}
-    for name, _, value in (pair.partition("=") for pair in pairs):
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise BadOption(f"{option} must be name=value (got {pair!r})")
         key = name.strip() if keep_names else name.strip().replace("-", "_")
         if key in values:
             raise BadOption(f"{option} sets {key} twice ({values[key]!r} and {value!r}): set it once")
@@ -308,25 +317,22 @@ def assignments(pairs: list[str], option: str = "--set", keep_names: bool = Fals
     return values
 
 
-def with_set_options(chosen: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
-    """Add the options of ``--set name=value`` to those that were set by flags."""
-    others = assignments(pairs or [])
-    for name in others:
-        if name in RESERVED:
-            raise BadOption(f"--set is for options of the method (got {name}): --help lists the flags of other options")
-        if name in chosen:
-            raise BadOption(f"{name} is set twice, by its flag and by --set: set it once")
-    return chosen | others
-
-
-def is_set(value: Any) -> bool:
-    """Return whether an option is set: neither None, nor False, nor an empty list."""
-    return not (value is None or value is False or (isinstance(value, list | tuple) and not value))
+def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``name=value`` texts as typed values; the names must be among those of ``types``."""
+    values = assignments(texts or [], option)
+    for name in values:
+        if name not in types:
+            raise UnknownName(f"{option} options", name, types)
+    return {name: parsed(name, value, types[name]) for name, value in values.items()}
 
 
 def set_options(**options: Any) -> dict[str, Any]:
-    """Return the options that are set."""
-    return {name: value for name, value in options.items() if is_set(value)}
+    """Return the options that are set: neither None, nor False, nor an empty list."""
+    return {
+        name: value
+        for name, value in options.items()
+        if not (value is None or value is False or (isinstance(value, list | tuple) and not value))
+    }
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,22 +1,31 @@
-"""The outputs of a command: images or a page, a JSON file, and the text in the terminal."""
+"""The outputs of a command: files of any format, and the text in the terminal."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nibt.cli.terminal import print_json, say
-from nibt.errors import CannotWrite
+from nibt.errors import BadOption
 from nibt.io import load_json
 
 if TYPE_CHECKING:
-    from nibt.report.html.page import Shown
+    from nibt.formats.base import Format, Result
 
 _LONGEST = 60  # characters of the suffix of a default name
+STEM = "{stem}"
+"""What stands for the name of each pair in ``--out``."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file with the results at some positions of a call."""
+
+    path: Path
+    kind: "Format"
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -24,141 +33,104 @@ class Output:
     """The files that a command writes, which are checked before the model is loaded.
 
     Attributes:
-        out: The image of one pair, the folder for several, or one page for all; None means default names.
-        json: The JSON file; "-" for standard output, None for a default name.
+        out: The files; "-" prints JSON. None means default names in the current folder.
         quiet: Print nothing.
         overwrite: Replace files that nibt did not write.
         suffix: What distinguishes files with default names from those of other requests.
         inputs: The files and folders that the command reads, which no output may replace.
+        default: The endings of the files with default names: of one for each pair, and of one for all.
 
     """
 
-    out: Path | None
-    json: str | None
+    out: list[str] | None
     quiet: bool
     overwrite: bool = False
     suffix: str = ""
     inputs: tuple[Path, ...] = ()
+    default: tuple[str, str] = (".png", ".json")
+
+    @property
+    def printed(self) -> bool:
+        """Whether JSON is printed, and nothing else."""
+        return "-" in (self.out or [])
 
     @property
     def silent(self) -> bool:
         """Whether nothing but JSON is printed."""
-        return self.quiet or self.json == "-"
+        return self.quiet or self.printed
 
-    @property
-    def page(self) -> bool:
-        """Whether one HTML page takes all pairs."""
-        return self.out is not None and self.out.suffix.lower() == ".html" and not self.out.is_dir()
-
-    def check(
-        self, firsts: list[str], seconds: list[str], images: Sequence[Path] = (), others: Sequence[Path] = ()
-    ) -> list[Path]:
-        """Check the outputs, and return the path of the image of each pair.
-
-        Pairs are all combinations of ``firsts`` and ``seconds``. The list is empty if only JSON is written.
-        """
+    def check(self, stems: Sequence[str], kind: str) -> list[Target]:
+        """Check the files of results of a class, and return them; ``stems`` are the names of the results."""
+        from nibt.formats.base import format_of
         from nibt.outputs import check_targets
-        from nibt.report.image.explanation import check_format
 
-        names = self._names(firsts, seconds)
-        for path in (*names, *images):
-            if path != self.out or not self.page:
-                check_format(path, or_page=path == self.out)
-        json = [] if self.json == "-" else [self._json(names)]
-        check_targets([*names, *images, *others, *json], self.inputs, self.overwrite)
-        return names
-
-    def _names(self, firsts: list[str], seconds: list[str]) -> list[Path]:
-        if self.json == "-" and self.out is None:
-            return []
-        if self.out is not None and (self.page or (len(firsts) * len(seconds) == 1 and not self._in_folder)):
-            return [self.out]
-        folder = self.out or Path()
-        if not folder.is_dir():
-            raise CannotWrite(
-                f"--out must be an existing folder for several pairs, or a file .html for a page of all pairs (got "
-                f"{str(folder)!r}): create the folder first"
-            )
-        stems = [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
-        return [folder / f"{stem}{self.suffix}.png" for stem in _unique(stems)]
-
-    @property
-    def _in_folder(self) -> bool:
-        """Whether files get default names, in the current folder or in ``out``."""
-        return self.out is None or self.out.is_dir()
-
-    def _json(self, names: list[Path]) -> Path:
-        if self.json:
-            return Path(self.json)
-        return names[0].with_suffix(".json") if len(names) == 1 else names[0].parent / f"explanations{self.suffix}.json"
-
-    def _distinct(
-        self, answers: Sequence[Any], names: list[Path], extra: Sequence[Path]
-    ) -> tuple[list[Path], Path | None]:
-        """Return the paths of the images and of the JSON file.
-
-        Default names get a number if the path has the results of another request, or is another output of the call.
-        """
-        from nibt.outputs import distinct
-        from nibt.results.saving import request_of
-
-        json = None if self.json == "-" else self._json(names)
-        if not (names and self._in_folder):
-            return names, json
-        if len(names) == 1:
-            own = names if self.json else [*names, names[0].with_suffix(".json")]
-            names = distinct(own, request_of(answers), [*extra, *([json] if self.json and json else [])])[:1]
-            return names, json if self.json else names[0].with_suffix(".json")
-        images: list[Path] = []
-        for name, answer in zip(names, answers, strict=True):
-            images += distinct([name], answer.request(), [*images, *extra])
-        return images, json if self.json or json is None else distinct([json], request_of(answers))[0]
-
-    @contextmanager
-    def _released(self, paths: Sequence[Path]) -> Iterator[None]:
-        """Give default names back if the block fails."""
-        from nibt.outputs import release
-
-        try:
-            yield
-        except BaseException:
-            if self._in_folder:
-                release(paths)
-            raise
+        names, rows = _unique(stems), tuple(range(len(stems)))
+        targets: list[Target] = []
+        for text in self.out or []:
+            if text == "-":
+                continue
+            if not text or Path(text).is_dir():
+                raise BadOption(f"--out must be a file, such as {text or 'x'}/{STEM}.png (got {text!r})")
+            format_ = format_of(text)
+            if STEM in text:
+                targets += [Target(Path(text.replace(STEM, names[row])), format_, (row,)) for row in rows]
+            else:
+                targets.append(Target(Path(text), format_, rows))
+        if not self.out:
+            single, together = self.default
+            paths: list[tuple[str, tuple[int, ...]]] = [(f"{names[row]}{self.suffix}{single}", (row,)) for row in rows]
+            paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{together}", rows))
+            targets = [Target(Path(path), format_of(path), held) for path, held in paths]
+        for target in targets:
+            target.kind.check(target.path, [kind], len(target.rows))
+        check_targets([target.path for target in targets], self.inputs, self.overwrite)
+        return targets
 
     def write(
         self,
-        answers: Sequence[Any],
-        names: list[Path],
-        draw: Callable[[Any], Any],
-        show: Callable[[Any], None],
-        extra: Mapping[Path, Callable[[Path], None]] = MappingProxyType({}),
-        pages: "Callable[[Sequence[Any]], Sequence[Shown]]" = tuple,
-        drawing: Mapping[str, Any] = MappingProxyType({}),
+        results: "Sequence[Result]",
+        targets: Sequence[Target],
+        show: Any,
+        drawing: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write images or a page and the JSON file, all or none of them, and print the answers."""
+        """Write all files or none of them, and print the results."""
+        from nibt.formats.base import bare, save
         from nibt.io import all_or_none
-        from nibt.report.html.page import write_page
-        from nibt.report.image.explanation import write
-        from nibt.results.saving import save
+        from nibt.outputs import release
 
-        names, json = self._distinct(answers, names, list(extra))
-        with all_or_none(), self._released([*names, *([json] if json else [])]):
-            if self.page:
-                write_page(pages(answers), names[0], **drawing, overwrite=self.overwrite)
-            else:
-                for answer, name in zip(answers, names, strict=False):
-                    write(draw(answer), name, answer.request(), self.overwrite)
-            for path, write_extra in extra.items():
-                write_extra(path)
-            if json is not None:
-                save(answers, json, self.overwrite)
-        if json is None:
+        answers = [bare(result) for result in results]
+        if not self.out:
+            targets = self._distinct(answers, targets)
+        try:
+            with all_or_none():
+                for target in targets:
+                    chosen = [results[row] for row in target.rows]
+                    save(chosen, target.path, overwrite=self.overwrite, **(drawing or {}))
+        except BaseException:
+            if not self.out:
+                release([target.path for target in targets])  # default names are given back
+            raise
+        if self.printed:
             data = [answer.to_json() for answer in answers]
             print_json(data[0] if len(data) == 1 else data)
         elif not self.quiet:
             show(answers)
-            say("wrote " + ", ".join(str(path) for path in (*names, *extra, json)))
+            say("wrote " + ", ".join(str(target.path) for target in targets))
+
+    def _distinct(self, answers: Sequence[Any], targets: Sequence[Target]) -> list[Target]:
+        """Return the files with default names, with a number where a path has the results of another request."""
+        from nibt.outputs import distinct
+        from nibt.results.saving import request_of
+
+        *single, together = targets
+        if len(single) == 1:
+            paths = distinct([single[0].path, together.path], request_of(answers))
+        else:
+            paths = []
+            for target in single:
+                paths += distinct([target.path], answers[target.rows[0]].request(), paths)
+            paths += distinct([together.path], request_of(answers))
+        return [Target(path, target.kind, target.rows) for path, target in zip(paths, targets, strict=True)]
 
 
 def _unique(stems: Sequence[str]) -> list[str]:

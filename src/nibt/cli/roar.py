@@ -4,51 +4,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Option
 
-from nibt.cli.data import check_methods, open_data, read_pairs
+from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import DataOptions, DeviceOptions, OverwriteOptions, assignments, load, set_options
+from nibt.cli.options import (
+    BatchedModelOptions,
+    DataOptions,
+    MethodsOptions,
+    OverwriteOptions,
+    set_options,
+    typed_assignments,
+)
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
-from nibt.options import BatchSize, Blocks, Epochs, Percent, Repeats, TrainBatch
+from nibt.options import Blocks, Epochs, Percent, Positive, Repeats, TrainBatch
 
 COUNT = 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoarModel(DeviceOptions):
-    """The model. It is always loaded in float32."""
-
-    model: Annotated[str, typer.Argument(help="A model; see nibt list models.")]
-    batch_size: Annotated[BatchSize, Option(help="The largest number of pairs that are explained together.")] = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoarMethods(OptionGroup, panel="Method"):
-    """The methods, and what is removed."""
-
-    method: Annotated[
-        list[str] | None,
-        Option(
-            "--method",
-            help="A method, or nib:paper for a variant; repeatable. Default: nib. random, centre and ones are always "
-            "included as negative controls.",
-        ),
-    ] = None
-    remove: Annotated[
-        list[str] | None,
-        Option("--remove", help="The side whose most important part is removed: image, text or both; repeatable."),
-    ] = None
-    image_percentile: Annotated[Percent | None, Option(help="Pixels above this percentile are removed.")] = None
-    text_percentile: Annotated[Percent | None, Option(help="Tokens above this percentile are removed.")] = None
+_TRAINABLE = ("features", "last", "whole")
+_TRAINING = {
+    "learning_rate": Positive,
+    "epochs": Epochs,
+    "batch_size": TrainBatch,
+    "blocks": Blocks,
+    "init": str,
+    "validation": Percent,
+    "image_percentile": Percent,
+    "text_percentile": Percent,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(OptionGroup, panel="Training"):
-    """How the model is trained."""
+    """What is removed, and how the model is trained."""
 
+    remove: Annotated[
+        list[str] | None,
+        Option("--remove", help="The side whose most important part is removed: image, text or both; repeatable."),
+    ] = None
     trainable: Annotated[
         list[str] | None,
         Option(
@@ -58,19 +51,16 @@ class TrainingOptions(OptionGroup, panel="Training"):
         ),
     ] = None
     repeats: Annotated[Repeats, Option(help="The number of repeats, each with another split and order.")] = 3
-    learning_rate: Annotated[
+    train: Annotated[
         list[str] | None,
-        Option(metavar="RATE", help="Adam's learning rate, for all trainables or one (features=1e-3); repeatable."),
+        Option(
+            "--train",
+            metavar="NAME=VALUE",
+            help="An option of the training: learning_rate (of Adam; learning_rate.features for one trainable), "
+            "epochs, batch_size, blocks (that last trains), init (trained or fresh), validation (percent of the "
+            "pairs), image_percentile and text_percentile (above which is removed); repeatable.",
+        ),
     ] = None
-    epochs: Annotated[Epochs | None, Option(help="The number of epochs.")] = None
-    train_batch: Annotated[TrainBatch | None, Option(help="The largest number of pairs in a training batch.")] = None
-    blocks: Annotated[
-        Blocks | None, Option(help="The number of blocks of each tower that last trains. Default: a quarter of them.")
-    ] = None
-    init: Annotated[
-        str | None, Option(help="The weights at the start: trained (those of the model) or fresh (untrained heads).")
-    ] = None
-    validation: Annotated[Percent | None, Option(help="The share of the pairs for validation, in percent.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +74,11 @@ class RoarOutput(OverwriteOptions):
 
 @expand_groups
 def roar(
-    model: RoarModel, data: DataOptions, methods: RoarMethods, training: TrainingOptions, output: RoarOutput
+    model: BatchedModelOptions,
+    data: DataOptions,
+    methods: MethodsOptions,
+    training: TrainingOptions,
+    output: RoarOutput,
 ) -> None:
     """ROAR+: remove what maps mark as important, fine-tune the model again, and measure the increase of the loss.
 
@@ -93,20 +87,9 @@ def roar(
     """
     if output.out is None:
         raise BadOption("a run needs a folder: give --out RUN")
-    check_methods(methods.method or [])
-    learning_rates = _rates(training.learning_rate or [])
-    choices = set_options(
-        epochs=training.epochs,
-        batch_size=training.train_batch,
-        blocks=training.blocks,
-        init=training.init,
-        validation=training.validation,
-        image_percentile=methods.image_percentile,
-        text_percentile=methods.text_percentile,
-        trainable=training.trainable,
-        remove=methods.remove,
-        methods=methods.method,
-    )
+    if model.dtype != "float32":
+        raise BadOption(f"--dtype must be float32 for training (got {model.dtype})")
+    choices = set_options(**_training(training.train or []), trainable=training.trainable, remove=training.remove)
     from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import PROVENANCE
@@ -116,7 +99,7 @@ def roar(
     check_reports(output.out / PROVENANCE, REPORTS, output.overwrite)
     count = data.count or COUNT
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
-    loaded = load(model.model, output.quiet, model.loading)
+    loaded = model.loaded(output.quiet)
     kept = f"finished trainings are kept in {output.out}; the same command resumes the run"
     with interruptible(kept), show_progress("retraining", output.quiet) as on_progress:
         result = run(
@@ -124,9 +107,9 @@ def roar(
             pairs,
             data=record,
             out=output.out,
-            learning_rate=learning_rates,
             repeats=training.repeats,
             seed=data.seed,
+            methods=methods.texts,
             explain_batch=model.batch_size,
             on_progress=on_progress,
             **choices,
@@ -137,20 +120,11 @@ def roar(
         say("wrote " + ", ".join(map(str, files)), err=True)
 
 
-def _rates(texts: list[str]) -> Any:
-    """Return the learning rate of all trainables, or learning rates by name."""
-    if any("=" in text for text in texts):
-        return {name: _number(value) for name, value in assignments(texts, option="--learning-rate").items()}
-    if len(texts) > 1:
-        raise BadOption(
-            f"--learning-rate must be a single number, or NAME=RATE for each trainable, such as features=1e-3 (got "
-            f"{', '.join(texts)})"
-        )
-    return _number(texts[0]) if texts else None
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise BadOption(f"--learning-rate must be a number, such as 1e-5 (got {text!r})") from error
+def _training(texts: list[str]) -> dict[str, Any]:
+    """Return the options of the training."""
+    types = {**_TRAINING, **{f"learning_rate.{name}": Positive for name in _TRAINABLE}}
+    values = typed_assignments(texts, "--train", types)
+    rates = {name: values.pop(f"learning_rate.{name}") for name in _TRAINABLE if f"learning_rate.{name}" in values}
+    if rates and "learning_rate" in values:
+        raise BadOption("--train must set learning_rate for all trainables or for each: leave one of them out")
+    return values | ({"learning_rate": rates} if rates else {})

@@ -1,11 +1,12 @@
 """``nibt serve``, which serves the page."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import typed_assignments
 from nibt.cli.terminal import complain, say
 from nibt.options import Positive, Range
 
@@ -19,14 +20,35 @@ class ServerOptions(OptionGroup, panel="Server"):
     public: Annotated[bool, Option("--public", help="Allow connections from other machines, at --host.")] = False
 
 
+_LIMITS = {
+    "timeout": Positive,
+    "max_queue": Annotated[int, Range(1, 1_000_000)],
+    "max_upload_mb": Annotated[int, Range(1, 1_000_000)],
+    "megapixels": Annotated[int, Range(1, 1_000_000)],
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions(OptionGroup, panel="Limits"):
     """The limits of a request."""
 
-    timeout: Annotated[Positive, Option(help="The longest time of one computation, in seconds.")] = 60.0
-    max_queue: Annotated[int, Range(1, 1_000_000), Option(help="The largest number of requests in the queue.")] = 20
-    max_upload_mb: Annotated[int, Range(1, 1_000_000), Option(help="The largest image file, in megabytes.")] = 20
-    megapixels: Annotated[int, Range(1, 1_000_000), Option(help="The largest image, in millions of pixels.")] = 50
+    limit: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=VALUE",
+            help="A limit: timeout of a computation in seconds (60), max_queue of requests (20), max_upload_mb of an "
+            "image file (20), megapixels of an image (50); repeatable.",
+        ),
+    ] = None
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """The fields of ``Limits`` that are set."""
+        typed = typed_assignments(self.limit, "--limit", _LIMITS)
+        for name, field in (("max_upload_mb", "max_upload_bytes"), ("megapixels", "max_pixels")):
+            if name in typed:
+                typed[field] = typed.pop(name) * 1_000_000
+        return typed
 
 
 @expand_groups
@@ -58,12 +80,7 @@ def serve(
         server.host,
         server.port,
         model or (),
-        Limits(
-            max_upload_bytes=limits.max_upload_mb * 1_000_000,
-            max_pixels=limits.megapixels * 1_000_000,
-            timeout=limits.timeout,
-            max_queue=limits.max_queue,
-        ),
+        Limits(**limits.limits),
         server.public,
         lambda address: say(f"nibt is running at {address} (Ctrl-C stops it)"),
     )

@@ -1,35 +1,75 @@
-"""``nibt show``, which draws a row of a job."""
+"""``nibt show``, which draws a row of a job, checks a job, or shows the report of a benchmark."""
 
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+import typer
+from typer import Argument, Option
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.options import OutputOptions
-from nibt.cli.output import Output, input_paths, stem
+from nibt.cli.output import Output, input_paths, slug, stem
+from nibt.cli.terminal import say
+from nibt.errors import BadOption
 
 
 @expand_groups
 def show(
-    folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job.")],
-    row: Annotated[int, Argument(help="The position of the row, from 0.")],
+    folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job, or of a run of nibt bench.")],
     output: OutputOptions,
+    row: Annotated[int | None, Argument(help="The position of a row of a job, from 0.")] = None,
+    verify: Annotated[
+        bool, Option("--verify", help="Check that a job is complete: each row is stored once, no file was changed.")
+    ] = False,
 ) -> None:
-    """Draw a row of a job as nibt explain does: an image or a page, and a JSON file. No model is loaded."""
-    from nibt.cli.console import show as print_answers
-    from nibt.jobs.job import Job
-    from nibt.report.image.explanation import draw
+    """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
 
-    look, job = output.look, Job.open(folder)
+    The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots.
+    """
+    if verify:
+        _verify(folder, output.quiet)
+    elif row is not None:
+        _show_row(folder, row, output)
+    elif (folder / "plan.json").is_file():
+        _report(folder, output)
+    else:
+        raise BadOption("the row is missing: nibt show DIR ROW, or nibt show DIR --verify")
+
+
+def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
+    from nibt.cli.console import show as print_answers
+    from nibt.formats.base import Drawing
+    from nibt.jobs.job import Job
+
+    drawing, job = output.drawing, Job.open(folder)
     explanation = job.explanation(row)
     read_paths = input_paths(folder, explanation.source, job.manifest.pairs.names)
-    files = Output(output.out, output.json, output.quiet, output.overwrite, inputs=read_paths)
-    names = files.check([f"{row}-{stem(explanation.source)}"], [explanation.caption])
-    files.write(
-        [explanation],
-        names,
-        lambda answer: draw(answer, **output.drawing),
-        lambda answers: print_answers(answers, look, output.verbose),
-        drawing=output.drawing,
-    )
+    files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths)
+    name = f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(explanation.caption)}"
+    targets = files.check([name], "Explanation")
+    look = Drawing(**drawing).look
+    files.write([explanation], targets, lambda answers: print_answers(answers, look, output.verbose), drawing)
+
+
+def _verify(folder: Path, quiet: bool) -> None:
+    from nibt.jobs.job import Job
+
+    job = Job.open(folder)
+    problems = job.check()
+    if not quiet:
+        for problem in problems:
+            say(problem)
+        if not problems:
+            say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _report(folder: Path, output: OutputOptions) -> None:
+    from nibt.evaluation.bench.report import write_report
+    from nibt.evaluation.bench.run import Run
+
+    text = write_report(Run.open(folder), output.overwrite)
+    if not output.quiet:
+        say(text)
+        say("wrote " + ", ".join(str(folder / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from typer import Option
 
-from nibt.cli.data import check_method_texts, open_data, read_pairs
-from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import DataOptions, ModelArgument, QuietOptions, check_name, load
+from nibt.cli.data import open_data, read_pairs
+from nibt.cli.groups import expand_groups
+from nibt.cli.options import DataOptions, MethodsOptions, ModelOptions, QuietOptions, check_name, parsed_methods
 from nibt.cli.terminal import print_csv, say
 from nibt.errors import BadOption
 
@@ -16,42 +16,25 @@ FORMATS = ("markdown", "latex", "csv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableMethods(OptionGroup, panel="Tables"):
-    """The methods and metrics."""
+class TableOutput(QuietOptions):
+    """The metrics, and what is printed."""
 
-    method: Annotated[
-        list[str] | None,
-        Option(
-            "--method",
-            metavar="METHOD",
-            help='A method with its options, such as "banzhaf budget=200 share=0.3"; repeatable. Default: nib.',
-        ),
-    ] = None
     metric: Annotated[
         list[str] | None, Option("--metric", help="A table metric; repeatable. Default: all (nibt list table_metrics).")
     ] = None
-
-    def __post_init__(self) -> None:
-        check_method_texts(self.method or [])
-        for name in self.metric or []:
-            check_name("table_metrics", name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableOutput(QuietOptions):
-    """What is printed."""
-
     format: Annotated[str, Option(help="markdown, latex (for the package booktabs) or csv (one line per value).")] = (
         "markdown"
     )
 
     def __post_init__(self) -> None:
+        for name in self.metric or []:
+            check_name("table_metrics", name)
         if self.format not in FORMATS:
             raise BadOption(f"--format must be one of {', '.join(FORMATS)} (got {self.format!r})")
 
 
 @expand_groups
-def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, output: TableOutput) -> None:
+def tables(model: ModelOptions, data: DataOptions, methods: MethodsOptions, output: TableOutput) -> None:
     """Compare word-region tables of several methods on images with captions, and print a table of metrics.
 
     Data sets with objects that captions name, such as scenes, have all metrics.
@@ -59,26 +42,22 @@ def tables(model: ModelArgument, data: DataOptions, methods: TableMethods, outpu
     from nibt.cli.progress import show_progress
     from nibt.evaluation.measure_interactions import measure_interactions
     from nibt.evaluation.table_comparison import compare_tables
-    from nibt.methods.base import MethodSpec
 
-    texts = list(dict.fromkeys(methods.method or ["nib"]))
-    specs = {text: MethodSpec.parse(text) for text in texts}
+    specs = parsed_methods(methods.texts)
     if data.count == 0:
         raise BadOption(f"--count must be at least 1 (got {data.count})")
     count = data.count or COUNT
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
-    loaded = load(model.model, output.quiet, model.loading)
+    loaded = model.loaded(output.quiet)
     measured = {}
     for text, spec in specs.items():
         with show_progress(f"explaining with {text}", output.quiet, len(pairs)) as on_progress:
             measured[text] = measure_interactions(
                 loaded,
                 pairs,
-                methods.metric,
-                spec.name,
-                variant=spec.variant,
+                output.metric,
+                spec,
                 on_progress=on_progress,
-                **spec.options,
             )
     if output.format == "csv":
         lines = [[text, row.item, row.label, row.value, row.seconds] for text, rows in measured.items() for row in rows]

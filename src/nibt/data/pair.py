@@ -233,5 +233,5 @@ def _ambiguity_warning(text: Any) -> tuple[str, ...]:
         return ()
     return (
         f"{text!r} is used as a caption, although an image file has that name: to compare two images, use "
-        f"Path({text!r}) or --compare-image",
+        f"Path({text!r}) or --compare",
     )

@@ -14,7 +14,7 @@ from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-CHOOSE = "choose columns with --image, --caption and --key (in Python image=, caption=, key=)"
+CHOOSE = "choose columns with -D image=, caption= and key= (in Python image=, caption=, key=)"
 
 
 @dataclass(frozen=True, kw_only=True)

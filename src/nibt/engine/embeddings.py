@@ -19,7 +19,7 @@ from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
 from nibt.methods._vectors import SideVectors, rest_share
-from nibt.methods.base import MethodSpec
+from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
@@ -37,7 +37,7 @@ def explain_embeddings(
     item: ImageSource | Caption,
     embeddings: Tensor,
     *,
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
@@ -68,7 +68,7 @@ def explain_embeddings(
     model = load_model(model)
     _check_one_vector(model)
     own = read_caption(item) if isinstance(item, Caption) else read_image(item)
-    _, vectors, trace = _vectors(model, own, MethodSpec(method, variant, options))
+    _, vectors, trace = _vectors(model, own, MethodSpec.of(method, variant, options))
     aim = _checked(embeddings, trace.embedding)
     scores = vectors.scores(aim)
     units = scores.units
@@ -230,7 +230,7 @@ def contributions(
     model: Model | str | Path | nn.Module,
     image: ImageSource,
     *,
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     variant: str = "default",
     **options: Any,
 ) -> Contributions:
@@ -253,7 +253,7 @@ def contributions(
     """
     model, image = load_model(model), read_image(image)
     _check_one_vector(model)
-    spec, vectors, _ = _vectors(model, image, MethodSpec(method, variant, options))
+    spec, vectors, _ = _vectors(model, image, MethodSpec.of(method, variant, options))
     cells, grid = vectors.of_cells()
     facts = {
         "image": image.source,

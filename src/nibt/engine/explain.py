@@ -14,7 +14,7 @@ from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
-from nibt.methods.base import MethodSpec
+from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
@@ -55,7 +55,7 @@ def explain(
     model: _Model,
     first: ImageSource | Caption | Sequence[ImageSource | Caption],
     second: _Text | NamedImage | Sequence[_Text | NamedImage] = (),
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     target: str = "cosine",
     *,
     variant: str = "default",
@@ -65,7 +65,7 @@ def explain(
     batch_size: int = 8,
     seed: int | None = None,
     sample: Sequence[Pair] | None = None,
-    memory: float | None = None,
+    memory_mb: float | None = None,
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
@@ -79,7 +79,8 @@ def explain(
         second: A caption (a string), an image that is not a string (``Path``, PIL image, array, tensor), or a list of
             either. Two lists must have the same length and are paired item by item. A list and a single item pair
             every item of the list with the single one.
-        method: The name of the method.
+        method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
+            ``Method``.
         target: The name of the target, the score that is explained.
         variant: A variant of the method: "default", or "paper" for the published setting.
         against: Captions that the target compares with, on the image side or for two captions.
@@ -88,7 +89,7 @@ def explain(
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
-        memory: The approximate memory in MB for hidden states that go through the model together, with their
+        memory_mb: The approximate memory in MB for hidden states that go through the model together, with their
             gradients. None uses little memory compared with the model.
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
@@ -120,16 +121,15 @@ def explain(
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
     batch_size = parsed("batch_size", batch_size, BatchSize)
-    memory = parsed("memory", memory, Megabytes | None)
-    for kind, name in (("methods", method), ("targets", target)):
-        find(kind, name)  # names are checked before a model is loaded
+    memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
+    method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
+    find("targets", target)
     model = load_model(model)
     pairs, many = make_pairs(first, second)
     contrast = Contrast.of(against, against_images, templates)
     modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
-    method_spec = MethodSpec(method, variant, options)
     spec = resolve(model, method_spec, target, contrast, modalities=modalities, sample=sample, seed=seed)
-    answers: Any = explain_pairs(replace(spec, memory=memory), pairs, batch_size, on_progress)
+    answers: Any = explain_pairs(replace(spec, memory=memory_mb), pairs, batch_size, on_progress)
     return answers if many else answers[0]
 
 
@@ -172,7 +172,7 @@ def explain_labels(
     model: _Model,
     image: ImageSource,
     labels: Sequence[_Text],
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     **options: Any,
 ) -> Explanation:
     """Rank labels, and explain the best label against the second best, with the target ``difference``.
@@ -181,7 +181,8 @@ def explain_labels(
         model: A loaded model, or what ``load_model`` takes.
         image: The image.
         labels: The labels, at least two.
-        method: The name of the method.
+        method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
+            ``Method``.
         **options: Other arguments and options of ``explain``.
 
     Returns:

@@ -1,6 +1,7 @@
 """Word-region interactions: which words of a caption go with which parts of an image."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.tables import table_scores
 from nibt.errors import Unsupported
-from nibt.methods.base import MethodSpec
+from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
@@ -24,9 +25,6 @@ from nibt.registry import find
 from nibt.results.interaction import Interaction, word_indices
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
-
-TOLERANCE = 0.01
-"""The default tolerance. Two integrals are multiplied, and with few steps the product may have the wrong sign."""
 
 
 @plain_torch()
@@ -36,7 +34,7 @@ def explain_interactions(
     caption: str | Caption | Sequence[str | Caption],
     *,
     words: str | int | Sequence[str | int] = (),
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     variant: str = "default",
     on_progress: OnProgress = no_progress,
     **options: Any,
@@ -81,10 +79,10 @@ def explain_interactions(
         Unsupported: The model's words have no map, or it lacks what the method needs.
 
     """
-    find("methods", method)
+    method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "explain_interactions") for pair in read]
-    spec = resolve_interactions(load_model(model), MethodSpec(method, variant, options))
+    spec = resolve_interactions(load_model(model), method_spec)
     answers = []
     for pair in pairs:
         answers.append(explain_pair(spec, pair, as_list(words))[0])
@@ -101,15 +99,16 @@ def resolve_interactions(model: Model, method: MethodSpec) -> ExplanationSpec:
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
     options = method.options
-    if method.name == "nib" and not late:
-        options = _with_tolerance(method.variant, method.options)
-    return resolve(model, MethodSpec(method.name, method.variant, options))
+    if find("methods", method.name).table_tolerance is not None and method.instance is None and not late:
+        options = _with_tolerance(method)
+    return resolve(model, replace(method, options=options))
 
 
-def _with_tolerance(variant: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_tolerance(method: MethodSpec) -> Mapping[str, Any]:
     """Add the default tolerance, unless the variant or the options set it or the steps."""
-    has_steps = variant != "default" or any(name.endswith(("steps", "quadrature", "tolerance")) for name in options)
-    return options if has_steps else {**options, "tolerance": TOLERANCE}
+    own = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
+    tolerance = find("methods", method.name).table_tolerance
+    return method.options if own or method.variant != "default" else {**method.options, "tolerance": tolerance}
 
 
 @plain_torch()

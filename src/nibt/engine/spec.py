@@ -18,7 +18,7 @@ from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
-from nibt.models.base import Model
+from nibt.models.base import Model, Tower
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
 from nibt.targets.base import Score
@@ -85,14 +85,14 @@ def resolve(
     kind, options, extra = _method_class(method)
     if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
-    if seed is not None and "seed" in {field.name for field in fields(kind)}:
+    if seed is not None and method.instance is None and "seed" in {field.name for field in fields(kind)}:
         options = {**options, "seed": seed}
     options, unserved = _mean_states_by_side(model, kind, options, modalities)
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         options, tried = resolve_auto(model, kind, MethodSpec(method.name, method.variant, options), scores, sample)
         extra |= tried
     methods: dict[Modality, Method] = {
-        modality: kind.configured(model.tower(modality), method.variant, options, model.defaults)
+        modality: _configured(method, kind, model.tower(modality), options, model.defaults)
         for modality in dict.fromkeys(modalities)
     }
     resolved = {side: methods[side].options() for side in methods}
@@ -112,6 +112,18 @@ def resolve(
         (*model.request.notes, *target_warnings, *notes),
         modalities,
     )
+
+
+def _configured(
+    method: MethodSpec, kind: type[Method], tower: Tower, options: Mapping[str, Any], recommended: Mapping[str, Any]
+) -> Method:
+    """Return the method for one tower: the object that was given, or one with resolved options."""
+    if method.instance is None:
+        return kind.configured(tower, method.variant, options, recommended)
+    method.instance.check(tower)
+    for layer in method.instance.layers:
+        tower.check_layer(layer)
+    return method.instance
 
 
 def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None:
@@ -135,6 +147,8 @@ def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dic
     along = str(method.options.get("along_path", False)).lower()
     if along not in ("true", "false"):
         raise BadOption(f"along_path must be true or false (got {method.options['along_path']!r})")
+    if method.instance is not None:
+        return type(method.instance), {}, {}
     if along == "false":
         return find("methods", method.name), others, {}
     return along_path(method.name), others, {"along_path": True}

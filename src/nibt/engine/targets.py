@@ -20,7 +20,7 @@ from nibt.types import Modality
 Modalities: TypeAlias = tuple[Modality, Modality]
 IMAGE_AND_TEXT: Modalities = ("image", "text")
 _PLURAL = {"image": "images", "text": "captions"}
-_BY_MODALITY = {"image": "images in against_images (--against-image)", "text": "captions in against (--against)"}
+_BY_MODALITY = {"image": "images in against_images (--against)", "text": "captions in against (--against)"}
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def measure(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],
     metrics: Sequence[str | Metric] | Mapping[str, str | Metric] | None = None,
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     target: str = "cosine",
     *,
     measured: str = "explained",
@@ -60,7 +60,8 @@ def measure(
             and are NaN for pairs without objects.
         metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. None means all
             metrics. Each metric is computed on the sides for which it is defined.
-        method: The name of the method.
+        method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
+            ``Method``.
         target: The name of the target, the score that is explained.
         measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained" (the target), or
             the name of another target. If that target compares, it uses the captions in ``against`` or, without them,
@@ -99,7 +100,7 @@ def measure(
     only_measured = score_target and score_target.others != "none" and find("targets", target).others == "none"
     options = baseline_by_side(options, ("image", "text") if only is None else (only,))
     contrast = Contrast.of(() if only_measured else against, (), templates)
-    spec = resolve(model, MethodSpec(method, variant, options), target, contrast, seed=seed)
+    spec = resolve(model, MethodSpec.of(method, variant, options), target, contrast, seed=seed)
     scores = score_target and _MeasuredScore.of(model, score_target, pairs, Contrast.of(against, (), ()).against, only)
     sides: list[Modality] = [
         side

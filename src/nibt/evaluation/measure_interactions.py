@@ -13,7 +13,7 @@ from nibt.data.pair import Pair, require_image_text
 from nibt.data.units import Words
 from nibt.engine.interactions import explain_pair, resolve_interactions
 from nibt.errors import BadInput
-from nibt.methods.base import MethodSpec
+from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
@@ -26,7 +26,7 @@ def measure_interactions(
     model: Model | str | Path | nn.Module,
     pairs: Sequence[Pair],
     metrics: str | Sequence[str | TableMetric] | Mapping[str, str | TableMetric] | None = None,
-    method: str = "nib",
+    method: str | MethodSpec | Method = "nib",
     *,
     variant: str = "default",
     on_progress: OnProgress = no_progress,
@@ -58,8 +58,7 @@ def measure_interactions(
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     names = [metrics] if isinstance(metrics, str) else metrics
     labeled = _labeled(available("table_metrics") if names is None else names)
-    find("methods", method)
-    spec = resolve_interactions(load_model(model), MethodSpec(method, variant, options))
+    spec = resolve_interactions(load_model(model), MethodSpec.of(method, variant, options))
     measurements = []
     for item, pair in enumerate(require_image_text(pair, "measure_interactions") for pair in pairs):
         started = time.perf_counter()

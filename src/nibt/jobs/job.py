@@ -215,7 +215,7 @@ class Job:
         if rows and self.manifest.rows == len(rows):
             return f"rows are numbered from 0 to {len(rows) - 1}"
         if self.manifest.rows is not None:
-            return f"{len(rows)} of its {self.manifest.rows} rows are stored; check it with nibt verify {self.folder}"
+            return f"{len(rows)} of its {self.manifest.rows} rows are stored; check it with nibt show {self.folder} --verify"
         known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
         return f"{known}; the job is not finished"
 

@@ -56,7 +56,7 @@ class JobSpec:
         model = loaded.renewed(anew=True)
         contrast = Contrast.of(self.against, self.against_images, self.templates)
         return resolve(
-            model, MethodSpec(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
+            model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
         )
 
 

@@ -4,6 +4,7 @@ The options of a method are its dataclass fields.
 """
 
 import dataclasses
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -36,22 +37,53 @@ class LayerAfter(float):
 
 @dataclasses.dataclass(frozen=True)
 class MethodSpec:
-    """The name of a method with a variant and unresolved options."""
+    """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.
+
+    Its text, such as ``nib:paper`` or ``banzhaf budget=200 share=0.3``, is the same in the command, in Python, in plans
+    and on the page.
+    """
 
     name: str = "nib"
     variant: str = "default"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    instance: "Method | None" = None
+
+    @classmethod
+    def of(
+        cls, method: "str | MethodSpec | Method", variant: str = "default", options: Mapping[str, Any] | None = None
+    ) -> "MethodSpec":
+        """Return a method that is given as text, as a spec or as an object, with a variant and further options.
+
+        Raises:
+            UnknownName: There is no such method.
+            BadOption: A part of the text is no option, or an option or the variant is set twice.
+
+        """
+        if isinstance(method, Method):
+            if options or variant != "default":
+                beside = ", ".join(options or [variant])
+                raise BadOption(f"a Method has its options already (got {beside}): leave them out")
+            return cls(method.name, instance=method)
+        spec = method if isinstance(method, MethodSpec) else cls.parse(method)
+        twice = [name for name in options or () if name in spec.options]
+        if twice or (variant != "default" and spec.variant not in ("default", variant)):
+            raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
+        variant = spec.variant if variant == "default" else variant
+        return dataclasses.replace(spec, variant=variant, options={**spec.options, **(options or {})})
 
     @classmethod
     def parse(cls, text: str) -> "MethodSpec":
-        """Parse a name with an optional variant and options, such as ``nib:paper`` or ``banzhaf budget=200 share=0.3``.
+        """Parse a name with an optional variant and options; values with spaces are quoted.
 
         Raises:
             UnknownName: There is no such method.
             BadOption: A part is no option, or is set twice.
 
         """
-        first, *parts = text.split() or [""]
+        try:
+            first, *parts = shlex.split(text) or [""]
+        except ValueError as error:
+            raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
         name, _, variant = first.partition(":")
         find("methods", name)
         options: dict[str, Any] = {}
@@ -59,7 +91,7 @@ class MethodSpec:
             key, equals, value = part.partition("=")
             if not equals or not key or key in options:
                 raise BadOption(f"options of a method must be name=value, each once (got {part!r} in {text!r})")
-            options[key] = None if value.lower() == "none" else value
+            options[key.replace("-", "_")] = None if value.lower() == "none" else value
         return cls(name, variant or "default", options)
 
     @classmethod
@@ -77,7 +109,15 @@ class MethodSpec:
         return spec
 
     def __str__(self) -> str:
-        return self.name if self.variant == "default" else f"{self.name}:{self.variant}"
+        name = self.name if self.variant == "default" else f"{self.name}:{self.variant}"
+        return " ".join([name, *(f"{key}={_as_text(value)}" for key, value in self.options.items())])
+
+    @property
+    def words(self) -> list[str]:
+        """What distinguishes the method from the default, for names of files."""
+        plain, options = MethodSpec(), (f"{name}-{_as_text(value)}" for name, value in self.options.items())
+        names = [(self.name, plain.name), (self.variant, plain.variant)]
+        return [*(name for name, default in names if name != default), *options]
 
     @property
     def is_random(self) -> bool:
@@ -117,6 +157,8 @@ class Method(Plugin, ABC):
     linear: ClassVar[bool] = False
     """Whether the scores are linear in the target. Each unit then has a vector, whose product with the unit embedding
     of the other side is its score, and two sides have a table (``nibt.methods._vectors``)."""
+    table_tolerance: ClassVar[float | None] = None
+    """The default tolerance of tables, for methods that have one."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
@@ -298,6 +340,10 @@ class Method(Plugin, ABC):
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+
+def _as_text(value: Any) -> str:
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def linear_methods() -> list[str]:

@@ -14,7 +14,7 @@ Use it when:
     these.
 
 Avoid it when:
-    You explain a transformer: ``--along-path`` or ``nib`` are better on ``scenes`` for little more. A map of zeros
+    You explain a transformer: ``along_path=true`` or ``nib`` are better on ``scenes`` for little more. A map of zeros
     means that no token of the layer raises the score.
 """
 

@@ -9,8 +9,6 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
-from PIL import Image
-
 from nibt.errors import BadInput, Unsupported
 from nibt.report.displays import PAGE
 from nibt.report.html.audit import page as audit_page
@@ -18,9 +16,7 @@ from nibt.report.html.document import document
 from nibt.report.html.page import Shown, page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel
-from nibt.report.image.curve import draw_curve
 from nibt.report.image.explanation import draw
-from nibt.report.image.interactions import draw_interactions
 from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
 from nibt.results.explanation import Comparison, Explanation
@@ -49,7 +45,7 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
     except ImportError as error:
         raise Unsupported(
             "showing results in a notebook needs IPython, which is not installed: pip install jupyterlab, or "
-            "write a file with nibt.write_page"
+            "write a file with nibt.save"
         ) from error
     results = list(answers) if isinstance(answers, Sequence) else [answers]
     text = framed(
@@ -89,17 +85,11 @@ def _html(answer: Shown) -> str | None:
 def _png(answer: Explanation | Comparison | Interaction | NarrowingCurve) -> bytes | None:
     buffer = BytesIO()
     try:
-        drawn = _drawn(answer)
+        drawn = draw(answer)
     except BadInput:
         return None
     drawn.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _drawn(answer: Explanation | Comparison | Interaction | NarrowingCurve) -> Image.Image:
-    if isinstance(answer, NarrowingCurve):
-        return draw_curve(answer)
-    return draw_interactions(answer) if isinstance(answer, Interaction) else draw(answer)
 
 
 def _measurement_table(results: list[Any]) -> str | None:

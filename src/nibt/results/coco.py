@@ -6,13 +6,10 @@ of that image for that caption.
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.results.explanation import Explanation
 from nibt.results.regions import MapRegion, Ring
-from nibt.results.saving import as_bytes, request_of
 
 
 def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> dict[str, Any]:
@@ -53,16 +50,6 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
         "annotations": annotations,
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()],
     }
-
-
-def write_coco(
-    explanations: Sequence[Explanation], path: Path, threshold: float = 0.5, overwrite: bool = False
-) -> None:
-    """Write the regions of the maps of explanations as a COCO file."""
-    check_sources(path, [explanation.request() for explanation in explanations])
-    signature = unsigned({**request_of(explanations), "threshold": threshold})
-    data = {"signature": signature, **to_coco(explanations, threshold)}
-    write_bytes(path, as_bytes(data), overwrite)
 
 
 def _annotation(region: MapRegion) -> dict[str, Any]:

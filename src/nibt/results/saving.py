@@ -4,12 +4,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from nibt.errors import BadInput
 from nibt.io import load_json
-from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.values import ByValue
 
 _REQUEST = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
@@ -70,23 +70,16 @@ class JsonSerializable(ByValue, ABC):
         labels = sorted(label["label"] for label in data.get("ranking", ()))
         return request | {"target": score.get("target"), "options": score.get("options"), "labels": labels}
 
-    def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the JSON file, completely or not at all.
+    def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:
+        """Write a file, completely or not at all; the ending of its name chooses the format, as in ``nibt.save``.
 
         Raises:
+            BadOption: No format has that ending, or the format cannot hold this result.
             WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
             CannotWrite: The folder is missing or not writable, or the disk is full.
 
         """
-        save([self], path, overwrite)
-
-
-def save(answers: Sequence[JsonSerializable], path: str | Path, overwrite: bool = False) -> None:
-    """Write a JSON file: an object for one result, a list for several."""
-    check_sources(Path(path), [answer.request() for answer in answers])
-    data = [answer.to_json() for answer in answers]
-    data[0] = {"signature": unsigned(request_of(answers)), **data[0]}
-    write_bytes(Path(path), as_bytes(data[0] if len(data) == 1 else data), overwrite)
+        import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
 
 
 def request_of(answers: Sequence[JsonSerializable]) -> dict[str, Any]:

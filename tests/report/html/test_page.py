@@ -14,7 +14,7 @@ import nibt
 from nibt.data.units import Grid
 from nibt.errors import BadInput, CannotWrite
 from nibt.report.html.document import document
-from nibt.report.html.page import page, write_page
+from nibt.report.html.page import page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
@@ -233,10 +233,10 @@ def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        write_page(replace(explanation, image=replace(explanation.image, input=None)), tmp_path / "x.html")
+        nibt.save(replace(explanation, image=replace(explanation.image, input=None)), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
-        write_page(explanation, tmp_path / "nowhere" / "x.html")
+        nibt.save(explanation, tmp_path / "nowhere" / "x.html")
     with pytest.raises(BadInput, match="same pair"):
         Panel(explanation, explain_with_table()[1])
     with pytest.raises(BadInput, match="a table needs an explanation"):

@@ -19,7 +19,6 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.report.appearance import Appearance
 from nibt.report.html.document import document
-from nibt.report.html.page import write_page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
@@ -103,7 +102,7 @@ def pair() -> tuple[Explanation, Interaction]:
 
 @pytest.fixture
 def opened(browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path) -> Iterator[Opened]:
-    write_page(Panel(*pair), tmp_path / "x.html")
+    nibt.save(Panel(*pair), tmp_path / "x.html")
     view = Opened(browser.new_context(), tmp_path / "x.html")
     yield view
     view.close()
@@ -163,7 +162,7 @@ def test_view_says_where_most_of_a_region_is(
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
     scores[:-1, :-1] = 1e-3 * torch.tensor(grid).flatten()
-    write_page(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    nibt.save(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     word(opened.page, 4).hover()
     assert opened.readout == f"The model sees “cat” mostly {place}."
@@ -176,7 +175,7 @@ def test_view_shows_words_with_the_same_decimals(
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
     scores[0, 0], scores[1, 0] = 0.1371, -0.00019
-    write_page(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    nibt.save(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     numbers = opened.page.locator(".nibt-word small")
     assert len({len(text.split(".")[1]) for text in numbers.all_text_contents()}) == 1
@@ -289,7 +288,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
 
 
 def test_view_starts_with_positive_scores_only_if_requested(browser: Browser, pair: Any, tmp_path: Path) -> None:
-    write_page(Panel(*pair), tmp_path / "x.html", positive_only=True)
+    nibt.save(Panel(*pair), tmp_path / "x.html", positive_only=True)
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     assert opened.page.get_by_label("Positive scores only").is_checked()
     assert opened.state["controls"]["positiveOnly"] is True
@@ -304,7 +303,7 @@ def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Pa
     """One bar for the map and one for the words; a method without signs has one-sided bars."""
     explained, table = pair
     other = nibt.explain(tiny.model("clip"), explained.image.input, CAPTION, method="gae")
-    write_page(
+    nibt.save(
         [Panel(explained, table, "nib"), Panel(other, title="gae"), Panel(table, title="table")], tmp_path / "x.html"
     )
     opened = Opened(browser.new_context(), tmp_path / "x.html")
@@ -339,7 +338,7 @@ def test_view_has_a_bar_for_each_scale(browser: Browser, pair: Any, tmp_path: Pa
 def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, tmp_path: Path) -> None:
     explanation, table = pair
     other = nibt.explain(tiny.model("clip"), explanation.image.input, CAPTION, method="grad_cam")
-    write_page([Panel(explanation, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
+    nibt.save([Panel(explanation, table, "nib"), Panel(other, title="grad_cam")], tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     assert opened.page.locator("canvas").count() == 2
     assert opened.page.locator("[data-panel='1'] button.nibt-word").count() == 0
@@ -359,7 +358,7 @@ def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path
     two = nibt.explain(model, image(), image(1))
     captions = nibt.explain(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
-    write_page([two, captions], tmp_path / "x.html")  # type: ignore[list-item]
+    nibt.save([two, captions], tmp_path / "x.html")  # type: ignore[list-item]
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     maps = opened.state["panels"][0]["maps"]
     same(maps, torch.stack([two.first.grid.flatten(), two.second.grid.flatten()]))
@@ -378,7 +377,7 @@ def hostile(folder: Path) -> Path:
         warnings=("the caption was cut",),
         image=replace(explanation.image, source="<svg onload=alert(3)>.png"),
     )
-    write_page([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")
+    nibt.save([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")
     return folder / "hostile.html"
 
 
@@ -390,7 +389,7 @@ def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: s
     else:
         file = tmp_path / "x.html"
         shown = nibt.explain(tiny.model("clip"), image(), image(1)) if kind == "comparison" else Panel(*pair)
-        write_page(shown, file)  # type: ignore[arg-type]
+        nibt.save(shown, file)  # type: ignore[arg-type]
     scheme, width = "dark" if kind == "dark" else "light", 360 if kind == "narrow" else 1100
     opened = Opened(
         browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"),

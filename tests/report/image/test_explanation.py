@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nibt
 from nibt.data.images import Region
 from nibt.errors import BadOption
 from nibt.report.colors import ALERT_EDGE
-from nibt.report.image.explanation import check_format, draw, write
+from nibt.report.image.explanation import draw
 from nibt.report.image.fonts import font_for
 from nibt.report.image.methods import draw_beside
 from nibt.results.explanation import MISMATCH, Ranked
@@ -34,13 +35,13 @@ def test_fonts_exist_for_every_text() -> None:
 
 
 def test_formats_are_known_by_their_suffix(tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match=r"must end in the name of an image format.*got '.txt'"):
-        check_format(tmp_path / "x.txt")
+    explained = answer(PEAK, (90, 90), WHOLE)
+    with pytest.raises(BadOption, match=r"must end in the name of a format.*got '.txt'"):
+        nibt.save(explained, tmp_path / "x.txt")
     for name in ("x.png", "x.jpg", "x.webp", "x.PNG"):
-        check_format(tmp_path / name)
-        write(Image.new("RGB", (4, 4)), tmp_path / name)
+        nibt.save(explained, tmp_path / name)
         with Image.open(tmp_path / name) as image:
-            assert image.size == (4, 4)
+            assert image.size == draw(explained).size
 
 
 NO_MATCH = (f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)", "another note")

@@ -3,13 +3,13 @@
 from typing import Any
 
 import nibt
-from nibt.report.image.interactions import draw_interactions
+from nibt.report.image.explanation import draw
 from tests import tiny
 
 
 def test_draw_interactions_has_a_bar_and_a_title(texts: Any) -> None:
     table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two cars", steps=1)
-    lines = texts(lambda: draw_interactions(table))
+    lines = texts(lambda: draw(table))
     most = float(table.table.abs().max())
     place = lines.index("all words")
     assert lines[place + 1 : place + 4] == [f"{-most:.2g}  against", "0", f"for  {most:.2g}"]

@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from nibt.outputs import write_bytes
 from nibt.report.html.audit_examples import figure
 from nibt.report.html.audit_plots import curves, gauge
 from nibt.report.html.audit_style import STYLE
@@ -83,11 +82,6 @@ def page(audit: Audit, sign: bool = False) -> str:
     body.append(_footer(audit))
     title, request = f"Audit of {Path(audit.model['id']).name}", audit.request() if sign else None
     return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
-
-
-def write_page(audit: Audit, path: Path, overwrite: bool = False) -> None:
-    """Write the page atomically."""
-    write_bytes(path, page(audit, sign=True).encode(), overwrite)
 
 
 def span(check: Check | Score) -> str:

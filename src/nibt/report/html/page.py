@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from nibt.outputs import check_sources, write_bytes
 from nibt.report.appearance import appearance
 from nibt.report.html.document import document
 from nibt.report.html.view import SCRIPT, STYLE, fragment
@@ -14,7 +12,6 @@ from nibt.report.html.view_text import heading
 from nibt.report.request import question
 from nibt.results.explanation import Comparison, Explanation
 from nibt.results.interaction import Interaction
-from nibt.results.saving import request_of
 from nibt.torch_modes import plain_torch
 
 Shown = Explanation | Comparison | Interaction | Panel
@@ -37,31 +34,6 @@ def page(
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
     body = f"<main>\n{above}\n{view}\n</main>\n<footer>Created with nibt. This page loads and sends nothing.</footer>"
     return document(named, body, STYLE, [SCRIPT, _START], request)
-
-
-def write_page(
-    answers: Shown | Sequence[Shown],
-    path: str | Path,
-    title: str = "",
-    positive_only: bool = False,
-    style: str = "overlay",
-    cmap: str = "red_blue",
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write the page of ``page`` atomically.
-
-    Raises:
-        BadOption: There is no such style or color map.
-        BadInput: There is no result, or the image of a loaded result is missing.
-        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
-    results = [item.answer if isinstance(item, Panel) else item for item in _listed(answers)]
-    check_sources(Path(path), [result.request() for result in results])
-    text = page(answers, title, positive_only, style, cmap, request_of(results))
-    write_bytes(Path(path), text.encode(), overwrite)
 
 
 def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:

@@ -8,14 +8,13 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.appearance import Appearance, appearance
+from nibt.report.appearance import Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
 from nibt.results.interaction import Interaction
-from nibt.torch_modes import plain_torch
 
 _ACROSS = 5
 
@@ -29,12 +28,8 @@ class WordMap:
     size: tuple[int, int]
 
 
-@plain_torch()
-def draw_interactions(
-    interaction: Interaction, positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue"
-) -> Image.Image:
+def draw_table(interaction: Interaction, look: Appearance) -> Image.Image:
     """Draw the photograph once per word, under that word's map."""
-    look = appearance(positive_only, style, cmap)
     tiles = list(_tiles(interaction, shown(photograph(interaction.input, interaction.source), TILE), look))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)

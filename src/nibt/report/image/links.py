@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,11 @@ from nibt.data.pair import Box
 from nibt.display import one_line
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
-from nibt.outputs import check_sources, unsigned, write_bytes
 from nibt.report.appearance import Appearance, appearance
-from nibt.report.image.explanation import check_format, write
 from nibt.report.image.fonts import font_for
 from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
 from nibt.results.interaction import Interaction, word_indices
-from nibt.results.saving import request_of
 from nibt.torch_modes import plain_torch
 
 MOST_CELLS = 12
@@ -69,39 +65,22 @@ def draw_links(
 
     """
     look = appearance(positive_only, cmap=cmap)
-    links, table = strongest_links(interaction, top, words, box)
-    links = [link for link in links if link.score > 0 or not positive_only]
-    return Image.open(io.BytesIO(_figure_bytes(interaction, links, table, look, "png", None))).convert("RGB")
+    return Image.open(io.BytesIO(links_figure(interaction, top, words, box, look))).convert("RGB")
 
 
-def write_links(
+def links_figure(
     interaction: Interaction,
-    path: str | Path,
-    top: int = 10,
-    words: Sequence[str | int] = (),
-    box: Box | None = None,
-    *,
-    cmap: str = "red_blue",
-    overwrite: bool = False,
-) -> None:
-    """Write the figure of ``draw_links`` to a PDF file, with lines and text, or to an image.
-
-    Raises:
-        BadOption: The name does not end with .pdf or an image format, or an option has an invalid value.
-        BadInput: As ``draw_links``.
-        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: The folder is missing or not writable, or the disk is full.
-
-    """
-    request = {**request_of([interaction]), "links": [top, list(words), box]}
-    if Path(path).suffix.lower() != ".pdf":
-        check_format(Path(path))
-        write(draw_links(interaction, top, words, box, cmap=cmap), Path(path), request, overwrite)
-        return
-    check_sources(Path(path), [request])
+    top: int,
+    words: Sequence[str | int],
+    box: Box | None,
+    look: Appearance,
+    kind: str = "png",
+    subject: str | None = None,
+) -> bytes:
+    """Return the figure as a file, a PDF file with its subject; negative links are left out if the look hides them."""
     links, table = strongest_links(interaction, top, words, box)
-    data = _figure_bytes(interaction, links, table, appearance(cmap=cmap), "pdf", unsigned(request))
-    write_bytes(Path(path), data, overwrite)
+    links = [link for link in links if link.score > 0 or not look.positive_only]
+    return _figure_bytes(interaction, links, table, look, kind, subject)
 
 
 def strongest_links(

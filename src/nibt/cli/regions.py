@@ -1,0 +1,78 @@
+"""``nibt regions``, which computes which words of a caption go with which parts of an image."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from nibt.cli.groups import expand_groups
+from nibt.cli.inputs import InputOptions, split_inputs
+from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, parsed_methods, set_options
+from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix, with_stems
+
+if TYPE_CHECKING:
+    from nibt.results.interaction import Interaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionsInputOptions(InputOptions):
+    """The inputs, and the words that get maps."""
+
+    word: Annotated[
+        list[str] | None, Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Default: all.")
+    ] = None
+
+
+@expand_groups
+def regions(inputs: RegionsInputOptions, output: OutputOptions, model: ModelOptions, method: MethodsOptions) -> None:
+    """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
+
+    Writes an image with a small map per word and a JSON file, or the files of --out: x.html is an interactive page,
+    with several methods side by side, and x.links.pdf draws the strongest links. For nib without steps, their number
+    is determined by a tolerance of 0.01.
+    """
+    images, captions = split_inputs(inputs.inputs, command="regions")
+    specs, drawing = parsed_methods(method.texts), output.drawing
+    name_suffix = suffix(
+        "regions",
+        *(word for spec in specs.values() for word in spec.words),
+        model_name(model.model),
+        **set_options(word=inputs.word, **drawing),
+    )
+    named = with_stems([value for spec in specs.values() for value in spec.options.values()], images)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, input_paths(images, model.model, named))
+    stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
+    targets = files.check([name for _ in specs for name in stems], "Interaction")
+    from nibt.cli.console import show_regions
+    from nibt.cli.progress import show_progress
+    from nibt.data.images import read_image
+    from nibt.data.pair import read_caption
+    from nibt.engine.interactions import explain_interactions, resolve_interactions
+    from nibt.report.html.view_data import Panel
+
+    pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
+    loaded = model.loaded(files.silent)
+    for spec in list(specs.values())[1:]:
+        resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+    tables: list[Interaction] = []
+    for name, spec in specs.items():
+        with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
+            answers: Any = explain_interactions(
+                loaded,
+                [image for image, _ in pairs],
+                [caption for _, caption in pairs],
+                words=inputs.word or (),
+                method=spec,
+                on_progress=on_progress,
+            )
+        tables += answers
+    if any(target.kind.name == "links" for target in targets):
+        from nibt.formats.base import Drawing
+        from nibt.report.image.links import strongest_links
+
+        chosen = Drawing(**drawing)
+        for table in tables:
+            strongest_links(table, chosen.top, box=chosen.box)  # a bad box is an error before anything is written
+    titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
+    shown = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
+    files.write(shown, targets, show_regions, drawing)

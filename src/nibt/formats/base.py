@@ -1,0 +1,173 @@
+"""The contract of file formats, and the one way to write a file of results.
+
+The ending of a path chooses the format, the longest first: ``cat.overlay.png`` is a map over the image and ``cat.png``
+the whole picture. ``nibt explain -o``, ``nibt.save`` and the page use the same formats.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from nibt.data.pair import Box
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.options import Top, complete
+from nibt.outputs import check_sources, signed, write_bytes
+from nibt.registry import Plugin, available, find
+from nibt.report.appearance import Appearance, appearance
+from nibt.report.html.view_data import Panel
+from nibt.results.regions import check_threshold
+from nibt.results.saving import JsonSerializable, request_of
+from nibt.torch_modes import plain_torch
+
+Need = Literal["table", "curve"]
+Result = JsonSerializable | Panel
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How results are drawn. Each format uses what it needs.
+
+    Args:
+        positive_only: Whether negative scores are hidden.
+        style: How maps are drawn, as in ``draw``.
+        cmap: The colors, as in ``draw``.
+        threshold: The least score of masks and regions, as a share of the largest positive score.
+        top: The number of links.
+        box: Only links into this box: left, top, width and height in pixels of the upright image.
+        words: Only links of these words, by their texts or positions; empty means all.
+        title: The title of a page.
+
+    Raises:
+        BadOption: There is no such style or color map, or a number is outside of its range.
+
+    """
+
+    positive_only: bool = False
+    style: str = "overlay"
+    cmap: str = "red_blue"
+    threshold: float = 0.5
+    top: Top = 10
+    box: Box | None = None
+    words: tuple[str | int, ...] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        complete(self)
+        self.look  # noqa: B018 - an unknown style or color map is an error before anything is computed
+        check_threshold(self.threshold)
+
+    @property
+    def look(self) -> Appearance:
+        """The colors and the style of maps."""
+        return appearance(self.positive_only, self.style, self.cmap)
+
+
+DRAWING = tuple(Drawing.__dataclass_fields__)
+
+
+class Format(Plugin, ABC):
+    """Base class of file formats.
+
+    Attributes:
+        endings: The endings of the names of files, such as ``.mask.png``.
+        holds: The names of the classes of results that a file can hold.
+        several: Whether a file can hold several results.
+        needs: What is computed for the file besides the results, with ``Panel``: word-region tables, narrowing curves.
+        media_type: The media type of a file.
+
+    """
+
+    endings: ClassVar[tuple[str, ...]]
+    holds: ClassVar[tuple[str, ...]] = ("Explanation",)
+    several: ClassVar[bool] = False
+    needs: ClassVar[tuple[Need, ...]] = ()
+    media_type: ClassVar[str] = "image/png"
+
+    @abstractmethod
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        """Return the bytes of a file, with the ``unsigned`` signature of its request."""
+
+    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+        """Return the request that the signature states: a file with another request is never replaced."""
+        return request_of([bare(result) for result in results])
+
+    def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
+        """Check that a file can hold so many results of these classes."""
+        wrong = next((kind for kind in kinds if kind not in self.holds), None)
+        if wrong is not None:
+            raise BadOption(
+                f"{path.name!r} holds {' or '.join(self.holds)} (got {wrong}): choose another ending, such as .json"
+            )
+        if count > 1 and not self.several:
+            raise BadOption(
+                f"{path.name!r} holds a single result (got {count}): put {{stem}} into its name for a file per pair, "
+                "or give one image and one caption"
+            )
+
+
+def bare(result: Result) -> Any:
+    """Return a result without its panel."""
+    return result.answer if isinstance(result, Panel) else result
+
+
+def format_of(path: str | Path) -> Format:
+    """Return the format of a path.
+
+    Raises:
+        BadOption: No format has that ending.
+
+    """
+    name, by_ending = Path(path).name.lower(), {}
+    for kind in (find("formats", format_name)() for format_name in available("formats")):
+        by_ending |= dict.fromkeys(kind.endings, kind)
+    for ending in sorted(by_ending, key=len, reverse=True):
+        if name.endswith(ending) and name != ending:
+            return by_ending[ending]
+    shown = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
+    raise BadOption(
+        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(shown))} (got "
+        f"{Path(path).suffix!r})"
+    )
+
+
+@plain_torch()
+def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: bool = False, **options: Any) -> None:
+    """Write results into a file, completely or not at all; the ending of its name chooses the format.
+
+    ``nibt list formats`` lists the endings: ``.png`` and other formats of images, ``.html``, ``.json``, ``.tif``,
+    ``.overlay.png``, ``.map.png``, ``.mask.png``, ``.coco.json``, ``.curve.png``, ``.links.pdf`` and ``.links.png``.
+
+    Args:
+        results: A result of nibt, or a ``Panel``; a list of them for formats that can hold several.
+        path: The file.
+        overwrite: Whether a file that nibt did not write may be replaced. Inputs never are.
+        **options: Options of drawing: ``positive_only``, ``style``, ``cmap`` (as in ``draw``), ``threshold`` of masks
+            and regions, ``title`` of a page, and ``top``, ``box`` and ``words`` of links.
+
+    Raises:
+        BadOption: No format has that ending, the format cannot hold these results, or an option has an invalid value.
+        UnknownName: There is no such option of drawing.
+        BadInput: There is no result, or the image of a loaded result is missing.
+        WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: The folder is missing or not writable, or the disk is full.
+
+    """
+    file = Path(path)
+    listed = list(results) if isinstance(results, Sequence) else [results]
+    data = encoded(listed, file, **options)
+    check_sources(file, [bare(result).request() for result in listed])
+    write_bytes(file, data, overwrite)
+
+
+def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
+    """Return the bytes of a file of results, as ``save`` writes them."""
+    if not results:
+        raise BadInput("there is nothing to write (got no results): give at least one")
+    for name in options:
+        if name not in DRAWING:
+            raise UnknownName("options", name, DRAWING)
+    drawing, kind = Drawing(**options), format_of(path)
+    kind.check(path, [type(bare(result)).__name__ for result in results], len(results))
+    return signed(kind.encode(results, path, drawing, kind.request(results, drawing)))

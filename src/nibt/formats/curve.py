@@ -1,0 +1,40 @@
+"""The narrowing curve: the score against the share, and the information, that passes the bottleneck."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nibt.errors import BadInput
+from nibt.formats._pictures import encoded
+from nibt.formats.base import Drawing, Format, Result
+from nibt.report.html.view_data import Panel
+from nibt.report.image.curve import draw_curve
+from nibt.results.narrowing import NarrowingCurve
+
+
+class Curve(Format):
+    """Narrowing curves, alone or of the panel of an explanation."""
+
+    endings = (".curve.png",)
+    holds = ("Explanation", "NarrowingCurve")
+    needs = ("curve",)
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        return encoded(draw_curve(curve_in(results[0])), "PNG", request)
+
+    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+        return curve_in(results[0]).request()
+
+
+def curve_in(result: Result) -> NarrowingCurve:
+    """Return the curve of a result."""
+    curve = result.curve if isinstance(result, Panel) else result
+    if not isinstance(curve, NarrowingCurve):
+        raise BadInput(
+            f"a narrowing curve must be given for a file of one (got {type(result).__name__}): compute it with "
+            "nibt.narrowing_curve"
+        )
+    return curve
+
+
+PLUGIN = Curve

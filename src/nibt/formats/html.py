@@ -1,0 +1,30 @@
+"""Interactive pages that need no network; several results are side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.results.audit import Audit
+
+
+class Page(Format):
+    """Pages of results with word-region tables, and of audits."""
+
+    endings = (".html",)
+    holds = ("Explanation", "Comparison", "Interaction", "Audit")
+    several: ClassVar = True
+    needs = ("table",)
+    media_type = "text/html; charset=utf-8"
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        from nibt.report.html import audit, page  # which take long to import, and are needed for pages only
+
+        answer = bare(results[0])
+        if isinstance(answer, Audit):
+            return audit.page(answer, sign=True).encode()
+        text = page.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
+        return text.encode()
+
+
+PLUGIN = Page

@@ -1,0 +1,26 @@
+"""All numbers of results, as JSON that nibt reads again; several results are a list."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.outputs import unsigned
+from nibt.results.saving import as_bytes
+
+
+class Json(Format):
+    """The JSON form of results."""
+
+    endings = (".json",)
+    holds = ("Explanation", "Comparison", "Interaction", "NarrowingCurve", "Audit", "Roar")
+    several: ClassVar = True
+    media_type = "application/json"
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        data = [bare(result).to_json() for result in results]
+        data[0] = {"signature": unsigned(request), **data[0]}
+        return as_bytes(data[0] if len(data) == 1 else data)
+
+
+PLUGIN = Json
