@@ -165,8 +165,11 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             def is_wanted() -> bool:
                 return questions.is_latest(_PREPARATION, 0)
 
+            updates = answer_events(models, unlimited, results, values, is_wanted)
+            # loading and the first map are one step: a visitor who comes between would compute the same map again
+            maps = (update for update in updates if update.answer is not None)
             with suppress(RuntimeError):  # a server that is stopped starts no further step
-                for update in executor.iterate(answer_events(models, unlimited, results, values, is_wanted)):
+                for update in executor.iterate(maps):
                     if not update.message:
                         break
 
