@@ -67,6 +67,11 @@ def test_page_looks_the_same_twice_and_fits_a_phone(browser: Browser, address: s
     for _ in range(2):
         page = opened(browser, address + STATES[state], NARROW)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+        for part in ("#fields", ".nibt-panel", ".nibt-stage"):  # a column may cut what is too wide
+            place = page.locator(part).first.bounding_box()
+            assert place is not None
+            assert place["x"] >= 0
+            assert place["x"] + place["width"] <= NARROW["width"]
         shots.append(pixels(page, ".nibt-panel"))
         page.context.close()
     assert shots[0].shape == shots[1].shape
