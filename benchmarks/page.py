@@ -1,4 +1,4 @@
-"""Screenshots of the page of nibt serve, the time to the first explanation, and the requests of the browser.
+"""Screenshots of the page of nibt serve, the times to its start and to explanations, and the requests of the browser.
 
 python benchmarks/page.py [--out FOLDER]
 
@@ -69,6 +69,23 @@ def whole(page):
     page.wait_for_timeout(1500)
 
 
+def cold(browser):
+    """Seconds to the start of a new server, and from its page, as soon as it is open, to the map of a typed caption."""
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto("about:blank")
+    began = time.monotonic()
+    with served() as (address, _):
+        start = time.monotonic() - began
+        page.goto(address)
+        page.wait_for_function("document.querySelector('#captions textarea')?.value", timeout=600_000)
+        began = time.monotonic()
+        ask(page, "a caption that nobody asked before")
+        page.locator(".nibt-panel h2", has_text="nobody").wait_for(timeout=600_000)
+        took = time.monotonic() - began
+        page.close()
+    return start, took
+
+
 def first(page, address):
     """Seconds to the map that a new page opens with, and from a click to the map of another caption, five times."""
     began, took = time.monotonic(), []
@@ -78,9 +95,8 @@ def first(page, address):
     whole(page)
     for number in range(5):  # each caption is new: the results of samples are remembered
         caption = f"{CAPTION} {number}"
-        page.fill("#captions textarea", caption)
         began = time.monotonic()
-        page.click("#explain")
+        ask(page, caption)
         page.locator(".nibt-panel h2", has_text=caption).wait_for(timeout=600_000)
         took.append(time.monotonic() - began)
         whole(page)
@@ -159,6 +175,11 @@ def replaced(page, address, folder):
 def instead(page, address, caption):
     """Ask another question than the one that the page opens with."""
     started(page, address)
+    ask(page, caption)
+
+
+def ask(page, caption):
+    """Ask about a caption."""
     page.fill("#captions textarea", caption)
     page.click("#explain")
 
@@ -168,6 +189,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("docs/page"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        start, typed = cold(browser)
+        browser.close()
+    print(f"seconds to the start: {start:.1f}; from the open page to the first map of a typed caption: {typed:.1f}")
     with served() as (address, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1366, "height": 768})

@@ -128,3 +128,28 @@ def test_guard_ends_a_slow_request(guarded: SimpleNamespace, monkeypatch: pytest
 def test_guard_rejects_uploads_to_a_full_disk(guarded: SimpleNamespace) -> None:
     (guarded.folder / "much").write_bytes(b"0" * 6000)
     assert guarded.request("POST", "/gradio_api/upload", content=b"x").status_code == 503
+
+
+def test_guard_ends_streams_when_it_is_closed(tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+    scope = {"type": "http", "method": "GET", "path": "/gradio_api/heartbeat/x", "headers": []}
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ALIVE", "more_body": True})
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def stopped() -> None:
+        guard = Guard(endless, tmp_path, max_upload=1000)
+        response = asyncio.create_task(guard(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
+        while len(sent) < 2:
+            await asyncio.sleep(0)
+        guard.close()
+        await asyncio.wait_for(response, 30)
+
+    asyncio.run(stopped())
+    assert sent[-1] == {"type": "http.response.body"}
+    assert len(sent) == 3

@@ -118,7 +118,7 @@ def test_page_remembers_the_results_of_links(scenes: Model) -> None:
     assert "Save as" in str(next(visitor).answer), "it computed nothing itself"
     fields[1] = "a rocket"
     first, *_ = answer_events(models, LIMITS, results, fields)
-    assert "Loading" in first.message
+    assert "Computing nib" in first.message
 
 
 def test_first_update_shows_the_new_question(scenes: Model) -> None:

@@ -72,6 +72,13 @@ class Guard:
         self._app, self._folder, self._hosts = app, folder.resolve(), hosts
         self._max_upload_body = max_upload + 10_000  # the file, with the multipart headers around it
         self._max_stored = max_stored
+        self._is_closed, self._running = False, set[asyncio.Task[Any]]()
+
+    def close(self) -> None:
+        """End all responses: the streams of an open page do not end by themselves. A signal handler may call it."""
+        self._is_closed = True
+        for task in tuple(self._running):
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -86,13 +93,22 @@ class Guard:
         if rejection is not None:
             await _send_error(*rejection, send)
             return
-        guarded = _WithHeaders(send, scope["path"])
+        guarded, task = _WithHeaders(send, scope["path"]), asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
         try:
             await self._app(scope, receive, guarded)
+        except asyncio.CancelledError:
+            if not self._is_closed or not guarded.started:
+                raise
+            if not guarded.ended:
+                await send({"type": "http.response.body"})
         except Exception as error:  # of gradio, about a request that the page does not send
             logging.getLogger(__name__).warning("gradio failed on a request: %r", error)
             if not guarded.started:
                 await _send_error(400, NOT_OF_THE_PAGE, send)
+        finally:
+            self._running.discard(task)
 
     def _rejection(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return the status and the message of a request that is rejected by its path, method or headers."""
@@ -211,13 +227,14 @@ class _WithHeaders:
 
     Attributes:
         started: Whether the response has begun.
+        ended: Whether the response is complete.
 
     """
 
     def __init__(self, send: Send, path: str) -> None:
         self._send, self._path = send, path
         self._detail = ""
-        self.started = False
+        self.started = self.ended = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         """Send a message."""
@@ -239,6 +256,7 @@ class _WithHeaders:
         elif self._detail:
             body = b"" if message.get("more_body") else json.dumps({"detail": self._detail}).encode()
             message = {**message, "body": body}
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
 

@@ -78,7 +78,8 @@ def answer_events(
             yield Update(_result(request, recalled, results))
             models.measure(request.model)
             return
-        yield Update(None, _status(f"Loading {request.model}"))
+        if models.get_loaded(request.model) is None:
+            yield Update(None, _status(f"Loading {request.model}"))
         model, start = models.get(request.model), time.monotonic()
         _check_times(models, request, limits)
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from nibt.app.guard import Guard
 from nibt.app.limits import Limits
@@ -63,7 +64,15 @@ def serve(
             server_header=False,
             timeout_keep_alive=30,
         )
-        server = uvicorn.Server(config)
+
+        class Server(uvicorn.Server):
+            """A server that closes open pages when it is stopped."""
+
+            def handle_exit(self, sig: int, frame: Any) -> None:
+                super().handle_exit(sig, frame)
+                app.close()
+
+        server = Server(config)
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again; the folder must be deleted first
             signal.signal(signal.SIGTERM, signal.default_int_handler)

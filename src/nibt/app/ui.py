@@ -4,6 +4,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -49,6 +50,8 @@ CAPTIONS = {
 """The label and the placeholder of the captions in each mode."""
 _OPENING = "collage"
 """The sample that the page opens with."""
+_PREPARATION = "preparation"
+"""The visitor who asks for what the page opens with, before others do."""
 _NEXT_NUMBER = "() => ++nibtPage.question"
 _ASK = f"() => [++nibtPage.question, {json.dumps(WAITING)}]"
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
@@ -100,6 +103,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
     """Return the components with their events."""
     executor, questions = SerialExecutor(), Questions()
     opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
+    opening_values = [opening.captions, opening.mode, list(opening.methods), opening.model, opening.variant]
     with gr.Blocks(
         title="nibt", analytics_enabled=False, fill_width=True, delete_cache=(60, int(limits.retention))
     ) as blocks:
@@ -121,6 +125,8 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
 
         def ask(request: gr.Request, number: Any, *values: Any) -> Any:
             update = first_update(models, limits, _with_path(values))
+            if list(values[1:]) != opening_values:
+                questions.leave(_PREPARATION)  # the visitor need not wait for what the page opens with
             questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
             return gr.skip() if update.answer is None else update.answer, update.message
 
@@ -151,12 +157,20 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             return ""
 
         def prepare() -> None:
-            """Compute what the page opens with, without a time limit."""
+            """Compute what the page opens with, without a time limit, until a visitor asks for something else."""
             unlimited = replace(limits, timeout=math.inf)
-            values = [sample_file(opening.image), opening.captions, opening.mode, opening.methods, opening.model]
-            for update in executor.iterate(answer_events(models, unlimited, results, [*values, opening.variant])):
-                if not update.message:
-                    break
+            values = [sample_file(opening.image), *opening_values]
+
+            def is_wanted() -> bool:
+                return questions.is_latest(_PREPARATION, 0)
+
+            updates = answer_events(models, unlimited, results, values, is_wanted)
+            # loading and the first map are one step: a visitor who comes between would compute the same map again
+            maps = (update for update in updates if update.answer is not None)
+            with suppress(RuntimeError):  # a server that is stopped starts no further step
+                for update in executor.iterate(maps):
+                    if not update.message:
+                        break
 
         def read_link(request: gr.Request) -> list[Any]:
             link = Link.from_query(dict(request.query_params), models.names, limits.characters) or opening
@@ -188,6 +202,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             choice.change(show_facts, chosen, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
+        questions.ask(_PREPARATION, 0)
         threading.Thread(target=prepare, name="nibt-opening", daemon=True).start()
         blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
         # A question gets its number in the browser. The server then ends the computation of the last one, and the next

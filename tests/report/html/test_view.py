@@ -181,7 +181,7 @@ def test_view_shows_words_with_the_same_decimals(
     assert len({len(text.split(".")[1]) for text in numbers.all_text_contents()}) == 1
     assert numbers.all_text_contents() == signed_row([item.score for item in explanation.words])
     opened.page.locator(".nibt-stage").hover(position=at(opened.page, 65, 5))  # type: ignore[arg-type]
-    assert numbers.all_text_contents()[:3] == ["+0.137", "\u22120.000", "+0.000"]
+    assert numbers.all_text_contents()[:3] == ["+0.137", "+0.000", "+0.000"]
     opened.close()
 
 

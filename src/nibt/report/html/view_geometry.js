@@ -10,12 +10,16 @@ const formatSigned = (number) => {
   const digits = size === 0 ? "0" : size < 0.001 ? size.toExponential(1).replace("-", "\u2212") : String(Number(size.toPrecision(3)));
   return (number < 0 ? "\u2212" : "+") + digits;
 };
-/** Numbers side by side, with the same decimals: three digits of the largest, as in view_text.signed_row. */
+/** Numbers side by side, with the same decimals: three digits of the largest, and no minus before a rounded zero, as in
+ * view_text.signed_row. */
 function formatRow(numbers) {
   const largest = maxAbs(numbers);
   if (largest > 0 && largest < 1e-6) return numbers.map(formatSigned);
   const decimals = largest > 0 ? Math.max(0, 2 - Math.floor(Math.log10(largest))) : 2;
-  return numbers.map((number) => (number < 0 ? "\u2212" : "+") + Math.abs(number).toFixed(decimals));
+  return numbers.map((number) => {
+    const digits = Math.abs(number).toFixed(decimals);
+    return (number < 0 && Number(digits) ? "\u2212" : "+") + digits;
+  });
 }
 const quoteWords = (words) => words.map((word) => `\u201c${word}\u201d`).join(" and ");
 

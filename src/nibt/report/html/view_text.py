@@ -35,7 +35,7 @@ def about(panel: Panel, help_url: str = "") -> str:
     contrasts = not isinstance(answer, Explanation) or answer.score["target"] in ("difference", "softmax", "centred")
     lead = " ".join([*([question(answer)] if contrasts else []), legend(answer)])
     return (
-        f'<p class="nibt-about"><strong>similarity {answer.similarity:z.3f}</strong>, {method}</p>'
+        f'<p class="nibt-about"><strong>similarity {_fixed(answer.similarity)}</strong>, {method}</p>'
         f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
     )
 
@@ -77,21 +77,26 @@ def signed(score: float) -> str:
     return f"{score:+.3g}".replace("-", "\u2212")
 
 
+def _fixed(value: float) -> str:
+    """Return a similarity with three decimals, and a minus sign instead of a hyphen."""
+    return f"{value:z.3f}".replace("-", "\u2212")
+
+
 def signed_row(scores: Sequence[float]) -> list[str]:
     r"""Return scores for display side by side, with the same decimals: three digits of the largest.
 
     Examples:
         >>> signed_row([0.1371, 0.00019])
         ['+0.137', '+0.000']
-        >>> signed_row([0.0])
-        ['+0.00']
+        >>> signed_row([0.0]), signed_row([0.02, -0.00001])
+        (['+0.00'], ['+0.0200', '+0.0000'])
 
     """
     largest = max(map(abs, scores), default=0.0)
     if 0 < largest < 1e-6:
         return [signed(score) for score in scores]
     decimals = max(0, 2 - floor(log10(largest))) if largest else 2
-    return [f"{score:+.{decimals}f}".replace("-", "\u2212") for score in scores]
+    return [f"{score:+z.{decimals}f}".replace("-", "\u2212") for score in scores]
 
 
 def selection_note(panel: Panel) -> str:
@@ -133,7 +138,7 @@ def ranking(panel: Panel) -> str:
     if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
         return ""
     rows = "".join(
-        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{item.cosine:z.3f}</td>'
+        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{_fixed(item.cosine)}</td>'
         f"<td>{item.probability:.1%}</td>"
         f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
         f'<rect width="{100 * item.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'

@@ -1,0 +1,40 @@
+"""Tests of ``nibt.app.ui``."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+SCRIPT = """
+from threading import Event
+from types import SimpleNamespace
+from nibt.app import ui
+from nibt.app.limits import Limits
+from nibt.app.models import ModelCache
+from nibt.app.render import Update
+from nibt.data.images import sample_captions
+
+wanted, began = [], Event()
+
+def computed(models, limits, results, values, is_wanted):
+    wanted.append(is_wanted)
+    began.set()
+    yield Update("answer")
+
+ui.answer_events = computed
+blocks = ui._blocks(ModelCache(["lite"]), Limits(), ui.ResultCache(60.0))
+began.wait()
+ask = next(function.fn for function in blocks.fns.values() if function.api_name == "ask")
+for captions in (sample_captions()["collage"], "a typed caption"):
+    ask(SimpleNamespace(session_hash="visitor"), 1, None, captions, "each", ["nib"], "lite", "default")
+    print(wanted[0]())
+"""
+
+
+@pytest.mark.slow
+def test_visitor_does_not_wait_for_what_the_page_opens_with() -> None:
+    if find_spec("gradio") is None:
+        pytest.skip("the page needs gradio: pip install -e '.[app]'")
+    ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=300)
+    assert ended.stdout.split() == ["True", "False"]
