@@ -180,7 +180,7 @@ def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip
 def test_show_keeps_the_images_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--steps", 1)[0] == 0
     before = file_digests(here)
-    for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/job.json")):
+    for option, target in (("--out", "photo.jpg"), ("--json", "pairs.csv"), ("--json", "JOB/manifest.json")):
         assert run("show", "JOB", 0, option, target, "--overwrite")[0] == 2
     assert file_digests(here) == before
 

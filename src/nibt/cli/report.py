@@ -16,9 +16,9 @@ def report(
 ) -> None:
     """Print the tables of a run, and write them into its folder: report.md, .csv, .tex, and .html with plots."""
     from nibt.evaluation.bench.report import write_report
-    from nibt.evaluation.bench.run import Run
+    from nibt.evaluation.bench.run import Benchmark
 
-    text = write_report(Run.open(run), output.overwrite)
+    text = write_report(Benchmark.open(run), output.overwrite)
     if not output.quiet:
         say(text)
         say("wrote " + ", ".join(str(run / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

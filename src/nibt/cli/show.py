@@ -23,7 +23,7 @@ def show(
 
     look, job = output.look, Job.open(folder)
     explanation = job.explanation(row)
-    read_paths = input_paths(folder, explanation.source, job.manifest.pairs.names)
+    read_paths = input_paths(folder, explanation.source, job.manifest.names)
     files = Output(output.out, output.json, output.quiet, output.overwrite, inputs=read_paths)
     names = files.check([f"{row}-{stem(explanation.source)}"], [explanation.caption])
     files.write(

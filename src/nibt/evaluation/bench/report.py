@@ -9,20 +9,19 @@ from typing import Any
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import MethodChoice
-from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
 from nibt.evaluation.tables import Table, number, with_interval
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
-from nibt.results import provenance
 from nibt.results.frames import DataFrame
 
 _ALPHA = 0.05
 _MAX_FAILURES = 20
 
 
-def write_report(run: Run, overwrite: bool = False) -> str:
+def write_report(run: Benchmark, overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the folder of a run, and return the Markdown.
 
     Raises:
@@ -41,21 +40,21 @@ def write_report(run: Run, overwrite: bool = False) -> str:
         "report.tex": "\n\n".join(table.latex() for table in tables) + "\n",
         "report.html": _page(_title(run), about, tables, list(_plots(summary))),
     }
-    encoded = {name: text.encode() for name, text in reports.items()}
-    provenance.write_reports(run.manifest, encoded, overwrite)
+    run.write_reports(reports, overwrite)
     return markdown
 
 
-def _title(run: Run) -> str:
+def _title(run: Benchmark) -> str:
     return run.plan.about or "A benchmark of explanations"
 
 
-def _about(run: Run) -> Iterator[str]:
+def _about(run: Benchmark) -> Iterator[str]:
     """Yield the paragraphs before the tables: the models, the machine, and how to read the numbers."""
-    recorded, missing = run.provenance, len(run.missing_chunks())
-    for label, facts in recorded["models"].items():
-        yield f"Model {label}: {facts['id']}, weights {facts['weights_hash']}, {facts['dtype']} on {facts['device']}."
-    if sessions := recorded["sessions"]:
+    missing = len(run.missing_chunks())
+    for label, recorded in run.manifest.models.items():
+        model = recorded["model"]
+        yield f"Model {label}: {model['id']}, weights {model['weights_hash']}, {model['dtype']} on {model['device']}."
+    if sessions := run.manifest.sessions:
         last = sessions[-1]
         versions = ", ".join(f"{name} {value}" for name, value in last["versions"].items() if value)
         machine = last["machine"]

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from nibt.evaluation.roar.folder import PROVENANCE
+from nibt.evaluation.roar.folder import RoarFolder
 from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import Table
 from nibt.report.html.document import document
 from nibt.report.html.tables import SCRIPT, STYLE
-from nibt.results import provenance
 from nibt.results.roar import Agreement, LossIncrease, Roar
 from nibt.results.saving import as_text
 
-REPORTS = ("report.md", "report.html", "result.json")
+REPORTS: tuple[str, ...] = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: increase of the loss after training without the most important units"
 _INITS = {
     "trained": "Training starts from the weights of the model; for the trainable features, from identity maps",
@@ -37,8 +36,7 @@ def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     )
     page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
     reports = dict(zip(REPORTS, (markdown(result), page, as_text(result.to_json())), strict=True))
-    encoded = {name: text.encode() for name, text in reports.items()}
-    return provenance.write_reports(folder / PROVENANCE, encoded, overwrite)
+    return RoarFolder(folder).write_reports(reports, overwrite)
 
 
 def about(result: Roar) -> Iterator[str]:
