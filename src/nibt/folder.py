@@ -268,13 +268,13 @@ class RunFolder(Generic[_Manifest]):
 
 def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
     """Read the manifest of a folder."""
-    path, kind = folder / MANIFEST, manifest_class.model_fields["kind"].default
+    path, expected_kind = folder / MANIFEST, manifest_class.model_fields["kind"].default
     try:
         data = load_json(path)
     except (OSError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read as the manifest of a {kind} ({error})") from error
-    if not isinstance(data, dict) or data.get("kind") != kind:
-        raise BadInput(f"{path} is not the manifest of a {kind}: choose another folder")
+        raise BadInput(f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({error})") from error
+    if not isinstance(data, dict) or data.get("kind") != expected_kind:
+        raise BadInput(f"{path} is not the manifest of a {expected_kind}: choose another folder")
     if data.get("schema") != SCHEMA:
         raise BadInput(
             f"{path} must have schema {SCHEMA} (got {data.get('schema')}): read it with the version of nibt that "

@@ -93,7 +93,8 @@ class Cluster:
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()
         with self._connected(ray):
-            pool = _Pool(ray, lambda: self._actor(ray, spec, data), self.workers)
+            actor = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
+            pool = _Pool(ray, lambda: actor.remote(spec, data, self.threads), self.workers)
             try:
                 on_description(pool.describe())
                 if self.send_images:
@@ -103,11 +104,6 @@ class Cluster:
                 yield from pool.explain_chunks(chunks)
             finally:
                 pool.close()
-
-    def _actor(self, ray: Any, spec: JobSpec, data: Dataset) -> Any:
-        return ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor).remote(
-            spec, data, self.threads
-        )
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:

@@ -234,10 +234,10 @@ def _load(source: str | Path) -> dict[str, Any]:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
 
 
-def _choices(entries: Sequence[Entry], kind: str) -> list[Choice]:
+def _choices(entries: Sequence[Entry], section: str) -> list[Choice]:
     """Return the models or the data sets of a plan."""
     return [
-        Choice(entry.name, entry.options, entry.label or entry.name, f"{kind}[{position}]")
+        Choice(entry.name, entry.options, entry.label or entry.name, f"{section}[{position}]")
         for position, entry in enumerate(entries)
     ]
 
@@ -265,13 +265,13 @@ def _metrics(entries: Sequence[MetricEntry]) -> list[MetricChoice]:
     return choices
 
 
-def _expand_all(entries: Sequence[_AnyEntry], kind: str) -> Iterator[tuple[str, _AnyEntry]]:
-    """Yield the entries of a kind with their keys; ``*`` becomes an entry for each plugin that is not named."""
+def _expand_all(entries: Sequence[_AnyEntry], section: str) -> Iterator[tuple[str, _AnyEntry]]:
+    """Yield the entries of a section with their keys; ``*`` becomes an entry for each plugin that is not named."""
     named = {entry.name for entry in entries}
     for position, entry in enumerate(entries):
-        names = [name for name in available(kind) if name not in named] if entry.name == ALL else [entry.name]
+        names = [name for name in available(section) if name not in named] if entry.name == ALL else [entry.name]
         for name in names:
-            yield f"{kind}[{position}]", entry.model_copy(update={"name": name})
+            yield f"{section}[{position}]", entry.model_copy(update={"name": name})
 
 
 def expand_grid(entry: MethodEntry) -> Iterator[dict[str, Any]]:
@@ -300,10 +300,10 @@ def _option_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _with_unique_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
+def _with_unique_labels(choices: Sequence[_AnyChoice], section: str) -> tuple[_AnyChoice, ...]:
     """Return the choices, whose labels must differ."""
     labels = [choice.label for choice in choices]
     for position, choice in enumerate(choices):
         if choice.label in labels[:position]:
-            raise BadOption(f"{choice.key} has the label {choice.label!r} of another entry of {kind}: set its label")
+            raise BadOption(f"{choice.key} has the label {choice.label!r} of another entry of {section}: set its label")
     return tuple(choices)

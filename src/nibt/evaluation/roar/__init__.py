@@ -15,7 +15,7 @@ from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import with_controls
 from nibt.evaluation.roar.run import RoarPlan, RoarRun
-from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, chosen, learning_rates
+from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, checked_names, learning_rates
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -76,7 +76,7 @@ def roar(
         MethodSpec.without_options(name, "roar")
         for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
     ]
-    trainables, removals = chosen("trainable", trainable, TRAINABLES), chosen("remove", remove, REMOVALS)
+    trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("remove", remove, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
     _check_sides(named)

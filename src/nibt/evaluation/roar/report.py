@@ -93,12 +93,16 @@ def tables(result: Roar) -> Iterator[Table]:
     )
     removals = result.settings["remove"]
     for trainable in TRAINABLES:
-        own = {(one.method, one.removed): one for one in result.loss_increases if one.trainable == trainable}
-        if own:
+        increases = {
+            (increase.method, increase.removed): increase
+            for increase in result.loss_increases
+            if increase.trainable == trainable
+        }
+        if increases:
             rows = [
                 [
-                    method + (" (control)" if own[method, removals[0]].control else ""),
-                    *(cell for removed in removals for cell in _cells(own[method, removed])),
+                    method + (" (control)" if increases[method, removals[0]].control else ""),
+                    *(cell for removed in removals for cell in _cells(increases[method, removed])),
                 ]
                 for method in _ranked(result, trainable)
             ]
@@ -107,12 +111,12 @@ def tables(result: Roar) -> Iterator[Table]:
     if result.agreements:
         rows = [
             [
-                _pair(one),
-                one.removed,
-                f"{one.methods}" + ("" if one.controls else ", no controls"),
-                f"{one.tau:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                _pair(agreement),
+                agreement.removed,
+                f"{agreement.methods}" + ("" if agreement.controls else ", no controls"),
+                f"{agreement.tau:+.2f} [{agreement.low:+.2f}, {agreement.high:+.2f}]",
             ]
-            for one in result.agreements
+            for agreement in result.agreements
         ]
         yield Table(
             "Kendall's tau of the rankings",
@@ -135,11 +139,11 @@ def _description(result: Roar, trainable: str) -> str:
 
 def _ranked(result: Roar, trainable: str) -> list[str]:
     """Return the methods of a trainable, ranked by their mean over the removals."""
-    own: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for increase in result.loss_increases:
         if increase.trainable == trainable:
-            own.setdefault(increase.method, []).append(increase.value)
-    return sorted(own, key=lambda method: -sum(own[method]))
+            values.setdefault(increase.method, []).append(increase.value)
+    return sorted(values, key=lambda method: -sum(values[method]))
 
 
 def _cells(increase: LossIncrease) -> tuple[str, str]:
@@ -155,5 +159,6 @@ def _percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _pair(one: Agreement) -> str:
-    return f"{one.trainable}, between repeats" if one.trainable == one.other else f"{one.trainable}, {one.other}"
+def _pair(agreement: Agreement) -> str:
+    compared = "between repeats" if agreement.trainable == agreement.other else agreement.other
+    return f"{agreement.trainable}, {compared}"
