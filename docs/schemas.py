@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nibt.evaluation.bench.plan_file import PlanFile
+from nibt.evaluation.bench.plan import Plan
 from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
 from nibt.results.audit import Audit
@@ -20,7 +20,7 @@ KINDS: dict[str, type] = {
     "audit": Audit,
     "roar": Roar,
     "job": JobManifest,
-    "plan": PlanFile,
+    "plan": Plan,
 }
 
 

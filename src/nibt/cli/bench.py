@@ -57,7 +57,7 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
     from nibt.cli.progress import clock, interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
-    from nibt.evaluation.bench.validation import override_plan
+    from nibt.evaluation.bench.validation import dry_run, override_plan
 
     out = output.out
     folders = assignments(plan.data or [], option="--data", keep_names=True)
@@ -65,8 +65,6 @@ def bench(plan: PlanOptions, output: BenchOutput) -> None:
         Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count
     )
     if output.dry_run:
-        from nibt.evaluation.bench.dry_run import dry_run
-
         for line in dry_run(requested):
             say(line)
         return

@@ -92,7 +92,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     def open(cls, folder: str | Path) -> "Benchmark":
         """Open the run in a folder. Its models and data sets need not be available."""
         manifest = read_manifest(Path(folder), BenchmarkManifest)
-        plan = Plan.of({**manifest.request["plan"], "about": manifest.title})
+        plan = Plan.read({**manifest.request["plan"], "about": manifest.title})
         return cls(Path(folder), plan, manifest.request)
 
     @classmethod
@@ -242,7 +242,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                 try:
                     CellRunner(self.plan, cell, model).resolved()
                 except Unsupported as error:
-                    if cell.method.any_method:
+                    if cell.method.any_plugin:
                         skipped[cell.method.label] = str(error)
         if skipped:
             self.update(skipped={**self.manifest.skipped, label: skipped})

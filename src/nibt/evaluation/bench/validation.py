@@ -54,6 +54,27 @@ def check_plugins(plan: Plan) -> None:
             build_metric(metric)
 
 
+def dry_run(plan: Plan) -> Iterator[str]:
+    """Check a plan without a model, and yield lines about what it would measure, and about data that are missing."""
+    check_plugins(plan)
+    for key, choices in {"models": plan.models, "methods": plan.methods, "metrics": plan.metrics}.items():
+        yield f"{key} ({len(choices)}): {', '.join(choice.label for choice in choices)}"
+    for key, values in {"targets": plan.targets, "sides": plan.sides, "seeds": plan.seeds}.items():
+        yield f"{key}: {', '.join(map(str, values))}"
+    draws = random_methods(plan.methods)
+    explanations = 0
+    for choice in plan.data:
+        try:
+            length = len(open_data(choice))
+        except BadInput as error:
+            yield f"data {choice.label}: missing ({error})"
+            continue
+        for model in plan.models:
+            explanations += sum(plan.count(cell.method, length) for cell in plan.cells(model, choice, draws))
+        yield f"data {choice.label}: {min(length, plan.first or length):,} pairs"
+    yield f"explanations of each side: {explanations:,}"
+
+
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
     """Return the labels of the methods that draw at random with their options."""
     return [method.label for method in methods if find("methods", method.name).draws(method.options)]
@@ -87,7 +108,7 @@ def override_plan(
     if not kept:
         raise BadOption("no data set of the plan remains: leave out fewer data sets")
     data = tuple(
-        replace(choice, options={**choice.options, "folder": folders.get(choice.label) or folders[choice.name]})
+        choice.with_options(folder=folders.get(choice.label) or folders[choice.name])
         if choice.label in folders or choice.name in folders
         else choice
         for choice in kept
@@ -95,10 +116,11 @@ def override_plan(
     labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
     if len(set(labels.values())) < len(models):
         raise BadOption("two models have the same name: measure them in two runs")
-    entries = tuple(Choice(name, {}, label, "--model") for name, label in labels.items()) or plan.models
+    named = [Choice.model_validate({"name": name, "label": label}) for name, label in labels.items()]
+    entries = tuple(choice.placed("--model") for choice in named) or plan.models
     if device is not None:
-        entries = tuple(replace(choice, options={**choice.options, "device": device}) for choice in entries)
-    return replace(plan, data=data, models=entries, first=count or plan.first)
+        entries = tuple(choice.with_options(device=device) for choice in entries)
+    return plan.model_copy(update={"data": data, "models": entries, "first": count or plan.first})
 
 
 @contextmanager
