@@ -1,15 +1,13 @@
 """Reports of ROAR runs in Markdown and HTML."""
 
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
 from nibt.evaluation.roar.folder import RoarFolder
 from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES
-from nibt.evaluation.tables import Table
-from nibt.report.html.document import document
-from nibt.report.html.tables import SCRIPT, STYLE
+from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
+from nibt.results.records import SessionRecord
 from nibt.results.roar import Agreement, LossIncrease, Roar
 from nibt.results.saving import as_text
 
@@ -25,29 +23,23 @@ _INITS = {
 
 def markdown(result: Roar) -> str:
     """Return the report in Markdown: the settings, a table per trainable, and the agreement between trainables."""
-    parts = [f"# {TITLE}", *about(result), *(table.markdown() for table in tables(result))]
-    return "\n\n".join(parts) + "\n"
+    return report_markdown(TITLE, about(result), tables(result))
 
 
 def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """Write report.md, report.html and result.json into the folder of the run."""
-    body = "\n".join(
-        [*(f"<p>{escape(line)}</p>" for line in about(result)), *(table.html() for table in tables(result))]
-    )
-    page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
-    reports = dict(zip(REPORTS, (markdown(result), page, as_text(result.to_json())), strict=True))
-    return RoarFolder(folder).write_reports(reports, overwrite)
+    texts = (markdown(result), report_page(TITLE, about(result), tables(result)), as_text(result.to_json()))
+    return RoarFolder(folder).write_reports(dict(zip(REPORTS, texts, strict=True)), overwrite)
 
 
 def about(result: Roar) -> Iterator[str]:
     """Yield paragraphs that describe the model, the data and the settings."""
-    settings, machine = result.settings, result.machine
-    versions = ", ".join(f"{name} {value}" for name, value in result.versions.items() if value)
+    settings = result.settings
+    session: SessionRecord = {"began": result.date, "versions": dict(result.versions), "machine": result.machine}
     yield (
         f"Model {result.model['id']}, weights {result.model['weights_hash']}, on {result.model['device']}. Data: "
         f"{', '.join(f'{name} {value}' for name, value in result.data.items())}. Started {result.date}, on "
-        f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s); Python "
-        f"{machine['python']}, {versions}."
+        f"{describe_session(session)}."
     )
     yield (
         f"Each of {settings['repeats']} repeats has another random split into {settings['training']} pairs for "
@@ -73,9 +65,9 @@ def about(result: Roar) -> Iterator[str]:
     yield from (f"Note: {note}." for note in result.notes)
 
 
-def tables(result: Roar) -> Iterator[Table]:
+def tables(result: Roar) -> Iterator[ReportTable]:
     """Yield the table of trainables, a table of loss increases per trainable, and the table of Kendall's tau."""
-    yield Table(
+    yield ReportTable(
         "Trainables",
         ["trainable", "trained", "parameters", "learning rate", "loss before", "loss after, untouched data", "s/run"],
         [
@@ -107,7 +99,7 @@ def tables(result: Roar) -> Iterator[Table]:
                 for method in _ranked(result, trainable)
             ]
             headings = [text for removed in removals for text in (f"{removed} removed, %", "vs random")]
-            yield Table(f"Trainable {trainable}, best first", ["method", *headings], rows)
+            yield ReportTable(f"Trainable {trainable}, best first", ["method", *headings], rows)
     if result.agreements:
         rows = [
             [
@@ -118,7 +110,7 @@ def tables(result: Roar) -> Iterator[Table]:
             ]
             for agreement in result.agreements
         ]
-        yield Table(
+        yield ReportTable(
             "Kendall's tau of the rankings",
             ["trainables", "removed", "methods", "tau"],
             rows,
