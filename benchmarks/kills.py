@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from nibt.evaluation.bench.run import Run
-from nibt.evaluation.bench.store import fingerprint
+from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.run import Benchmark
 
 PLAN = """
 about = "What is killed"
@@ -61,10 +61,10 @@ def main() -> None:
         chunk_counts.append(parts(killed))
     if start_run(plan, killed).wait():
         sys.exit("the resumed run failed")
-    tables = [Run.open(out).table() for out in (whole, killed)]
+    tables = [Benchmark.open(out).table() for out in (whole, killed)]
     same = fingerprint(tables[0]) == fingerprint(tables[1])
     drafts = len(list((killed / "parts").glob(".*.parquet")))
-    print(f"chunks there after each kill: {chunk_counts} of {len(list(Run.open(whole).chunks()))}")
+    print(f"chunks there after each kill: {chunk_counts} of {len(list(Benchmark.open(whole).chunks()))}")
     counts = [table.num_rows for table in tables]
     print(f"rows: {counts[0]} undisturbed, {counts[1]} after {options.kills} kills; drafts left: {drafts}")
     print(f"tables, times aside: {'bit-identical' if same else 'DIFFERENT'} ({fingerprint(tables[1])[:16]})")

@@ -35,6 +35,7 @@ from PIL import Image
 import nibt
 from nibt.datasets._opening import open_pairs
 from nibt.datasets.scenes import Scenes
+from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunks
 
 CHUNK = 32
@@ -128,13 +129,13 @@ def driver(table, out):
     for _ in chunks:
         pass
     read = time.perf_counter() - began
-    files = [(number, path.read_bytes()) for number, (path, *_) in job.store.parts().items()]
+    files = [ChunkFile(name, path.read_bytes()) for name, (path, *_) in job.files().items()]
     began = time.perf_counter()
-    for number, data in files:
-        job.store.add(number, data)
+    for file in files:
+        job.add(file)
     job.tally()
     job.check()
-    written, size = time.perf_counter() - began, sum(len(data) for _, data in files)
+    written, size = time.perf_counter() - began, sum(len(file.data) for file in files)
     return 1e6 * read / chunks.count, 1e6 * written / chunks.count, size / chunks.count
 
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from nibt.evaluation.bench.plan_file import PlanFile
-from nibt.jobs.manifest import Manifest
+from nibt.evaluation.bench.plan import Plan
+from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
 from nibt.results.audit import Audit
 from nibt.results.narrowing import NarrowingCurve
@@ -19,8 +19,8 @@ KINDS: dict[str, type] = {
     "narrowing_curve": NarrowingCurve,
     "audit": Audit,
     "roar": Roar,
-    "job": Manifest,
-    "plan": PlanFile,
+    "job": JobManifest,
+    "plan": Plan,
 }
 
 

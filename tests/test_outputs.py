@@ -11,7 +11,7 @@ from PIL import Image
 import nibt
 from nibt.errors import WouldOverwrite
 from nibt.formats._pictures import encoded, image_formats
-from nibt.outputs import check_run_folder, check_targets, distinct, is_own, read_signature, release, write_bytes
+from nibt.outputs import check_targets, distinct, is_own, read_signature, release, write_bytes
 from tests import tiny
 
 
@@ -121,13 +121,3 @@ def test_targets_in_an_input_folder_must_be_new_or_own(tmp_path: Path) -> None:
     with pytest.raises(WouldOverwrite, match="is in the folder"):
         check_targets([tmp_path / "config.json"], [tmp_path], overwrite=True)
     check_targets([tmp_path / "new.safetensors"], [tmp_path])
-
-
-def test_run_folders_must_be_empty_or_hold_a_run(tmp_path: Path) -> None:
-    check_run_folder(tmp_path / "new", "job.json")
-    (tmp_path / "parts").mkdir()
-    (tmp_path / ".lock").write_text("")
-    check_run_folder(tmp_path, "job.json")  # left by a run that was killed at its start
-    (tmp_path / "mine.txt").write_text("")
-    with pytest.raises(WouldOverwrite, match="not empty"):
-        check_run_folder(tmp_path, "job.json")

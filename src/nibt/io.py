@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import file_digest, sha256
@@ -100,10 +100,10 @@ def all_or_none() -> Iterator[None]:
             draft.unlink(missing_ok=True)
 
 
-def is_draft_of(path: Path, known: Callable[[str], bool]) -> bool:
-    """Return whether a file has the name that ``atomic_write`` gives a draft, for a name that is ``known``."""
+def draft_target(path: Path) -> str | None:
+    """Return the name of the file that ``atomic_write`` writes by way of a draft; None if the path is no draft."""
     match = re.fullmatch(r"\.(.+)\.\d+-\d+-\d+", path.stem)
-    return match is not None and known(match[1])
+    return match and match[1] + path.suffix
 
 
 @contextmanager
@@ -115,7 +115,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     check_writable(path)
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
-    draft, waiting = path.with_name(f".{path.stem[:50]}.{number}{path.suffix}"), _waiting.get()
+    stem = os.fsencode(path.stem)[:100].decode(errors="ignore")
+    draft, waiting = path.with_name(f".{stem}.{number}{path.suffix}"), _waiting.get()
     try:
         with _explained(path):
             yield draft

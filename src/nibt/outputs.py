@@ -147,14 +147,6 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         )
 
 
-def check_run_folder(folder: Path, manifest: str) -> None:
-    """Check that the folder of a run is new, empty, or that of an earlier run."""
-    if folder.exists() and not folder.is_dir():
-        raise WouldOverwrite(f"{folder} is a file: give a folder")
-    if folder.is_dir() and not (folder / manifest).is_file() and not all(map(_is_leftover, folder.iterdir())):
-        raise WouldOverwrite(f"{str(folder)!r} is not empty, and has no {manifest} of nibt: choose a new folder")
-
-
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Provide a temporary path, which replaces ``path`` when the block succeeds. Links are followed and kept."""
@@ -260,11 +252,6 @@ def _has(folder: Path, target: os.stat_result) -> bool:
     """Return whether a folder has a file, under any name."""
     paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
     return any(os.path.exists(path) and os.path.samestat(os.stat(path), target) for path in paths)
-
-
-def _is_leftover(path: Path) -> bool:
-    """Return whether a path may be left from a run that was killed at its start: hidden, or a folder of such paths."""
-    return path.name.startswith(".") or (path.is_dir() and all(map(_is_leftover, path.iterdir())))
 
 
 def _folded(path: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported, install
-from nibt.io import atomic_write
 
 
 def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
@@ -26,12 +25,6 @@ def encode(table: Any) -> bytes:
     stream = BytesIO()
     pyarrow()[1].write_table(table, stream, compression="zstd")
     return stream.getvalue()
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write the bytes of a file, completely or not at all."""
-    with atomic_write(path) as draft:
-        draft.write_bytes(data)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder:
     )
     assert code == 0
     assert "1 key occurs in more than one row, such as 'x' in rows 0, 2" in err
-    assert json.loads(Path("JOB/job.json").read_text())["warnings"]
+    assert json.loads(Path("JOB/manifest.json").read_text())["warnings"]
 
 
 @pytest.mark.slow
@@ -179,8 +179,8 @@ def test_batch_retries_a_failed_row(run: Run, photo_file: str, clip_folder: Path
 def test_batch_keeps_a_foreign_manifest(run: Run, photo_file: str, clip_folder: Path, text: str) -> None:
     write_table("pairs.csv", ["photo.png,a cat,x"])
     Path("MINE").mkdir()
-    Path("MINE/job.json").write_text(text)
+    Path("MINE/manifest.json").write_text(text)
     for model in (clip_folder, "./nosuch"):
         assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--method", "nib steps=1")[0] == 1
-        assert Path("MINE/job.json").read_text() == text
-        assert sorted(os.listdir("MINE")) == ["job.json"]
+        assert Path("MINE/manifest.json").read_text() == text
+        assert sorted(os.listdir("MINE")) == ["manifest.json"]

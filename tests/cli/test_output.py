@@ -182,7 +182,7 @@ def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip
 def test_show_keeps_the_images_and_the_pairs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run("batch", "pairs.csv", "-m", clip_folder, "--out", "JOB", "--method", "nib steps=1")[0] == 0
     before = file_digests(here)
-    for target in ("photo.jpg", "pairs.csv", "JOB/job.json"):
+    for target in ("photo.jpg", "pairs.csv", "JOB/manifest.json"):
         assert run("show", "JOB", 0, "-o", target, "--overwrite")[0] == 2
     assert file_digests(here) == before
 

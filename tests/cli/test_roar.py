@@ -34,7 +34,7 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
     assert code == 0
     assert "Trainable features" in out
     assert "0.0001" in out
-    for name in ("report.md", "report.html", "result.json", "settings.json", "provenance.json"):
+    for name in ("report.md", "report.html", "result.json", "manifest.json"):
         assert (Path("RUN") / name).is_file()
     assert "://" not in check_page(Path("RUN/report.html").read_text())
     assert Roar.load("RUN/result.json").data["pairs"] == 12

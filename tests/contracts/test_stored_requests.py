@@ -18,7 +18,7 @@ import nibt
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.run import Run as BenchRun
+from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.roar.settings import Settings
 from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
@@ -368,7 +368,7 @@ def plan(changes: dict[str, Any], model: Path, data: Path) -> dict[str, Any]:
 
 
 def test_changes_cover_every_field_of_a_plan() -> None:
-    assert {field.name for field in fields(Plan)} == set(PLAN_CHANGES) | {"about"}
+    assert set(Plan.model_fields) == set(PLAN_CHANGES) | {"about"}
 
 
 @pytest.mark.parametrize("name", few(sorted(PLAN_CHANGES), sorted(PLAN_CHANGES)[:3]))
@@ -394,7 +394,7 @@ def test_bench_rejects_other_weights_after_it_is_finished(
 ) -> None:
     folder = shutil.copytree(clip_folder, tmp_path / "model")
     nibt.benchmark(plan({}, folder, data), tmp_path / "run")
-    assert not BenchRun.open(tmp_path / "run").missing_chunks()
+    assert not Benchmark.open(tmp_path / "run").missing_chunks()
     other_model.module.save_pretrained(folder)
     with pytest.raises(OtherRequest, match="weights_hash"):
         nibt.benchmark(plan({}, folder, data), tmp_path / "run")
@@ -403,10 +403,10 @@ def test_bench_rejects_other_weights_after_it_is_finished(
 def test_bench_rejects_a_foreign_plan(clip_folder: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
-        (tmp_path / "run" / "plan.json").write_text(text)
-        with pytest.raises(BadInput, match=r"is not the plan of a run|cannot be read"):
+        (tmp_path / "run" / "manifest.json").write_text(text)
+        with pytest.raises(BadInput, match=r"is not the manifest of a benchmark"):
             nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
-        assert (tmp_path / "run" / "plan.json").read_text() == text
+        assert (tmp_path / "run" / "manifest.json").read_text() == text
 
 
 ROAR_CHANGES: dict[str, Any] = {
@@ -431,7 +431,7 @@ def test_roar_rejects_other_settings(model: Model, other_model: Model, tmp_path:
     pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
     base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "remove": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
-    before = file_digests(tmp_path / "run" / "cells")
+    before = file_digests(tmp_path / "run" / "parts")
     for name, value in ROAR_CHANGES.items():
         with pytest.raises(OtherRequest, match=rf"settings\.{name}"):
             nibt.roar(model, pairs, "ones", **base | {"learning_rate" if name == "learning_rates" else name: value})
@@ -439,7 +439,7 @@ def test_roar_rejects_other_settings(model: Model, other_model: Model, tmp_path:
         nibt.roar(other_model, pairs, "ones", **base)
     with pytest.raises(OtherRequest, match="pairs"):
         nibt.roar(model, [*pairs[1:], pairs[0]], "ones", **base)
-    assert file_digests(tmp_path / "run" / "cells") == before
+    assert file_digests(tmp_path / "run" / "parts") == before
 
 
 AUDIT_CHANGES: dict[str, tuple[object, ...]] = {

@@ -24,7 +24,7 @@ from nibt.datasets.pascal_voc import PascalVOC
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.run import Benchmark
 from nibt.jobs.run import _absolute_name
 from tests import tiny
 from tests.datasets.layouts import captions, open_images, pascal_voc, tiny_imagenet, write
@@ -231,8 +231,8 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
         ],
     }
     run = nibt.benchmark(plan, tmp_path / "run")
-    assert isinstance(run, Run)
-    assert run.lengths == dict.fromkeys("abcd", 3)
+    assert isinstance(run, Benchmark)
+    assert run.request["lengths"] == dict.fromkeys("abcd", 3)
     frame = run.frame()
     for label in "bc":
         assert frame[frame.data == label].value.tolist() == frame[frame.data == "a"].value.tolist()

@@ -111,7 +111,7 @@ def test_worker_halves_the_batch_if_memory_runs_out(
     monkeypatch.setattr(work, "explain_batch", small)
     job = nibt.batch(model, job_table, tmp_path / "found", **options)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert job.manifest.halved == [SmallerBatch(chunk=0, batch_size=2)]
+    assert job.manifest.smaller_batches == [SmallerBatch(chunk=0, batch_size=2)]
     assert not job.manifest.errors
     for actual, row in zip(job.rows(), wanted.rows(), strict=True):
         for name in ("grid", "text_scores"):

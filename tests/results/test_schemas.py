@@ -79,4 +79,4 @@ def test_results_match_their_schemas(tmp_path: Path) -> None:
 def test_manifests_match_their_schema(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="jobs write Parquet files")
     nibt.batch("scenes", Scenes(count=2), tmp_path / "job")
-    _check("job", json.loads((tmp_path / "job" / "job.json").read_text()))
+    _check("job", json.loads((tmp_path / "job" / "manifest.json").read_text()))

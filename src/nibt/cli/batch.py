@@ -119,6 +119,6 @@ def _kept(out: Path) -> str:
     from nibt.jobs.job import Job
 
     job = Job(out)
-    if not job.store.parts():
+    if not job.chunks():
         return "no rows are kept, since none was written yet"
     return f"{job.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"

@@ -52,21 +52,21 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         raise BadOption("a run needs a folder: give --out RUN")
     from nibt.cli.progress import clock, interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
-    from nibt.evaluation.bench.run import Run
-    from nibt.evaluation.bench.validation import override_plan
+    from nibt.evaluation.bench.run import Benchmark
+    from nibt.evaluation.bench.validation import dry_run, override_plan
 
     out = output.out
     folders = assignments(plan.data or [], option="--data", keep_names=True)
-    chosen = override_plan(Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count)
+    requested = override_plan(
+        Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count
+    )
     if output.dry_run:
-        from nibt.evaluation.bench.dry_run import dry_run
-
-        for line in dry_run(chosen):
+        for line in dry_run(requested):
             say(line)
         return
     assert out is not None
     with show_progress("reading the data", output.quiet):
-        run, data = Run.begin(chosen, out)
+        run, data = Benchmark.begin(requested, out)
     missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
     if not output.quiet and 0 < len(missing) < chunks:
         say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)

@@ -92,11 +92,10 @@ def roar(
     choices = set_options(**_training(training.train or []), trainable=training.trainable, remove=training.remove)
     from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.roar import roar as run
-    from nibt.evaluation.roar.folder import PROVENANCE
+    from nibt.evaluation.roar.folder import RoarFolder
     from nibt.evaluation.roar.report import REPORTS, markdown, write
-    from nibt.results.provenance import check_reports
 
-    check_reports(output.out / PROVENANCE, REPORTS, output.overwrite)
+    RoarFolder(output.out).check_reports(REPORTS, output.overwrite)
     count = data.count or COUNT
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
     loaded = model.loaded(output.quiet)

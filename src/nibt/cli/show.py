@@ -26,14 +26,16 @@ def show(
 
     The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots.
     """
+    from nibt.folder import kind_of
+
     if verify:
         _verify(folder, output.quiet)
     elif row is not None:
         _show_row(folder, row, output)
-    elif (folder / "plan.json").is_file():
-        _report(folder, output)
-    else:
+    elif kind_of(folder) == "job":
         raise BadOption("the row is missing: nibt show DIR ROW, or nibt show DIR --verify")
+    else:
+        _report(folder, output)
 
 
 def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
@@ -43,7 +45,7 @@ def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
 
     drawing, job = output.drawing, Job.open(folder)
     explanation = job.explanation(row)
-    read_paths = input_paths(folder, explanation.source, job.manifest.pairs.names)
+    read_paths = input_paths(folder, explanation.source, job.manifest.names)
     files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths)
     name = f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(explanation.caption)}"
     targets = files.check([name], "Explanation")
@@ -67,9 +69,9 @@ def _verify(folder: Path, quiet: bool) -> None:
 
 def _report(folder: Path, output: OutputOptions) -> None:
     from nibt.evaluation.bench.report import write_report
-    from nibt.evaluation.bench.run import Run
+    from nibt.evaluation.bench.run import Benchmark
 
-    text = write_report(Run.open(folder), output.overwrite)
+    text = write_report(Benchmark.open(folder), output.overwrite)
     if not output.quiet:
         say(text)
         say("wrote " + ", ".join(str(folder / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nibt.evaluation.statistics import interval
-from nibt.evaluation.tables import Table, number, with_interval
+from nibt.evaluation.tables import ReportTable, number, with_interval
 from nibt.registry import find
 from nibt.results.measurement import TableMeasurement
 
 
-def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]]) -> Table:
+def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]]) -> ReportTable:
     """Return the means of the metrics of several methods, with 95 % intervals."""
     labels = list(dict.fromkeys(row.label for rows in measured.values() for row in rows))
     rows = []
@@ -21,7 +21,7 @@ def compare_tables(title: str, measured: Mapping[str, Sequence[TableMeasurement]
     names = {row.label: row.metric for own in measured.values() for row in own}
     better = {label: find("table_metrics", name).better for label, name in names.items()}
     heads = [label if better[label] == "neither" else f"{label} ({better[label]})" for label in labels]
-    return Table(
+    return ReportTable(
         title,
         ["method", *heads, "seconds"],
         rows,

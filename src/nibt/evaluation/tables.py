@@ -1,13 +1,16 @@
-"""Tables in Markdown, LaTeX and HTML."""
+"""Reports of runs and their tables, in Markdown, LaTeX and HTML."""
 
 import html
 import math
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nibt.evaluation.statistics import Interval
-from nibt.report.html.tables import data_table
+from nibt.report.html.document import document
+from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.results.frames import DataFrame
+from nibt.results.records import SessionRecord
 
 _LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -24,7 +27,7 @@ _LATEX_ESCAPES = {
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of strings.
 
     Attributes:
@@ -41,7 +44,7 @@ class Table:
     note: str = ""
 
     @classmethod
-    def of(cls, title: str, frame: DataFrame, note: str = "") -> "Table":
+    def of(cls, title: str, frame: DataFrame, note: str = "") -> "ReportTable":
         """Build the table of a DataFrame, whose index becomes the first column."""
         rows = [[str(cell) for cell in row] for row in frame.itertuples()]
         return cls(title, [str(frame.index.name), *map(str, frame.columns)], rows, note)
@@ -49,7 +52,7 @@ class Table:
     def markdown(self) -> str:
         r"""Return a section with the table in Markdown. Pipes in cells are escaped.
 
-        >>> print(Table("t", ["a", "b"], [["1", "x|y"]]).markdown())
+        >>> print(ReportTable("t", ["a", "b"], [["1", "x|y"]]).markdown())
         ## t
         <BLANKLINE>
         | a | b |
@@ -69,7 +72,7 @@ class Table:
     def latex(self) -> str:
         r"""Return the table in LaTeX, for the package booktabs.
 
-        >>> "a\\_b & c \\\\" in Table("t", ["a_b", "c"], []).latex()
+        >>> "a\\_b & c \\\\" in ReportTable("t", ["a_b", "c"], []).latex()
         True
 
         """
@@ -93,6 +96,34 @@ class Table:
         """Return a section with the table in HTML, which the script of ``nibt.report.html.tables`` makes sortable."""
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2>\n{data_table(self.headings, self.rows)}\n{note}"
+
+
+def report_markdown(title: str, about: Iterable[str], tables: Iterable[ReportTable]) -> str:
+    """Return a report in Markdown: paragraphs, followed by tables."""
+    return "\n\n".join([f"# {title}", *about, *(table.markdown() for table in tables)]) + "\n"
+
+
+def report_page(
+    title: str, about: Iterable[str], tables: Iterable[ReportTable], plots: Iterable[tuple[str, bytes]] = ()
+) -> str:
+    """Return a report in HTML: paragraphs, tables, and plots (the bytes of PNG files) with their titles."""
+    lines = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(paragraph)}</p>" for paragraph in about)]
+    lines += [table.html() for table in tables]
+    for name, png in plots:
+        heading, data = html.escape(name), b64encode(png).decode()
+        lines.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
+    return document(title, "<main>" + "\n".join(lines) + "</main>", STYLE, [SCRIPT])
+
+
+def describe_session(session: SessionRecord) -> str:
+    """Return the machine and the versions of a session, for a report."""
+    machine, versions = session["machine"], session["versions"]
+    accelerator = f", {machine['accelerator']}" if machine["accelerator"] else ""
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return (
+        f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s){accelerator}; "
+        f"Python {machine['python']}, {packages}"
+    )
 
 
 def number(value: float, digits: int = 3) -> str:

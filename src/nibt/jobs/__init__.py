@@ -1,6 +1,6 @@
 """Jobs explain many pairs into a folder of Parquet files, and are resumable.
 
 ``run`` reads a data set in ``chunks``. A ``worker`` explains each chunk, in this process or on a cluster (``ray``). The
-worker returns the ``rows`` of a Parquet file, and the ``store`` writes it. ``job`` reads the rows, ``manifest`` records
-the request, and ``contents`` compares the rows with the data set.
+worker returns the ``rows`` of a Parquet file, which is written into a folder (``nibt.folder``). ``job`` reads the rows,
+``manifest`` records the request, and ``contents`` compares the rows with the data set.
 """

@@ -25,6 +25,11 @@ class Chunk:
     number: int
     records: list[Record]
 
+    @property
+    def name(self) -> str:
+        """The name of the chunk in the folder of the job."""
+        return f"{self.number:08d}"
+
 
 @dataclass
 class Chunks:

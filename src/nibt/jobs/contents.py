@@ -10,16 +10,16 @@ from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
 
 _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
-_SHOWN = 3  # the number of differences in a message
+_MOST = 3  # the number of differences in a message
 
 
 def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
     """Check that the keys, captions and images of a data set are those of the rows of a job."""
     retry: set[int] = set()
-    differences = list(islice(_differences(job, data, on_row, retry), _SHOWN + 1))
+    differences = list(islice(_differences(job, data, on_row, retry), _MOST + 1))
     if differences:
-        more = "\n  ..." if len(differences) > _SHOWN else ""
-        lines = "".join(f"\n  {difference}" for difference in differences[:_SHOWN])
+        more = "\n  ..." if len(differences) > _MOST else ""
+        lines = "".join(f"\n  {difference}" for difference in differences[:_MOST])
         raise OtherRequest(
             f"{job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
         )
@@ -27,7 +27,7 @@ def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda:
 
 
 def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
-    chunks, size = set(job.store.parts()), job.chunk_size
+    chunks, size = set(job.chunks()), job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
     for row in job.rows(_COLUMNS):
         on_row()

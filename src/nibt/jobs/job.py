@@ -1,4 +1,4 @@
-"""The folder of a job: reading of its manifest and rows, and checks of its files."""
+"""The folder of a job: reading of its rows, and checks of its files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,22 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nibt import parquet
 from nibt.datasets._opening import open_pairs
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
-from nibt.jobs.manifest import Manifest
+from nibt.folder import MANIFEST, RunFolder, open_table
+from nibt.jobs.manifest import JobManifest
 from nibt.jobs.rows import explanation_of, shared_metadata
-from nibt.jobs.store import Store
-from nibt.parts import is_whole
 from nibt.results.explanation import Explanation, method_text
-
-MANIFEST = "job.json"
-_REMEDY = "run the job again to replace this file"
 
 
 @dataclass(frozen=True, repr=False)
-class Job:
+class Job(RunFolder[JobManifest]):
     """The folder of a job, finished or not.
 
     Attributes:
@@ -29,7 +24,8 @@ class Job:
 
     """
 
-    folder: Path
+    manifest_class = JobManifest
+    chunk_pattern = r"\d{8,}"
 
     def __repr__(self) -> str:
         try:
@@ -37,8 +33,8 @@ class Job:
         except BadInput:
             return f"Job in {self.folder}: empty"
         lines = [f"Job in {self.folder}"]
-        if manifest.request is not None:
-            request = manifest.request
+        request = manifest.request
+        if "method" in request and "target" in request and "model" in request:
             method, target = method_text(request["method"]), request["target"]["target"]
             lines.append(f"  {method} explains {target}; model {request['model']['id']}")
         finished = manifest.rows is not None
@@ -62,43 +58,13 @@ class Job:
         return job
 
     @property
-    def is_begun(self) -> bool:
-        """Whether at least one chunk is written. Until then, the folder may be used for another job.
-
-        Raises:
-            BadInput: The manifest is not that of a job.
-
-        """
-        return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.store.parts())
-
-    @property
-    def store(self) -> Store:
-        """The store of the chunks' files."""
-        return Store(self.folder / "parts")
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest: the request, the pairs and the sessions. It is described in ``docs/reference/jobs.md``.
-
-        Raises:
-            BadInput: The manifest cannot be read, or another version of nibt wrote it.
-
-        """
-        return Manifest.read(self.folder / MANIFEST)
-
-    def write(self, manifest: Manifest) -> None:
-        """Write the manifest.
-
-        Raises:
-            CannotWrite: The folder is not writable, or the disk is full.
-
-        """
-        manifest.write(self.folder / MANIFEST)
-
-    @property
     def chunk_size(self) -> int:
         """The number of rows per file."""
-        return self.manifest.layout.chunk
+        return self.manifest.request["chunk_size"]
+
+    def chunks(self) -> dict[int, list[Path]]:
+        """Return the files of each chunk by its number. An intact chunk has one file."""
+        return dict(sorted((int(name), paths) for name, paths in self.files().items()))
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the rows in order, as plain data; only one file is in memory at a time.
@@ -110,9 +76,9 @@ class Job:
             BadInput: A file cannot be read.
 
         """
-        for path in self._paths():
-            with self.store.open(path) as file:
-                yield from file.read(columns=columns).to_pylist()
+        for path, *_ in self.chunks().values():
+            with open_table(path) as table:
+                yield from table.read(columns=columns).to_pylist()
 
     def explanation(self, row: int) -> Explanation:
         """Return the explanation of a row. It has the image if that is still at its source.
@@ -131,34 +97,39 @@ class Job:
         The list is empty if each row is stored exactly once and no file was changed.
         """
         rows, size = self.manifest.rows, self.chunk_size
-        parts, problems = self.store.parts(), []
-        last = max(parts, default=-1)
+        chunks, problems = self.chunks(), []
+        last = max(chunks, default=-1)
         if rows is None:
             problems.append("the job is not finished: run it again to resume it")
         else:
-            problems += [f"the file of chunk {number} is missing" for number in range(last + 1) if number not in parts]
+            problems += [f"the file of chunk {number} is missing" for number in range(last + 1) if number not in chunks]
             ends = -(-rows // size) - 1
             if ends > last:
                 problems.append(f"the files of chunks {last + 1} to {ends} are missing")
-            problems += [f"chunk {number} is beyond the end of the job" for number in parts if number > ends]
-        for number, paths in parts.items():
+            problems += [f"chunk {number} is beyond the end of the job" for number in chunks if number > ends]
+        for number, paths in chunks.items():
             if len(paths) > 1:
                 problems.append(f"chunk {number} has {len(paths)} files: {', '.join(path.name for path in paths)}")
             stop = size * (number + 1) if rows is None else min(size * (number + 1), rows)
-            problems += [problem for path in paths for problem in _problems(path, range(size * number, stop))]
+            problems += [problem for path in paths for problem in self._problems(path, range(size * number, stop))]
         return problems
 
     def tally(self) -> dict[str, Any]:
         """Return the manifest's counts of rows and failed rows, the chunks with smaller batches, and warnings."""
-        rows, errors, halved = 0, 0, []
-        for number, (path, *_) in self.store.parts().items():
-            with self.store.open(path) as file:
-                failed = file.read(columns=["error"])["error"]
+        rows, errors, smaller_batches = 0, 0, []
+        for number, (path, *_) in self.chunks().items():
+            with open_table(path) as table:
+                failed = table.read(columns=["error"])["error"]
                 rows, errors = rows + len(failed), errors + len(failed) - failed.null_count
-                smaller = shared_metadata(file)["halved"]
-                if smaller is not None:
-                    halved.append({"chunk": number, "batch_size": smaller})
-        return {"rows": rows, "errors": errors, "halved": halved, "warnings": list(self._repeated_keys())}
+                batch_size = shared_metadata(table)["halved"]
+                if batch_size is not None:
+                    smaller_batches.append({"chunk": number, "batch_size": batch_size})
+        return {
+            "rows": rows,
+            "errors": errors,
+            "smaller_batches": smaller_batches,
+            "warnings": list(self._repeated_keys()),
+        }
 
     def first_errors(self, most: int = 3) -> Iterator[str]:
         """Yield the first different errors of failed rows, with their rows."""
@@ -191,22 +162,17 @@ class Job:
             BadInput: The data set is missing, or was an object in memory.
 
         """
-        pairs = self.manifest.pairs
-        if pairs.names is None:
+        names, pairs = self.manifest.names, self.manifest.request["pairs"]
+        if names is None:
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
-        return open_pairs(pairs.names, pairs.image, pairs.caption, pairs.key, pairs.split)
-
-    def _paths(self) -> Iterator[Path]:
-        return (path for path, *_ in self.store.parts().values())
+        return open_pairs(names, pairs["image"], pairs["caption"], pairs["key"], pairs["split"])
 
     def _row(self, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        paths = self.store.parts().get(row // self.chunk_size) if row >= 0 else None
-        if not paths:
-            raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
-        with self.store.open(paths[0]) as file:
-            for values in file.read().to_pylist():
-                if values["row"] == row:
-                    return values, shared_metadata(file)
+        for path in self.chunks().get(row // self.chunk_size, [])[:1]:
+            with open_table(path) as table:
+                for values in table.read().to_pylist():
+                    if values["row"] == row:
+                        return values, shared_metadata(table)
         raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
 
     def _range(self) -> str:
@@ -215,14 +181,15 @@ class Job:
         if rows and self.manifest.rows == len(rows):
             return f"rows are numbered from 0 to {len(rows) - 1}"
         if self.manifest.rows is not None:
-            return f"{len(rows)} of its {self.manifest.rows} rows are stored; check it with nibt show {self.folder} --verify"
-        known = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
-        return f"{known}; the job is not finished"
+            check = f"check it with nibt show {self.folder} --verify"
+            return f"{len(rows)} of its {self.manifest.rows} rows are stored; {check}"
+        stored = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
+        return f"{stored}; the job is not finished"
 
     def _with_image(self, explanation: Explanation, row: int) -> Explanation:
         try:
             data = self.data()
-            record = next(record for record in data.records(lambda other: other == row) if record is not None)
+            record = next(record for record in data.records(lambda number: number == row) if record is not None)
             image = data.load_image(record)
         except (BadInput, StopIteration):
             return explanation
@@ -231,21 +198,17 @@ class Job:
         source = record.image if isinstance(record.image, str) else explanation.source
         return replace(explanation, image=replace(explanation.image, input=image, source=source))
 
-
-def _problems(path: Path, rows: range) -> Iterator[str]:
-    """Yield a description of each problem of a file that must have exactly these rows."""
-    try:
-        if not is_whole(path):
-            yield f"{path.name} was changed after it was written: {_REMEDY}"
+    def _problems(self, path: Path, rows: range) -> Iterator[str]:
+        """Yield a description of each problem of a file that must have exactly these rows."""
+        try:
+            with open_table(path) as table:
+                counts = Counter(table.read(columns=["row"])["row"].to_pylist())
+        except BadInput as error:
+            yield str(error)
             return
-        with parquet.open_file(path, _REMEDY) as file:
-            counts = Counter(file.read(columns=["row"])["row"].to_pylist())
-    except BadInput as error:
-        yield str(error)
-        return
-    missing = [row for row in rows if row not in counts]
-    if missing:
-        yield f"{path.name} lacks {len(missing)} rows, the first is {missing[0]}"
-    more = [row for row, count in counts.items() if count > 1 or row not in rows]
-    if more:
-        yield f"{path.name} has {len(more)} repeated or unexpected rows, the first is {min(more)}"
+        missing = [row for row in rows if row not in counts]
+        if missing:
+            yield f"{path.name} lacks {len(missing)} rows, the first is {missing[0]}"
+        more = [row for row, count in counts.items() if count > 1 or row not in rows]
+        if more:
+            yield f"{path.name} has {len(more)} repeated or unexpected rows, the first is {min(more)}"

@@ -18,9 +18,9 @@ import torch
 
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported, install
+from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunk
-from nibt.jobs.manifest import JobRequest
-from nibt.jobs.worker import ChunkFile, JobSpec, Worker
+from nibt.jobs.worker import JobSpec, Worker
 from nibt.models.base import Model
 from nibt.options import NotNegative, Positive, Workers, complete
 
@@ -39,7 +39,7 @@ class Actor:
         except NibtError as error:  # Ray would wrap an error that is raised here
             self._worker = error
 
-    def describe(self) -> JobRequest:
+    def describe(self) -> dict[str, Any]:
         """Return the resolved request, for the manifest."""
         return self._ready().describe()
 
@@ -86,14 +86,15 @@ class Cluster:
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(
-        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JobRequest], None]
+        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[dict[str, Any]], None]
     ) -> Iterator[ChunkFile]:
         """Explain chunks on the workers."""
         if isinstance(spec.model, Model | torch.nn.Module):
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()
         with self._connected(ray):
-            pool = _Pool(ray, lambda: self._actor(ray, spec, data), self.workers)
+            actor = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
+            pool = _Pool(ray, lambda: actor.remote(spec, data, self.threads), self.workers)
             try:
                 on_description(pool.describe())
                 if self.send_images:
@@ -103,10 +104,6 @@ class Cluster:
                 yield from pool.explain_chunks(chunks)
             finally:
                 pool.close()
-
-    def _actor(self, ray: Any, spec: JobSpec, data: Dataset) -> Any:
-        kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
-        return kind.remote(spec, data, self.threads)
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
@@ -161,7 +158,7 @@ class _Pool:
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
-    def describe(self) -> JobRequest:
+    def describe(self) -> dict[str, Any]:
         """Start the actors, and return the resolved request."""
         self.actors = [self.make() for _ in range(self.size)]
         return self._result(self.actors[0].describe.remote())
@@ -197,18 +194,19 @@ class _Pool:
         busy = dict.fromkeys(self.actors, 0)
         for actor, _ in self.assigned.values():
             busy[actor] += 1
-        actor = min(self.actors, key=lambda one: busy[one])
+        actor = min(self.actors, key=busy.__getitem__)
         return actor if busy[actor] < _CHUNKS_PER_WORKER else None
 
     def _requeue(self, actor: Any, chunk: Chunk, error: Exception) -> list[Chunk]:
         """Replace a dead worker, and return its chunks in order."""
         self.failed += 1
         lost = [chunk]
-        for reference, (other, waiting) in list(self.assigned.items()):
-            if other == actor:
+        for reference, (owner, waiting) in list(self.assigned.items()):
+            if owner == actor:
                 del self.assigned[reference]
                 lost.append(waiting)
-        first = min(lost, key=lambda one: one.number)
+        lost.sort(key=lambda chunk: chunk.number)
+        first = lost[0]
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
         if self.deaths[first.number] >= _MAX_DEATHS or self.failed >= _MAX_DEATHS * self.size:
             raise Unsupported(
@@ -217,7 +215,7 @@ class _Pool:
                 "without --on ray to see the cause"
             ) from error
         self.actors[self.actors.index(actor)] = self.make()
-        return sorted(lost, key=lambda one: one.number)
+        return lost
 
     def _result(self, reference: Any) -> Any:
         """Return a result, or raise the error that was raised in the worker."""

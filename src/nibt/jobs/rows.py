@@ -114,10 +114,15 @@ def shared_metadata(file: Any) -> dict[str, Any]:
 def schema(arrow: Any) -> Any:
     """Return the Arrow schema of a file of rows."""
     texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
-    real, whole = arrow.float64(), arrow.int32()
-    kinds = {"baseline": arrow.string(), "quadrature": arrow.string(), "steps": whole, "layers": arrow.list_(whole)}
-    path = arrow.struct([(name, kinds.get(name, real)) for name in _PATH])
-    word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(whole))])
+    real, integer = arrow.float64(), arrow.int32()
+    path_types = {
+        "baseline": arrow.string(),
+        "quadrature": arrow.string(),
+        "steps": integer,
+        "layers": arrow.list_(integer),
+    }
+    path = arrow.struct([(name, path_types.get(name, real)) for name in _PATH])
+    word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(integer))])
     return arrow.schema(
         [
             ("row", arrow.int64()),
@@ -125,11 +130,11 @@ def schema(arrow: Any) -> Any:
             ("source", arrow.string()),
             ("image_hash", arrow.string()),
             ("caption", arrow.string()),
-            ("size", arrow.list_(whole)),
+            ("size", arrow.list_(integer)),
             ("similarity", real),
             ("image_score", real),
             ("text_score", real),
-            ("grid_shape", arrow.list_(whole)),
+            ("grid_shape", arrow.list_(integer)),
             ("grid", numbers),
             ("region", arrow.list_(real)),
             ("image_special_share", real),

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,115 +13,78 @@ from nibt import parquet
 from nibt.datasets._opening import Pairs, open_pairs
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
+from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
-from nibt.jobs.job import MANIFEST, Job
-from nibt.jobs.manifest import JobRequest, Layout, Manifest, PairsRecord
+from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.store import existing_paths, folder_lock, undo_start
-from nibt.jobs.worker import ChunkFile, JobSpec, Worker
+from nibt.jobs.worker import JobSpec, Worker
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
-from nibt.outputs import check_run_folder
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
-from nibt.results import provenance
 
-OnDescription: TypeAlias = Callable[[JobRequest], None]
+OnDescription: TypeAlias = Callable[[dict[str, Any]], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
 EXECUTIONS = ("local", "ray")
 _REQUEST = ("method", "target", "targets", "model", "batch_size")
-_REMEDY = "Choose a new folder."
 
 
 @dataclass
-class Run:
-    """One run of a job.
+class JobRun:
+    """One run of a job, in its locked folder.
 
     Attributes:
         job: The folder of the job.
         data: The data set.
         spec: The request.
-        execution: Where the job runs, as plain data for the manifest.
         explain: Explains chunks, in this process or on a cluster.
         on_progress: Called with the number of rows that are done.
         total: The number of rows; None if it is unknown.
         done: The number of rows that are done.
-        session: The record of this run, for the manifest.
 
     """
 
     job: Job
     data: Dataset
     spec: JobSpec
-    execution: Mapping[str, Any]
     explain: Explain
     on_progress: OnProgress
     total: int | None = None
     done: int = 0
-    session: dict[str, Any] = field(default_factory=dict)
 
-    def run(self) -> None:
-        """Explain the missing rows."""
-        self.job.store.repair()
+    def run(self, execution: Mapping[str, Any]) -> None:
+        """Explain the missing rows. The manifest records where they were computed."""
         retry = check_contents(self.job, self.data, self._advance)
-        self.session = {
-            **provenance.session_info(),
-            **self.execution,
-            "chunks": 0,
-            "ended": None,
-        }
-        complete = set(self.job.store.parts()) - retry
+        complete = self.job.chunks().keys() - retry
         chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
         missing = iter(chunks)
-        first = next(missing, None)
-        if first is None and not chunks.count:
+        first = list(islice(missing, 1))
+        if not first and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
-        if first is None and self.job.manifest.rows == chunks.count:
-            list(self.explain(self.spec, self.data, iter(()), self._check_request))  # only compares the request
-            return
-        self._record_session()
-        try:
-            if first is not None:
-                self._explain(chain([first], missing))
-            self._finish(chunks.count or 0)
-        except BaseException as error:
-            with suppress(OSError):  # a full disk must not hide the error
-                self._record_session(ended=f"{type(error).__name__}: {error}")
-            raise
+        files = self.explain(self.spec, self.data, chain(first, missing), self._check_request)
+        if not first and self.job.manifest.rows == chunks.count:
+            list(files)  # only compares the request
+        else:
+            self.job.fill(self._finished(files, chunks), **execution)
 
-    def _explain(self, chunks: Iterator[Chunk]) -> None:
-        for file in self.explain(self.spec, self.data, chunks, self._check_request):
-            self.job.store.add(file.number, file.data)
-            self.session["chunks"] += 1
+    def _finished(self, files: Iterator[ChunkFile], chunks: Chunks) -> Iterator[ChunkFile]:
+        """Yield the files, and complete the manifest after the last one is written."""
+        for file in files:
+            yield file
             self._advance(file.rows)
+        self.job.update(**self.job.tally() | {"rows": chunks.count})
+        problems = self.job.check()
+        if problems:
+            raise BadInput(f"the job is not complete ({'; '.join(problems[:3])}): run it again")
 
     def _advance(self, rows: int = 1) -> None:
         self.done += rows
         self.on_progress(Progress(self.done, self.total))
 
-    def _check_request(self, description: JobRequest) -> None:
+    def _check_request(self, description: Mapping[str, Any]) -> None:
         """Record the request of a new job, or check that it equals the recorded one."""
-        manifest = self.job.manifest
-        if manifest.request is None:
-            self.job.write(manifest.updated(request=description))
-            return
-        stored, now = ({name: one[name] for name in _REQUEST} for one in (manifest.request, description))
-        provenance.require_same(self.job.folder, stored, now, _REMEDY)
-
-    def _finish(self, rows: int) -> None:
-        self.job.write(self.job.manifest.updated(**{**self.job.tally(), "rows": rows}))
-        self._record_session(ended="complete")
-        problems = self.job.check()
-        if problems:
-            raise BadInput(f"the job is not complete ({'; '.join(problems[:3])}): run it again")
-
-    def _record_session(self, ended: str | None = None) -> None:
-        """Write this session into the manifest, as its last session."""
-        manifest = self.job.manifest
-        others = [session for session in manifest.sessions if session["number"] != self.session.get("number")]
-        self.session = {"number": len(others), **self.session, "ended": ended}
-        self.job.write(manifest.updated(sessions=[*others, self.session]))
+        self.job.agree({name: description[name] for name in _REQUEST})
 
 
 def batch(
@@ -206,8 +168,8 @@ def batch(
     workers = parsed("workers", workers, Workers)
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
-    for kind, name in (("methods", method), ("targets", target)):
-        find(kind, name)
+    find("methods", method)
+    find("targets", target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(
         model,
@@ -228,20 +190,12 @@ def batch(
     explain: Explain = _run_locally
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
-        execution, explain = {"on": on, **cluster.record()}, cluster.explain
+        execution, explain = execution | cluster.record(), cluster.explain
     job = Job(Path(out))
-    check_run_folder(job.folder, MANIFEST)
-    was_begun, before = job.is_begun, existing_paths(job.folder)  # raises if the manifest is not that of a job
-    job.store.make()
-    with folder_lock(job.folder):
-        try:
-            _begin(job, data, pairs, columns, chunk_size)
-            total = None if on_progress is no_progress else data.known_length()
-            Run(job, data, spec, execution, explain, on_progress, total).run()
-        except BaseException:
-            if not was_begun and not job.is_begun:
-                undo_start(job.folder, before)
-            raise
+    names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
+    with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):
+        total = None if on_progress is no_progress else data.known_length()
+        JobRun(job, data, spec, explain, on_progress, total).run(execution)
     return job
 
 
@@ -251,23 +205,7 @@ def _run_locally(
     """Explain chunks with one worker in this process."""
     worker = Worker(spec, data)
     on_description(worker.describe())
-    return worker.explain_chunks(chunks)
-
-
-def _begin(job: Job, data: Dataset, pairs: Pairs, columns: Mapping[str, Any], chunk_size: int) -> None:
-    """Write the manifest of a new job, or check that the stored one has the same pairs and the same chunk size."""
-    identity = {**data.identity(), **columns}
-    layout = Layout(chunk=chunk_size)
-    if not job.is_begun:
-        names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
-        kept = (job.manifest.model_extra or {}) if (job.folder / MANIFEST).exists() else {}  # such as a note
-        record = PairsRecord.model_validate({"names": names, **identity})
-        job.write(Manifest(schema=3, pairs=record, layout=layout, **kept))
-        return
-    manifest = job.manifest
-    stored = {"pairs": {**manifest.pairs.model_dump(), "names": None}, "layout": manifest.layout.model_dump()}
-    now = {"pairs": {"names": None, **identity}, "layout": layout.model_dump()}
-    provenance.require_same(job.folder, stored, now, _REMEDY)
+    yield from worker.explain_chunks(chunks)
 
 
 def _absolute_names(pairs: Any) -> list[str]:

@@ -6,7 +6,7 @@ The bytes depend only on the chunk and the request, not on the worker or on earl
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from PIL import Image
 
@@ -19,8 +19,8 @@ from nibt.engine.memory import halve
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
+from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunk, read_ahead
-from nibt.jobs.manifest import JobRequest
 from nibt.jobs.rows import encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
 from nibt.models._devices import is_out_of_memory
@@ -30,8 +30,6 @@ from nibt.results.explanation import Explanation
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
-Outcome: TypeAlias = tuple[Record, Explanation | str]
-"""A record with its explanation, or with the message of its error."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +59,6 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
-class ChunkFile:
-    """The file of a chunk.
-
-    Attributes:
-        number: The number of the chunk.
-        data: The bytes of the file.
-        rows: The number of rows.
-        errors: The number of rows that failed.
-        halved: The smaller batch size that was used because memory ran out; None if memory sufficed.
-
-    """
-
-    number: int
-    data: bytes
-    rows: int
-    errors: int
-    halved: int | None = None
-
-
-@dataclass(frozen=True)
-class FailedRow:
-    """A record that cannot be explained, with the message of its error."""
-
-    record: Record
-    error: str
-
-
-@dataclass(frozen=True)
 class PreparedRows:
     """Records that are explained in one batch, with their inputs."""
 
@@ -115,7 +85,7 @@ class Worker:
         self.data, self.size, self.spec = data, request.batch_size, request.resolve()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def describe(self) -> JobRequest:
+    def describe(self) -> dict[str, Any]:
         """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
         targets = {side: score.target.name for side, score in spec.scores.items()}
@@ -135,27 +105,22 @@ class Worker:
             if isinstance(item, Chunk):
                 yield self._file(item, rows, limit)
                 rows, limit = [], self.size
-            elif isinstance(item, FailedRow):
-                rows.append(failed_row(item.record, item.error, item.record.digest()))
+            elif isinstance(item, dict):
+                rows.append(item)
             else:
-                outcomes, limit = self._explain(item, limit)
-                rows += [self._row(record, outcome) for record, outcome in outcomes]
-
-    def _row(self, record: Record, outcome: Explanation | str) -> dict[str, Any]:
-        if isinstance(outcome, str):
-            return failed_row(record, outcome, record.digest())
-        return explained_row(record, outcome)
+                explained, limit = self._explain(item, limit)
+                rows += explained
 
     def _file(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> ChunkFile:
         rows = sorted(rows, key=lambda row: row["row"])
-        halved = None if limit == self.size else limit
-        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": halved})
-        return ChunkFile(chunk.number, data, len(rows), sum(row["error"] is not None for row in rows), halved)
+        smaller = None if limit == self.size else limit
+        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": smaller})
+        return ChunkFile(chunk.name, data, len(rows))
 
     # Preparation, in a thread
 
-    def _prepare(self, chunks: Iterable[Chunk]) -> "Iterator[PreparedRows | FailedRow | Chunk]":
-        """Yield the batches and failed rows of each chunk, followed by the chunk without its records.
+    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | dict[str, Any] | Chunk]:
+        """Yield the batches and the failed rows of each chunk, followed by the chunk without its records.
 
         A batch has pairs of the same group. It is yielded as soon as it is full. Records are taken by the length of
         their captions, so that batches have little padding; those of one image stay together.
@@ -168,7 +133,7 @@ class Worker:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
                 except Exception as error:  # the error of a row is recorded in it
-                    yield FailedRow(record, _message(error))
+                    yield failed_row(record, _message(error), record.digest())
                     continue
                 waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
@@ -182,8 +147,8 @@ class Worker:
         """Sort the records of a chunk as ``explain`` sorts its pairs, so that the batches are the same."""
         if len(records) <= self.size:
             return records
-        keys = [one.image if isinstance(one.image, str) else number for number, one in enumerate(records)]
-        return [records[number] for number in batch_order(keys, [self._length(one) for one in records])]
+        keys = [record.image if isinstance(record.image, str) else row for row, record in enumerate(records)]
+        return [records[row] for row in batch_order(keys, [self._length(record) for record in records])]
 
     def _length(self, record: Record) -> int:
         """Return the length of the first caption; 0 if it has no tokens, which is an error once it is read."""
@@ -192,7 +157,7 @@ class Worker:
         except Exception:
             return 0
 
-    def _batch(self, pairs: list[tuple[Record, Pair]]) -> "Iterator[PreparedRows | FailedRow]":
+    def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | dict[str, Any]]:
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""
         good, batch = pairs, None
         try:
@@ -204,7 +169,7 @@ class Worker:
                     PreparedBatch.of(self.spec, [pair])
                     good.append((record, pair))
                 except Exception as error:
-                    yield FailedRow(record, _message(error))
+                    yield failed_row(record, _message(error), record.digest())
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[drop_pixels(pair) for _, pair in good])
@@ -212,41 +177,39 @@ class Worker:
 
     # Explanation
 
-    def _explain(self, rows: PreparedRows, limit: int) -> tuple[list[Outcome], int]:
-        """Return the outcome of each record, and the batch size for the rest of the chunk.
+    def _explain(self, prepared: PreparedRows, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the row of each record, and the batch size for the rest of the chunk.
 
         If memory runs out, the batch size is halved. If another error occurs, each pair is explained alone.
         """
-        outcomes: list[Outcome] = []
-        left = deque([list(range(len(rows.records)))])
+        rows: list[dict[str, Any]] = []
+        left = deque([list(range(len(prepared.records)))])
         while left:
-            part = left.popleft()
-            if len(part) > limit:
-                left.extendleft(reversed([part[first : first + limit] for first in range(0, len(part), limit)]))
+            indices = left.popleft()
+            if len(indices) > limit:
+                left.extendleft(reversed([indices[first : first + limit] for first in range(0, len(indices), limit)]))
                 continue
-            error = self._try(rows, part, outcomes)
-            if error is None:
-                continue
-            if len(part) > 1 and is_out_of_memory(error):
-                limit = halve(len(part))
-                left.appendleft(part)
-            elif len(part) > 1:
-                left.extendleft([index] for index in reversed(part))
-            else:
-                outcomes.append((rows.records[part[0]], self._failure(error)))
-        return outcomes, limit
+            try:
+                rows += self._rows(prepared, indices)
+            except Exception as error:  # the error of a pair does not end the job
+                if len(indices) > 1 and is_out_of_memory(error):
+                    limit = halve(len(indices))
+                    left.appendleft(indices)
+                elif len(indices) > 1:
+                    left.extendleft([index] for index in reversed(indices))
+                else:
+                    record = prepared.records[indices[0]]
+                    rows.append(failed_row(record, self._failure(error), record.digest()))
+        return rows, limit
 
-    def _try(self, rows: PreparedRows, part: list[int], outcomes: list[Outcome]) -> Exception | None:
-        """Explain a part of a batch."""
-        batch = rows.batch if len(part) == len(rows.records) else rows.batch.take(part)
-        try:
-            answers = to_answers(self.spec, explain_batch(self.spec, batch))
-        except Exception as error:  # the error of a pair does not end the job
-            return error.with_traceback(None)
+    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[dict[str, Any]]:
+        """Explain some records of a batch together, and return their rows."""
+        batch = prepared.batch if len(indices) == len(prepared.records) else prepared.batch.take(indices)
+        answers = to_answers(self.spec, explain_batch(self.spec, batch))
         self._failures = None
+        records = [prepared.records[index] for index in indices]
         explanations = [answer for answer in answers if isinstance(answer, Explanation)]
-        outcomes.extend(zip((rows.records[index] for index in part), explanations, strict=True))
-        return None
+        return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
 
     def _failure(self, error: Exception) -> str:
         """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly."""

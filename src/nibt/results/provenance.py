@@ -1,19 +1,18 @@
-"""Provenance of results: the request, package versions, the machine, dates, and digests of reports."""
+"""Provenance of results: the request, package versions, the machine and dates."""
 
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nibt.errors import BadInput, OtherRequest, WouldOverwrite
-from nibt.io import all_or_none, atomic_write, load_json, read_text
+from nibt.errors import OtherRequest
+from nibt.io import read_text
 from nibt.outputs import read_signature
 from nibt.results.records import SessionRecord
 
@@ -101,52 +100,6 @@ def _flat(data: Any, name: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 100 else text[:100] + " ..."
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run or a job."""
-    try:
-        data = load_json(path)
-        if not isinstance(data, dict):
-            raise ValueError(f"expected an object, got {type(data).__name__}")
-        return data
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read: the folder of a run or a job must have it ({error})") from error
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON file of a run or a job, completely or not at all."""
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
-
-
-def check_reports(manifest: Path, names: Sequence[str], overwrite: bool = False) -> None:
-    """Check, before a run starts, that ``write_reports`` may write its reports."""
-    digests: dict[str, list[str]] = read_json(manifest).get("reports", {}) if manifest.exists() else {}
-    for path in (manifest.parent / name for name in names):
-        if path.exists() and not overwrite and sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
-            raise WouldOverwrite(
-                f"{path} was edited, or nibt did not write it: move it, or "
-                "replace it with --overwrite (in Python overwrite=True)"
-            )
-
-
-def write_reports(manifest: Path, reports: Mapping[str, bytes], overwrite: bool = False) -> list[Path]:
-    """Write the reports of a run into the folder of its manifest.
-
-    The manifest stores their digests, so that edited reports are recognized and not replaced.
-    """
-    check_reports(manifest, list(reports), overwrite)
-    stored = read_json(manifest)
-    digests: dict[str, list[str]] = stored.get("reports", {})
-    files = {manifest.parent / name: data for name, data in reports.items()}
-    known = {path.name: [*digests.get(path.name, [])[-1:], sha256(data).hexdigest()] for path, data in files.items()}
-    with all_or_none():
-        write_json(manifest, {**stored, "reports": {**digests, **known}})
-        for path, data in files.items():
-            with atomic_write(path) as draft:
-                draft.write_bytes(data)
-    return list(files)
 
 
 def plain(data: Any) -> Any:

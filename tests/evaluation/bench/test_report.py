@@ -1,6 +1,7 @@
 """Tests of ``nibt.evaluation.bench.report``."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import nibt
 from nibt.cli import main
 from nibt.evaluation.bench.headline import headlines
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.store import COLUMNS, Store
+from nibt.evaluation.bench.rows import COLUMNS, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
@@ -36,9 +37,10 @@ def make_summary(
         for (side, metric, method), values in numbers.items()
         for item, value in enumerate(values)
     ]
-    store = Store(folder)
-    store.add("a" * 32, rows)
-    return Summary.of(plan, store.table(["a" * 32, "b" * 32]).to_pandas())
+    data = encode_rows(rows)
+    path = folder / f"rows-{sha256(data).hexdigest()[:16]}.parquet"
+    path.write_bytes(data)
+    return Summary.of(plan, read_rows([path]).to_pandas())
 
 
 def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:

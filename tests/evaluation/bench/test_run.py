@@ -21,8 +21,8 @@ from nibt.evaluation.bench import report as reporting
 from nibt.evaluation.bench import run as running
 from nibt.evaluation.bench.estimate import estimated_seconds
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.run import Run
-from nibt.evaluation.bench.store import fingerprint
+from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.run import Benchmark
 from nibt.progress import Progress
 from tests import tiny
 from tests.evaluation.bench.plans import SCENES
@@ -32,26 +32,30 @@ def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[st
     plan["methods"] = ["nib", {"name": "nib", "options": {"layer": 99}}]
     with pytest.raises(BadOption, match=r"methods\[1\]: layer must be between 0 and \d"):
         nibt.benchmark(plan, tmp_path / "run")
-    assert not list((tmp_path / "run" / "parts").iterdir())
+    assert not (tmp_path / "run").exists()
 
 
 def test_star_skips_what_a_model_cannot_run(
     tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check(runner: work.CellRunner) -> Unsupported | None:
-        return Unsupported("no attention") if runner.cell.method.name in ("gae", "occlusion") else None
+    resolved = work.CellRunner.resolved
 
-    monkeypatch.setattr(work.CellRunner, "check", check)
+    def without_attention(runner: work.CellRunner) -> Any:
+        if runner.cell.method.name in ("gae", "occlusion"):
+            raise Unsupported("no attention")
+        return resolved(runner)
+
+    monkeypatch.setattr(work.CellRunner, "resolved", without_attention)
     monkeypatch.setattr("nibt.evaluation.bench.plan.available", lambda kind: ["gae", "nib", "rollout"])
     plan["methods"] = [{"name": "occlusion"}, "*"]
     started: list[Any] = []
-    run, data = Run.begin(plan, tmp_path / "run")
+    run, data = Benchmark.begin(plan, tmp_path / "run")
     run.measure_missing(data, on_start=lambda *values: started.append(values))
     ((_, skipped, estimate),) = started
     assert skipped == ["gae"]
     assert estimate() > 0
-    again = Run.open(tmp_path / "run")
-    assert list(again.skipped.values()) == [{"gae": "no attention"}]
+    again = Benchmark.open(tmp_path / "run")
+    assert list(again.manifest.skipped.values()) == [{"gae": "no attention"}]
     assert not again.missing_chunks()
     assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "centre", "ones"}
 
@@ -73,8 +77,8 @@ def test_estimate_counts_the_passes_of_methods(tmp_path: Path, plan: dict[str, A
 KILLED = """
 import os, random, signal, sys, time
 import nibt
-from nibt.evaluation.bench.run import Run
-from nibt.evaluation.bench.store import fingerprint
+from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.run import Benchmark
 plan, out = sys.argv[1:]
 nibt.benchmark(plan, out + "/whole")
 parts = out + "/killed/parts"
@@ -97,7 +101,7 @@ for _ in range(3):
     os.waitpid(child, 0)
     there.append(done())
 nibt.benchmark(plan, out + "/killed")
-runs = [Run.open(out + name) for name in ("/whole", "/killed")]
+runs = [Benchmark.open(out + name) for name in ("/whole", "/killed")]
 print(there, len(list(runs[0].chunks())))
 print(*(fingerprint(run.table()) for run in runs), *(run.table().num_rows for run in runs))
 """
@@ -173,7 +177,7 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
         patch.setattr(work, "measure", broken)
         with pytest.raises(RuntimeError, match="a bug"):
             nibt.benchmark(plan, tmp_path / "run")
-    begun = Run.open(tmp_path / "run")
+    begun = Benchmark.open(tmp_path / "run")
     assert len(begun.missing_chunks()) == len(list(begun.chunks())) - 2
     assert "The run is incomplete: 6 of 8 chunks" in " ".join(reporting._about(begun))
     progress: list[Progress] = []
@@ -181,10 +185,11 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
     assert len(progress) == len(list(begun.chunks())) - 2
     assert not begun.missing_chunks()
     assert fingerprint(begun.table()) == fingerprint(nibt.benchmark(plan, tmp_path / "again").table())
-    sessions = begun.provenance["sessions"]
-    assert len(sessions) == 2
+    sessions = begun.manifest.sessions
+    assert [session["ended"] for session in sessions] == ["RuntimeError: a bug", "complete"]
+    assert [session["chunks"] for session in sessions] == [2, 6]
     assert sessions[0]["versions"]["torch"]
-    assert re.fullmatch("[0-9a-f]{16}", begun.provenance["models"]["tiny"]["weights_hash"])
+    assert re.fullmatch("[0-9a-f]{16}", begun.manifest.models["tiny"]["model"]["weights_hash"])
     with pytest.raises(OtherRequest, match=r"plan\.batch_size: 4 \(now 3\)"):
         nibt.benchmark({**plan, "batch_size": 3}, tmp_path / "run")
 

@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 import nibt
 from nibt.data.pair import Pair
@@ -14,8 +16,9 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.evaluation.audit.randomization import copied
 from nibt.evaluation.maps import MethodSpec
-from nibt.evaluation.roar import RoarPlan, RoarRunner
+from nibt.evaluation.roar import run as running
 from nibt.evaluation.roar.report import markdown
+from nibt.evaluation.roar.run import RoarPlan, RoarRun
 from nibt.evaluation.roar.settings import Settings
 from nibt.models._loading import load_model
 from nibt.progress import OnProgress, Progress, no_progress
@@ -47,11 +50,17 @@ def scenes() -> tuple[list[Pair], list[np.ndarray], list[np.ndarray]]:
 
 @pytest.mark.slow
 def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
-    scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path
+    scenes: tuple[list[Pair], list[np.ndarray], list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs, grids, tokens = scenes
+    raw_scores = running.raw_scores
+
+    def scores(model: Any, pairs: Any, method: MethodSpec, *rest: Any) -> Any:
+        return {"image": grids, "text": tokens} if method.name == "nib" else raw_scores(model, pairs, method, *rest)
+
+    monkeypatch.setattr(running, "raw_scores", scores)
     settings = Settings(learning_rates={"features": 1e-3}, validation=30, epochs=8, init="fresh")
-    run = RoarRunner(
+    run = RoarRun(
         load_model("scenes"),
         pairs,
         RoarPlan([MethodSpec("nib"), MethodSpec("random"), MethodSpec("ones")], ["features"], ("image", "text"), 2),
@@ -59,7 +68,6 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
         tmp_path,
         {},
     )
-    run.folder.maps("nib", lambda: {"image": grids, "text": tokens})
     run.run(no_progress)
     actual = {(increase.method, increase.removed): increase for increase in run.result().loss_increases}
     for kind in ("image", "text"):
@@ -91,12 +99,14 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
                 on_progress=killed(limit),
                 **options,
             )
-    (tmp_path / "two" / "cells" / ".draft.json").write_text("half")  # the draft of a killed run
+    draft = tmp_path / "two" / "parts" / f".features--grad_cam--text--0-{'0' * 16}.12-345-6.json"
+    draft.write_text("half")  # of a killed run
     again = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "two", **options)
+    assert not draft.exists()
     assert again.loss_increases == whole.loss_increases
     assert again.agreements == whole.agreements
     kept = [
-        {file.name: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "cells").glob("[a-z]*")}
+        {file.name[:-22]: json.loads(file.read_text())["losses"] for file in (tmp_path / name / "parts").glob("*.json")}
         for name in ("one", "two")
     ]
     assert kept[0] == kept[1]
@@ -171,7 +181,7 @@ def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     for word in ("75th", "90th", "Adam", "padding token", "repeats", "Kendall", "ones (control)", "features, last"):
         assert word in text, word
     with pytest.raises(BadInput, match="not a file of kind 'roar'"):
-        Roar.load(tmp_path / "run" / "settings.json")
+        Roar.load(tmp_path / "run" / "manifest.json")
 
 
 def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
@@ -220,3 +230,21 @@ def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
         nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, remove="text", **QUICK)
     with pytest.raises(OtherRequest, match="weights_hash"):
         nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)
+
+
+def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tiny.model("clip")
+    options = {"out": run, "repeats": 1, "remove": "text", **QUICK}
+    first = nibt.roar(model, noise_pairs(12), "ones", **options)
+    files = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert nibt.roar(model, noise_pairs(12), "ones", **options).to_json() == first.to_json()
+    assert {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+    for pattern in ("features--ones*", "maps--ones*"):
+        (path,) = (run / "parts").glob(pattern)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"0", b"1"))
+        with pytest.raises(WouldOverwrite, match=f"{path.name} was changed after it was written: move it away"):
+            nibt.roar(model, noise_pairs(12), "ones", **options)
+        path.write_bytes(content)
+    with FileLock(run / ".nibt.lock"), pytest.raises(BadInput, match="another run is writing into"):
+        nibt.roar(model, noise_pairs(12), "ones", **options)

@@ -15,7 +15,7 @@ from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
-from nibt.evaluation.bench.store import Row
+from nibt.evaluation.bench.rows import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
 from nibt.methods.base import Method
@@ -49,14 +49,6 @@ class CellRunner:
     def sides(self) -> tuple[Modality, ...]:
         """The sides of the plan that the method can explain."""
         return tuple(side for side in self.plan.sides if side in find("methods", self.cell.method.name).sides)
-
-    def check(self) -> NibtError | None:
-        """Return the error if the method cannot explain this model at all; None otherwise."""
-        try:
-            self.resolved()
-        except NibtError as error:
-            return error
-        return None
 
     def methods(self) -> dict[Modality, Method]:
         """Return the configured method of each side."""

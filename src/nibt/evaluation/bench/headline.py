@@ -21,7 +21,7 @@ from nibt.io import read_text
 from nibt.results.frames import DataFrame, pandas
 
 DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
-OTHER = "m2ib"
+M2IB = "m2ib"
 Figures: TypeAlias = Mapping[tuple[str, str, str, str], float]
 """Published values by data set, method, side (``both`` for FPS) and metric."""
 _PairedValues: TypeAlias = tuple[str, np.ndarray, np.ndarray]
@@ -61,17 +61,17 @@ def published() -> Figures:
     }
 
 
-def gain(metric: str, nib: Any, other: Any, relative_to_m2ib: bool = False) -> Any:
+def gain(metric: str, nib: Any, m2ib: Any, relative_to_m2ib: bool = False) -> Any:
     """Return the gain of NIB as a share, for numbers or arrays.
 
     >>> gain("confidence_drop", 1.0, 2.0), gain("fps", 2.0, 1.0), gain("fps", 2.0, 1.0, relative_to_m2ib=True)
     (np.float64(0.5), np.float64(0.5), np.float64(1.0))
 
     """
-    difference = other - nib if metric == DROP else nib - other
-    denominator = other if relative_to_m2ib or metric == DROP else nib
+    difference = m2ib - nib if metric == DROP else nib - m2ib
+    denominator = m2ib if relative_to_m2ib or metric == DROP else nib
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.equal(nib, other), 0.0, np.divide(difference, denominator))[()]  # 0 / 0 is no gain
+        return np.where(np.equal(nib, m2ib), 0.0, np.divide(difference, denominator))[()]  # 0 / 0 is no gain
 
 
 def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:
@@ -90,8 +90,8 @@ def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:
     }
 
     def share(data: str, side: str, metric: str) -> Any:
-        nib, other = (figures[data, method, side, metric] for method in ("nib", OTHER))
-        return gain(metric, nib, other, relative_to_m2ib)
+        nib, m2ib = (figures[data, method, side, metric] for method in ("nib", M2IB))
+        return gain(metric, nib, m2ib, relative_to_m2ib)
 
     return {
         quantity: float(np.mean([share(data, side, metric) for data in data_sets for side, metric in columns]))
@@ -105,14 +105,14 @@ def headlines(summary: Summary) -> list[Headline]:
     The list is empty if the plan lacks one of the methods.
     """
     nibs = [method.label for method in summary.plan.methods if method.name == "nib"]
-    other = next((method.label for method in summary.plan.methods if method.name == OTHER), None)
-    if other is None:
+    m2ib = next((method.label for method in summary.plan.methods if method.name == M2IB), None)
+    if m2ib is None:
         return []
     gains: list[Headline] = []
     for model, target in dict.fromkeys((group.model, group.target) for group in summary.groups):
         groups = [group for group in summary.groups if (group.model, group.target) == (model, target)]
         for nib in nibs:
-            for quantity, by_group in _quantities(summary, groups, nib, other):
+            for quantity, by_group in _quantities(summary, groups, nib, m2ib):
                 names = tuple(group.data for group in by_group)
                 values = list(by_group.values())
                 relative = _mean_gain(values, relative_to_m2ib=True)
@@ -121,7 +121,7 @@ def headlines(summary: Summary) -> list[Headline]:
 
 
 def _quantities(
-    summary: Summary, groups: Sequence[Group], nib: str, other: str
+    summary: Summary, groups: Sequence[Group], nib: str, m2ib: str
 ) -> Iterator[tuple[str, dict[Group, list[_PairedValues]]]]:
     """Yield each quantity that has a gain, with the values of the data sets on which it was measured."""
     by_options: dict[str, dict[str, str]] = {}
@@ -133,7 +133,7 @@ def _quantities(
             if len(labels) == 2:
                 values = {
                     group: _on_common_pairs(
-                        {name: summary.values.get((*group, side, label)) for name, label in labels.items()}, nib, other
+                        {name: summary.values.get((*group, side, label)) for name, label in labels.items()}, nib, m2ib
                     )
                     for group in groups
                 }
@@ -142,9 +142,9 @@ def _quantities(
     frame = pandas().DataFrame
     seconds = {
         group: _on_common_pairs(
-            {FPS: frame({method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, other)})},
+            {FPS: frame({method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, m2ib)})},
             nib,
-            other,
+            m2ib,
         )
         for group in groups
     }
@@ -152,18 +152,18 @@ def _quantities(
         yield "speed", {group: paired for group, paired in seconds.items() if paired}
 
 
-def _on_common_pairs(tables: Mapping[str, DataFrame | None], nib: str, other: str) -> list[_PairedValues]:
+def _on_common_pairs(tables: Mapping[str, DataFrame | None], nib: str, m2ib: str) -> list[_PairedValues]:
     """Return the values of the pairs that have all metrics of both methods; empty if there is no such pair."""
     columns = {
         (metric, method): table[method]
         for metric, table in tables.items()
-        for method in (nib, other)
+        for method in (nib, m2ib)
         if table is not None and method in table
     }
     common = pandas().DataFrame(columns).dropna()
     if common.empty or len(columns) < 2 * len(tables):
         return []
-    return [(metric, common[metric, nib].to_numpy(), common[metric, other].to_numpy()) for metric in tables]
+    return [(metric, common[metric, nib].to_numpy(), common[metric, m2ib].to_numpy()) for metric in tables]
 
 
 def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: bool = False) -> Interval:
@@ -171,10 +171,10 @@ def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: b
 
     def statistic(*indices: Any, axis: int = -1) -> Any:
         gains = []
-        for paired, chosen in zip(data_sets, indices, strict=True):
-            for metric, of_nib, of_other in paired:
-                nib, other = (_mean(metric, values[chosen.astype(int)], axis) for values in (of_nib, of_other))
-                gains.append(gain(metric, nib, other, relative_to_m2ib))
+        for paired, drawn in zip(data_sets, indices, strict=True):
+            for metric, of_nib, of_m2ib in paired:
+                nib, m2ib = (_mean(metric, values[drawn.astype(int)], axis) for values in (of_nib, of_m2ib))
+                gains.append(gain(metric, nib, m2ib, relative_to_m2ib))
         return np.mean(gains, axis=0)
 
     indices = [np.arange(len(paired[0][1])) for paired in data_sets]

@@ -2,18 +2,19 @@
 
 import itertools
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from typing_extensions import override
 
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.bench.plan_file import ALL, Entry, MethodEntry, MetricEntry, PlanFile
 from nibt.io import read_text
+from nibt.options import BatchSize, Seed
 from nibt.records import read_record
 from nibt.registry import available
 from nibt.types import Modality
@@ -22,46 +23,72 @@ if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
 
 _FOLDER = Path(str(files("nibt"))) / "plans"
-_AnyEntry = TypeVar("_AnyEntry", bound=Entry)
+_ALL = "*"  # in place of a name: every plugin of that section that the plan does not name
+_Value = TypeVar("_Value", bound=Hashable)
 _AnyChoice = TypeVar("_AnyChoice", bound="Choice")
+_Count = Annotated[BatchSize, Field(strict=True)]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A plugin with its options.
+class Choice(BaseModel):
+    """A model, a data set, a method or a metric."""
 
-    Attributes:
-        name: The name of the plugin.
-        options: Its options; those that are not listed have their defaults.
-        label: How tables call it; unique among the entries of its kind.
-        key: Its key in the plan, such as ``methods[1]``, for error messages.
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    """
+    name: str = Field(min_length=1, description="The name of the plugin; of a model, also a folder or a hub's name.")
+    options: dict[str, Any] = Field({}, description="Its options; the others have their defaults.")
+    label: str = Field("", description="How tables call it; by default its name and what differs from the defaults.")
 
-    name: str
-    options: Mapping[str, Any]
-    label: str
-    key: str = field(compare=False)
+    _key: str = PrivateAttr("")
+    _any_plugin: bool = PrivateAttr(False)
+
+    @property
+    def key(self) -> str:
+        """Its key in the plan, such as ``methods[1]``, for error messages."""
+        return self._key
+
+    @property
+    def any_plugin(self) -> bool:
+        """Whether ``*`` listed it, which means the methods that a model can run."""
+        return self._any_plugin
+
+    def placed(self, key: str, any_plugin: bool = False) -> Self:
+        """Return a copy with its key in the plan."""
+        choice = self.model_copy()
+        choice._key, choice._any_plugin = key, any_plugin
+        return choice
+
+    def with_options(self, **options: Any) -> Self:
+        """Return a copy with other values of some options."""
+        return self.model_copy(update={"options": {**self.options, **options}})
+
+    def default_label(self) -> str:
+        """Return the label if the plan has none."""
+        return self.name
 
     def record(self) -> dict[str, Any]:
         """Return the entry as a table of a plan."""
-        return {"name": self.name, "options": dict(self.options), "label": self.label}
+        return self.model_dump(exclude={"grid"}, exclude_none=True)
 
 
-@dataclass(frozen=True)
 class MethodChoice(Choice):
-    """A method with its options.
+    """A method."""
 
-    Attributes:
-        variant: The variant of the method.
-        first: The number of pairs of each data set that are measured, for slow methods. None means all.
-        any_method: Whether ``*`` listed it, which means the methods that a model can run.
+    variant: str = Field("default", description="The variant of the method.")
+    first: _Count | None = Field(None, description="Measure only so many pairs of each data set: for slow methods.")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="Lists of values by option: an entry for each combination."
+    )
 
-    """
+    def expanded(self) -> Iterator["MethodChoice"]:
+        """Yield the method with each combination of the values in its ``grid``.
 
-    variant: str = "default"
-    first: int | None = None
-    any_method: bool = field(default=False, compare=False)
+        >>> method = MethodChoice(name="nib", options={"layer": 1}, grid={"steps": [2, 4]})
+        >>> [choice.options for choice in method.expanded()]
+        [{'layer': 1, 'steps': 2}, {'layer': 1, 'steps': 4}]
+
+        """
+        for values in itertools.product(*self.grid.values()):
+            yield self.with_options(**dict(zip(self.grid, values, strict=True)))
 
     @property
     def spec(self) -> "MethodSpec":
@@ -71,25 +98,19 @@ class MethodChoice(Choice):
         return MethodSpec(self.name, self.variant, self.options)
 
     @override
-    def record(self) -> dict[str, Any]:
-        limit = {} if self.first is None else {"first": self.first}
-        return {**super().record(), "variant": self.variant, **limit}
+    def default_label(self) -> str:
+        return default_label(self.name, "" if self.variant == "default" else self.variant, **self.options)
 
 
-@dataclass(frozen=True)
 class MetricChoice(Choice):
-    """A metric with its options.
+    """A metric."""
 
-    Attributes:
-        measured: The score that the metric evaluates, as in ``nibt.measure``.
-
-    """
-
-    measured: str = "explained"
+    measured: str = Field("explained", description="The score that is measured, a target; default: the explained one.")
 
     @override
-    def record(self) -> dict[str, Any]:
-        return {**super().record(), "measured": self.measured}
+    def default_label(self) -> str:
+        measured = "" if self.measured == "explained" else f"of {self.measured}"
+        return default_label(self.name, measured, **self.options)
 
 
 @dataclass(frozen=True)
@@ -104,51 +125,61 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """Return everything that identifies the cell."""
-        return {
-            "model": self.model.record(),
-            "method": self.method.record(),
-            "data": self.data.record(),
-            "target": self.target,
-            "seed": self.seed,
-        }
+        choices = {"model": self.model.record(), "method": self.method.record(), "data": self.data.record()}
+        return {**choices, "target": self.target, "seed": self.seed}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a benchmark measures.
+def _as_table(entry: Any) -> Any:
+    """Return the table of an entry; a string is an entry that has only a name."""
+    if isinstance(entry, str):
+        return {"name": entry}
+    if not isinstance(entry, dict | Choice):
+        raise ValueError(f"must be a name, or a table with a name (got {entry!r})")
+    return entry
 
-    Attributes:
-        models: The models.
-        methods: The methods; the negative controls are always among them.
-        data: The data sets.
-        metrics: The metrics.
-        targets: The targets that are explained.
-        seeds: Seeds for methods that draw at random; the other methods use the first one only.
-        sides: The sides that are explained, ``image`` and ``text``.
-        batch_size: The number of pairs in a chunk, which go through the model together and are written together.
-        against: Captions to compare with, for targets that compare.
-        first: The number of pairs of each data set that are measured. None means all.
-        published: Whether the report shows the figures of the paper, too.
-        about: The title of the report.
 
-    """
+def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
+    """Return the values."""
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"must have at least one entry, and no entry twice (got {list(values)!r})")
+    return values
 
-    models: tuple[Choice, ...]
-    methods: tuple[MethodChoice, ...]
-    data: tuple[Choice, ...]
-    metrics: tuple[MetricChoice, ...]
-    targets: tuple[str, ...]
-    seeds: tuple[int, ...]
-    sides: tuple[Modality, ...]
-    batch_size: int
-    against: tuple[str, ...]
-    first: int | None
-    published: bool
-    about: str = field(compare=False)
+
+_FilledList = Field(min_length=1)
+_Choices = Annotated[tuple[Annotated[Choice, BeforeValidator(_as_table, str | Choice)], ...], _FilledList]
+_Methods = Annotated[tuple[Annotated[MethodChoice, BeforeValidator(_as_table, str | MethodChoice)], ...], _FilledList]
+_Metrics = Annotated[tuple[Annotated[MetricChoice, BeforeValidator(_as_table, str | MetricChoice)], ...], _FilledList]
+
+
+class Plan(BaseModel):
+    """What a benchmark measures: models x methods x data sets x metrics x targets x seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: _Choices = Field(description="The models.")
+    methods: _Methods = Field(description='The methods; "*" is every other method that the model can run.')
+    data: _Choices = Field(description="The data sets.")
+    metrics: _Metrics = Field(description='The metrics; "*" is every metric that is not named.')
+    targets: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(
+        ("cosine",), description="The targets that are explained."
+    )
+    seeds: Annotated[tuple[Annotated[Seed, Field(strict=True)], ...], AfterValidator(_unique)] = Field(
+        (0,), description="Seeds for methods that draw at random; the other methods use the first one only."
+    )
+    sides: Annotated[tuple[Modality, ...], AfterValidator(_unique)] = Field(
+        ("image", "text"), description="The sides that are explained."
+    )
+    batch_size: _Count = Field(16, description="The number of pairs that go through a model and are written together.")
+    against: tuple[str, ...] = Field((), description="Captions to compare with, for targets that compare.")
+    first: _Count | None = Field(None, description="Measure only so many pairs of each data set.")
+    published: bool = Field(False, strict=True, description="Whether the report shows the figures of the paper, too.")
+    about: str = Field("", description="The title of the report.")
 
     @classmethod
     def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
         """Read a plan from a TOML file, from a mapping with the same keys, or by the name of a plan of nibt.
+
+        ``*`` and grids are expanded, labels are filled in, and the negative controls are added.
 
         Raises:
             UnknownName: The source is neither a file nor the name of a plan.
@@ -158,45 +189,25 @@ class Plan:
         """
         if isinstance(source, Plan):
             return source
-        return cls.of(source if isinstance(source, Mapping) else _load(source))
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> "Plan":
-        """Build a plan from the keys of its file.
-
-        Raises:
-            BadOption: A key is unknown, or its value is not allowed.
-
-        """
-        file = read_record(PlanFile, dict(content), "", BadOption)
-        return cls(
-            models=_with_unique_labels(_choices(file.models, "models"), "models"),
-            methods=_with_unique_labels(_methods(file.methods), "methods"),
-            data=_with_unique_labels(_choices(file.data, "data"), "data"),
-            metrics=_with_unique_labels(_metrics(file.metrics), "metrics"),
-            targets=file.targets,
-            seeds=file.seeds,
-            sides=file.sides,
-            batch_size=file.batch_size,
-            against=file.against,
-            first=file.first,
-            published=file.published,
-            about=file.about,
-        )
+        plan = read_record(cls, dict(source) if isinstance(source, Mapping) else _load(source), "", BadOption)
+        methods = [choice for method in _expand_all(plan.methods, "methods") for choice in method.expanded()]
+        missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
+        methods += [MethodChoice.model_validate({"name": name}).placed("the negative controls") for name in missing]
+        choices: dict[str, Sequence[Choice]] = {
+            "models": [choice.placed(f"models[{position}]") for position, choice in enumerate(plan.models)],
+            "methods": methods,
+            "data": [choice.placed(f"data[{position}]") for position, choice in enumerate(plan.data)],
+            "metrics": list(_expand_all(plan.metrics, "metrics")),
+        }
+        return plan.model_copy(update={key: _with_unique_labels(choices[key], key) for key in choices})
 
     def record(self) -> dict[str, Any]:
         """Return the plan as the keys of its file, with all defaults filled in."""
-        lists = {key: list(getattr(self, key)) for key in ("targets", "seeds", "sides", "against")}
-        choices = {
-            key: [choice.record() for choice in getattr(self, key)] for key in ("models", "methods", "data", "metrics")
-        }
-        limit = {} if self.first is None else {"first": self.first}
-        rest = {"batch_size": self.batch_size, **limit, "published": self.published, "about": self.about}
-        return {**lists, **choices, **rest}
+        return self.model_dump(exclude={"methods": {"__all__": {"grid"}}}, exclude_none=True)
 
     def count(self, method: MethodChoice, length: int) -> int:
         """Return how many pairs of a data set of that length a method explains."""
-        return min(length, *(limit for limit in (method.first, self.first) if limit is not None), length)
+        return min(limit for limit in (method.first, self.first, length) if limit is not None)
 
     def cells(self, model: Choice, data: Choice, random_methods: Collection[str]) -> Iterator[Cell]:
         """Yield the cells of a model and a data set.
@@ -234,55 +245,14 @@ def _load(source: str | Path) -> dict[str, Any]:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
 
 
-def _choices(entries: Sequence[Entry], kind: str) -> list[Choice]:
-    """Return the models or the data sets of a plan."""
-    return [
-        Choice(entry.name, entry.options, entry.label or entry.name, f"{kind}[{position}]")
-        for position, entry in enumerate(entries)
-    ]
-
-
-def _methods(entries: Sequence[MethodEntry]) -> list[MethodChoice]:
-    """Return the methods of a plan, followed by the negative controls that it does not name."""
-    choices: list[MethodChoice] = []
-    starred = {f"methods[{position}]" for position, entry in enumerate(entries) if entry.name == ALL}
-    for key, entry in _expand_all(entries, "methods"):
-        variant = "" if entry.variant == "default" else entry.variant
-        for options in expand_grid(entry):
-            label = entry.label or default_label(entry.name, variant, **options)
-            choices.append(MethodChoice(entry.name, options, label, key, entry.variant, entry.first, key in starred))
-    missing = [name for name in CONTROLS if name not in {choice.name for choice in choices}]
-    return choices + [MethodChoice(name, {}, name, "the negative controls") for name in missing]
-
-
-def _metrics(entries: Sequence[MetricEntry]) -> list[MetricChoice]:
-    """Return the metrics of a plan."""
-    choices: list[MetricChoice] = []
-    for key, entry in _expand_all(entries, "metrics"):
-        measured = "" if entry.measured == "explained" else f"of {entry.measured}"
-        label = entry.label or default_label(entry.name, measured, **entry.options)
-        choices.append(MetricChoice(entry.name, entry.options, label, key, entry.measured))
-    return choices
-
-
-def _expand_all(entries: Sequence[_AnyEntry], kind: str) -> Iterator[tuple[str, _AnyEntry]]:
-    """Yield the entries of a kind with their keys; ``*`` becomes an entry for each plugin that is not named."""
-    named = {entry.name for entry in entries}
-    for position, entry in enumerate(entries):
-        names = [name for name in available(kind) if name not in named] if entry.name == ALL else [entry.name]
+def _expand_all(choices: Sequence[_AnyChoice], section: str) -> Iterator[_AnyChoice]:
+    """Yield the entries of a section with their keys; ``*`` becomes an entry for each plugin that is not named."""
+    named = {choice.name for choice in choices}
+    for position, choice in enumerate(choices):
+        is_all = choice.name == _ALL
+        names = [name for name in available(section) if name not in named] if is_all else [choice.name]
         for name in names:
-            yield f"{kind}[{position}]", entry.model_copy(update={"name": name})
-
-
-def expand_grid(entry: MethodEntry) -> Iterator[dict[str, Any]]:
-    """Yield the options of an entry for each combination of the values in its ``grid``.
-
-    >>> list(expand_grid(MethodEntry(name="nib", options={"layer": 1}, grid={"steps": [2, 4]})))
-    [{'layer': 1, 'steps': 2}, {'layer': 1, 'steps': 4}]
-
-    """
-    for values in itertools.product(*entry.grid.values()):
-        yield {**entry.options, **dict(zip(entry.grid, values, strict=True))}
+            yield choice.placed(f"{section}[{position}]", is_all).model_copy(update={"name": name})
 
 
 def default_label(name: str, *words: str, **options: Any) -> str:
@@ -300,10 +270,12 @@ def _option_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _with_unique_labels(choices: Sequence[_AnyChoice], kind: str) -> tuple[_AnyChoice, ...]:
-    """Return the choices, whose labels must differ."""
-    labels = [choice.label for choice in choices]
-    for position, choice in enumerate(choices):
-        if choice.label in labels[:position]:
-            raise BadOption(f"{choice.key} has the label {choice.label!r} of another entry of {kind}: set its label")
-    return tuple(choices)
+def _with_unique_labels(choices: Sequence[Choice], section: str) -> tuple[Choice, ...]:
+    """Return the choices with their labels, which must differ."""
+    labeled: dict[str, Choice] = {}
+    for choice in choices:
+        label = choice.label or choice.default_label()
+        if label in labeled:
+            raise BadOption(f"{choice.key} has the label {label!r} of another entry of {section}: set its label")
+        labeled[label] = choice.model_copy(update={"label": label})
+    return tuple(labeled.values())

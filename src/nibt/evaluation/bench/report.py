@@ -1,28 +1,30 @@
 """Reports of runs in Markdown, CSV, LaTeX and HTML."""
 
 import math
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import Any
 
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import MethodChoice
-from nibt.evaluation.bench.run import Run
+from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
-from nibt.evaluation.tables import Table, number, with_interval
-from nibt.report.html.document import document
-from nibt.report.html.tables import SCRIPT, STYLE
-from nibt.results import provenance
+from nibt.evaluation.tables import (
+    ReportTable,
+    describe_session,
+    number,
+    report_markdown,
+    report_page,
+    with_interval,
+)
 from nibt.results.frames import DataFrame
 
 _ALPHA = 0.05
 _MAX_FAILURES = 20
 
 
-def write_report(run: Run, overwrite: bool = False) -> str:
+def write_report(run: Benchmark, overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the folder of a run, and return the Markdown.
 
     Raises:
@@ -33,37 +35,28 @@ def write_report(run: Run, overwrite: bool = False) -> str:
 
     """
     summary = run.summary()
-    about, tables = list(_about(run)), list(_tables(summary))
-    markdown = "\n\n".join(["# " + _title(run), *about, *(table.markdown() for table in tables)]) + "\n"
+    title, about, tables = run.plan.about or "A benchmark of explanations", list(_about(run)), list(_tables(summary))
+    markdown = report_markdown(title, about, tables)
     reports = {
         "report.md": markdown,
         "report.csv": summary.lines.to_csv(index=False),
         "report.tex": "\n\n".join(table.latex() for table in tables) + "\n",
-        "report.html": _page(_title(run), about, tables, list(_plots(summary))),
+        "report.html": report_page(title, about, tables, _plots(summary)),
     }
-    encoded = {name: text.encode() for name, text in reports.items()}
-    provenance.write_reports(run.manifest, encoded, overwrite)
+    run.write_reports(reports, overwrite)
     return markdown
 
 
-def _title(run: Run) -> str:
-    return run.plan.about or "A benchmark of explanations"
-
-
-def _about(run: Run) -> Iterator[str]:
+def _about(run: Benchmark) -> Iterator[str]:
     """Yield the paragraphs before the tables: the models, the machine, and how to read the numbers."""
-    recorded, missing = run.provenance, len(run.missing_chunks())
-    for label, facts in recorded["models"].items():
-        yield f"Model {label}: {facts['id']}, weights {facts['weights_hash']}, {facts['dtype']} on {facts['device']}."
-    if sessions := recorded["sessions"]:
-        last = sessions[-1]
-        versions = ", ".join(f"{name} {value}" for name, value in last["versions"].items() if value)
-        machine = last["machine"]
+    missing = len(run.missing_chunks())
+    for label, recorded in run.manifest.models.items():
+        model = recorded["model"]
+        yield f"Model {label}: {model['id']}, weights {model['weights_hash']}, {model['dtype']} on {model['device']}."
+    if sessions := run.manifest.sessions:
         yield (
             f"Measured from {sessions[0]['began']} on, in {len(sessions)} session(s), the last on "
-            f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s)"
-            f"{', ' + machine['accelerator'] if machine['accelerator'] else ''}; Python {machine['python']}, "
-            f"{versions}."
+            f"{describe_session(sessions[-1])}."
         )
     if missing:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
@@ -74,7 +67,7 @@ def _about(run: Run) -> Iterator[str]:
     )
 
 
-def _tables(summary: Summary) -> Iterator[Table]:
+def _tables(summary: Summary) -> Iterator[ReportTable]:
     """Yield the tables of a report in their order."""
     for group in summary.groups:
         for side in summary.plan.sides:
@@ -96,7 +89,7 @@ def _title_of(group: Group, *details: str) -> str:
     return ", ".join([f"{group.data} with {group.model}", *target, *details])
 
 
-def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> Table:
+def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> ReportTable:
     """Return the table of means, with the number of pairs that were measured and that failed."""
     table = _pivot(
         lines,
@@ -110,14 +103,14 @@ def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> Table
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
     note = "In parentheses: which values are better."
-    return Table.of(_title_of(group, side), table, f"Base method: {base}. {note}" if base else note)
+    return ReportTable.of(_title_of(group, side), table, f"Base method: {base}. {note}" if base else note)
 
 
-def _win_rates(group: Group, side: str, lines: DataFrame, base: str) -> Table:
+def _win_rates(group: Group, side: str, lines: DataFrame, base: str) -> ReportTable:
     """Return the table of win rates, for the metrics of which one direction is better."""
     compared = lines[(lines["better"] != "neither") & (lines["method"] != base)]
     table = _pivot(compared, ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]])
-    return Table.of(
+    return ReportTable.of(
         _title_of(group, side, f"win rate against {base}"),
         table,
         f"The share of pairs on which a method is better than {base}, among the pairs that both have; a tie is half a "
@@ -131,7 +124,7 @@ def _pivot(lines: DataFrame, cells: Sequence[str]) -> DataFrame:
     return table.loc[lines["method"].unique(), lines["metric"].unique()]
 
 
-def _speed(group: Group, summary: Summary) -> Table:
+def _speed(group: Group, summary: Summary) -> ReportTable:
     """Return the table of milliseconds per side and pairs per second."""
     sides = summary.plan.sides
     rows = []
@@ -139,7 +132,7 @@ def _speed(group: Group, summary: Summary) -> Table:
         by_side = [interval(summary.seconds_of(group, method, [side])).mean for side in sides]
         total = per_second(summary.seconds_of(group, method, sides))
         rows.append([method, *(number(1000 * seconds, 1) for seconds in by_side), with_interval(total)])
-    return Table(
+    return ReportTable(
         _title_of(group, "cost"),
         ["method", *(f"ms, {side}" for side in sides), "pairs per second (FPS)"],
         rows,
@@ -157,7 +150,7 @@ def _published_sets() -> set[str]:
     return {data for data, *_ in published()}
 
 
-def _published(group: Group, summary: Summary) -> Table:
+def _published(group: Group, summary: Summary) -> ReportTable:
     """Return the figures of the paper and of this run, for methods in the paper's variant if the plan has it."""
     figures = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
@@ -176,7 +169,7 @@ def _published(group: Group, summary: Summary) -> Table:
         of_paper = [figures[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
         cells = [f"{number(value)} / {with_interval(mean)}" for value, mean in zip(of_paper, measured, strict=True)]
         rows.append([choice.label, *cells])
-    return Table(
+    return ReportTable(
         _title_of(group, "published / this run"),
         ["method", *(f"{side} {metric.removeprefix('confidence_')}" for side, metric in columns), "FPS"],
         rows,
@@ -198,7 +191,7 @@ def _as_published(choice: MethodChoice, summary: Summary) -> bool:
     )
 
 
-def _headline(summary: Summary) -> Iterator[Table]:
+def _headline(summary: Summary) -> Iterator[ReportTable]:
     """Yield the table of gains, if the plan has both methods and their metrics."""
     gains = headlines(summary)
     if not gains:
@@ -214,7 +207,7 @@ def _headline(summary: Summary) -> Iterator[Table]:
         ]
         for each in gains
     ]
-    yield Table(
+    yield ReportTable(
         "Gain of NIB over M2IB",
         ["quantity", "gain", "gain relative to M2IB", "published gain", "published, relative to M2IB", "measured on"],
         rows,
@@ -229,10 +222,10 @@ def _percent(share: Interval) -> str:
     return f"{mean:+.2f} %" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
 
 
-def _failures(summary: Summary) -> Table:
+def _failures(summary: Summary) -> ReportTable:
     """Return the table of the first errors."""
     errors = summary.failures[["data", "method", "item", "error"]].drop_duplicates()
-    return Table.of(
+    return ReportTable.of(
         "Failed pairs",
         errors.head(_MAX_FAILURES).set_index("data"),
         f"{len(errors)} errors in total; the first {min(len(errors), _MAX_FAILURES)} are shown.",
@@ -249,14 +242,3 @@ def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
                 yield _title_of(group, side, "distributions"), plot_distributions(lines, summary)
             if any((*group, side) == series[:4] for series in summary.curves):
                 yield _title_of(group, side, "curves"), plot_curves(lines, summary)
-
-
-def _page(title: str, about: Sequence[str], tables: Sequence[Table], plots: Sequence[tuple[str, bytes]]) -> str:
-    """Return the HTML page."""
-    images = "\n".join(
-        f'<h2>{escape(name)}</h2><img alt="{escape(name)}" src="data:image/png;base64,{b64encode(png).decode()}">'
-        for name, png in plots
-    )
-    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in about)
-    body = "\n".join(table.html() for table in tables)
-    return document(title, f"<main><h1>{escape(title)}</h1>{paragraphs}\n{body}\n{images}</main>", STYLE, [SCRIPT])

@@ -53,7 +53,7 @@ class Summary:
 
     @classmethod
     def of(cls, plan: Plan, rows: DataFrame) -> "Summary":
-        """Summarize the rows of a run, as ``Run.frame`` returns them."""
+        """Summarize the rows of a run, as ``Benchmark.frame`` returns them."""
         rows = _in_order(plan, rows)
         values = rows.groupby([*SERIES, "item"], observed=True)["value"].mean()
         pair = [*GROUP, "side", "method", "item"]
@@ -143,7 +143,7 @@ def _in_order(plan: Plan, rows: DataFrame) -> DataFrame:
         "method": ("method_label", [choice.label for choice in plan.methods]),
     }
     categorical = pandas().Categorical
-    return rows.assign(**{name: categorical(rows[column], list(known)) for name, (column, known) in order.items()})
+    return rows.assign(**{name: categorical(rows[column], list(values)) for name, (column, values) in order.items()})
 
 
 def _by_method(values: Column, columns: list[str]) -> dict[Any, DataFrame]:

@@ -1,9 +1,10 @@
 """Checks of plans before a model is loaded: names, variants, options and data sets."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset
@@ -17,7 +18,6 @@ from nibt.models._loading import DTYPES
 from nibt.models.base import Model
 from nibt.registry import find
 
-_Result = TypeVar("_Result")
 _MODEL_OPTIONS = (
     "device",
     "dtype",
@@ -33,24 +33,46 @@ _MODEL_OPTIONS = (
 def check_plan(plan: Plan) -> dict[str, Dataset]:
     """Check a plan, and return its data sets by their labels."""
     check_plugins(plan)
-    return {choice.label: open_choice(choice) for choice in plan.data}
+    return {choice.label: open_data(choice) for choice in plan.data}
 
 
 def check_plugins(plan: Plan) -> None:
     """Check the targets, models, methods and metrics of a plan."""
     for position, target in enumerate(plan.targets):
-        with_key(f"targets[{position}]", lambda name=target: find("targets", name))
+        with error_key(f"targets[{position}]"):
+            find("targets", target)
     for model in plan.models:
-        _check_model(model)
+        with error_key(model.key):
+            _check_names(model.options, _MODEL_OPTIONS)
+            if model.options.get("dtype", "float32") not in DTYPES:
+                raise BadOption(f"options.dtype must be one of {', '.join(DTYPES)}")
     for method in plan.methods:
-        with_key(method.key, lambda choice=method: _check_method(choice))
+        with error_key(method.key):
+            _check_method(method)
     for metric in plan.metrics:
-        with_key(metric.key, lambda choice=metric: build_metric(choice))
+        with error_key(metric.key):
+            build_metric(metric)
 
 
-def open_choice(choice: Choice) -> Dataset:
-    """Open a data set of a plan."""
-    return with_key(choice.key, lambda: _data_set(choice))
+def dry_run(plan: Plan) -> Iterator[str]:
+    """Check a plan without a model, and yield lines about what it would measure, and about data that are missing."""
+    check_plugins(plan)
+    for key, choices in {"models": plan.models, "methods": plan.methods, "metrics": plan.metrics}.items():
+        yield f"{key} ({len(choices)}): {', '.join(choice.label for choice in choices)}"
+    for key, values in {"targets": plan.targets, "sides": plan.sides, "seeds": plan.seeds}.items():
+        yield f"{key}: {', '.join(map(str, values))}"
+    draws = random_methods(plan.methods)
+    explanations = 0
+    for choice in plan.data:
+        try:
+            length = len(open_data(choice))
+        except BadInput as error:
+            yield f"data {choice.label}: missing ({error})"
+            continue
+        for model in plan.models:
+            explanations += sum(plan.count(cell.method, length) for cell in plan.cells(model, choice, draws))
+        yield f"data {choice.label}: {min(length, plan.first or length):,} pairs"
+    yield f"explanations of each side: {explanations:,}"
 
 
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
@@ -60,11 +82,11 @@ def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
 
 def build_metric(choice: MetricChoice) -> Metric:
     """Build a metric with its options."""
-    kind = find("metrics", choice.name)
-    _check_names(choice.options, _field_names(kind))
+    metric = find("metrics", choice.name)
+    _check_names(choice.options, _field_names(metric))
     if choice.measured != "explained":
         find("targets", choice.measured)
-    return kind(**choice.options)
+    return metric(**choice.options)
 
 
 def override_plan(
@@ -76,93 +98,88 @@ def override_plan(
     count: int | None = None,
 ) -> Plan:
     """Return a plan with values replaced by those of the command line."""
-    known = {name for choice in plan.data for name in (choice.name, choice.label)}
+    names = {name for choice in plan.data for name in (choice.name, choice.label)}
     for name in (*folders, *without):
-        if name not in known:
-            raise BadOption(str(UnknownName("data sets", name, known)))
+        if name not in names:
+            raise BadOption(str(UnknownName("data sets", name, names)))
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
     kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not kept:
         raise BadOption("no data set of the plan remains: leave out fewer data sets")
     data = tuple(
-        replace(choice, options={**choice.options, "folder": folders.get(choice.label) or folders[choice.name]})
+        choice.with_options(folder=folders.get(choice.label) or folders[choice.name])
         if choice.label in folders or choice.name in folders
         else choice
         for choice in kept
     )
-    others = tuple(Choice(name, {}, Path(name).name if Path(name).is_dir() else name, "--model") for name in models)
-    if len({choice.label for choice in others}) < len(others):
+    labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
+    if len(set(labels.values())) < len(models):
         raise BadOption("two models have the same name: measure them in two runs")
-    chosen = others or plan.models
+    named = [Choice.model_validate({"name": name, "label": label}) for name, label in labels.items()]
+    entries = tuple(choice.placed("--model") for choice in named) or plan.models
     if device is not None:
-        chosen = tuple(replace(choice, options={**choice.options, "device": device}) for choice in chosen)
-    return replace(plan, data=data, models=chosen, first=count or plan.first)
+        entries = tuple(choice.with_options(device=device) for choice in entries)
+    return plan.model_copy(update={"data": data, "models": entries, "first": count or plan.first})
 
 
-def with_key(key: str, function: Callable[[], _Result]) -> _Result:
-    """Call a function, and prefix the message of its error with a key of the plan."""
+@contextmanager
+def error_key(key: str) -> Iterator[None]:
+    """Prefix the messages of errors with a key of the plan."""
     try:
-        return function()
+        yield
     except (BadInput, CannotLoad) as error:
         raise type(error)(f"{key}: {error}") from error
     except NibtError as error:
         raise BadOption(f"{key}: {error}") from error
 
 
-def _check_model(choice: Choice) -> None:
-    with_key(choice.key, lambda: _check_names(choice.options, _MODEL_OPTIONS))
-    if choice.options.get("dtype", "float32") not in DTYPES:
-        raise BadOption(f"{choice.key}.options.dtype must be one of {', '.join(DTYPES)}")
-
-
 def _check_method(choice: MethodChoice) -> None:
     along = choice.options.get("along_path", False)
-    kind = along_path(choice.name) if along is True else find("methods", choice.name)
-    known = _field_names(kind)
-    sided = [f"{side}_{name}" for side in SIDES for name in known]
-    _check_names(choice.options, [*known, *sided, "along_path"])
-    if choice.variant not in kind.variants:
-        raise UnknownName("variants", choice.variant, kind.variants)
+    method = along_path(choice.name) if along is True else find("methods", choice.name)
+    names = _field_names(method)
+    sided = [f"{side}_{name}" for side in SIDES for name in names]
+    _check_names(choice.options, [*names, *sided, "along_path"])
+    if choice.variant not in method.variants:
+        raise UnknownName("variants", choice.variant, method.variants)
     if "seed" in choice.options:
         raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
     if any(name.endswith("layer") and value == "auto" for name, value in choice.options.items()):
         raise BadOption("a layer cannot be auto in a plan: find it with nibt explain --layer auto, and set its number")
 
 
-def _data_set(choice: Choice) -> Dataset:
-    """Return the data set of a choice, without the options that need a model."""
-    name, colon, source = choice.name.partition(":")
-    kind = find("datasets", name)
-    known = [field.name for field in fields(kind) if field.init and not field.name.startswith("_")]
-    _check_names(choice.options, known)
-    options = dict(choice.options)
-    if colon:  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
-        folder = f"{source}:{options['folder']}" if name == "grid" and "folder" in options else source
-        options["folder"] = folder
-    if "folder" in known and "folder" not in options:
-        raise BadInput(f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan")
-    if "scorer" in choice.options:
-        raise BadOption(
-            "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
-        )
-    values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in options.items()
-        if not _needs_model(choice)(name)
-    }
-    try:
-        data: Dataset = kind(**values)
-    except TypeError as error:
-        raise BadOption(f"the options do not match: {error}") from error
-    if not len(data):
-        raise BadInput("the data set is empty")
-    return data
+def open_data(choice: Choice) -> Dataset:
+    """Open a data set of a plan, without the options that need a model."""
+    with error_key(choice.key):
+        name, colon, source = choice.name.partition(":")
+        data_class = find("datasets", name)
+        names = [field.name for field in fields(data_class) if field.init and not field.name.startswith("_")]
+        _check_names(choice.options, names)
+        options = {name: value for name, value in choice.options.items() if not _needs_model(choice, name)}
+        if colon:  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
+            options["folder"] = f"{source}:{options['folder']}" if name == "grid" and "folder" in options else source
+        if "folder" in names and "folder" not in options:
+            raise BadInput(
+                f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan"
+            )
+        if "scorer" in options:
+            raise BadOption(
+                "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
+            )
+        try:
+            data: Dataset = data_class(
+                **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+            )
+        except TypeError as error:
+            raise BadOption(f"the options do not match: {error}") from error
+        if not len(data):
+            raise BadInput("the data set is empty")
+        return data
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
     """Return the data set, in which ``choice = "best"`` chooses the most similar caption for each image."""
-    if not any(map(_needs_model(choice), choice.options)):
+    if not any(_needs_model(choice, name) for name in choice.options):
         return data
 
     def similarities(image: ImageInput, captions: Sequence[str]) -> list[float]:
@@ -171,16 +188,16 @@ def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
     return replace(data, choice="best", scorer=similarities)  # pyright: ignore[reportCallIssue]
 
 
-def _needs_model(choice: Choice) -> Callable[[str], bool]:
-    """Return a function that returns whether an option of the data set needs a model."""
-    return lambda name: name == "choice" and choice.options[name] == "best"
+def _needs_model(choice: Choice, option: str) -> bool:
+    """Return whether an option of a data set needs a model."""
+    return option == "choice" and choice.options[option] == "best"
 
 
-def _field_names(kind: Any) -> list[str]:
-    return [field.name for field in fields(kind)]
+def _field_names(plugin: Any) -> list[str]:
+    return [field.name for field in fields(plugin)]
 
 
-def _check_names(options: Mapping[str, Any], known: Sequence[str]) -> None:
+def _check_names(options: Mapping[str, Any], names: Sequence[str]) -> None:
     for name in options:
-        if name not in known:
-            raise UnknownName("options", name, known)
+        if name not in names:
+            raise UnknownName("options", name, names)

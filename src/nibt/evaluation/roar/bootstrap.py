@@ -74,23 +74,23 @@ class Bootstrap:
             for controls in (True, False):
                 for trainable in trainables:
                     result += self._of_repeats(trainable, removed, controls)
-                for one, other in combinations(trainables, 2):
-                    result += self._of_trainables(one, other, removed, controls)
+                for first, second in combinations(trainables, 2):
+                    result += self._of_trainables(first, second, removed, controls)
         return result
 
     def _methods(self, trainables: Sequence[str], removed: str, controls: bool) -> list[str]:
         """Return the methods that all trainables have."""
         methods = dict.fromkeys(key[1] for key in self.keys if controls or key[1] not in CONTROLS)
-        return [one for one in methods if all((trainable, one, removed) in self.each for trainable in trainables)]
+        return [name for name in methods if all((trainable, name, removed) in self.each for trainable in trainables)]
 
-    def _of_trainables(self, one: str, other: str, removed: str, controls: bool) -> list[Agreement]:
-        methods = self._methods((one, other), removed, controls)
+    def _of_trainables(self, first: str, second: str, removed: str, controls: bool) -> list[Agreement]:
+        methods = self._methods((first, second), removed, controls)
         if len(methods) < 3:
             return []
-        first, second = ([self.each[trainable, name, removed].mean() for name in methods] for trainable in (one, other))
-        draws = [np.stack([self.drawn[trainable, name, removed] for name in methods], 1) for trainable in (one, other)]
-        taus = taus_of(*draws)
-        return _agreement(one, other, removed, controls, len(methods), _tau(first, second), taus)
+        pair = (first, second)
+        means = [[self.each[trainable, name, removed].mean() for name in methods] for trainable in pair]
+        draws = [np.stack([self.drawn[trainable, name, removed] for name in methods], 1) for trainable in pair]
+        return _agreement(first, second, removed, controls, len(methods), _tau(*means), taus_of(*draws))
 
     def _of_repeats(self, trainable: str, removed: str, controls: bool) -> list[Agreement]:
         """Return the mean tau over pairs of repeats, with percentiles over these pairs as its interval."""
@@ -103,13 +103,13 @@ class Bootstrap:
 
 
 def _agreement(
-    one: str, other: str, removed: str, controls: bool, count: int, tau: float, taus: np.ndarray
+    first: str, second: str, removed: str, controls: bool, count: int, tau: float, taus: np.ndarray
 ) -> list[Agreement]:
     """Return the agreement in a list, which is empty if tau is not defined."""
-    known = taus[np.isfinite(taus)]
-    if not math.isfinite(tau) or not len(known):
+    finite = taus[np.isfinite(taus)]
+    if not math.isfinite(tau) or not len(finite):
         return []
-    return [Agreement(one, other, removed, controls, count, tau, *_ends(known))]
+    return [Agreement(first, second, removed, controls, count, tau, *_ends(finite))]
 
 
 def _ends(drawn: np.ndarray) -> tuple[float, float]:
@@ -117,15 +117,15 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _tau(one: Any, other: Any) -> float:
+def _tau(first: Any, second: Any) -> float:
     """Return Kendall's tau-b (scipy). It is NaN if all values are equal."""
-    return float(scipy_stats().kendalltau(one, other).statistic)
+    return float(scipy_stats().kendalltau(first, second).statistic)
 
 
-def taus_of(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def taus_of(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return tau-b of many rankings, each (resample, method). This is faster than scipy, which takes minutes."""
-    first, second = np.triu_indices(one.shape[1], 1)
-    signs = [np.sign(values[:, first] - values[:, second]) for values in (one, other)]
+    first, second = np.triu_indices(values.shape[1], 1)
+    signs = [np.sign(table[:, first] - table[:, second]) for table in (values, others)]
     untied = [(sign != 0).sum(1) for sign in signs]
     with np.errstate(invalid="ignore"):
         return (signs[0] * signs[1]).sum(1) / np.sqrt(untied[0] * untied[1])

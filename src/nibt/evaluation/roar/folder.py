@@ -1,35 +1,29 @@
-"""The folder of a ROAR run: its settings, the maps of each method, and a file per finished training.
+"""The folder of a ROAR run: the maps of each method, and the record of each finished training.
 
-Each file is written completely or not at all, and depends only on the settings and on its name. So a run that was
-killed is resumed with the same bits.
+A file depends only on the request and on its name, so that a run that was killed is resumed with the same bits.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
 
-from nibt.errors import BadInput, CannotWrite
-from nibt.io import atomic_write
-from nibt.outputs import check_run_folder
+from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
+from nibt.methods.base import SIDES
 from nibt.records import read_record
-from nibt.results import provenance
-from nibt.results.records import SessionRecord
-from nibt.types import Modality
+from nibt.types import Modality, ModelRecord
 
 Scores = dict[Modality, list[np.ndarray]]
 """The raw scores of both sides of each pair."""
-PROVENANCE = "provenance.json"
-_SETTINGS, _CELLS, _MAPS = "settings.json", "cells", "maps"
 ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Retraining:
     """One training.
 
     Attributes:
@@ -47,9 +41,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of the file."""
-        parts = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
-        return "--".join(part for part in parts if part) + ".json"
+        """The name in the folder, such as ``features--nib@paper--image--0``."""
+        words = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
+        return "--".join(word for word in words if word)
 
 
 class TrainingRecord(TypedDict):
@@ -69,66 +63,44 @@ class TrainingRecord(TypedDict):
     before: NotRequired[list[float]]
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The folder of a ROAR run.
+class RoarRequest(TypedDict):
+    """What the trainings of a run have in common; ``pairs`` is a hash."""
 
-    Attributes:
-        path: The path of the folder.
+    model: ModelRecord
+    data: dict[str, Any]
+    pairs: str
+    settings: dict[str, Any]
 
-    """
 
-    path: Path
+class RoarManifest(Manifest):
+    """The manifest of a ROAR run."""
 
-    @classmethod
-    def begin(cls, path: Path, settings: dict[str, Any]) -> "Folder":
-        """Create the folder of a run, or open it if the run has the same settings."""
-        check_run_folder(path, _SETTINGS)
-        folder = cls(path)
-        settings = json.loads(json.dumps(settings, default=str))
-        if (path / _SETTINGS).exists():
-            provenance.require_same(path, provenance.read_json(path / _SETTINGS), settings, "Choose a new folder.")
-        try:
-            for name in (_CELLS, _MAPS):
-                (path / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CannotWrite(f"cannot create the folder {path}: {error.strerror or error}") from error
-        if not (path / _SETTINGS).exists():
-            provenance.write_json(path / _SETTINGS, settings)
-        return folder
+    kind: str = "roar"
+    request: RoarRequest
 
-    def session(self) -> SessionRecord:
-        """Record a new session of the run, and return it."""
-        stored = provenance.read_json(self.path / PROVENANCE) if (self.path / PROVENANCE).exists() else {"sessions": []}
-        now = provenance.session_info()
-        provenance.write_json(self.path / PROVENANCE, {**stored, "sessions": [*stored["sessions"], now]})
-        return now
 
-    def has(self, cell: Cell) -> bool:
-        """Return whether a training is finished."""
-        return (self.path / _CELLS / cell.name).exists()
+class RoarFolder(RunFolder[RoarManifest]):
+    """The folder of a ROAR run."""
 
-    def read(self, cell: Cell) -> TrainingRecord:
+    manifest_class = RoarManifest
+    chunk_pattern = r"\w+--.+"
+
+    def read_training(self, path: Path) -> TrainingRecord:
         """Return the record of a training."""
-        path = self.path / _CELLS / cell.name
-        return read_record(TrainingRecord, provenance.read_json(path), str(path))
+        return read_record(TrainingRecord, json.loads(require_unchanged(path).read_bytes()), str(path))
 
-    def keep(self, cell: Cell, record: TrainingRecord) -> None:
-        """Write the record of a training."""
-        provenance.write_json(self.path / _CELLS / cell.name, dict(record))
+    def read_maps(self, path: Path) -> Scores:
+        """Return the maps of a method."""
+        with np.load(require_unchanged(path)) as arrays:
+            count = len(arrays.files) // 2
+            return {side: [arrays[f"{side}.{item}"] for item in range(count)] for side in SIDES}
 
-    def maps(self, method: str, make: Callable[[], Scores]) -> Scores:
-        """Return the maps of a method. They are computed and written if their file is missing."""
-        file = self.path / _MAPS / f"{method.replace(':', '@')}.npz"
-        if not file.exists():
-            maps = make()
-            with atomic_write(file) as draft, draft.open("wb") as stream:
-                arrays = {f"{side}.{item}": one for side, of_side in maps.items() for item, one in enumerate(of_side)}
-                np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
-            return maps
-        try:
-            with np.load(file) as kept:
-                count = len(kept.files) // 2
-                return {side: [kept[f"{side}.{item}"] for item in range(count)] for side in ("image", "text")}
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{str(file)!r} cannot be read ({error}): delete it to compute the maps again") from error
+
+def maps_file(name: str, scores: Scores) -> ChunkFile:
+    """Return the file of the maps of a method."""
+    arrays: dict[str, Any] = {
+        f"{side}.{item}": array for side, of_side in scores.items() for item, array in enumerate(of_side)
+    }
+    stream = BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return ChunkFile(name, stream.getvalue(), len(arrays) // 2, ".npz")

@@ -18,7 +18,7 @@ Rows = Int[Tensor, " row"]
 
 
 @dataclass(frozen=True)
-class Group:
+class InputGroup:
     """Items of one side that may share a batch.
 
     Attributes:
@@ -32,12 +32,12 @@ class Group:
     inputs: Inputs
     removed: Bool[Tensor, "item ..."] | None = None
 
-    def take(self, rows: Sequence[int]) -> "Group":
+    def take(self, rows: Sequence[int]) -> "InputGroup":
         """Return the group of the items at these positions."""
         removed = None if self.removed is None else self.removed[list(rows)]
-        return Group(tuple(self.items[row] for row in rows), self.inputs.take(rows), removed)
+        return InputGroup(tuple(self.items[row] for row in rows), self.inputs.take(rows), removed)
 
-    def batches(self, size: int) -> Iterator["Group"]:
+    def batches(self, size: int) -> Iterator["InputGroup"]:
         """Yield batches of nearly equal size. No batch has a single item, unless the group has."""
         count = max(1, -(-len(self.items) // max(2, size)))
         for rows in np.array_split(np.arange(len(self.items)), count):
@@ -59,14 +59,14 @@ class Group:
 class TowerInputs:
     """The inputs of all items of one side, in groups that may share a batch."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[InputGroup, ...]
 
     @classmethod
     def of(cls, tower: Tower, items: Sequence[Any]) -> "TowerInputs":
         """Prepare items. Captions are padded to the longest one, so that all may share a batch."""
         keys = [tower.group(item) for item in items]
-        members = [tuple(n for n, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
-        return cls(tuple(Group(members, tower.prepare([items[n] for n in members])) for members in members))
+        members = [tuple(n for n, item_key in enumerate(keys) if item_key == key) for key in dict.fromkeys(keys)]
+        return cls(tuple(InputGroup(members, tower.prepare([items[n] for n in members])) for members in members))
 
     def without(self, tower: Tower, scores: Sequence[np.ndarray], percentile: int, seed: int) -> "TowerInputs":
         """Return the inputs without the units with the highest scores."""
@@ -106,15 +106,15 @@ def collect(
     """Return the embeddings of items, in their order."""
     places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
     locations = [places[item] for item in items]
-    parts, order = [], []
+    embeddings, order = [], []
     for number in dict.fromkeys(number for number, _ in locations):
-        wanted = [row for row, (other, _) in enumerate(locations) if other == number]
-        parts.append(embed(number, [locations[row][1] for row in wanted]))
+        wanted = [row for row, location in enumerate(locations) if location[0] == number]
+        embeddings.append(embed(number, [locations[row][1] for row in wanted]))
         order += wanted
-    return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+    return torch.cat(embeddings)[torch.tensor(order).argsort().to(embeddings[0].device)]
 
 
-def _trace(tower: Tower, group: Group, layer: int, size: int) -> Trace:
+def _trace(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
     """Trace a group in batches, and return a single trace from the layer on."""
     counts: list[int] = []
     traces: list[Any] = []
@@ -144,5 +144,5 @@ def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str]
     if isinstance(value, dict):
         return {key: _joined([value[key] for value in values], counts, shared, key) for key in value}
     if isinstance(value, tuple | list) and name not in shared:
-        return type(value)(_joined(part, counts, shared) for part in zip(*values, strict=True))
+        return type(value)(_joined(elements, counts, shared) for elements in zip(*values, strict=True))
     return value

@@ -50,7 +50,7 @@ def removed_pixels(
 ) -> Bool[np.ndarray, "height width"]:
     """Return a mask of the removed pixels, which have the highest scores of the map resized to the input."""
     pixels, pixel_ties = (
-        to_pixels(torch.from_numpy(np.asarray(one, np.float64)), *extent).numpy() for one in (grid, ties)
+        to_pixels(torch.from_numpy(np.asarray(values, np.float64)), *extent).numpy() for values in (grid, ties)
     )
     return highest(pixels, pixel_ties, count_above(pixels.size, percentile))
 
@@ -62,15 +62,15 @@ def removed_units(
 
     Special tokens are not removed.
     """
-    ties = [item_rng(inputs, item, seed, _TIES).random(one.shape) for item, one in enumerate(scores)]
+    ties = [item_rng(inputs, item, seed, _TIES).random(of_item.shape) for item, of_item in enumerate(scores)]
     if isinstance(tower, ImageTower):
         extent = tower.extent(inputs)
-        masks = [removed_pixels(one, tied, extent, percentile) for one, tied in zip(scores, ties, strict=True)]
+        masks = [removed_pixels(grid, tied, extent, percentile) for grid, tied in zip(scores, ties, strict=True)]
         return torch.from_numpy(np.stack(masks))
     assert inputs.words is not None
     rows = inputs.words.explained.cpu().clone()
-    for row, one, tied in zip(rows, scores, ties, strict=True):
-        row[row.clone()] = torch.from_numpy(highest(one, tied, count_above(one.size, percentile)))
+    for row, of_item, tied in zip(rows, scores, ties, strict=True):
+        row[row.clone()] = torch.from_numpy(highest(of_item, tied, count_above(of_item.size, percentile)))
     return rows
 
 
@@ -86,8 +86,8 @@ def _means(tower: ImageTower, inputs: Inputs) -> Float[Tensor, "batch ..."]:
     if values.ndim == 4:
         return values.mean((2, 3), keepdim=True).expand_as(values)
     # the values are rows of patches, each with its pixels and channels, followed by rows of padding
-    own = tower.valid_tokens(inputs, values).to(values)[..., None, None]
+    valid = tower.valid_tokens(inputs, values).to(values)[..., None, None]
     height, width = tower.extent(inputs)
-    pixels = values.unflatten(-1, (height * width // int(own[0].sum()), -1))
-    means = (pixels * own).sum((1, 2), keepdim=True) / (own.sum((1, 2), keepdim=True) * pixels.shape[2])
+    pixels = values.unflatten(-1, (height * width // int(valid[0].sum()), -1))
+    means = (pixels * valid).sum((1, 2), keepdim=True) / (valid.sum((1, 2), keepdim=True) * pixels.shape[2])
     return means.expand_as(pixels).flatten(2)

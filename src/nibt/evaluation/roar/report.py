@@ -1,20 +1,17 @@
 """Reports of ROAR runs in Markdown and HTML."""
 
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
-from nibt.evaluation.roar.folder import PROVENANCE
+from nibt.evaluation.roar.folder import RoarFolder
 from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES
-from nibt.evaluation.tables import Table
-from nibt.report.html.document import document
-from nibt.report.html.tables import SCRIPT, STYLE
-from nibt.results import provenance
+from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
+from nibt.results.records import SessionRecord
 from nibt.results.roar import Agreement, LossIncrease, Roar
 from nibt.results.saving import as_text
 
-REPORTS = ("report.md", "report.html", "result.json")
+REPORTS: tuple[str, ...] = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: increase of the loss after training without the most important units"
 _INITS = {
     "trained": "Training starts from the weights of the model; for the trainable features, from identity maps",
@@ -26,30 +23,23 @@ _INITS = {
 
 def markdown(result: Roar) -> str:
     """Return the report in Markdown: the settings, a table per trainable, and the agreement between trainables."""
-    parts = [f"# {TITLE}", *about(result), *(table.markdown() for table in tables(result))]
-    return "\n\n".join(parts) + "\n"
+    return report_markdown(TITLE, about(result), tables(result))
 
 
 def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
     """Write report.md, report.html and result.json into the folder of the run."""
-    body = "\n".join(
-        [*(f"<p>{escape(line)}</p>" for line in about(result)), *(table.html() for table in tables(result))]
-    )
-    page = document(TITLE, f"<main><h1>{escape(TITLE)}</h1>\n{body}</main>", STYLE, [SCRIPT])
-    reports = dict(zip(REPORTS, (markdown(result), page, as_text(result.to_json())), strict=True))
-    encoded = {name: text.encode() for name, text in reports.items()}
-    return provenance.write_reports(folder / PROVENANCE, encoded, overwrite)
+    texts = (markdown(result), report_page(TITLE, about(result), tables(result)), as_text(result.to_json()))
+    return RoarFolder(folder).write_reports(dict(zip(REPORTS, texts, strict=True)), overwrite)
 
 
 def about(result: Roar) -> Iterator[str]:
     """Yield paragraphs that describe the model, the data and the settings."""
-    settings, machine = result.settings, result.machine
-    versions = ", ".join(f"{name} {value}" for name, value in result.versions.items() if value)
+    settings = result.settings
+    session: SessionRecord = {"began": result.date, "versions": dict(result.versions), "machine": result.machine}
     yield (
         f"Model {result.model['id']}, weights {result.model['weights_hash']}, on {result.model['device']}. Data: "
         f"{', '.join(f'{name} {value}' for name, value in result.data.items())}. Started {result.date}, on "
-        f"{machine['processor'] or machine['architecture']} with {machine['threads']} thread(s); Python "
-        f"{machine['python']}, {versions}."
+        f"{describe_session(session)}."
     )
     yield (
         f"Each of {settings['repeats']} repeats has another random split into {settings['training']} pairs for "
@@ -75,9 +65,9 @@ def about(result: Roar) -> Iterator[str]:
     yield from (f"Note: {note}." for note in result.notes)
 
 
-def tables(result: Roar) -> Iterator[Table]:
+def tables(result: Roar) -> Iterator[ReportTable]:
     """Yield the table of trainables, a table of loss increases per trainable, and the table of Kendall's tau."""
-    yield Table(
+    yield ReportTable(
         "Trainables",
         ["trainable", "trained", "parameters", "learning rate", "loss before", "loss after, untouched data", "s/run"],
         [
@@ -95,28 +85,32 @@ def tables(result: Roar) -> Iterator[Table]:
     )
     removals = result.settings["remove"]
     for trainable in TRAINABLES:
-        own = {(one.method, one.removed): one for one in result.loss_increases if one.trainable == trainable}
-        if own:
+        increases = {
+            (increase.method, increase.removed): increase
+            for increase in result.loss_increases
+            if increase.trainable == trainable
+        }
+        if increases:
             rows = [
                 [
-                    method + (" (control)" if own[method, removals[0]].control else ""),
-                    *(cell for removed in removals for cell in _cells(own[method, removed])),
+                    method + (" (control)" if increases[method, removals[0]].control else ""),
+                    *(cell for removed in removals for cell in _cells(increases[method, removed])),
                 ]
                 for method in _ranked(result, trainable)
             ]
             headings = [text for removed in removals for text in (f"{removed} removed, %", "vs random")]
-            yield Table(f"Trainable {trainable}, best first", ["method", *headings], rows)
+            yield ReportTable(f"Trainable {trainable}, best first", ["method", *headings], rows)
     if result.agreements:
         rows = [
             [
-                _pair(one),
-                one.removed,
-                f"{one.methods}" + ("" if one.controls else ", no controls"),
-                f"{one.tau:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                _pair(agreement),
+                agreement.removed,
+                f"{agreement.methods}" + ("" if agreement.controls else ", no controls"),
+                f"{agreement.tau:+.2f} [{agreement.low:+.2f}, {agreement.high:+.2f}]",
             ]
-            for one in result.agreements
+            for agreement in result.agreements
         ]
-        yield Table(
+        yield ReportTable(
             "Kendall's tau of the rankings",
             ["trainables", "removed", "methods", "tau"],
             rows,
@@ -137,11 +131,11 @@ def _description(result: Roar, trainable: str) -> str:
 
 def _ranked(result: Roar, trainable: str) -> list[str]:
     """Return the methods of a trainable, ranked by their mean over the removals."""
-    own: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for increase in result.loss_increases:
         if increase.trainable == trainable:
-            own.setdefault(increase.method, []).append(increase.value)
-    return sorted(own, key=lambda method: -sum(own[method]))
+            values.setdefault(increase.method, []).append(increase.value)
+    return sorted(values, key=lambda method: -sum(values[method]))
 
 
 def _cells(increase: LossIncrease) -> tuple[str, str]:
@@ -157,5 +151,6 @@ def _percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _pair(one: Agreement) -> str:
-    return f"{one.trainable}, between repeats" if one.trainable == one.other else f"{one.trainable}, {one.other}"
+def _pair(agreement: Agreement) -> str:
+    compared = "between repeats" if agreement.trainable == agreement.other else agreement.other
+    return f"{agreement.trainable}, {compared}"

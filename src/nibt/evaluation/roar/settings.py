@@ -56,10 +56,10 @@ class Settings:
     @classmethod
     def of(cls, **choices: Any) -> "Settings":
         """Build checked settings."""
-        known = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)}
         for name in choices:
-            if name not in known:
-                raise UnknownName("options", name, known - {"learning_rates"})
+            if name not in names:
+                raise UnknownName("options", name, names - {"learning_rates"})
         return read_record(cls, choices, "settings", BadOption)
 
     def record(self) -> dict[str, Any]:
@@ -79,12 +79,12 @@ def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float
     return {**LEARNING_RATES, **value}
 
 
-def chosen(name: str, values: str | Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Check names, and return them without repetitions in the order of ``known``."""
+def checked_names(name: str, values: str | Iterable[str], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names, and return them without repetitions in the order of ``allowed``."""
     names = [values] if isinstance(values, str) else list(values)
     for value in names:
-        if value not in known:
-            raise BadOption(f"{name} must be among {', '.join(known)} (got {value!r})")
+        if value not in allowed:
+            raise BadOption(f"{name} must be among {', '.join(allowed)} (got {value!r})")
     if not names:
-        raise BadOption(f"{name} is empty: name at least one of {', '.join(known)}")
-    return tuple(value for value in known if value in names)
+        raise BadOption(f"{name} is empty: name at least one of {', '.join(allowed)}")
+    return tuple(value for value in allowed if value in names)

@@ -55,7 +55,7 @@ class Trainer(ABC):
     @property
     def count(self) -> int:
         """The number of trained parameters."""
-        return sum(one.numel() for one in self.parameters)
+        return sum(parameter.numel() for parameter in self.parameters)
 
 
 class Features(Trainer):
@@ -105,29 +105,30 @@ class _Towers(Trainer):
         if self.copy is None:
             self.copy = copied(self.model)
             self.heads: list[nn.Parameter] = []
-            self.parameters = self._chosen(self.copy)
+            self.parameters = self._trained_parameters(self.copy)
         with torch.no_grad():
-            for one, original in zip(self.copy.module.parameters(), self.model.module.parameters(), strict=True):
-                one.copy_(original)
-                one.grad = None
-            for one in self.heads if draws is not None else ():
-                one.copy_(one.flatten()[torch.randperm(one.numel(), generator=draws).to(one.device)].view_as(one))
+            parameters = zip(self.copy.module.parameters(), self.model.module.parameters(), strict=True)
+            for parameter, original in parameters:
+                parameter.copy_(original)
+                parameter.grad = None
+            for head in self.heads if draws is not None else ():
+                order = torch.randperm(head.numel(), generator=draws).to(head.device)
+                head.copy_(head.flatten()[order].view_as(head))
         if draws is not None and not self.heads:
             raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
 
-    def _chosen(self, copy: Model) -> list[nn.Parameter]:
+    def _trained_parameters(self, copy: Model) -> list[nn.Parameter]:
         """Return the parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""
-        for one in copy.module.parameters():
-            one.requires_grad_(False)
+        copy.module.requires_grad_(False)
         parameters: dict[int, nn.Parameter] = {}
         for side in SIDES:
             tower = copy.tower(side)
-            parts = stages(tower, self.inputs_by_side[side].groups[0].inputs.item(0), tower.depth)
-            members = parts if self.name == "whole" else parts[: 1 + self.blocks[side]]
-            parameters |= {id(one): one for part in members for one in part.parameters}
-            self.heads += parts[0].parameters
-        for one in parameters.values():
-            one.requires_grad_(True)
+            tower_stages = stages(tower, self.inputs_by_side[side].groups[0].inputs.item(0), tower.depth)
+            trained = tower_stages if self.name == "whole" else tower_stages[: 1 + self.blocks[side]]
+            parameters |= {id(parameter): parameter for stage in trained for parameter in stage.parameters}
+            self.heads += tower_stages[0].parameters
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
         return list(parameters.values())
 
 
@@ -173,7 +174,7 @@ class Whole(_Towers):
         return collect([group.items for group in source.groups], items, embed)
 
 
-TRAINERS: dict[str, type[Trainer]] = {kind.name: kind for kind in (Features, Last, Whole)}
+TRAINERS: dict[str, type[Trainer]] = {trainer.name: trainer for trainer in (Features, Last, Whole)}
 
 
 def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:

@@ -29,9 +29,9 @@ def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
     captions = np.array([" ".join(pair.caption.split()).casefold() for pair in pairs])
     pixels = np.array([hash((pair.image.size, pair.image.pil_image.tobytes())) for pair in pairs])
     same = (captions[:, None] == captions) | (pixels[:, None] == pixels)
-    shown = [{item.name for item in pair.objects} for pair in pairs]
+    present = [{item.name for item in pair.objects} for pair in pairs]
     named = [{item.name for item in pair.objects if item.spans} if not pair.absent else set() for pair in pairs]
-    fits = np.array([[bool(names) and names <= objects for names in named] for objects in shown])
+    fits = np.array([[bool(names) and names <= objects for names in named] for objects in present])
     return (same | fits) & ~np.eye(len(pairs), dtype=bool)
 
 
@@ -48,8 +48,8 @@ def losses(
     """Return the loss of each pair: the mean of the cross-entropies over captions and over images."""
     cosines = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     logits = (scale * cosines).masked_fill(fits, -torch.inf)
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2
+    labels = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")) / 2
 
 
 def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:

@@ -35,7 +35,8 @@ def settings(source: str, request: Request) -> dict[str, Any]:
     if not values.get("pooling"):
         raise CannotLoad(
             f"{source!r} is a vision-language model, and nothing says that or how it embeds: if it was trained to, "
-            "pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card says"
+            "pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card "
+            "says"
         )
     if values["pooling"] not in POOLINGS:
         raise BadOption(f"pooling must be one of {', '.join(POOLINGS)} (got {values['pooling']!r})")

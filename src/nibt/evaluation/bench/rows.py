@@ -1,13 +1,7 @@
-"""The store of a run: a folder with a Parquet file for each finished chunk.
-
-A file is written completely or not at all, and its name has a hash of what identifies the chunk and a digest of its
-bytes (``nibt.parts``). A run that was killed continues with the chunks that have no file, so that no chunk is lost or
-stored twice.
-"""
+"""The rows of a benchmark, which are written into Parquet files."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,7 +9,7 @@ from typing import Any, get_type_hints
 from typing_extensions import TypedDict
 
 from nibt import parquet
-from nibt.parts import Parts
+from nibt.folder import open_table
 
 
 class Row(TypedDict):
@@ -70,54 +64,22 @@ class Row(TypedDict):
 COLUMNS = tuple(Row.__annotations__)
 TIMES = ("seconds",)
 """Columns that differ between two runs of the same plan."""
-_HOUR = 3600.0
+NEEDED_BY = "a benchmark needs"
 
 
-@dataclass(frozen=True)
-class Store:
-    """A folder with a Parquet file, called part, for each chunk.
-
-    Attributes:
-        folder: The folder.
-
-    """
-
-    folder: Path
-
-    @property
-    def _parts(self) -> Parts:
-        return Parts(self.folder, r"[0-9a-f]{32}", "move it away, and resume the run to measure it again")
-
-    def names(self) -> set[str]:
-        """Return the names of the parts that exist."""
-        return set(self._parts.files())
-
-    def add(self, name: str, rows: list[Row]) -> None:
-        """Write a part."""
-        arrow = _pyarrow()
-        self._parts.add(name, parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow))))
-
-    def table(self, names: Iterable[str]) -> Any:
-        """Return the rows of several parts as a ``pyarrow.Table``, in order. Missing parts are skipped."""
-        arrow, tables, files = _pyarrow(), [], self._parts.files()
-        for name in names:
-            for path in files.get(name, [])[:1]:
-                with self._parts.open(path) as file:
-                    tables.append(file.read())
-        return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
-
-    def check(self) -> None:
-        """Check that the store can be written."""
-        _pyarrow()
-
-    def repair(self) -> None:
-        """Remove drafts of runs that were killed. Those of the last hour may belong to a run in progress."""
-        self._parts.repair(_HOUR)
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Return the bytes of a Parquet file with these rows."""
+    arrow = parquet.pyarrow(NEEDED_BY)[0]
+    return parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow)))
 
 
-def part_name(address: Mapping[str, Any]) -> str:
-    """Return the name of the part of a chunk: 32 hexadecimal digits, a hash of what identifies the chunk."""
-    return sha256(json.dumps(address, sort_keys=True, default=str).encode()).hexdigest()[:32]
+def read_rows(paths: Iterable[Path]) -> Any:
+    """Return the rows of several files as a ``pyarrow.Table``, in order."""
+    arrow, tables = parquet.pyarrow(NEEDED_BY)[0], []
+    for path in paths:
+        with open_table(path) as table:
+            tables.append(table.read())
+    return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
 
 
 def fingerprint(table: Any) -> str:
@@ -138,9 +100,5 @@ def _bits(value: Any) -> Any:
 
 def _schema(arrow: Any) -> Any:
     number = arrow.float64()
-    kinds = {str: arrow.string(), int: arrow.int64(), float: number, list[float]: arrow.list_(number)}
-    return arrow.schema([(name, kinds[kind]) for name, kind in get_type_hints(Row).items()])
-
-
-def _pyarrow() -> Any:
-    return parquet.pyarrow("the store of a benchmark needs")[0]
+    types = {str: arrow.string(), int: arrow.int64(), float: number, list[float]: arrow.list_(number)}
+    return arrow.schema([(name, types[annotation]) for name, annotation in get_type_hints(Row).items()])

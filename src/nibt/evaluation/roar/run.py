@@ -1,0 +1,247 @@
+"""Runs of ROAR, which train a model without the units that methods score highest, and are resumable."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nibt.data.pair import Pair, pairs_hash
+from nibt.errors import Unsupported
+from nibt.evaluation.maps import raw_scores
+from nibt.evaluation.roar.bootstrap import Bootstrap
+from nibt.evaluation.roar.folder import ORIGINAL, Retraining, RoarFolder, Scores, TrainingRecord, maps_file
+from nibt.evaluation.roar.inputs import TowerInputs
+from nibt.evaluation.roar.settings import Settings
+from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
+from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
+from nibt.folder import ChunkFile
+from nibt.methods.base import SIDES, MethodSpec
+from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress
+from nibt.results.roar import Roar, Training
+from nibt.types import Modality
+
+
+@dataclass(frozen=True)
+class RoarPlan:
+    """The trainings of a run: every combination of method, trainable, removal and repeat.
+
+    Attributes:
+        methods: The methods, controls included.
+        trainables: What is trained.
+        removals: The sides whose units are removed.
+        repeats: The number of repeats.
+
+    """
+
+    methods: Sequence[MethodSpec]
+    trainables: Sequence[str]
+    removals: Sequence[str]
+    repeats: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the training data: ``original`` for untouched pairs, and the methods."""
+        return (ORIGINAL, *map(str, self.methods))
+
+    def trainings(self, trainable: str, method: str) -> list[Retraining]:
+        """Return the trainings of a trainable and a method."""
+        removals = ("",) if method == ORIGINAL else self.removals
+        repeats = range(self.repeats)
+        return [Retraining(trainable, method, removed, repeat) for removed in removals for repeat in repeats]
+
+
+class RoarRun:
+    """A run of ROAR in its folder."""
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: Sequence[Pair],
+        plan: RoarPlan,
+        settings: Settings,
+        out: Path,
+        data: Mapping[str, Any],
+    ) -> None:
+        self.model, self.pairs, self.plan, self.settings, self.data = model, pairs, plan, settings, dict(data)
+        self.inputs: dict[Modality, TowerInputs] = {
+            side: TowerInputs.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES
+        }
+        self.trainers: dict[str, Trainer] = {}
+        self.sources: dict[tuple[str, Modality], Any] = {}
+        for name in plan.trainables:
+            self.trainer(name)  # fail before a file is written
+        self.fits = fitting(pairs)
+        self.folder = RoarFolder(out)
+
+    def trainer(self, name: str) -> Trainer:
+        """Return the trainer of a trainable, which is created once."""
+        if name not in self.trainers:
+            blocks, size = self.settings.blocks, self.settings.explain_batch
+            self.trainers[name] = TRAINERS[name](self.model, self.inputs, blocks, size)
+        return self.trainers[name]
+
+    def run(self, on_progress: OnProgress) -> None:
+        """Run the trainings that are missing in the folder."""
+        request = {
+            "model": self.model.facts(),
+            "data": self.data,
+            "pairs": pairs_hash(self.pairs),
+            "settings": self.settings.record(),
+        }
+        with self.folder.writing(request):
+            files = self.folder.files()
+            missing = [training for training in self._trainings() if training.name not in files]
+            if missing:
+                self.folder.fill(self._trained(missing, on_progress))
+        total = len(self._trainings())
+        on_progress(Progress(total, total, "done"))
+
+    def _trainings(self) -> list[Retraining]:
+        """Return all trainings in their order."""
+        return [
+            training
+            for trainable in self.plan.trainables
+            for method in self.plan.names
+            for training in self.plan.trainings(trainable, method)
+        ]
+
+    def _trained(self, missing: Sequence[Retraining], on_progress: OnProgress) -> Iterator[ChunkFile]:
+        """Yield the record of each training."""
+        total = len(self._trainings())
+        done = total - len(missing)
+
+        def report(stage: str) -> None:
+            on_progress(Progress(done, total, stage))
+
+        before = self.model.renewed(anew=True).weights_hash
+        for (trainable, method), trainings in groupby(
+            missing, key=lambda training: (training.trainable, training.method)
+        ):
+            report(f"{trainable}: {method}")
+            trainer = self.trainer(trainable)
+            untouched: Sources = {side: self._source(trainer, side) for side in SIDES}
+            reduced = untouched
+            if method != ORIGINAL:
+                reduced = self._reduced_sources(trainer, method, report)
+            for training in trainings:
+                report(f"{trainable}: {method} {training.removed}".rstrip())
+                record = self._train(trainer, training, reduced, untouched)
+                yield ChunkFile(training.name, json.dumps(record).encode(), suffix=".json")
+                done += 1
+        if self.model.renewed(anew=True).weights_hash != before:
+            raise Unsupported(
+                f"the weights of {self.model.id} changed during the run: do not train it at the same time"
+            )
+
+    def _source(self, trainer: Trainer, side: Modality) -> Any:
+        """Return the data of a trainer from one side of the untouched pairs, computed once."""
+        if (trainer.name, side) not in self.sources:
+            self.sources[trainer.name, side] = trainer.source(side, self.inputs[side])
+        return self.sources[trainer.name, side]
+
+    def _maps(self, method: str, report: Callable[[str], None]) -> Scores:
+        """Return the maps of a method. They are computed and written if their file is missing."""
+        name = f"maps--{method.replace(':', '@')}"
+        for path in self.folder.files().get(name, []):
+            return self.folder.read_maps(path)
+        spec = next(spec for spec in self.plan.methods if str(spec) == method)
+
+        def on_progress(progress: Progress) -> None:
+            report(f"maps of {method}: {progress.done} of {progress.total}")
+
+        seed, batch_size = self.settings.seed, self.settings.explain_batch
+        scores = raw_scores(self.model, self.pairs, spec, seed, batch_size, on_progress)
+        self.folder.add(maps_file(name, scores))
+        return scores
+
+    def _reduced_sources(self, trainer: Trainer, method: str, report: Callable[[str], None]) -> Sources:
+        """Return the data of a trainer from the pairs without the units that a method scores highest."""
+        scores, settings = self._maps(method, report), self.settings
+        percentiles: dict[Modality, int] = {"image": settings.image_percentile, "text": settings.text_percentile}
+        return {
+            side: trainer.source(
+                side,
+                self.inputs[side].without(self.model.tower(side), scores[side], percentiles[side], settings.seed),
+            )
+            for side in SIDES
+            if any(removed in (side, "both") for removed in self.plan.removals)
+        }
+
+    def _train(self, trainer: Trainer, training: Retraining, reduced: Sources, untouched: Sources) -> TrainingRecord:
+        started = time.perf_counter()
+        sources: Sources = {
+            side: reduced[side] if training.removed in (side, "both") else untouched[side] for side in SIDES
+        }
+        record: TrainingRecord = {
+            "losses": trained(trainer, sources, untouched, self.fits, self.settings, training.repeat),
+            "parameters": trainer.count,
+            "seconds": time.perf_counter() - started,
+        }
+        if training.method == ORIGINAL:
+            record["before"] = untrained(trainer, untouched, self.fits, self.settings, training.repeat)
+        return record
+
+    def result(self) -> Roar:
+        """Build the result from the files of the folder."""
+        files = self.folder.files()
+        records = {training: self.folder.read_training(files[training.name][0]) for training in self._trainings()}
+        losses: dict[tuple[str, str, str], np.ndarray] = {}
+        for training, record in records.items():
+            key = (training.trainable, "" if training.method == ORIGINAL else training.method, training.removed)
+            losses[key] = np.array([*losses.get(key, []), record["losses"]])
+        bootstrap = Bootstrap(losses, self.settings.seed)
+        train, validate = split(len(self.pairs), self.settings, 0)
+        settings = self.settings.record() | {
+            "blocks": {side: trained_blocks(self.model, side, self.settings.blocks) for side in SIDES},
+            "repeats": self.plan.repeats,
+            "remove": list(self.plan.removals),
+            "training": len(train),
+            "validating": len(validate),
+        }
+        session = self.folder.manifest.sessions[-1]
+        return Roar(
+            self.model.facts(),
+            self.data,
+            settings,
+            self.plan.names[1:],
+            session["versions"],
+            session["machine"],
+            session["began"],
+            tuple(self._training(trainable, records) for trainable in self.plan.trainables),
+            tuple(bootstrap.loss_increases()),
+            tuple(bootstrap.agreements()),
+            tuple(self._notes()),
+        )
+
+    def _training(self, trainable: str, records: Mapping[Retraining, TrainingRecord]) -> Training:
+        """Summarize the trainings of a trainable."""
+        of_trainable = {training: record for training, record in records.items() if training.trainable == trainable}
+        originals = [record for training, record in of_trainable.items() if training.method == ORIGINAL]
+        before = float(np.mean([record.get("before", []) for record in originals]))
+        after = float(np.mean([record["losses"] for record in originals]))
+        seconds = sum(record["seconds"] for record in of_trainable.values()) / len(of_trainable)
+        learning_rate = self.settings.learning_rates[trainable]
+        return Training(trainable, originals[0]["parameters"], learning_rate, before, after, seconds)
+
+    def _notes(self) -> Iterator[str]:
+        count = len(self.pairs)
+        yield (
+            f"{self.fits.sum() / (count * (count - 1)):.1%} of the negatives are left out of all losses, since the "
+            "caption also fits the image"
+        )
+        explained = [group.inputs.words.explained for group in self.inputs["text"].groups if group.inputs.words]
+        short = sum(int(words.sum()) == 1 for group in explained for words in group)
+        if short:
+            yield f"{short} of {count} captions have a single token, which is removed for every map"
+        if self.plan.repeats == 1:
+            yield "there is a single repeat: the intervals do not include the variation of splits and orders"
+
+
+def _item(pair: Pair, side: Modality) -> Any:
+    return pair.image if side == "image" else pair.caption

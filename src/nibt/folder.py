@@ -1,0 +1,326 @@
+"""The folder of a job, a benchmark or a ROAR run: files of finished chunks, a manifest, and one writer at a time.
+
+The name of a file has the name of its chunk and a digest of its bytes: ``parts/00000012-3f9a62d0c1b7e845.parquet``. The
+digest is compared wherever a file is read, so that no file that was changed or replaced is used. Only files that have
+such a name and the digest of their bytes are ever removed. A run that was killed continues with the missing chunks.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
+
+from nibt import parquet
+from nibt.errors import BadInput, CannotWrite, WouldOverwrite
+from nibt.io import DIGITS, all_or_none, atomic_write, draft_target, load_json, short_digest
+from nibt.records import read_record
+from nibt.results.provenance import require_same, session_info
+from nibt.results.records import SessionRecord
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+REMEDY = "move it away, and repeat the call to compute it again"
+_LOCK, _PARTS = ".nibt.lock", "parts"
+_Manifest = TypeVar("_Manifest", bound="Manifest")
+
+
+class RunSession(SessionRecord):
+    """A run that wrote into the folder."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    chunks: Annotated[int, Field(description="The number of chunks that the session wrote.")]
+    ended: Annotated[
+        str | None, Field(description="complete, or the error; None if the session is running or was killed.")
+    ]
+
+
+class Manifest(BaseModel):
+    """The manifest of a folder. Other keys, such as notes of users, are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    schema_: int = Field(SCHEMA, alias="schema")
+    request: Any = Field(description="What must be the same in all sessions.")
+    sessions: list[RunSession] = []
+    reports: dict[str, list[str]] = Field({}, description="SHA-256 digests of the reports, by file.")
+
+
+@dataclass(frozen=True)
+class ChunkFile:
+    """The file of a finished chunk.
+
+    Attributes:
+        name: The name of the chunk.
+        data: The bytes of the file.
+        rows: The number of rows.
+        suffix: The ending of the file.
+
+    """
+
+    name: str
+    data: bytes
+    rows: int = 1
+    suffix: str = ".parquet"
+
+
+@dataclass(frozen=True, repr=False)
+class RunFolder(Generic[_Manifest]):
+    """A folder of finished work.
+
+    Attributes:
+        folder: The folder.
+
+    """
+
+    folder: Path
+
+    manifest_class: ClassVar[type[Any]]
+    chunk_pattern: ClassVar[str]
+
+    @property
+    def manifest(self) -> _Manifest:
+        """The manifest.
+
+        Raises:
+            BadInput: The manifest cannot be read, or another version of nibt wrote it.
+
+        """
+        return read_manifest(self.folder, self.manifest_class)
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of the manifest."""
+        self._write(self.manifest_class.model_validate({**self.manifest.model_dump(by_alias=True), **fields}))
+
+    def _write(self, manifest: Manifest) -> None:
+        with atomic_write(self.folder / MANIFEST) as draft:
+            text = json.dumps(manifest.model_dump(by_alias=True), indent=1, default=str)
+            draft.write_text(text + "\n", encoding="utf-8")
+
+    # Requests
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether at least one chunk is written. Until then, the folder may be used for another request.
+
+        Raises:
+            BadInput: The manifest cannot be read, or is that of another kind of run.
+
+        """
+        return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.files())
+
+    def require_request(self, request: Mapping[str, Any]) -> None:
+        """Check that the folder is new, or has results of the same request."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise WouldOverwrite(f"{self.folder} is a file: give a folder")
+        is_run = not self.folder.exists() or (self.folder / MANIFEST).is_file()
+        if not is_run and not all(map(_is_leftover, self.folder.iterdir())):
+            raise WouldOverwrite(
+                f"{str(self.folder)!r} is not empty, and has no {MANIFEST} of nibt: choose a new folder"
+            )
+        if self.is_begun:
+            self.agree(request)
+
+    def agree(self, values: Mapping[str, Any], section: str = "request") -> None:
+        """Record values in a section of the manifest, or check that they equal the recorded ones."""
+        recorded = getattr(self.manifest, section)
+        compared = {key: recorded[key] for key in values if key in recorded}
+        require_same(self.folder, compared, {key: values[key] for key in compared}, "Choose a new folder.")
+        if len(compared) < len(values):
+            self.update(**{section: {**recorded, **values}})
+
+    # Writing
+
+    @contextmanager
+    def writing(self, request: Mapping[str, Any], **fields: Any) -> Iterator[None]:
+        """Lock the folder for a run, and write the manifest with ``fields`` if it is new.
+
+        A run that fails before its first chunk leaves no files.
+        """
+        self.require_request(request)
+        parts = self.folder / _PARTS
+        paths = (self.folder / MANIFEST, self.folder / _LOCK, parts, self.folder, *self.folder.parents)
+        was_begun, before = self.is_begun, {path for path in paths if path.exists()}
+        try:
+            parts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWrite(f"cannot create the folder {self.folder}: {error.strerror or error}") from error
+        with self._locked():
+            try:
+                if self.is_begun:
+                    self.agree(request)
+                else:
+                    notes = (self.manifest.model_extra or {}) if (self.folder / MANIFEST).exists() else {}
+                    self._write(self.manifest_class.model_validate({**notes, "request": request, **fields}))
+                self._repair()
+                yield
+            except BaseException:
+                if not was_begun and not self.is_begun:
+                    _remove([path for path in paths if path not in before])
+                raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the folder. The system releases it if the process dies."""
+        lock = FileLock(self.folder / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise BadInput(
+                f"another run is writing into {str(self.folder)!r}: wait until it ends, or choose a new folder"
+            ) from error
+        except OSError as error:
+            raise CannotWrite(f"cannot write into {self.folder}: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def fill(self, files: Iterable[ChunkFile], **execution: Any) -> None:
+        """Write files as they are computed, in a session that the manifest records."""
+        sessions = self.manifest.sessions
+        session = {**session_info(), **execution, "chunks": 0, "ended": None}
+        self.update(sessions=[*sessions, session])
+        try:
+            for file in files:
+                self.add(file)
+                session["chunks"] += 1
+        except BaseException as error:
+            with suppress(OSError):  # a full disk must not hide the error
+                self.update(sessions=[*sessions, {**session, "ended": f"{type(error).__name__}: {error}"}])
+            raise
+        self.update(sessions=[*sessions, {**session, "ended": "complete"}])
+
+    def add(self, file: ChunkFile) -> None:
+        """Write the file of a chunk, and remove other files of it that nibt wrote."""
+        digest = sha256(file.data).hexdigest()[:DIGITS]
+        path = self.folder / _PARTS / f"{file.name}-{digest}{file.suffix}"
+        with atomic_write(path) as draft:
+            draft.write_bytes(file.data)
+        for earlier in self.files().get(file.name, []):
+            if earlier != path and is_unchanged(earlier):
+                earlier.unlink()
+
+    def _repair(self) -> None:
+        """Remove drafts of runs that were killed, and all but one of several files of a chunk."""
+        for draft in (self.folder / _PARTS).glob(".*"):
+            target = draft_target(draft)
+            if target is not None and self._chunk_of(target) is not None:
+                draft.unlink(missing_ok=True)
+        files = self.files()
+        changed = [path for paths in files.values() for path in paths if not is_unchanged(path)]
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            raise WouldOverwrite(f"{changed[0]}{more} was changed after it was written: {REMEDY}")
+        for _, *duplicates in files.values():
+            for path in duplicates:
+                path.unlink()
+
+    # Reading
+
+    def files(self) -> dict[str, list[Path]]:
+        """Return the files of each chunk by its name, in order. An intact chunk has one file."""
+        files: dict[str, list[Path]] = {}
+        for path in sorted((self.folder / _PARTS).glob("[!.]*")):
+            name = self._chunk_of(path.name)
+            if name is not None:
+                files.setdefault(name, []).append(path)
+        return files
+
+    def _chunk_of(self, name: str) -> str | None:
+        match = re.fullmatch(rf"({self.chunk_pattern})-[0-9a-f]{{{DIGITS}}}\.(parquet|json|npz)", name)
+        return match and match[1]
+
+    # Reports
+
+    def check_reports(self, names: Sequence[str], overwrite: bool = False) -> None:
+        """Check that no report was edited, and that nibt wrote those that exist."""
+        digests = self.manifest.reports if (self.folder / MANIFEST).exists() else {}
+        for path in (self.folder / name for name in names):
+            if path.exists() and not overwrite:
+                if sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
+                    raise WouldOverwrite(
+                        f"{path} was edited, or nibt did not write it: move it, or "
+                        "replace it with --overwrite (in Python overwrite=True)"
+                    )
+
+    def write_reports(self, reports: Mapping[str, str], overwrite: bool = False) -> list[Path]:
+        """Write the reports of the run, and their digests into the manifest: edited reports are not replaced."""
+        self.check_reports(list(reports), overwrite)
+        digests = self.manifest.reports
+        files = {self.folder / name: text.encode() for name, text in reports.items()}
+        latest = {path.name: [*digests.get(path.name, [])[-1:], sha256(files[path]).hexdigest()] for path in files}
+        with all_or_none():
+            self.update(reports={**digests, **latest})
+            for path, data in files.items():
+                with atomic_write(path) as draft:
+                    draft.write_bytes(data)
+        return list(files)
+
+
+def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
+    """Read the manifest of a folder."""
+    path, expected_kind = folder / MANIFEST, manifest_class.model_fields["kind"].default
+    try:
+        data = load_json(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({error})") from error
+    if not isinstance(data, dict) or data.get("kind") != expected_kind:
+        raise BadInput(f"{path} is not the manifest of a {expected_kind}: choose another folder")
+    if data.get("schema") != SCHEMA:
+        raise BadInput(
+            f"{path} must have schema {SCHEMA} (got {data.get('schema')}): read it with the version of nibt that "
+            "wrote it"
+        )
+    return read_record(manifest_class, data, str(path))
+
+
+def is_unchanged(path: Path) -> bool:
+    """Return whether the bytes of a file match the digest in its name."""
+    try:
+        return path.stem.rpartition("-")[2] == short_digest(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def require_unchanged(path: Path) -> Path:
+    """Return the path of a file whose bytes match the digest in its name."""
+    if not is_unchanged(path):
+        raise BadInput(f"{path} was changed after it was written: {REMEDY}")
+    return path
+
+
+def open_table(path: Path) -> AbstractContextManager[Any]:
+    """Open the file of a chunk as a ``pyarrow.parquet.ParquetFile``."""
+    return parquet.open_file(require_unchanged(path), REMEDY)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Return whether a path may be left from a run that was killed at its start: hidden, or a folder of such paths."""
+    return path.name.startswith(".") or (path.is_dir() and all(map(_is_leftover, path.iterdir())))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove files and empty folders, up to the first folder that is in use."""
+    for path in paths:
+        try:
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of a folder, such as ``job``; empty if it has no manifest that can be read."""
+    try:
+        data = load_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return ""
+    return str(data.get("kind", "")) if isinstance(data, dict) else ""
