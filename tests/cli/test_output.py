@@ -37,6 +37,7 @@ def fill(folder: Path) -> None:
     os.symlink("photo.jpg", folder / "soft.jpg")
     (folder / "data").mkdir()
     shutil.copy(folder / "other.png", folder / "data" / "other.png")
+    (folder / "data" / "page.html").write_text("<p>mine</p>\n")
     (folder / "data" / "pairs.csv").write_text("image,caption\nother.png,a dog\n")
 
 
@@ -89,7 +90,7 @@ REFUSED = {
     "calibrate onto the weights": ("calibrate", "photo.jpg", "--out", "MODEL/model.safetensors"),
     "calibrate onto another file": ("calibrate", "photo.jpg", "--out", "notes.json"),
     "audit onto a foreign page": ("audit", "scenes", "--out", "page.html"),
-    "audit onto the data": ("audit", "folder:data", "--out", "a.html", "--out", "data/pairs.json"),
+    "audit onto the data": ("audit", "folder:data", "--out", "data/page.html"),
     "batch into a folder of images": ("batch", "pairs.csv", "--out", "data"),
     "batch onto a file": ("batch", "pairs.csv", "--out", "notes.json"),
     "bench into a folder of images": ("bench", "quick", "--count", "1", "--out", "data"),

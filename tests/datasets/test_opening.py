@@ -147,8 +147,8 @@ def test_batch_takes_data_sets(tmp_path: Path) -> None:
     [
         ("nothing.csv", {}, BadInput, "no such file or folder"),
         ("notes.docx", {}, BadInput, "is of an unknown kind"),
-        ("pairs.csv", {"image": "photo"}, BadOption, "has no column photo.*it has image, caption.*--image"),
-        ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*--caption"),
+        ("pairs.csv", {"image": "photo"}, BadOption, "has no column photo.*it has image, caption.*-D image="),
+        ("pairs.parquet", {"caption": "text"}, BadOption, "has no column text.*it has image, caption.*caption="),
         ("pairs.csv", {"split": "train"}, BadOption, "split can only be used"),
         ("pairs.csv", {"chunk_size": 0}, BadOption, "chunk_size must be between 1 and"),
         ("pairs.csv", {"on": "mars"}, BadOption, "on must be one of local, ray"),

@@ -229,7 +229,8 @@ def test_methods_explain_both_sides(kind: str, method: str) -> None:
 def test_model_that_says_nothing_of_its_pooling_is_refused() -> None:
     plain = built("qwen2_vl")
     with pytest.raises(
-        CannotLoad, match=r"nothing says that or how it embeds: .* pass pooling \(--pooling\), which is 'last' or"
+        CannotLoad,
+        match=r"nothing says that or how it embeds: .* pass pooling \(--load pooling=...\), which is",
     ):
         nibt.load_model(plain.module, processor=plain.processor)
 

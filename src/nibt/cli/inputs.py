@@ -11,11 +11,11 @@ from nibt.cli.options import is_image
 from nibt.cli.output import slug, stem
 from nibt.errors import BadOption
 from nibt.progress import Progress
-from nibt.types import Modality
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.results.explanation import Comparison, Explanation
+    from nibt.types import Modality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class CliInputs:
 
     firsts: list[str]
     seconds: list[str]
-    modalities: tuple[Modality, Modality] = ("image", "text")
+    modalities: "tuple[Modality, Modality]" = ("image", "text")
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":

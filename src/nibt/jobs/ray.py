@@ -212,7 +212,7 @@ class _Pool:
             raise Unsupported(
                 f"workers die repeatedly, the last one on rows {first.records[0].row} to "
                 f"{first.records[-1].row} ({_line(error)}): give workers more memory, leave these rows out, or run "
-                "without --on ray to see the cause"
+                "without Ray to see the cause"
             ) from error
         self.actors[self.actors.index(actor)] = self.make()
         return lost
@@ -246,5 +246,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise Unsupported(f"--on ray needs Ray: {install('ray')}") from error
+        raise Unsupported(f"Ray is needed: {install('ray')}") from error
     return ray

@@ -19,6 +19,7 @@ from nibt.jobs.contents import check_contents
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.worker import JobSpec, Worker
+from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
 from nibt.progress import OnProgress, Progress, no_progress
@@ -126,7 +127,7 @@ def batch(
             ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
             the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a data set; or a ``Dataset``.
         out: The folder of the job.
-        method: The name of the method.
+        method: The name of the method, or its text with a variant and options (``"nib:paper steps=5"``).
         target: The name of the target, the score that is explained.
         image: The column with the images.
         caption: The column with the captions.
@@ -168,7 +169,7 @@ def batch(
     workers = parsed("workers", workers, Workers)
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
-    find("methods", method)
+    MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     find("targets", target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(

@@ -82,7 +82,7 @@ def test_report_is_written_in_every_format(
     plan |= {"published": True, "data": [{**plan["data"][0], "label": "flickr8k"}]}
     nibt.benchmark(plan, tmp_path / "run")
     with pytest.raises(SystemExit) as left:
-        main(["report", str(tmp_path / "run")])
+        main(["show", str(tmp_path / "run")])
     assert not left.value.code
     printed = capsys.readouterr().out
     text = (tmp_path / "run" / "report.md").read_text()
