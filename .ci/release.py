@@ -117,10 +117,10 @@ def smoke_run(nibt: Path, folder: Path, environment: dict[str, str]) -> None:
     if version.split() != ["nibt", _project()["version"]]:
         sys.exit(f"nibt --version must print nibt {_project()['version']} (printed {version!r})")
     for model in ("lite", "scenes"):
-        out = folder / model
-        out.mkdir()
-        subprocess.run([nibt, "explain", "sample:collage", CAPTION, "-m", model, "--out", out], **options)
-        (image,), (explanation,) = out.glob("*.png"), out.glob("*.json")
+        image, explanation = folder / f"{model}.png", folder / f"{model}.json"
+        subprocess.run(
+            [nibt, "explain", "sample:collage", CAPTION, "-m", model, "-o", image, "-o", explanation], **options
+        )
         similarity = json.loads(explanation.read_text(encoding="utf-8"))["similarity"]
         if not image.read_bytes().startswith(b"\x89PNG") or not math.isfinite(similarity):
             sys.exit(f"{model}: {image.name} must be a PNG, and the similarity finite (is {similarity})")

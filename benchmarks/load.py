@@ -144,8 +144,8 @@ def served(waiting=20):
         "serve",
         "--port",
         port,
-        "--max-queue",
-        waiting,
+        "--limit",
+        f"max_queue={waiting}",
     ]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
     try:

@@ -2,6 +2,7 @@
 
 - ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
   times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods.md``.
+- The table of formats in ``reference/files.md``.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
 - ``llms.txt``: the pages with a line each.
 - ``schemas/NAME.json``, by ``docs/schemas.py``.
@@ -35,20 +36,23 @@ ROOT = DOCS.parent
 METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
 RESULTS = DOCS / "reference" / "results" / "methods.md"
 STUDY = DOCS / "explanation" / "study.md"
+FILES = DOCS / "reference" / "files.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
-FASTER = {"rise": " --set masks=100", "shapley": " --set budget=64"}
-"""Options with which the example of a method runs in seconds."""
+EXAMPLE = 'nibt explain sample:scene "a cat" -m scenes --method'
+FASTER = {"rise": '"rise masks=100"', "shapley": '"shapley budget=64"'}
+"""Methods whose example has options, with which it runs in seconds."""
 _TABLE_METRICS = """A table metric gives one number per [word-region table](../explanation/interactions.md).
 `nibt.measure_interactions` computes them, and `nibt tables` prints them for several methods, also for LaTeX.
 
 ```bash
-nibt tables scenes scenes --count 2 --method nib --method "banzhaf budget=64" --metric noun_energy --format latex
+nibt tables -m scenes --count 2 --method nib --method "banzhaf budget=64" --metric noun_energy --format latex
 ```
 
 Metrics of nouns need objects with the words that name them, as `scenes` has. Metrics of coalitions hide patches behind
 the mean color and words behind padding."""
 """The opening of the page of table metrics."""
+_FORMATS = "(?<=<!-- formats -->\n).*?(?=<!-- /formats -->)"
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 
 
@@ -57,6 +61,7 @@ def files() -> dict[Path, str]:
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
     texts[DOCS / "reference" / "table_metrics.md"] = table_metrics_page()
+    texts[FILES] = re.sub(_FORMATS, lambda _: formats_table(), FILES.read_text(encoding="utf-8"), flags=re.S)
     schemas = module("schemas")
     texts |= {schemas.FOLDER / f"{name}.json": schemas.schema_text(name) for name in schemas.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
@@ -180,9 +185,7 @@ def method_page(name: str) -> str:
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f'```bash\nnibt explain sample:scene "a cat" -m scenes --method {name}{FASTER.get(name, "")}\n```'
-        if shipped
-        else "",
+        f"```bash\n{EXAMPLE} {FASTER.get(name, name)}\n```" if shipped else "",
     ]
     return "\n\n".join(filter(None, text)) + "\n"
 
@@ -286,6 +289,17 @@ def table_metrics_page() -> str:
             "\n".join(option_lines(kind)),
         ]
     return "\n\n".join([f"# Metrics of word-region tables\n\n{MARK}\n{_TABLE_METRICS}", *filter(None, sections)]) + "\n"
+
+
+def formats_table() -> str:
+    """Return the table of file formats."""
+    lines = ["| ending | what | of | several |", "|---|---|---|---|"]
+    for name in own("formats"):
+        kind = find("formats", name)
+        endings, others = (kind.endings, "") if len(kind.endings) < 4 else ([".png"], ", and of other image formats")
+        cells = [", ".join(f"`{one}`" for one in endings) + others, summary("formats", name).rstrip(".")]
+        lines.append(f"| {' | '.join(cells)} | {', '.join(kind.holds)} | {'yes' if kind.several else 'no'} |")
+    return "\n".join(lines) + "\n"
 
 
 def index(texts: Mapping[Path, str]) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from PIL import Image
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.report.image.explanation import draw
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.interactions import draw_interactions
 from nibt.report.image.layout import MARGIN, SIDE, shown, stacked, text_rows
 from nibt.report.image.rows import caption
 
@@ -25,8 +23,8 @@ TRUTH = "The black outline is that of the named object. The model does not see i
 
 def main() -> None:
     """Draw all pictures."""
-    draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
-    draw_interactions(nibt.explain_interactions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
+    nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
+    nibt.draw(nibt.explain_interactions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
     links().save(FOLDER / "images" / "links.png", optimize=True)
 

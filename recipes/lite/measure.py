@@ -46,13 +46,13 @@ def centre(shape):
     return np.exp(-2 * (down[:, None] ** 2 + across[None, :] ** 2))
 
 
-def image_side(model, images, photos, known, options):
+def image_side(model, images, photos, known, method):
     """Rows of (pointing, energy) by map, and the cases' share of the area."""
     rows, chance, shares = {"nib": [], "centre prior": [], "random map": []}, np.random.default_rng(0), []
     for image in images:
         known_cases = list(cases(image, known))
         captions = [caption_of(category) for category, _ in known_cases]
-        answers = nibt.explain(model, photos / image["file"], captions, **options) if known_cases else []
+        answers = nibt.explain(model, photos / image["file"], captions, method) if known_cases else []
         for (_, mask), answer in zip(known_cases, answers, strict=True):
             shares.append(mask.mean())
             noise = upsample(chance.standard_normal((14, 14)), (image["width"], image["height"]))
@@ -62,7 +62,7 @@ def image_side(model, images, photos, known, options):
     return rows, shares
 
 
-def text_side(model, images, photos, known, options):
+def text_side(model, images, photos, known, method):
     """AUC of the naming words over the other words of a caption."""
     values = []
     for image in images:
@@ -71,7 +71,7 @@ def text_side(model, images, photos, known, options):
             if word["category"] in known:
                 named.setdefault(word["caption"], []).append((word["start"], word["end"]))
         captions = [image["captions"][number] for number in named]
-        answers = nibt.explain(model, photos / image["file"], captions, **options) if captions else []
+        answers = nibt.explain(model, photos / image["file"], captions, method) if captions else []
         for answer, spans in zip(answers, named.values(), strict=True):
             values.append(naming(answer, spans))
     return [value for value in values if value is not None]
@@ -99,22 +99,21 @@ def main():
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--half", choices=["even", "odd", "all"], default="all")
     parser.add_argument("--side", choices=["image", "text", "both"], default="both")
-    parser.add_argument("--set", dest="options", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--method", default="nib", help="with its options, such as 'nib text_steps=1'")
     arguments = parser.parse_args()
-    options = dict(option.split("=", 1) for option in arguments.options)
     model = nibt.load_model(arguments.model, image_size=arguments.image_size)
     images = half_of(json.loads((arguments.photos / "annotations.json").read_text())["images"], arguments.half)
     known = json.loads((HERE / "categories.json").read_text())
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "timm", "open_clip_torch"))
     print(f"{time.strftime('%Y-%m-%d')}; Python {platform.python_version()}, {packages}; weights {model.weights_hash}")
     if arguments.side != "text":
-        rows, shares = image_side(model, images, arguments.photos, known, options)
+        rows, shares = image_side(model, images, arguments.photos, known, arguments.method)
         print(f"{len(shares)} cases, box share of the area {np.mean(shares):.3f}")
         for kind, values in rows.items():
             report(f"{kind}: pointing", [value[0] for value in values])
             report(f"{kind}: energy", [value[1] for value in values])
     if arguments.side != "image":
-        report("naming words: AUC", text_side(model, images, arguments.photos, known, options))
+        report("naming words: AUC", text_side(model, images, arguments.photos, known, arguments.method))
 
 
 if __name__ == "__main__":
