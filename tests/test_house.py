@@ -51,7 +51,7 @@ def test_public_names_can_be_imported() -> None:
     for name in nibt.__all__:
         assert callable(getattr(nibt, name)), name
         assert callable(getattr(nibt, name)), f"{name} is another thing the second time"
-    with pytest.raises(AttributeError, match="no attribute 'explane'"):
+    with pytest.raises(AttributeError, match="No nibt attribute explane"):
         nibt.explane  # noqa: B018
 
 

@@ -6,13 +6,14 @@ Names are listed without importing the files. Other packages add plugins by entr
 """
 
 import ast
+import shlex
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.errors import UnknownName
+from nibt.errors import BadOption, UnknownName
 from nibt.io import read_text
 
 KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets", "formats")
@@ -87,6 +88,30 @@ def summary(kind: str, name: str) -> str:
     file = _PACKAGE / kind / f"{name}.py"
     source = read_text(file if file.exists() else _PACKAGE / kind / name / "__init__.py")
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+
+
+def parse_method(text: str) -> tuple[str, str, dict[str, Any]]:
+    """Return the name, the variant and the options in the text of a method; values with spaces are quoted.
+
+    Examples:
+        >>> parse_method("nib:paper steps=10")
+        ('nib', 'paper', {'steps': '10'})
+
+    """
+    try:
+        first, *parts = shlex.split(text) or [""]
+    except ValueError as error:
+        raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
+    name, _, variant = first.partition(":")
+    if name not in available("methods"):
+        raise UnknownName("methods", name, available("methods"))
+    options: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key or key in options:
+            raise BadOption(f"options of a method must be name=value, each once (got {part!r} in {text!r})")
+        options[key.replace("-", "_")] = None if value.lower() == "none" else value
+    return name, variant or "default", options
 
 
 @lru_cache

@@ -59,7 +59,7 @@ def test_audit_writes_a_page_and_a_json_file(
         (["scenes", "-D", "most=two"], 2, "whole number"),
         (["scenes", "-o", "x.json", "-o", "x.json"], 2, "two outputs of this call go to the same file"),
         (["scenes", "-o", "x"], 2, "must end in the name of a format"),
-        (["scenes", "-o", "x.png"], 2, "(got Audit)"),
+        (["scenes", "-o", "x.png"], 2, "(got audits)"),
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
     ],
 )

@@ -77,9 +77,9 @@ def test_compare_of_images_writes_where_the_options_say(run: Run) -> None:
 
 BAD = {
     "labels": (["one.png", "--compare", "two.png", "--labels", "l.txt"], 2, "exclude each other"),
-    "map": (["one.png", "--compare", "two.png", "-o", "m.map.png"], 2, "holds Explanation (got Comparison)"),
-    "mask": (["a cat", "--compare", "a dog", "-o", "m.mask.png"], 2, "holds Explanation (got Comparison)"),
-    "boxes": (["one.png", "--compare", "two.png", "-o", "b.coco.json"], 2, "holds Explanation (got Comparison)"),
+    "map": (["one.png", "--compare", "two.png", "-o", "m.map.png"], 2, "is for explanations (got comparisons)"),
+    "mask": (["a cat", "--compare", "a dog", "-o", "m.mask.png"], 2, "is for explanations (got comparisons)"),
+    "boxes": (["one.png", "--compare", "two.png", "-o", "b.coco.json"], 2, "is for explanations (got comparisons)"),
     "caption": (["one.png", "a cat", "--compare", "two.png"], 2, "takes two images or two captions (got 'a cat'"),
     "image": (["one.png", "--compare", "a cat"], 2, "takes two images or two captions (got 'one.png'"),
     "no file": (["one.png", "--compare", "none.png"], 1, "no such file"),

@@ -240,7 +240,11 @@ BAD = {
     "a folder": (["PHOTO", "a cat", "-o", "."], 2, "--out must be a file, such as ./{stem}.png"),
     "no name": (["PHOTO", "a cat", "-o", ".png"], 2, "must end in the name of a format"),
     "one mask for several": (["PHOTO", "a cat", "a dog", "-o", "x.mask.png"], 2, "holds a single result (got 2)"),
-    "links of an explanation": (["PHOTO", "a cat", "-o", "x.links.pdf"], 2, "holds Interaction (got Explanation)"),
+    "links of an explanation": (
+        ["PHOTO", "a cat", "-o", "x.links.pdf"],
+        2,
+        "is for word-region tables (got explanations)",
+    ),
     "unknown drawing": (["PHOTO", "a cat", "--draw", "styl=outline"], 2, "Did you mean 'style'"),
     "unknown style": (["PHOTO", "a cat", "--draw", "style=outlines"], 2, "style must be overlay"),
     "unknown loading": (["PHOTO", "a cat", "--load", "size=3"], 2, "unknown --load option 'size'"),

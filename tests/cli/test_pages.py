@@ -116,8 +116,8 @@ def test_explain_draws_the_narrowing_curve(run: Any, clip_folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method", "gae"], ".curve.png needs the method nib, whose path it shows (got gae)"),
-        (["--method", "grad_cam along_path=true"], ".curve.png needs the method nib"),
+        (["--method", "gae"], "without along_path (got gae)"),
+        (["--method", "grad_cam along_path=true"], "without along_path (got grad_cam along_path=true)"),
         (["--target", "difference", "--against", "a dog"], ".curve.png shows one image with one caption"),
         (["--labels", "labels.txt"], ".curve.png shows one image with one caption"),
         (["-o", "c.curve.png"], "two outputs"),

@@ -76,7 +76,7 @@ def test_regions_draws_the_strongest_links(run: Run, photo: Path, clip_folder: P
         (("--draw", "box=1,2,0,4"), "with a positive size"),
         (("--method", "nib", "--method", "gae", "-o", "x.links.pdf"), "holds a single result (got 2)"),
         (("-o", "links.txt"), "must end in the name of a format"),
-        (("-o", "x.coco.json"), "holds Explanation (got Interaction)"),
+        (("-o", "x.coco.json"), "is for explanations (got word-region tables)"),
     ],
 )
 def test_regions_refuses_bad_options(

@@ -49,5 +49,6 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
     ):
         code, _, errors = run("roar", "scenes", "-m", "scenes", "--out", "NEW", "--count", 12, *wrong)
         assert (code, message in errors) == (2, True), errors
-    code, _, errors = run("roar", "scenes")
+    assert "the model is missing" in run("roar", "scenes", "--out", "NEW")[2]
+    code, _, errors = run("roar", "scenes", "-m", "scenes")
     assert (code, "--out RUN" in errors) == (2, True)

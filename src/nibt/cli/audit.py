@@ -9,19 +9,11 @@ from typer import Option
 
 from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
-from nibt.cli.options import DataOptions, MethodsOptions, ModelOptions, OverwriteOptions, set_options
+from nibt.cli.options import DataOptions, MethodsOptions, OverwriteOptions, RequiredModelOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, suffix
 from nibt.errors import BadOption
-from nibt.options import BatchSize
 
 COUNT, QUICK_COUNT = 24, 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditModelOptions(ModelOptions):
-    """The model, and how many pairs go through it together."""
-
-    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +34,7 @@ class AuditOptions(OverwriteOptions):
 
 
 @expand_groups
-def audit(model: AuditModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
+def audit(model: RequiredModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
@@ -62,7 +54,7 @@ def audit(model: AuditModelOptions, data: DataOptions, methods: MethodsOptions, 
     )
     inputs = input_paths(model.model, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
-    targets = files.check([f"audit-{model_name(model.model) or model.name}-{slug(_short(data.data))}"], "Audit")
+    targets = files.check([f"audit-{model_name(model.model) or model.name}-{slug(_short(data.data))}"], "audit")
     quiet, count = files.silent, data.count or (QUICK_COUNT if output.quick else COUNT)
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")

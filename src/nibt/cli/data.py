@@ -20,12 +20,15 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
     Data sets in files are shuffled with the seed.
     """
     from nibt.datasets._opening import open_files
+    from nibt.models._loading import embedded
     from nibt.registry import available, find
 
     values = assignments(options.data_option or [], option="-D")
     name, _, folder = options.data.partition(":")
     if name not in available("datasets") and os.path.exists(options.data):
         return open_files(options.data, options.seed, values)
+    if name not in available("datasets") and (name in embedded() or "/" in name):
+        raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
     kind = find("datasets", name)
     types = _types(kind)
     inside: dict[str, Any] = {}

@@ -61,7 +61,7 @@ def explain(
     named = with_stems(spec.options.values(), typed.images or [""])
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, named)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths)
-    targets = files.check(typed.stems, "Comparison" if typed.same_modality else "Explanation")
+    targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     needs = {need for file in targets for need in file.kind.needs}
     if "curve" in needs:
         from nibt.cli.panels import check_curve

@@ -40,8 +40,14 @@ def _lines(kind: Kind) -> dict[str, str]:
 
         captions = sample_captions()
         return {SAMPLE + name: captions.get(name, "") for name in samples()}
-    from nibt.registry import available, summary
+    from nibt.registry import available, find, summary
 
+    if kind == "formats":
+        classes = {name: find("formats", name) for name in available("formats")}
+        return {
+            ", ".join(kind_of.endings[:3]) + (", ..." if len(kind_of.endings) > 3 else ""): summary("formats", name)
+            for name, kind_of in classes.items()
+        }
     return {name: summary(str(kind), name) for name in available(str(kind))}
 
 

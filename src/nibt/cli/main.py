@@ -63,7 +63,16 @@ class _StrictCommand(TyperCommand):
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
                     raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption" or all(option.name != "method" for option in self.params):
+                raise
+            raise typer.BadParameter(
+                f"{error}. Options of a method stand in its text, as in --method 'nib steps=6'; others in --load and "
+                "--draw.",
+                ctx,
+            ) from error
 
 
 def _option_of(word: str) -> str:

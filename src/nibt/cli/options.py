@@ -13,7 +13,7 @@ from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
 from nibt.options import BatchSize, Count, ImageSize, Seed, field_types, parsed
-from nibt.registry import available
+from nibt.registry import available, parse_method
 
 if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
@@ -50,8 +50,6 @@ def check_name(kind: str, name: str) -> None:
 
 def parsed_methods(texts: list[str] | None) -> "dict[str, MethodSpec]":
     """Return methods by their texts, such as ``banzhaf budget=200``; the default is nib."""
-    for text in texts or []:
-        check_name("methods", (text.split() or [""])[0].partition(":")[0])  # before torch is imported
     from nibt.methods.base import MethodSpec
 
     return {text: MethodSpec.parse(text) for text in texts or ["nib"]}
@@ -88,6 +86,7 @@ class ModelOptions(OptionGroup, panel="Model"):
         """Load the model and show the progress on standard error, with a note if no model is given."""
         from nibt.cli.progress import show_progress
 
+        loading = self.loading
         if self.model is None and not quiet:
             say(
                 "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
@@ -97,7 +96,7 @@ class ModelOptions(OptionGroup, panel="Model"):
         with show_progress(f"loading {self.name}", quiet):
             from nibt.models._loading import load_model
 
-            return load_model(self.name, **self.loading)
+            return load_model(self.name, **loading)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +104,18 @@ class BatchedModelOptions(ModelOptions):
     """The model, and how many pairs go through it together."""
 
     batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequiredModelOptions(BatchedModelOptions):
+    """The model of an evaluation, which must be given."""
+
+    model: Annotated[str | None, Option("--model", "-m", help="The model; see nibt list models. Required.")] = None
+    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise BadOption("the model is missing: give it with -m, as in -m scenes; see nibt list models")
 
 
 METHOD_HELP = (
@@ -122,7 +133,7 @@ class MethodOptions(OptionGroup, panel="Method"):
     ] = "nib"
 
     def __post_init__(self) -> None:
-        check_name("methods", (self.method.split() or [""])[0].partition(":")[0])
+        parse_method(self.method)
 
     @property
     def spec(self) -> "MethodSpec":
@@ -146,7 +157,7 @@ class MethodsOptions(OptionGroup, panel="Method"):
 
     def __post_init__(self) -> None:
         for text in self.method or []:
-            check_name("methods", (text.split() or [""])[0].partition(":")[0])
+            parse_method(text)
 
     @property
     def texts(self) -> list[str]:

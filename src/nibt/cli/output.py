@@ -60,7 +60,7 @@ class Output:
         return self.quiet or self.printed
 
     def check(self, stems: Sequence[str], kind: str) -> list[Target]:
-        """Check the files of results of a class, and return them; ``stems`` are the names of the results."""
+        """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
         from nibt.formats.base import format_of
         from nibt.outputs import check_targets
 
@@ -70,7 +70,7 @@ class Output:
             if text == "-":
                 continue
             if not text or Path(text).is_dir():
-                raise BadOption(f"--out must be a file, such as {text or 'x'}/{STEM}.png (got {text!r})")
+                raise BadOption(f"--out must be a file, such as {Path(text) / STEM}.png (got {text!r})")
             format_ = format_of(text)
             if STEM in text:
                 targets += [Target(Path(text.replace(STEM, names[row])), format_, (row,)) for row in rows]

@@ -23,9 +23,13 @@ _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts"
 def check_curve(method: "MethodSpec", compares: bool) -> None:
     """Check that a narrowing curve can be drawn."""
     if method.name != "nib" or method.options.get("along_path"):
-        raise BadOption(f".curve.png needs the method nib, whose path it shows (got {method.name}): leave it out")
+        raise BadOption(
+            f".curve.png shows the path of the method nib, without along_path (got {method}): leave that file out"
+        )
     if compares:
-        raise BadOption(".curve.png shows one image with one caption: leave --labels, --against and --compare out")
+        raise BadOption(
+            ".curve.png shows one image with one caption: leave --labels, --against and --compare out, or that file"
+        )
 
 
 def panels(

@@ -42,7 +42,9 @@ def regions(inputs: RegionsInputOptions, output: OutputOptions, model: ModelOpti
     named = with_stems([value for spec in specs.values() for value in spec.options.values()], images)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, input_paths(images, model.model, named))
     stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
-    targets = files.check([name for _ in specs for name in stems], "Interaction")
+    if len(specs) > 1:
+        stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
+    targets = files.check(stems, "interaction")
     from nibt.cli.console import show_regions
     from nibt.cli.progress import show_progress
     from nibt.data.images import read_image

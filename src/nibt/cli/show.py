@@ -48,7 +48,7 @@ def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
     read_paths = input_paths(folder, explanation.source, job.manifest.names)
     files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths)
     name = f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(explanation.caption)}"
-    targets = files.check([name], "Explanation")
+    targets = files.check([name], "explanation")
     look = Drawing(**drawing).look
     files.write([explanation], targets, lambda answers: print_answers(answers, look, output.verbose), drawing)
 

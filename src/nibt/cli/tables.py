@@ -7,7 +7,7 @@ from typer import Option
 
 from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
-from nibt.cli.options import DataOptions, MethodsOptions, ModelOptions, QuietOptions, check_name, parsed_methods
+from nibt.cli.options import DataOptions, MethodsOptions, QuietOptions, RequiredModelOptions, check_name, parsed_methods
 from nibt.cli.terminal import print_csv, say
 from nibt.errors import BadOption
 
@@ -34,7 +34,7 @@ class TableOutput(QuietOptions):
 
 
 @expand_groups
-def tables(model: ModelOptions, data: DataOptions, methods: MethodsOptions, output: TableOutput) -> None:
+def tables(model: RequiredModelOptions, data: DataOptions, methods: MethodsOptions, output: TableOutput) -> None:
     """Compare word-region tables of several methods on images with captions, and print a table of metrics.
 
     Data sets with objects that captions name, such as scenes, have all metrics.

@@ -72,7 +72,7 @@ class Format(Plugin, ABC):
 
     Attributes:
         endings: The endings of the names of files, such as ``.mask.png``.
-        holds: The names of the classes of results that a file can hold.
+        holds: The kinds of results that a file can hold, as in their JSON form.
         several: Whether a file can hold several results.
         needs: What is computed for the file besides the results, with ``Panel``: word-region tables, narrowing curves.
         media_type: The media type of a file.
@@ -80,7 +80,7 @@ class Format(Plugin, ABC):
     """
 
     endings: ClassVar[tuple[str, ...]]
-    holds: ClassVar[tuple[str, ...]] = ("Explanation",)
+    holds: ClassVar[tuple[str, ...]] = ("explanation",)
     several: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = ()
     media_type: ClassVar[str] = "image/png"
@@ -94,17 +94,22 @@ class Format(Plugin, ABC):
         return request_of([bare(result) for result in results])
 
     def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
-        """Check that a file can hold so many results of these classes."""
+        """Check that a file can hold so many results of these kinds."""
         wrong = next((kind for kind in kinds if kind not in self.holds), None)
         if wrong is not None:
             raise BadOption(
-                f"{path.name!r} holds {' or '.join(self.holds)} (got {wrong}): choose another ending, such as .json"
+                f"{path.name!r} is for {' or '.join(map(_words, self.holds))} (got {_words(wrong)}): choose another "
+                "ending, such as .json"
             )
         if count > 1 and not self.several:
             raise BadOption(
-                f"{path.name!r} holds a single result (got {count}): put {{stem}} into its name for a file per pair, "
-                "or give one image and one caption"
+                f"{path.name!r} holds a single result (got {count}): put {{stem}} into its name for a file for each"
             )
+
+
+def _words(kind: str) -> str:
+    """Return the name of a kind of result in messages."""
+    return "word-region tables" if kind == "interaction" else f"{kind.replace('_', ' ')}s".replace("roars", "ROAR")
 
 
 def bare(result: Result) -> Any:
@@ -169,5 +174,5 @@ def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
         if name not in DRAWING:
             raise UnknownName("options", name, DRAWING)
     drawing, kind = Drawing(**options), format_of(path)
-    kind.check(path, [type(bare(result)).__name__ for result in results], len(results))
+    kind.check(path, [bare(result).kind for result in results], len(results))
     return signed(kind.encode(results, path, drawing, kind.request(results, drawing)))

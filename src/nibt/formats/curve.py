@@ -16,7 +16,7 @@ class Curve(Format):
     """Narrowing curves, alone or of the panel of an explanation."""
 
     endings = (".curve.png",)
-    holds = ("Explanation", "NarrowingCurve")
+    holds = ("explanation", "narrowing_curve")
     needs = ("curve",)
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:

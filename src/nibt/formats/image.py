@@ -13,8 +13,8 @@ from nibt.report.image.layout import MARGIN, stacked
 class Picture(Format):
     """Pictures of results, as ``draw`` returns them."""
 
-    endings = tuple(ending for ending in image_formats() if ending not in (".tif", ".tiff", ".pdf"))
-    holds = ("Explanation", "Comparison", "Interaction", "NarrowingCurve")
+    endings = (".png", ".jpg", *sorted(set(image_formats()) - {".png", ".jpg", ".tif", ".tiff", ".pdf"}))
+    holds = ("explanation", "comparison", "interaction", "narrowing_curve")
     several: ClassVar = True
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ class Links(Format):
     """The strongest links of a word-region table."""
 
     endings = (".links.pdf", ".links.png")
-    holds = ("Interaction",)
+    holds = ("interaction",)
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         from nibt.report.image.links import links_figure  # which imports matplotlib

@@ -21,7 +21,7 @@ from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
 from nibt.options import Views as ViewCount
 from nibt.options import complete, field_types, parsed
-from nibt.registry import Plugin, available, find
+from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
@@ -80,19 +80,8 @@ class MethodSpec:
             BadOption: A part is no option, or is set twice.
 
         """
-        try:
-            first, *parts = shlex.split(text) or [""]
-        except ValueError as error:
-            raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
-        name, _, variant = first.partition(":")
-        find("methods", name)
-        options: dict[str, Any] = {}
-        for part in parts:
-            key, equals, value = part.partition("=")
-            if not equals or not key or key in options:
-                raise BadOption(f"options of a method must be name=value, each once (got {part!r} in {text!r})")
-            options[key.replace("-", "_")] = None if value.lower() == "none" else value
-        return cls(name, variant or "default", options)
+        name, variant, options = parse_method(text)
+        return cls(name, variant, options)
 
     @classmethod
     def without_options(cls, text: str, caller: str) -> "MethodSpec":

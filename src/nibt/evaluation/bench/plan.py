@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
-from typing_extensions import override
 
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
 from nibt.io import read_text
 from nibt.options import BatchSize, Seed
 from nibt.records import read_record
-from nibt.registry import available
+from nibt.registry import available, parse_method
 from nibt.types import Modality
 
 if TYPE_CHECKING:
@@ -97,7 +96,6 @@ class MethodChoice(Choice):
 
         return MethodSpec(self.name, self.variant, self.options)
 
-    @override
     def default_label(self) -> str:
         return default_label(self.name, "" if self.variant == "default" else self.variant, **self.options)
 
@@ -107,7 +105,6 @@ class MetricChoice(Choice):
 
     measured: str = Field("explained", description="The score that is measured, a target; default: the explained one.")
 
-    @override
     def default_label(self) -> str:
         measured = "" if self.measured == "explained" else f"of {self.measured}"
         return default_label(self.name, measured, **self.options)
@@ -138,6 +135,17 @@ def _as_table(entry: Any) -> Any:
     return entry
 
 
+def _as_method(entry: Any) -> Any:
+    """Return the table of a method; a string is its text, such as ``nib:paper steps=10``."""
+    if not isinstance(entry, str) or entry == _ALL:
+        return _as_table(entry)
+    try:
+        name, variant, options = parse_method(entry)
+    except UnknownName:
+        return {"name": entry}  # an error with the key of the entry, later
+    return {"name": name, "variant": variant, "options": options}
+
+
 def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
     """Return the values."""
     if not values or len(set(values)) < len(values):
@@ -147,7 +155,7 @@ def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
 
 _FilledList = Field(min_length=1)
 _Choices = Annotated[tuple[Annotated[Choice, BeforeValidator(_as_table, str | Choice)], ...], _FilledList]
-_Methods = Annotated[tuple[Annotated[MethodChoice, BeforeValidator(_as_table, str | MethodChoice)], ...], _FilledList]
+_Methods = Annotated[tuple[Annotated[MethodChoice, BeforeValidator(_as_method, str | MethodChoice)], ...], _FilledList]
 _Metrics = Annotated[tuple[Annotated[MetricChoice, BeforeValidator(_as_table, str | MetricChoice)], ...], _FilledList]
 
 
