@@ -237,7 +237,7 @@ BAD = {
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),
     "no such folder": (["PHOTO", "a cat", "-o", "none/x.png"], 1, "does not exist"),
     "no image format": (["PHOTO", "a cat", "-o", "x.txt"], 2, "must end in the name of a format"),
-    "a folder": (["PHOTO", "a cat", "-o", "."], 2, "--out must be a file, such as ./{stem}.png"),
+    "a folder": (["PHOTO", "a cat", "-o", "."], 2, "--out must be a file, such as {stem}.png"),
     "no name": (["PHOTO", "a cat", "-o", ".png"], 2, "must end in the name of a format"),
     "one mask for several": (["PHOTO", "a cat", "a dog", "-o", "x.mask.png"], 2, "holds a single result (got 2)"),
     "links of an explanation": (

@@ -63,16 +63,15 @@ class _StrictCommand(TyperCommand):
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
                     raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            if type(error).__name__ != "NoSuchOption" or all(option.name != "method" for option in self.params):
-                raise
+        known = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
+        unknown = next((word for word in typed if word.startswith("--") and word not in known), None)
+        if unknown is not None and any(option.name == "method" for option in self.params):
             raise typer.BadParameter(
-                f"{error}. Options of a method stand in its text, as in --method 'nib steps=6'; others in --load and "
-                "--draw.",
+                f"No such option: {unknown}. Options of a method stand in its text, as in --method 'nib steps=6'; "
+                "others in --load and --draw.",
                 ctx,
-            ) from error
+            )
+        return super().parse_args(ctx, args)
 
 
 def _option_of(word: str) -> str:
