@@ -70,6 +70,19 @@ VALUES: dict[str, list[Any]] = {
     "cells": [4],
     "budget": [16],
     "spread": [0.3],
+    "amounts": [{"image_amounts": "removal"}],
+    "views": [{"image_views": 2}],
+    "units": ["tower"],
+    "segments": [{"image_units": "segments", "segments": 9}],
+    "estimate": ["means"],
+    "ridge": [1.0],
+    "pairs": ["drawn"],
+    "heads": ["sum"],
+    "deviation": [{"noise": "unit", "deviation": 0.5, "samples": 2}],
+    "pair_weight": ["euclidean"],
+    "price": [{"pair_weight": "euclidean", "price": "learned"}],
+    "sharpness": [{"pair_weight": "softplus", "sharpness": 2.0}],
+    "clip": [{"clip": 0.5}],
 }
 """The values of each option that are explained with; a dictionary sets several options at once."""
 

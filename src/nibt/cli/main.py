@@ -30,6 +30,7 @@ from nibt.cli.serve import serve
 from nibt.cli.show import show
 from nibt.cli.tables import tables
 from nibt.cli.terminal import complain, safe_streams, say
+from nibt.display import one_line
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
@@ -67,7 +68,7 @@ class _StrictCommand(TyperCommand):
         unknown = next((word for word in typed if word.startswith("--") and word not in known), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
             raise typer.BadParameter(
-                f"No such option: {unknown}. Options of a method stand in its text, as in --method 'nib steps=6'; "
+                f"No such option: {one_line(unknown)}. Options of a method stand in its text, as in --method 'nib steps=6'; "
                 "others in --load and --draw.",
                 ctx,
             )
