@@ -77,7 +77,7 @@ VALUES: dict[str, list[Any]] = {
     "estimate": ["means"],
     "ridge": [1.0],
     "pairs": ["drawn"],
-    "heads": ["sum"],
+    "heads": ["joined"],
     "deviation": [{"noise": "unit", "deviation": 0.5, "samples": 2}],
     "pair_weight": ["euclidean"],
     "price": [{"pair_weight": "euclidean", "price": "learned"}],

@@ -68,8 +68,8 @@ class _StrictCommand(TyperCommand):
         unknown = next((word for word in typed if word.startswith("--") and word not in known), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
             raise typer.BadParameter(
-                f"No such option: {one_line(unknown)}. Options of a method stand in its text, as in --method 'nib steps=6'; "
-                "others in --load and --draw.",
+                f"No such option: {one_line(unknown)}. Options of a method stand in its text, as in --method "
+                "'nib steps=6'; others in --load and --draw.",
                 ctx,
             )
         return super().parse_args(ctx, args)
