@@ -334,8 +334,10 @@ def more_cases(model, effort, images, captions, pairs):
     for method in methods_of(effort):
         options = spelled(method, effort.options.get(method, {}))
         count = min(effort.costly if method in SMALL.options else effort.others, 8) or 1
-        of_images = partial(nibt.explain, model, images[:count], images[4 : count + 4], method, **options)
-        of_texts = partial(nibt.explain, model, texts[:8], texts[1:9], method, **options)
+        of_images = partial(
+            getattr(nibt, "compare", nibt.explain), model, images[:count], images[4 : count + 4], method, **options
+        )
+        of_texts = partial(compare, model, texts[:8], texts[1:9], method, **options)
         yield f"two images {method}", count, lambda run=of_images, key=method: of_answers(f"two images {key}", run())
         yield f"two captions {method}", 8, lambda run=of_texts, key=method: of_answers(f"two captions {key}", run())
     count = min(effort.others, 8) or 1

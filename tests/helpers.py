@@ -272,7 +272,7 @@ def list_folder() -> list[str]:
 
 def compare(kind: str, first: Any, second: Any, **options: Any) -> Any:
     """Explain two images or two captions with a tiny model."""
-    answer = nibt.explain(tiny.model(kind), first, second, **options)
+    answer = nibt.compare(tiny.model(kind), first, second, **options)
     assert isinstance(answer, nibt.Comparison | list)
     return answer
 

@@ -33,7 +33,7 @@ NOT_YET_RENAMED: set[str] = {
 
 
 PUBLIC_VERBS = {
-    "engine/explain.py": {"explain"},
+    "engine/explain.py": {"compare", "explain"},
     "evaluation/measure.py": {"measure"},
     "evaluation/roar/__init__.py": {"roar"},
     "jobs/run.py": {"batch"},

@@ -2,6 +2,7 @@
 
 Explain pairs:
     explain, explain_labels, rank      maps and word scores of images with captions; ranked labels
+    compare                            which parts of two images, or words of two captions, make them similar
     explain_interactions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings
     narrowing_curve                    the score against what a bottleneck lets through
@@ -37,8 +38,13 @@ from importlib.metadata import version
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = version("nibt")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for ``dir`` and tab completion."""
+    return [*__all__, "__version__"]
 
 
 def _register_displays() -> None:

@@ -7,6 +7,7 @@ from .engine.calibrate import calibrate as calibrate
 from .engine.embeddings import Contributions as Contributions
 from .engine.embeddings import contributions as contributions
 from .engine.embeddings import explain_embeddings as explain_embeddings
+from .engine.explain import compare as compare
 from .engine.explain import explain as explain
 from .engine.explain import explain_labels as explain_labels
 from .engine.explain import rank as rank

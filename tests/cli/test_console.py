@@ -66,7 +66,7 @@ def test_other_rows_have_the_score_of_the_image_itself(options: dict[str, Any]) 
 
 
 def test_views_of_two_images_have_a_line_each() -> None:
-    answer = nibt.explain(tiny.model("clip"), tiny.image(), tiny.image(seed=1), views=2)
+    answer = nibt.compare(tiny.model("clip"), tiny.image(), tiny.image(seed=1), views=2)
     assert [line.split(":")[0] for line in view_notes(answer)] == ["first", "second"]
 
 

@@ -39,8 +39,8 @@ def explained(**options: Any) -> nibt.Explanation:
 RESULTS: dict[str, Callable[[], Any]] = {
     "explanation": explained,
     "labels": lambda: nibt.explain_labels(MODEL, IMAGE, ["a cat", "two cars"], steps=2),
-    "images": lambda: nibt.explain(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
-    "captions": lambda: nibt.explain(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
+    "images": lambda: nibt.compare(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
+    "captions": lambda: nibt.compare(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
     "interaction": lambda: nibt.explain_interactions(MODEL, IMAGE, "a red cat", steps=2),
     "curve": lambda: nibt.narrowing_curve(MODEL, IMAGE, "a red cat", points=3, samples=2),
     "contributions": lambda: nibt.contributions(MODEL, IMAGE, steps=2),
@@ -186,7 +186,7 @@ def test_arrays_and_tensors_are_batches_of_images(kind: str) -> None:
         alone = nibt.explain(MODEL, Image.fromarray(array), "a cat", steps=2)
         assert torch.allclose(answer.grid, alone.grid, atol=1e-5 * float(alone.grid.abs().max()))
     assert len(nibt.explain(MODEL, batch[:1], ["a cat", "a dog"], steps=2)) == 2
-    assert len(nibt.explain(MODEL, batch, batch[:1], steps=2)) == 3
+    assert len(nibt.compare(MODEL, batch, batch[:1], steps=2)) == 3
     with pytest.raises(BadInput, match="shape"):
         read_image(batch)
 

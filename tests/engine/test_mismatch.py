@@ -100,8 +100,8 @@ def test_mismatch_is_independent_of_method_and_target(target: str, options: dict
 
 def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
     model = tiny.model("clip")
-    two = [nibt.explain(model, tiny.image(), tiny.image(seed=seed), "centre") for seed in range(1, 5)]
-    two += [nibt.explain(model, nibt.Caption("two cars"), caption, "centre") for caption in tiny.CAPTIONS]
+    two = [nibt.compare(model, tiny.image(), tiny.image(seed=seed), "centre") for seed in range(1, 5)]
+    two += [nibt.compare(model, nibt.Caption("two cars"), caption, "centre") for caption in tiny.CAPTIONS]
     assert [mismatch(answer.warnings) for answer in two] == [""] * len(two)
 
 

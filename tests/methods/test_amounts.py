@@ -119,7 +119,7 @@ def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
     with pytest.raises(BadOption, match="amounts must be method for a narrowing curve"):
         nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
     with pytest.raises(BadOption, match="amounts can only be used with images"):
-        nibt.explain(tiny.model("clip"), nibt.Caption("a cat"), "a dog", amounts="removal")
+        nibt.compare(tiny.model("clip"), nibt.Caption("a cat"), "a dog", amounts="removal")
 
 
 @pytest.mark.slow

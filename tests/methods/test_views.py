@@ -272,7 +272,7 @@ def test_views_are_recorded_and_drawn() -> None:
 
 def test_views_apply_to_both_images() -> None:
     first, second = (ImageInput(tiny.image(seed=seed).pil_image, f"{seed}") for seed in range(2))
-    answer = nibt.explain(tiny.model("clip"), first, second, views=2)
+    answer = nibt.compare(tiny.model("clip"), first, second, views=2)
     assert answer.first.grid.shape == answer.second.grid.shape == (8, 8)
 
 
@@ -294,7 +294,7 @@ def test_views_reject_a_bad_number(views: object, message: str) -> None:
 def test_views_reject_what_cannot_be_shifted() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadOption, match="views can only be used with images"):
-        nibt.explain(model, nibt.Caption("a cat"), "a dog", views=2)
+        nibt.compare(model, nibt.Caption("a cat"), "a dog", views=2)
     with pytest.raises(BadOption, match="captions: leave views out"):
         nibt.explain(model, tiny.image(), "a cat", text_views=2)
     naflex = tiny.model("siglip naflex")

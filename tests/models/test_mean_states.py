@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from nibt.data.pair import Caption, Pair
 from nibt.engine.calibrate import calibrate
 from nibt.engine.embeddings import contributions, explain_embeddings
-from nibt.engine.explain import explain
+from nibt.engine.explain import compare, explain
 from nibt.engine.interactions import explain_interactions
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongBaseline
 from nibt.evaluation.measure import measure
@@ -118,7 +118,7 @@ class TestOneSideOnly:
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
         table = explain_interactions(model, IMAGES[0], "a cat", baseline=name, steps=2)
         assert any("the text side keeps its baseline 'blank'" in text for text in table.warnings)
-        alike = explain(model, IMAGES[0], IMAGES[1], baseline=name)
+        alike = compare(model, IMAGES[0], IMAGES[1], baseline=name)
         assert alike.method["image"]["baseline"] == name
         assert not [text for text in alike.warnings if "mean" in text]
 
@@ -183,7 +183,7 @@ class TestRefused:
     def test_two_captions_with_states_of_images_are_rejected(self, tmp_path: Path) -> None:
         calibrate(tiny.model("clip"), IMAGES, out=tmp_path / "states.safetensors")
         with pytest.raises(WrongBaseline, match=r"no layer 1 of the text tower \(they have none\)"):
-            explain(tiny.model("clip"), Caption("cat"), "dog", baseline=f"mean:{tmp_path}/states.safetensors", layer=1)
+            compare(tiny.model("clip"), Caption("cat"), "dog", baseline=f"mean:{tmp_path}/states.safetensors", layer=1)
 
     def test_file_of_other_tensors_is_rejected(self, tmp_path: Path) -> None:
         save_file({"image.mean.1": torch.zeros(3)}, tmp_path / "other.safetensors")

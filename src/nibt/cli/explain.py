@@ -52,6 +52,8 @@ def explain(
         raise BadOption(
             "--labels explains the best label against the second: leave --target, --against and --template out"
         )
+    if typed.same_modality and target.template:
+        raise BadOption("--template is for an image with a caption: leave it out with --compare")
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
@@ -70,7 +72,11 @@ def explain(
     items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
     loaded = model.loaded(files.silent)
     options: dict[str, Any] = {"method": spec, "batch_size": model.batch_size, "memory_mb": model.memory_mb}
-    answers: Any = items.explain(loaded, files.silent, options | ({} if inputs.labels else target.contrast))
+    if typed.same_modality:
+        options |= {"target": target.target, "against": tuple(target.against or ())}
+    elif not inputs.labels:
+        options |= target.contrast
+    answers: Any = items.explain(loaded, files.silent, options)
     if needs:
         from nibt.cli.panels import panels
 

@@ -112,7 +112,7 @@ class CliInputs:
         if self.modalities[0] == "text":
             firsts = [Caption(caption) for caption in firsts]
         seconds = [read_second(item) for item in self.seconds]
-        return ReadInputs(firsts, seconds, None if labels is None else read_labels(labels))
+        return ReadInputs(firsts, seconds, None if labels is None else read_labels(labels), self.same_modality)
 
 
 @dataclass(frozen=True)
@@ -123,23 +123,26 @@ class ReadInputs:
         firsts: The inputs on the first side.
         seconds: The inputs on the second side.
         labels: The labels; None if there are none.
+        same_modality: Whether two images or two captions are compared.
 
     """
 
     firsts: list[Any]
     seconds: list[Any]
     labels: list[str] | None
+    same_modality: bool = False
 
     def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
         """Explain each first with each second, or with the labels."""
         from nibt.cli.progress import show_progress
-        from nibt.engine.explain import explain, explain_labels
+        from nibt.engine.explain import compare, explain, explain_labels
 
         if self.labels is None:
             pairs = [(first, second) for first in self.firsts for second in self.seconds]
             with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-                return explain(model, firsts, seconds, on_progress=on_progress, **options)
+                run: Any = compare if self.same_modality else explain
+                return run(model, firsts, seconds, on_progress=on_progress, **options)
         explanations = []
         with show_progress("explaining", quiet, len(self.firsts)) as on_progress:
             for image in self.firsts:

@@ -1,6 +1,5 @@
 """Option groups that several commands share, and conversion of their texts."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,10 +303,10 @@ class DataOptions(OptionGroup, panel="Data"):
 
 
 def is_image(item: str) -> bool:
-    """Return whether an argument names an image: a file, an address or a sample."""
-    from nibt.data.images import is_url, names_image
+    """Return whether an argument names an image."""
+    from nibt.data.images import is_image_name
 
-    return item.startswith("sample:") or is_url(item) or names_image(item) or os.path.isfile(item)
+    return is_image_name(item)
 
 
 def assignments(pairs: list[str], option: str, keep_names: bool = False) -> dict[str, str]:

@@ -91,6 +91,11 @@ def _sample_files() -> list[Path]:
     return [file for file in Path(str(files("nibt") / "samples")).iterdir() if file.suffix in (".png", ".jpg")]
 
 
+def is_image_name(text: str) -> bool:
+    """Return whether a text names an image: a file, an address or a sample."""
+    return text.startswith(SAMPLE) or is_url(text) or names_image(text) or os.path.isfile(text)
+
+
 def names_image(text: str) -> bool:
     """Return whether a text has the suffix of an image file."""
     return Path(text).suffix.lower() in _SUFFIXES

@@ -188,7 +188,7 @@ def require_image_text(pair: Any, caller: str) -> Pair:
     got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
     raise BadInput(
         f"{caller} takes pairs of an image and a caption (got {got}); to compare two images or two captions, "
-        "use nibt.explain"
+        "use nibt.compare"
     )
 
 
@@ -233,5 +233,5 @@ def _ambiguity_warning(text: Any) -> tuple[str, ...]:
         return ()
     return (
         f"{text!r} is used as a caption, although an image file has that name: to compare two images, use "
-        f"Path({text!r}) or --compare",
+        "nibt.compare or --compare",
     )

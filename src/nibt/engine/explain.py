@@ -1,15 +1,16 @@
-"""Public entry points: ``explain``, ``rank`` and ``explain_labels``."""
+"""Public entry points: ``explain``, ``compare``, ``rank`` and ``explain_labels``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, cast, overload
 
 from torch import nn
 
-from nibt.data.images import ImageSource, NamedImage, read_image
-from nibt.data.pair import Caption, Pair, make_pairs, modality, read_caption
+from nibt.data.images import ImageSource, is_image_name, read_image
+from nibt.data.pair import Caption, Pair, as_list, make_pairs, modality, read_caption, require_image_text
 from nibt.engine.answers import explain_pairs
+from nibt.engine.batches import AnyPair
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
@@ -29,32 +30,16 @@ _Texts: TypeAlias = _Text | Sequence[_Text]
 
 
 @overload
-def explain(model: _Model, first: ImageSource, second: _Text, *rest: Any, **options: Any) -> Explanation: ...
-@overload
-def explain(model: _Model, first: Caption, second: _Text, *rest: Any, **options: Any) -> Comparison: ...
-@overload
-def explain(model: _Model, first: ImageSource, second: NamedImage, *rest: Any, **options: Any) -> Comparison: ...
+def explain(model: _Model, image: ImageSource, caption: _Text, *rest: Any, **options: Any) -> Explanation: ...
 @overload
 def explain(
-    model: _Model, first: ImageSource | Sequence[ImageSource], second: _Texts, *rest: Any, **options: Any
+    model: _Model, image: ImageSource | Sequence[ImageSource], caption: _Texts, *rest: Any, **options: Any
 ) -> list[Explanation]: ...
-@overload
-def explain(
-    model: _Model, first: Caption | Sequence[Caption], second: _Texts, *rest: Any, **options: Any
-) -> list[Comparison]: ...
-@overload
-def explain(
-    model: _Model,
-    first: ImageSource | Sequence[ImageSource],
-    second: NamedImage | Sequence[NamedImage],
-    *rest: Any,
-    **options: Any,
-) -> list[Comparison]: ...
 @plain_torch()
 def explain(
     model: _Model,
-    first: ImageSource | Caption | Sequence[ImageSource | Caption],
-    second: _Text | NamedImage | Sequence[_Text | NamedImage] = (),
+    image: ImageSource | Sequence[ImageSource],
+    caption: _Texts = (),
     method: str | MethodSpec | Method = "nib",
     target: str = "cosine",
     *,
@@ -68,23 +53,20 @@ def explain(
     memory_mb: float | None = None,
     on_progress: OnProgress = no_progress,
     **options: Any,
-) -> Explanation | Comparison | list[Explanation] | list[Comparison]:
+) -> Explanation | list[Explanation]:
     """Explain which parts of an image, and which words of a caption, make the model match them.
-
-    Two images, or two captions, are compared in the same way: the maps then show what makes them similar.
 
     Args:
         model: A loaded model, or what ``load_model`` takes: a name, a folder or a module.
-        first: An image (a string is a path or ``sample:NAME``), a ``Caption``, or a list of either.
-        second: A caption (a string), an image that is not a string (``Path``, PIL image, array, tensor), or a list of
-            either. Two lists must have the same length and are paired item by item. A list and a single item pair
-            every item of the list with the single one.
+        image: An image (a string is a path or ``sample:NAME``), or a list of images.
+        caption: A caption, or a list of captions. Two lists must have the same length and are paired item by item. A
+            list and a single item pair every item of the list with the single one.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
         target: The name of the target, the score that is explained.
         variant: A variant of the method: "default", or "paper" for the published setting.
-        against: Captions that the target compares with, on the image side or for two captions.
-        against_images: Images that the target compares with, on the text side or for two images.
+        against: Captions that the target compares with, on the image side.
+        against_images: Images that the target compares with, on the text side.
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
@@ -98,11 +80,10 @@ def explain(
             windows on each image, shifted by parts of a patch, for a map finer than the patches.
 
     Returns:
-        An ``Explanation`` of an image with a caption, or a ``Comparison`` of two images or two captions. A list of them
-        if ``first`` or ``second`` is a list.
+        An ``Explanation``, or a list of them if ``image`` or ``caption`` is a list.
 
     Raises:
-        BadInput: An image or a caption cannot be read, or lists differ in length or mix images and captions.
+        BadInput: An image or a caption cannot be read, or lists differ in length.
         UnknownName: No method, target, variant or option has that name.
         BadOption: An option has an invalid value.
         CannotLoad: The model cannot be loaded.
@@ -111,26 +92,114 @@ def explain(
         >>> answer = explain("lite", "sample:chelsea", "a cat")
         >>> round(answer.similarity, 1) > 0.1, answer.image.grid.tolist() == answer.to_json()["image"]["grid"]
         (True, True)
-        >>> answer = explain("lite", Caption("a cat"), "a red car")
-        >>> [word.text for word in answer.second.words]
-        ['a', 'red', 'car']
     """
-    if isinstance(second, tuple) and not second:
+    if isinstance(caption, tuple) and not caption:
         raise BadInput(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
-    batch_size = parsed("batch_size", batch_size, BatchSize)
-    memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
-    method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
-    find("targets", target)
-    model = load_model(model)
-    pairs, many = make_pairs(first, second)
-    contrast = Contrast.of(against, against_images, templates)
-    modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
-    spec = resolve(model, method_spec, target, contrast, modalities=modalities, sample=sample, seed=seed)
-    answers: Any = explain_pairs(replace(spec, memory=memory_mb), pairs, batch_size, on_progress)
+    read, many = make_pairs(image, caption)
+    call = _Call(
+        [require_image_text(pair, "explain") for pair in read],
+        MethodSpec.of(method, variant, options),
+        target,
+        Contrast.of(against, against_images, templates),
+    )
+    answers = call.answers(model, batch_size, memory_mb, on_progress, seed=seed, sample=sample)
     return answers if many else answers[0]
+
+
+@plain_torch()
+def compare(
+    model: _Model,
+    first: ImageSource | Caption | Sequence[ImageSource | Caption],
+    second: ImageSource | Caption | Sequence[ImageSource | Caption],
+    method: str | MethodSpec | Method = "nib",
+    target: str = "cosine",
+    *,
+    variant: str = "default",
+    against: ImageSource | Caption | Sequence[ImageSource | Caption] = (),
+    batch_size: int = 8,
+    seed: int | None = None,
+    memory_mb: float | None = None,
+    on_progress: OnProgress = no_progress,
+    **options: Any,
+) -> Comparison | list[Comparison]:
+    """Explain which parts of two images, or which words of two captions, make them similar.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        first: An image, a caption, or a list of either. A string that names a file, an address or a sample is an
+            image, and any other string a caption; ``Caption`` and ``Path`` leave no doubt.
+        second: What each of ``first`` is compared with, paired as in ``explain``.
+        method: The method, as in ``explain``.
+        target: The name of the target, the score that is explained.
+        variant: A variant of the method.
+        against: Further images or captions that the target compares with.
+        batch_size: The largest number of pairs that go through the model together.
+        seed: A seed for methods that draw at random.
+        memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
+        on_progress: Called after each batch with the number of pairs that are done.
+        **options: Options of the method.
+
+    Returns:
+        A ``Comparison``, or a list of them if ``first`` or ``second`` is a list.
+
+    Raises:
+        BadInput: An input cannot be read, lists differ in length, or an image is given with a caption.
+        UnknownName: No method, target, variant or option has that name.
+        BadOption: An option has an invalid value.
+        CannotLoad: The model cannot be loaded.
+
+    Examples:
+        >>> answer = compare("lite", "a cat", "a red car")
+        >>> [word.text for word in answer.second.words]
+        ['a', 'red', 'car']
+    """
+    read, many = make_pairs(_marked(first), _marked(second))
+    wrong = next((pair for pair in read if isinstance(pair, Pair)), None)
+    if wrong is not None:
+        raise BadInput(
+            f"compare takes two images or two captions (got an image and the caption {wrong.caption!r}): use explain"
+        )
+    others = _marked(as_list(against))
+    captions = [item.text for item in others if isinstance(item, Caption)]
+    contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
+    call = _Call(read, MethodSpec.of(method, variant, options), target, contrast)
+    answers = call.answers(model, batch_size, memory_mb, on_progress, seed=seed)
+    return answers if many else answers[0]
+
+
+def _marked(value: Any) -> Any:
+    """Return an input, or a list of them, in which each string is marked as an image or a caption."""
+    if isinstance(value, list | tuple):
+        return [_marked(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return read_image(value) if is_image_name(value) else Caption(value)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The inputs of a call, which were read before a model is loaded."""
+
+    pairs: Sequence[AnyPair]
+    method: MethodSpec
+    target: str
+    contrast: Contrast
+
+    def __post_init__(self) -> None:
+        find("targets", self.target)
+
+    def answers(
+        self, model: _Model, batch_size: int, memory_mb: float | None, on_progress: OnProgress, **choices: Any
+    ) -> Any:
+        """Return the answer of each pair, in order."""
+        batch_size = parsed("batch_size", batch_size, BatchSize)
+        memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
+        model, modalities = load_model(model), tuple(map(modality, self.pairs[0].items))
+        spec = resolve(model, self.method, self.target, self.contrast, modalities=cast(Any, modalities), **choices)
+        return explain_pairs(replace(spec, memory=memory_mb), self.pairs, batch_size, on_progress)
 
 
 @plain_torch()

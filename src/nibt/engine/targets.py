@@ -135,10 +135,13 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     if target.rewords:
         raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
     if others:
-        raise BadOption(f"{two} can only be compared with other {two.split()[1]}: give {_BY_MODALITY[modality]} only")
+        plural = _PLURAL[modality]
+        raise BadOption(f"{two} can only be compared with other {plural}: give {plural} in against")
     score = _score(model, model.tower(modality), target, items)
     if target.others != "none" and score.others is None:
-        raise BadOption(f"the target {target.name} needs something to compare with: give {_BY_MODALITY[modality]}")
+        raise BadOption(
+            f"the target {target.name} needs something to compare with: give {_PLURAL[modality]} in against (--against)"
+        )
     return score
 
 

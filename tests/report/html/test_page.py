@@ -136,8 +136,8 @@ def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
 
 def test_page_of_comparisons_has_both_sides() -> None:
     model = tiny.model("clip")
-    two = nibt.explain(model, tiny.image(), tiny.image(seed=1))
-    two_captions = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    two = nibt.compare(model, tiny.image(), tiny.image(seed=1))
+    two_captions = nibt.compare(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     assert isinstance(two_captions, Comparison)
     images, captions = page_data(check_page(page([two, two_captions])))["panels"]

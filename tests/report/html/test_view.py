@@ -355,8 +355,8 @@ def test_view_shares_the_selection_between_methods(browser: Browser, pair: Any, 
 
 def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path) -> None:
     model = tiny.model("clip")
-    two = nibt.explain(model, image(), image(1))
-    captions = nibt.explain(model, nibt.Caption("a cat"), "two cars")
+    two = nibt.compare(model, image(), image(1))
+    captions = nibt.compare(model, nibt.Caption("a cat"), "two cars")
     assert isinstance(two, Comparison)
     nibt.save([two, captions], tmp_path / "x.html")  # type: ignore[list-item]
     opened = Opened(browser.new_context(), tmp_path / "x.html")
@@ -388,7 +388,7 @@ def test_view_is_accessible(browser: Browser, pair: Any, tmp_path: Path, kind: s
         file = hostile(tmp_path)
     else:
         file = tmp_path / "x.html"
-        shown = nibt.explain(tiny.model("clip"), image(), image(1)) if kind == "comparison" else Panel(*pair)
+        shown = nibt.compare(tiny.model("clip"), image(), image(1)) if kind == "comparison" else Panel(*pair)
         nibt.save(shown, file)  # type: ignore[arg-type]
     scheme, width = "dark" if kind == "dark" else "light", 360 if kind == "narrow" else 1100
     opened = Opened(

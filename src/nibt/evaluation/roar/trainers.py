@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
 from nibt.errors import BadOption
 from nibt.evaluation.audit.randomization import copied, stages
@@ -66,7 +65,6 @@ class Features(Trainer):
 
     name = "features"
 
-    @override
     def source(self, side: Modality, inputs: TowerInputs) -> Tensor:
         tower = self.model.tower(side)
 
@@ -77,7 +75,6 @@ class Features(Trainer):
         members = [group.items for group in inputs.groups]
         return collect(members, range(sum(map(len, members))), embed)
 
-    @override
     def begin(self, draws: torch.Generator | None = None) -> None:
         embedding = self.model.image.encode(self.inputs_by_side["image"].groups[0].take([0]).inputs)
         width = embedding.shape[-1]
@@ -91,7 +88,6 @@ class Features(Trainer):
         self.maps = {side: nn.Parameter(first[side].to(embedding.device)) for side in SIDES}
         self.parameters = list(self.maps.values())
 
-    @override
     def embed(self, side: Modality, source: Tensor, items: Sequence[int]) -> Embedding:
         return source[torch.tensor(items, device=source.device)] @ self.maps[side].T
 
@@ -137,12 +133,10 @@ class Last(_Towers):
 
     name = "last"
 
-    @override
     def source(self, side: Modality, inputs: TowerInputs) -> Streams:
         tower = self.model.tower(side)
         return Streams.of(tower, inputs, tower.depth - self.blocks[side], self.size)
 
-    @override
     def embed(self, side: Modality, source: Streams, items: Sequence[int]) -> Embedding:
         assert self.copy is not None
         tower = self.copy.tower(side)
@@ -159,11 +153,9 @@ class Whole(_Towers):
 
     name = "whole"
 
-    @override
     def source(self, side: Modality, inputs: TowerInputs) -> TowerInputs:
         return inputs
 
-    @override
     def embed(self, side: Modality, source: TowerInputs, items: Sequence[int]) -> Embedding:
         assert self.copy is not None
         tower = self.copy.tower(side)
