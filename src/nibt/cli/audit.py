@@ -9,7 +9,7 @@ from typer import Option
 
 from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
-from nibt.cli.options import DataOptions, MethodsOptions, OverwriteOptions, RequiredModelOptions, set_options
+from nibt.cli.options import DataOptions, EvaluatedModelOptions, MethodsOptions, OverwriteOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, suffix
 from nibt.errors import BadOption
 
@@ -34,7 +34,7 @@ class AuditOptions(OverwriteOptions):
 
 
 @expand_groups
-def audit(model: RequiredModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
+def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import OverwriteOptions, RequiredModelOptions, read_lines
+from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
@@ -30,7 +30,7 @@ class CalibrationOutput(OverwriteOptions):
 
 
 @expand_groups
-def calibrate(model: RequiredModelOptions, data: CalibrationOptions, output: CalibrationOutput) -> None:
+def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: CalibrationOutput) -> None:
     """Compute the mean states of a model, for nibt explain ... --method "nib baseline=mean:FILE"."""
     if output.out is None:
         raise BadOption("the mean states need a file: give --out FILE")

@@ -10,9 +10,9 @@ from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     DataOptions,
+    EvaluatedModelOptions,
     MethodsOptions,
     OverwriteOptions,
-    RequiredModelOptions,
     set_options,
     typed_assignments,
 )
@@ -74,7 +74,7 @@ class RoarOutput(OverwriteOptions):
 
 @expand_groups
 def roar(
-    model: RequiredModelOptions,
+    model: EvaluatedModelOptions,
     data: DataOptions,
     methods: MethodsOptions,
     training: TrainingOptions,
