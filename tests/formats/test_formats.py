@@ -1,0 +1,113 @@
+"""Tests of all file formats: what a file holds, that it is signed, and that no other file is lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nibt
+from nibt.errors import BadInput, BadOption, UnknownName, WouldOverwrite
+from nibt.formats.base import format_of
+from nibt.outputs import read_signature
+from nibt.registry import available, find
+from tests import tiny
+from tests.answers import PEAK, WHOLE, answer
+from tests.helpers import explain_with_table
+
+
+@pytest.fixture(scope="module")
+def panel() -> nibt.Panel:
+    """An explanation with its word-region table and its narrowing curve."""
+    explained, table = explain_with_table()
+    assert explained.image.input is not None
+    curve = nibt.narrowing_curve(tiny.model("clip"), explained.image.input, explained.caption, points=3, samples=1)
+    return nibt.Panel(explained, table, curve=curve)
+
+
+FORMATS = [(name, ending) for name in available("formats") for ending in find("formats", name).endings[:2]]
+
+
+def result_for(name: str, panel: nibt.Panel) -> nibt.Panel:
+    return panel if "explanation" in find("formats", name).holds else nibt.Panel(panel.table)  # pyright: ignore
+
+
+@pytest.mark.parametrize(("name", "ending"), FORMATS)
+def test_every_format_writes_a_signed_file_twice_with_the_same_bits(
+    name: str, ending: str, panel: nibt.Panel, tmp_path: Path
+) -> None:
+    path, result = tmp_path / f"x{ending}", result_for(name, panel)
+    nibt.save(result, path)
+    first = path.read_bytes()
+    assert read_signature(path) is not None
+    nibt.save(result, path)  # its own file may be replaced
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(("name", "ending"), FORMATS)
+def test_no_format_replaces_a_file_of_the_user(name: str, ending: str, panel: nibt.Panel, tmp_path: Path) -> None:
+    path, result = tmp_path / f"x{ending}", result_for(name, panel)
+    path.write_text("mine")
+    with pytest.raises(WouldOverwrite):
+        nibt.save(result, path)
+    assert path.read_text() == "mine"
+    nibt.save(result, path, overwrite=True)
+    assert read_signature(path) is not None
+
+
+def test_endings_belong_to_one_format_each_and_the_longest_counts() -> None:
+    endings = [ending for name in available("formats") for ending in find("formats", name).endings]
+    assert len(endings) == len(set(endings))
+    for name, ending in FORMATS:
+        assert format_of(f"A Cat{ending.upper()}").name == name
+    with pytest.raises(BadOption, match=r"must end in the name of a format, such as .*\.png.*got '\.txt'"):
+        format_of("x.txt")
+    with pytest.raises(BadOption, match="must end in the name of a format"):
+        format_of(".png")
+
+
+def test_map_files_have_the_pixels_of_the_image(panel: nibt.Panel, tmp_path: Path) -> None:
+    explained = panel.answer
+    assert isinstance(explained, nibt.Explanation)
+    for ending in (".overlay.png", ".map.png", ".mask.png", ".tif"):
+        nibt.save(explained, tmp_path / f"x{ending}", threshold=0.3)
+        with Image.open(tmp_path / f"x{ending}") as picture:
+            assert picture.size == explained.size
+    scores = np.asarray(Image.open(tmp_path / "x.tif"))
+    np.testing.assert_array_equal(scores, explained.heatmap())
+    mask = np.asarray(Image.open(tmp_path / "x.mask.png")) == 255
+    np.testing.assert_array_equal(mask, explained.mask(0.3))
+
+
+def test_a_file_of_several_results_has_each(tmp_path: Path) -> None:
+    answers = [answer(PEAK, (90, 90), WHOLE, caption) for caption in ("a cat", "a dog")]
+    nibt.save(answers, tmp_path / "x.json")
+    assert [entry["text"]["caption"] for entry in json.loads((tmp_path / "x.json").read_text())] == ["a cat", "a dog"]
+    nibt.save(answers, tmp_path / "x.png")
+    nibt.save(answers[0], tmp_path / "y.png")
+    with Image.open(tmp_path / "x.png") as stacked, Image.open(tmp_path / "y.png") as single:
+        assert stacked.height > 2 * single.height
+    nibt.save(answers, tmp_path / "x.html", title="Two animals")
+    assert '<h1 dir="auto">Two animals</h1>' in (tmp_path / "x.html").read_text(encoding="utf-8")
+
+
+def test_what_a_format_cannot_hold_is_refused(panel: nibt.Panel, tmp_path: Path) -> None:
+    explained = panel.answer
+    for result, name, message in (
+        ([explained, explained], "x.mask.png", r"holds a single result \(got 2\)"),
+        (explained, "x.links.pdf", r"is for word-region tables \(got explanations\)"),
+        (panel.table, "x.tif", r"is for explanations \(got word-region tables\)"),
+    ):
+        with pytest.raises(BadOption, match=message):
+            nibt.save(result, tmp_path / name)  # pyright: ignore
+    with pytest.raises(BadInput, match="a narrowing curve must be given"):
+        nibt.save(explained, tmp_path / "x.curve.png")
+    with pytest.raises(BadInput, match="nothing to write"):
+        nibt.save([], tmp_path / "x.json")
+    with pytest.raises(UnknownName, match="Did you mean 'cmap'"):
+        nibt.save(explained, tmp_path / "x.png", cmaps="red_blue")
+    for options in ({"threshold": 0}, {"top": 0}, {"style": "dots"}, {"cmap": "no such map"}):
+        with pytest.raises(BadOption):
+            nibt.save(explained, tmp_path / "x.png", **options)
+    assert list(tmp_path.iterdir()) == []
