@@ -36,9 +36,9 @@ class ExplainModelOptions(BatchedModelOptions):
 @expand_groups
 def explain(
     inputs: ExplainInputOptions,
-    output: OutputOptions,
-    model: ExplainModelOptions,
     method: MethodOptions,
+    model: ExplainModelOptions,
+    output: OutputOptions,
     target: TargetOptions,
 ) -> None:
     """Explain which parts of an image, and which words of a caption, make the model match them.

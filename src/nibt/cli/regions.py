@@ -24,7 +24,7 @@ class RegionsInputOptions(InputOptions):
 
 
 @expand_groups
-def regions(inputs: RegionsInputOptions, output: OutputOptions, model: ModelOptions, method: MethodsOptions) -> None:
+def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOptions, output: OutputOptions) -> None:
     """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
 
     Writes an image with a small map per word and a JSON file, or the files of --out: x.html is an interactive page,
