@@ -75,10 +75,10 @@ Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def parsed(name: str, value: Any, kind: Any) -> Any:
+def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
-    allowed = _plain(kind)
-    if allowed is None or (value is None and _takes_none(kind)):
+    allowed = _plain(field_type)
+    if allowed is None or (value is None and _takes_none(field_type)):
         return value
     target, limits = allowed
     try:
@@ -113,37 +113,37 @@ def complete(plugin: Any) -> None:
 
 
 @lru_cache(maxsize=256)
-def field_types(kind: type) -> dict[str, Any]:
+def field_types(dataclass_type: type) -> dict[str, Any]:
     """Return the types of the fields of a dataclass, also where its module has postponed annotations."""
-    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    if not any(isinstance(one, str) for one in types.values()):
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(dataclass_type)}
+    if not any(isinstance(declared, str) for declared in types.values()):
         return types
     try:
-        return types | get_type_hints(kind, include_extras=True)
+        return types | get_type_hints(dataclass_type, include_extras=True)
     except Exception:  # a name that exists for type checkers only
         return types
 
 
-def is_number(kind: Any) -> bool:
+def is_number(field_type: Any) -> bool:
     """Return whether a field is a number, or a number or None."""
-    allowed = _plain(kind)
+    allowed = _plain(field_type)
     return allowed is not None and allowed[0] in (int, float)
 
 
-def _plain(kind: Any) -> tuple[type, Range | None] | None:
+def _plain(field_type: Any) -> tuple[type, Range | None] | None:
     """Return the simple type of a field with its range; None for other types."""
-    if get_origin(kind) is Annotated:
-        target, *notes = get_args(kind)
+    if get_origin(field_type) is Annotated:
+        target, *notes = get_args(field_type)
         inner = _plain(target)
         limits = next((note for note in notes if isinstance(note, Range)), inner and inner[1])
         return inner and (inner[0], limits)
-    if kind in _NAMES:
-        return kind, None
-    parts = [part for part in get_args(kind) if part is not type(None)]
-    return _plain(parts[0]) if _takes_none(kind) and len(parts) == 1 else None
+    if field_type in _NAMES:
+        return field_type, None
+    parts = [member for member in get_args(field_type) if member is not type(None)]
+    return _plain(parts[0]) if _takes_none(field_type) and len(parts) == 1 else None
 
 
-def _takes_none(kind: Any) -> bool:
+def _takes_none(field_type: Any) -> bool:
     """Return whether None is a value of a field."""
-    parts = get_args(kind)
-    return _takes_none(parts[0]) if get_origin(kind) is Annotated else type(None) in parts
+    parts = get_args(field_type)
+    return _takes_none(parts[0]) if get_origin(field_type) is Annotated else type(None) in parts

@@ -170,7 +170,7 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
     count = max(len(firsts), len(seconds))
     first_items, second_items = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
     if kinds[0] == kinds[1]:
-        return [SameModalityPair(one, other) for one, other in zip(first_items, second_items, strict=True)], is_list
+        return [SameModalityPair(*items) for items in zip(first_items, second_items, strict=True)], is_list
     texts = seconds * (count if len(seconds) == 1 else 1)
     pairs = [
         Pair(image, caption, notes=_ambiguity_warning(text))
@@ -221,9 +221,9 @@ def _is_image(item: Any) -> bool:
     return isinstance(item, (*_IMAGES, OpenFile))
 
 
-def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:
+def _read(items: list[Any], side: Modality, count: int) -> list[Any]:
     """Read all items; a single item is read once and repeated for every pair."""
-    inputs = [read_image(item) if kind == "image" else read_caption(item) for item in items]
+    inputs = [read_image(item) if side == "image" else read_caption(item) for item in items]
     return inputs * (count if len(inputs) == 1 else 1)
 
 

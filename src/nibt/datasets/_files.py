@@ -87,7 +87,7 @@ def format_errors(where: str) -> Iterator[None]:
 
 def natural(name: str) -> list[str | int]:
     """Return a key that sorts names in natural order, so that val_2 comes before val_10."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split("([0-9]+)", name))]
 
 
 @contextmanager

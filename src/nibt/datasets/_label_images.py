@@ -25,7 +25,7 @@ class LabelMask(NamedTuple):
     number: int
 
 
-def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str, known: range) -> np.ndarray:
+def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str, allowed: range) -> np.ndarray:
     """Read the mask of an object, (height, width)."""
     path = root / outline.path
     try:
@@ -36,8 +36,8 @@ def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str
         expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
         raise BadInput(f"{where}: {path} must have the size of the image, {expected} (got {got})")
     largest = int(numbers.max())
-    if largest >= known.stop:
-        raise BadInput(f"{where}: {path} must have the numbers {known[0]} to {known[-1]} (got {largest})")
+    if largest >= allowed.stop:
+        raise BadInput(f"{where}: {path} must have the numbers {allowed[0]} to {allowed[-1]} (got {largest})")
     return numbers == outline.number
 
 

@@ -36,10 +36,10 @@ def open_pairs(
 
 def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
     """Open the pairs of a file or a folder, shuffled by a seed."""
-    known = ("image", "caption", "key", "split")
+    names = ("image", "caption", "key", "split")
     for name in options:
-        if name not in known:
-            raise UnknownName("options", name, known)
+        if name not in names:
+            raise UnknownName("options", name, names)
     data = open_pairs(path, **options)  # pyright: ignore[reportArgumentType]
     return replace(data, seed=seed)  # pyright: ignore[reportCallIssue]
 
@@ -51,9 +51,9 @@ def _registered(names: Sequence[Any]) -> Dataset | None:
         return None
     if not colon:
         return find("datasets", name)()
-    kind = find("datasets", name)
-    lenient = {"strict": False} if "strict" in {field.name for field in fields(kind)} else {}
-    return kind(folder, **lenient)
+    dataset_class = find("datasets", name)
+    lenient = {"strict": False} if "strict" in {field.name for field in fields(dataset_class)} else {}
+    return dataset_class(folder, **lenient)
 
 
 def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:

@@ -16,7 +16,7 @@ _SEPARATOR = "::"
 
 def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
     """Return the files of a name."""
-    paths = [Path(name).expanduser() for one in str(names).split(_SEPARATOR) for name in expanded(one)]
+    paths = [Path(name).expanduser() for pattern in str(names).split(_SEPARATOR) for name in expanded(pattern)]
     for path in paths:
         if not path.exists():
             raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")

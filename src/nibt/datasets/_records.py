@@ -143,18 +143,18 @@ class RecordDataset(Dataset):
                 f"{entry.where}: {entry.image} must have {expected} pixels, since its boxes were annotated at this "
                 f"size (got {got}): use the images as published"
             )
-        names = entry.names or {one.name for one in entry.annotations if one.spans is None}
+        names = entry.names or {annotation.name for annotation in entry.annotations if annotation.spans is None}
         spans = named_spans(caption, names)
         where = f"{entry.where}, {Path(entry.image).name}" if isinstance(entry.image, str) else entry.where
         objects: list[Object] = []
-        for one in entry.annotations:
-            named = spans.get(one.name, ()) if one.spans is None else one.spans
+        for annotation in entry.annotations:
+            named = spans.get(annotation.name, ()) if annotation.spans is None else annotation.spans
             named = tuple((first, min(last, len(caption))) for first, last in named)
-            mask = self.mask(one, size, entry.where)
-            box = whole_box(one.box, size, where) if one.box is not None else mask_box(mask)
-            if box is not None or one.points:  # an object without a box and a pixel in the mask is not there
-                points = tuple(on_pixels(point, size) for point in one.points)
-                objects.append(Object(one.name, box, mask, named, points))
+            mask = self.mask(annotation, size, entry.where)
+            box = whole_box(annotation.box, size, where) if annotation.box is not None else mask_box(mask)
+            if box is not None or annotation.points:  # an object without a box and a pixel in the mask is not there
+                points = tuple(on_pixels(point, size) for point in annotation.points)
+                objects.append(Object(annotation.name, box, mask, named, points))
         return tuple(objects)
 
 

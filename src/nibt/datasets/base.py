@@ -263,7 +263,7 @@ class Dataset(Plugin, ABC):
             pair = self[item]
         except NibtError as error:
             return str(error)
-        return repr((pair.image.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
+        return repr((pair.image.digest, pair.caption, [(obj.name, obj.box, obj.spans) for obj in pair.objects]))
 
     def record(self) -> dict[str, Any]:
         """Return the name, the options and the number of pairs as plain data, for results."""

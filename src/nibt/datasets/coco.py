@@ -65,8 +65,8 @@ class COCO(CaptionedDataset):
         with format_errors(where):
             return decoded(annotation.outline, size, where) if annotation.outline else None
 
-    def _file(self, kind: str) -> Path:
-        name = f"{kind}_{self.split}.json"
+    def _file(self, content: str) -> Path:
+        name = f"{content}_{self.split}.json"
         return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
 
     def _annotations(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
@@ -75,12 +75,12 @@ class COCO(CaptionedDataset):
             data: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in data["categories"]}
             by_image: dict[int, list[ObjectAnnotation]] = {}
-            for one in sorted(data["annotations"], key=lambda one: one["id"]):
-                left, top, width, height = map(float, one["bbox"])
+            for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):
+                left, top, width, height = map(float, entry["bbox"])
                 annotation = ObjectAnnotation(
-                    names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation")
+                    names[entry["category_id"]], (left, top, width, height), outline=entry.get("segmentation")
                 )
-                by_image.setdefault(one["image_id"], []).append(annotation)
+                by_image.setdefault(entry["image_id"], []).append(annotation)
             return by_image, tuple(names.values())
 
 

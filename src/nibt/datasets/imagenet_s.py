@@ -67,13 +67,13 @@ class ImageNetS(SynsetDataset):
         """Return the number of each class, by the list of the authors or, without it, by the folders."""
         name = f"ImageNetS_categories_im{self.classes}.txt"
         path = self.root / name
-        every = sorted(line.split()[0] for line, _ in lines(path)) if path.is_file() else synsets
-        if len(set(every)) != self.classes:
+        classes = sorted(line.split()[0] for line, _ in lines(path)) if path.is_file() else synsets
+        if len(set(classes)) != self.classes:
             raise BadInput(
-                f"{str(self.folder)!r} must have {self.classes} classes (got {len(set(every))}): set classes, or add "
+                f"{str(self.folder)!r} must have {self.classes} classes (got {len(set(classes))}): set classes, or add "
                 f"{name} of the authors, which has all synsets"
             )
-        numbers = {synset: number for number, synset in enumerate(sorted(set(every)), 1)}
+        numbers = {synset: number for number, synset in enumerate(sorted(set(classes)), 1)}
         unknown = [synset for synset in synsets if synset not in numbers]
         if unknown:
             raise BadInput(f"{path} does not have the synset {unknown[0]}, which is a folder of images")

@@ -64,7 +64,7 @@ class OpenImages(LocalDataset):
         return [
             _record(image, _name(label, names, where), points, folder, where)
             for (image, label), (where, points) in by_pair.items()
-            if any(point.inside for point in points) and not (self.both and all(one.inside for one in points))
+            if any(point.inside for point in points) and not (self.both and all(point.inside for point in points))
         ]
 
 

@@ -46,13 +46,15 @@ class PartImageNet(LocalDataset):
         folder = self.inside(f"images/{self.split}", self.split, what=f"the folder images/{self.split}")
         with format_errors(str(path)):
             data: dict[str, Any] = read_json(path)
-            categories = {one["id"]: _names(one) for one in data["categories"]}
-            by_image: dict[int, list[Any]] = {one["id"]: [] for one in data["images"]}
-            for one in sorted(data["annotations"], key=lambda one: one["id"]):
-                for kind, known in (("image_id", by_image), ("category_id", categories)):
-                    if one[kind] not in known:
-                        raise BadInput(f"{path}, annotation {one['id']}: there is no {kind} {one[kind]!r} in the file")
-                by_image[one["image_id"]].append(one)
+            categories = {category["id"]: _names(category) for category in data["categories"]}
+            by_image: dict[int, list[Any]] = {image["id"]: [] for image in data["images"]}
+            for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):
+                for key, ids in (("image_id", by_image), ("category_id", categories)):
+                    if entry[key] not in ids:
+                        raise BadInput(
+                            f"{path}, annotation {entry['id']}: there is no {key} {entry[key]!r} in the file"
+                        )
+                by_image[entry["image_id"]].append(entry)
             return [
                 record
                 for image in sorted(data["images"], key=lambda image: image["id"])
@@ -67,18 +69,18 @@ class PartImageNet(LocalDataset):
         self, image: Any, annotations: list[Any], categories: dict[int, tuple[str, str]], folder: Path
     ) -> Iterator[Record]:
         where = f"{self.split}.json, image {image['id']}"
-        kinds = dict.fromkeys(categories[one["category_id"]] for one in annotations)
-        for whole, part in kinds if self.parts else dict.fromkeys((whole, "") for whole, _ in kinds):
-            caption, ((_, stop),) = photo_of(f"{whole} {part}".strip())
-            named = (stop - len(part or whole), stop)
+        kinds = dict.fromkeys(categories[entry["category_id"]] for entry in annotations)
+        for noun, part_name in kinds if self.parts else dict.fromkeys((noun, "") for noun, _ in kinds):
+            caption, ((_, stop),) = photo_of(f"{noun} {part_name}".strip())
+            named = (stop - len(part_name or noun), stop)
             objects = tuple(
                 ObjectAnnotation(
-                    " ".join(categories[one["category_id"]]),
-                    _edges(one["bbox"]),
-                    (named,) if _is_named(categories[one["category_id"]], whole, part) else (),
-                    one.get("segmentation"),
+                    " ".join(categories[entry["category_id"]]),
+                    _edges(entry["bbox"]),
+                    (named,) if _is_named(categories[entry["category_id"]], noun, part_name) else (),
+                    entry.get("segmentation"),
                 )
-                for one in annotations
+                for entry in annotations
             )
             yield Record(
                 (caption,),
@@ -89,17 +91,17 @@ class PartImageNet(LocalDataset):
             )
 
 
-def _is_named(category: tuple[str, str], whole: str, part: str) -> bool:
-    return category[0] == whole and part in ("", category[1])
+def _is_named(category: tuple[str, str], noun: str, part_name: str) -> bool:
+    return category[0] == noun and part_name in ("", category[1])
 
 
 def _names(category: Any) -> tuple[str, str]:
     """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
-    whole, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
-    part = name.removeprefix(whole).strip()
-    if not part:
+    noun, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
+    part_name = name.removeprefix(noun).strip()
+    if not part_name:
         raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")
-    return _WORDS.get(whole, whole), _WORDS.get(part, part)
+    return _WORDS.get(noun, noun), _WORDS.get(part_name, part_name)
 
 
 def _edges(values: Any) -> tuple[float, float, float, float]:

@@ -77,17 +77,17 @@ class PascalVOC(LocalDataset):
         where = f"{path.name}, image {image}"
         with format_errors(str(path)):
             width, height = (int(_text(root, f"size/{side}")) for side in ("width", "height"))
-            objects = [(_text(one, "name"), _edges(one)) for one in root.iter("object")]
+            objects = [(_text(element, "name"), _edges(element)) for element in root.iter("object")]
         # the number of an object in its label image is its position in the XML file, from 1
         masks = (folder / "SegmentationObject" / f"{image}.png").relative_to(self.root).as_posix()
-        for kind in dict.fromkeys(name for name, _ in objects):
-            word = _WORDS.get(kind, kind)
+        for category in dict.fromkeys(name for name, _ in objects):
+            word = _WORDS.get(category, category)
             caption, spans = photo_of(word)
             annotations = tuple(
                 ObjectAnnotation(
                     _WORDS.get(name, name),
                     box,
-                    spans if name == kind else (),
+                    spans if name == category else (),
                     LabelMask(masks, number) if self.masks else None,
                 )
                 for number, (name, box) in enumerate(objects, 1)

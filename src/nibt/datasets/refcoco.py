@@ -55,9 +55,9 @@ class RefCOCO(CaptionedDataset):
     def __post_init__(self) -> None:
         if self.version not in _PARTITIONS:
             raise BadOption(f"version must be one of {', '.join(_PARTITIONS)} (got {self.version!r})")
-        known = _PARTITIONS[self.version]
-        if self.partition not in (None, *known):
-            raise BadOption(f"partition of {self.version} must be one of {', '.join(known)} (got {self.partition!r})")
+        allowed = _PARTITIONS[self.version]
+        if self.partition not in (None, *allowed):
+            raise BadOption(f"partition of {self.version} must be one of {', '.join(allowed)} (got {self.partition!r})")
         super().__post_init__()
 
     def read_records(self) -> list[Record]:
@@ -82,14 +82,14 @@ class RefCOCO(CaptionedDataset):
         folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
         with format_errors(str(instances)):
             data = read_json(instances)
-            images = {one["id"]: one for one in data["images"]}
-            categories = {one["id"]: one["name"] for one in data["categories"]}
+            images = {image["id"]: image for image in data["images"]}
+            categories = {category["id"]: category["name"] for category in data["categories"]}
             objects: dict[int, dict[int, ObjectAnnotation]] = {}
-            for one in data["annotations"]:
+            for entry in data["annotations"]:
                 annotation = ObjectAnnotation(
-                    categories[one["category_id"]], _box(one["bbox"]), (), one.get("segmentation")
+                    categories[entry["category_id"]], _box(entry["bbox"]), (), entry.get("segmentation")
                 )
-                objects.setdefault(one["image_id"], {})[one["id"]] = annotation
+                objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
         with format_errors(str(path)):
             references = read_pickle(path)
             splits = sorted({reference["split"] for reference in references})
@@ -113,13 +113,13 @@ def _reference(
     expressions = tuple(sentence["sent"] for sentence in reference["sentences"])
     if not expressions or not all(isinstance(expression, str) for expression in expressions):
         raise BadInput(f"{where}: a reference must have sentences (got {expressions!r})")
-    others = tuple(annotation for other, annotation in of_image.items() if other != number)
-    own = of_image[number]
+    others = tuple(annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
+    referred = of_image[number]
     return Record(
         expressions,
         str(folder / image["file_name"]),
         where,
-        annotations=(ObjectAnnotation(own.name, own.box, WHOLE_CAPTION, own.outline), *others),
+        annotations=(ObjectAnnotation(referred.name, referred.box, WHOLE_CAPTION, referred.outline), *others),
         size=(image["width"], image["height"]),
     )
 

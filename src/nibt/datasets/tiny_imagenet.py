@@ -30,9 +30,9 @@ class TinyImageNet(SynsetDataset):
     each: Annotated[int, Range(1, 10**9)] | None = 5
 
     def read_records(self) -> list[Record]:
-        known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
-        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}
-        return self.captioned(self._val() if self.split == "val" else self._train(known), names)
+        synsets = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
+        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in synsets}
+        return self.captioned(self._val() if self.split == "val" else self._train(synsets), names)
 
     def _val(self) -> Iterator[Labeled]:
         folder = self.inside("val/images")

@@ -91,13 +91,13 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
         for name, place in _members(path):
             folder, _, base = name.rpartition("/")
             stem, _, ending = base.partition(".")
-            own = f"{folder}/{stem}" if folder else stem
+            sample = f"{folder}/{stem}" if folder else stem
             if not stem or stem.startswith("__"):
                 continue
-            if own != key and files:
+            if sample != key and files:
                 yield key, files
                 files = {}
-            key, files[ending.lower()] = own, place
+            key, files[ending.lower()] = sample, place
     except (tarfile.TarError, OSError, EOFError) as error:
         if files:
             yield key, files

@@ -83,14 +83,14 @@ class RetrievalAfterRemoval(PerturbationMetric):
         similarity, partners = candidates.similarity, candidates.partners.detach().float()
 
         def hit(embedding: Embedding, row: int) -> PerExample:
-            partner, whole = partners[row], embedding.detach().float()
+            partner, vectors = partners[row], embedding.detach().float()
             if self.corrupted == "query":
-                others = similarity.to_each(whole, candidates.opposite[row].float())
+                others = similarity.to_each(vectors, candidates.opposite[row].float())
             else:
                 others = similarity(candidates.own[row].float(), partner)
             if not others.shape[-1]:
-                return torch.full(whole.shape[: whole.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
-            return (similarity(whole, partner) > others.amax(-1) + _MARGIN).float()
+                return torch.full(vectors.shape[: vectors.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
+            return (similarity(vectors, partner) > others.amax(-1) + _MARGIN).float()
 
         def hits(embeddings: Embedding) -> PerExample:
             rows = embeddings.unbind(-1 - similarity.item_ndim)

@@ -22,7 +22,7 @@ from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden, OneRow
 
 
-def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
+def load_pretrained(model_class: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
@@ -35,7 +35,7 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars():
-        module, info = kind.from_pretrained(source, config=config, **options)
+        module, info = model_class.from_pretrained(source, config=config, **options)
     if info["missing_keys"]:
         raise CannotLoad(
             f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "
@@ -225,7 +225,7 @@ class HuggingFaceImageTower(ImageTower):
 
     @property
     def first_weight(self) -> Tensor:
-        return next((part.weight for part in self.vision.modules() if isinstance(part, nn.Conv2d)), self.example)
+        return next((module.weight for module in self.vision.modules() if isinstance(module, nn.Conv2d)), self.example)
 
     @property
     def blocks(self) -> list[nn.Module]:

@@ -38,9 +38,10 @@ class LateInteraction(Family):
         import transformers
 
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-        kind = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
+        model_class = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
         processor = whole_processor(source, request)
-        return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
+        request = replace(request, processor=processor, tokenizer=processor.tokenizer)
+        return load_pretrained(model_class, source, request)
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
-from nibt.models._family import Family
+from nibt.models._family import Family, class_names
 from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
@@ -138,8 +138,7 @@ class SigLIP(Family):
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
-        image = NaFlexImageTower if naflex else SigLIPImageTower
+        image = NaFlexImageTower if "Siglip2Model" in class_names(module) else SigLIPImageTower
         return image(module, request), SigLIPTextTower(module, request)
 
 

@@ -51,8 +51,9 @@ class VisionLanguage(Family):
         processor = whole_processor(source, request)
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
-        kind = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
-        return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
+        model_class = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
+        request = replace(request, processor=processor, tokenizer=processor.tokenizer)
+        return load_pretrained(model_class, source, request)
 
     @staticmethod
     def resolved(source: str, request: Request) -> Request:

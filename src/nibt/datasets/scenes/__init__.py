@@ -90,10 +90,10 @@ class Scenes(Dataset):
             )
         if self.named not in NAMED:
             raise BadOption(f"named must be one of {', '.join(NAMED)} (got {self.named!r})")
-        for option, known in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
+        for option, allowed in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
             names = getattr(self, option)
-            if not names or set(names) - set(known):
-                raise BadOption(f"{option} must be among {', '.join(known)} (got {', '.join(names) or 'none'})")
+            if not names or set(names) - set(allowed):
+                raise BadOption(f"{option} must be among {', '.join(allowed)} (got {', '.join(names) or 'none'})")
 
     def __len__(self) -> int:
         return self.count
@@ -175,21 +175,21 @@ def _flipped(drawing: Sprite) -> Sprite:
     return Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])
 
 
-def _overlap(one: Box, other: Box) -> int:
+def _overlap(box: Box, taken: Box) -> int:
     """Return the area of the intersection of two boxes, in pixels."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    width = min(box[0] + box[2], taken[0] + taken[2]) - max(box[0], taken[0])
+    height = min(box[1] + box[3], taken[1] + taken[3]) - max(box[1], taken[1])
     return max(0, width) * max(0, height)
 
 
 def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.ndarray:
     """Draw a sprite onto the image, in place, and return the mask of the pixels that it hides."""
     height, width = drawing.opacity.shape
-    part = np.s_[top : top + height, left : left + width]
+    area = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)
-    pixels[part] = drawing.colors + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
+    pixels[area] = drawing.colors + ((pixels[area] * behind + 127) // 255).astype(np.uint8)
     mask = np.zeros(pixels.shape[:2], bool)
-    mask[part] = drawing.opacity > 127
+    mask[area] = drawing.opacity > 127
     return mask
 
 

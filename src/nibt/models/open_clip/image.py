@@ -43,8 +43,8 @@ class OpenCLIPImageTower(ImageTower):
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
     """Return the preprocessing of the model; a model created in memory has only its image size."""
-    own = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
-    return PreprocessCfg(**own)
+    config = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
+    return PreprocessCfg(**config)
 
 
 def _input_size(visual: Any) -> Any:
@@ -192,8 +192,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
     # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
-    known = getattr(trunk, "feature_info", None)
-    return tail, known[-1]["reduction"] if known else round(height / maps[0].shape[-2])
+    feature_info = getattr(trunk, "feature_info", None)
+    return tail, feature_info[-1]["reduction"] if feature_info else round(height / maps[0].shape[-2])
 
 
 def channels_last(trunk: Any) -> bool:
