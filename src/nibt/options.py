@@ -1,6 +1,7 @@
 """Options of plugins and calls: typed fields, which declare their ranges, and the one place that reads their values.
 
     masks: Annotated[int, Range(1, 100_000)] = 6000
+    hide: Annotated[str, OneOf(("mean", "blur", "noise"))] = "mean"
 
 A value may come from a command line, a plan or Python: ``parsed`` converts it to the type of its field, and
 ``complete`` does so for all fields of a plugin when it is created.
@@ -48,6 +49,18 @@ class Range(GroupedMetadata):
         return low + (f" and {'below' if self.below else 'at most'} {self.high:,}" if math.isfinite(self.high) else "")
 
 
+class OneOf(tuple[Any, ...]):
+    """The values that an option may have, where they are listed.
+
+    >>> str(OneOf(("first", "best")))
+    'one of first, best'
+
+    """
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self))}"
+
+
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Steps = Annotated[int, Range(1, 1000)]
 Samples = Annotated[int, Range(1, 100_000)]
@@ -92,7 +105,7 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     if isinstance(number, float) and not math.isfinite(number) and limits is None:
         raise BadOption(f"{name} must be a finite number (got {number})")
     if limits is not None and number not in limits:
-        raise BadOption(f"{name} must be {limits} (got {str(number)[:40]})")
+        raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
     return number
 
 
@@ -130,12 +143,12 @@ def is_number(field_type: Any) -> bool:
     return allowed is not None and allowed[0] in (int, float)
 
 
-def _plain(field_type: Any) -> tuple[type, Range | None] | None:
-    """Return the simple type of a field with its range; None for other types."""
+def _plain(field_type: Any) -> tuple[type, Range | OneOf | None] | None:
+    """Return the simple type of a field with its range or its values; None for other types."""
     if get_origin(field_type) is Annotated:
         target, *notes = get_args(field_type)
         inner = _plain(target)
-        limits = next((note for note in notes if isinstance(note, Range)), inner and inner[1])
+        limits = next((note for note in notes if isinstance(note, Range | OneOf)), inner and inner[1])
         return inner and (inner[0], limits)
     if field_type in _NAMES:
         return field_type, None

@@ -187,7 +187,8 @@ def release(paths: Iterable[Path]) -> None:
 
 def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
     """Return whether a path has no file, or that of the same request."""
-    return not path.exists() or _answers(path, request)
+    signature = read_signature(path) if path.exists() else Signature("", request)
+    return signature is not None and signature.request == request
 
 
 def _take(paths: Sequence[Path]) -> bool:
@@ -204,11 +205,6 @@ def _take(paths: Sequence[Path]) -> bool:
             return False
         created.append(path)
     return True
-
-
-def _answers(path: Path, request: Mapping[str, Any]) -> bool:
-    signature = read_signature(path)
-    return signature is not None and signature.request == request
 
 
 def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:

@@ -61,7 +61,7 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             return f"{place} {text}" if text.startswith("must ") else f"{place}: {text}" if place else text
         case _:
             text = str(mistake["msg"]).replace("Input should be", "must be")
-            return f"{place} {_lower(text)} (got {got})".lstrip()
+            return f"{place} {text[:1].lower()}{text[1:]} (got {got})".lstrip()
 
 
 def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
@@ -84,10 +84,6 @@ def place_of(location: Sequence[str | int]) -> str:
     for key in location:
         place += f"[{key}]" if isinstance(key, int) else f".{key}" if place else str(key)
     return place
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 @lru_cache

@@ -52,13 +52,9 @@ def available(group: str) -> list[str]:
     """
     if group not in KINDS:
         raise UnknownName("kinds", group, KINDS)
-    files = {
-        file.stem for file in (_PACKAGE / group).glob("*.py") if file.stem != _BASE and not file.stem.startswith("_")
-    }
-    folders = {
-        file.parent.name for file in (_PACKAGE / group).glob("*/__init__.py") if not file.parent.name.startswith("_")
-    }
-    return sorted(files | folders | set(_entry_points(group).names))
+    paths = [path for path in (_PACKAGE / group).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {path.stem for path in paths if path.stem != _BASE and not path.stem.startswith("_")}
+    return sorted(names.union(_entry_points(group).names))
 
 
 def find(group: str, name: str) -> Any:

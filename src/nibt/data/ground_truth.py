@@ -31,13 +31,13 @@ class GroundTruth:
 
     """
 
-    mask: Bool[Tensor, "height width"] | None = None
-    others: tuple[Bool[Tensor, "height width"], ...] = ()
+    mask: PixelMask | None = None
+    others: tuple[PixelMask, ...] = ()
     named: Bool[Tensor, " word"] | None = None
     absent: Bool[Tensor, " word"] | None = None
     points: tuple[Point, ...] = ()
     extent: tuple[int, int] = (0, 0)
-    objects: tuple[Bool[Tensor, "height width"], ...] = ()
+    objects: tuple[PixelMask, ...] = ()
     without: tuple[Callable[[], ImageInput] | None, ...] = ()
 
 
@@ -77,7 +77,7 @@ def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:
                 yield Point(x - left, y - top, inside)
 
 
-def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor, "height width"]:
+def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
     """Return the mask of objects in the visible region, from their masks or, without masks, their boxes."""
     width, height = pair.image.size
     covered = np.zeros((height, width), bool)

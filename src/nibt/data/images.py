@@ -65,7 +65,7 @@ class OpenFile(Protocol):
 
 
 NamedImage: TypeAlias = (  # everything but a string, which may be a caption
-    Path | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
+    os.PathLike | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
 )
 ImageSource: TypeAlias = str | NamedImage
 

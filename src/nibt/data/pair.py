@@ -13,10 +13,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from nibt.data.images import ImageInput, OpenFile, is_batch, names_image, read_image
+from nibt.data.images import ImageInput, NamedImage, is_batch, names_image, read_image
 from nibt.errors import BadInput
 from nibt.types import Modality
 
@@ -147,7 +145,6 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-_IMAGES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
 _NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
@@ -205,7 +202,7 @@ def _modality(items: list[Any], string: Modality) -> Modality:
     Strings have the modality of the place, and so do values of other types, which fail when they are read.
     """
     kinds: set[Modality] = {
-        "text" if isinstance(item, Caption) else "image" if _is_image(item) else string for item in items
+        "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string for item in items
     }
     if len(kinds) > 1:
         place = "first" if string == "image" else "second"
@@ -214,11 +211,6 @@ def _modality(items: list[Any], string: Modality) -> Modality:
             f"{_ARTICLES[string]} {_NOUNS[string]})"
         )
     return kinds.pop()
-
-
-def _is_image(item: Any) -> bool:
-    """Return whether a value has a type that only images have."""
-    return isinstance(item, (*_IMAGES, OpenFile))
 
 
 def _read(items: list[Any], side: Modality, count: int) -> list[Any]:

@@ -16,7 +16,7 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two exclusive."""
 
 
-class Labeled(NamedTuple):
+class LabeledPicture(NamedTuple):
     """A picture with one label.
 
     Attributes:
@@ -31,7 +31,7 @@ class Labeled(NamedTuple):
     names: frozenset[str]
 
 
-def labeled(data: Dataset) -> Iterator[Labeled]:
+def labeled(data: Dataset) -> Iterator[LabeledPicture]:
     """Yield the pictures of a data set whose captions name objects of one name. Images in files are not read."""
     for item in range(len(data)):
         if isinstance(data, RecordDataset):
@@ -40,7 +40,7 @@ def labeled(data: Dataset) -> Iterator[Labeled]:
             objects = data[item].objects
             named, names = {obj.name for obj in objects if obj.spans}, {obj.name for obj in objects}
         if len(named) == 1:
-            yield Labeled(item, _first(*named), frozenset(map(_first, names)))
+            yield LabeledPicture(item, _first(*named), frozenset(map(_first, names)))
 
 
 def _names_of_record(record: Record) -> tuple[set[str], set[str]]:

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nibt.data.images import ImageInput, decode_image, read_image
+from nibt.data.masks import decoded
 from nibt.data.pair import Box, Object, Pair, Point, read_caption
+from nibt.datasets._files import format_errors
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
@@ -120,8 +122,9 @@ class RecordDataset(Dataset):
         return record.captions[0] if record.captions else ""
 
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        """Return the mask of an object, (height, width), or None if it has no mask."""
-        return None
+        """Return the mask of an object, (height, width), or None if it has no mask. Outlines are those of COCO."""
+        with format_errors(where):
+            return decoded(annotation.outline, size, where) if annotation.outline else None
 
     def content(self, item: int) -> str:
         """Return a text that identifies the content of a pair. The image is identified by its bytes."""

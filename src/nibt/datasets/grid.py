@@ -16,18 +16,17 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair, Span
 from nibt.datasets._draws import Draws
-from nibt.datasets._grid_cells import COUNT, Labeled, cell_objects, labeled, square
+from nibt.datasets._grid_cells import COUNT, LabeledPicture, cell_objects, labeled, square
 from nibt.datasets._opening import open_files
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.options import Count, Range, Seed
+from nibt.options import Count, OneOf, Range, Seed
 from nibt.registry import available, find
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
 _TRIES = 200
 NAMED = {"one": (1, 1), "some": (1, COUNT), "all": (COUNT, COUNT)}
-TRUTHS = ("objects", "cells")
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,12 @@ class ImageGrid(Dataset):
     count: Count = 1000
     seed: Seed = 0
     cell: Annotated[int, Range(8, 4096)] = 112
-    named: str = "some"
-    truth: str = "objects"
+    named: Annotated[str, OneOf(NAMED)] = "some"
+    truth: Annotated[str, OneOf(("objects", "cells"))] = "objects"
     options: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, allowed in (("named", tuple(NAMED)), ("truth", TRUTHS)):
-            if getattr(self, option) not in allowed:
-                raise BadOption(f"{option} must be one of {', '.join(allowed)} (got {getattr(self, option)!r})")
         if not isinstance(self.options, Mapping):
             raise BadOption(f"options must be a mapping of the options of the data set (got {self.options!r})")
         labels = sorted(self._by_label)
@@ -79,8 +75,8 @@ class ImageGrid(Dataset):
         return self.folder if isinstance(self.folder, Dataset) else _opened(str(self.folder), self.options)
 
     @cached_property
-    def _by_label(self) -> dict[str, list[Labeled]]:
-        by_label: dict[str, list[Labeled]] = {}
+    def _by_label(self) -> dict[str, list[LabeledPicture]]:
+        by_label: dict[str, list[LabeledPicture]] = {}
         for picture in labeled(self.source):
             by_label.setdefault(picture.label, []).append(picture)
         return by_label
@@ -106,7 +102,7 @@ class ImageGrid(Dataset):
             )
         return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
 
-    def pictures(self, item: int) -> tuple[Labeled, ...]:
+    def pictures(self, item: int) -> tuple[LabeledPicture, ...]:
         """Return the four pictures of a grid: upper left, upper right, lower left, lower right."""
         draws, labels = Draws(self.seed, item, _PICTURES), sorted(self._by_label)
         for _ in range(_TRIES):

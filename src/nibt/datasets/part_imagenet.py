@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nibt.data.masks import decoded
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._local import LocalDataset
 from nibt.datasets._photos import photo_of
-from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.datasets.base import ObjectAnnotation, Record, edges
 from nibt.errors import BadInput
 
 _WORDS = {"tier": "tire", "aeroplane": "airplane"}  # "Tier" is a misspelling in the published names
@@ -61,26 +58,23 @@ class PartImageNet(LocalDataset):
                 for record in self._of_image(image, by_image[image["id"]], categories, folder)
             ]
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        with format_errors(where):
-            return decoded(annotation.outline, size, where) if annotation.outline else None
-
     def _of_image(
         self, image: Any, annotations: list[Any], categories: dict[int, tuple[str, str]], folder: Path
     ) -> Iterator[Record]:
         where = f"{self.split}.json, image {image['id']}"
-        kinds = dict.fromkeys(categories[entry["category_id"]] for entry in annotations)
+        entries = [(categories[entry["category_id"]], entry) for entry in annotations]
+        kinds = dict.fromkeys(category for category, _ in entries)
         for noun, part_name in kinds if self.parts else dict.fromkeys((noun, "") for noun, _ in kinds):
             caption, ((_, stop),) = photo_of(f"{noun} {part_name}".strip())
-            named = (stop - len(part_name or noun), stop)
+            spans = ((stop - len(part_name or noun), stop),)
             objects = tuple(
                 ObjectAnnotation(
-                    " ".join(categories[entry["category_id"]]),
-                    _edges(entry["bbox"]),
-                    (named,) if _is_named(categories[entry["category_id"]], noun, part_name) else (),
+                    " ".join(category),
+                    edges(entry["bbox"]),
+                    spans if category[0] == noun and part_name in ("", category[1]) else (),
                     entry.get("segmentation"),
                 )
-                for entry in annotations
+                for category, entry in entries
             )
             yield Record(
                 (caption,),
@@ -91,10 +85,6 @@ class PartImageNet(LocalDataset):
             )
 
 
-def _is_named(category: tuple[str, str], noun: str, part_name: str) -> bool:
-    return category[0] == noun and part_name in ("", category[1])
-
-
 def _names(category: Any) -> tuple[str, str]:
     """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
     noun, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
@@ -102,11 +92,6 @@ def _names(category: Any) -> tuple[str, str]:
     if not part_name:
         raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")
     return _WORDS.get(noun, noun), _WORDS.get(part_name, part_name)
-
-
-def _edges(values: Any) -> tuple[float, float, float, float]:
-    left, top, width, height = map(float, values)
-    return left, top, width, height
 
 
 PLUGIN = PartImageNet

@@ -18,7 +18,7 @@ from nibt.types import Embedding, PerExample, PerUnit
 
 
 @dataclass(frozen=True)
-class Curve(PerturbationMetric):
+class CurveMetric(PerturbationMetric):
     """Base class of the areas under curves of removal and insertion.
 
     Args:

@@ -181,5 +181,5 @@ def check_processor(request: Request) -> None:
         raise CannotLoad(
             "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
+    if request.text_tokenizer is None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")

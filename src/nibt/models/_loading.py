@@ -194,7 +194,15 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         )
     token = _bases.set((*bases, base))
     try:
-        plain = _base(base, request)
+        plain = load_model(
+            base,
+            dtype=request.dtype,
+            resize=request.resize,
+            image_size=request.image_size,
+            processor=request.processor,
+            tokenizer=request.tokenizer,
+            **{key: value for key, value in request.embedding.items() if key != "positions"},
+        )
     finally:
         _bases.reset(token)
     with _loading(name):
@@ -209,19 +217,6 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
 
 _bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
 """The base models that adapters name, while they are loaded."""
-
-
-def _base(base: str, request: Request) -> Model:
-    """Load the base model of adapters as they are loaded."""
-    return load_model(
-        base,
-        dtype=request.dtype,
-        resize=request.resize,
-        image_size=request.image_size,
-        processor=request.processor,
-        tokenizer=request.tokenizer,
-        **{key: value for key, value in request.embedding.items() if key != "positions"},
-    )
 
 
 def _check_adapters(name: str, folder: Path, peft_model: Any) -> None:

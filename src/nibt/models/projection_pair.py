@@ -25,7 +25,7 @@ class PairTextTower(EndTokenTower):
         return super().end if is_clip else self.model.eos_token_id
 
 
-class Pair(Family):
+class PairFamily(Family):
     """A tuple of an image model and a text model in memory."""
 
     class_names = ("ProjectionPair",)
@@ -44,4 +44,4 @@ class Pair(Family):
         return _SCALE, 0.0
 
 
-PLUGIN = Pair
+PLUGIN = PairFamily

@@ -4,8 +4,9 @@ Maps are drawn on the original, so resizing and cropping must be inverted. Each 
 the image size, and returns the visible region.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nibt.data.images import Region
 
@@ -97,3 +98,9 @@ class Resize:
             return None
         sides = [side * self._scale(image) for side in image]
         return (max(1, round(sides[0])), max(1, round(sides[1]))) if min(sides) < 1 else None
+
+
+def height_and_width(size: Any) -> tuple[int, int]:
+    """Return the height and the width of a size that is one number or two."""
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    return int(height), int(width)

@@ -54,7 +54,7 @@ class CoalitionMetric(TableMetric):
 
 @dataclass(frozen=True)
 class _Evaluated:
-    shown: Float[Tensor, "coalition unit"]
+    kept: Float[Tensor, "coalition unit"]
     embeddings: Float[Tensor, "coalition dim"]
     grid: Grid | None
 
@@ -82,7 +82,7 @@ class PairScores:
         cells = F.adaptive_avg_pool2d(table.table, (image.grid.rows, image.grid.columns))
         cells = cells * (table.grid.count / image.grid.count)  # sums over the patches of the model
         actual = (image.embeddings @ text.embeddings.T).double()
-        predicted = (image.shown @ cells.flatten(1).T @ text.shown.T).double()
+        predicted = (image.kept @ cells.flatten(1).T @ text.kept.T).double()
         return cls(actual, _crossed(actual), _crossed(predicted))
 
 

@@ -16,6 +16,7 @@ from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
 from nibt.preprocessing import open_clip as preparation
+from nibt.preprocessing.resize import height_and_width
 from nibt.types import Embedding, Hidden
 
 
@@ -175,8 +176,7 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
 def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
     """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
-    size = _input_size(visual)
-    height, width = size if isinstance(size, tuple) else (size,) * 2
+    height, width = height_and_width(_input_size(visual))
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
