@@ -13,8 +13,8 @@ from pathlib import Path
 from runs import NAMES, TRUTH, Setting, collect, machine, paired_test, parse_arguments, run, scenes_of
 
 import nibt
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import NOUNS, Scenes
-from nibt.datasets.scenes.captions import with_article
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.evaluation.statistics import holm, interval

@@ -17,8 +17,8 @@ from runs import SEED, collect, kept, machine, on_mask, paired_test, parse_argum
 
 import nibt
 from nibt.data.ground_truth import word_spans
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import Scenes
-from nibt.datasets.scenes.captions import with_article
 from nibt.evaluation.statistics import interval
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame

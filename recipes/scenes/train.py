@@ -25,8 +25,9 @@ from course import ARCHITECTURES, SEED, TRAINING, VALIDATION, architecture
 from muon import Muon
 
 from nibt.datasets._draws import Draws
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import NOUNS, SIDE, Scenes
-from nibt.datasets.scenes.captions import TEMPLATES, drawn, with_article
+from nibt.datasets.scenes.captions import TEMPLATES, drawn
 
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from runs import machine
 
 import nibt
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import NOUNS, STYLES, Scenes
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
-from nibt.datasets.scenes.captions import with_article
 from nibt.engine.encode import encode
 from nibt.evaluation.statistics import interval
 

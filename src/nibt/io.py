@@ -71,11 +71,11 @@ def file_digests(values: Iterable[Any]) -> dict[str, str]:
         for name in dict.fromkeys((text, text.partition(":")[2])):
             try:
                 paths = sorted(glob.glob(glob.escape(name).replace("{stem}", "*"))) if name else []
-                own = [short_digest(path) for path in paths if os.path.isfile(path)]
+                hashes = [short_digest(path) for path in paths if os.path.isfile(path)]
             except (OSError, ValueError):  # too long, or with a null character
                 continue
-            if own:
-                digests[text] = own[0] if len(own) == 1 else sha256("".join(own).encode()).hexdigest()[:DIGITS]
+            if hashes:
+                digests[text] = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:DIGITS]
     return dict(sorted(digests.items()))
 
 

@@ -1,6 +1,7 @@
 """Options of plugins and calls: typed fields, which declare their ranges, and the one place that reads their values.
 
     masks: Annotated[int, Range(1, 100_000)] = 6000
+    hide: Annotated[str, OneOf(("mean", "blur", "noise"))] = "mean"
 
 A value may come from a command line, a plan or Python: ``parsed`` converts it to the type of its field, and
 ``complete`` does so for all fields of a plugin when it is created.
@@ -48,6 +49,18 @@ class Range(GroupedMetadata):
         return low + (f" and {'below' if self.below else 'at most'} {self.high:,}" if math.isfinite(self.high) else "")
 
 
+class OneOf(tuple[Any, ...]):
+    """The values that an option may have, where they are listed.
+
+    >>> str(OneOf(("first", "best")))
+    'one of first, best'
+
+    """
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self))}"
+
+
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Steps = Annotated[int, Range(1, 1000)]
 Samples = Annotated[int, Range(1, 100_000)]
@@ -75,10 +88,10 @@ Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def parsed(name: str, value: Any, kind: Any) -> Any:
+def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
-    allowed = _plain(kind)
-    if allowed is None or (value is None and _takes_none(kind)):
+    allowed = _plain(field_type)
+    if allowed is None or (value is None and _takes_none(field_type)):
         return value
     target, limits = allowed
     try:
@@ -92,7 +105,7 @@ def parsed(name: str, value: Any, kind: Any) -> Any:
     if isinstance(number, float) and not math.isfinite(number) and limits is None:
         raise BadOption(f"{name} must be a finite number (got {number})")
     if limits is not None and number not in limits:
-        raise BadOption(f"{name} must be {limits} (got {str(number)[:40]})")
+        raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
     return number
 
 
@@ -113,37 +126,37 @@ def complete(plugin: Any) -> None:
 
 
 @lru_cache(maxsize=256)
-def field_types(kind: type) -> dict[str, Any]:
+def field_types(dataclass_type: type) -> dict[str, Any]:
     """Return the types of the fields of a dataclass, also where its module has postponed annotations."""
-    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    if not any(isinstance(one, str) for one in types.values()):
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(dataclass_type)}
+    if not any(isinstance(declared, str) for declared in types.values()):
         return types
     try:
-        return types | get_type_hints(kind, include_extras=True)
+        return types | get_type_hints(dataclass_type, include_extras=True)
     except Exception:  # a name that exists for type checkers only
         return types
 
 
-def is_number(kind: Any) -> bool:
+def is_number(field_type: Any) -> bool:
     """Return whether a field is a number, or a number or None."""
-    allowed = _plain(kind)
+    allowed = _plain(field_type)
     return allowed is not None and allowed[0] in (int, float)
 
 
-def _plain(kind: Any) -> tuple[type, Range | None] | None:
-    """Return the simple type of a field with its range; None for other types."""
-    if get_origin(kind) is Annotated:
-        target, *notes = get_args(kind)
+def _plain(field_type: Any) -> tuple[type, Range | OneOf | None] | None:
+    """Return the simple type of a field with its range or its values; None for other types."""
+    if get_origin(field_type) is Annotated:
+        target, *notes = get_args(field_type)
         inner = _plain(target)
-        limits = next((note for note in notes if isinstance(note, Range)), inner and inner[1])
+        limits = next((note for note in notes if isinstance(note, Range | OneOf)), inner and inner[1])
         return inner and (inner[0], limits)
-    if kind in _NAMES:
-        return kind, None
-    parts = [part for part in get_args(kind) if part is not type(None)]
-    return _plain(parts[0]) if _takes_none(kind) and len(parts) == 1 else None
+    if field_type in _NAMES:
+        return field_type, None
+    parts = [member for member in get_args(field_type) if member is not type(None)]
+    return _plain(parts[0]) if _takes_none(field_type) and len(parts) == 1 else None
 
 
-def _takes_none(kind: Any) -> bool:
+def _takes_none(field_type: Any) -> bool:
     """Return whether None is a value of a field."""
-    parts = get_args(kind)
-    return _takes_none(parts[0]) if get_origin(kind) is Annotated else type(None) in parts
+    parts = get_args(field_type)
+    return _takes_none(parts[0]) if get_origin(field_type) is Annotated else type(None) in parts

@@ -87,8 +87,8 @@ def read_signature(path: Path) -> Signature | None:
     try:
         with path.open("rb") as stream:
             match = _SIGNATURE.search(stream.read(_HEAD)) or _SIGNATURE.search(_tail(stream))
-            whole = match and _signed_by(stream, match[3])  # other files are not read as a whole: they may be large
-        if not whole:
+            intact = match and _signed_by(stream, match[3])  # other files are not read as a whole: they may be large
+        if not intact:
             match = _image_signature(path)
         return match and Signature(match[1].decode(), json.loads(zlib.decompress(urlsafe_b64decode(match[2]))))
     except (OSError, ValueError, zlib.error):
@@ -117,10 +117,10 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
     """Check the outputs of a call before a computation starts."""
     inputs, names = list(inputs), {}
     for target in targets:
-        other = names.setdefault(_folded(target), target)
-        if other is not target:
+        earlier = names.setdefault(_folded(target), target)
+        if earlier is not target:
             raise WouldOverwrite(
-                f"two outputs of this call go to the same file ({other} and {target}): give them different names"
+                f"two outputs of this call go to the same file ({earlier} and {target}): give them different names"
             )
     for target in targets:
         for source in inputs:
@@ -134,9 +134,9 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
     if not path.is_file():
-        kind = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
+        state = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
         raise WouldOverwrite(
-            f"{path} is {kind}, and would be replaced by a file: choose another name (-o - prints to standard output)"
+            f"{path} is {state}, and would be replaced by a file: choose another name (-o - prints to standard output)"
         )
     if not path.stat().st_mode & 0o222:
         raise WouldOverwrite(f"{path} is read-only: make it writable, or choose another name")
@@ -187,7 +187,8 @@ def release(paths: Iterable[Path]) -> None:
 
 def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
     """Return whether a path has no file, or that of the same request."""
-    return not path.exists() or _answers(path, request)
+    signature = read_signature(path) if path.exists() else Signature("", request)
+    return signature is not None and signature.request == request
 
 
 def _take(paths: Sequence[Path]) -> bool:
@@ -199,16 +200,11 @@ def _take(paths: Sequence[Path]) -> bool:
         try:
             path.open("x").close()
         except FileExistsError:
-            for own in created:
-                own.unlink(missing_ok=True)
+            for placeholder in created:
+                placeholder.unlink(missing_ok=True)
             return False
         created.append(path)
     return True
-
-
-def _answers(path: Path, request: Mapping[str, Any]) -> bool:
-    signature = read_signature(path)
-    return signature is not None and signature.request == request
 
 
 def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
@@ -225,10 +221,10 @@ def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
 
 def _sources(request: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the paths that a request names."""
-    model, parts = request.get("model"), (request, *(request.get(side) for side in _SIDES))
+    model, sides = request.get("model"), (request, *(request.get(name) for name in _SIDES))
     if isinstance(model, Mapping):
         yield Path(str(model.get("id")))
-    yield from (Path(part["source"]) for part in parts if isinstance(part, Mapping) and part.get("source"))
+    yield from (Path(side["source"]) for side in sides if isinstance(side, Mapping) and side.get("source"))
 
 
 def _check_input(target: Path, source: Path) -> None:
@@ -263,8 +259,8 @@ def _image_signature(path: Path) -> re.Match[bytes] | None:
     with open_image(path, str(path)) as image:
         text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
         match = _SIGNATURE.fullmatch(text)
-        whole = match and match[4] is not None and int(match[4]) == path.stat().st_size
-        return match if match and whole and _pixel_digest(image) == match[3] else None
+        intact = match and match[4] is not None and int(match[4]) == path.stat().st_size
+        return match if match and intact and _pixel_digest(image) == match[3] else None
 
 
 def _pixel_digest(image: Image.Image) -> bytes:

@@ -28,16 +28,22 @@ def encode(table: Any) -> bytes:
 
 
 @contextmanager
-def open_file(path: Path, remedy: str) -> Iterator[Any]:
-    """Open a file as a ``pyarrow.parquet.ParquetFile``."""
+def _readable(path: Path, remedy: str) -> Iterator[tuple[Any, Any]]:
+    """Provide the modules of ``pyarrow``, and convert what they raise for a file to ``BadInput``."""
     arrow, parquet = pyarrow()
     try:
-        with parquet.ParquetFile(path) as file:
-            yield file
+        yield arrow, parquet
     except (OSError, arrow.ArrowException) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"{path} cannot be read ({error}): {remedy}") from error
+
+
+@contextmanager
+def open_file(path: Path, remedy: str) -> Iterator[Any]:
+    """Open a file as a ``pyarrow.parquet.ParquetFile``."""
+    with _readable(path, remedy) as (_, parquet), parquet.ParquetFile(path) as file:
+        yield file
 
 
 def table_schema(path: Path, remedy: str) -> tuple[list[str], int]:
@@ -78,9 +84,5 @@ def _group(path: Path, modified: int, group: int, column: str, remedy: str) -> A
 
 def _arrow_table(path: Path, remedy: str) -> Any:
     """Open an Arrow stream, as the package ``datasets`` writes it, without reading its bytes into memory."""
-    arrow, _ = pyarrow()
-    try:
-        with arrow.memory_map(str(path)) as source:
-            return arrow.ipc.open_stream(source).read_all()
-    except (OSError, arrow.ArrowException) as error:
-        raise BadInput(f"{path} cannot be read ({error}): {remedy}") from error
+    with _readable(path, remedy) as (arrow, _), arrow.memory_map(str(path)) as source:
+        return arrow.ipc.open_stream(source).read_all()

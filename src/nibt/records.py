@@ -15,20 +15,20 @@ _Record = TypeVar("_Record")
 _MOST = 3  # the number of mistakes in a message
 
 
-def read_record(kind: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
+def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_python(data)
+        return _adapter(record_type).validate_python(data)
     except ValidationError as mistakes:
-        text = describe(mistakes.errors(include_url=False), json_schema(kind))
+        text = describe(mistakes.errors(include_url=False), json_schema(record_type))
         raise error(f"{where}: {text}" if where else text) from mistakes
 
 
-def json_schema(kind: type) -> dict[str, Any]:
+def json_schema(record_type: type) -> dict[str, Any]:
     """Return the JSON Schema of a record."""
-    return _adapter(kind).json_schema(by_alias=True, mode="validation")
+    return _adapter(record_type).json_schema(by_alias=True, mode="validation")
 
 
 def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
@@ -61,14 +61,14 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             return f"{place} {text}" if text.startswith("must ") else f"{place}: {text}" if place else text
         case _:
             text = str(mistake["msg"]).replace("Input should be", "must be")
-            return f"{place} {_lower(text)} (got {got})".lstrip()
+            return f"{place} {text[:1].lower()}{text[1:]} (got {got})".lstrip()
 
 
 def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
     """Return the names that a JSON Schema allows at the location."""
     definitions, node = schema.get("$defs", {}), schema
-    for part in location[:-1]:
-        node = node.get("items", {}) if isinstance(part, int) else node.get("properties", {}).get(part, {})
+    for key in location[:-1]:
+        node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, {})
         node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node)
     return list(node.get("properties", {}))
 
@@ -81,17 +81,13 @@ def place_of(location: Sequence[str | int]) -> str:
 
     """
     place = ""
-    for part in location:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    for key in location:
+        place += f"[{key}]" if isinstance(key, int) else f".{key}" if place else str(key)
     return place
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
 @lru_cache
-def _adapter(kind: type) -> Any:
+def _adapter(record_type: type) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(record_type)

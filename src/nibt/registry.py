@@ -18,7 +18,7 @@ from nibt.io import read_text
 
 KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
-_BASE = "base"  # the file with the base class of a kind; files that plugins share start with an underscore
+_BASE = "base"  # the file with the base class of a group; files that plugins share start with an underscore
 
 
 class Plugin:
@@ -36,11 +36,11 @@ class Plugin:
         cls.name = cls.__module__.rpartition(".")[2]
 
 
-def available(kind: str) -> list[str]:
-    """Return the names of all plugins of a kind.
+def available(group: str) -> list[str]:
+    """Return the names of all plugins of a group.
 
     Args:
-        kind: "methods", "models" (the model families), "targets", "metrics", "table_metrics", "datasets" or
+        group: "methods", "models" (the model families), "targets", "metrics", "table_metrics", "datasets" or
             "formats".
 
     Examples:
@@ -48,32 +48,28 @@ def available(kind: str) -> list[str]:
         True
 
     Raises:
-        UnknownName: No kind has that name.
+        UnknownName: No group has that name.
 
     """
-    if kind not in KINDS:
-        raise UnknownName("kinds", kind, KINDS)
-    files = {
-        file.stem for file in (_PACKAGE / kind).glob("*.py") if file.stem != _BASE and not file.stem.startswith("_")
-    }
-    folders = {
-        file.parent.name for file in (_PACKAGE / kind).glob("*/__init__.py") if not file.parent.name.startswith("_")
-    }
-    return sorted(files | folders | set(_entry_points(kind).names))
+    if group not in KINDS:
+        raise UnknownName("kinds", group, KINDS)
+    paths = [path for path in (_PACKAGE / group).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {path.stem for path in paths if path.stem != _BASE and not path.stem.startswith("_")}
+    return sorted(names.union(_entry_points(group).names))
 
 
-def find(kind: str, name: str) -> Any:
+def find(group: str, name: str) -> Any:
     """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name."""
-    for point in _entry_points(kind).select(name=name):
+    for point in _entry_points(group).select(name=name):
         plugin = point.load()
         plugin.name = name
         return plugin
-    if name not in available(kind):
-        raise UnknownName(kind, name, available(kind))
-    return import_module(f"nibt.{kind}.{name}").PLUGIN
+    if name not in available(group):
+        raise UnknownName(group, name, available(group))
+    return import_module(f"nibt.{group}.{name}").PLUGIN
 
 
-def summary(kind: str, name: str) -> str:
+def summary(group: str, name: str) -> str:
     """Return the first line of the docstring of a plugin's file, without importing the file.
 
     Examples:
@@ -81,12 +77,12 @@ def summary(kind: str, name: str) -> str:
         True
 
     """
-    if name in _entry_points(kind).names:
-        return (find(kind, name).__doc__ or "").strip().split("\n")[0]
-    if name not in available(kind):
-        raise UnknownName(kind, name, available(kind))
-    file = _PACKAGE / kind / f"{name}.py"
-    source = read_text(file if file.exists() else _PACKAGE / kind / name / "__init__.py")
+    if name in _entry_points(group).names:
+        return (find(group, name).__doc__ or "").strip().split("\n")[0]
+    if name not in available(group):
+        raise UnknownName(group, name, available(group))
+    file = _PACKAGE / group / f"{name}.py"
+    source = read_text(file if file.exists() else _PACKAGE / group / name / "__init__.py")
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
@@ -115,6 +111,6 @@ def parse_method(text: str) -> tuple[str, str, dict[str, Any]]:
 
 
 @lru_cache
-def _entry_points(kind: str) -> EntryPoints:
+def _entry_points(group: str) -> EntryPoints:
     """Return the plugins of other packages, cached because the look-up searches all installed packages."""
-    return entry_points(group=f"nibt.{kind}")
+    return entry_points(group=f"nibt.{group}")

@@ -30,24 +30,8 @@ _FACTORIES = {
     torch.zeros,
 }
 _ARITHMETIC = {
-    torch.add,
-    torch.div,
-    torch.mul,
-    torch.sub,
-    torch.true_divide,
-    Tensor.__add__,
-    Tensor.__mul__,
-    Tensor.__radd__,
-    Tensor.__rmul__,
-    Tensor.__rsub__,
-    Tensor.__rtruediv__,
-    Tensor.__sub__,
-    Tensor.__truediv__,
-    Tensor.add,
-    Tensor.div,
-    Tensor.mul,
-    Tensor.sub,
-    Tensor.true_divide,
+    *(getattr(owner, name) for owner in (torch, Tensor) for name in ("add", "div", "mul", "sub", "true_divide")),
+    *(getattr(Tensor, f"__{name}__") for name in ("add", "mul", "sub", "truediv", "radd", "rmul", "rsub", "rtruediv")),
 }
 
 

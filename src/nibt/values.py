@@ -15,8 +15,8 @@ class ByValue:
     dtypes differ.
     """
 
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and value_key(self) == value_key(other)
+    def __eq__(self, value: object) -> bool:
+        return type(self) is type(value) and value_key(self) == value_key(value)
 
     def __hash__(self) -> int:
         return hash(value_key(self))
@@ -34,9 +34,9 @@ def value_key(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, np.ascontiguousarray(value).tobytes())
     if is_dataclass(value) and not isinstance(value, type):
-        return (type(value), *(value_key(getattr(value, one.name)) for one in fields(value) if one.compare))
+        return (type(value), *(value_key(getattr(value, field.name)) for field in fields(value) if field.compare))
     if isinstance(value, Mapping):
-        return frozenset((key, value_key(one)) for key, one in value.items())
+        return frozenset((key, value_key(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return tuple(map(value_key, value))
     return value

@@ -89,5 +89,5 @@ def test_imagenet_reads_a_folder_for_each_synset(tmp_path: Path, place: str) -> 
     assert captions(data)[2] == "a photo of a tabby, tabby cat"
     if place != ".":
         assert "lacks images of the split train" in ImageNet.check(tmp_path, split="train")
-    with pytest.raises(BadOption, match="split must be val or train"):
+    with pytest.raises(BadOption, match="split must be one of val, train"):
         ImageNet(tmp_path, split="test")

@@ -53,7 +53,7 @@ def test_imagenet_s_reads_the_folder_of_a_version(tmp_path: Path) -> None:
         ImageNetS(tmp_path, classes=300, split="train")
     with pytest.raises(BadOption, match=r"classes must be one of 50, 300, 919 \(got 20\)"):
         ImageNetS(tmp_path, classes=20)
-    with pytest.raises(BadOption, match="split must be val or train"):
+    with pytest.raises(BadOption, match="split must be one of val, train"):
         ImageNetS(tmp_path, split="test")
 
 

@@ -96,7 +96,7 @@ def test_refcoco_reads_plain_pickles_only(tmp_path: Path) -> None:
         ({"ann_id": 99}, "reference 7, image 9: instances.json does not have this image with the annotation 99"),
         ({"image_id": 5}, "reference 7, image 5: instances.json does not have this image"),
         ({"ann_id": 13}, "does not have this image with the annotation 13"),
-        ({"sentences": []}, r"reference 7, image 9: a reference must have sentences \(got \(\)\)"),
+        ({"sentences": []}, r"reference 7, image 9: a sentence must be a text, or a list of texts \(got \[\]\)"),
         ({"sentences": None}, r"refs\(umd\)\.p does not have the expected layout"),
     ],
 )

@@ -14,8 +14,8 @@ from jaxtyping import config
 import nibt
 from nibt.core.quadrature import nodes
 from nibt.data.pair import SameModalityPair
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import Scenes
-from nibt.datasets.scenes.captions import with_article
 from nibt.engine.encode import encode
 from nibt.engine.targets import shipped_mean_states
 from nibt.errors import BadInput, BadOption

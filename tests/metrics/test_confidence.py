@@ -150,7 +150,7 @@ def test_paper_protocol_rejects_other_text_towers() -> None:
         ConfidenceDrop(protocol="paper")(MetricInput(of, Ones()(of)))
     with pytest.raises(BadOption, match="leave hide out"):
         ConfidenceDrop(protocol="paper", hide="blur")
-    with pytest.raises(BadOption, match="correct or paper"):
+    with pytest.raises(BadOption, match="one of correct, paper"):
         ConfidenceDrop(protocol="published")
 
 

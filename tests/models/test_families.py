@@ -13,9 +13,9 @@ import nibt
 from benchmarks import tiny_families
 from nibt.core.side import Side
 from nibt.errors import CannotLoad, Unsupported
-from nibt.models._hugging_face import _sides
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.preprocessing.resize import height_and_width
 from nibt.registry import find
 from tests import tiny
 from tests.helpers import METHODS, QUICK, assert_embeddings_close
@@ -219,7 +219,7 @@ def test_older_transformers_are_reported(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_sizes_may_be_two_numbers() -> None:
     for size, expected in ((8, (8, 8)), ([8, 8], (8, 8)), ((42, 70), (42, 70))):
-        assert _sides(size) == expected
+        assert height_and_width(size) == expected
 
 
 def dual_encoder(vision: str, size: Any = 32, patch: Any = 8, **options: Any) -> tiny.BuiltModel:
@@ -232,7 +232,7 @@ def dual_encoder(vision: str, size: Any = 32, patch: Any = 8, **options: Any) ->
     config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
         getattr(transformers, f"{vision}Config")(**options), text, projection_dim=12
     )
-    height, width = _sides(size)
+    height, width = height_and_width(size)
     processor = transformers.VisionTextDualEncoderProcessor(
         image_processor=transformers.ViTImageProcessor(size={"height": height, "width": width}), tokenizer=tokenizer
     )
@@ -261,7 +261,7 @@ def test_image_towers_of_a_dual_encoder(vision: str, size: Any, patch: int) -> N
     with torch.no_grad():
         expected = built.module(**inputs).logits_per_text
     torch.testing.assert_close(model.scale * model.similarity.to_each(image, text).T, expected, rtol=1e-4, atol=1e-4)
-    height, width = _sides(size)
+    height, width = height_and_width(size)
     inputs = model.image.prepare(images)
     for layer in range(model.image.depth + 1):
         cut = model.image.trace(inputs).cut(layer)

@@ -190,7 +190,7 @@ def test_known_checkpoint_numbers_tokens_in_order(tmp_path: Path) -> None:
     with torch.no_grad():
         seen = network.base.visual(patches["pixel_values"], grid_thw=patches["image_grid_thw"]).pooler_output
         embeds = network.base.get_input_embeddings()(inputs.extra["input_ids"])
-        embeds[inputs.extra["input_ids"] == side.image_token] = seen  # pyright: ignore
+        embeds[inputs.extra["input_ids"] == loaded.module.config.image_token_id] = seen  # pyright: ignore
         own = network.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1]
     torch.testing.assert_close(side.encode(inputs), own, atol=1e-5, rtol=1e-5)
 

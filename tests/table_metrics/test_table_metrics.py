@@ -272,10 +272,10 @@ def test_measurement_equals_the_metric_of_the_table() -> None:
     ("metric", "options", "message"),
     [
         ("noun_pointing", {"tolerance": 2.0}, "tolerance must be between 0 and 1"),
-        ("noun_energy", {"on": "all"}, r"on must be own or others \(got 'all'\)"),
+        ("noun_energy", {"on": "all"}, r"on must be one of own, others \(got 'all'\)"),
         ("pair_insertion", {"levels": 0}, r"levels must be between 1 and 1,000 \(got 0\)"),
         ("pair_deletion", {"levels": 0}, r"levels must be between 1 and 1,000 \(got 0\)"),
-        ("table_faithfulness", {"measure": "kendall"}, r"measure must be r2 or spearman \(got 'kendall'\)"),
+        ("table_faithfulness", {"measure": "kendall"}, r"measure must be one of r2, spearman \(got 'kendall'\)"),
         ("table_faithfulness", {"share": 1.0}, r"share must be above 0 and below 1 \(got 1.0\)"),
         ("table_faithfulness", {"coalitions": 1}, r"coalitions must be between 2 and 10,000 \(got 1\)"),
         ("additive_share", {"seed": -1}, r"seed must be between 0 and 4,294,967,295 \(got -1\)"),

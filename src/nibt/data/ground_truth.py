@@ -31,13 +31,13 @@ class GroundTruth:
 
     """
 
-    mask: Bool[Tensor, "height width"] | None = None
-    others: tuple[Bool[Tensor, "height width"], ...] = ()
+    mask: PixelMask | None = None
+    others: tuple[PixelMask, ...] = ()
     named: Bool[Tensor, " word"] | None = None
     absent: Bool[Tensor, " word"] | None = None
     points: tuple[Point, ...] = ()
     extent: tuple[int, int] = (0, 0)
-    objects: tuple[Bool[Tensor, "height width"], ...] = ()
+    objects: tuple[PixelMask, ...] = ()
     without: tuple[Callable[[], ImageInput] | None, ...] = ()
 
 
@@ -77,20 +77,20 @@ def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:
                 yield Point(x - left, y - top, inside)
 
 
-def seen_mask(pair: Pair, objects: list[Object], region: Region) -> Bool[Tensor, "height width"]:
+def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
     """Return the mask of objects in the visible region, from their masks or, without masks, their boxes."""
     width, height = pair.image.size
-    whole = np.zeros((height, width), bool)
+    covered = np.zeros((height, width), bool)
     for obj in objects:
         if obj.mask is not None:
-            whole |= obj.mask
+            covered |= obj.mask
         elif obj.box is not None:
             left, top, across, down = (round(side) for side in obj.box)
-            whole[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
+            covered[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
     left, top = round(region.left), round(region.top)
     across, down = max(1, round(region.width)), max(1, round(region.height))
     visible = np.zeros((down, across), bool)
-    inner = whole[max(0, top) : top + down, max(0, left) : left + across]
+    inner = covered[max(0, top) : top + down, max(0, left) : left + across]
     visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
     return torch.from_numpy(visible)
 
@@ -99,10 +99,10 @@ def objects_of_words(pair: Pair, region: Region, words: Words) -> list[tuple[tup
     """Return the words that name each visible object, by their positions, with its mask in the visible region."""
     spans, named = list(word_spans(pair.caption, words)), []
     for obj in pair.objects:
-        chosen = tuple(_touched(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
+        positions = tuple(_touched(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
         mask = seen_mask(pair, [obj], region)
-        if chosen and mask.any():
-            named.append((chosen, mask))
+        if positions and mask.any():
+            named.append((positions, mask))
     return named
 
 

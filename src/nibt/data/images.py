@@ -65,7 +65,7 @@ class OpenFile(Protocol):
 
 
 NamedImage: TypeAlias = (  # everything but a string, which may be a caption
-    Path | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
+    os.PathLike | Image.Image | np.ndarray | Tensor | ImageInput | bytes | bytearray | memoryview | OpenFile
 )
 ImageSource: TypeAlias = str | NamedImage
 
@@ -123,8 +123,8 @@ def read_image(source: ImageSource) -> ImageInput:
         _check_plain(source)
     if isinstance(source, np.ndarray | Tensor):
         item = source[0] if is_batch(source) and len(source) == 1 else source
-        kind, values = ("tensor", _channels_last(item)) if isinstance(item, Tensor) else ("array", item)
-        return _from_array(values, kind, tuple(source.shape))
+        container, values = ("tensor", _channels_last(item)) if isinstance(item, Tensor) else ("array", item)
+        return _from_array(values, container, tuple(source.shape))
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_image(bytes(source), "bytes")
     if isinstance(source, OpenFile):
@@ -233,23 +233,23 @@ def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.nda
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise BadInput(f"the {source} holds NaN or infinite values")
     if values.min() < 0 or values.max() > top:
-        kind = "floats" if values.dtype.kind == "f" else "whole numbers"
+        noun = "floats" if values.dtype.kind == "f" else "whole numbers"
         if values.dtype.kind == "f" and -_NORMALIZED < values.min() < 0 and values.max() < _NORMALIZED:
             raise BadInput(
                 f"an image of floats must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}, as after "
                 "a mean and a standard deviation were applied): give the image before it is normalized"
             )
         raise BadInput(
-            f"an image of {kind} must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}): scale the values"
+            f"an image of {noun} must be in [0, {top}] (got {values.min():.5g} to {values.max():.5g}): scale the values"
         )
     return np.round(values * 255 if top == 1 else values).astype(np.uint8)
 
 
 def _check_plain(tensor: Tensor) -> None:
     kinds = {"nested": tensor.is_nested, "quantized": tensor.is_quantized, "meta": tensor.is_meta}
-    kind = next((name for name, has in kinds.items() if has), "" if tensor.layout == torch.strided else "sparse")
-    if kind:
-        raise BadInput(f"an image must be a plain tensor with numbers (got a {kind} tensor)")
+    layout = next((name for name, has in kinds.items() if has), "" if tensor.layout == torch.strided else "sparse")
+    if layout:
+        raise BadInput(f"an image must be a plain tensor with numbers (got a {layout} tensor)")
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:

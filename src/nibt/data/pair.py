@@ -13,10 +13,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
-from nibt.data.images import ImageInput, OpenFile, is_batch, names_image, read_image
+from nibt.data.images import ImageInput, NamedImage, is_batch, names_image, read_image
 from nibt.errors import BadInput
 from nibt.types import Modality
 
@@ -147,7 +145,6 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-_IMAGES = (os.PathLike, Image.Image, np.ndarray, Tensor, ImageInput, bytes, bytearray, memoryview)
 _NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
@@ -170,7 +167,7 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
     count = max(len(firsts), len(seconds))
     first_items, second_items = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
     if kinds[0] == kinds[1]:
-        return [SameModalityPair(one, other) for one, other in zip(first_items, second_items, strict=True)], is_list
+        return [SameModalityPair(*items) for items in zip(first_items, second_items, strict=True)], is_list
     texts = seconds * (count if len(seconds) == 1 else 1)
     pairs = [
         Pair(image, caption, notes=_ambiguity_warning(text))
@@ -205,7 +202,7 @@ def _modality(items: list[Any], string: Modality) -> Modality:
     Strings have the modality of the place, and so do values of other types, which fail when they are read.
     """
     kinds: set[Modality] = {
-        "text" if isinstance(item, Caption) else "image" if _is_image(item) else string for item in items
+        "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string for item in items
     }
     if len(kinds) > 1:
         place = "first" if string == "image" else "second"
@@ -216,14 +213,9 @@ def _modality(items: list[Any], string: Modality) -> Modality:
     return kinds.pop()
 
 
-def _is_image(item: Any) -> bool:
-    """Return whether a value has a type that only images have."""
-    return isinstance(item, (*_IMAGES, OpenFile))
-
-
-def _read(items: list[Any], kind: Modality, count: int) -> list[Any]:
+def _read(items: list[Any], side: Modality, count: int) -> list[Any]:
     """Read all items; a single item is read once and repeated for every pair."""
-    inputs = [read_image(item) if kind == "image" else read_caption(item) for item in items]
+    inputs = [read_image(item) if side == "image" else read_caption(item) for item in items]
     return inputs * (count if len(inputs) == 1 else 1)
 
 

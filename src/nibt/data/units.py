@@ -49,8 +49,8 @@ class Grid:
         """Return the scores of the cells only."""
         if not self.places:
             return scores[:, self.prefix : self.prefix + self.count]
-        own = scores[:, list(self.places)]
-        return own if self.overview is None else own + self._spread(self.overview, scores)
+        cells = scores[:, list(self.places)]
+        return cells if self.overview is None else cells + self._spread(self.overview, scores)
 
     def _spread(self, coarse: "Grid", scores: PerToken) -> PerUnit:
         """Divide the scores of a coarser grid equally among the cells that it covers."""
@@ -115,8 +115,8 @@ class Words(ByValue):
         return Words(self.tokens * count, self.words * count, self.explained.expand(count, -1))
 
     def __getitem__(self, item: int) -> "Words":
-        own = self.tokens[item]
-        return Words((own,), (self.words[item],), self.explained[item, : len(own)])
+        tokens = self.tokens[item]
+        return Words((tokens,), (self.words[item],), self.explained[item, : len(tokens)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class Segments(ByValue):
     def on_grid(self, scores: Float[Tensor, "batch unit *value"]) -> Float[Tensor, "batch cell *value"]:
         """Spread the scores of segments evenly over their pixels, and sum them over the cells of the grid."""
         flat = scores.reshape(*scores.shape[:2], -1)
-        spread = torch.stack([self._spread(item).to(own) @ own for item, own in enumerate(flat)])
+        spread = torch.stack([self._spread(item).to(column) @ column for item, column in enumerate(flat)])
         return spread.reshape(len(scores), self.grid.count, *scores.shape[2:])
 
     def _spread(self, item: int) -> Float[Tensor, "cell unit"]:

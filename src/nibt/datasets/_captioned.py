@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import torch
 
@@ -10,9 +10,9 @@ from nibt.data.images import ImageInput
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Record
 from nibt.errors import BadInput, BadOption
+from nibt.options import OneOf
 
 CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
-CHOICES = ("first", "best", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,11 @@ class CaptionedDataset(LocalDataset):
 
     """
 
-    choice: str = "first"
+    choice: Annotated[str, OneOf(("first", "best", "all"))] = "first"
     scorer: CaptionScorer | None = field(default=None, repr=False, compare=False)
     _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.choice not in CHOICES:
-            raise BadOption(f"choice must be one of {', '.join(CHOICES)} (got {self.choice!r})")
         if (self.choice == "best") != (self.scorer is not None):
             raise BadOption(
                 "choice='best' and scorer must be used together: scorer is a function of an image and its captions "
@@ -63,3 +61,11 @@ class CaptionedDataset(LocalDataset):
                 f"(got {scores.tolist()})"
             )
         return entry.captions[scores.tolist().index(scores.max().item())]
+
+
+def texts(value: Any, where: str, name: str = "a caption") -> tuple[str, ...]:
+    """Return the captions of an image from a text or a list of texts."""
+    captions = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not captions or not all(isinstance(caption, str) for caption in captions):
+        raise BadInput(f"{where}: {name} must be a text, or a list of texts (got {value!r})")
+    return captions

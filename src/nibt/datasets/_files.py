@@ -23,7 +23,7 @@ def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
     """Yield the rows of a file as ``table`` does, with an error in place of each row that cannot be read."""
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
+    with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
         heading = [name.strip() for name in next(reader, [])]
         double = next((name for name in columns if heading.count(name) > 1), None)
@@ -53,7 +53,7 @@ def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], re
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the non-blank lines of a text file, with their locations."""
-    with _readable(path), path.open(encoding="utf-8-sig") as stream:
+    with readable(path), path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 yield line.rstrip("\r\n"), f"{path.name}, line {number}"
@@ -69,7 +69,7 @@ def parsed(text: str, where: str) -> Any:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    with _readable(path):
+    with readable(path):
         return parsed(read_text(path), str(path))
 
 
@@ -87,11 +87,12 @@ def format_errors(where: str) -> Iterator[None]:
 
 def natural(name: str) -> list[str | int]:
     """Return a key that sorts names in natural order, so that val_2 comes before val_10."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split("([0-9]+)", name))]
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Convert the errors of reading a file to ``BadInput``."""
     try:
         yield
     except UnicodeDecodeError as error:

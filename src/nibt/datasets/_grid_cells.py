@@ -16,7 +16,7 @@ Rectangle = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two exclusive."""
 
 
-class Labeled(NamedTuple):
+class LabeledPicture(NamedTuple):
     """A picture with one label.
 
     Attributes:
@@ -31,26 +31,27 @@ class Labeled(NamedTuple):
     names: frozenset[str]
 
 
-def labeled(data: Dataset) -> Iterator[Labeled]:
+def labeled(data: Dataset) -> Iterator[LabeledPicture]:
     """Yield the pictures of a data set whose captions name objects of one name. Images in files are not read."""
     for item in range(len(data)):
         if isinstance(data, RecordDataset):
             named, names = _names_of_record(data.entries[item])
         else:
             objects = data[item].objects
-            named, names = {one.name for one in objects if one.spans}, {one.name for one in objects}
+            named, names = {obj.name for obj in objects if obj.spans}, {obj.name for obj in objects}
         if len(named) == 1:
-            yield Labeled(item, _first(*named), frozenset(map(_first, names)))
+            yield LabeledPicture(item, _first(*named), frozenset(map(_first, names)))
 
 
 def _names_of_record(record: Record) -> tuple[set[str], set[str]]:
     """Return the names of the objects that the caption of a record names, and those of all objects."""
     if record.error or record.caption is None:
         return set(), set()
-    every = {one.name for one in record.annotations} or set(record.names)
-    searched = {one.name for one in record.annotations if one.spans is None} if record.annotations else every
+    all_names = {obj.name for obj in record.annotations} or set(record.names)
+    searched = {obj.name for obj in record.annotations if obj.spans is None} if record.annotations else all_names
     spans = named_spans(record.caption, record.names or searched) if searched else {}
-    return {name for name in searched if name in spans} | {one.name for one in record.annotations if one.spans}, every
+    named = {obj.name for obj in record.annotations if obj.spans}
+    return named | {name for name in searched if name in spans}, all_names
 
 
 def _first(name: str) -> str:
@@ -62,7 +63,7 @@ def square(pair: Pair) -> Rectangle:
     width, height = pair.image.size
     side = min(width, height)
     boxes = [obj.box for obj in pair.objects if obj.spans and obj.box is not None]
-    box: Box = max(boxes, key=lambda one: one[2] * one[3], default=(0, 0, width, height))
+    box: Box = max(boxes, key=lambda sides: sides[2] * sides[3], default=(0, 0, width, height))
     left = min(max(box[0] + box[2] // 2 - side // 2, 0), width - side)
     top = min(max(box[1] + box[3] // 2 - side // 2, 0), height - side)
     return left, top, left + side, top + side
@@ -91,14 +92,14 @@ def cell_objects(
 
 def _resized(obj: Object, pair: Pair, region: Rectangle, cell: int) -> np.ndarray:
     """Return the pixels of an object in its cell, (cell, cell)."""
-    whole = obj.mask
-    if whole is None:
+    mask = obj.mask
+    if mask is None:
         assert obj.box is not None
         left, top, width, height = obj.box
-        whole = np.zeros(pair.image.size[::-1], bool)
-        whole[top : top + height, left : left + width] = True
-    part = Image.fromarray(whole[region[1] : region[3], region[0] : region[2]])
-    return np.array(part.resize((cell, cell), Image.Resampling.NEAREST))
+        mask = np.zeros(pair.image.size[::-1], bool)
+        mask[top : top + height, left : left + width] = True
+    cropped = Image.fromarray(mask[region[1] : region[3], region[0] : region[2]])
+    return np.array(cropped.resize((cell, cell), Image.Resampling.NEAREST))
 
 
 def _moved(points: tuple[Point, ...], region: Rectangle, corner: tuple[int, int], cell: int) -> Iterator[Point]:

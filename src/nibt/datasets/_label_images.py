@@ -1,12 +1,14 @@
 """Masks in images whose pixels hold the number of a class or of an object."""
 
+from abc import abstractmethod
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nibt.datasets.base import Record
+from nibt.datasets._local import LocalDataset
+from nibt.datasets.base import ObjectAnnotation
 from nibt.errors import BadInput
 from nibt.image_files import open_image
 from nibt.io import short_digest
@@ -25,20 +27,39 @@ class LabelMask(NamedTuple):
     number: int
 
 
-def label_mask(outline: LabelMask, root: Path, size: tuple[int, int], where: str, known: range) -> np.ndarray:
-    """Read the mask of an object, (height, width)."""
-    path = root / outline.path
-    try:
-        numbers = _read_numbers(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is missing or damaged ({error}): use the published file") from error
-    if numbers.shape != size[::-1]:
-        expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
-        raise BadInput(f"{where}: {path} must have the size of the image, {expected} (got {got})")
-    largest = int(numbers.max())
-    if largest >= known.stop:
-        raise BadInput(f"{where}: {path} must have the numbers {known[0]} to {known[-1]} (got {largest})")
-    return numbers == outline.number
+class LabelImages(LocalDataset):
+    """Base class of data sets whose objects are outlined in label images.
+
+    Attributes:
+        largest: The largest number that a pixel may have.
+
+    """
+
+    @property
+    @abstractmethod
+    def largest(self) -> int: ...
+
+    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
+        if annotation.outline is None:
+            return None
+        path = self.root / annotation.outline.path
+        try:
+            numbers = _read_numbers(path, path.stat().st_mtime_ns)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path} is missing or damaged ({error}): use the published file") from error
+        if numbers.shape != size[::-1]:
+            expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
+            raise BadInput(f"{where}: {path} must have the size of the image, {expected} (got {got})")
+        if numbers.max() > self.largest:
+            raise BadInput(f"{where}: {path} must have the numbers 0 to {self.largest} (got {numbers.max()})")
+        return numbers == annotation.outline.number
+
+    def content(self, item: int) -> str:
+        """Return a text that identifies the content of a pair, with the label images, which annotations only name."""
+        outlines = (annotation.outline for annotation in self.entries[item].annotations)
+        paths = dict.fromkeys(self.root / outline.path for outline in outlines if outline is not None)
+        digests = (short_digest(path) if path.is_file() else "" for path in paths)
+        return f"{super().content(item)} {' '.join(digests)}"
 
 
 @lru_cache(maxsize=1)
@@ -52,10 +73,3 @@ def _read_numbers(path: Path, modified: int) -> np.ndarray:
         return np.where(pixels == 255, 0, pixels)
     numbers = pixels[..., 0] + 256 * pixels[..., 1]
     return np.where(numbers == 1000, 0, numbers)
-
-
-def labels_digest(root: Path, record: Record) -> str:
-    """Compute a digest of the label images of a record, which its annotations only name."""
-    outlines = (annotation.outline for annotation in record.annotations)
-    paths = dict.fromkeys(root / outline.path for outline in outlines if isinstance(outline, LabelMask))
-    return " ".join(short_digest(path) if path.is_file() else "" for path in paths)

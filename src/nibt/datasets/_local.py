@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -49,11 +48,6 @@ class LocalDataset(RecordDataset):
         for row, record in enumerate(self.expanded(self.read_records())):
             yield replace(record, row=row) if wanted(row) else None
 
-    @cached_property
-    def entries(self) -> list[Record]:
-        """All records, with ``count`` and ``seed`` applied."""
-        return self.chosen_records([record for record in self.stream(lambda row: True) if record is not None])
-
     def chosen_records(self, records: list[Record]) -> list[Record]:
         if not records:
             raise self.lacking("pairs")
@@ -90,10 +84,6 @@ class LocalDataset(RecordDataset):
             if files:
                 return self.root / files[0]
         raise self.lacking(f"a table ({' or '.join(patterns)})")
-
-    def images_of(self, names: Iterable[str]) -> Path:
-        """Return the folder of the images of a table: that of the data set or its ``images``, which has the first."""
-        return images_folder(self.root, next(iter(names), ""))
 
     def load_image(self, record: Record) -> ImageInput:
         try:

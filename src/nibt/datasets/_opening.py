@@ -6,14 +6,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.datasets._paths import expanded, files_in, joined
+from nibt.datasets._paths import SHARDS, existing, files_in, joined
 from nibt.datasets._table import SUFFIXES
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.registry import available, find
 
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
-_SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
 
 
@@ -36,10 +35,10 @@ def open_pairs(
 
 def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
     """Open the pairs of a file or a folder, shuffled by a seed."""
-    known = ("image", "caption", "key", "split")
+    names = ("image", "caption", "key", "split")
     for name in options:
-        if name not in known:
-            raise UnknownName("options", name, known)
+        if name not in names:
+            raise UnknownName("options", name, names)
     data = open_pairs(path, **options)  # pyright: ignore[reportArgumentType]
     return replace(data, seed=seed)  # pyright: ignore[reportCallIssue]
 
@@ -51,17 +50,14 @@ def _registered(names: Sequence[Any]) -> Dataset | None:
         return None
     if not colon:
         return find("datasets", name)()
-    kind = find("datasets", name)
-    lenient = {"strict": False} if "strict" in {field.name for field in fields(kind)} else {}
-    return kind(folder, **lenient)
+    dataset_class = find("datasets", name)
+    lenient = {"strict": False} if "strict" in {field.name for field in fields(dataset_class)} else {}
+    return dataset_class(folder, **lenient)
 
 
 def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
-    paths = [Path(path).expanduser() for name in names for path in expanded(os.fspath(name))]
-    for path in paths:
-        if not path.exists():
-            raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")
-    if all(path.name.lower().endswith(_SHARDS) for path in paths):
+    paths = existing(names)
+    if all(path.name.lower().endswith(SHARDS) for path in paths):
         return _webdataset(joined(paths), columns)
     if all(path.suffix.lower() == ".parquet" for path in paths):
         return find("datasets", "parquet")(joined(paths), **columns)
@@ -80,7 +76,7 @@ def _open_folder(folder: Path, columns: Mapping[str, str | None], split: str | N
         return find("datasets", "hugging_face")(folder, split=split, strict=False, **columns)
     if any((folder / name).is_file() for name in ("pairs.csv", "pairs.jsonl")):
         return find("datasets", "folder")(folder, strict=False, **columns)
-    if files_in(folder, _SHARDS):
+    if files_in(folder, SHARDS):
         return _webdataset(str(folder), columns)
     if files_in(folder, (".parquet",)):
         return find("datasets", "parquet")(folder, **columns)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,23 @@ from nibt.datasets._files import natural
 from nibt.errors import BadInput
 
 _BRACE = re.compile(r"\{([^{}]*)\}")
+SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _SEPARATOR = "::"
 """The separator of several names in one option, as in WebDataset."""
 
 
-def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a name."""
-    paths = [Path(name).expanduser() for one in str(names).split(_SEPARATOR) for name in expanded(one)]
+def existing(patterns: Iterable[str | os.PathLike]) -> list[Path]:
+    """Return the files and folders that patterns expand to."""
+    paths = [Path(name).expanduser() for pattern in patterns for name in expanded(os.fspath(pattern))]
     for path in paths:
         if not path.exists():
             raise BadInput(f"there are no pairs in {str(path)!r}: no such file or folder")
+    return paths
+
+
+def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
+    """Return the files of a name."""
+    paths = existing(str(names).split(_SEPARATOR))
     if len(paths) == 1 and paths[0].is_dir():
         paths = files_in(paths[0], endings)
         if not paths:

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nibt.data.images import ImageInput, decode_image, read_image
+from nibt.data.masks import decoded
 from nibt.data.pair import Box, Object, Pair, Point, read_caption
+from nibt.datasets._files import format_errors
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
@@ -120,8 +122,9 @@ class RecordDataset(Dataset):
         return record.captions[0] if record.captions else ""
 
     def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        """Return the mask of an object, (height, width), or None if it has no mask."""
-        return None
+        """Return the mask of an object, (height, width), or None if it has no mask. Outlines are those of COCO."""
+        with format_errors(where):
+            return decoded(annotation.outline, size, where) if annotation.outline else None
 
     def content(self, item: int) -> str:
         """Return a text that identifies the content of a pair. The image is identified by its bytes."""
@@ -143,18 +146,18 @@ class RecordDataset(Dataset):
                 f"{entry.where}: {entry.image} must have {expected} pixels, since its boxes were annotated at this "
                 f"size (got {got}): use the images as published"
             )
-        names = entry.names or {one.name for one in entry.annotations if one.spans is None}
+        names = entry.names or {annotation.name for annotation in entry.annotations if annotation.spans is None}
         spans = named_spans(caption, names)
         where = f"{entry.where}, {Path(entry.image).name}" if isinstance(entry.image, str) else entry.where
         objects: list[Object] = []
-        for one in entry.annotations:
-            named = spans.get(one.name, ()) if one.spans is None else one.spans
+        for annotation in entry.annotations:
+            named = spans.get(annotation.name, ()) if annotation.spans is None else annotation.spans
             named = tuple((first, min(last, len(caption))) for first, last in named)
-            mask = self.mask(one, size, entry.where)
-            box = whole_box(one.box, size, where) if one.box is not None else mask_box(mask)
-            if box is not None or one.points:  # an object without a box and a pixel in the mask is not there
-                points = tuple(on_pixels(point, size) for point in one.points)
-                objects.append(Object(one.name, box, mask, named, points))
+            mask = self.mask(annotation, size, entry.where)
+            box = whole_box(annotation.box, size, where) if annotation.box is not None else mask_box(mask)
+            if box is not None or annotation.points:  # an object without a box and a pixel in the mask is not there
+                points = tuple(on_pixels(point, size) for point in annotation.points)
+                objects.append(Object(annotation.name, box, mask, named, points))
         return tuple(objects)
 
 

@@ -9,14 +9,14 @@ from typing import Annotated, Any, NamedTuple
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Edges, ObjectAnnotation, Record
-from nibt.errors import BadInput, BadOption
-from nibt.options import Range
+from nibt.errors import BadInput
+from nibt.options import OneOf, Range
 
 PREFIX = "a photo of a "
 _SYNSET = re.compile("n[0-9]{8}")
 
 
-class Labeled(NamedTuple):
+class SynsetImage(NamedTuple):
     """An image of a synset.
 
     Attributes:
@@ -44,21 +44,16 @@ class SynsetDataset(LocalDataset):
 
     Attributes:
         each: The number of images of each synset, from the first; None means all.
-        split: The split: "val" or "train".
+        split: The split: "val" or "train"; "test" has no labels.
 
     """
 
     each: Annotated[int, Range(1, 10**9)] | None = None
-    split: str = "val"
+    split: Annotated[str, OneOf(("val", "train"))] = "val"
 
-    def __post_init__(self) -> None:
-        if self.split not in ("val", "train"):
-            raise BadOption(f"split must be val or train, since test has no labels (got {self.split!r})")
-        super().__post_init__()
-
-    def captioned(self, images: Iterable[Labeled], names: dict[str, str]) -> list[Record]:
+    def captioned(self, images: Iterable[SynsetImage], names: dict[str, str]) -> list[Record]:
         """Return the records of the first images of each synset."""
-        of_synset: dict[str, list[Labeled]] = {}
+        of_synset: dict[str, list[SynsetImage]] = {}
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
         entries: list[Record] = []
@@ -107,7 +102,7 @@ def from_corners(corners: list[str], where: str) -> Edges:
     return left, top, right - left + 1, bottom - top + 1
 
 
-def _entry(labeled: Labeled, name: str) -> Record:
+def _entry(labeled: SynsetImage, name: str) -> Record:
     caption = PREFIX + name
     span = len(PREFIX), len(caption)
     annotations = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)

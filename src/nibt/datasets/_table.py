@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import SAMPLE
-from nibt.datasets._files import format_errors, lines, parsed, table_rows
+from nibt.datasets._files import format_errors, lines, parsed, readable, table_rows
 from nibt.datasets._records import RecordDataset
 from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
@@ -40,7 +40,7 @@ class TableDataset(RecordDataset):
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         """Build the record of a row; a row that cannot be read gives a record with its error."""
         if isinstance(values, BadInput):
-            return Record(row=row, where=where, error=str(values))
+            return Record.of_error(values, row, where)
         key = ""
         try:
             with format_errors(where):
@@ -48,8 +48,7 @@ class TableDataset(RecordDataset):
                 name, location = image_location(values[self.image], folder, row)
                 return Record((caption_text(values[self.caption]),), location, where, row, name, key)
         except BadInput as error:
-            text = str(error)
-            return Record(row=row, where=where, key=key, error=text if text.startswith(where) else f"{where}: {text}")
+            return Record.of_error(error, row, where, key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +124,10 @@ def _kind(value: Any) -> str:
 
 def file_hash(path: Path, tail: int | None = None) -> str:
     """Return a hash of the size and the bytes of a file, as 16 hexadecimal digits."""
-    try:
+    with readable(path), path.open("rb") as stream:
         size = path.stat().st_size
-        with path.open("rb") as stream:
-            stream.seek(0 if tail is None else max(0, size - tail))
-            digest = file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+        stream.seek(0 if tail is None else max(0, size - tail))
+        digest = file_digest(stream, "sha256").hexdigest()
     return sha256(f"{size} {digest}".encode()).hexdigest()[:16]
 
 

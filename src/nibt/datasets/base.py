@@ -8,7 +8,7 @@ records that it needs. An error that concerns one pair is reported with this pai
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.pair import Pair, Point, Span
+from nibt.datasets._files import readable
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.io import open_bytes, short_digest
 from nibt.options import complete
@@ -23,6 +24,14 @@ from nibt.progress import tracked
 from nibt.registry import Plugin
 
 Edges: TypeAlias = tuple[float, float, float, float]
+
+
+def edges(values: Iterable[Any]) -> Edges:
+    """Return left, top, width and height of a box in a file as numbers."""
+    left, top, width, height = map(float, values)
+    return left, top, width, height
+
+
 Wanted: TypeAlias = Callable[[int], bool]
 WHOLE_CAPTION: tuple[Span, ...] = ((0, sys.maxsize),)
 """The spans of an object that the whole caption names, whichever caption is chosen."""
@@ -59,12 +68,9 @@ class ByteRange(FilePart):
     size: int
 
     def read(self) -> bytes:
-        try:
-            with self.path.open("rb") as stream:
-                stream.seek(self.start)
-                return stream.read(self.size)
-        except OSError as error:
-            raise BadInput(f"{self.path} cannot be read: {error.strerror or error}") from error
+        with readable(self.path), self.path.open("rb") as stream:
+            stream.seek(self.start)
+            return stream.read(self.size)
 
 
 ImageLocation: TypeAlias = str | FilePart | bytes | None
@@ -120,6 +126,12 @@ class Record:
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     error: str = ""
+
+    @classmethod
+    def of_error(cls, error: Exception, row: int, where: str, key: str = "") -> "Record":
+        """Return the record of a pair that cannot be read. Its message begins with the location."""
+        text = str(error)
+        return cls(row=row, where=where, key=key, error=text if text.startswith(where) else f"{where}: {text}")
 
     @property
     def caption(self) -> str | None:
@@ -263,7 +275,7 @@ class Dataset(Plugin, ABC):
             pair = self[item]
         except NibtError as error:
             return str(error)
-        return repr((pair.image.digest, pair.caption, [(one.name, one.box, one.spans) for one in pair.objects]))
+        return repr((pair.image.digest, pair.caption, [(obj.name, obj.box, obj.spans) for obj in pair.objects]))
 
     def record(self) -> dict[str, Any]:
         """Return the name, the options and the number of pairs as plain data, for results."""

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nibt.data.masks import decoded
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.datasets.base import ObjectAnnotation, Record, edges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +58,8 @@ class COCO(CaptionedDataset):
                 if image["id"] in by_image
             ]
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        with format_errors(where):
-            return decoded(annotation.outline, size, where) if annotation.outline else None
-
-    def _file(self, kind: str) -> Path:
-        name = f"{kind}_{self.split}.json"
+    def _file(self, content: str) -> Path:
+        name = f"{content}_{self.split}.json"
         return self.inside(f"annotations/{name}", name, what=f"annotations/{name}")
 
     def _annotations(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
@@ -75,12 +68,10 @@ class COCO(CaptionedDataset):
             data: dict[str, Any] = read_json(path)
             names = {category["id"]: category["name"] for category in data["categories"]}
             by_image: dict[int, list[ObjectAnnotation]] = {}
-            for one in sorted(data["annotations"], key=lambda one: one["id"]):
-                left, top, width, height = map(float, one["bbox"])
-                annotation = ObjectAnnotation(
-                    names[one["category_id"]], (left, top, width, height), outline=one.get("segmentation")
-                )
-                by_image.setdefault(one["image_id"], []).append(annotation)
+            for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):
+                outline = entry.get("segmentation")
+                annotation = ObjectAnnotation(names[entry["category_id"]], edges(entry["bbox"]), outline=outline)
+                by_image.setdefault(entry["image_id"], []).append(annotation)
             return by_image, tuple(names.values())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.datasets._files import lines, table
-from nibt.datasets._local import LocalDataset
+from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 
@@ -41,7 +41,7 @@ class ConceptualCaptions(LocalDataset):
         rows = [
             (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
         ]
-        folder = self.images_of(name for name, *_ in rows)
+        folder = images_folder(self.root, rows[0][0] if rows else "")
         return [Record((caption,), str(folder / name), where) for name, caption, where in rows]
 
     def _refuse_addresses(self, path: Path) -> None:

@@ -6,11 +6,13 @@ JAIR 47, 2013.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import lines, natural, table
 from nibt.datasets.base import Record
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
+from nibt.options import OneOf
 
 _NO_IMAGE = "2258277193_586949ec62.jpg.1"  # the published list has captions of this image, which is not in the archive
 _SPLITS = {"train": "trainImages", "dev": "devImages", "test": "testImages"}
@@ -32,17 +34,13 @@ class Flickr8k(CaptionedDataset):
         "Flickr8k_text/, and the images in Images/, images/ or Flicker8k_Dataset/"
     )
     home = "the authors' request form at hockenmaier.cs.illinois.edu (Framing Image Description, JAIR 2013)"
-    split: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.split is not None and self.split not in _SPLITS:
-            raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
-        super().__post_init__()
+    split: Annotated[str, OneOf(_SPLITS)] | None = None
 
     def read_records(self) -> list[Record]:
         path = self._text("captions.txt", "Flickr8k.token.txt")
         captions = _from_token(path) if path.name == "Flickr8k.token.txt" else _from_table(path)
-        wanted = captions.keys() if self.split is None else self._wanted(self.split)
+        listed = self.split and lines(self._text(f"Flickr_8k.{_SPLITS[self.split]}.txt"))
+        wanted = {line.strip() for line, _ in listed} if listed else captions.keys()
         unknown = sorted(set(wanted) - set(captions))
         if unknown:
             raise BadInput(f"{path} has no caption of {unknown[0]}, which is in the list of the split {self.split}")
@@ -60,9 +58,6 @@ class Flickr8k(CaptionedDataset):
 
     def _text(self, *names: str) -> Path:
         return self.inside(*names, *(f"Flickr8k_text/{name}" for name in names), what=" or ".join(names))
-
-    def _wanted(self, split: str) -> set[str]:
-        return {line.strip() for line, _ in lines(self._text(f"Flickr_8k.{_SPLITS[split]}.txt"))}
 
 
 _Captions = dict[str, tuple[str, list[tuple[int, str]]]]  # by image: its first line in the file, its numbered captions

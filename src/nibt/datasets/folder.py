@@ -9,7 +9,7 @@ from typing import Any
 from nibt.datasets._files import format_errors
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._table import TextTable, row_values
-from nibt.datasets.base import ObjectAnnotation, Record, Wanted
+from nibt.datasets.base import ObjectAnnotation, Record, Wanted, edges
 from nibt.errors import BadInput
 
 
@@ -65,17 +65,17 @@ class Folder(LocalDataset, TextTable):
 
 
 def _annotation(values: dict[str, Any], length: int) -> ObjectAnnotation:
-    left, top, width, height = map(float, values["box"])
+    box = edges(values["box"])
     spans = values.get("spans")
     if spans is None:
-        return ObjectAnnotation(_text(values["name"]), (left, top, width, height))
+        return ObjectAnnotation(_text(values["name"]), box)
     pairs = tuple((int(first), int(last)) for first, last in spans)
     for first, last in pairs:
         if not 0 <= first < last <= length:
             raise ValueError(
                 f"a span must be start and end (exclusive) in the caption of {length} characters (got {first}, {last})"
             )
-    return ObjectAnnotation(_text(values["name"]), (left, top, width, height), pairs)
+    return ObjectAnnotation(_text(values["name"]), box, pairs)
 
 
 def _text(name: Any) -> str:

@@ -16,18 +16,17 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair, Span
 from nibt.datasets._draws import Draws
-from nibt.datasets._grid_cells import COUNT, Labeled, cell_objects, labeled, square
+from nibt.datasets._grid_cells import COUNT, LabeledPicture, cell_objects, labeled, square
 from nibt.datasets._opening import open_files
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.options import Count, Range, Seed
+from nibt.options import Count, OneOf, Range, Seed
 from nibt.registry import available, find
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
 _TRIES = 200
 NAMED = {"one": (1, 1), "some": (1, COUNT), "all": (COUNT, COUNT)}
-TRUTHS = ("objects", "cells")
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,12 @@ class ImageGrid(Dataset):
     count: Count = 1000
     seed: Seed = 0
     cell: Annotated[int, Range(8, 4096)] = 112
-    named: str = "some"
-    truth: str = "objects"
+    named: Annotated[str, OneOf(NAMED)] = "some"
+    truth: Annotated[str, OneOf(("objects", "cells"))] = "objects"
     options: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, known in (("named", tuple(NAMED)), ("truth", TRUTHS)):
-            if getattr(self, option) not in known:
-                raise BadOption(f"{option} must be one of {', '.join(known)} (got {getattr(self, option)!r})")
         if not isinstance(self.options, Mapping):
             raise BadOption(f"options must be a mapping of the options of the data set (got {self.options!r})")
         labels = sorted(self._by_label)
@@ -79,10 +75,10 @@ class ImageGrid(Dataset):
         return self.folder if isinstance(self.folder, Dataset) else _opened(str(self.folder), self.options)
 
     @cached_property
-    def _by_label(self) -> dict[str, list[Labeled]]:
-        by_label: dict[str, list[Labeled]] = {}
-        for one in labeled(self.source):
-            by_label.setdefault(one.label, []).append(one)
+    def _by_label(self) -> dict[str, list[LabeledPicture]]:
+        by_label: dict[str, list[LabeledPicture]] = {}
+        for picture in labeled(self.source):
+            by_label.setdefault(picture.label, []).append(picture)
         return by_label
 
     def __len__(self) -> int:
@@ -106,12 +102,12 @@ class ImageGrid(Dataset):
             )
         return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
 
-    def pictures(self, item: int) -> tuple[Labeled, ...]:
+    def pictures(self, item: int) -> tuple[LabeledPicture, ...]:
         """Return the four pictures of a grid: upper left, upper right, lower left, lower right."""
         draws, labels = Draws(self.seed, item, _PICTURES), sorted(self._by_label)
         for _ in range(_TRIES):
             drawn = tuple(draws.one_of(self._by_label[label]) for label in draws.several_of(labels, COUNT))
-            if not any(one.label in other.names for one in drawn for other in drawn if one is not other):
+            if not any(cell.label in picture.names for cell in drawn for picture in drawn if cell is not picture):
                 return drawn
         raise BadInput(
             f"{_title(self.folder)} has no four pictures for the grid {item} in which no other picture's label occurs "
@@ -119,7 +115,7 @@ class ImageGrid(Dataset):
         )
 
     def content(self, item: int) -> str:
-        contents = [(one.label, self.source.content(one.item)) for one in self.pictures(item)]
+        contents = [(picture.label, self.source.content(picture.item)) for picture in self.pictures(item)]
         return repr((self._caption(item), contents))
 
     def missing(self) -> str:
@@ -127,7 +123,7 @@ class ImageGrid(Dataset):
 
     def record(self) -> dict[str, Any]:
         folder = self.source.record() if isinstance(self.folder, Dataset) else str(self.folder)
-        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        options = {option.name: getattr(self, option.name) for option in fields(self)}
         return {"dataset": self.name, **options, "folder": folder, "options": dict(self.options), "pairs": len(self)}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,16 +145,16 @@ def _opened(text: str, options: Mapping[str, Any]) -> Dataset:
         if os.path.exists(text):
             return open_files(text, None, options)
         raise UnknownName("data sets", name, available("datasets"))
-    kind = find("datasets", name)
-    known = [one.name for one in fields(kind) if one.init and one.name != "folder"]
+    dataset_class = find("datasets", name)
+    names = [option.name for option in fields(dataset_class) if option.init and option.name != "folder"]
     for option in options:
-        if option not in known:
-            raise UnknownName("options", option, known)
-    has_folder = "folder" in {one.name for one in fields(kind)}
+        if option not in names:
+            raise UnknownName("options", option, names)
+    has_folder = "folder" in {option.name for option in fields(dataset_class)}
     if has_folder != bool(folder):
         needs = f"needs the folder of {name}: give grid:{name}:FOLDER" if has_folder else f"takes no folder of {name}"
         raise BadOption(f"grid {needs} (got {text!r})")
-    return kind(folder, **options) if has_folder else kind(**options)
+    return dataset_class(folder, **options) if has_folder else dataset_class(**options)
 
 
 def _title(folder: str | Path | Dataset) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import ImageInput, read_image
-from nibt.datasets._captioned import CaptionedDataset
+from nibt.datasets._captioned import CaptionedDataset, texts
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted
@@ -58,7 +58,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
     def read_records(self) -> list[Record]:
         captions = self.rows.select_columns([self.caption])[self.caption]
-        return [Record(_texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
+        return [Record(texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         """Yield the records of the rows, with the bytes of their images.
@@ -136,13 +136,6 @@ def _known(option: str, value: str | None, names: list[str]) -> str:
     if value not in names:
         raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
     return value
-
-
-def _texts(value: Any, where: str) -> tuple[str, ...]:
-    captions = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not captions or not all(isinstance(caption, str) for caption in captions):
-        raise BadInput(f"{where}: a caption must be a text, or a list of texts (got {value!r})")
-    return captions
 
 
 PLUGIN = HuggingFace

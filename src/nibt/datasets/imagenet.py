@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
-from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, is_synset, synset_names
+from nibt.datasets._synsets import SynsetDataset, SynsetImage, from_corners, is_synset, synset_names
 from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
 
@@ -48,17 +48,17 @@ class ImageNet(SynsetDataset):
         raise self.lacking(f"images of the split {self.split}")
 
 
-def _of_folders(synsets: list[Path]) -> Iterator[Labeled]:
+def _of_folders(synsets: list[Path]) -> Iterator[SynsetImage]:
     for synset in synsets:
         for path in in_order(path for path in synset.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png")):
-            yield Labeled(synset.name, path, f"{synset.name}/{path.name}")
+            yield SynsetImage(synset.name, path, f"{synset.name}/{path.name}")
 
 
-def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labeled]:
+def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[SynsetImage]:
     if labels.suffix == ".csv":
         for row, where in table(labels, ("ImageId", "PredictionString")):
             synset, boxes = _solution(row["PredictionString"].split(), where)
-            yield Labeled(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
+            yield SynsetImage(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
         return
     for number, (line, where) in enumerate(lines(labels), 1):
         *name, label = line.split()
@@ -68,7 +68,7 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[Labeled
                 "synsets: use LOC_val_solution.csv, or a file with a synset (n01440764) per line"
             )
         image = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
-        yield Labeled(_label(label, order, where), folder / image, where)
+        yield SynsetImage(_label(label, order, where), folder / image, where)
 
 
 def _label(label: str, order: list[str], where: str) -> str:

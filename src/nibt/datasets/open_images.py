@@ -7,13 +7,15 @@ R. Benenson, V. Ferrari, From Colouring-in to Pointillism: Revisiting Semantic S
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from nibt.data.pair import Point
 from nibt.datasets._files import table
 from nibt.datasets._local import LocalDataset
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import ObjectAnnotation, Record
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
+from nibt.options import OneOf
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _COLUMNS = ("ImageId", "X", "Y", "Label", "EstimatedYesNo")
@@ -41,13 +43,8 @@ class OpenImages(LocalDataset):
         "is train, val (images also in validation/) or test"
     )
     home = "storage.googleapis.com/openimages/web (V7, point labels)"
-    split: str = "val"
+    split: Annotated[str, OneOf(_SPLITS)] = "val"
     both: bool = True
-
-    def __post_init__(self) -> None:
-        if self.split not in _SPLITS:
-            raise BadOption(f"split must be one of {', '.join(_SPLITS)} (got {self.split!r})")
-        super().__post_init__()
 
     def read_records(self) -> list[Record]:
         path = self.inside(f"oidv7-{self.split}-annotations-point-labels.csv")
@@ -64,7 +61,7 @@ class OpenImages(LocalDataset):
         return [
             _record(image, _name(label, names, where), points, folder, where)
             for (image, label), (where, points) in by_pair.items()
-            if any(point.inside for point in points) and not (self.both and all(one.inside for one in points))
+            if any(point.inside for point in points) and not (self.both and all(point.inside for point in points))
         ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt import parquet
+from nibt.datasets._cells import REMEDY
 from nibt.datasets._files import missing_columns
 from nibt.datasets._paths import named_paths
 from nibt.datasets._table import CHOOSE, TableDataset, files_hash
@@ -16,7 +17,6 @@ from nibt.datasets.base import Record, Wanted
 
 _TAIL = 1 << 20  # bytes at the end of a Parquet file, which include its metadata
 _ROWS_AT_ONCE = 64
-_REMEDY = "replace it by a complete file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Parquet(TableDataset):
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:
-            with parquet.open_file(path, _REMEDY) as file:
+            with parquet.open_file(path, REMEDY) as file:
                 self._check(path, file.schema_arrow.names)
                 total += file.metadata.num_rows
         return total
@@ -42,7 +42,7 @@ class Parquet(TableDataset):
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0
         for path in self.paths:
-            with parquet.open_file(path, _REMEDY) as file:
+            with parquet.open_file(path, REMEDY) as file:
                 self._check(path, file.schema_arrow.names)
                 for group in range(file.metadata.num_row_groups):
                     count = file.metadata.row_group(group).num_rows

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nibt.data.masks import decoded
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._local import LocalDataset
 from nibt.datasets._photos import photo_of
-from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.datasets.base import ObjectAnnotation, Record, edges
 from nibt.errors import BadInput
 
 _WORDS = {"tier": "tire", "aeroplane": "airplane"}  # "Tier" is a misspelling in the published names
@@ -46,39 +43,38 @@ class PartImageNet(LocalDataset):
         folder = self.inside(f"images/{self.split}", self.split, what=f"the folder images/{self.split}")
         with format_errors(str(path)):
             data: dict[str, Any] = read_json(path)
-            categories = {one["id"]: _names(one) for one in data["categories"]}
-            by_image: dict[int, list[Any]] = {one["id"]: [] for one in data["images"]}
-            for one in sorted(data["annotations"], key=lambda one: one["id"]):
-                for kind, known in (("image_id", by_image), ("category_id", categories)):
-                    if one[kind] not in known:
-                        raise BadInput(f"{path}, annotation {one['id']}: there is no {kind} {one[kind]!r} in the file")
-                by_image[one["image_id"]].append(one)
+            categories = {category["id"]: _names(category) for category in data["categories"]}
+            by_image: dict[int, list[Any]] = {image["id"]: [] for image in data["images"]}
+            for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):
+                for key, ids in (("image_id", by_image), ("category_id", categories)):
+                    if entry[key] not in ids:
+                        raise BadInput(
+                            f"{path}, annotation {entry['id']}: there is no {key} {entry[key]!r} in the file"
+                        )
+                by_image[entry["image_id"]].append(entry)
             return [
                 record
                 for image in sorted(data["images"], key=lambda image: image["id"])
                 for record in self._of_image(image, by_image[image["id"]], categories, folder)
             ]
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        with format_errors(where):
-            return decoded(annotation.outline, size, where) if annotation.outline else None
-
     def _of_image(
         self, image: Any, annotations: list[Any], categories: dict[int, tuple[str, str]], folder: Path
     ) -> Iterator[Record]:
         where = f"{self.split}.json, image {image['id']}"
-        kinds = dict.fromkeys(categories[one["category_id"]] for one in annotations)
-        for whole, part in kinds if self.parts else dict.fromkeys((whole, "") for whole, _ in kinds):
-            caption, ((_, stop),) = photo_of(f"{whole} {part}".strip())
-            named = (stop - len(part or whole), stop)
+        entries = [(categories[entry["category_id"]], entry) for entry in annotations]
+        kinds = dict.fromkeys(category for category, _ in entries)
+        for noun, part_name in kinds if self.parts else dict.fromkeys((noun, "") for noun, _ in kinds):
+            caption, ((_, stop),) = photo_of(f"{noun} {part_name}".strip())
+            spans = ((stop - len(part_name or noun), stop),)
             objects = tuple(
                 ObjectAnnotation(
-                    " ".join(categories[one["category_id"]]),
-                    _edges(one["bbox"]),
-                    (named,) if _is_named(categories[one["category_id"]], whole, part) else (),
-                    one.get("segmentation"),
+                    " ".join(category),
+                    edges(entry["bbox"]),
+                    spans if category[0] == noun and part_name in ("", category[1]) else (),
+                    entry.get("segmentation"),
                 )
-                for one in annotations
+                for category, entry in entries
             )
             yield Record(
                 (caption,),
@@ -89,22 +85,13 @@ class PartImageNet(LocalDataset):
             )
 
 
-def _is_named(category: tuple[str, str], whole: str, part: str) -> bool:
-    return category[0] == whole and part in ("", category[1])
-
-
 def _names(category: Any) -> tuple[str, str]:
     """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
-    whole, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
-    part = name.removeprefix(whole).strip()
-    if not part:
+    noun, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
+    part_name = name.removeprefix(noun).strip()
+    if not part_name:
         raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")
-    return _WORDS.get(whole, whole), _WORDS.get(part, part)
-
-
-def _edges(values: Any) -> tuple[float, float, float, float]:
-    left, top, width, height = map(float, values)
-    return left, top, width, height
+    return _WORDS.get(noun, noun), _WORDS.get(part_name, part_name)
 
 
 PLUGIN = PartImageNet

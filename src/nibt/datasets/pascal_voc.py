@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
 from nibt.datasets._files import format_errors, lines
-from nibt.datasets._label_images import LabelMask, label_mask, labels_digest
-from nibt.datasets._local import LocalDataset
+from nibt.datasets._label_images import LabelImages, LabelMask
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput
 
-_MOST_OBJECTS = 255  # 255 marks pixels that are ignored
 _WORDS = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
@@ -28,7 +24,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PascalVOC(LocalDataset):
+class PascalVOC(LabelImages):
     """A pair for each image and each kind of object in it, in the order of the split's list.
 
     The caption is "a photo of a dog". It names all objects of this kind; the other objects of the image are not named.
@@ -51,6 +47,10 @@ class PascalVOC(LocalDataset):
     year: str = "2012"
     masks: bool = True
 
+    @property
+    def largest(self) -> int:
+        return 254  # 255 marks pixels that are ignored
+
     def read_records(self) -> list[Record]:
         folder = self.inside(
             f"VOCdevkit/VOC{self.year}", f"VOC{self.year}", "Annotations", what=f"VOCdevkit/VOC{self.year}"
@@ -63,31 +63,23 @@ class PascalVOC(LocalDataset):
         images = [line.split()[0] for line, _ in lines(listed)]
         return [record for image in images for record in self._of_image(folder, image)]
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        if annotation.outline is None:
-            return None
-        return label_mask(annotation.outline, self.root, size, where, range(_MOST_OBJECTS))
-
-    def content(self, item: int) -> str:
-        return f"{super().content(item)} {labels_digest(self.root, self.entries[item])}"
-
     def _of_image(self, folder: Path, image: str) -> Iterator[Record]:
         path = folder / "Annotations" / f"{image}.xml"
         root = _parsed(path)
         where = f"{path.name}, image {image}"
         with format_errors(str(path)):
             width, height = (int(_text(root, f"size/{side}")) for side in ("width", "height"))
-            objects = [(_text(one, "name"), _edges(one)) for one in root.iter("object")]
+            objects = [(_text(element, "name"), _edges(element)) for element in root.iter("object")]
         # the number of an object in its label image is its position in the XML file, from 1
         masks = (folder / "SegmentationObject" / f"{image}.png").relative_to(self.root).as_posix()
-        for kind in dict.fromkeys(name for name, _ in objects):
-            word = _WORDS.get(kind, kind)
+        for category in dict.fromkeys(name for name, _ in objects):
+            word = _WORDS.get(category, category)
             caption, spans = photo_of(word)
             annotations = tuple(
                 ObjectAnnotation(
                     _WORDS.get(name, name),
                     box,
-                    spans if name == kind else (),
+                    spans if name == category else (),
                     LabelMask(masks, number) if self.masks else None,
                 )
                 for number, (name, box) in enumerate(objects, 1)

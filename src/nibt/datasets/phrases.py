@@ -6,7 +6,7 @@ B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Visi
 from dataclasses import dataclass, replace
 
 from nibt.datasets._files import table
-from nibt.datasets._local import LocalDataset
+from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
 
@@ -47,7 +47,7 @@ class Phrases(LocalDataset):
                     f"split must be one of {', '.join(splits) or 'none'} in {path.name} (got {self.split!r})"
                 )
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
-        folder = self.images_of(row["image"] for row, _ in rows)
+        folder = images_folder(self.root, rows[0][0]["image"] if rows else "")
         entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()

@@ -8,18 +8,16 @@ Descriptions, CVPR 2016.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Annotated, Any
 
 from nibt import parquet
-from nibt.data.masks import decoded
-from nibt.datasets._captioned import CaptionedDataset
+from nibt.datasets._captioned import CaptionedDataset, texts
 from nibt.datasets._cells import REMEDY, TableCell, split_files
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._pickles import read_pickle
-from nibt.datasets.base import WHOLE_CAPTION, Edges, ObjectAnnotation, Record
+from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
+from nibt.options import OneOf
 
 _PARTITIONS = {"refcoco": ("unc", "google"), "refcoco+": ("unc",), "refcocog": ("umd", "google")}
 _TABLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCOplus", "refcocog": "RefCOCOg"}
@@ -48,16 +46,14 @@ class RefCOCO(CaptionedDataset):
         "lmms-lab, as Parquet files data/val-*.parquet or saved by the package datasets"
     )
     home = "github.com/lichengunc/refer with COCO's images of 2014, or lmms-lab/RefCOCOg on the hub"
-    version: str = "refcocog"
+    version: Annotated[str, OneOf(_PARTITIONS)] = "refcocog"
     split: str = "val"
     partition: str | None = None
 
     def __post_init__(self) -> None:
-        if self.version not in _PARTITIONS:
-            raise BadOption(f"version must be one of {', '.join(_PARTITIONS)} (got {self.version!r})")
-        known = _PARTITIONS[self.version]
-        if self.partition not in (None, *known):
-            raise BadOption(f"partition of {self.version} must be one of {', '.join(known)} (got {self.partition!r})")
+        allowed = _PARTITIONS.get(self.version)
+        if allowed and self.partition not in (None, *allowed):
+            raise BadOption(f"partition of {self.version} must be one of {', '.join(allowed)} (got {self.partition!r})")
         super().__post_init__()
 
     def read_records(self) -> list[Record]:
@@ -71,10 +67,6 @@ class RefCOCO(CaptionedDataset):
                 return [record for path in files for record in _of_table(path)]
         raise self.lacking(f"{name} and tables of the split {self.split}")
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        with format_errors(where):
-            return decoded(annotation.outline, size, where) if annotation.outline else None
-
     def _of_original(self, path: Path) -> list[Record]:
         instances = path.parent / "instances.json"
         if not instances.is_file():
@@ -82,14 +74,14 @@ class RefCOCO(CaptionedDataset):
         folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
         with format_errors(str(instances)):
             data = read_json(instances)
-            images = {one["id"]: one for one in data["images"]}
-            categories = {one["id"]: one["name"] for one in data["categories"]}
+            images = {image["id"]: image for image in data["images"]}
+            categories = {category["id"]: category["name"] for category in data["categories"]}
             objects: dict[int, dict[int, ObjectAnnotation]] = {}
-            for one in data["annotations"]:
+            for entry in data["annotations"]:
                 annotation = ObjectAnnotation(
-                    categories[one["category_id"]], _box(one["bbox"]), (), one.get("segmentation")
+                    categories[entry["category_id"]], edges(entry["bbox"]), (), entry.get("segmentation")
                 )
-                objects.setdefault(one["image_id"], {})[one["id"]] = annotation
+                objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
         with format_errors(str(path)):
             references = read_pickle(path)
             splits = sorted({reference["split"] for reference in references})
@@ -110,16 +102,14 @@ def _reference(
     image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
     if image is None or number not in of_image:
         raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
-    expressions = tuple(sentence["sent"] for sentence in reference["sentences"])
-    if not expressions or not all(isinstance(expression, str) for expression in expressions):
-        raise BadInput(f"{where}: a reference must have sentences (got {expressions!r})")
-    others = tuple(annotation for other, annotation in of_image.items() if other != number)
-    own = of_image[number]
+    expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
+    others = tuple(annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
+    referred = of_image[number]
     return Record(
         expressions,
         str(folder / image["file_name"]),
         where,
-        annotations=(ObjectAnnotation(own.name, own.box, WHOLE_CAPTION, own.outline), *others),
+        annotations=(ObjectAnnotation(referred.name, referred.box, WHOLE_CAPTION, referred.outline), *others),
         size=(image["width"], image["height"]),
     )
 
@@ -133,19 +123,11 @@ def _of_table(path: Path) -> Iterator[Record]:
     for row, values in enumerate(parquet.read_columns(path, [*_COLUMNS[1:]], REMEDY)):
         where = f"{path.name}, row {row}"
         with format_errors(where):
-            answers = values["answer"]
-            expressions = tuple(answers) if isinstance(answers, list) else (answers,)
-            if not expressions or not all(isinstance(expression, str) for expression in expressions):
-                raise BadInput(f"{where}: answer must be a text, or a list of texts (got {answers!r})")
+            expressions = texts(values["answer"], where, "answer")
             # a crowd has runs instead of a polygon
             outline = [values["segmentation"]] if values["segmentation"] and not values["iscrowd"] else None
-            annotation = ObjectAnnotation("object", _box(values["bbox"]), WHOLE_CAPTION, outline)
+            annotation = ObjectAnnotation("object", edges(values["bbox"]), WHOLE_CAPTION, outline)
             yield Record(expressions, TableCell(path, row, "image"), where, name=where, annotations=(annotation,))
-
-
-def _box(values: Any) -> Edges:
-    left, top, width, height = map(float, values)
-    return left, top, width, height
 
 
 PLUGIN = RefCOCO

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from nibt.datasets._files import lines
-from nibt.datasets._synsets import Labeled, SynsetDataset, from_corners, synset_names
+from nibt.datasets._synsets import SynsetDataset, SynsetImage, from_corners, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.options import Range
@@ -30,22 +30,22 @@ class TinyImageNet(SynsetDataset):
     each: Annotated[int, Range(1, 10**9)] | None = 5
 
     def read_records(self) -> list[Record]:
-        known = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
-        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in known}
-        return self.captioned(self._val() if self.split == "val" else self._train(known), names)
+        synsets = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
+        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in synsets}
+        return self.captioned(self._val() if self.split == "val" else self._train(synsets), names)
 
-    def _val(self) -> Iterator[Labeled]:
+    def _val(self) -> Iterator[SynsetImage]:
         folder = self.inside("val/images")
         for line, where in lines(self.inside("val/val_annotations.txt")):
             name, synset, *corners = _fields(line, where, 6)
-            yield Labeled(synset, folder / name, where, (from_corners(corners, where),))
+            yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
 
-    def _train(self, synsets: set[str]) -> Iterator[Labeled]:
+    def _train(self, synsets: set[str]) -> Iterator[SynsetImage]:
         for synset in sorted(synsets):
             folder = self.inside(f"train/{synset}/images")
             for line, where in lines(self.inside(f"train/{synset}/{synset}_boxes.txt")):
                 name, *corners = _fields(line, where, 5)
-                yield Labeled(synset, folder / name, where, (from_corners(corners, where),))
+                yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
 
 
 def _fields(line: str, where: str, count: int) -> list[str]:

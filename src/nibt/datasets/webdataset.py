@@ -11,7 +11,7 @@ from typing import Any
 
 from nibt.data.images import names_image
 from nibt.datasets._files import format_errors, parsed
-from nibt.datasets._paths import named_paths
+from nibt.datasets._paths import SHARDS, named_paths
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import caption_text, files_hash
 from nibt.datasets.base import ByteRange, ImageLocation, Record, Wanted
@@ -19,7 +19,6 @@ from nibt.errors import BadInput
 
 _CAPTIONS = ("txt", "caption", "text", "json")
 _TAIL = 1 << 16
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class WebDataset(RecordDataset):
     @property
     def paths(self) -> list[Path]:
         """The shards, in order."""
-        return named_paths(self.folder, ENDINGS)
+        return named_paths(self.folder, SHARDS)
 
     def identity(self) -> dict[str, Any]:
         return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL)}
@@ -61,8 +60,7 @@ class WebDataset(RecordDataset):
                 caption = caption_text(self._caption(files, where))
             return Record((caption,), files[ending], where, row, f"{path.name}/{key}.{ending}", key)
         except BadInput as error:
-            text = str(error)
-            return Record(row=row, where=where, key=key, error=text if text.startswith(where) else f"{where}: {text}")
+            return Record.of_error(error, row, where, key)
 
     def _image(self, files: "dict[str, ImageLocation]") -> str:
         default = self.image == "image"
@@ -91,13 +89,13 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
         for name, place in _members(path):
             folder, _, base = name.rpartition("/")
             stem, _, ending = base.partition(".")
-            own = f"{folder}/{stem}" if folder else stem
+            sample = f"{folder}/{stem}" if folder else stem
             if not stem or stem.startswith("__"):
                 continue
-            if own != key and files:
+            if sample != key and files:
                 yield key, files
                 files = {}
-            key, files[ending.lower()] = own, place
+            key, files[ending.lower()] = sample, place
     except (tarfile.TarError, OSError, EOFError) as error:
         if files:
             yield key, files

@@ -13,6 +13,7 @@ published numbers, since it does not measure the caption.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 
@@ -24,6 +25,7 @@ from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import MetricInput
 from nibt.models.base import ImageTower
 from nibt.models.clip import CLIPTextTower
+from nibt.options import OneOf
 from nibt.results.attribution import min_max, to_pixels
 from nibt.types import PerExample, PerToken
 
@@ -39,12 +41,10 @@ class Confidence(PerturbationMetric):
 
     """
 
-    protocol: str = field(default="correct", kw_only=True)
+    protocol: Annotated[str, OneOf(("correct", "paper"))] = field(default="correct", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.protocol not in ("correct", "paper"):
-            raise BadOption(f"protocol must be correct or paper (got {self.protocol!r})")
         if self.protocol == "paper" and self.hide != "mean":
             raise BadOption(f"hide must be mean with the protocol paper (got {self.hide!r}): leave hide out")
 

@@ -18,7 +18,7 @@ from nibt.types import Embedding, PerExample, PerUnit
 
 
 @dataclass(frozen=True)
-class Curve(PerturbationMetric):
+class CurveMetric(PerturbationMetric):
     """Base class of the areas under curves of removal and insertion.
 
     Args:
@@ -52,8 +52,8 @@ class Curve(PerturbationMetric):
         embed = masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
         first, *between, last = kept
         ends = [
-            metric_input.once_for_all_methods(("end", self.hide, self.seed, whole), partial(embed, keep.float()))
-            for keep, whole in ((first, not self.inserted), (last, self.inserted))
+            metric_input.once_for_all_methods(("end", self.hide, self.seed, is_full), partial(embed, keep.float()))
+            for keep, is_full in ((first, not self.inserted), (last, self.inserted))
         ]
         return [ends[0], *(embed(keep.float()) for keep in between), ends[1]]
 

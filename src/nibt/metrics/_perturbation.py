@@ -1,10 +1,11 @@
 """The base class of metrics that remove parts of the input."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from nibt.core.perturbation import check_hide
+from nibt.core.perturbation import HIDES
 from nibt.metrics.base import Metric
-from nibt.options import Seed
+from nibt.options import OneOf, Seed
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,5 @@ class PerturbationMetric(Metric):
 
     """
 
-    hide: str = field(default="mean", kw_only=True)
+    hide: Annotated[str, OneOf(HIDES)] = field(default="mean", kw_only=True)
     seed: Seed = field(default=0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        super().__post_init__()
-        check_hide(self.hide)

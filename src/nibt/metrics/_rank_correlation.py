@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def rank_correlation(one: Float[Tensor, " entry"], other: Float[Tensor, " entry"]) -> float:
+def rank_correlation(first: Float[Tensor, " entry"], second: Float[Tensor, " entry"]) -> float:
     """Return Spearman's correlation, where equal entries have their mean rank; NaN if either tensor is constant."""
-    first, second = (_centered_ranks(values) for values in (one, other))
-    lengths = float(first.norm() * second.norm())
-    return float(first @ second) / lengths if lengths else torch.nan
+    ranks, other_ranks = _centered_ranks(first), _centered_ranks(second)
+    lengths = float(ranks.norm() * other_ranks.norm())
+    return float(ranks @ other_ranks) / lengths if lengths else torch.nan
 
 
 def _centered_ranks(values: Float[Tensor, " entry"]) -> Float[Tensor, " entry"]:

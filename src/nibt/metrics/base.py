@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.ground_truth import GroundTruth
+from nibt.data.ground_truth import GroundTruth, PixelMask
 from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
@@ -25,19 +25,32 @@ class Candidates:
     Attributes:
         similarity: The similarity of the model, seen from this side.
         partners: The embeddings of the other side of the batch.
-        own: For each example, the embeddings of the other pairs on this side.
+        same_side: For each example, the embeddings of the other pairs on this side.
         opposite: For each example, the embeddings of the other pairs on the other side.
 
     """
 
     similarity: Similarity
     partners: Embedding
-    own: tuple[Tensor, ...]
+    same_side: tuple[Tensor, ...]
     opposite: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class MetricInput:
+class SharedValues:
+    """Base class of inputs of which several metrics need the same values."""
+
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+
+    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return a value that several metrics share; the first of them computes it."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
+
+
+@dataclass(frozen=True)
+class MetricInput(SharedValues):
     """The input of a metric.
 
     Attributes:
@@ -58,13 +71,6 @@ class MetricInput:
     of_other_caption: Callable[[], Attribution] | None = None
     candidates: Callable[[], Candidates] | None = None
     shared: Callable[[Any, Callable[[], Any]], Any] | None = None
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return a value that several metrics share; the first of them computes it."""
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
 
     def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Return a value that depends on the inputs and the tower only; the first method and metric computes it."""
@@ -99,7 +105,6 @@ class Metric(Plugin, ABC):
 
 
 PixelMap = Float[Tensor, "height width"]
-PixelMask = Bool[Tensor, "height width"]
 
 
 def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:

@@ -24,11 +24,11 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics._curve import Curve
+from nibt.metrics._curve import CurveMetric
 
 
 @dataclass(frozen=True)
-class Deletion(Curve):
+class Deletion(CurveMetric):
     """The area under the score as a function of the share of removed units."""
 
     better = "lower"

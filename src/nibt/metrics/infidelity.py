@@ -78,8 +78,8 @@ class Infidelity(PerturbationMetric):
         for item, players in enumerate(explained):
             drawn = item_rng(metric_input.side.inputs, item, self.seed, _MASKS)
             shares = drawn.random((self.masks, 1))
-            chosen = drawn.random((self.masks, int(players.sum()))) < shares
-            hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(chosen))
+            removed = drawn.random((self.masks, int(players.sum()))) < shares
+            hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(removed))
         return hidden
 
 

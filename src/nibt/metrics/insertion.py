@@ -23,11 +23,11 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics._curve import Curve
+from nibt.metrics._curve import CurveMetric
 
 
 @dataclass(frozen=True)
-class Insertion(Curve):
+class Insertion(CurveMetric):
     """The area under the score as a function of the share of inserted units."""
 
     better = "higher"

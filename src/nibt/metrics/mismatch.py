@@ -47,16 +47,15 @@ class Mismatch(Metric):
         scores = metric_input.attribution.scores
         if metric_input.of_other_caption is None:
             return torch.full((len(scores),), torch.nan, dtype=torch.float32)
-        others = metric_input.of_other_caption().scores
-        pairs = zip(scores, others, strict=True)
-        return torch.tensor([_spearman(one, other) for one, other in pairs], dtype=torch.float32)
+        pairs = zip(scores, metric_input.of_other_caption().scores, strict=True)
+        return torch.tensor([_spearman(*pair) for pair in pairs], dtype=torch.float32)
 
 
-def _spearman(one: Float[Tensor, " unit"], other: Float[Tensor, " unit"]) -> float:
+def _spearman(first: Float[Tensor, " unit"], second: Float[Tensor, " unit"]) -> float:
     """Return Spearman's correlation: 1 for two flat maps, and 0 if only one is flat."""
-    first, second = (_rounded(scores.cpu().double()) for scores in (one, other))
-    flat = [bool((scores == scores[0]).all()) for scores in (first, second)]
-    return float(all(flat)) if any(flat) else rank_correlation(first, second)
+    rounded = [_rounded(scores.cpu().double()) for scores in (first, second)]
+    flat = [bool((scores == scores[0]).all()) for scores in rounded]
+    return float(all(flat)) if any(flat) else rank_correlation(*rounded)
 
 
 def _rounded(scores: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:

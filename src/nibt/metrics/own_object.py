@@ -49,8 +49,8 @@ class OwnObject(Metric):
         if truth.mask is None or not truth.mask.any() or not others:
             return torch.nan
         pixels = to_pixels(metric_input.attribution[item].grid, *truth.mask.shape).cpu()
-        own = pixels[truth.mask].mean()
-        return float(all(own > pixels[mask].mean() for mask in others))
+        on_named = pixels[truth.mask].mean()
+        return float(all(on_named > pixels[mask].mean() for mask in others))
 
 
 PLUGIN = OwnObject

@@ -78,8 +78,8 @@ class Removal(Metric):
             sums = np.array([_sum(grid, mask) for mask in truth.objects])
             fell = np.array([]) if drops is None else drops[: len(sums), item].double().cpu().numpy()
             fillable = side.inputs.values.ndim == 4
-            known = [fillable or without is not None for without in truth.without]
-            results.append((sums, np.where(known, fell, np.nan)))
+            measurable = [fillable or without is not None for without in truth.without]
+            results.append((sums, np.where(measurable, fell, np.nan)))
         return results
 
 

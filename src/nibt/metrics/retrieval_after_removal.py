@@ -29,19 +29,18 @@ Source:
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
-from nibt.errors import BadOption
 from nibt.metrics._curve import ranks
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Candidates, MetricInput
-from nibt.options import Share
+from nibt.options import OneOf, Share
 from nibt.types import Embedding, PerExample
 
-CORRUPTED = ("query", "candidate")
 _MARGIN = 1e-6  # smaller differences of similarities are rounding errors
 
 
@@ -57,14 +56,9 @@ class RetrievalAfterRemoval(PerturbationMetric):
     """
 
     better = "higher"
-    corrupted: str = "query"
+    corrupted: Annotated[str, OneOf(("query", "candidate"))] = "query"
     image_share: Share = 0.25
     text_share: Share = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.corrupted not in CORRUPTED:
-            raise BadOption(f"corrupted must be one of {', '.join(CORRUPTED)} (got {self.corrupted!r})")
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         side, units = metric_input.side, metric_input.attribution.units
@@ -83,14 +77,14 @@ class RetrievalAfterRemoval(PerturbationMetric):
         similarity, partners = candidates.similarity, candidates.partners.detach().float()
 
         def hit(embedding: Embedding, row: int) -> PerExample:
-            partner, whole = partners[row], embedding.detach().float()
+            partner, vectors = partners[row], embedding.detach().float()
             if self.corrupted == "query":
-                others = similarity.to_each(whole, candidates.opposite[row].float())
+                others = similarity.to_each(vectors, candidates.opposite[row].float())
             else:
-                others = similarity(candidates.own[row].float(), partner)
+                others = similarity(candidates.same_side[row].float(), partner)
             if not others.shape[-1]:
-                return torch.full(whole.shape[: whole.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
-            return (similarity(whole, partner) > others.amax(-1) + _MARGIN).float()
+                return torch.full(vectors.shape[: vectors.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
+            return (similarity(vectors, partner) > others.amax(-1) + _MARGIN).float()
 
         def hits(embeddings: Embedding) -> PerExample:
             rows = embeddings.unbind(-1 - similarity.item_ndim)

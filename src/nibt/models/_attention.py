@@ -159,9 +159,9 @@ class AttentionRecorder(TorchFunctionMode):
         is therefore replaced, too; otherwise the mode would call the original with the fused kernel.
         """
         names = {**func.__globals__, "scaled_dot_product_attention": self._attend}
-        own = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
-        names["multi_head_attention_forward"] = own
-        return own(*args, **{**kwargs, "need_weights": False})
+        explicit = FunctionType(func.__code__, names, func.__name__, func.__defaults__, func.__closure__)
+        names["multi_head_attention_forward"] = explicit
+        return explicit(*args, **{**kwargs, "need_weights": False})
 
     def _multiplied(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         """Record a matrix product after a softmax of the same shape; the product before it was query times key."""

@@ -8,8 +8,8 @@ from torch import nn
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Return whether ``torch.compile(part)`` or ``part.compile()`` was applied to a module or any part of it."""
-    return any(_wrapped(part) or getattr(part, "_compiled_call_impl", None) is not None for part in module.modules())
+    """Return whether ``torch.compile(child)`` or ``child.compile()`` was applied to a module or any child of it."""
+    return any(_wrapped(child) or getattr(child, "_compiled_call_impl", None) is not None for child in module.modules())
 
 
 def uncompiled(module: nn.Module) -> nn.Module:
@@ -25,16 +25,16 @@ def _wrapped(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
 
 
-def _stand_in(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
-    """Copy a module without its compilation; ``known`` has the copies by the id of their module, for shared parts."""
+def _stand_in(module: nn.Module, copies: dict[int, nn.Module]) -> nn.Module:
+    """Copy a module without its compilation; ``copies`` are by the id of their module, for shared parts."""
     while _wrapped(module):
         module = module._modules["_orig_mod"]  # pyright: ignore[reportAssignmentType]
-    if id(module) not in known:
-        known[id(module)] = copy = object.__new__(type(module))
+    if id(module) not in copies:
+        copies[id(module)] = copy = object.__new__(type(module))
         for name, value in vars(module).items():
             copy.__dict__[name] = value.copy() if "hooks" in name and isinstance(value, dict) else value
         copy.__dict__["_compiled_call_impl"] = None
         copy.__dict__["_modules"] = {
-            name: None if child is None else _stand_in(child, known) for name, child in module._modules.items()
+            name: None if child is None else _stand_in(child, copies) for name, child in module._modules.items()
         }
-    return known[id(module)]
+    return copies[id(module)]

@@ -24,20 +24,20 @@ def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str
 
 def _heads(module: nn.Module) -> Iterator[str]:
     """Yield the numbers of attention heads, which the ``repr`` of a module omits."""
-    for name, part in module.named_modules():
-        heads = getattr(part, "num_heads", None)
+    for name, submodule in module.named_modules():
+        heads = getattr(submodule, "num_heads", None)
         if isinstance(heads, int):
             yield f"{name} {heads}"
 
 
-def _plain(part: Any) -> str:
+def _plain(component: Any) -> str:
     """Return the configuration of a part as text, without keys that do not change results."""
-    if isinstance(part, nn.Module) or part is None:
-        return repr(part)
-    data = part.to_dict() if hasattr(part, "to_dict") else part if isinstance(part, dict) else None
+    if isinstance(component, nn.Module) or component is None:
+        return repr(component)
+    data = component.to_dict() if hasattr(component, "to_dict") else component if isinstance(component, dict) else None
     if data is None:
-        text = repr(part)
-        return type(part).__name__ if " at 0x" in text else text
+        text = repr(component)
+        return type(component).__name__ if " at 0x" in text else text
     return json.dumps(_without(data), sort_keys=True, default=str)
 
 

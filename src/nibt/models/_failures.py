@@ -19,11 +19,11 @@ def refusal(error: BaseException) -> str | None:
     """Return what the hub answered and what to do about it; None if the error is not an answer of a hub."""
     from huggingface_hub import errors
 
-    for part in _causes(error):
-        if isinstance(part, errors.HfHubHTTPError):
-            return _answer(part)
-        if str(part).startswith("Consistency check failed"):
-            return f"the download broke off ({line(part).removeprefix('Consistency check failed: ')}): try again"
+    for cause in _causes(error):
+        if isinstance(cause, errors.HfHubHTTPError):
+            return _answer(cause)
+        if str(cause).startswith("Consistency check failed"):
+            return f"the download broke off ({line(cause).removeprefix('Consistency check failed: ')}): try again"
     return None
 
 
@@ -31,13 +31,13 @@ def no_connection(error: BaseException) -> str | None:
     """Return why no hub could be asked; None if the error is another."""
     from huggingface_hub import constants, errors
 
-    for part in _causes(error):
-        if isinstance(part, errors.OfflineModeIsEnabled):
+    for cause in _causes(error):
+        if isinstance(cause, errors.OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set, and the cache does not have all of it: unset it, and it is downloaded"
-        if isinstance(part, errors.HTTPError):
+        if isinstance(cause, errors.HTTPError):
             return (
                 f"the cache does not have all of it, and the hub {constants.ENDPOINT} cannot be reached "
-                f"({line(part)}): check the connection"
+                f"({line(cause)}): check the connection"
             )
     return None
 
@@ -102,7 +102,7 @@ def broken_file(folder: Path | None) -> str | None:
         reason = _defect(file) if file.is_file() else None
         if reason is not None:
             blob = file.resolve()
-            in_cache = any(part.startswith("models--") for part in file.parts)  # of a hub, with links to files
+            in_cache = any(name.startswith("models--") for name in file.parts)  # of a hub, with links to files
             name = f"{file.name} in the cache, which is {blob}," if in_cache else str(file)
             remedy = "delete it, and load the model again" if in_cache else "save the model again"
             return f"the file {name} is broken ({reason}): {remedy}"
@@ -146,7 +146,7 @@ def line(error: BaseException) -> str:
     """Return the first line of a message, and the second if the first ends with a colon."""
     lines = (str(error).strip() or type(error).__name__).split("\n")
     count = 2 if lines[0].rstrip(". ").endswith(":") else 1
-    return " ".join(part.strip() for part in lines[:count]).rstrip(".")[:_LONGEST]
+    return " ".join(text.strip() for text in lines[:count]).rstrip(".")[:_LONGEST]
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from nibt.errors import CannotLoad
-from nibt.models._family import Family
+from nibt.models._family import Family, class_names
 from nibt.registry import available, find
 
 _REFUSED = {
@@ -21,32 +21,29 @@ def families() -> Iterator[tuple[str, type[Family]]]:
         yield name, find("models", name)
 
 
-def family_of_type(name: str, kind: Any) -> str:
+def family_of_type(name: str, model_type: Any) -> str:
     """Return the name of the family of a ``model_type``."""
-    for family, part in families():
-        if kind in part.model_types:
-            return family
-    if kind in _REFUSED:
-        raise CannotLoad(f"{name!r} has the model_type {kind!r}, which is not supported: {_REFUSED[kind][1]}")
-    known = ", ".join(kind for _, part in families() for kind in part.model_types)
-    raise CannotLoad(f"{name!r} has the model_type {kind!r}, which is not supported; use {known}, or OpenCLIP's models")
+    supported = {key: family for family, family_class in families() for key in family_class.model_types}
+    if model_type in supported:
+        return supported[model_type]
+    problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
+    if model_type in _REFUSED:
+        raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")
+    raise CannotLoad(f"{problem}; use {', '.join(supported)}, or OpenCLIP's models")
 
 
 def family_of_module(module: nn.Module) -> str | None:
-    """Return the name of the family of a module; None if there is none.
-
-    Classes of sentence-transformers are left out, since they have the names of the classes that they wrap.
-    """
-    names = {kind.__name__ for kind in type(module).__mro__ if not kind.__module__.startswith("sentence_transformers")}
-    return next((name for name, part in families() if names & set(part.class_names)), None)
+    """Return the name of the family of a module; None if there is none."""
+    names = class_names(module)
+    return next((name for name, family_class in families() if not names.isdisjoint(family_class.class_names)), None)
 
 
 def refusal(module: nn.Module) -> str:
     """Return why a module of a known class is refused; an empty text for other classes."""
-    names = {kind.__name__ for kind in type(module).__mro__}
+    names = class_names(module)
     return next((reason for name, reason in _REFUSED.values() if name in names), "")
 
 
 def known_classes() -> str:
     """Return the class names of all families."""
-    return ", ".join(name for _, part in families() for name in part.class_names)
+    return ", ".join(name for _, family_class in families() for name in family_class.class_names)

@@ -1,7 +1,7 @@
 """The contract of a family of checkpoints: how it is recognized and loaded, and its two towers."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -10,6 +10,15 @@ from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
 from nibt.registry import Plugin
 from nibt.targets._similarity import CosineSimilarity, Similarity
+
+
+def class_names(module: Any) -> set[str]:
+    """Return the names of the class of a module and of its base classes.
+
+    Classes of sentence-transformers are left out, since they have the names of the classes that they wrap.
+    """
+    classes = type(module).__mro__
+    return {base.__name__ for base in classes if not base.__module__.startswith("sentence_transformers")}
 
 
 class Family(Plugin, ABC):

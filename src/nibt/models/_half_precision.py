@@ -81,7 +81,7 @@ def _widened(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float() if value.dtype in _HALF else value
     if isinstance(value, dict):
-        return {key: _widened(part) for key, part in value.items()}
+        return {key: _widened(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_widened, value))
     return value

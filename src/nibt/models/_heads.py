@@ -110,10 +110,10 @@ class DualEncoder(Family):
     def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
-        kind = getattr(transformers, cls.auto_class, None)
-        if kind is None:
+        model_class = getattr(transformers, cls.auto_class, None)
+        if model_class is None:
             raise CannotLoad(f"{source!r} needs a newer version of Transformers, which has {cls.auto_class}")
-        return load_pretrained(kind, source, request)
+        return load_pretrained(model_class, source, request)
 
     @classmethod
     def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:

@@ -18,7 +18,8 @@ from nibt.models._request import Request
 from nibt.models._sentence_transformers import DENSE_WEIGHTS, dense_folders
 
 _TIMEOUT = 10.0  # seconds until the hub must answer
-_TEXTS = (".json", ".txt", ".jinja", ".model", ".tiktoken", ".spm")
+_MODELS = (".model", ".tiktoken", ".spm")  # of SentencePiece and others
+_TEXTS = (".json", ".txt", ".jinja", *_MODELS)
 _CONFIGS = ("config.json", "open_clip_config.json", "adapter_config.json")
 _TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -30,7 +31,6 @@ _OPEN_CLIP = (
 )
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "bpe.codes")
-_MODELS = (".model", ".tiktoken", ".spm")  # of SentencePiece and others
 Parts = Callable[["Listing"], list[str]]
 """Returns the files that are needed of a listing, the weights last."""
 
@@ -236,7 +236,7 @@ def _check_processor(listing: Listing, request: Request) -> None:
     lacks = []
     if request.processor is None and not any(map(listing.has, _PROCESSORS)):
         lacks.append(f"image processor ({_PROCESSORS[0]})")
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer") and not _has_vocabulary(listing):
+    if request.text_tokenizer is None and not _has_vocabulary(listing):
         lacks.append(f"tokenizer ({_VOCABULARIES[0]})")
     if lacks:
         raise CannotLoad(

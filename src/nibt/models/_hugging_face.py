@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
+from nibt.models._failures import line
 from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
+from nibt.preprocessing.resize import height_and_width
 from nibt.types import Embedding, Hidden, OneRow
 
 
-def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
+def load_pretrained(model_class: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
@@ -35,7 +37,7 @@ def load_pretrained(kind: Any, source: str, request: Request) -> tuple[nn.Module
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars():
-        module, info = kind.from_pretrained(source, config=config, **options)
+        module, info = model_class.from_pretrained(source, config=config, **options)
     if info["missing_keys"]:
         raise CannotLoad(
             f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "
@@ -63,50 +65,39 @@ def _no_progress_bars() -> Iterator[None]:
             disable_progress_bars()
 
 
+@contextmanager
+def _needed(noun: str, source: str) -> Iterator[None]:
+    """Convert what Transformers raises for a missing or broken processor to ``CannotLoad``."""
+    try:
+        yield
+    except (OSError, TypeError, ValueError) as error:  # a TypeError comes from a file name that is None
+        raise CannotLoad(
+            f"{source!r} has no {noun} that Transformers can load ({line(error)}): save the processor with the model, "
+            "or pass processor=..."
+        ) from error
+
+
 def with_processor(source: str, request: Request) -> Request:
     """Return the request with the image processor and the tokenizer of a checkpoint."""
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    try:
+    with _needed("image processor or no tokenizer", source):
         processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
-        tokenizer = request.tokenizer or getattr(request.processor, "tokenizer", None)
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = request.text_tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
             raise ValueError("the tokenizer has no vocabulary")
-    except (OSError, TypeError, ValueError) as error:  # a TypeError comes from a file name that is None
-        raise CannotLoad(
-            f"{source!r} has no image processor or no tokenizer that Transformers can load ({_line(error)}): save the "
-            "processor with the model, or pass processor=..."
-        ) from error
     return replace(request, processor=processor, tokenizer=tokenizer)
 
 
-def whole_processor(source: str, request: Request) -> Any:
-    """Return the processor of a checkpoint whose model reads images and texts together."""
-    if request.processor is not None:
-        return request.processor
+def with_joint_processor(source: str, request: Request) -> Request:
+    """Return the request with the processor of a checkpoint whose model reads images and texts together."""
     from transformers import AutoProcessor
 
-    try:
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+    with _needed("processor", source):
+        processor = request.processor or AutoProcessor.from_pretrained(source, trust_remote_code=False)
         if not hasattr(processor, "tokenizer"):
             raise ValueError("the processor has no tokenizer")
-    except (OSError, TypeError, ValueError) as error:
-        raise CannotLoad(
-            f"{source!r} has no processor that Transformers can load ({_line(error)}): save the processor with the "
-            "model, or pass processor=..."
-        ) from error
-    return processor
-
-
-def get_image_processor(request: Request) -> Any:
-    """Return the part of a processor that takes images."""
-    return getattr(request.processor, "image_processor", request.processor)
-
-
-def get_tokenizer(request: Request) -> Any:
-    """Return the tokenizer of a request or its processor."""
-    return request.tokenizer or request.processor.tokenizer
+    return replace(request, processor=processor, tokenizer=processor.tokenizer)
 
 
 def get_embedding(output: Any) -> Embedding:
@@ -151,10 +142,6 @@ def one_row(
     return residual + block.mlp(block.layer_norm2(residual))
 
 
-def _line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
-
-
 def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
     """Return the blocks of an encoder, for which Transformers has three names."""
     inner = getattr(encoder, "encoder", encoder)
@@ -166,12 +153,6 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
         f"the blocks of the encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
         "layers, layer or block"
     )
-
-
-def _sides(size: Any) -> tuple[int, int]:
-    """Return the height and the width of images or patches, which a configuration has as one number or two."""
-    height, width = size if isinstance(size, list | tuple) else (size, size)
-    return height, width
 
 
 class HuggingFaceImageTower(ImageTower):
@@ -194,7 +175,7 @@ class HuggingFaceImageTower(ImageTower):
         super().__init__()
         self.root = root
         config = self.vision_config
-        (self.patch, across), self.sides = _sides(config.patch_size), _sides(config.image_size)
+        (self.patch, across), self.sides = height_and_width(config.patch_size), height_and_width(config.image_size)
         if self.patch != across:
             raise Unsupported(f"this image tower takes patches of {self.patch} x {across}, and nibt only square ones")
         height, width = self.sides
@@ -205,7 +186,7 @@ class HuggingFaceImageTower(ImageTower):
                     f"image_size must not be set for this image tower, which takes images of {height} x {width} pixels"
                 )
         self.preparation = hugging_face.image_preparation(
-            get_image_processor(request),
+            request.image_processor,
             request.resize,
             request.image_size,
             height,
@@ -222,10 +203,6 @@ class HuggingFaceImageTower(ImageTower):
     def vision_config(self) -> Any:
         """The configuration of the encoder."""
         return self.root.config.vision_config
-
-    @property
-    def first_weight(self) -> Tensor:
-        return next((part.weight for part in self.vision.modules() if isinstance(part, nn.Conv2d)), self.example)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -259,7 +236,7 @@ class HuggingFaceTextTower(TextTower):
         super().__init__()
         self.root = root
         self.config = root.config.text_config
-        self.tokenizer = get_tokenizer(request)
+        self.tokenizer = request.text_tokenizer
 
     @property
     def model(self) -> Any:
@@ -281,11 +258,6 @@ class HuggingFaceTextTower(TextTower):
         """The table of word embeddings."""
         embeddings = self.embeddings
         return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding
-
-    @property
-    def pad(self) -> tuple[int, str]:
-        """The id and the text of the padding token."""
-        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
 
     @property
     def context(self) -> int:

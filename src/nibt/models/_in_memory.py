@@ -3,6 +3,7 @@
 Wrappers for training and for several devices are taken off, as long as what they hold computes the same.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -14,6 +15,7 @@ from torch import jit, nn
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._compiled import uncompiled
 from nibt.models._families import family_of_module, known_classes, refusal
+from nibt.models._family import class_names
 from nibt.models._pair import ProjectionPair
 from nibt.models._request import Request
 from nibt.models._sentence_transformers import NO_EFFECT
@@ -26,7 +28,7 @@ _LONGEST_NAME = 255
 def check_source(source: Any) -> None:
     """Check what is passed as a model."""
     if isinstance(source, str | Path):
-        if any(len(part) > _LONGEST_NAME for part in Path(source).parts):
+        if any(len(component) > _LONGEST_NAME for component in Path(source).parts):
             raise BadOption(
                 f"the name of a model or a folder has at most {_LONGEST_NAME} characters (got {len(str(source))}, "
                 f"beginning with {str(source)[:40]!r})"
@@ -37,35 +39,35 @@ def check_source(source: Any) -> None:
     expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
     if isinstance(source, type):
         raise BadOption(f"{expected} (got the class {source.__name__}: create an instance)")
-    kind = type(source).__name__
-    if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or "Tokenizer" in kind or "Processor" in kind:
-        raise BadOption(f"{expected} (got a {kind}: pass the model first, and this as processor=...)")
+    name = type(source).__name__
+    if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or re.search("Tokenizer|Processor", name):
+        raise BadOption(f"{expected} (got a {name}: pass the model first, and this as processor=...)")
     if isinstance(source, dict):
-        raise BadOption(f"{expected} (got a {kind}, as a state dict is: load it into its model)")
-    raise BadOption(f"{expected} (got a {kind})")
+        raise BadOption(f"{expected} (got a {name}, as a state dict is: load it into its model)")
+    raise BadOption(f"{expected} (got a {name})")
 
 
 def _is_pair(source: Any) -> bool:
-    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(part, nn.Module) for part in source)
+    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(model, nn.Module) for model in source)
 
 
 def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:
     """Return the module that is explained, the name of its family, and the request with its processor."""
     if isinstance(source, tuple):
-        source = _pair(*(uncompiled(part) for part in source))
-    for part in [source] if isinstance(source, jit.ScriptModule) else source.modules():
-        _check_part(part)
+        source = _pair(*(uncompiled(model) for model in source))
+    for submodule in [source] if isinstance(source, jit.ScriptModule) else source.modules():
+        _check_part(submodule)
     module, request = _unwrapped(uncompiled(source), request)
     family = family_of_module(module)
     assert family is not None
-    if any(part.training for part in module.modules()):
+    if any(submodule.training for submodule in module.modules()):
         raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
     check_tensors(f"{type(module).__name__} in memory", module)
     return module, family, request
 
 
 def _pair(first: nn.Module, second: nn.Module) -> ProjectionPair:
-    names = [type(part).__name__ for part in (first, second)]
+    names = [type(model).__name__ for model in (first, second)]
     if not all(name.endswith(end) for name, end in zip(names, _PAIR, strict=True)):
         raise CannotLoad(
             "a pair must be an image model and a text model with projections, such as "
@@ -78,7 +80,7 @@ def _pair(first: nn.Module, second: nn.Module) -> ProjectionPair:
 
 def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]:
     """Take off wrappers until a supported class is reached."""
-    names = {kind.__name__ for kind in type(module).__mro__}
+    names = class_names(module)
     if type(module).__name__.startswith("Peft"):
         return _unwrapped(module.get_base_model(), request)  # pyright: ignore
     if family_of_module(module) is not None:
@@ -86,10 +88,10 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     inside = list(_supported_parts(module))
     added = _added_parts(module) if names & _WRAPPERS else []
     if len(inside) == 1 and names & _WRAPPERS and not added:
-        name, part = inside[0]
+        name, encoder = inside[0]
         holder = module.get_submodule(name.rpartition(".")[0])
         processor = request.processor or getattr(holder, "processor", None)  # as sentence-transformers has it
-        return _unwrapped(part, replace(request, processor=processor))
+        return _unwrapped(encoder, replace(request, processor=processor))
     message = f"models of class {type(module).__name__} are not supported"
     if reason := refusal(module):
         raise CannotLoad(f"{message}: {reason}")
@@ -99,7 +101,7 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
             "sentence-transformers, and give its folder"
         )
     if inside:
-        held = ", ".join(f"a {type(part).__name__} at .{name}" for name, part in inside)
+        held = ", ".join(f"a {type(encoder).__name__} at .{name}" for name, encoder in inside)
         raise CannotLoad(f"{message}, but this one holds {held}: pass that part to load_model")
     if any(name.endswith(_PAIR) for name in names):
         raise CannotLoad(f"{message} alone: pass the pair (image model, text model)")
@@ -119,31 +121,30 @@ def _added_parts(module: nn.Module) -> list[str]:
     """Return the parts of a sequence after the first that change similarities, such as a further projection."""
     if not isinstance(module, nn.Sequential):
         return []
-    return [name for part in list(module)[1:] if (name := type(part).__name__) not in NO_EFFECT]
+    return [name for child in list(module)[1:] if (name := type(child).__name__) not in NO_EFFECT]
 
 
-def _check_part(part: nn.Module) -> None:
+def _check_part(module: nn.Module) -> None:
     """Check that a part of a model can be observed, and that gradients flow through it."""
-    names = {kind.__name__ for kind in type(part).__mro__}
-    if isinstance(part, jit.ScriptModule):
+    if isinstance(module, jit.ScriptModule):
         raise CannotLoad(
             "a scripted or traced model cannot be observed: pass the model itself (of OpenAI's package, "
             "clip.load(..., jit=False))"
         )
-    kernel = getattr(getattr(part, "config", None), "_attn_implementation", None)
+    kernel = getattr(getattr(module, "config", None), "_attn_implementation", None)
     if kernel not in (None, "sdpa", "eager"):
         raise CannotLoad(
-            f"the attention of the {type(part).__name__} is computed by {kernel!r}, which cannot be observed: call "
+            f"the attention of the {type(module).__name__} is computed by {kernel!r}, which cannot be observed: call "
             "model.set_attn_implementation('sdpa'), or give the folder of the model"
         )
-    if "FullyShardedDataParallel" in names:
+    if "FullyShardedDataParallel" in class_names(module):
         raise CannotLoad(
             "the weights of a model in FSDP are spread over processes: gather them (FullStateDictConfig), load them "
             "into the plain model, and pass that"
         )
-    if ".quantized" in type(part).__module__ and type(part).__module__.startswith(("torch.ao.nn", "torch.nn")):
+    if ".quantized" in type(module).__module__ and type(module).__module__.startswith(("torch.ao.nn", "torch.nn")):
         raise CannotLoad(
-            f"layers are quantized ({type(part).__module__}), and gradients cannot flow through them: pass the model "
+            f"layers are quantized ({type(module).__module__}), and gradients cannot flow through them: pass the model "
             "as it was before quantization"
         )
 
@@ -151,13 +152,13 @@ def _check_part(part: nn.Module) -> None:
 def check_tensors(name: str, module: nn.Module) -> None:
     """Check that gradients can flow through the weights of a model, and that they are in memory."""
     for tensor in chain(module.parameters(), module.buffers()):
-        kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(tensor).__mro__}
+        kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
         if any(package == "torchao" for package, _ in kinds):
             raise CannotLoad(
                 f"the weights of the {name} are quantized by torchao ({type(tensor).__name__}), and gradients cannot "
                 "flow through all of its layers: pass the model as it was before quantize_"
             )
-        if any(kind == "DTensor" for _, kind in kinds):
+        if any(class_name == "DTensor" for _, class_name in kinds):
             raise CannotLoad(
                 f"the weights of the {name} are spread over processes (DTensor): gather them with full_tensor(), load "
                 "them into the plain model, and pass that"
@@ -180,5 +181,5 @@ def check_processor(request: Request) -> None:
         raise CannotLoad(
             "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
-    if request.tokenizer is None and not hasattr(request.processor, "tokenizer"):
+    if request.text_tokenizer is None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")

@@ -19,8 +19,8 @@ def select_row(stream: Hidden, row: Int[Tensor, " batch"]) -> OneRow:
 def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, stream: Hidden) -> Tensor | None:
     """Return the attention mask of one row of each item, of shape (batch, 1 or head, 1, key); None without a mask."""
     if mask is not None:
-        whole = mask.expand(len(stream), -1, -1, -1)
-        return whole[torch.arange(len(stream), device=stream.device), :, row][:, :, None]
+        of_items = mask.expand(len(stream), -1, -1, -1)
+        return of_items[torch.arange(len(stream), device=stream.device), :, row][:, :, None]
     if not is_causal:
         return None
     return (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
@@ -29,6 +29,6 @@ def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, s
 def has_hooks(block: nn.Module) -> bool:
     """Return whether a block or a child of it has hooks, which may observe or change its inputs and outputs."""
     return any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in (block, *block.children())
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in (block, *block.children())
     )

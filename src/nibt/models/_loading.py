@@ -133,8 +133,8 @@ def _check_options(request: Request, device: str) -> None:
 
 def _from_memory(source: Any, request: Request) -> Model:
     module, family, request = find_module(source, request)
-    part = find("models", family)
-    if part.model_types or part.needs_processor:
+    family_class = find("models", family)
+    if family_class.model_types or family_class.needs_processor:
         check_processor(request)
     name = f"{type(module).__name__} in memory"
     with _loading(name):
@@ -186,15 +186,23 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         from nibt.models._hugging_face import with_processor
 
         request = with_processor(str(folder), request)
-    known = _bases.get()
-    if base in known:
+    bases = _bases.get()
+    if base in bases:
         raise CannotLoad(
             f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
             "on which they were trained"
         )
-    token = _bases.set((*known, base))
+    token = _bases.set((*bases, base))
     try:
-        plain = _base(base, request)
+        plain = load_model(
+            base,
+            dtype=request.dtype,
+            resize=request.resize,
+            image_size=request.image_size,
+            processor=request.processor,
+            tokenizer=request.tokenizer,
+            **{key: value for key, value in request.embedding.items() if key != "positions"},
+        )
     finally:
         _bases.reset(token)
     with _loading(name):
@@ -211,25 +219,12 @@ _bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
 """The base models that adapters name, while they are loaded."""
 
 
-def _base(base: str, request: Request) -> Model:
-    """Load the base model of adapters as they are loaded."""
-    return load_model(
-        base,
-        dtype=request.dtype,
-        resize=request.resize,
-        image_size=request.image_size,
-        processor=request.processor,
-        tokenizer=request.tokenizer,
-        **{key: value for key, value in request.embedding.items() if key != "positions"},
-    )
-
-
 def _check_adapters(name: str, folder: Path, peft_model: Any) -> None:
     """Check that every weight of the adapters has its place in the base model; PEFT only warns."""
     from peft import get_peft_model_state_dict, load_peft_weights
 
-    known = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
-    lost = set(load_peft_weights(str(folder), device="cpu")) - known
+    places = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
+    lost = set(load_peft_weights(str(folder), device="cpu")) - places
     if lost:
         raise CannotLoad(
             f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
@@ -303,8 +298,8 @@ def _advice() -> str:
 
 
 def _family(name: str, config: dict[str, Any]) -> str:
-    kind = config.get("model_type")
-    return family_of_type(name, kind if isinstance(kind, str | None) else repr(kind)[:100])
+    model_type = config.get("model_type")
+    return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 
 
 def _model(
@@ -315,13 +310,13 @@ def _model(
     settings: dict | None = None,
     folder: Path | None = None,
 ) -> Model:
-    part = find("models", family)
+    family_class = find("models", family)
     after = attached(module, request.after)
     _check_finite(name, module)
-    request = part.resolved(str(folder or name), request)
-    image, text = part.towers(module, request)
+    request = family_class.resolved(str(folder or name), request)
+    image, text = family_class.towers(module, request)
     image.after = text.after = after
-    scale, bias = part.scale_and_bias(module)
+    scale, bias = family_class.scale_and_bias(module)
     return Model(
         name,
         family,
@@ -330,8 +325,8 @@ def _model(
         text,
         scale,
         bias,
-        part.similarity,
-        part.has_logits,
+        family_class.similarity,
+        family_class.has_logits,
         settings or {},
         folder,
         request,
@@ -353,12 +348,13 @@ def _checked(model: Model) -> Model:
     image = ImageInput(Image.fromarray(noise), "seeded noise")
     with _loading(model.id):
         tower = _small(model.image)
-        wide = _compare(model.id, tower, tower.prepare([image, image]))
-        other = _compare(model.id, model.text, model.text.prepare(["a photo of a cat and a dog", "two red cars"]))
-        if wide != other:
+        image_size = _compare(model.id, tower, tower.prepare([image, image]))
+        captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
+        caption_size = _compare(model.id, model.text, captions)
+        if image_size != caption_size:
             raise CannotLoad(
-                f"the model {model.id!r} embeds images in {wide} dimensions and captions in {other}, so they cannot be "
-                "compared: correct its configuration"
+                f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
+                "they cannot be compared: correct its configuration"
             )
     return model
 

@@ -71,10 +71,10 @@ def open_clip_name(text: str) -> str | None:
     if text.startswith(OPEN_CLIP):
         return text.removeprefix(OPEN_CLIP)
     first, slash, tag = text.strip().partition("/")
-    whole = text.strip().replace("@336px", "-336").replace("/", "-")
+    architecture = text.strip().replace("@336px", "-336").replace("/", "-")
     architectures = _architectures()
-    if whole in architectures and not (first in architectures and slash):
-        raise CannotLoad(_which_weights(text, whole))
+    if architecture in architectures and not (first in architectures and slash):
+        raise CannotLoad(_which_weights(text, architecture))
     return f"{first}/{tag}" if first in architectures and tag else None
 
 
@@ -86,7 +86,7 @@ def hint(text: str) -> str:
 
     """
     parts = text.strip().split("/")
-    if len(parts) > 2 and all(re.fullmatch(_PART, part) for part in parts):
+    if len(parts) > 2 and all(re.fullmatch(_PART, segment) for segment in parts):
         return f" For the folder of a repository, write '{parts[0]}/{parts[1]}:{'/'.join(parts[2:])}'."
     return ""
 
@@ -95,9 +95,9 @@ def _which_weights(text: str, architecture: str) -> str:
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    own = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
+    openai = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
     return (
-        f"{text!r} is an architecture, of which there are several weights: write {own}{OPEN_CLIP}{architecture}/TAG "
+        f"{text!r} is an architecture, of which there are several weights: write {openai}{OPEN_CLIP}{architecture}/TAG "
         f"(tags: {', '.join(tags) or 'none'})"
     )
 
@@ -118,7 +118,7 @@ def _page(text: str) -> HubName | None:
     address = urlsplit(text if "://" in text else f"//{text}")
     if (address.netloc.lower() not in hosts) or address.scheme not in ("", "http", "https"):
         raise CannotLoad(f"{text!r} is not a page of the hub: write org/name for a model on it")
-    parts = [unquote(part) for part in address.path.split("/") if part]
+    parts = [unquote(segment) for segment in address.path.split("/") if segment]
     if parts[:1] == ["models"] and len(parts) > 2:
         del parts[0]
     if len(parts) < 2 or parts[0] in _OTHERS:
@@ -136,5 +136,5 @@ def _hosts() -> frozenset[str]:
     """Return the hosts of the hub, with the ports that are not the default ones."""
     from huggingface_hub import constants
 
-    known = getattr(constants, "HF_URL_HOSTS", ())  # not in older versions
-    return frozenset({*known, urlsplit(constants.ENDPOINT).netloc.lower()} - {""})
+    hosts = getattr(constants, "HF_URL_HOSTS", ())  # not in older versions
+    return frozenset({*hosts, urlsplit(constants.ENDPOINT).netloc.lower()} - {""})

@@ -37,3 +37,13 @@ class Request:
     embedding: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     after: nn.Module | None = None
+
+    @property
+    def image_processor(self) -> Any:
+        """The part of the processor that takes images."""
+        return getattr(self.processor, "image_processor", self.processor)
+
+    @property
+    def text_tokenizer(self) -> Any:
+        """The tokenizer, or that of the processor; None if there is none."""
+        return self.tokenizer or getattr(self.processor, "tokenizer", None)

@@ -29,17 +29,17 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
     except (AttributeError, KeyError, TypeError) as error:
         raise CannotLoad(f"modules.json of {name!r} does not list the modules of sentence-transformers") from error
     folders: list[str | None] = []
-    for kind, path in listed:
-        if kind == "Dense":
+    for class_name, path in listed:
+        if class_name == "Dense":
             if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise CannotLoad(f"{name!r} has the module Dense of sentence-transformers in no folder of its own")
             _check_dense(name, path, read(f"{path}/config.json"))
             folders.append(path)
-        elif kind == "Normalize":
+        elif class_name == "Normalize":
             folders.append(None)
-        elif kind not in NO_EFFECT | _ENCODERS:
+        elif class_name not in NO_EFFECT | _ENCODERS:
             raise CannotLoad(
-                f"{name!r} has the module {kind} of sentence-transformers after its encoder, which nibt does not "
+                f"{name!r} has the module {class_name} of sentence-transformers after its encoder, which nibt does not "
                 f"apply: {_REMEDY}"
             )
     return folders

@@ -26,8 +26,8 @@ def weights_stamp(module: nn.Module) -> str:
     """
     tensors = list(_tensors(module))
     places = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
-    known, views = _VIEWS.get(module, ((), []))
-    if known != places:
+    sampled, views = _VIEWS.get(module, ((), []))
+    if sampled != places:
         views = _views(tensors)
         _VIEWS[module] = places, views
     samples = [torch.cat(group).cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes() for group in views]
@@ -42,16 +42,16 @@ def renew(module: nn.Module, parts: Iterable[nn.Module] = ()) -> None:
     sums = tuple(map(_sum, _tensors(module)))
     if _SUMS.setdefault(module, sums) != sums:
         _SUMS[module], number = sums, next(_numbers)
-        for part in (module, *parts):
-            _GENERATIONS[part] = number
+        for changed in (module, *parts):
+            _GENERATIONS[changed] = number
 
 
 def _sum(tensor: Tensor) -> int:
     """Return the sum of the bits of a tensor as whole numbers of 64 bits, which any change of one value changes."""
     flat = tensor.detach().contiguous().flatten().view(torch.uint8)
-    whole = len(flat) // 8 * 8
-    if whole and flat.storage_offset() % 8 == 0:
-        return int(flat[:whole].view(torch.int64).sum()) + int(flat[whole:].sum())
+    aligned = len(flat) // 8 * 8
+    if aligned and flat.storage_offset() % 8 == 0:
+        return int(flat[:aligned].view(torch.int64).sum()) + int(flat[aligned:].sum())
     return int(flat.sum())
 
 
@@ -60,15 +60,15 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
     ``module.parameters()`` builds a name for each, which takes several times as long.
     """
-    modules, known = [module], set()
+    modules, visited = [module], set()
     while modules:
-        part = modules.pop()
-        if id(part) in known:
+        submodule = modules.pop()
+        if id(submodule) in visited:
             continue
-        known.add(id(part))
-        for tensors in (part._parameters, part._buffers):
+        visited.add(id(submodule))
+        for tensors in (submodule._parameters, submodule._buffers):
             yield from (tensor for tensor in tensors.values() if tensor is not None)
-        modules += [child for child in part._modules.values() if child is not None]
+        modules += [child for child in submodule._modules.values() if child is not None]
 
 
 def _views(tensors: list[Tensor]) -> list[list[Tensor]]:

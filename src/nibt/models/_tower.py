@@ -243,9 +243,9 @@ class Tower(ABC):
             layer: The layer.
 
         """
-        known = (key, now)
+        cache_key = (key, now)
         with self.lock:
-            states = self._blanks.setdefault(known, {})
+            states = self._blanks.setdefault(cache_key, {})
             if layer not in states and layer is None:
                 states[None] = self.stem(nothing).hidden
             elif layer not in states:

@@ -252,9 +252,9 @@ class Trace:
             follows = value.ndim >= 3 and len(value) % len(self.inputs) == 0
             return change(value) if follows else value
         if isinstance(value, dict):
-            return {key: self._each(part, change, key) for key, part in value.items()}
+            return {key: self._each(item, change, key) for key, item in value.items()}
         if isinstance(value, tuple | list):
-            return type(value)(self._each(part, change) for part in value)
+            return type(value)(self._each(item, change) for item in value)
         return value
 
 

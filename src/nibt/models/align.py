@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._heads import DualEncoder, FirstTokenTower
-from nibt.models._hugging_face import get_embedding, get_image_processor
+from nibt.models._hugging_face import get_embedding
 from nibt.models._request import Request
 from nibt.models.base import Inputs
 from nibt.preprocessing import hugging_face
@@ -23,7 +23,7 @@ class ALIGNImageTower(FeatureMapTower):
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
         self.root = root
-        processor = get_image_processor(request)
+        processor = request.image_processor
         native = hugging_face.native_size(processor)
         self.preparation = hugging_face.image_preparation(
             processor, request.resize, request.image_size, native, _STRIDE

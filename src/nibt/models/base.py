@@ -155,6 +155,7 @@ class TextTower(Tower):
     """Base class of text towers. In the blank caption every word has the embedding of the padding token."""
 
     modality = "text"
+    tokenizer: Any
 
     @property
     @abstractmethod
@@ -167,9 +168,9 @@ class TextTower(Tower):
         return weight if isinstance(weight, Tensor) else self.example
 
     @property
-    @abstractmethod
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token."""
+        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
 
     @abstractmethod
     def tokens(self, caption: str) -> Tokens:
@@ -317,9 +318,8 @@ class Model:
     def configuration_hash(self) -> str:
         """The digest of the configuration of the network, image processor and tokenizer, 16 hexadecimal digits."""
         if "configuration" not in self._hashes:
-            processor = getattr(self.request.processor, "image_processor", self.request.processor)
-            tokenizer = self.request.tokenizer or getattr(self.request.processor, "tokenizer", None)
-            self._hashes["configuration"] = configuration_hash(self.module, processor, tokenizer)
+            processors = self.request.image_processor, self.request.text_tokenizer
+            self._hashes["configuration"] = configuration_hash(self.module, *processors)
         return self._hashes["configuration"]
 
     def _hash(self) -> str:

@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nibt.data.units import Grid, Units
 from nibt.models._heads import DualEncoder, EndTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower
-from nibt.models.base import Inputs
 from nibt.types import Embedding, Hidden
 
 
@@ -29,7 +27,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
         return list(self.vision.encoder.stages)
 
     @property
-    def groups(self) -> int:
+    def prefix(self) -> int:  # pyright: ignore
         """The number of group tokens."""
         return self.stages[0].num_group_token
 
@@ -38,11 +36,11 @@ class GroupViTImageTower(HuggingFaceImageTower):
         return list(self.stages[0].layers)
 
     def to_tokens(self, stream: Tensor) -> Hidden:
-        patches = stream.shape[1] - self.groups
+        patches = stream.shape[1] - self.prefix
         return torch.cat([stream[:, patches:], stream[:, :patches]], 1)
 
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
-        return torch.cat([tokens[:, self.groups :], tokens[:, : self.groups]], 1)
+        return torch.cat([tokens[:, self.prefix :], tokens[:, : self.prefix]], 1)
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         first, *others = self.stages
@@ -52,10 +50,6 @@ class GroupViTImageTower(HuggingFaceImageTower):
         for stage in others:
             states, groups = stage(states, groups)[:2]
         return self.root.visual_projection(self.vision.layernorm(states).mean(1))
-
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        height, width = inputs.values.shape[-2:]
-        return Grid(height // self.patch, width // self.patch, self.groups)
 
 
 class GroupViTTextTower(EndTokenTower):

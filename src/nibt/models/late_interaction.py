@@ -5,7 +5,6 @@ MaxSim.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
-from nibt.models._hugging_face import load_pretrained, whole_processor
+from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.network import LateNetwork, decoder_of
-from nibt.models._vision_language.parts import check_sizes, encoded, image_token_id, layout_of
+from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
 from nibt.models._vision_language.prompts import TEXT, tokens
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
@@ -38,9 +37,8 @@ class LateInteraction(Family):
         import transformers
 
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-        kind = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
-        processor = whole_processor(source, request)
-        return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
+        model_class = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
+        return load_pretrained(model_class, source, with_joint_processor(source, request))
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
@@ -51,11 +49,8 @@ class LateInteraction(Family):
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
             return encoded(processor, processor.process_images([image.pil_image]))
 
-        image = DecoderImageTower(
-            network, layout_of(processor, nested=hasattr(root.vlm, "visual")), image_token_id(root), encode
-        )
-        typed = "token_type_ids" in processor.model_input_names
-        return image, DecoderTextTower(network, processor.tokenizer, _query_prompt(processor), typed)
+        image = DecoderImageTower(network, layout_of(processor, nested=hasattr(root.vlm, "visual")), encode)
+        return image, DecoderTextTower(network, processor, _query_prompt(processor))
 
 
 def _query_prompt(processor: Any) -> str:

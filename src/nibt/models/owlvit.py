@@ -6,7 +6,6 @@ They are explained without the heads that detect objects. The processor of OWLv2
 from typing import Any
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
-from nibt.models._hugging_face import get_image_processor
 from nibt.models._request import Request
 
 
@@ -14,7 +13,7 @@ class OWLImageTower(ClassTokenTower):
     """The image tower of OWL-ViT and OWLv2."""
 
     def __init__(self, root: Any, request: Request) -> None:
-        self.square = bool(getattr(get_image_processor(request), "do_pad", False))
+        self.square = bool(getattr(request.image_processor, "do_pad", False))
         self.any_size = not self.square  # the processor of OWLv2 cannot leave the size of an image as it is
         super().__init__(root, request)
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nibt.errors import CannotLoad
-from nibt.models._family import Family
+from nibt.models._family import Family, class_names
 from nibt.models._heads import ClassTokenTower, EndTokenTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
@@ -21,11 +21,11 @@ class PairTextTower(EndTokenTower):
 
     @property
     def end(self) -> int | None:
-        names = {kind.__name__ for kind in type(self.root.text).__mro__}
-        return super().end if "CLIPTextModelWithProjection" in names else self.model.eos_token_id
+        is_clip = "CLIPTextModelWithProjection" in class_names(self.root.text)
+        return super().end if is_clip else self.model.eos_token_id
 
 
-class Pair(Family):
+class PairFamily(Family):
     """A tuple of an image model and a text model in memory."""
 
     class_names = ("ProjectionPair",)
@@ -44,4 +44,4 @@ class Pair(Family):
         return _SCALE, 0.0
 
 
-PLUGIN = Pair
+PLUGIN = PairFamily

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
-from nibt.models._family import Family
+from nibt.models._family import class_names
+from nibt.models._heads import DualEncoder
 from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
     get_embedding,
-    get_image_processor,
-    load_pretrained,
     one_row,
 )
 from nibt.models._request import Request
@@ -49,7 +48,7 @@ class NaFlexImageTower(ImageTower):
         super().__init__()
         self.root = siglip
         self.vision = siglip.vision_model
-        self.processor = get_image_processor(request)
+        self.processor = request.image_processor
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @property
@@ -124,22 +123,15 @@ class SigLIPTextTower(HuggingFaceTextTower):
         return None if row is None else self.head(row, extra)
 
 
-class SigLIP(Family):
+class SigLIP(DualEncoder):
     """The checkpoints of ``SiglipModel`` and ``Siglip2Model``."""
 
     model_types = ("siglip", "siglip2")
     class_names = ("SiglipModel", "Siglip2Model")
 
-    @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        from transformers import AutoModel
-
-        return load_pretrained(AutoModel, source, request)
-
-    @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        naflex = "Siglip2Model" in (kind.__name__ for kind in type(module).__mro__)
-        image = NaFlexImageTower if naflex else SigLIPImageTower
+    @classmethod
+    def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        image = NaFlexImageTower if "Siglip2Model" in class_names(module) else SigLIPImageTower
         return image(module, request), SigLIPTextTower(module, request)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nibt.data.units import Grid, Units
 from nibt.models._heads import ClassTokenTower, DualEncoder
 from nibt.models._hugging_face import HuggingFaceTextTower
 from nibt.models.base import Inputs
@@ -29,9 +28,9 @@ class TIPSv2ImageTower(ClassTokenTower):
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}
 
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        height, width = inputs.values.shape[-2:]
-        return Grid(height // self.patch, width // self.patch, 1 + self.vision_config.num_register_tokens)
+    @property
+    def prefix(self) -> int:  # pyright: ignore
+        return 1 + self.vision_config.num_register_tokens
 
 
 class TIPSv2TextTower(HuggingFaceTextTower):

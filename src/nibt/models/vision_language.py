@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.models._family import Family
-from nibt.models._hugging_face import load_pretrained, whole_processor
+from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.checkpoints import settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
-from nibt.models._vision_language.parts import check_sizes, encoded, image_token_id, layout_of
+from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
 from nibt.models._vision_language.pixels import TileLayout
 from nibt.models._vision_language.prompts import Prompts
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
@@ -27,19 +27,10 @@ class VisionLanguage(Family):
     """Vision-language models that were trained to embed prompts."""
 
     model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma")
-    class_names = (
-        "Qwen2VLForConditionalGeneration",
-        "Qwen2VLModel",
-        "Qwen2_5_VLForConditionalGeneration",
-        "Qwen2_5_VLModel",
-        "Qwen3VLForConditionalGeneration",
-        "Qwen3VLModel",
-        "Idefics3ForConditionalGeneration",
-        "Idefics3Model",
-        "SmolVLMForConditionalGeneration",
-        "SmolVLMModel",
-        "PaliGemmaForConditionalGeneration",
-        "PaliGemmaModel",
+    class_names = tuple(
+        architecture + head
+        for architecture in ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Idefics3", "SmolVLM", "PaliGemma")
+        for head in ("ForConditionalGeneration", "Model")
     )
     has_logits = False
 
@@ -48,11 +39,11 @@ class VisionLanguage(Family):
         import transformers
 
         settings(source, request)  # before weights are loaded
-        processor = whole_processor(source, request)
+        request = with_joint_processor(source, request)
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
-        kind = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
-        return load_pretrained(kind, source, replace(request, processor=processor, tokenizer=processor.tokenizer))
+        model_class = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
+        return load_pretrained(model_class, source, request)
 
     @staticmethod
     def resolved(source: str, request: Request) -> Request:
@@ -76,9 +67,8 @@ class VisionLanguage(Family):
             listed = [images] if isinstance(layout, TileLayout) else images  # which takes the images of each prompt
             return encoded(processor, processor(text=[prompt], images=listed, return_tensors="pt"))
 
-        image = DecoderImageTower(network, layout, image_token_id(module), encode)
-        typed = "token_type_ids" in processor.model_input_names
-        return image, DecoderTextTower(network, processor.tokenizer, values["text_prompt"], typed)
+        image = DecoderImageTower(network, layout, encode)
+        return image, DecoderTextTower(network, processor, values["text_prompt"])
 
 
 PLUGIN = VisionLanguage

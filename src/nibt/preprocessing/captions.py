@@ -157,12 +157,9 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
             groups[-1].append(row)
         else:
             groups.append([row])
-    words = (Word("".join(map(_bare, (texts[row] for row in rows))), tuple(rows)) for rows in groups)
+    bare = [text.removesuffix("</w>").removeprefix("▁").removeprefix("##") for text in texts]
+    words = (Word("".join(bare[row] for row in rows), tuple(rows)) for rows in groups)
     return tuple(word for word in words if word.text.strip(_BLANKS))
-
-
-def _bare(piece: str) -> str:
-    return piece.removesuffix("</w>").removeprefix("▁").removeprefix("##")
 
 
 def batch(

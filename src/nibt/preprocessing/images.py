@@ -84,7 +84,7 @@ class Surroundings:
         preparation = self.preparation
         crop = preparation.resize.size(self.image.size)
         beyond = []
-        for own, seen in zip((self.whole.shape[-1], self.whole.shape[-2]), crop, strict=True):
-            start = (own - seen) // 2 - margin
-            beyond += [-start, start + seen + 2 * margin - own]
+        for side, seen in zip((self.whole.shape[-1], self.whole.shape[-2]), crop, strict=True):
+            start = (side - seen) // 2 - margin
+            beyond += [-start, start + seen + 2 * margin - side]
         return F.pad(self.whole, beyond, value=preparation.blank)  # a negative number crops

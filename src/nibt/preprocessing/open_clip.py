@@ -9,7 +9,6 @@ from torch import Tensor
 from torchvision.transforms import CenterCrop, Compose, v2
 from torchvision.transforms.v2 import functional as transforms
 
-from nibt.errors import Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
@@ -21,7 +20,7 @@ from nibt.preprocessing.captions import (
     words_by_offsets,
 )
 from nibt.preprocessing.images import Preparation
-from nibt.preprocessing.resize import Resize
+from nibt.preprocessing.resize import Resize, height_and_width
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # of torchvision and of OpenCLIP
@@ -31,22 +30,16 @@ def image_preparation(
     config: Any, transform: Any, resize: str | None, size: int | None, multiple: int | None
 ) -> Preparation:
     """Return the preparation of a transform, or that of whole images."""
-    height, width = _pair(config.size)
+    height, width = height_and_width(config.size)
     resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
 
     def normalize(image: Image.Image) -> Tensor:
         return transforms.normalize(_pixels(image), list(config.mean), list(config.std))
 
+    hugging_face.check_resizing(resize, size, height, multiple if resize == "whole" else None)
     if resize == "whole":
-        if multiple is None:
-            raise Unsupported(
-                "resize must not be whole for this image tower, which takes images of one size only: leave resize out"
-            )
-        return Preparation(
-            Resize("whole", size or height, size or width, multiple=multiple), normalize, normalize, resample
-        )
-    if size and size != height:
-        raise Unsupported(f"image_size must be {height} for this image tower (got {size}): leave it out")
+        fit = Resize("whole", size or height, size or width, multiple=multiple or 1)
+        return Preparation(fit, normalize, normalize, resample)
     resizing = Resize(config.resize_mode, height, width)
     process = _in_float32(transform)
     return Preparation(resizing, process, normalize, resample, _without_crop(process))
@@ -69,10 +62,6 @@ def _without_crop(transform: Any) -> Any:
     steps = getattr(transform, "transforms", [])
     kept = [step for step in steps if not isinstance(step, CenterCrop | v2.CenterCrop)]
     return Compose(kept) if len(kept) < len(steps) else None
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
@@ -138,17 +127,13 @@ def _offsets(text: str, pieces: list[str]) -> list[tuple[int, int]] | None:
     return [(positions[first], positions[last - 1] + 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def _decode(tokenizer: Any, pieces: list[str]) -> str:
-    text = "".join(pieces).removesuffix("</w>")
-    return bytearray(tokenizer.byte_decoder[character] for character in text).decode("utf-8", errors="replace")
-
-
 def _display(tokenizer: Any) -> Any:
     """Return a function that decodes a piece for display; parts of a character stay unchanged."""
 
     def display(piece: str) -> str:
         bare = piece.removesuffix("</w>")
-        text = _decode(tokenizer, [bare]) if all(character in tokenizer.byte_decoder for character in bare) else bare
+        codes = [tokenizer.byte_decoder.get(character) for character in bare]
+        text = bare if None in codes else bytearray(codes).decode("utf-8", errors="replace")
         return piece if "\ufffd" in text else text
 
     return display

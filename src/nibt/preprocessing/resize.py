@@ -4,8 +4,9 @@ Maps are drawn on the original, so resizing and cropping must be inverted. Each 
 the image size, and returns the visible region.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nibt.data.images import Region
 
@@ -71,8 +72,8 @@ class Resize:
 
     def cropped(self, image: tuple[int, int], share: float = 0.01) -> bool:
         """Return whether more than a share of the image is cropped along either axis."""
-        part = self.region(image)
-        return part.width < (1 - share) * image[0] or part.height < (1 - share) * image[1]
+        visible = self.region(image)
+        return visible.width < (1 - share) * image[0] or visible.height < (1 - share) * image[1]
 
     def strip_box(self, image: tuple[int, int], beyond: int = 0) -> tuple[int, int, int, int] | None:
         """Return the center of a long strip as (left, top, right, bottom); None if the whole image can be resized.
@@ -83,11 +84,11 @@ class Resize:
         width, height = image
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):
             return None
-        part = self.region(image)
+        visible = self.region(image)
         margin = (4 + beyond) / self._scale(image) + 4
         least = min(image)  # the shorter side stays the shorter one and keeps its length
-        keep_width = min(width, max(least, 2 * round((part.width / 2) + margin) + width % 2))
-        keep_height = min(height, max(least, 2 * round((part.height / 2) + margin) + height % 2))
+        keep_width = min(width, max(least, 2 * round((visible.width / 2) + margin) + width % 2))
+        keep_height = min(height, max(least, 2 * round((visible.height / 2) + margin) + height % 2))
         left, top = (width - keep_width) // 2, (height - keep_height) // 2
         return left, top, left + keep_width, top + keep_height
 
@@ -97,3 +98,9 @@ class Resize:
             return None
         sides = [side * self._scale(image) for side in image]
         return (max(1, round(sides[0])), max(1, round(sides[1]))) if min(sides) < 1 else None
+
+
+def height_and_width(size: Any) -> tuple[int, int]:
+    """Return the height and the width of a size that is one number or two."""
+    height, width = size if isinstance(size, Sequence) else (size, size)
+    return int(height), int(width)

@@ -46,15 +46,15 @@ class CoalitionMetric(TableMetric):
         assert isinstance(grid, Grid)
         patches = draws.random((self.coalitions, grid.count)) < self.share
         words = draws.random((self.coalitions, len(table.words))) < self.share
-        shown = torch.from_numpy(patches).float(), torch.from_numpy(words).float()
-        image = embeddings_of_patches(table_input.image, shown[0])
-        text = embeddings_of_words(table_input.text, table, shown[1])
-        return _Evaluated(shown[0], image, grid), _Evaluated(shown[1], text, None)
+        kept = torch.from_numpy(patches).float(), torch.from_numpy(words).float()
+        image = embeddings_of_patches(table_input.image, kept[0])
+        text = embeddings_of_words(table_input.text, table, kept[1])
+        return _Evaluated(kept[0], image, grid), _Evaluated(kept[1], text, None)
 
 
 @dataclass(frozen=True)
 class _Evaluated:
-    shown: Float[Tensor, "coalition unit"]
+    kept: Float[Tensor, "coalition unit"]
     embeddings: Float[Tensor, "coalition dim"]
     grid: Grid | None
 
@@ -82,7 +82,7 @@ class PairScores:
         cells = F.adaptive_avg_pool2d(table.table, (image.grid.rows, image.grid.columns))
         cells = cells * (table.grid.count / image.grid.count)  # sums over the patches of the model
         actual = (image.embeddings @ text.embeddings.T).double()
-        predicted = (image.shown @ cells.flatten(1).T @ text.shown.T).double()
+        predicted = (image.kept @ cells.flatten(1).T @ text.kept.T).double()
         return cls(actual, _crossed(actual), _crossed(predicted))
 
 
@@ -90,14 +90,14 @@ def _crossed(scores: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]
     return scores - scores.mean(0) - scores.mean(1, keepdim=True) + scores.mean()
 
 
-def embeddings_of_patches(image: Side, shown: Float[Tensor, "coalition unit"]) -> Float[Tensor, "coalition dim"]:
+def embeddings_of_patches(image: Side, kept: Float[Tensor, "coalition unit"]) -> Float[Tensor, "coalition dim"]:
     """Compute the unit embeddings of an image with some of its patches; the others have the mean color."""
     device = image.tower.example.device
-    return masker(image.embedded(), image.units)(shown[:, None].to(device))[:, 0].float().cpu()
+    return masker(image.embedded(), image.units)(kept[:, None].to(device))[:, 0].float().cpu()
 
 
 def embeddings_of_words(
-    text: Side, table: Interaction, shown: Float[Tensor, "coalition word"]
+    text: Side, table: Interaction, kept: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
     """Compute the unit embeddings of a caption with some of the words of a table; the others are padding."""
-    return embeddings_with_words(text, table.words, shown).float().cpu()
+    return embeddings_with_words(text, table.words, kept).float().cpu()

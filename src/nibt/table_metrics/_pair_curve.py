@@ -32,8 +32,8 @@ class PairCurve(TableMetric):
         words, patches = _first_places(table_input)
         count = words.numel() + patches.numel()
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
-        chosen = (shares * count).round()[:, None]
-        kept = [(places < chosen) == self.inserted for places in (words, patches)]
+        limits = (shares * count).round()[:, None]
+        kept = [(places < limits) == self.inserted for places in (words, patches)]
         text = embeddings_of_words(table_input.text, table_input.table, kept[0].float())
         image = embeddings_of_patches(table_input.image, kept[1].float())
         scores = (text * image).sum(-1)
@@ -50,9 +50,9 @@ def _first_places(table_input: TableInput) -> tuple[Float[Tensor, " word"], Floa
     cells = F.adaptive_avg_pool2d(table, (grid.rows, grid.columns)).flatten(1)
     places: tuple[dict[int, int], dict[int, int]] = {}, {}
     for pair in cells.flatten().argsort(descending=True, stable=True).tolist():
-        for own, unit in zip(places, divmod(pair, grid.count), strict=True):
-            if unit not in own:
-                own[unit] = len(places[0]) + len(places[1])
+        for order, unit in zip(places, divmod(pair, grid.count), strict=True):
+            if unit not in order:
+                order[unit] = len(places[0]) + len(places[1])
     return tuple(
-        torch.tensor([own[unit] for unit in range(len(own))], dtype=torch.float32, device="cpu") for own in places
+        torch.tensor([order[unit] for unit in range(len(order))], dtype=torch.float32, device="cpu") for order in places
     )  # pyright: ignore[reportReturnType]

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.side import Side
+from nibt.metrics.base import SharedValues
 from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import to_pixels
@@ -22,18 +23,18 @@ class Noun:
 
     Attributes:
         words: The positions of its words in the table.
-        own: True on the visible pixels of its object.
+        mask: True on the visible pixels of its object.
         others: The masks of the other objects.
 
     """
 
     words: tuple[int, ...]
-    own: Bool[Tensor, "height width"]
+    mask: Bool[Tensor, "height width"]
     others: tuple[Bool[Tensor, "height width"], ...]
 
 
 @dataclass(frozen=True)
-class TableInput:
+class TableInput(SharedValues):
     """The input of a table metric.
 
     Attributes:
@@ -48,17 +49,10 @@ class TableInput:
     image: Side
     text: Side
     nouns: tuple[Noun, ...] = ()
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return a value that several metrics share; the first of them computes it."""
-        if key not in self._cache:
-            self._cache[key] = compute()
-        return self._cache[key]
 
     def pixels(self, noun: Noun) -> Float[Tensor, "height width"]:
         """Return the map of a noun, resized bilinearly to the pixels of the region that the model sees."""
-        return to_pixels(self.table.for_words(*noun.words), *noun.own.shape).cpu()
+        return to_pixels(self.table.for_words(*noun.words), *noun.mask.shape).cpu()
 
 
 @dataclass(frozen=True)

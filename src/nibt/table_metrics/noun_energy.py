@@ -22,12 +22,13 @@ Source:
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.errors import BadOption
+from nibt.options import OneOf
 from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
 
 
@@ -42,12 +43,7 @@ class NounEnergy(TableMetric):
 
     better = "higher"
 
-    on: str = "own"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.on not in ("own", "others"):
-            raise BadOption(f"on must be own or others (got {self.on!r})")
+    on: Annotated[str, OneOf(("own", "others"))] = "own"
 
     def __call__(self, table_input: TableInput) -> float:
         return mean_over_nouns(table_input, self._share)
@@ -55,7 +51,7 @@ class NounEnergy(TableMetric):
     def _share(self, pixels: Float[Tensor, "height width"], noun: Noun) -> float:
         if self.on == "others" and not noun.others:
             return float("nan")
-        mask = noun.own if self.on == "own" else torch.stack(noun.others).any(0) & ~noun.own
+        mask = noun.mask if self.on == "own" else torch.stack(noun.others).any(0) & ~noun.mask
         mass = pixels.double().clamp_min(0)
         return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
 

@@ -41,7 +41,7 @@ class NounMass(TableMetric):
 
 def _share(pixels: Float[Tensor, "height width"], noun: Noun) -> float:
     exact = pixels.double()
-    right = exact[noun.own].clamp_min(0).sum() - exact[~noun.own].clamp_max(0).sum()
+    right = exact[noun.mask].clamp_min(0).sum() - exact[~noun.mask].clamp_max(0).sum()
     total = exact.abs().sum()
     return float(right / total) if total > 0 else 0.0
 

@@ -43,7 +43,7 @@ class NounPointing(TableMetric):
     tolerance: ClosedShare = 15 / 640
 
     def __call__(self, table_input: TableInput) -> float:
-        return mean_over_nouns(table_input, lambda pixels, noun: hit(pixels, noun.own, self.tolerance))
+        return mean_over_nouns(table_input, lambda pixels, noun: hit(pixels, noun.mask, self.tolerance))
 
 
 PLUGIN = NounPointing

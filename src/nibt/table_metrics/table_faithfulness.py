@@ -25,9 +25,10 @@ Source:
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from nibt.errors import BadOption
 from nibt.metrics._rank_correlation import rank_correlation
+from nibt.options import OneOf
 from nibt.table_metrics._coalitions import CoalitionMetric
 from nibt.table_metrics.base import TableInput
 
@@ -43,12 +44,7 @@ class TableFaithfulness(CoalitionMetric):
 
     better = "higher"
 
-    measure: str = "r2"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.measure not in ("r2", "spearman"):
-            raise BadOption(f"measure must be r2 or spearman (got {self.measure!r})")
+    measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
 
     def __call__(self, table_input: TableInput) -> float:
         scores = self.scores(table_input)

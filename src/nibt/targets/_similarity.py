@@ -32,7 +32,7 @@ class Similarity(ABC):
     item_ndim: ClassVar[int]
 
     @abstractmethod
-    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+    def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
         """Compare embeddings with those of the other side, with broadcasting over the dimensions before the item's."""
 
     @abstractmethod
@@ -44,9 +44,9 @@ class Similarity(ABC):
         """Return the same similarity, seen from the other side."""
 
 
-def cosine(embedding: Embedding, other: OtherEmbedding) -> PerExample:
+def cosine(embedding: Embedding, partner: OtherEmbedding) -> PerExample:
     """Compute the cosine of embeddings, with broadcasting."""
-    return (F.normalize(embedding, dim=-1) * F.normalize(other, dim=-1)).sum(-1)
+    return (F.normalize(embedding, dim=-1) * F.normalize(partner, dim=-1)).sum(-1)
 
 
 class CosineSimilarity(Similarity):
@@ -55,9 +55,9 @@ class CosineSimilarity(Similarity):
     name: ClassVar[str] = "cosine"
     item_ndim: ClassVar[int] = 1
 
-    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+    def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
         """Compute the cosine of embeddings."""
-        return cosine(embedding, other)
+        return cosine(embedding, partner)
 
     def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
         """Compute the cosine with each of the others."""
@@ -83,9 +83,9 @@ class MaxSim(Similarity):
     name: ClassVar[str] = "max_sim"
     item_ndim: ClassVar[int] = 2
 
-    def __call__(self, embedding: Embedding, other: OtherEmbedding) -> PerExample:
+    def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
         """Compute MaxSim of sets of unit vectors: (..., vector, dim)."""
-        query, document = (embedding, other) if self.own_is_query else (other, embedding)
+        query, document = (embedding, partner) if self.own_is_query else (partner, embedding)
         cosines = query @ document.mT
         padding = document.detach().square().sum(-1) == 0
         if padding.any():

@@ -13,8 +13,9 @@ from transformers import CLIPModel
 
 import nibt
 from nibt.data.pair import Object, Pair
+from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import NOUNS, Scenes
-from nibt.datasets.scenes.captions import WORDS, with_article
+from nibt.datasets.scenes.captions import WORDS
 from nibt.engine.encode import encode
 from tests.helpers import ROOT
 

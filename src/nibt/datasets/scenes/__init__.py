@@ -14,18 +14,18 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Box, Object, Pair
 from nibt.datasets._draws import Draws
+from nibt.datasets._photos import NamingCaption
 from nibt.datasets.base import Dataset
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
-from nibt.datasets.scenes.captions import Caption, bare, drawn
+from nibt.datasets.scenes.captions import bare, drawn
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
-from nibt.options import Count, Percent, Range, Seed
+from nibt.options import Count, OneOf, Percent, Range, Seed
 
 SIDE = 128
 _SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # in pixels: 20 to 50 % of the side
 _TRIES = 24
 _IMAGE, _CAPTION = range(2)
-NAMED = ("all", "one", "some")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Scenes(Dataset):
     most: Annotated[int, Range(1, 4)] = 4
     smallest: Percent = 20
     largest: Percent = 50
-    named: str = "some"
+    named: Annotated[str, OneOf(("all", "one", "some"))] = "some"
     mismatch: Annotated[int, Range(0, 100)] = 0
     template: bool = True
     styles: tuple[str, ...] = STYLES
@@ -88,12 +88,10 @@ class Scenes(Dataset):
                 f"smallest and largest must include a size between 20 and 50 percent (got {self.smallest} and "
                 f"{self.largest})"
             )
-        if self.named not in NAMED:
-            raise BadOption(f"named must be one of {', '.join(NAMED)} (got {self.named!r})")
-        for option, known in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
+        for option, allowed in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
             names = getattr(self, option)
-            if not names or set(names) - set(known):
-                raise BadOption(f"{option} must be among {', '.join(known)} (got {', '.join(names) or 'none'})")
+            if not names or set(names) - set(allowed):
+                raise BadOption(f"{option} must be among {', '.join(allowed)} (got {', '.join(names) or 'none'})")
 
     def __len__(self) -> int:
         return self.count
@@ -160,9 +158,10 @@ class Scenes(Dataset):
                 break
         assert best is not None
         drawing, left, top = best[1]
-        return (_flipped(drawing) if flip else drawing), left, top
+        flipped = Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])
+        return (flipped if flip else drawing), left, top
 
-    def _caption(self, scene: Scene, item: int) -> tuple[Caption, list[str]]:
+    def _caption(self, scene: Scene, item: int) -> tuple[NamingCaption, list[str]]:
         draws = Draws(self.seed, item, _CAPTION)
         count = {"all": len(scene.names), "one": 1, "some": draws.between(1, len(scene.names))}[self.named]
         named = draws.several_of(scene.names, count)
@@ -171,25 +170,21 @@ class Scenes(Dataset):
         return (drawn(named, draws) if self.template else bare(named)), named
 
 
-def _flipped(drawing: Sprite) -> Sprite:
-    return Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])
-
-
-def _overlap(one: Box, other: Box) -> int:
+def _overlap(box: Box, taken: Box) -> int:
     """Return the area of the intersection of two boxes, in pixels."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    width = min(box[0] + box[2], taken[0] + taken[2]) - max(box[0], taken[0])
+    height = min(box[1] + box[3], taken[1] + taken[3]) - max(box[1], taken[1])
     return max(0, width) * max(0, height)
 
 
 def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.ndarray:
     """Draw a sprite onto the image, in place, and return the mask of the pixels that it hides."""
     height, width = drawing.opacity.shape
-    part = np.s_[top : top + height, left : left + width]
+    area = np.s_[top : top + height, left : left + width]
     behind = 255 - drawing.opacity[..., None].astype(np.uint16)
-    pixels[part] = drawing.colors + ((pixels[part] * behind + 127) // 255).astype(np.uint8)
+    pixels[area] = drawing.colors + ((pixels[area] * behind + 127) // 255).astype(np.uint8)
     mask = np.zeros(pixels.shape[:2], bool)
-    mask[part] = drawing.opacity > 127
+    mask[area] = drawing.opacity > 127
     return mask
 
 

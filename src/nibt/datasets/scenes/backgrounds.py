@@ -54,18 +54,18 @@ def texture(draws: Draws, side: int) -> np.ndarray:
     """Draw stripes, checks or dots in two colors, with grain."""
     colors = np.stack([draws.color(), draws.color()]).astype(np.int64)
     colors[1] = (2 * colors[0] + colors[1]) // 3  # with less contrast, objects remain visible
-    period, kind = draws.between(6, 20), draws.below(4)
+    period, pattern = draws.between(6, 20), draws.below(4)
     across, down = np.arange(side)[None, :], np.arange(side)[:, None]
-    if kind == 0:
-        chosen = (across + draws.between(-2, 2) * down) // (period // 2) % 2
-    elif kind == 1:
-        chosen = (down + draws.between(-1, 1) * across) // (period // 2) % 2
-    elif kind == 2:
-        chosen = (across // period + down // period) % 2
+    if pattern == 0:
+        color = (across + draws.between(-2, 2) * down) // (period // 2) % 2
+    elif pattern == 1:
+        color = (down + draws.between(-1, 1) * across) // (period // 2) % 2
+    elif pattern == 2:
+        color = (across // period + down // period) % 2
     else:
-        chosen = ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < period * period // 9
+        color = ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < period * period // 9
     grain = draws.bytes(side, side, 1).astype(np.int64) // 11 - 11
-    return (colors[np.broadcast_to(chosen, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
+    return (colors[np.broadcast_to(color, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
 
 
 BACKGROUNDS: dict[str, Callable[[Draws, int], np.ndarray]] = {

@@ -47,9 +47,9 @@ def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
     )  # pyright: ignore
     opacity = total[..., 3] // _SAMPLES**2
     seen_rows, seen_columns = np.flatnonzero(opacity.max(1) > 127), np.flatnonzero(opacity.max(0) > 127)
-    part = np.s_[seen_rows[0] : seen_rows[-1] + 1, seen_columns[0] : seen_columns[-1] + 1]
+    visible = np.s_[seen_rows[0] : seen_rows[-1] + 1, seen_columns[0] : seen_columns[-1] + 1]
     colors = total[..., :3] // (255 * _SAMPLES**2)
-    return Sprite(colors[part].astype(np.uint8), opacity[part].astype(np.uint8))
+    return Sprite(colors[visible].astype(np.uint8), opacity[visible].astype(np.uint8))
 
 
 @cache

@@ -30,8 +30,8 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 
 def settings(source: str, request: Request) -> dict[str, Any]:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
-    known = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
-    values = {**known, **_pooling_file(source), **request.embedding}
+    by_name = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
+    values = {**by_name, **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):
         raise CannotLoad(
             f"{source!r} is a vision-language model, and nothing says that or how it embeds: if it was trained to, "

@@ -136,7 +136,8 @@ class LateNetwork(Network):
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model's own forward pass, whose vectors of padding are zeros."""
         root = _apart(self.root)
-        root._modules = {name: _apart(part) if part is self.base else part for name, part in self.root._modules.items()}
+        children = self.root._modules.items()
+        root._modules = {name: _apart(child) if child is self.base else child for name, child in children}
         return root(**arguments, **self.options).embeddings
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:

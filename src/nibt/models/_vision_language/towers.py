@@ -14,6 +14,7 @@ from nibt.errors import BadInput
 from nibt.models._tower import Tower
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.network import Network
+from nibt.models._vision_language.parts import image_token_id
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower, TextTower
@@ -63,15 +64,13 @@ class DecoderImageTower(_DecoderTower, ImageTower):
     Attributes:
         network: The parts of the model.
         layout: The layout of its pixels.
-        image_token: The id of the tokens that stand for parts of the image.
         encode_image: Prepares one image in its prompt.
 
     """
 
-    def __init__(self, network: Network, layout: Layout, image_token: int, encode_image: Encode) -> None:
+    def __init__(self, network: Network, layout: Layout, encode_image: Encode) -> None:
         super().__init__()
-        self.root, self.network, self.layout, self.image_token = network.root, network, layout, image_token
-        self.encode_image = encode_image
+        self.root, self.network, self.layout, self.encode_image = network.root, network, layout, encode_image
 
     @property
     def blank_value(self) -> float:
@@ -124,7 +123,7 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        places = (inputs.extra["input_ids"][0] == self.image_token).nonzero()[:, 0].tolist()
+        places = (inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist()
         return self.layout.grid(inputs, tuple(places))
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
@@ -146,18 +145,14 @@ class DecoderTextTower(_DecoderTower, TextTower):
 
     """
 
-    def __init__(self, network: Network, tokenizer: Any, prompt: str, typed: bool = False) -> None:
+    def __init__(self, network: Network, processor: Any, prompt: str) -> None:
         super().__init__()
-        self.root, self.network = network.root, network
-        self.tokenizer, self.prompt, self.typed = tokenizer, prompt, typed
+        self.root, self.network, self.tokenizer, self.prompt = network.root, network, processor.tokenizer, prompt
+        self.typed = "token_type_ids" in processor.model_input_names
 
     @property
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
-
-    @property
-    def pad(self) -> tuple[int, str]:
-        return self.tokenizer.pad_token_id, self.tokenizer.pad_token
 
     def tokens(self, caption: str) -> Tokens:
         return tokens(self.tokenizer, self.prompt, caption, self.network.context)

@@ -17,13 +17,13 @@ def weights_of(name: str, tag: str) -> tuple[str, dict[str, Any], dict[str, str]
     """Return the weights of a tag."""
     import open_clip
 
-    known = open_clip.get_pretrained_cfg(name, tag)
-    repository, _, file = (known.get("hf_hub") or "").rpartition("/")
-    if "file" in known or repository.count("/") != 1:
+    pretrained = open_clip.get_pretrained_cfg(name, tag)
+    repository, _, file = (pretrained.get("hf_hub") or "").rpartition("/")
+    if "file" in pretrained or repository.count("/") != 1:
         return tag, {}, {}
     names = [file.rpartition(".")[0] + ".safetensors", file] if file else _WEIGHTS
     path, commit = weights_file(repository, names)
-    preprocess = {key: known[key] for key in _PREPROCESS if known.get(key) is not None}
+    preprocess = {key: pretrained[key] for key in _PREPROCESS if pretrained.get(key) is not None}
     return str(path), {"force_preprocess_cfg": preprocess}, {"revision": commit}
 
 

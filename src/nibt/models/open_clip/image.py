@@ -16,6 +16,7 @@ from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
 from nibt.preprocessing import open_clip as preparation
+from nibt.preprocessing.resize import height_and_width
 from nibt.types import Embedding, Hidden
 
 
@@ -43,8 +44,8 @@ class OpenCLIPImageTower(ImageTower):
 
 def _preprocessing(visual: Any) -> PreprocessCfg:
     """Return the preprocessing of the model; a model created in memory has only its image size."""
-    own = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
-    return PreprocessCfg(**own)
+    config = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
+    return PreprocessCfg(**config)
 
 
 def _input_size(visual: Any) -> Any:
@@ -175,8 +176,7 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
 def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
     """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
-    size = _input_size(visual)
-    height, width = size if isinstance(size, tuple) else (size,) * 2
+    height, width = height_and_width(_input_size(visual))
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
@@ -192,8 +192,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
     # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
-    known = getattr(trunk, "feature_info", None)
-    return tail, known[-1]["reduction"] if known else round(height / maps[0].shape[-2])
+    feature_info = getattr(trunk, "feature_info", None)
+    return tail, feature_info[-1]["reduction"] if feature_info else round(height / maps[0].shape[-2])
 
 
 def channels_last(trunk: Any) -> bool:

@@ -32,6 +32,9 @@ class _TokenFirst(Tower):
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.transpose(0, 1)
 
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
+        return None  # its blocks are of another class
+
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def transposed(tokens: Tensor) -> Tensor | None:  # the first tokens are not transposed yet
             replaced = see(tokens.transpose(0, 1))
@@ -49,9 +52,6 @@ class OpenAIViT(_TokenFirst, OwnViT):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled = self.visual.ln_post(stream[0])
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
-        return None  # its blocks are of another class
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         side = self.visual.input_resolution // self.visual.conv1.kernel_size[0]
@@ -80,6 +80,3 @@ class OpenAIText(_TokenFirst, OwnText):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[extra["row"], torch.arange(stream.shape[1], device=stream.device)]
         return self.text.ln_final(rows).to(self.module.dtype) @ self.text.text_projection
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
-        return None  # its blocks are of another class

@@ -35,7 +35,7 @@ def _visible(row: Int[Tensor, " batch"], mask: Tensor, stream: Hidden, heads: in
 
     The mask of all rows is common to the batch, or has a part per item and head.
     """
-    whole = mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (len(stream), heads))
-    visible = row_mask(row, whole, False, stream)
+    by_head = mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (len(stream), heads))
+    visible = row_mask(row, by_head, False, stream)
     assert visible is not None
     return visible.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)

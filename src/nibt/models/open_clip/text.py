@@ -62,9 +62,9 @@ class OwnText(OpenCLIPTextTower):
     def _pooled(self, stream: Tensor, ids: Tensor) -> Tensor:
         """Return the pooled rows, computed by OpenCLIP's own function."""
         text = self.text
-        kind = getattr(text, "pool_type", None) or text.text_pool_type
+        pool_type = getattr(text, "pool_type", None) or text.text_pool_type
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
-        return text_global_pool(stream, ids, kind, eos_token_id=end)
+        return text_global_pool(stream, ids, pool_type, eos_token_id=end)
 
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
         positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
