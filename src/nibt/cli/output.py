@@ -20,7 +20,7 @@ STEM = "{stem}"
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFile:
     """A file with the results at some positions of a call."""
 
     path: Path
@@ -59,13 +59,13 @@ class Output:
         """Whether nothing but JSON is printed."""
         return self.quiet or self.printed
 
-    def check(self, stems: Sequence[str], kind: str) -> list[Target]:
+    def check(self, stems: Sequence[str], kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
         from nibt.formats.base import format_of
         from nibt.outputs import check_targets
 
         names, rows = _unique(stems), tuple(range(len(stems)))
-        targets: list[Target] = []
+        targets: list[OutputFile] = []
         for text in self.out or []:
             if text == "-":
                 continue
@@ -73,14 +73,14 @@ class Output:
                 raise BadOption(f"--out must be a file, such as {Path(text) / STEM}.png (got {text!r})")
             format_ = format_of(text)
             if STEM in text:
-                targets += [Target(Path(text.replace(STEM, names[row])), format_, (row,)) for row in rows]
+                targets += [OutputFile(Path(text.replace(STEM, names[row])), format_, (row,)) for row in rows]
             else:
-                targets.append(Target(Path(text), format_, rows))
+                targets.append(OutputFile(Path(text), format_, rows))
         if not self.out:
             single, together = self.default
             paths: list[tuple[str, tuple[int, ...]]] = [(f"{names[row]}{self.suffix}{single}", (row,)) for row in rows]
             paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{together}", rows))
-            targets = [Target(Path(path), format_of(path), held) for path, held in paths]
+            targets = [OutputFile(Path(path), format_of(path), held) for path, held in paths]
         for target in targets:
             target.kind.check(target.path, [kind], len(target.rows))
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
@@ -89,7 +89,7 @@ class Output:
     def write(
         self,
         results: "Sequence[Result]",
-        targets: Sequence[Target],
+        targets: Sequence[OutputFile],
         show: Any,
         drawing: Mapping[str, Any] | None = None,
     ) -> None:
@@ -117,7 +117,7 @@ class Output:
             show(answers)
             say("wrote " + ", ".join(str(target.path) for target in targets))
 
-    def _distinct(self, answers: Sequence[Any], targets: Sequence[Target]) -> list[Target]:
+    def _distinct(self, answers: Sequence[Any], targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""
         from nibt.outputs import distinct
         from nibt.results.saving import request_of
@@ -130,7 +130,7 @@ class Output:
             for target in single:
                 paths += distinct([target.path], answers[target.rows[0]].request(), paths)
             paths += distinct([together.path], request_of(answers))
-        return [Target(path, target.kind, target.rows) for path, target in zip(paths, targets, strict=True)]
+        return [OutputFile(path, target.kind, target.rows) for path, target in zip(paths, targets, strict=True)]
 
 
 def _unique(stems: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from nibt.report.image.curve import draw_curve
 from nibt.results.narrowing import NarrowingCurve
 
 
-class Curve(Format):
+class CurvePicture(Format):
     """Narrowing curves, alone or of the panel of an explanation."""
 
     endings = (".curve.png",)
@@ -37,4 +37,4 @@ def curve_in(result: Result) -> NarrowingCurve:
     return curve
 
 
-PLUGIN = Curve
+PLUGIN = CurvePicture

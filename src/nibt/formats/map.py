@@ -10,7 +10,7 @@ from nibt.report.image.heatmap import map_image
 from nibt.results.explanation import Explanation
 
 
-class Map(Format):
+class GrayMap(Format):
     """Maps in gray."""
 
     endings = (".map.png",)
@@ -20,4 +20,4 @@ class Map(Format):
         return encoded(map_image(explanation, drawing.positive_only), "PNG", request)
 
 
-PLUGIN = Map
+PLUGIN = GrayMap

@@ -64,7 +64,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Curve:
+class RandomizationCurve:
     """The similarity of maps to the original map while a tower is randomized block by block, from the top.
 
     Attributes:
@@ -88,7 +88,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Score:
+class MetricMean:
     """The mean of a metric over pairs, for a method or a control, with its 95 % interval."""
 
     method: str
@@ -154,8 +154,8 @@ class Audit(JsonSerializable):
     seconds: float
     versions: Mapping[str, str]
     checks: tuple[Check, ...]
-    curves: tuple[Curve, ...]
-    scores: tuple[Score, ...]
+    curves: tuple[RandomizationCurve, ...]
+    scores: tuple[MetricMean, ...]
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
     quick: bool = False

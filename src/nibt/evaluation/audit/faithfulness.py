@@ -13,7 +13,7 @@ from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.results.audit import Check, Score
+from nibt.results.audit import Check, MetricMean
 from nibt.types import Modality
 
 _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
@@ -66,14 +66,14 @@ class MetricScores:
             values.setdefault((one.side, one.metric), np.full(len(self.pairs), np.nan))[one.item] = one.value
         return values
 
-    def scores(self) -> Iterator[Score]:
+    def scores(self) -> Iterator[MetricMean]:
         """Yield the mean of each method, side and metric that was measured."""
         for method, values in self.by_method.items():
             for (side, metric), numbers in values.items():
                 mean = interval(numbers)
                 if mean.is_known:
                     better = find("metrics", metric).better
-                    yield Score(method, side, metric, *mean, known_count(numbers), better)
+                    yield MetricMean(method, side, metric, *mean, known_count(numbers), better)
 
     def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
         """Yield the check of each side and metric: the mean difference from a random map of the same pair.

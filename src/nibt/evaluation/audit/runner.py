@@ -23,7 +23,7 @@ from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
-from nibt.results.audit import Check, Curve, Example
+from nibt.results.audit import Check, Example, RandomizationCurve
 from nibt.results.records import ProvenanceRecord
 from nibt.types import Modality
 
@@ -120,7 +120,9 @@ class AuditRunner:
                 ]
                 yield from self._check("seed", method, side, np.mean(spread, axis=0))
 
-    def weights(self, most_groups: int, on_stage: Callable[[str], None]) -> tuple[list[Check], list[Curve]]:
+    def weights(
+        self, most_groups: int, on_stage: Callable[[str], None]
+    ) -> tuple[list[Check], list[RandomizationCurve]]:
         """Return the checks of the similarity to the maps of the fully random tower, and the curves over the stages."""
         checks, curves = [], []
         for side in SIDES:
@@ -195,8 +197,8 @@ def _similarity(one: Map, other: Map) -> float:
 
 def _curve(
     method: str, side: str, measure: str, stages: Sequence[str], values: Sequence[Sequence[float]]
-) -> Iterator[Curve]:
+) -> Iterator[RandomizationCurve]:
     means = [interval(value) for value in values]
     if all(mean.is_known for mean in means):
         centers, lows, highs = zip(*means, strict=True)
-        yield Curve(method, side, measure, tuple(stages), centers, lows, highs)
+        yield RandomizationCurve(method, side, measure, tuple(stages), centers, lows, highs)

@@ -9,7 +9,7 @@ from nibt.report.html.audit_examples import figure
 from nibt.report.html.audit_plots import curves, gauge
 from nibt.report.html.audit_style import STYLE
 from nibt.report.html.document import document
-from nibt.results.audit import VERDICTS, Audit, Check, Curve, Score
+from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, RandomizationCurve
 
 QUESTIONS = {
     1: (
@@ -84,11 +84,11 @@ def page(audit: Audit, sign: bool = False) -> str:
     return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
 
 
-def span(check: Check | Score) -> str:
+def span(check: Check | MetricMean) -> str:
     """Return a mean with its interval.
 
     Examples:
-        >>> span(Score("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
+        >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
         '0.200 [0.100, 0.300]'
 
     """
@@ -128,11 +128,11 @@ def _lines(checks: Sequence[Check]) -> str:
     return f'<div class="scroll"><table class="lines"><tbody>{rows}</tbody></table></div>'
 
 
-def _plots(all_curves: Sequence[Curve], checks: Sequence[Check]) -> str:
+def _plots(all_curves: Sequence[RandomizationCurve], checks: Sequence[Check]) -> str:
     """Return one plot per method and side."""
     if not all_curves or not checks:
         return ""
-    groups: dict[tuple[str, str], list[Curve]] = {}
+    groups: dict[tuple[str, str], list[RandomizationCurve]] = {}
     for curve in all_curves:
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = "".join(
@@ -146,7 +146,7 @@ def _plots(all_curves: Sequence[Curve], checks: Sequence[Check]) -> str:
     )
 
 
-def _scores(scores: Sequence[Score]) -> str:
+def _scores(scores: Sequence[MetricMean]) -> str:
     """Return a table per side, with a row per method and control and a column per metric."""
     keys = list(dict.fromkeys((score.side, score.metric) for score in scores))
     scores_by_cell = {(score.method, score.side, score.metric): score for score in scores}
@@ -172,7 +172,7 @@ def _nouns(nouns: Sequence[str]) -> str:
 
 
 def _cells(
-    scores_by_cell: dict[tuple[str, str, str], Score], method: str, side: str, metrics: Sequence[str]
+    scores_by_cell: dict[tuple[str, str, str], MetricMean], method: str, side: str, metrics: Sequence[str]
 ) -> Iterator[str]:
     for metric in metrics:
         score = scores_by_cell.get((method, side, metric))

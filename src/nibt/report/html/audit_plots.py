@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from nibt.report.colors import FAINT, INK, PALETTES
-from nibt.results.audit import Check, Curve
+from nibt.results.audit import Check, RandomizationCurve
 
 Color = tuple[int, int, int]
 FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
@@ -48,7 +48,7 @@ def gauge(check: Check) -> str:
     )
 
 
-def curves(lines: Sequence[Curve], passes: float, fails: float) -> str:
+def curves(lines: Sequence[RandomizationCurve], passes: float, fails: float) -> str:
     """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with its interval as a band."""
     stages = lines[0].stages
     values = [value for curve in lines for value in (*curve.lows, 0.0)]

@@ -30,7 +30,7 @@ _WIDTH, _WORDS, _MARGIN = 7.0, 0.75, 0.5  # inches: the figure, the row of words
 
 
 @dataclass(frozen=True)
-class Link:
+class WordLink:
     """A word and a part of the image with their score."""
 
     word: int
@@ -85,7 +85,7 @@ def links_figure(
 
 def strongest_links(
     interaction: Interaction, top: int, words: Sequence[str | int] = (), box: Box | None = None
-) -> tuple[list[Link], np.ndarray]:
+) -> tuple[list[WordLink], np.ndarray]:
     """Return the strongest links, the weakest first, and the table of the parts of the image."""
     top = parsed("top", top, Top)
     table = _parts(interaction)
@@ -94,7 +94,7 @@ def strongest_links(
     if box is not None:
         inside = _inside(interaction, box, table.shape[1:])
     links = [
-        Link(word, int(row), int(column), float(table[word, row, column]))
+        WordLink(word, int(row), int(column), float(table[word, row, column]))
         for word in rows
         for row, column in np.argwhere(inside)
     ]
@@ -155,7 +155,12 @@ class _Frame:
 
 
 def _figure_bytes(
-    interaction: Interaction, links: Sequence[Link], table: np.ndarray, look: Appearance, kind: str, subject: str | None
+    interaction: Interaction,
+    links: Sequence[WordLink],
+    table: np.ndarray,
+    look: Appearance,
+    kind: str,
+    subject: str | None,
 ) -> bytes:
     """Return the bytes of the figure's file."""
     image = photograph(interaction.input, interaction.source).convert("RGB")
@@ -216,7 +221,7 @@ def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> li
 
 
 def _draw_link(
-    frame: _Frame, interaction: Interaction, link: Link, shape: tuple[int, ...], start: tuple[float, float]
+    frame: _Frame, interaction: Interaction, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
     """Draw a part of the image and a curve from a word to its center."""
     patches = import_module("matplotlib.patches")
