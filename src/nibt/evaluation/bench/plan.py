@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
@@ -50,13 +50,13 @@ class Choice(BaseModel):
         """Whether ``*`` listed it, which means the methods that a model can run."""
         return self._any_plugin
 
-    def placed(self, key: str, any_plugin: bool = False) -> Self:
+    def placed(self: _AnyChoice, key: str, any_plugin: bool = False) -> _AnyChoice:
         """Return a copy with its key in the plan."""
         choice = self.model_copy()
         choice._key, choice._any_plugin = key, any_plugin
         return choice
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self: _AnyChoice, **options: Any) -> _AnyChoice:
         """Return a copy with other values of some options."""
         return self.model_copy(update={"options": {**self.options, **options}})
 
