@@ -47,7 +47,7 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
             2,
             "there is no row 5 in 'job': 6 of its 10 rows are stored; check it with nibt show job --verify",
         ),
-        (("show", "nowhere", 5), 1, "has no job"),
+        (("show", "nowhere", 5), 1, "there is no folder"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "the pairs are missing"),
         (("show", "job"), 2, "the row is missing"),

@@ -265,7 +265,7 @@ BAD = {
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
     "no such mean": (["PHOTO", "a cat", "--method", "nib baseline=mean:none"], 1, "no file 'none' of mean states"),
-    "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "No such option"),
+    "unknown flag": (["PHOTO", "a cat", "--colour"], 2, "there is no option --colour: files are given by -o"),
 }
 
 

@@ -101,13 +101,13 @@ def test_what_a_format_cannot_hold_is_refused(panel: nibt.Panel, tmp_path: Path)
     ):
         with pytest.raises(BadOption, match=message):
             nibt.save(result, tmp_path / name)  # pyright: ignore
-    with pytest.raises(BadInput, match="a narrowing curve must be given"):
+    with pytest.raises(BadInput, match="a narrowing curve is needed"):
         nibt.save(explained, tmp_path / "x.curve.png")
     with pytest.raises(BadInput, match="nothing to write"):
         nibt.save([], tmp_path / "x.json")
     with pytest.raises(UnknownName, match="Did you mean 'cmap'"):
         nibt.save(explained, tmp_path / "x.png", cmaps="red_blue")
-    for options in ({"threshold": 0}, {"top": 0}, {"style": "dots"}, {"cmap": "no such map"}):
+    for options in ({"threshold": 0.0}, {"top": 0}, {"style": "dots"}, {"cmap": "no such map"}):
         with pytest.raises(BadOption):
             nibt.save(explained, tmp_path / "x.png", **options)
     assert list(tmp_path.iterdir()) == []

@@ -114,7 +114,7 @@ def test_methods_run_on_every_family(name: str, kind: str) -> None:
         if side in METHODS[name].sides and set(METHODS[name].needs) <= tower.offers:
             method = METHODS[name].configured(tower, "default", options, {})
             opposite = traces[other].embedding
-            compare = partial(model.seen_from(side), other=opposite)  # pyright: ignore
+            compare = partial(model.seen_from(side), partner=opposite)  # pyright: ignore
             scores = method(Side(model, traces[side], compare)).scores
             assert scores.isfinite().all()
         elif side in METHODS[name].sides:

@@ -143,7 +143,7 @@ def test_targets_with_means_are_refused(target: str) -> None:
 def test_what_needs_one_vector_is_refused() -> None:
     loaded = model("colpali")
     with pytest.raises(BadOption, match=r"by late interaction \(got two images\): give an image and a caption"):
-        nibt.explain(loaded, PAGE, OTHER)
+        nibt.compare(loaded, PAGE, OTHER)
     with pytest.raises(BadOption, match="has no scale of logits: choose cosine"):
         nibt.explain(loaded, PAGE, QUERY, target="logit")
     with pytest.raises(Unsupported, match="compares sets of vectors, so an image has no single one"):

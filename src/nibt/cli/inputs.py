@@ -169,6 +169,8 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
         raise BadOption(f"--labels cannot be combined with captions (got {captions[0]!r}): leave one of them out")
     if not labeled and not captions:
         alternative = " (or --labels FILE)" if command == "explain" else ""
+        if not is_image(images[0]):
+            raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
         last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
         raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
     return images, captions

@@ -67,10 +67,9 @@ class _StrictCommand(TyperCommand):
         known = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
         unknown = next((word for word in typed if word.startswith("--") and word not in known), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
-            raise typer.BadParameter(
-                f"No such option: {one_line(unknown)}. Options of a method stand in its text, as in --method "
-                "'nib steps=6'; others in --load and --draw.",
-                ctx,
+            raise BadOption(
+                f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "
+                "text (--method 'nib:paper steps=6'), others by --load and --draw; see --help"
             )
         return super().parse_args(ctx, args)
 

@@ -124,7 +124,7 @@ class EvaluatedModelOptions(RequiredModelOptions):
 
 
 METHOD_HELP = (
-    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 image_layer=8 views=5'; see "
+    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 image_layer=5 views=5'; see "
     "nibt list methods."
 )
 

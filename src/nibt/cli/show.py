@@ -10,7 +10,7 @@ from nibt.cli.groups import expand_groups
 from nibt.cli.options import OutputOptions
 from nibt.cli.output import Output, input_paths, slug, stem
 from nibt.cli.terminal import say
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
 
 
 @expand_groups
@@ -28,6 +28,8 @@ def show(
     """
     from nibt.folder import kind_of
 
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     if verify:
         _verify(folder, output.quiet)
     elif row is not None:

@@ -62,7 +62,7 @@ def explain(
         caption: A caption, or a list of captions. Two lists must have the same length and are paired item by item. A
             list and a single item pair every item of the list with the single one.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
-            ``Method``.
+            ``Method`` for both sides, which keeps its own values.
         target: The name of the target, the score that is explained.
         variant: A variant of the method: "default", or "paper" for the published setting.
         against: Captions that the target compares with, on the image side.

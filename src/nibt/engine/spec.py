@@ -121,6 +121,11 @@ def _configured(
     if method.instance is None:
         return kind.configured(tower, method.variant, options, recommended)
     method.instance.check(tower)
+    if method.instance.views > 1 and not tower.shiftable:
+        raise BadOption(
+            f"views must be 1 in a Method object that also explains captions (got {method.instance.views}): give the "
+            "text of the method, with image_views"
+        )
     for layer in method.instance.layers:
         tower.check_layer(layer)
     return method.instance

@@ -159,8 +159,10 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
+    if not isinstance(path, str | Path):
+        raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
     file = Path(path)
-    listed = list(results) if isinstance(results, Sequence) else [results]
+    listed: list[Any] = list(results) if isinstance(results, list | tuple) else [results]
     data = encoded(listed, file, **options)
     check_sources(file, [bare(result).request() for result in listed])
     write_bytes(file, data, overwrite)
@@ -170,6 +172,9 @@ def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
     """Return the bytes of a file of results, as ``save`` writes them."""
     if not results:
         raise BadInput("there is nothing to write (got no results): give at least one")
+    strange = next((result for result in results if not isinstance(result, JsonSerializable | Panel)), None)
+    if strange is not None:
+        raise BadInput(f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)")
     for name in options:
         if name not in DRAWING:
             raise UnknownName("options", name, DRAWING)

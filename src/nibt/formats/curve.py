@@ -31,8 +31,8 @@ def curve_in(result: Result) -> NarrowingCurve:
     curve = result.curve if isinstance(result, Panel) else result
     if not isinstance(curve, NarrowingCurve):
         raise BadInput(
-            f"a narrowing curve must be given for a file of one (got {type(result).__name__}): compute it with "
-            "nibt.narrowing_curve"
+            "a narrowing curve is needed for a file .curve.png, and this result has none: compute it with nibt "
+            "explain, or with nibt.narrowing_curve"
         )
     return curve
 

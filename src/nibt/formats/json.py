@@ -1,4 +1,4 @@
-"""All numbers of results, as JSON that nibt reads again; several results are a list."""
+"""All numbers of results, as JSON that ``load`` reads; of several, a list, whose items ``from_json`` reads."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

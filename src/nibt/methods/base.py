@@ -59,6 +59,8 @@ class MethodSpec:
             BadOption: A part of the text is no option, or an option or the variant is set twice.
 
         """
+        if isinstance(method, type):
+            raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
         if isinstance(method, Method):
             if options or variant != "default":
                 beside = ", ".join(options or [variant])
@@ -156,6 +158,8 @@ class Method(Plugin, ABC):
 
     def __post_init__(self) -> None:
         complete(self)
+        if hasattr(self, "layer"):
+            object.__setattr__(self, "layer", _whole_layers(self.layers))
         if self.amounts not in ("method", "removal"):
             raise BadOption(f"amounts must be method or removal (got {self.amounts!r})")
 
@@ -329,6 +333,14 @@ class Method(Plugin, ABC):
     def options(self) -> dict[str, Any]:
         """Return the resolved options in the form that records store."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+
+def _whole_layers(layers: Any) -> tuple[int, ...]:
+    """Return the layers of a method object as a tuple."""
+    listed = layers if isinstance(layers, list | tuple) else (layers,)
+    if not listed:
+        raise BadOption("layer must name at least one layer (got an empty list)")
+    return tuple(parsed("layer", layer, int) for layer in listed)
 
 
 def _as_text(value: Any) -> str:

@@ -76,7 +76,7 @@ class Removal(Metric):
         for item, truth in enumerate(truths):
             grid = metric_input.attribution[item].grid.cpu().double().numpy()
             sums = np.array([_sum(grid, mask) for mask in truth.objects])
-            fell = np.array([]) if drops is None else drops[: len(sums), item].double().cpu().numpy()
+            fell = np.array([]) if drops is None else drops[: len(sums), item].cpu().double().numpy()
             fillable = side.inputs.values.ndim == 4
             measurable = [fillable or without is not None for without in truth.without]
             results.append((sums, np.where(measurable, fell, np.nan)))

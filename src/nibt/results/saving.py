@@ -53,6 +53,8 @@ class JsonSerializable(ByValue, ABC):
         """
         try:
             data = load_json(Path(path))
+            if isinstance(data, list):
+                raise ValueError(f"it has a list of {len(data)} results: read each with from_json")
             if not isinstance(data, dict):
                 raise ValueError(f"expected an object, got {type(data).__name__}")
             return cls.from_json(data)
