@@ -1,7 +1,7 @@
 """``nibt explain``, which explains images with captions, or compares two images or two captions."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -18,9 +18,6 @@ from nibt.cli.options import (
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.errors import BadOption
 from nibt.options import Megabytes
-
-if TYPE_CHECKING:
-    from nibt.results.explanation import Comparison, Explanation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +78,6 @@ def explain(
         from nibt.cli.panels import panels
 
         answers = panels(loaded, answers, spec, needs, files.silent)
-    files.write(answers, targets, lambda shown: _show(shown, drawing, output.verbose), drawing)
-
-
-def _show(answers: "list[Explanation] | list[Comparison]", drawing: dict[str, Any], verbose: bool) -> None:
     from nibt.cli.console import show
-    from nibt.formats.base import Drawing
 
-    show(answers, Drawing(**drawing).look, verbose)
+    files.write(answers, targets, lambda written: show(written, output.look, output.verbose), drawing)

@@ -17,6 +17,7 @@ from nibt.registry import available, parse_method
 if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
     from nibt.models.base import Model
+    from nibt.report.appearance import Appearance
 
 THE_PAPERS = "openai/clip-vit-base-patch32"
 LOADING = {
@@ -45,13 +46,6 @@ def check_name(kind: str, name: str) -> None:
     """Check the name of a plugin before a model is loaded."""
     if name not in available(kind):
         raise UnknownName(kind, name, available(kind))
-
-
-def parsed_methods(texts: list[str] | None) -> "dict[str, MethodSpec]":
-    """Return methods by their texts, such as ``banzhaf budget=200``; the default is nib."""
-    from nibt.methods.base import MethodSpec
-
-    return {text: MethodSpec.parse(text) for text in texts or ["nib"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +137,9 @@ class MethodOptions(OptionGroup, panel="Method"):
     @property
     def spec(self) -> "MethodSpec":
         """The method with its variant and options."""
-        return parsed_methods([self.method])[self.method]
+        from nibt.methods.base import MethodSpec
+
+        return MethodSpec.parse(self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +164,13 @@ class MethodsOptions(OptionGroup, panel="Method"):
     def texts(self) -> list[str]:
         """The methods, each once."""
         return list(dict.fromkeys(self.method or ["nib"]))
+
+    @property
+    def specs(self) -> "dict[str, MethodSpec]":
+        """The methods with their variants and options, by their texts."""
+        from nibt.methods.base import MethodSpec
+
+        return {text: MethodSpec.parse(text) for text in self.texts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +267,13 @@ class OutputOptions(OverwriteOptions):
         drawing = Drawing(**values)  # bad values are errors before anything is read
         return {name: getattr(drawing, name) for name in values}
 
+    @property
+    def look(self) -> "Appearance":
+        """The colors and the style of maps."""
+        from nibt.formats.base import Drawing
+
+        return Drawing(**self.drawing).look
+
 
 def _box(text: str) -> tuple[int, ...]:
     try:
@@ -285,12 +295,6 @@ class RunOptions(QuietOptions):
     ] = None
 
 
-DataOption = Annotated[
-    list[str] | None,
-    Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
-]
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(OptionGroup, panel="Data"):
     """The pairs of an evaluation."""
@@ -305,7 +309,10 @@ class DataOptions(OptionGroup, panel="Data"):
     ] = "scenes"
     count: Annotated[Count | None, Option(help="The number of pairs.")] = None
     seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
-    data_option: DataOption = None
+    data_option: Annotated[
+        list[str] | None,
+        Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
+    ] = None
 
 
 def is_image(item: str) -> bool:

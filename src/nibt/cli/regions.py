@@ -7,7 +7,7 @@ from typer import Option
 
 from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
-from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, parsed_methods, set_options
+from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix, with_stems
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     is determined by a tolerance of 0.01.
     """
     images, captions = split_inputs(inputs.inputs, command="regions")
-    specs, drawing = parsed_methods(method.texts), output.drawing
+    specs, drawing = method.specs, output.drawing
     name_suffix = suffix(
         "regions",
         *(word for spec in specs.values() for word in spec.words),
@@ -68,13 +68,6 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
                 on_progress=on_progress,
             )
         tables += answers
-    if any(target.kind.name == "links" for target in targets):
-        from nibt.formats.base import Drawing
-        from nibt.report.image.links import strongest_links
-
-        chosen = Drawing(**drawing)
-        for table in tables:
-            strongest_links(table, chosen.top, box=chosen.box)  # a bad box is an error before anything is written
     titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
     shown = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
     files.write(shown, targets, show_regions, drawing)

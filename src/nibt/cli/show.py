@@ -42,7 +42,6 @@ def show(
 
 def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
     from nibt.cli.console import show as print_answers
-    from nibt.formats.base import Drawing
     from nibt.jobs.job import Job
 
     drawing, job = output.drawing, Job.open(folder)
@@ -51,8 +50,7 @@ def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
     files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths)
     name = f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(explanation.caption)}"
     targets = files.check([name], "explanation")
-    look = Drawing(**drawing).look
-    files.write([explanation], targets, lambda answers: print_answers(answers, look, output.verbose), drawing)
+    files.write([explanation], targets, lambda answers: print_answers(answers, output.look, output.verbose), drawing)
 
 
 def _verify(folder: Path, quiet: bool) -> None:

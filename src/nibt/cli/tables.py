@@ -7,7 +7,7 @@ from typer import Option
 
 from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
-from nibt.cli.options import DataOptions, MethodsOptions, QuietOptions, RequiredModelOptions, check_name, parsed_methods
+from nibt.cli.options import DataOptions, MethodsOptions, QuietOptions, RequiredModelOptions, check_name
 from nibt.cli.terminal import print_csv, say
 from nibt.errors import BadOption
 
@@ -43,7 +43,7 @@ def tables(model: RequiredModelOptions, data: DataOptions, methods: MethodsOptio
     from nibt.evaluation.measure_interactions import measure_interactions
     from nibt.evaluation.table_comparison import compare_tables
 
-    specs = parsed_methods(methods.texts)
+    specs = methods.specs
     if data.count == 0:
         raise BadOption(f"--count must be at least 1 (got {data.count})")
     count = data.count or COUNT

@@ -18,9 +18,9 @@ from nibt.methods.base import Method
 def table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of one pair."""
     method = spec.methods["image"]
+    method.check_amounts("tables and vectors")
     if spec.model.similarity.item_ndim == 1:
         return method.table(image, text, words, spec.methods["text"])
-    method.check_amounts("tables and vectors")
     return late_table(method, image, text, words)
 
 

@@ -1,13 +1,17 @@
-"""Encoding of pictures with their signatures."""
+"""The base class of formats that are pictures, and the encoding of pictures with their signatures."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.outputs import image_exif, signed, unsigned
+from nibt.results.explanation import Explanation
 
 
 @cache
@@ -15,6 +19,28 @@ def image_formats() -> dict[str, str]:
     """Return the formats in which Pillow writes images, by the endings of their files."""
     Image.init()
     return {ending: name for ending, name in Image.registered_extensions().items() if name in Image.SAVE}
+
+
+class PictureFormat(Format):
+    """Base class of formats that are pictures. The ending chooses how they are encoded."""
+
+    @abstractmethod
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        """Draw the picture of a file."""
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        return encoded(self.picture(results, drawing), image_formats()[path.suffix.lower()], request)
+
+
+class MapFormat(PictureFormat):
+    """Base class of pictures of the map of one explanation, in the size of its image."""
+
+    @abstractmethod
+    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
+        """Draw the map of an explanation."""
+
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        return self.of_map(bare(results[0]), drawing)
 
 
 def encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:

@@ -1,26 +1,27 @@
 """The narrowing curve: the score against the share, and the information, that passes the bottleneck."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from PIL import Image
+
 from nibt.errors import BadInput
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result
+from nibt.formats._pictures import PictureFormat
+from nibt.formats.base import Drawing, Result
 from nibt.report.html.view_data import Panel
 from nibt.report.image.curve import draw_curve
 from nibt.results.narrowing import NarrowingCurve
 
 
-class CurvePicture(Format):
+class CurvePicture(PictureFormat):
     """Narrowing curves, alone or of the panel of an explanation."""
 
     endings = (".curve.png",)
     holds = ("explanation", "narrowing_curve")
     needs = ("curve",)
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        return encoded(draw_curve(curve_in(results[0])), "PNG", request)
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        return draw_curve(curve_in(results[0]))
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
         return curve_in(results[0]).request()

@@ -3,34 +3,38 @@
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from PIL import Image
 
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats._pictures import PictureFormat
+from nibt.formats.base import Drawing, Result, bare
 from nibt.outputs import unsigned
-from nibt.results.interaction import Interaction
 
 
-class Links(Format):
+class Links(PictureFormat):
     """The strongest links of a word-region table."""
 
     endings = (".links.pdf", ".links.png")
     holds = ("interaction",)
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        from nibt.report.image.links import links_figure  # which imports matplotlib
-
-        table = cast(Interaction, bare(results[0]))
-        options = (table, drawing.top, drawing.words, drawing.box, drawing.look)
         if path.suffix.lower() == ".pdf":
-            return links_figure(*options, "pdf", unsigned(request))
-        return encoded(Image.open(BytesIO(links_figure(*options))).convert("RGB"), "PNG", request)
+            return _figure(results, drawing, "pdf", unsigned(request))
+        return super().encode(results, path, drawing, request)
+
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        return Image.open(BytesIO(_figure(results, drawing))).convert("RGB")
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
         links = [drawing.top, list(drawing.words), drawing.box]
         return {**super().request(results, drawing), "links": links}
+
+
+def _figure(results: Sequence[Result], drawing: Drawing, kind: str = "png", subject: str | None = None) -> bytes:
+    from nibt.report.image.links import links_figure  # which imports matplotlib
+
+    return links_figure(bare(results[0]), drawing.top, drawing.words, drawing.box, drawing.look, kind, subject)
 
 
 PLUGIN = Links

@@ -1,23 +1,20 @@
 """The map in gray, in the size of the image: 128 is zero, 255 the largest absolute score."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from PIL import Image
 
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats._pictures import MapFormat
+from nibt.formats.base import Drawing
 from nibt.report.image.heatmap import map_image
 from nibt.results.explanation import Explanation
 
 
-class GrayMap(Format):
+class GrayMap(MapFormat):
     """Maps in gray."""
 
     endings = (".map.png",)
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        explanation = cast(Explanation, bare(results[0]))
-        return encoded(map_image(explanation, drawing.positive_only), "PNG", request)
+    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
+        return map_image(explanation, drawing.positive_only)
 
 
 PLUGIN = GrayMap

@@ -1,23 +1,20 @@
 """A mask in the size of the image: white where the score reaches the threshold."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from PIL import Image
 
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats._pictures import MapFormat
+from nibt.formats.base import Drawing
 from nibt.report.image.heatmap import mask_image
 from nibt.results.explanation import Explanation
 
 
-class Mask(Format):
+class Mask(MapFormat):
     """Masks of maps."""
 
     endings = (".mask.png",)
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        explanation = cast(Explanation, bare(results[0]))
-        return encoded(mask_image(explanation, drawing.threshold), "PNG", request)
+    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
+        return mask_image(explanation, drawing.threshold)
 
 
 PLUGIN = Mask

@@ -1,25 +1,21 @@
 """The map over the image, without text, in the size of the image."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from PIL import Image
 
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats._pictures import MapFormat
+from nibt.formats.base import Drawing
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.rows import photograph
 from nibt.results.explanation import Explanation
 
 
-class Overlay(Format):
+class Overlay(MapFormat):
     """Maps over images."""
 
     endings = (".overlay.png",)
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        explanation = cast(Explanation, bare(results[0]))
-        image = photograph(explanation.image.input, explanation.source)
-        return encoded(overlay(explanation, image, drawing.look), "PNG", request)
+    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
+        return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look)
 
 
 PLUGIN = Overlay

@@ -1,24 +1,21 @@
 """The scores of the pixels as 32-bit floats; NaN where the model did not see the image."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from PIL import Image
 
-from nibt.formats._pictures import encoded
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats._pictures import MapFormat
+from nibt.formats.base import Drawing
 from nibt.report.image.heatmap import score_image
 from nibt.results.explanation import Explanation
 
 
-class Scores(Format):
+class Scores(MapFormat):
     """Scores of pixels."""
 
     endings = (".tif", ".tiff")
     media_type = "image/tiff"
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        explanation = cast(Explanation, bare(results[0]))
-        return encoded(score_image(explanation), "TIFF", request)
+    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
+        return score_image(explanation)
 
 
 PLUGIN = Scores

@@ -9,7 +9,7 @@ from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import special_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods.base import Method
+from nibt.methods.base import Method, whole_layers
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import PerToken
 
@@ -24,6 +24,10 @@ class LayerMethod(Method):
     """
 
     layer: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", whole_layers(self.layer))
+        super().__post_init__()
 
 
 def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:

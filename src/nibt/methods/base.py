@@ -158,8 +158,6 @@ class Method(Plugin, ABC):
 
     def __post_init__(self) -> None:
         complete(self)
-        if hasattr(self, "layer"):
-            object.__setattr__(self, "layer", _whole_layers(self.layers))
         if self.amounts not in ("method", "removal"):
             raise BadOption(f"amounts must be method or removal (got {self.amounts!r})")
 
@@ -211,7 +209,6 @@ class Method(Plugin, ABC):
             of_text: The same method with the options of the text side.
 
         """
-        self.check_amounts("tables and vectors")
         if not self.linear:
             return word_game_table(self, image, text, words)
         return vector_table(self.vectors(image), of_text.vectors(text), words)
@@ -335,14 +332,6 @@ class Method(Plugin, ABC):
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
-def _whole_layers(layers: Any) -> tuple[int, ...]:
-    """Return the layers of a method object as a tuple."""
-    listed = layers if isinstance(layers, list | tuple) else (layers,)
-    if not listed:
-        raise BadOption("layer must name at least one layer (got an empty list)")
-    return tuple(parsed("layer", layer, int) for layer in listed)
-
-
 def _as_text(value: Any) -> str:
     return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
@@ -375,13 +364,18 @@ def _of_images(name: str, plain: Any, value: Any, options: Options, tower: Tower
     return plain
 
 
+def whole_layers(value: Any) -> tuple[int, ...]:
+    """Return one layer, or a list of layers, as a tuple of whole numbers."""
+    layers = tuple(parsed("layer", layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
+    if not layers:
+        raise BadOption("layer must name at least one layer (got an empty list)")
+    return layers
+
+
 def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
         return (min(tower.relative(value) + isinstance(value, LayerAfter), tower.depth),)
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    layers = tuple(parsed("layer", part, int) for part in parts)
-    if not layers:
-        raise BadOption("layer must name at least one layer (got an empty list)")
+    layers = whole_layers(value.split(",") if isinstance(value, str) else value)
     for layer in layers:
         tower.check_layer(layer)
     if len(set(layers)) < len(layers):

@@ -97,7 +97,6 @@ class FIxLIP(CoalitionMethod):
         return least_squares(features, weights, values)[: shown.shape[1]]
 
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
-        self.check_amounts("tables and vectors")
         assert isinstance(of_text, FIxLIP)
         seen, read, budget = image.embedded(), text.embedded(), None if self.pairs == "all" else self.budget
         cells, tokens = self.units_of(seen), of_text.units_of(read)
