@@ -14,8 +14,8 @@ import platform
 from importlib.metadata import version
 
 import torch
-from interactions import least
-from interactions import model as large
+from regions import least
+from regions import model as large
 
 import nibt
 from nibt.data.images import read_image

@@ -11,8 +11,8 @@ import argparse
 import time
 from functools import partial
 
-from interactions import model as large
 from limit import Batch, machine
+from regions import model as large
 
 import nibt
 from nibt.registry import find

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from interactions import model as large
 from PIL import Image
+from regions import model as large
 
 from nibt.core.side import Side
 from nibt.data.images import read_image

@@ -93,14 +93,12 @@ def exclip() -> str:
     model, prepare = random_clip()
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
     options = {"image_layer": 11, "text_layer": 11, "tolerance": None}
-    table = nibt.explain_interactions(
-        nibt.load_model(model, processor=prepare, tokenizer=tokenizer), FILE, PAIR[1], **options
-    )
+    table = nibt.regions(nibt.load_model(model, processor=prepare, tokenizer=tokenizer), FILE, PAIR[1], **options)
     explainer = OpenClipExplainer(model, device=torch.device("cpu"))
     theirs = explainer.explain(tokenizer([PAIR[1]]), prepare(Image.open(FILE).convert("RGB"))[None])
     words = torch.stack([theirs[list(word.tokens)].sum(0) for word in table.words])
     correlation = np.corrcoef(words.flatten(), table.table.flatten())[0, 1]
-    return f"explain and explain_interactions: correlation {correlation:.2f}"
+    return f"explain and regions: correlation {correlation:.2f}"
 
 
 def legrad(old: Path | None) -> str:

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import random_models
 import torch
-from interactions import model as large
 from limit import Batch, machine, most_memory, seconds
+from regions import model as large
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import nibt

@@ -343,13 +343,13 @@ def more_cases(model, effort, images, captions, pairs):
     count = min(effort.others, 8) or 1
     for variant in method_class("nib").variants:
         yield (
-            f"interactions {variant}",
+            f"regions {variant}",
             count,
             lambda v=variant: joined(
-                f"interactions {v}",
+                f"regions {v}",
                 [
                     {"scores": one.scores, "product": one.product, "similarity": one.similarity}
-                    for one in nibt.explain_interactions(model, images[:count], captions[:count], variant=v)
+                    for one in nibt.regions(model, images[:count], captions[:count], variant=v)
                 ],
             ),
         )
@@ -555,7 +555,7 @@ def tasks():
         "rise, 50 masks, scenes": partial(
             explained, scenes, Case("rise", options={"masks": 50}, pairs=1), images, captions
         ),
-        "interactions, scenes": partial(nibt.explain_interactions, scenes, images[0], captions[0]),
+        "regions, scenes": partial(nibt.regions, scenes, images[0], captions[0]),
         "contributions, scenes": partial(nibt.contributions, scenes, images[0]),
     }
 

@@ -51,7 +51,7 @@ COSTS = {
 
 
 def table_of(model, pair, method, **options):
-    return nibt.explain_interactions(model, pair.image, pair.caption, method=method, **options).table
+    return nibt.regions(model, pair.image, pair.caption, method=method, **options).table
 
 
 def error():
@@ -85,8 +85,8 @@ def peak_memory():
 
 
 def cost(label):
-    from interactions import CAPTION, least, model, plain
     from PIL import Image
+    from regions import CAPTION, least, model, plain
 
     from nibt.data.images import read_image
 
@@ -96,7 +96,7 @@ def cost(label):
     Path("/proc/self/clear_refs").write_text("5")  # the peak of loading does not count
     before = peak_memory()
     method, options = COSTS[label]
-    table, seconds = least(lambda: nibt.explain_interactions(ready, image, CAPTION, method=method, **options))
+    table, seconds = least(lambda: nibt.regions(ready, image, CAPTION, method=method, **options))
     peak = peak_memory()
     words = len(table.words)
     print(

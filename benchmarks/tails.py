@@ -19,8 +19,8 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from interactions import model as large
 from limit import NIB, machine, noise, seconds
+from regions import model as large
 
 import nibt
 from nibt.core.side import Side

@@ -29,8 +29,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from interactions import model as large
 from PIL import Image
+from regions import model as large
 
 import nibt
 from nibt.datasets._opening import open_pairs

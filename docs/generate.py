@@ -42,7 +42,7 @@ MARK = "<!--docs/generate.py-->\n"
 EXAMPLE = 'nibt explain sample:scene "a cat" -m scenes --method'
 FASTER = {"rise": '"rise masks=100"', "shapley": '"shapley budget=64"'}
 """Methods whose example has options, with which it runs in seconds."""
-_TABLE_METRICS = """A table metric gives one number per [word-region table](../explanation/interactions.md).
+_TABLE_METRICS = """A table metric gives one number per [word-region table](../explanation/regions.md).
 `nibt.measure_interactions` computes them, and `nibt tables` prints them for several methods, also for LaTeX.
 
 ```bash

@@ -24,7 +24,7 @@ TRUTH = "The black outline is that of the named object. The model does not see i
 def main() -> None:
     """Draw all pictures."""
     nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
-    nibt.draw(nibt.explain_interactions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
+    nibt.draw(nibt.regions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
     links().save(FOLDER / "images" / "links.png", optimize=True)
 
@@ -32,7 +32,7 @@ def main() -> None:
 def links() -> Image.Image:
     """Draw the strongest links of a scene whose objects are all named."""
     pair = next(iter(Scenes(count=1, seed=5, fewest=3, most=3, named="all")))
-    table = nibt.explain_interactions("scenes", pair.image, pair.caption)
+    table = nibt.regions("scenes", pair.image, pair.caption)
     return nibt.draw_links(table).resize((700, 825), Image.Resampling.LANCZOS).quantize(128).convert("RGB")
 
 

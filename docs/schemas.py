@@ -8,14 +8,14 @@ from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
 from nibt.results.audit import Audit
 from nibt.results.narrowing import NarrowingCurve
-from nibt.results.records import ComparisonRecord, ExplanationRecord, InteractionRecord
+from nibt.results.records import ComparisonRecord, ExplanationRecord, RegionsRecord
 from nibt.results.roar import Roar
 
 FOLDER = Path(__file__).parent / "schemas"
 KINDS: dict[str, type] = {
     "explanation": ExplanationRecord,
     "comparison": ComparisonRecord,
-    "interaction": InteractionRecord,
+    "regions": RegionsRecord,
     "narrowing_curve": NarrowingCurve,
     "audit": Audit,
     "roar": Roar,

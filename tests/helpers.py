@@ -25,7 +25,7 @@ from nibt.errors import Unsupported
 from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import available, find
 from nibt.results.explanation import Explanation
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from nibt.targets._similarity import cosine
 from tests import tiny
 
@@ -202,12 +202,12 @@ def cheap_explanation(kind: str, method: str) -> Explanation | None:
         return None
 
 
-def explain_with_table(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Interaction]:
+def explain_with_table(caption: str = tiny.CAPTIONS[0], **options: Any) -> tuple[Explanation, Regions]:
     """Explain a tiny image, and compute its word-region table with these options."""
     model, image = tiny.model("clip"), tiny.image()
-    answer, table = nibt.explain(model, image, caption), nibt.explain_interactions(model, image, caption, **options)
+    answer, table = nibt.explain(model, image, caption), nibt.regions(model, image, caption, **options)
     assert isinstance(answer, Explanation)
-    assert isinstance(table, Interaction)
+    assert isinstance(table, Regions)
     return answer, table
 
 

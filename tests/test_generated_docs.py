@@ -80,7 +80,7 @@ def test_documents_have_at_most_32_000_words() -> None:
     the tables in ``reference/results``, and what stands between the comments with which a command finds its place.
     """
     pages = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *DOCS.rglob("*.md"))}
-    studies = [DOCS / "explanation" / name for name in ("study.md", "study_interactions.md")]
+    studies = [DOCS / "explanation" / name for name in ("study.md", "study_regions.md")]
     for path in [*studies, *(DOCS / "reference" / "results").glob("*.md")]:
         del pages[path]
     counts = {path: words(re.sub(r"(?s)<!-- (\w+) -->.*?<!-- /\1 -->", "", text)) for path, text in pages.items()}

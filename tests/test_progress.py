@@ -36,8 +36,8 @@ def test_listening_is_limited_to_its_context() -> None:
     assert seen == [Progress(1, 2), Progress(2, 2)]
 
 
-def test_interactions_report_progress() -> None:
+def test_regions_report_progress() -> None:
     seen: list[Progress] = []
     with listening(seen.append):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)
+        nibt.regions(tiny.model("clip"), tiny.image(40, 40), "a red cat", steps=2)
     assert seen

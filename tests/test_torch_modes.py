@@ -157,8 +157,8 @@ def contributions(model: Model) -> list[Tensor]:
     return [table.vectors, table.explain("a cat").scores, table.explain(QUERY[0]).scores]
 
 
-def interactions(model: Model) -> list[Tensor]:
-    table = nibt.explain_interactions(model, tiny.image(), "two red cars", steps=2)
+def regions(model: Model) -> list[Tensor]:
+    table = nibt.regions(model, tiny.image(), "two red cars", steps=2)
     return [table.scores, table.for_words("red"), table.for_region((0, 0, 9, 9))]
 
 
@@ -183,7 +183,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
     "explain_labels": lambda model: nibt.explain_labels(model, tiny.image(), ["a cat", "a bird"], steps=2),
     "rank": lambda model: nibt.rank(model, tiny.image(), ["a cat", "a bird"]),
-    "explain_interactions": interactions,
+    "regions": regions,
     "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.image(), QUERY, steps=2).scores],
     "contributions": contributions,
     "measure": measured,
@@ -273,12 +273,12 @@ def test_batch_ignores_all_modes(tmp_path: Path, clip_folder: Path) -> None:
 
 def test_loading_results_ignores_all_modes(tmp_path: Path) -> None:
     wanted = explain_cheaply("clip", "nib")
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
+    table = nibt.regions(tiny.model("clip"), tiny.image(), "two red cars", steps=2)
     wanted.save(tmp_path / "map.json")
     table.save(tmp_path / "table.json")
     with all_modes():
         assert Explanation.load(tmp_path / "map.json").to_json() == wanted.to_json()
-        assert nibt.Interaction.load(tmp_path / "table.json").to_json() == table.to_json()
+        assert nibt.Regions.load(tmp_path / "table.json").to_json() == table.to_json()
 
 
 def test_modes_are_restored_after_an_error() -> None:
@@ -441,9 +441,7 @@ class TestPlainTorch:
 def test_reports_ignore_modes(dtype: torch.dtype, tmp_path: Path) -> None:
     """Pages and images are the same under the device ``meta`` and under another default dtype."""
     model = tiny.model("clip")
-    answer, table = (
-        verb(model, tiny.image(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.explain_interactions)
-    )
+    answer, table = (verb(model, tiny.image(48, 40), "a red cat", steps=2) for verb in (nibt.explain, nibt.regions))
     box = (0, 0, 30, 30)
     expected = page([answer, table]), nibt.draw(answer).tobytes(), table.for_region(box), answer.heatmap().tobytes()
     before = torch.get_default_dtype()

@@ -64,7 +64,7 @@ def regions(model, images, photos, known):
             if not spans:
                 continue
             answer = nibt.explain(model, photos / image["file"], caption)
-            table = nibt.explain_interactions(model, photos / image["file"], caption)
+            table = nibt.regions(model, photos / image["file"], caption)
             sums, place = table.table.sum((1, 2)).tolist(), 0
             for word, total in zip(answer.words, sums, strict=True):
                 start = caption.index(word.text, place)

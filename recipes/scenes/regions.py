@@ -55,12 +55,12 @@ def one(model, pair):
     table with rows for all words, too, with the same nodes and with the default tolerance.
     """
     tolerant = time.process_time()
-    nibt.explain_interactions(model, pair.image, pair.caption)
+    nibt.regions(model, pair.image, pair.caption)
     started = time.process_time()
-    nibt.explain_interactions(model, pair.image, pair.caption, tolerance=None)
+    nibt.regions(model, pair.image, pair.caption, tolerance=None)
     began = time.process_time()
     nouns = [item.name for item in pair.objects]
-    table = nibt.explain_interactions(model, pair.image, pair.caption, words=nouns, tolerance=None)
+    table = nibt.regions(model, pair.image, pair.caption, words=nouns, tolerance=None)
     between = time.process_time()
     alone = nibt.explain(model, pair.image, [with_article(item.name) for item in pair.objects])
     ended = time.process_time()

@@ -21,7 +21,7 @@ import nibt
 from nibt.data.ground_truth import word_spans
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
-from nibt.engine.interactions import explain_pair, resolve_interactions
+from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.evaluation.measure_interactions import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
@@ -50,7 +50,7 @@ METRICS = {
     **{f"additive {share}": AdditiveShare(count, share) for share, count in HELD_OUT.items()},
 }
 ABSENT = "absent"
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "study_interactions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "study_regions.md"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def measured(spec, pair, absent, cache_of_pair, curves):
 def measure(model, count, path, part):
     done = stored(path)
     true, wrong = pairs_of(count)
-    specs = {one.label: resolve_interactions(model, MethodSpec(one.method, "default", one.options)) for one in SETTINGS}
+    specs = {one.label: resolve_regions(model, MethodSpec(one.method, "default", one.options)) for one in SETTINGS}
     for settings in ([one for one in SETTINGS if one.first == 1000], [one for one in SETTINGS if one.first < 1000]):
         for place in range(part[0], count, part[1]):
             cache_of_pair = {}
@@ -158,14 +158,14 @@ def orders(model, pair):
     """
     record = {}
     for share in HELD_OUT:
-        spec = resolve_interactions(model, MethodSpec("banzhaf", "default", {"budget": 1000, "share": share}))
+        spec = resolve_regions(model, MethodSpec("banzhaf", "default", {"budget": 1000, "share": share}))
         image, text = trace_sides(spec, [pair])
         words = text.inputs.words[0].words[0]
         sides = spec.methods["image"].vectors(image), spec.methods["text"].vectors(text)
         vectors = sides[0].of_cells()[0].values[:-1], sides[1].of_words([word.tokens for word in words]).values[:-1]
         draws = torch.Generator().manual_seed(1)
         shown = [(torch.rand(100, len(own), generator=draws) < share).float() for own in vectors]
-        table, _, _ = explain_pair(resolve_interactions(model, MethodSpec("occlusion", "default", {})), pair, ())
+        table, _, _ = explain_pair(resolve_regions(model, MethodSpec("occlusion", "default", {})), pair, ())
         embeddings = embeddings_of_patches(image, shown[0]), embeddings_of_words(text, table, shown[1])
         means = [own.mean(0) for own in embeddings]  # of the held-out coalitions, so that the constant is right
         moved = [(kept_units - kept_units.mean(0)) @ own for kept_units, own in zip(shown, vectors, strict=True)]

@@ -3,7 +3,7 @@
 Explain pairs:
     explain, explain_labels, rank      maps and word scores of images with captions; ranked labels
     compare                            which parts of two images, or words of two captions, make them similar
-    explain_interactions               which words go with which parts of an image
+    regions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings
     narrowing_curve                    the score against what a bottleneck lets through
     batch                              explanations of many pairs, in a folder of Parquet files
@@ -14,7 +14,7 @@ Models:
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Comparison, Interaction, Contributions, Attribution, NarrowingCurve, Job
+    Explanation, Comparison, Regions, Contributions, Attribution, NarrowingCurve, Job
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook

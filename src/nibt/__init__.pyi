@@ -11,8 +11,8 @@ from .engine.explain import compare as compare
 from .engine.explain import explain as explain
 from .engine.explain import explain_labels as explain_labels
 from .engine.explain import rank as rank
-from .engine.interactions import explain_interactions as explain_interactions
 from .engine.narrowing import narrowing_curve as narrowing_curve
+from .engine.regions import regions as regions
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
 from .evaluation.bench.plan import Plan as Plan
@@ -40,11 +40,11 @@ from .results.coco import to_coco as to_coco
 from .results.explanation import Comparison as Comparison
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
-from .results.interaction import Interaction as Interaction
+from .results.map_regions import MapRegion as MapRegion
 from .results.measurement import Measurement as Measurement
 from .results.measurement import TableMeasurement as TableMeasurement
 from .results.narrowing import NarrowingCurve as NarrowingCurve
-from .results.regions import MapRegion as MapRegion
+from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar
 from .targets.base import Target as Target
 

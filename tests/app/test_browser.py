@@ -152,9 +152,7 @@ def test_page_shows_the_numbers_of_explain(page: Page, address: str) -> None:
     answered(page)
     actual = json.loads(page.locator(".nibt-data").inner_text() or page.locator(".nibt-data").text_content() or "")
     model = nibt.load_model("scenes")
-    panel = Panel(
-        nibt.explain(model, "sample:coffee", "a cup"), nibt.explain_interactions(model, "sample:coffee", "a cup")
-    )
+    panel = Panel(nibt.explain(model, "sample:coffee", "a cup"), nibt.regions(model, "sample:coffee", "a cup"))
     expected = json.loads(re.search(r'nibt-data">(.*?)</script>', fragment([panel]), re.DOTALL)[1])  # pyright: ignore
     ours, theirs = actual["panels"][0], expected["panels"][0]
     assert ours["sides"][0]["scores"] == pytest.approx(theirs["sides"][0]["scores"], abs=1e-5)

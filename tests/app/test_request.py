@@ -85,7 +85,7 @@ def test_explain_steps_equals_explain(scenes: Model) -> None:
         alone = nibt.explain(scenes, "sample:coffee", caption, method)
         assert torch.allclose(panel.answer.grid, alone.grid, atol=1e-5)  # pyright: ignore
         assert (panel.table is not None) == (method == "nib")
-    table = nibt.explain_interactions(scenes, "sample:coffee", "a cat")
+    table = nibt.regions(scenes, "sample:coffee", "a cat")
     assert last[0].table is not None
     assert torch.equal(last[0].table.scores, table.scores)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import nibt
 from nibt.report.image.curve import draw_curve
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from tests import tiny
 from tests.helpers import check_page, page_data
 
@@ -38,8 +38,8 @@ def test_explain_writes_one_page_for_all_pairs(run: Any, clip_folder: Path, tmp_
     assert [panel["sides"][1]["caption"] for panel in panels] == ["a red cat", "two cars"]
     assert [len(panel["table"]["rows"]) for panel in panels] == [3, 2]
     assert len(json.loads(Path("x.json").read_text())) == 2
-    again = nibt.explain_interactions(clip_folder, photo, "two cars", steps=2)
-    assert isinstance(again, Interaction)
+    again = nibt.regions(clip_folder, photo, "two cars", steps=2)
+    assert isinstance(again, Regions)
     np.testing.assert_allclose(np.array(panels[1]["table"]["rows"]).reshape(2, 12, 12), again.table, rtol=5e-4)
 
 

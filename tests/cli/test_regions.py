@@ -16,7 +16,7 @@ def test_regions_writes_a_map_for_each_word(run: Run, photo: Path, clip_folder: 
     name = "photo-a-red-cat.regions.image_layer-1.steps-2.clip"
     assert list_folder() == [f"{name}.json", f"{name}.png"]
     data = json.loads(Path(f"{name}.json").read_text())
-    assert data["kind"] == "interaction"
+    assert data["kind"] == "regions"
     assert np.array(data["table"]).shape == (3, 12, 12)
     assert data["gap"] == pytest.approx(data["product"] - data["sum"], abs=1e-6)
     firsts = [line.split()[0] for line in out.splitlines()]

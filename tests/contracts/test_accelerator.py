@@ -127,7 +127,7 @@ def test_threads_share_a_model(device: str) -> None:
 @on_devices
 def test_tables_and_metrics(device: str) -> None:
     model, exact = model_on("clip", device), model_on("clip", "cpu", torch.float64)
-    one, other = (nibt.explain_interactions(each, IMAGES[0], CAPTIONS[0], steps=2) for each in (model, exact))
+    one, other = (nibt.regions(each, IMAGES[0], CAPTIONS[0], steps=2) for each in (model, exact))
     assert_close(one.table, other.table, ROUNDING)
     first, second = (nibt.measure(each, PAIRS[:2], ["deletion", "infidelity"], steps=2) for each in (model, exact))
     for row, expected in zip(first, second, strict=True):

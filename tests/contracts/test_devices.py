@@ -33,9 +33,7 @@ def calibrated(model: Model, folder: Path) -> Any:
 
 
 def table(method: str) -> Callable[[Model, Path], Any]:
-    return lambda model, _: nibt.explain_interactions(
-        model, IMAGES[0], CAPTIONS[0], method=method, **CHEAP.get(method, {})
-    )
+    return lambda model, _: nibt.regions(model, IMAGES[0], CAPTIONS[0], method=method, **CHEAP.get(method, {}))
 
 
 def explained(**options: Any) -> Callable[[Model, Path], Any]:

@@ -25,7 +25,7 @@ def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
 
 
 def test_arguments_of_functions_are_no_options_of_methods() -> None:
-    for function in (nibt.explain, nibt.explain_labels, nibt.explain_interactions, nibt.batch):
+    for function in (nibt.explain, nibt.explain_labels, nibt.regions, nibt.batch):
         options = {field.name for name in available("methods") for field in fields(find("methods", name))}
         assert options & set(inspect.signature(function).parameters) <= {"seed", "pairs"}, (
             function

@@ -41,7 +41,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "labels": lambda: nibt.explain_labels(MODEL, IMAGE, ["a cat", "two cars"], steps=2),
     "images": lambda: nibt.compare(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
     "captions": lambda: nibt.compare(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
-    "interaction": lambda: nibt.explain_interactions(MODEL, IMAGE, "a red cat", steps=2),
+    "regions": lambda: nibt.regions(MODEL, IMAGE, "a red cat", steps=2),
     "curve": lambda: nibt.narrowing_curve(MODEL, IMAGE, "a red cat", points=3, samples=2),
     "contributions": lambda: nibt.contributions(MODEL, IMAGE, steps=2),
     "no path": lambda: nibt.explain(MODEL, IMAGE, "a red cat", "gae"),
@@ -65,7 +65,7 @@ def test_ipython_completes_names() -> None:
     completer = complete.IPCompleter(namespace={"nibt": nibt})
     with complete.provisionalcompleter():
         names = {one.text for one in completer.completions("nibt.expl", 9)}
-    assert {"explain", "explain_interactions"} <= {name.rpartition(".")[2] for name in names}
+    assert {"explain", "explain_labels"} <= {name.rpartition(".")[2] for name in names}
 
 
 def test_help_lists_every_public_name() -> None:
@@ -201,7 +201,7 @@ def test_heatmap_has_the_pixels_of_the_image() -> None:
     assert np.isnan(heatmap[:, right:]).all()
     np.testing.assert_array_equal(np.nan_to_num(heatmap), score_map(answer))
     np.testing.assert_array_equal(heatmap[:, left:right], to_pixels(answer.grid, 48, right - left).numpy())
-    table = RESULTS["interaction"]()
+    table = RESULTS["regions"]()
     total = sum(table.heatmap(word) for word in range(len(table.words)))
     np.testing.assert_allclose(table.heatmap(), total, atol=1e-6)
     assert RESULTS["images"]().second.heatmap().shape == (40, 40)

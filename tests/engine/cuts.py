@@ -6,15 +6,15 @@ import torch.nn.functional as F
 import nibt
 from nibt.models._trace import Cut
 from nibt.models.base import Model
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from tests import tiny
 
 CAPTION = tiny.CAPTIONS[0]
 
 
-def table(kind: str = "clip", **options: object) -> Interaction:
-    answer = nibt.explain_interactions(tiny.model(kind), tiny.image(), CAPTION, **options)
-    assert isinstance(answer, Interaction)
+def table(kind: str = "clip", **options: object) -> Regions:
+    answer = nibt.regions(tiny.model(kind), tiny.image(), CAPTION, **options)
+    assert isinstance(answer, Regions)
     return answer
 
 

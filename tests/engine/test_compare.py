@@ -316,10 +316,10 @@ def test_explain_rejects_inputs_of_other_types() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_other_functions_reject_two_images_or_captions() -> None:
     model: Any = tiny.model("clip")
-    with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got an image and an image\)"):
-        nibt.explain_interactions(model, *tiny.IMAGES[:2])  # pyright: ignore
-    with pytest.raises(BadInput, match=r"explain_interactions takes pairs of .* \(got a string and a string\)"):
-        nibt.explain_interactions(model, CAPTIONS[0], "a cat")  # pyright: ignore
+    with pytest.raises(BadInput, match=r"regions takes pairs of .* \(got an image and an image\)"):
+        nibt.regions(model, *tiny.IMAGES[:2])  # pyright: ignore
+    with pytest.raises(BadInput, match=r"regions takes pairs of .* \(got a string and a string\)"):
+        nibt.regions(model, CAPTIONS[0], "a cat")  # pyright: ignore
     wrong: list[Any] = [
         SameModalityPair(*tiny.IMAGES[:2]),
         SameModalityPair("a cat", "a dog"),

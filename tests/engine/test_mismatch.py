@@ -95,7 +95,7 @@ def test_mismatch_is_independent_of_method_and_target(target: str, options: dict
     for method in ("nib", "grad_cam"):
         answer = nibt.explain(model, tiny.image(seed=1), "two cars", method, target, **options)
         assert named(answer.warnings) == wanted
-    assert named(nibt.explain_interactions(model, tiny.image(seed=1), "two cars").warnings) == wanted
+    assert named(nibt.regions(model, tiny.image(seed=1), "two cars").warnings) == wanted
 
 
 def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:

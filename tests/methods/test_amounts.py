@@ -115,7 +115,7 @@ def test_amounts_are_refused_where_nothing_can_be_filled_in(kind: str, options: 
 def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
     for method in ("nib", "gae"):
         with pytest.raises(BadOption, match="amounts must be method for tables"):
-            nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a cat", method=method, amounts="removal")
+            nibt.regions(tiny.model("clip"), tiny.image(), "a cat", method=method, amounts="removal")
     with pytest.raises(BadOption, match="amounts must be method for a narrowing curve"):
         nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
     with pytest.raises(BadOption, match="amounts can only be used with images"):

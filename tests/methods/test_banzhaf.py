@@ -180,7 +180,7 @@ def test_fixlip_refuses_more_coefficients_than_it_can_fit(monkeypatch: pytest.Mo
     with pytest.raises(
         BadOption, match=r"at most 60 coefficients \(got 16 units of the image and 2 of the caption, which have 172\)"
     ):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), "red cat", method="fixlip", budget=4)
+        nibt.regions(tiny.model("clip"), tiny.image(), "red cat", method="fixlip", budget=4)
 
 
 def test_fixlip_refuses_more_features_than_fit_into_memory() -> None:
@@ -195,8 +195,8 @@ def test_fixlip_refuses_more_features_than_fit_into_memory() -> None:
 def test_fixlip_table_equals_that_of_banzhaf(kind: str) -> None:
     """The same coalitions, fitted as pairs of both sides or one side at a time."""
     model, options = tiny.model(kind), {"budget": 60, "share": 0.4}
-    actual = nibt.explain_interactions(model, tiny.image(), "a red cat", method="fixlip", **options)
-    wanted = nibt.explain_interactions(model, tiny.image(), "a red cat", method="banzhaf", **options)
+    actual = nibt.regions(model, tiny.image(), "a red cat", method="fixlip", **options)
+    wanted = nibt.regions(model, tiny.image(), "a red cat", method="banzhaf", **options)
     size = float(wanted.table.abs().max())
     torch.testing.assert_close(actual.table, wanted.table, atol=1e-4 * size, rtol=0)
     assert actual.product == pytest.approx(wanted.product, abs=1e-6)
@@ -205,10 +205,10 @@ def test_fixlip_table_equals_that_of_banzhaf(kind: str) -> None:
 @pytest.mark.slow
 def test_drawn_pairs_approach_the_same_table() -> None:
     model = tiny.model("clip")
-    wanted = nibt.explain_interactions(model, tiny.image(), "red cat", method="fixlip", budget=4096).table
+    wanted = nibt.regions(model, tiny.image(), "red cat", method="fixlip", budget=4096).table
 
     def error(**options: object) -> float:
-        table = nibt.explain_interactions(model, tiny.image(), "red cat", method="fixlip", **options).table
+        table = nibt.regions(model, tiny.image(), "red cat", method="fixlip", **options).table
         return float((table - wanted).norm() / wanted.norm())
 
     few, many = error(budget=300, pairs="drawn"), error(budget=3000, pairs="drawn")

@@ -249,7 +249,7 @@ def test_tables_reject_noise(side: str) -> None:
     model, options = tiny.model("clip"), {side: "unit"}
     message = r"noise must be none where embeddings are narrowed \(got 'unit'\)"
     with pytest.raises(BadOption, match=message):
-        nibt.explain_interactions(model, tiny.image(), "two cats", **options)
+        nibt.regions(model, tiny.image(), "two cats", **options)
     with pytest.raises(BadOption, match=message):
         nibt.contributions(model, tiny.image(), **options)
 

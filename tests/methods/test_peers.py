@@ -108,10 +108,8 @@ def test_coefficients_of_pairs_equal_shapiq(drawn: bool, record_property: Record
 def test_tables_equal_shapiq(method: str, record_property: Record) -> None:
     """Three stripes of the image and five words: the table of a model equals the pairs of the best model (FBII)."""
     model = tiny.model("bert")
-    table = nibt.explain_interactions(
-        model, tiny.image(), "a zebra cat", method=method, image_units="segments", image_segments=4
-    )
-    assert isinstance(table, nibt.Interaction)
+    table = nibt.regions(model, tiny.image(), "a zebra cat", method=method, image_units="segments", image_segments=4)
+    assert isinstance(table, nibt.Regions)
     of_image = make_side(model, "image")
     image = Side(model, model.image.trace(model.image.prepare([tiny.image()])), of_image.score).embedded()
     units = Occlusion(units="segments", segments=4).units_of(image)

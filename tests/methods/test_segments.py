@@ -123,7 +123,7 @@ def test_tables_of_segments_add_up_to_the_map(method: str) -> None:
     """The table's row for the change of the whole caption is the map of the segments for that vector."""
     model = tiny.model("clip")
     options = {"units": "segments", "segments": 5, **({} if method == "occlusion" else {"budget": 64})}
-    table = nibt.explain_interactions(model, tiny.image(), "red cat", method=method, **options)
+    table = nibt.regions(model, tiny.image(), "red cat", method=method, **options)
     rows, columns = table.table.shape[1:]
     assert rows * columns > 16, "a grid finer than the patches"
     stored = nibt.contributions(model, tiny.image(), method=method, **options)

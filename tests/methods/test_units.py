@@ -148,8 +148,8 @@ def test_every_method_that_removes_units_removes_words() -> None:
 def test_the_table_of_occlusion_has_words_removed_whole() -> None:
     """The sum of a row of the table is the change of the image's embedding times that of the word's removal."""
     model = tiny.model("bert")
-    table = nibt.explain_interactions(model, tiny.image(), CAPTION, method="occlusion")
-    assert isinstance(table, nibt.Interaction)
+    table = nibt.regions(model, tiny.image(), CAPTION, method="occlusion")
+    assert isinstance(table, nibt.Regions)
     image = model.image.trace(model.image.prepare([tiny.image()]))
     vectors = Occlusion().scores(Side(model, image, lambda one: one).embedded(), image.cut(model.image.depth).units)[0]
     text = side("bert", CAPTION).embedded()

@@ -67,7 +67,7 @@ def test_contributions_give_the_map_of_any_caption(method: str) -> None:
 def test_table_is_the_product_of_the_vectors(method: str) -> None:
     """A row is the map of the image for the vector of the word; the rows of all words are that of their sum."""
     model = tiny.model("clip")
-    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
+    table = nibt.regions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
     text = model.text.trace(model.text.prepare([CAPTIONS[0]]))
     side = Side(model, text, lambda embedding: embedding.norm(dim=-1))
     kind = find("methods", method)
@@ -83,7 +83,7 @@ def test_table_of_a_complete_method_sums_to_the_product_of_the_changes(method: s
     """For SHAP, whose baseline is the input without any unit, to rounding; for paths, to their gap."""
     model = tiny.model(kind)
     options = {**COMPLETE[method], **({"layer": 1, "views": 1} if method == "nib" else {})}
-    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **options)
+    table = nibt.regions(model, tiny.image(), CAPTIONS[0], method=method, **options)
     size = float(table.table.abs().sum())
     assert abs(table.gap) < (1e-5 if method == "shapley" else 0.02) * size
     assert size > 0
@@ -91,7 +91,7 @@ def test_table_of_a_complete_method_sums_to_the_product_of_the_changes(method: s
 
 def test_product_of_shapley_tables_is_that_of_the_inputs_without_units() -> None:
     model = tiny.model("clip")
-    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method="shapley", budget=16)
+    table = nibt.regions(model, tiny.image(), CAPTIONS[0], method="shapley", budget=16)
     image, text = model.image.prepare([tiny.image()]), model.text.prepare([CAPTIONS[0]])
     blank = type(image)(torch.zeros_like(image.values), image.extra)
     ends = [F.normalize(model.image.encode(inputs), dim=-1)[0] for inputs in (image, blank)]
@@ -107,8 +107,8 @@ def test_only_chosen_words_have_a_row() -> None:
     model = tiny.model("clip")
     for method in ("banzhaf", "gae", "fixlip"):
         options = {"method": method, **quick(method)}
-        whole = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], **options)
-        chosen = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], words=[1, "cat"], **options)
+        whole = nibt.regions(model, tiny.image(), CAPTIONS[0], **options)
+        chosen = nibt.regions(model, tiny.image(), CAPTIONS[0], words=[1, "cat"], **options)
         rows = [[word.tokens for word in whole.words].index(word.tokens) for word in chosen.words]
         assert_close(chosen.table, whole.table[rows], 1e-5, 1e-8)
         assert_close(chosen.scores.sum(0), whole.scores.sum(0), 1e-5, 1e-8)
@@ -159,7 +159,7 @@ def test_vectors_need_no_gradients(method: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.autograd, "grad", refuse)
     monkeypatch.setattr(torch.Tensor, "backward", refuse)
     model = tiny.model("clip")
-    table = nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
+    table = nibt.regions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method))
     assert table.table.any()
 
 
@@ -168,7 +168,7 @@ def test_tables_of_weights_in_half_precision_are_near_those_of_float32(method: s
     built = tiny.KINDS["clip"]()
     half = nibt.load_model(built.module.to(torch.bfloat16), processor=built.processor)
     rough, exact = (
-        nibt.explain_interactions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method)).table
+        nibt.regions(model, tiny.image(), CAPTIONS[0], method=method, **quick(method)).table
         for model in (half, tiny.model("clip"))
     )
     assert rough.isfinite().all()

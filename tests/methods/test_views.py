@@ -345,10 +345,10 @@ def _model_and_pair() -> tuple[Model, ImageInput, str]:
 
 def test_interactions_of_views_add_up_to_the_mean_change() -> None:
     model, image, caption = _model_and_pair()
-    table = nibt.explain_interactions(model, image, caption, views=2, tolerance=1e-4)
+    table = nibt.regions(model, image, caption, views=2, tolerance=1e-4)
     assert table.table.shape[1:] == (8, 8)
     assert abs(table.gap) < 1e-3 * abs(table.sum)
-    single = nibt.explain_interactions(model, image, caption, views=1, tolerance=1e-4)
+    single = nibt.regions(model, image, caption, views=1, tolerance=1e-4)
     assert single.table.shape[1:] == (4, 4)
 
 

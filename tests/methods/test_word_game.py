@@ -52,7 +52,7 @@ def test_entries_are_shapley_values_over_all_orders(kind: str, method: str) -> N
         for turn, word in enumerate(order):
             wanted[word] += maps[frozenset(order[: turn + 1])] - maps[frozenset(order[:turn])]
     wanted /= math.factorial(count)
-    actual = nibt.explain_interactions(tiny.model(kind), tiny.image(), CAPTION, method=method, **QUICK.get(method, {}))
+    actual = nibt.regions(tiny.model(kind), tiny.image(), CAPTION, method=method, **QUICK.get(method, {}))
     size = float(torch.stack(list(maps.values())).abs().max())
     torch.testing.assert_close(actual.table.flatten(1).double(), wanted, atol=1e-5 * size, rtol=0)
     assert wanted.abs().max() > 1e-3 * size, "no word matters"
@@ -61,7 +61,7 @@ def test_entries_are_shapley_values_over_all_orders(kind: str, method: str) -> N
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_add_up_to_the_map_of_the_caption(method: str) -> None:
     model, options = tiny.model("clip"), QUICK.get(method, {})
-    table = nibt.explain_interactions(model, tiny.image(), CAPTION, method=method, **options)
+    table = nibt.regions(model, tiny.image(), CAPTION, method=method, **options)
     whole = nibt.explain(model, tiny.image(), CAPTION, method, **options).image
     assert_close(table.scores.sum(0)[:-1], whole.scores, 1e-5, 1e-7)
     assert table.gap == pytest.approx(0, abs=1e-5)
@@ -96,23 +96,23 @@ def test_exact_games_have_the_weights_of_shapley() -> None:
 
 
 def test_controls_do_not_depend_on_words() -> None:
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method="random")
+    table = nibt.regions(tiny.model("clip"), tiny.image(), CAPTION, method="random")
     assert table.table.abs().max() < 1e-12
     assert table.scores[-1, :-1].any()
 
 
 def test_methods_that_the_model_lacks_are_refused() -> None:
     with pytest.raises(Unsupported, match="gae needs attention"):
-        nibt.explain_interactions(tiny.model("convnext"), tiny.image(), CAPTION, method="gae")
+        nibt.regions(tiny.model("convnext"), tiny.image(), CAPTION, method="gae")
     with pytest.raises(Unsupported, match="similarity_map needs vectors"):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method="similarity_map")
+        nibt.regions(tiny.model("clip"), tiny.image(), CAPTION, method="similarity_map")
 
 
 @pytest.mark.parametrize("method", ["rollout", "random"])
 def test_entries_that_are_rounding_are_zero(method: str) -> None:
     """Maps that do not depend on the caption differ in their last bits, which depend on the batch."""
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
-    assert isinstance(table, nibt.Interaction)
+    table = nibt.regions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
+    assert isinstance(table, nibt.Regions)
     assert not table.table.any()
     assert f"maps of {method} do not depend on the words" in table.warnings
 
@@ -122,6 +122,6 @@ def test_progress_reports_the_image_first(method: str) -> None:
     """The command derives the remaining time from the longest loop."""
     reports: list[Progress] = []
     with listening(reports.append):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
+        nibt.regions(tiny.model("clip"), tiny.image(), CAPTION, method=method)
     longest = max(report.total or 0 for report in reports)
     assert reports[0].total == longest

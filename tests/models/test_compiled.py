@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nibt.engine.explain import explain
-from nibt.engine.interactions import explain_interactions
+from nibt.engine.regions import regions
 from nibt.errors import Unsupported
 from nibt.models._compiled import is_compiled, uncompiled
 from nibt.models._loading import load_model
@@ -70,7 +70,7 @@ def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
             actual = explain(model, tiny.image(), tiny.CAPTIONS[0], method, **CHEAP.get(method, {}))
             for side in ("image", "text"):
                 assert torch.equal(getattr(actual, side).scores, getattr(wanted, side).scores), (method, side)
-    tables = [explain_interactions(one, tiny.image(), "two cats", steps=2) for one in (model, tiny.model(kind))]
+    tables = [regions(one, tiny.image(), "two cats", steps=2) for one in (model, tiny.model(kind))]
     assert torch.equal(tables[0].scores, tables[1].scores)
     assert is_compiled(compiled), "the model of the caller is unchanged"
 

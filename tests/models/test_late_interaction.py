@@ -72,9 +72,9 @@ def test_similarity_map_is_the_product_of_the_vectors(kind: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", LATE)
 def test_rows_of_a_table_add_up_to_the_map_of_the_query(kind: str, method: str) -> None:
-    table = nibt.explain_interactions(model(kind), PAGE, QUERY, method=method)
+    table = nibt.regions(model(kind), PAGE, QUERY, method=method)
     answer = nibt.explain(model(kind), PAGE, QUERY, method)
-    assert isinstance(table, nibt.Interaction)
+    assert isinstance(table, nibt.Regions)
     assert isinstance(answer, nibt.Explanation)
     assert [word.text for word in table.words] == QUERY.split()
     scale = float(answer.image.scores.abs().max())
@@ -85,17 +85,17 @@ def test_rows_of_a_table_add_up_to_the_map_of_the_query(kind: str, method: str) 
 
 def test_row_of_a_word_does_not_depend_on_the_other_words() -> None:
     loaded = model("colpali")
-    whole = nibt.explain_interactions(loaded, PAGE, QUERY, method="occlusion")
-    one = nibt.explain_interactions(loaded, PAGE, QUERY, words="cat", method="occlusion")
-    assert isinstance(whole, nibt.Interaction)
-    assert isinstance(one, nibt.Interaction)
+    whole = nibt.regions(loaded, PAGE, QUERY, method="occlusion")
+    one = nibt.regions(loaded, PAGE, QUERY, words="cat", method="occlusion")
+    assert isinstance(whole, nibt.Regions)
+    assert isinstance(one, nibt.Regions)
     torch.testing.assert_close(one.table[0], whole.table[4], atol=1e-5, rtol=1e-5)
 
 
 def test_sum_of_a_table_is_the_change_of_the_similarity_with_enough_steps() -> None:
     loaded = model("colpali")
-    table = nibt.explain_interactions(loaded, PAGE, QUERY, steps=64, quadrature="gauss", image_views=1)
-    assert isinstance(table, nibt.Interaction)
+    table = nibt.regions(loaded, PAGE, QUERY, steps=64, quadrature="gauss", image_views=1)
+    assert isinstance(table, nibt.Regions)
     page, queries = embeddings("colpali", [QUERY])
     inputs = loaded.image.prepare([PAGE])
     blank = loaded.image.trace(inputs).cut(loaded.image.depth)

@@ -11,7 +11,7 @@ from nibt.data.pair import Caption, Pair
 from nibt.engine.calibrate import calibrate
 from nibt.engine.embeddings import contributions, explain_embeddings
 from nibt.engine.explain import compare, explain
-from nibt.engine.interactions import explain_interactions
+from nibt.engine.regions import regions
 from nibt.errors import BadInput, BadOption, CannotWrite, WrongBaseline
 from nibt.evaluation.measure import measure
 from nibt.models._mean_states import MeanStates
@@ -116,7 +116,7 @@ class TestOneSideOnly:
     def test_interactions_and_comparisons_keep_the_other_baseline(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
-        table = explain_interactions(model, IMAGES[0], "a cat", baseline=name, steps=2)
+        table = regions(model, IMAGES[0], "a cat", baseline=name, steps=2)
         assert any("the text side keeps its baseline 'blank'" in text for text in table.warnings)
         alike = compare(model, IMAGES[0], IMAGES[1], baseline=name)
         assert alike.method["image"]["baseline"] == name

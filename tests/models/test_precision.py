@@ -139,9 +139,7 @@ def test_methods_compute_in_float32_in_mixed_precision(kind: str, precision: str
 @pytest.mark.parametrize("kind", ["clip", "own vit"])
 def test_tables_compute_in_float32(kind: str, dtype: torch.dtype) -> None:
     """Tables take derivatives in forward mode, of many directions at once."""
-    actual, expected = (
-        nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[0], steps=2) for model in pure(kind, dtype)
-    )
+    actual, expected = (nibt.regions(model, tiny.image(), tiny.CAPTIONS[0], steps=2) for model in pure(kind, dtype))
     assert_close(actual.table, expected.table, 1e-4)
 
 

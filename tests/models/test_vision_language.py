@@ -383,4 +383,4 @@ def test_vectors_beyond_tokens_have_no_table() -> None:
     loaded = tiny.model("blip 2")
     assert nibt.explain(loaded, IMAGES[0], CAPTIONS[0]).similarity <= 1  # pyright: ignore
     with pytest.raises(Unsupported, match="compares sets of vectors that are no tokens of the caption"):
-        nibt.explain_interactions(loaded, IMAGES[0], CAPTIONS[0])
+        nibt.regions(loaded, IMAGES[0], CAPTIONS[0])

@@ -14,14 +14,14 @@ import nibt
 from nibt.errors import BadInput, BadOption, WouldOverwrite
 from nibt.outputs import read_signature
 from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from tests import tiny
 
 
-def table(**entries: float) -> Interaction:
+def table(**entries: float) -> Regions:
     """Return a table whose entries are known: ``w1p3=0.5`` is the score of word 1 and patch 3."""
-    answer = nibt.explain_interactions(tiny.model("clip"), tiny.image(48, 48), "red cat mat", method="occlusion")
-    assert isinstance(answer, Interaction)
+    answer = nibt.regions(tiny.model("clip"), tiny.image(48, 48), "red cat mat", method="occlusion")
+    assert isinstance(answer, Regions)
     scores = torch.zeros_like(answer.scores)
     for name, score in entries.items():
         word, patch = map(int, re.findall(r"\d+", name))

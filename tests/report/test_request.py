@@ -29,6 +29,6 @@ def test_target_line_names_the_contrasts_of_every_target(target: str) -> None:
 
 
 def test_legend_of_a_table_has_directions_with_any_method() -> None:
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "a red cat", method="gae")
-    assert isinstance(table, nibt.Interaction)
+    table = nibt.regions(tiny.model("clip"), tiny.image(), "a red cat", method="gae")
+    assert isinstance(table, nibt.Regions)
     assert legend(table) == "Red raises the method's score of a part, blue lowers it."

@@ -39,12 +39,12 @@ def test_schemas_are_current() -> None:
 
 
 def test_answers_match_their_schemas(tmp_path: Path) -> None:
-    explanation, interaction = explain_with_table()
+    explanation, regions = explain_with_table()
     comparison = compare("clip", tiny.image(seed=0), tiny.image(seed=1))
     curve = nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", points=3, samples=2)
     answers = {
         "explanation": explanation,
-        "interaction": interaction,
+        "regions": regions,
         "comparison": comparison,
         "narrowing_curve": curve,
     }

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.side import Side
 from nibt.data.pair import Object, Pair
-from nibt.engine.interactions import explain_pair, resolve_interactions
+from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import MethodSpec
 from nibt.metrics._rank_correlation import rank_correlation
 from nibt.registry import available, find
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.table_metrics.additive_share import AdditiveShare
 from nibt.table_metrics.base import Noun, TableInput
@@ -31,14 +31,14 @@ from tests import tiny
 CAPTION = "red cat small mat"
 
 
-def tiny_table(method: str = "banzhaf", **options: Any) -> tuple[Interaction, Side, Side]:
+def tiny_table(method: str = "banzhaf", **options: Any) -> tuple[Regions, Side, Side]:
     """Return the table of a tiny pair with its sides."""
     model = tiny.model("clip")
-    spec = resolve_interactions(model, MethodSpec(method, "default", options))
+    spec = resolve_regions(model, MethodSpec(method, "default", options))
     return explain_pair(spec, Pair(tiny.image(), CAPTION), ())
 
 
-def known(rows: list[list[float]]) -> Interaction:
+def known(rows: list[list[float]]) -> Regions:
     """Return a table with these scores of four words, in the patches of the tiny image."""
     table, _, _ = tiny_table("occlusion")
     scores = torch.zeros_like(table.scores)
@@ -47,7 +47,7 @@ def known(rows: list[list[float]]) -> Interaction:
     return replace(table, scores=scores)
 
 
-def input_of(table: Interaction, *nouns: Noun) -> TableInput:
+def input_of(table: Regions, *nouns: Noun) -> TableInput:
     _, image, text = tiny_table("occlusion")
     return TableInput(table, image, text, nouns)
 
@@ -59,7 +59,7 @@ def quarter(row: int, column: int) -> torch.Tensor:
     return mask
 
 
-def grid_row(table: Interaction, values: dict[tuple[int, int], float]) -> list[float]:
+def grid_row(table: Regions, values: dict[tuple[int, int], float]) -> list[float]:
     """Return a row of a table with values in the corners of the grid, by their places."""
     row = torch.zeros(table.grid.rows, table.grid.columns)
     half = table.grid.rows // 2, table.grid.columns // 2
@@ -253,7 +253,7 @@ def test_metrics_have_labels_with_their_options() -> None:
 def test_measurement_equals_the_metric_of_the_table() -> None:
     pair = named_pair()
     (row,) = nibt.measure_interactions(tiny.model("clip"), [pair], ["noun_energy"], "occlusion")
-    table = nibt.explain_interactions(tiny.model("clip"), pair.image, CAPTION, method="occlusion")
+    table = nibt.regions(tiny.model("clip"), pair.image, CAPTION, method="occlusion")
     words = [word.text for word in table.words]
     shape = round(table.region.height), round(table.region.width)
     values = []

@@ -13,7 +13,7 @@ from PIL import Image
 from nibt.app.limits import Limits, Replaced
 from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
 from nibt.engine.explain import explain, explain_labels
-from nibt.engine.interactions import explain_interactions
+from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.image_files import open_image
 from nibt.models.base import Model
@@ -21,7 +21,7 @@ from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import shown
 from nibt.results.explanation import Explanation
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 
 VARIANTS = ("default", "fast", "paper")
 IMAGE_SIZE = 640
@@ -200,12 +200,12 @@ def _with_table(
     assert isinstance(answer, Explanation)
     try:
         with context:
-            table = explain_interactions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
+            table = regions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
     except Replaced:
         raise
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
-    assert isinstance(table, Interaction)  # one pair, one table
+    assert isinstance(table, Regions)  # one pair, one table
     return replace(outcome, table=replace(table, input=answer.image.input), problem="")
 
 

@@ -19,7 +19,7 @@ from nibt.report.words import Worded, runs
 from nibt.results.attribution import Attribution, SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings, shortened
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 
 
 def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
@@ -184,27 +184,27 @@ def _before(console: Console, answer: Shown) -> None:
         console.print(target_line(answer), style="dim")
 
 
-def show_regions(interactions: Sequence[Interaction]) -> None:
+def show_regions(results: Sequence[Regions]) -> None:
     """Print the sum of each word's map, with its strongest score and the position of that score."""
     console = Terminal()
-    for interaction in interactions:
-        title = Text(interaction.source, style="bold")
-        console.print(title.append(f"  similarity {interaction.similarity:z.4f}", "not bold"))
-        _before(console, interaction)
+    for regions in results:
+        title = Text(regions.source, style="bold")
+        console.print(title.append(f"  similarity {regions.similarity:z.4f}", "not bold"))
+        _before(console, regions)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("word", "sum", "strongest", "at (x, y)"):
             table.add_column(heading, justify="left" if heading == "word" else "right")
-        grid, region = interaction.grid, interaction.region
-        for word, scores in zip(interaction.words, interaction.table, strict=True):
+        grid, region = regions.grid, regions.region
+        for word, scores in zip(regions.words, regions.table, strict=True):
             row, column = divmod(int(scores.abs().argmax()), grid.columns)
             across = region.left + (column + 0.5) * region.width / grid.columns
             down = region.top + (row + 0.5) * region.height / grid.rows
             strongest = f"{float(scores[row, column]):+.4f}"
             table.add_row(word.text, f"{float(scores.sum()):+.4f}", strongest, f"{across:.0f}, {down:.0f}")
         console.print(table)
-        sums = f"total {interaction.sum:+.4f}, gap {interaction.gap:+.4f}"
+        sums = f"total {regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"all of the table, special tokens included: {sums}", style="dim")
-        for warning in other_warnings(interaction.warnings):
+        for warning in other_warnings(regions.warnings):
             console.print(f"note: {warning}", style="yellow")
 
 

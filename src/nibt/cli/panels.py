@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Comparison, Explanation
-    from nibt.results.interaction import Interaction
     from nibt.results.narrowing import NarrowingCurve
+    from nibt.results.regions import Regions
 
 _PATH = ("baseline", "floor", "noise", "deviation", "samples", "seed")
 """The options of NIB that a curve depends on, besides the layers."""
@@ -76,13 +76,13 @@ def _layers(answer: "Explanation | Comparison") -> dict[str, list[int]]:
     return {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
 
 
-def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Interaction":
+def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Regions":
     """Compute the word-region table of an explanation, at its layers."""
-    from nibt.engine.interactions import explain_interactions
+    from nibt.engine.regions import regions
 
     options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
     assert answer.image.input is not None, "a new explanation has its image"
-    table: Any = explain_interactions(
+    table: Any = regions(
         model, answer.image.input, answer.caption, variant=method.variant, **_layers(answer), **options
     )
     return table

@@ -11,7 +11,7 @@ from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, set_op
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix, with_stems
 
 if TYPE_CHECKING:
-    from nibt.results.interaction import Interaction
+    from nibt.results.regions import Regions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +44,23 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
     if len(specs) > 1:
         stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
-    targets = files.check(stems, "interaction")
+    targets = files.check(stems, "regions")
     from nibt.cli.console import show_regions
     from nibt.cli.progress import show_progress
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
-    from nibt.engine.interactions import explain_interactions, resolve_interactions
+    from nibt.engine.regions import regions as compute_regions
+    from nibt.engine.regions import resolve_regions
     from nibt.report.html.view_data import Panel
 
     pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
     loaded = model.loaded(files.silent)
     for spec in list(specs.values())[1:]:
-        resolve_interactions(loaded, spec)  # a method that the model lacks is refused before any other is computed
-    tables: list[Interaction] = []
+        resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+    tables: list[Regions] = []
     for name, spec in specs.items():
         with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
-            answers: Any = explain_interactions(
+            answers: Any = compute_regions(
                 loaded,
                 [image for image, _ in pairs],
                 [caption for _, caption in pairs],

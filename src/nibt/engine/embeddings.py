@@ -90,7 +90,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
 def _check_one_vector(model: Model) -> None:
     if model.similarity.item_ndim > 1:
         raise Unsupported(
-            f"{model.id} compares sets of vectors, so an image has no single one: use explain, or explain_interactions"
+            f"{model.id} compares sets of vectors, so an image has no single one: use explain, or regions"
         )
 
 

@@ -11,7 +11,7 @@ from nibt.data.ground_truth import objects_of_words
 from nibt.data.images import Region
 from nibt.data.pair import Pair, require_image_text
 from nibt.data.units import Words
-from nibt.engine.interactions import explain_pair, resolve_interactions
+from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.errors import BadInput
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
@@ -40,7 +40,7 @@ def measure_interactions(
             pairs without them.
         metrics: Names of table metrics, or metrics with their options, or a mapping of labels to either. None means
             all.
-        method: The method, as in ``explain_interactions``.
+        method: The method, as in ``regions``.
         variant: A variant of the method.
         on_progress: Called after each pair with the number of pairs that are done.
         **options: Options of the method.
@@ -58,7 +58,7 @@ def measure_interactions(
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     names = [metrics] if isinstance(metrics, str) else metrics
     labeled = _labeled(available("table_metrics") if names is None else names)
-    spec = resolve_interactions(load_model(model), MethodSpec.of(method, variant, options))
+    spec = resolve_regions(load_model(model), MethodSpec.of(method, variant, options))
     measurements = []
     for item, pair in enumerate(require_image_text(pair, "measure_interactions") for pair in pairs):
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from nibt.outputs import check_sources, signed, write_bytes
 from nibt.registry import Plugin, available, find
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.html.view_data import Panel
-from nibt.results.regions import check_threshold
+from nibt.results.map_regions import check_threshold
 from nibt.results.saving import JsonSerializable, request_of
 from nibt.torch_modes import plain_torch
 
@@ -109,7 +109,7 @@ class Format(Plugin, ABC):
 
 def _words(kind: str) -> str:
     """Return the name of a kind of result in messages."""
-    return "word-region tables" if kind == "interaction" else f"{kind.replace('_', ' ')}s".replace("roars", "ROAR")
+    return "word-region tables" if kind == "regions" else f"{kind.replace('_', ' ')}s".replace("roars", "ROAR")
 
 
 def bare(result: Result) -> Any:

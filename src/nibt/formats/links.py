@@ -16,7 +16,7 @@ class Links(PictureFormat):
     """The strongest links of a word-region table."""
 
     endings = (".links.pdf", ".links.png")
-    holds = ("interaction",)
+    holds = ("regions",)
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         if path.suffix.lower() == ".pdf":

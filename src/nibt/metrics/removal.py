@@ -41,7 +41,7 @@ from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import Region
 from nibt.metrics.base import Metric, MetricInput, PixelMask
 from nibt.models.base import ImageTower
-from nibt.results.regions import segment_sums
+from nibt.results.map_regions import segment_sums
 from nibt.types import PerExample
 
 Numbers = Float[np.ndarray, " object"]

@@ -20,9 +20,9 @@ from nibt.report.image.explanation import draw
 from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
 from nibt.results.explanation import Comparison, Explanation
-from nibt.results.interaction import Interaction
 from nibt.results.measurement import Measurement
 from nibt.results.narrowing import NarrowingCurve
+from nibt.results.regions import Regions
 
 _WIDE = 420  # approximate width of an image in a notebook, in pixels
 
@@ -82,7 +82,7 @@ def _html(answer: Shown) -> str | None:
         return None
 
 
-def _png(answer: Explanation | Comparison | Interaction | NarrowingCurve) -> bytes | None:
+def _png(answer: Explanation | Comparison | Regions | NarrowingCurve) -> bytes | None:
     buffer = BytesIO()
     try:
         drawn = draw(answer)

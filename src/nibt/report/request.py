@@ -9,15 +9,15 @@ from typing import Any
 
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.results.explanation import Answer, Comparison, Explanation
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
-Shown = Explanation | Comparison | Interaction
+Shown = Explanation | Comparison | Regions
 
 
 def question(answer: Shown) -> str:
     """Return the question of a result as a sentence."""
-    if isinstance(answer, Interaction):
+    if isinstance(answer, Regions):
         return f"Which words of {_quoted(answer.caption)} go with which parts of the image?"
     if isinstance(answer, Comparison):
         noun = "images" if answer.first.modality == "image" else "captions"
@@ -37,18 +37,18 @@ def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
     if not is_signed(answer):
         text = "The stronger the color, the more it matters; this method does not say in which direction."
         return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(answer) else "")
-    name = "similarity" if isinstance(answer, Interaction) else "score"
+    name = "similarity" if isinstance(answer, Regions) else "score"
     if not answer.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
     positive, negative = look.palette.names
     hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
-    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(answer, Interaction) else ""
+    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(answer, Regions) else ""
     return sentence(f"{positive} raises the {name}, {hidden}") + outline
 
 
 def is_signed(answer: Shown) -> bool:
     """Return whether the sign of a score is the direction in which a unit moves the target."""
-    return isinstance(answer, Interaction) or bool(answer.method.get("signed", True))
+    return isinstance(answer, Regions) or bool(answer.method.get("signed", True))
 
 
 def method_line(answer: Shown) -> str:
@@ -58,7 +58,7 @@ def method_line(answer: Shown) -> str:
 
 def method_name(answer: Shown) -> str:
     """Return the method with its variant, as on the command line: ``nib (default)``."""
-    table = "word-region table of " if isinstance(answer, Interaction) else ""
+    table = "word-region table of " if isinstance(answer, Regions) else ""
     path = " along NIB's path" if answer.method.get("along_path") else ""
     amounts = ", amounts by removal" if _by_removal(answer) else ""
     return f"{table}{answer.method['name']} ({answer.method['variant']}){path}{amounts}"
@@ -74,14 +74,14 @@ def model_name(answer: Shown) -> str:
     return Path(answer.model["id"]).name
 
 
-def similarity_name(answer: Answer | Interaction) -> str:
+def similarity_name(answer: Answer | Regions) -> str:
     """Return how the model compares both sides."""
     return "MaxSim" if answer.model.get("similarity") == "max_sim" else "cosine"
 
 
 def target_line(answer: Shown) -> str:
     """Return the target of each side, its value and its alternatives; one entry if both sides have ``cosine``."""
-    if isinstance(answer, Interaction):
+    if isinstance(answer, Regions):
         return f"target {similarity_name(answer)}"
     sides = {name: _side(answer, name) for name in answer.sides}
     targets = {answer.score[name]["target"] for name in sides}

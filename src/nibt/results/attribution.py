@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
+from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.records import ImageRecord, PathRecord, TextRecord
-from nibt.results.regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.types import Modality, PerExample, PerUnit
 from nibt.values import ByValue
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from nibt.results.explanation import Explanation
-from nibt.results.regions import MapRegion, Ring
+from nibt.results.map_regions import MapRegion, Ring
 
 
 def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.records import read_record
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
+from nibt.results.map_regions import MapRegion
 from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ScoreRecord
-from nibt.results.regions import MapRegion
 from nibt.results.saving import JsonSerializable, check_schema
 from nibt.types import ModelRecord
 

@@ -204,10 +204,10 @@ class RestRecord(_Record):
     both: float
 
 
-class InteractionRecord(_Answer):
+class RegionsRecord(_Answer):
     """The word-region table of an image with a caption."""
 
-    kind: Literal["interaction"]
+    kind: Literal["regions"]
     source: str
     image_hash: str
     size: Size

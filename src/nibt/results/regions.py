@@ -1,150 +1,254 @@
-"""Regions of a map: its connected parts above a threshold, with their boxes, peaks, outlines and masks."""
+"""Regions of words: the signed table, words x patches, of one pair.
 
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, TypeAlias
+Let P_image and P_text be the contributions of patches and words to the unit embeddings u and v of the image and the
+caption (``nibt.core.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
+to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from operator import index
+from typing import Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from nibt.data.images import Region
+from nibt.data.images import ImageInput, Region, image_at
+from nibt.data.pair import Box
+from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
-from nibt.options import Share, parsed
+from nibt.results.attribution import over_image
+from nibt.results.explanation import method_text, read_answer, shortened
+from nibt.results.records import SCHEMA, MethodRecord, RegionsRecord
+from nibt.results.saving import JsonSerializable
+from nibt.types import ModelRecord
 
-PixelScores: TypeAlias = Float32[np.ndarray, "height width"]
-PixelMask: TypeAlias = Bool[np.ndarray, "height width"]
-Ring: TypeAlias = tuple[tuple[int, int], ...]
-"""The corners (x, y) of a closed line along the edges of pixels; the last corner is connected to the first one."""
+Map: TypeAlias = Float[Tensor, "row column"]
 
 
-@dataclass(frozen=True, eq=False)
-class MapRegion:
-    """A connected part of a map whose scores are above a threshold.
-
-    Pixels are connected by their edges, not by their corners. All coordinates are pixels of the upright image; the
-    pixel (x, y) covers the square from (x, y) to (x + 1, y + 1).
+@dataclass(frozen=True, eq=False, repr=False)
+class Regions(JsonSerializable):
+    """The regions of the words of one pair: a signed table, words x patches.
 
     Attributes:
-        box: Left, top, width and height of the smallest box that contains the region.
-        peak: The pixel (x, y) with the largest score.
-        score: The signed score at the peak.
-        area: The number of pixels.
-        outlines: The outer outline, followed by the outlines of holes.
-        mask: True for the pixels of the region: (height, width) of the image.
+        caption: The caption.
+        scores: The table with what belongs to no word or patch: (word + 1, patch + 1). The last row has all other
+            tokens of the caption, the last column all image tokens that are no patches.
+        grid: The grid of the patches.
+        units: The words that have a row, and all tokens.
+        region: The part of the upright image that the grid covers, in pixels.
+        size: Width and height of the upright image, in pixels.
+        similarity: The cosine of the pair, in [-1, 1].
+        product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
+        method: The method with its resolved options.
+        model: The model and its hashes.
+        versions: The versions of packages.
+        source: The path or the URL of the image, or a description of it.
+        warnings: Warnings for the reader.
+        input: The image itself; None if it is no longer at ``source``.
+        image_hash: A digest of the image's bytes.
 
     """
 
-    box: tuple[int, int, int, int]
-    peak: tuple[int, int]
-    score: float
-    area: int
-    outlines: tuple[Ring, ...] = field(repr=False)
-    mask: PixelMask = field(repr=False)
+    kind: ClassVar[str] = "regions"
 
+    caption: str
+    scores: Float[Tensor, "word patch"]
+    grid: Grid
+    units: Words
+    region: Region
+    size: tuple[int, int]
+    similarity: float
+    product: float
+    method: MethodRecord
+    model: ModelRecord
+    versions: Mapping[str, str]
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+    input: ImageInput | None = field(default=None, repr=False, compare=False)
+    image_hash: str = ""
 
-def check_threshold(threshold: float) -> None:
-    """Check a threshold, a share of the largest positive score."""
-    parsed("threshold", threshold, Share)
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words that have a map."""
+        return self.units.words[0]
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the caption, padding included."""
+        return self.units.tokens[0]
 
-def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> PixelMask:
-    """Return where scores reach ``threshold`` times the largest score of the map; False if it is not positive."""
-    check_threshold(threshold)
-    return (scores >= threshold * largest) & (largest > 0)
+    @property
+    def special(self) -> Bool[Tensor, " token"]:
+        """A mask of the tokens that belong to no word with a map."""
+        return ~self.units.explained
 
+    @property
+    def table(self) -> Float[Tensor, "word row column"]:
+        """The signed maps of the words: words x rows x columns."""
+        return self.grid.unfold(self.scores[:-1, :-1])
 
-def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
-    """Return the connected parts of a mask, those with the largest scores first."""
-    labels, count = import_module("scipy.ndimage").label(mask)
-    regions = [_region(scores, labels == number) for number in range(1, count + 1)]
-    return sorted(regions, key=lambda region: -region.score)
+    @property
+    def rest(self) -> Mapping[str, Any]:
+        """The scores outside of the table.
 
+        ``image`` has the score of each word on image tokens that are no patches, ``text`` that of each patch for tokens
+        of no word (rows x columns), and ``both`` what remains.
+        """
+        text = self.grid.unfold(self.scores[-1, :-1])
+        return {"image": self.scores[:-1, -1], "text": text, "both": self.scores[-1, -1]}
 
-def _region(scores: PixelScores, mask: PixelMask) -> MapRegion:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top, width, height = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
-    y, x = np.unravel_index(np.where(mask, scores, -np.inf).argmax(), mask.shape)
-    return MapRegion(
-        (int(left), int(top), int(width), int(height)),
-        (int(x), int(y)),
-        float(scores[y, x]),
-        int(mask.sum()),
-        outlines(mask),
-        mask,
-    )
+    @property
+    def sum(self) -> float:
+        """The sum of all scores."""
+        return float(self.scores.sum())
 
+    @property
+    def gap(self) -> float:
+        """The signed completeness gap: ``product - sum``."""
+        return self.product - self.sum
 
-def outlines(mask: PixelMask) -> tuple[Ring, ...]:
-    """Return the lines around the pixels of a mask, along the edges of pixels.
+    def heatmap(self, *words: str | int) -> np.ndarray:
+        """Return the sum of the maps of words, in the pixels of the image.
 
-    Outer outlines are clockwise on a screen, where y points down, and those of holes are counterclockwise. The outer
-    outline of a connected mask comes first.
+        Args:
+            *words: Positions or texts, as in ``for_words``; none means all words.
 
-    Examples:
-        >>> outlines(np.array([[False, True, True], [False, True, True]]))
-        (((1, 0), (3, 0), (3, 2), (1, 2)),)
+        Returns:
+            Signed scores: float32, (height, width); NaN outside ``region``, which the model did not see.
 
-    """
-    directions = _edges(np.pad(mask, 1))
-    rings = []
-    while directions:
-        start = min(directions, key=lambda point: point[::-1])
-        ring, point, direction = [], start, (1, 0)
-        while point in directions:
-            turns = directions[point]
-            # at a corner that two pixels share, the right turn stays on the pixel, as pixels are connected by edges
-            new = min(turns, key=lambda turn: turn != (-direction[1], direction[0]))
-            turns.remove(new)
-            if not turns:
-                del directions[point]
-            if new != direction or not ring:
-                ring.append(point)
-            point, direction = (point[0] + new[0], point[1] + new[1]), new
-        rings.append(tuple(ring))
-    return tuple(rings)
+        Raises:
+            BadInput: A word is not in the table.
 
+        """
+        grid = self.for_words(*(words or range(len(self.words))))
+        return over_image(grid, self.region, self.size, outside=np.nan)
 
-def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Return the edges of a padded mask that separate it from the rest: by corner, the directions in which they go."""
-    inside = padded[1:-1, 1:-1]
-    sides = (  # the direction of an edge, its first corner from the top left of the pixel, and the pixel across
-        ((1, 0), (0, 0), padded[:-2, 1:-1]),
-        ((0, 1), (1, 0), padded[1:-1, 2:]),
-        ((-1, 0), (1, 1), padded[2:, 1:-1]),
-        ((0, -1), (0, 1), padded[1:-1, :-2]),
-    )
-    directions: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for direction, (right, down), across in sides:
-        for y, x in np.argwhere(inside & ~across).tolist():
-            directions.setdefault((x + right, y + down), []).append(direction)
-    return directions
-
-
-def segment_sums(
-    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: Any
-) -> Float64[np.ndarray, " segment"]:
-    """Return the sum of the scores of a grid on each segment of an image."""
-    width, height = size
-    labels = np.asarray(labels)
-    if labels.shape != (height, width) or labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise BadInput(
-            f"labels must be whole numbers with the size of the image, {height} x {width} (height x width), from 0 "
-            f"(got {' x '.join(map(str, labels.shape)) or 'one value'} of {labels.dtype})"
+    def __repr__(self) -> str:
+        count, rows, columns = self.table.shape
+        sums = [f"{word.text} {float(one.sum()):+.4f}" for word, one in zip(self.words, self.table, strict=True)]
+        return "\n".join(
+            [
+                f"Regions of {self.source} with {self.caption!r}",
+                f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
+                f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
+                f"  words  {shortened(sums)}",
+                *(f"  warning: {warning}" for warning in self.warnings),
+            ]
         )
-    if labels.max() >= labels.size:
-        raise BadInput(
-            f"labels must be below the number of pixels, {labels.size} (got {labels.max()}): number the segments "
-            "from 0, as numpy.unique with return_inverse does"
+
+    def for_words(self, *words: str | int) -> Map:
+        """Return the sum of the maps of words: rows x columns.
+
+        Args:
+            *words: Positions of words in the table, from 0, or texts of one or several consecutive words. A text that
+                occurs several times means all its occurrences.
+
+        Raises:
+            BadInput: A word is not in the table.
+
+        """
+        return self.table[word_indices(self.words, words)].sum(0)
+
+    def for_region(self, box: Box) -> list[tuple[Word, float]]:
+        """Return each word with the sum of its scores in a box.
+
+        Args:
+            box: Left, top, width and height in pixels of the upright image. A patch is weighted by the share of its
+                area inside the box.
+
+        Raises:
+            BadInput: The box does not overlap ``region``.
+
+        """
+        share = self._covered(box)
+        if share.sum() == 0:
+            region = tuple(asdict(self.region).values())
+            raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
+        sums = (self.table * share).sum((1, 2)).tolist()
+        return list(zip(self.words, sums, strict=True))
+
+    def _covered(self, box: Box) -> Map:
+        """Return the share of each patch that is inside a box."""
+
+        def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
+            edges = first + extent * torch.arange(cells + 1, dtype=torch.float32, device="cpu") / cells
+            inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
+            return inside.clamp_min(0) * cells / extent
+
+        left, top, width, height = map(float, box)
+        across = along(left, width, self.region.left, self.region.width, self.grid.columns)
+        down = along(top, height, self.region.top, self.region.height, self.grid.rows)
+        return down[:, None] * across[None, :]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "source": self.source,
+            "image_hash": self.image_hash,
+            "size": list(self.size),
+            "region": list(asdict(self.region).values()),
+            "caption": self.caption,
+            "similarity": self.similarity,
+            "method": dict(self.method),
+            "model": dict(self.model),
+            "versions": dict(self.versions),
+            "warnings": list(self.warnings),
+            "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
+            "tokens": list(self.tokens),
+            "special": self.special.tolist(),
+            "table": self.table.tolist(),
+            "rest": {name: value.tolist() for name, value in self.rest.items()},
+            "sum": self.sum,
+            "product": self.product,
+            "gap": self.gap,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Regions":
+        record = read_answer(RegionsRecord, data, "regions")
+        rest, special = record.rest, torch.tensor(record.special, dtype=torch.bool, device="cpu")
+        words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)
+        inner = torch.tensor([*record.table, rest.text], dtype=torch.float32, device="cpu").flatten(1)
+        column = torch.tensor([*rest.image, rest.both], dtype=torch.float32, device="cpu")[:, None]
+        return cls(
+            record.caption,
+            torch.cat([inner, column], 1),
+            Grid(len(rest.text), len(rest.text[0])),
+            Words((tuple(record.tokens),), (words,), ~special),
+            Region(*record.region),
+            record.size,
+            record.similarity,
+            record.product,
+            record.method,
+            record.model,
+            record.versions,
+            record.source,
+            tuple(record.warnings),
+            image_at(record.source, record.image_hash),
+            record.image_hash,
         )
-    down, outside_down = _cells(region.top, region.height, height, grid.shape[0])
-    across, outside_across = _cells(region.left, region.width, width, grid.shape[1])
-    cells = down[:, None] * grid.shape[1] + across[None]
-    seen = ~(outside_down[:, None] | outside_across[None])
-    shares = grid.flatten() / np.maximum(np.bincount(cells[seen], minlength=grid.size), 1)
-    return np.bincount(labels[seen], weights=shares[cells[seen]], minlength=int(labels.max()) + 1)
 
 
-def _cells(start: float, length: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell of each pixel along an axis, and whether the pixel is outside of the region."""
-    cells = np.floor((np.arange(size) + 0.5 - start) / length * count).astype(int)
-    return cells.clip(0, count - 1), (cells < 0) | (cells >= count)
+def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -> list[int]:
+    """Return the sorted indices of words that are named by their positions or their texts."""
+    texts = [word.text.lower() for word in words]
+    indices = sorted({place for word in wanted for place in _indices_of(texts, word)})
+    if not indices:
+        raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
+    return indices
+
+
+def _indices_of(texts: list[str], wanted: str | SupportsIndex) -> list[int]:
+    if not isinstance(wanted, str):
+        if not 0 <= index(wanted) < len(texts):
+            raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {wanted})")
+        return [index(wanted)]
+    parts = wanted.lower().split()
+    starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
+    if not starts:
+        raise BadInput(f"{wanted!r} is not in the caption: choose from its words {', '.join(texts)}")
+    return [start + offset for start in starts for offset in range(len(parts))]

@@ -13,7 +13,7 @@ from nibt.core.perturbation import embeddings_with_words, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.options import OpenShare, Range, Seed
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from nibt.table_metrics.base import TableInput, TableMetric
 
 _HELD_OUT = 104729  # apart from the seeds with which methods draw their coalitions
@@ -76,7 +76,7 @@ class PairScores:
     predicted: Float[Tensor, "image text"]
 
     @classmethod
-    def of(cls, table: Interaction, image: _Evaluated, text: _Evaluated) -> "PairScores":
+    def of(cls, table: Regions, image: _Evaluated, text: _Evaluated) -> "PairScores":
         """Compare a table with the embeddings of coalitions."""
         assert image.grid is not None
         cells = F.adaptive_avg_pool2d(table.table, (image.grid.rows, image.grid.columns))
@@ -97,7 +97,7 @@ def embeddings_of_patches(image: Side, kept: Float[Tensor, "coalition unit"]) ->
 
 
 def embeddings_of_words(
-    text: Side, table: Interaction, kept: Float[Tensor, "coalition word"]
+    text: Side, table: Regions, kept: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
     """Compute the unit embeddings of a caption with some of the words of a table; the others are padding."""
     return embeddings_with_words(text, table.words, kept).float().cpu()

@@ -14,7 +14,7 @@ from nibt.metrics.base import SharedValues
 from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import to_pixels
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TableInput(SharedValues):
 
     """
 
-    table: Interaction
+    table: Regions
     image: Side
     text: Side
     nouns: tuple[Noun, ...] = ()

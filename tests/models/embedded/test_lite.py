@@ -164,7 +164,7 @@ def test_lite_scores_blank_images_with_zero(lite: nibt.Model, gray: int) -> None
 )
 def test_lite_words_have_the_sign_of_their_regions(lite: nibt.Model, name: str, caption: str) -> None:
     words = nibt.explain(lite, f"sample:{name}", caption).words
-    sums = nibt.explain_interactions(lite, f"sample:{name}", caption).table.sum((1, 2)).tolist()
+    sums = nibt.regions(lite, f"sample:{name}", caption).table.sum((1, 2)).tolist()
     largest = max(abs(word.score) for word in words)
     clear = [(word.score, total) for word, total in zip(words, sums, strict=True) if abs(word.score) > 0.1 * largest]
     assert len(clear) >= 2

@@ -134,8 +134,8 @@ def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
 def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None:
     right, count = 0, 0
     for pair in Scenes(count=25, seed=FRESH + 3, fewest=2, most=2, named="all"):
-        actual = nibt.explain_interactions(model, pair.image, pair.caption)
-        assert isinstance(actual, nibt.Interaction)
+        actual = nibt.regions(model, pair.image, pair.caption)
+        assert isinstance(actual, nibt.Regions)
         for obj in pair.objects:
             grid = actual.for_words(obj.name)
             row, column = divmod(int(grid.argmax()), grid.shape[1])

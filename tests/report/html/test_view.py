@@ -25,7 +25,7 @@ from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import shown
 from nibt.results.explanation import Comparison, Explanation, Ranked
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
 
@@ -90,18 +90,18 @@ def image(seed: int = 0) -> ImageInput:
 
 
 @pytest.fixture(scope="module")
-def pair() -> tuple[Explanation, Interaction]:
+def pair() -> tuple[Explanation, Regions]:
     """An image whose left and right edges a CLIP does not see, with its table."""
     model = tiny.model("clip")
     explanation = nibt.explain(model, image(), CAPTION, views=1, steps=4)
-    table = nibt.explain_interactions(model, image(), CAPTION, views=1)
+    table = nibt.regions(model, image(), CAPTION, views=1)
     assert isinstance(explanation, Explanation)
-    assert isinstance(table, Interaction)
+    assert isinstance(table, Regions)
     return explanation, table
 
 
 @pytest.fixture
-def opened(browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path) -> Iterator[Opened]:
+def opened(browser: Browser, pair: tuple[Explanation, Regions], tmp_path: Path) -> Iterator[Opened]:
     nibt.save(Panel(*pair), tmp_path / "x.html")
     view = Opened(browser.new_context(), tmp_path / "x.html")
     yield view
@@ -119,7 +119,7 @@ def at(page: Page, x: float, y: float) -> dict[str, float]:
     return {"x": x * edge["width"] / SIZE[0], "y": y * edge["height"] / SIZE[1]}
 
 
-def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation, Regions]) -> None:
     explanation, table = pair
     page = opened.page
     same(opened.state["panels"][0]["maps"][0], explanation.grid.flatten())
@@ -157,7 +157,7 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     ],
 )
 def test_view_says_where_most_of_a_region_is(
-    browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path, grid: list[list[int]], place: str
+    browser: Browser, pair: tuple[Explanation, Regions], tmp_path: Path, grid: list[list[int]], place: str
 ) -> None:
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
@@ -170,7 +170,7 @@ def test_view_says_where_most_of_a_region_is(
 
 
 def test_view_shows_words_with_the_same_decimals(
-    browser: Browser, pair: tuple[Explanation, Interaction], tmp_path: Path
+    browser: Browser, pair: tuple[Explanation, Regions], tmp_path: Path
 ) -> None:
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
@@ -185,7 +185,7 @@ def test_view_shows_words_with_the_same_decimals(
     opened.close()
 
 
-def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation, Regions]) -> None:
     explanation, table = pair
     stage = opened.page.locator(".nibt-stage")
     stage.hover(position=at(opened.page, 60 + 2.5 * 60, 0.5 * 60))  # type: ignore[arg-type]
@@ -200,7 +200,7 @@ def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation
 
 
 @pytest.mark.parametrize("way", ["two clicks", "drag"])
-def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, Interaction], way: str) -> None:
+def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, Regions], way: str) -> None:
     page, corners = opened.page, ((101, 33), (211, 155))
     stage = page.locator(".nibt-stage")
     first, second = (at(page, *corner) for corner in corners)
@@ -226,7 +226,7 @@ def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, 
     assert "In the box: " in opened.readout
 
 
-def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanation, Regions]) -> None:
     page = opened.page
     page.focus(".nibt-stage")
     page.keyboard.press("ArrowUp")  # the cursor moves to the middle
@@ -243,7 +243,7 @@ def test_view_marks_a_box_with_the_keyboard(opened: Opened, pair: tuple[Explanat
     assert [one["index"] for one in opened.state["words"]] == [2]
 
 
-def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation, Regions]) -> None:
     page = opened.page
     page.evaluate("nibtView(document.querySelector('.nibt-view')).select(['CAT', 0])")
     assert [one["index"] for one in opened.state["words"]] == [0, 4]
@@ -260,7 +260,7 @@ def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation,
     assert opened.state["words"] == []
 
 
-def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Interaction]) -> None:
+def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Regions]) -> None:
     """Compared at the centers of cells, where there is no interpolation, and in the stripes, up to JPEG artifacts."""
     page, explanation = opened.page, pair[0]
     assert explanation.image.input is not None

@@ -11,10 +11,10 @@ from nibt.report.html.view_data import Panel
 from nibt.report.html.view_text import heading
 from nibt.report.request import question
 from nibt.results.explanation import Comparison, Explanation
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
-Shown = Explanation | Comparison | Interaction | Panel
+Shown = Explanation | Comparison | Regions | Panel
 _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 
 
@@ -46,4 +46,4 @@ def _heading(panels: Sequence[Panel]) -> str:
     if len(questions) == 1:
         return questions.pop()
     kinds = {type(panel.answer) for panel in panels}
-    return "Which words go with which parts?" if kinds == {Interaction} else "Where do these scores come from?"
+    return "Which words go with which parts?" if kinds == {Regions} else "Where do these scores come from?"

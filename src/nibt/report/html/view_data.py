@@ -16,8 +16,8 @@ from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Comparison, Explanation
-from nibt.results.interaction import Interaction
 from nibt.results.narrowing import NarrowingCurve
+from nibt.results.regions import Regions
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
@@ -40,8 +40,8 @@ class Panel:
 
     """
 
-    answer: Explanation | Comparison | Interaction
-    table: Interaction | None = None
+    answer: Explanation | Comparison | Regions
+    table: Regions | None = None
     title: str = ""
     problem: str = ""
     curve: NarrowingCurve | None = None
@@ -60,14 +60,14 @@ class Panel:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
 
     @property
-    def words_have_maps(self) -> Interaction | None:
+    def words_have_maps(self) -> Regions | None:
         """The word-region table, if there is one."""
-        return self.answer if isinstance(self.answer, Interaction) else self.table
+        return self.answer if isinstance(self.answer, Regions) else self.table
 
     @property
     def sides(self) -> Mapping[str, SideAttribution]:
         """The images and captions of the panel, by name; for a table alone, its sums over words and over patches."""
-        return _sums(self.answer) if isinstance(self.answer, Interaction) else self.answer.sides
+        return _sums(self.answer) if isinstance(self.answer, Regions) else self.answer.sides
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(part: SideAttribution, name: str, table: Interaction | None, images: EncodedImages) -> dict[str, Any]:
+def _side(part: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> dict[str, Any]:
     if isinstance(part, ImageAttribution):
         return {
             "kind": "image",
@@ -153,18 +153,18 @@ def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, An
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
 
-def _table(table: Interaction) -> dict[str, Any]:
+def _table(table: Regions) -> dict[str, Any]:
     rows = [rounded(coarse(grid)) for grid in table.table]
     return {**_mapped(table.table, table.region, table.size), "rows": rows}
 
 
-def _row(word: WordScore, table: Interaction | None) -> int | None:
+def _row(word: WordScore, table: Regions | None) -> int | None:
     """Return the row of the table with the same tokens as a word."""
     spelt = [] if table is None else [one.tokens for one in table.words]
     return spelt.index(word.tokens) if word.tokens in spelt else None
 
 
-def _sums(table: Interaction) -> Mapping[str, SideAttribution]:
+def _sums(table: Regions) -> Mapping[str, SideAttribution]:
     """Return the sum of all words' maps, and the sum of each word's map."""
     scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):

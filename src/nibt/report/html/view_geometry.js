@@ -23,7 +23,7 @@ function formatRow(numbers) {
 }
 const quoteWords = (words) => words.map((word) => `\u201c${word}\u201d`).join(" and ");
 
-/** The share of each patch that lies in a box, computed as in Interaction.for_region. */
+/** The share of each patch that lies in a box, computed as in Regions.for_region. */
 function boxWeights({ grid: [rows, columns], region }, box) {
   const axisShares = (start, length, gridStart, gridLength, cells) =>
     Array.from({ length: cells }, (_, cell) => {

@@ -12,7 +12,7 @@ from nibt.report.request import legend, method_line, question, sentence, target_
 from nibt.report.words import runs
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Comparison, Explanation, mismatch, other_warnings
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 
 
 def heading(panel: Panel) -> str:
@@ -102,7 +102,7 @@ def signed_row(scores: Sequence[float]) -> list[str]:
 def selection_note(panel: Panel) -> str:
     """Return a note that says why no word can be selected, if none can."""
     answer = panel.answer
-    if panel.words_have_maps is not None or isinstance(answer, Interaction):
+    if panel.words_have_maps is not None or isinstance(answer, Regions):
         return ""
     if isinstance(answer, Comparison):
         if any(isinstance(part, ImageAttribution) for part in panel.sides.values()):
@@ -155,7 +155,7 @@ def details(panel: Panel) -> str:
     """Return the sums, the targets, the completeness gaps, the resolved options, the model and the versions."""
     answer = panel.answer
     facts = {"method": answer.method, "model": answer.model, "versions": answer.versions}
-    if not isinstance(answer, Interaction):
+    if not isinstance(answer, Regions):
         facts |= {"score": answer.score}
     else:
         facts |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
@@ -203,7 +203,7 @@ def _gaps(panel: Panel) -> Iterator[str]:
     answer, table = panel.answer, panel.words_have_maps
     if table is not None:
         yield f"word-region table: total {signed(table.sum)}, gap {signed(table.gap)}"
-    if isinstance(answer, Interaction):
+    if isinstance(answer, Regions):
         return
     for name, part in answer.sides.items():
         path = part.path

@@ -8,19 +8,19 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.interactions import draw_table
 from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
+from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
 from nibt.results.explanation import Comparison, Explanation, is_noise
-from nibt.results.interaction import Interaction
 from nibt.results.narrowing import NarrowingCurve
+from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
 
 @plain_torch()
 def draw(
-    answer: Explanation | Comparison | Interaction | NarrowingCurve,
+    answer: Explanation | Comparison | Regions | NarrowingCurve,
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
@@ -46,7 +46,7 @@ def draw(
     look = appearance(positive_only, style, cmap)
     if isinstance(answer, NarrowingCurve):
         return draw_curve(answer)
-    if isinstance(answer, Interaction):
+    if isinstance(answer, Regions):
         return draw_table(answer, look)
     return draw_comparison(answer, look) if isinstance(answer, Comparison) else _page(answer, look)
 

@@ -15,7 +15,7 @@ from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import INK, PAPER, on_paper, strength, tint
 from nibt.results.attribution import ImageAttribution, over_image, placed
 from nibt.results.explanation import Explanation
-from nibt.results.regions import threshold_mask
+from nibt.results.map_regions import threshold_mask
 
 STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
 SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map

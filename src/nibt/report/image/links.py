@@ -21,7 +21,7 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.fonts import font_for
 from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
-from nibt.results.interaction import Interaction, word_indices
+from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
 
 MOST_CELLS = 12
@@ -41,7 +41,7 @@ class WordLink:
 
 @plain_torch()
 def draw_links(
-    interaction: Interaction,
+    regions: Regions,
     top: int = 10,
     words: Sequence[str | int] = (),
     box: Box | None = None,
@@ -51,7 +51,7 @@ def draw_links(
     """Draw the strongest links of a table as an image.
 
     Args:
-        interaction: The word-region table.
+        regions: The word-region table.
         top: The number of links, those with the largest absolute scores.
         words: Only links of these words, by their texts or positions; empty means all.
         box: Only links into this box: left, top, width and height in pixels of the upright image.
@@ -65,11 +65,11 @@ def draw_links(
 
     """
     look = appearance(positive_only, cmap=cmap)
-    return Image.open(io.BytesIO(links_figure(interaction, top, words, box, look))).convert("RGB")
+    return Image.open(io.BytesIO(links_figure(regions, top, words, box, look))).convert("RGB")
 
 
 def links_figure(
-    interaction: Interaction,
+    regions: Regions,
     top: int,
     words: Sequence[str | int],
     box: Box | None,
@@ -78,21 +78,21 @@ def links_figure(
     subject: str | None = None,
 ) -> bytes:
     """Return the figure as a file, a PDF file with its subject; negative links are left out if the look hides them."""
-    links, table = strongest_links(interaction, top, words, box)
+    links, table = strongest_links(regions, top, words, box)
     links = [link for link in links if link.score > 0 or not look.positive_only]
-    return _figure_bytes(interaction, links, table, look, kind, subject)
+    return _figure_bytes(regions, links, table, look, kind, subject)
 
 
 def strongest_links(
-    interaction: Interaction, top: int, words: Sequence[str | int] = (), box: Box | None = None
+    regions: Regions, top: int, words: Sequence[str | int] = (), box: Box | None = None
 ) -> tuple[list[WordLink], np.ndarray]:
     """Return the strongest links, the weakest first, and the table of the parts of the image."""
     top = parsed("top", top, Top)
-    table = _parts(interaction)
-    rows = word_indices(interaction.words, words) if words else range(len(interaction.words))
+    table = _parts(regions)
+    rows = word_indices(regions.words, words) if words else range(len(regions.words))
     inside = np.ones(table.shape[1:], bool)
     if box is not None:
-        inside = _inside(interaction, box, table.shape[1:])
+        inside = _inside(regions, box, table.shape[1:])
     links = [
         WordLink(word, int(row), int(column), float(table[word, row, column]))
         for word in rows
@@ -102,11 +102,11 @@ def strongest_links(
     return [link for link in reversed(strongest) if link.score != 0], table
 
 
-def _parts(interaction: Interaction) -> np.ndarray:
+def _parts(regions: Regions) -> np.ndarray:
     """Return the table summed over blocks of cells, so that it has at most ``MOST_CELLS`` along each axis."""
-    rows, columns = interaction.grid.rows, interaction.grid.columns
+    rows, columns = regions.grid.rows, regions.grid.columns
     down, across = (_block(size) for size in (rows, columns))
-    sums = F.avg_pool2d(interaction.table, (down, across)) * (down * across)
+    sums = F.avg_pool2d(regions.table, (down, across)) * (down * across)
     return sums.double().numpy()
 
 
@@ -115,10 +115,10 @@ def _block(size: int) -> int:
     return next(one for one in range(1, size + 1) if size % one == 0 and size // one <= MOST_CELLS)
 
 
-def _inside(interaction: Interaction, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Return which parts have their center in a box."""
     left, top, width, height = map(float, box)
-    region = interaction.region
+    region = regions.region
     down = region.top + (np.arange(shape[0]) + 0.5) * region.height / shape[0]
     across = region.left + (np.arange(shape[1]) + 0.5) * region.width / shape[1]
     inside = ((down >= top) & (down < top + height))[:, None] & ((across >= left) & (across < left + width))[None]
@@ -155,7 +155,7 @@ class _Frame:
 
 
 def _figure_bytes(
-    interaction: Interaction,
+    regions: Regions,
     links: Sequence[WordLink],
     table: np.ndarray,
     look: Appearance,
@@ -163,9 +163,9 @@ def _figure_bytes(
     subject: str | None,
 ) -> bytes:
     """Return the bytes of the figure's file."""
-    image = photograph(interaction.input, interaction.source).convert("RGB")
+    image = photograph(regions.input, regions.source).convert("RGB")
     figures = import_module("matplotlib.figure")
-    width, height = interaction.size
+    width, height = regions.size
     tall = _WIDTH * min(height / width, 1.4)
     figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
     whole = figure.get_figheight()
@@ -174,10 +174,10 @@ def _figure_bytes(
     axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
     axes.set_axis_off()
     frame = _Frame(figure, axes, whole, look, max((abs(link.score) for link in links), default=0.0))
-    places = _draw_words(frame, interaction, {link.word for link in links})
+    places = _draw_words(frame, regions, {link.word for link in links})
     for link in links:
-        _draw_link(frame, interaction, link, table.shape[1:], places[link.word])
-    _draw_scale(frame, method_line(interaction).removeprefix("method "))
+        _draw_link(frame, regions, link, table.shape[1:], places[link.word])
+    _draw_scale(frame, method_line(regions).removeprefix("method "))
     buffer = io.BytesIO()
     metadata = {"Creator": None, "CreationDate": None, "Subject": subject} if kind == "pdf" else {"Software": None}
     figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
@@ -194,14 +194,14 @@ def _lettering(text: str) -> tuple[str, Any]:
     return shown, manager.FontProperties(fname=name, size=13)
 
 
-def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> list[tuple[float, float]]:
+def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple[float, float]]:
     """Draw the words in rows below the photograph, and return the place above the middle of each."""
     agg = import_module("matplotlib.backends.backend_agg")
     renderer = agg.FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
-    colors = ["#222222" if place in linked else "#999999" for place in range(len(interaction.words))]
+    colors = ["#222222" if place in linked else "#999999" for place in range(len(regions.words))]
     texts = [
         frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False)
-        for (text, font), color in zip(map(_lettering, (word.text for word in interaction.words)), colors, strict=True)
+        for (text, font), color in zip(map(_lettering, (word.text for word in regions.words)), colors, strict=True)
     ]
     widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
     rows: list[list[int]] = [[]]
@@ -221,12 +221,12 @@ def _draw_words(frame: _Frame, interaction: Interaction, linked: set[int]) -> li
 
 
 def _draw_link(
-    frame: _Frame, interaction: Interaction, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
+    frame: _Frame, regions: Regions, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
     """Draw a part of the image and a curve from a word to its center."""
     patches = import_module("matplotlib.patches")
     paths = import_module("matplotlib.path")
-    region, share, color = interaction.region, frame.share(link.score), frame.color(link.score)
+    region, share, color = regions.region, frame.share(link.score), frame.color(link.score)
     down, across = region.height / shape[0], region.width / shape[1]
     corner = region.left + link.column * across, region.top + link.row * down
     frame.axes.add_patch(

@@ -1,4 +1,4 @@
-"""Word-region interactions: which words of a caption go with which parts of an image."""
+"""Regions: which words of a caption go with which parts of an image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,13 +22,13 @@ from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
-from nibt.results.interaction import Interaction, word_indices
 from nibt.results.records import MethodRecord
+from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
 
 
 @plain_torch()
-def explain_interactions(
+def regions(
     model: Model | str | Path | nn.Module,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
@@ -38,12 +38,12 @@ def explain_interactions(
     variant: str = "default",
     on_progress: OnProgress = no_progress,
     **options: Any,
-) -> Interaction | list[Interaction]:
+) -> Regions | list[Regions]:
     """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
 
     The target is ``cosine``. With a method that is linear in it (``nib``, ``integrated_gradients``, ``banzhaf``,
     ``shapley``, ``occlusion``, ``rise``), each patch and each word has a vector, and the table has their products. With
-    a method that is complete, the table is complete too, up to ``Interaction.gap``. ``fixlip`` fits the table to
+    a method that is complete, the table is complete too, up to ``Regions.gap``. ``fixlip`` fits the table to
     coalitions of both sides. With any other method, an entry is the Shapley value of the word in the game of the
     patch's scores for captions with some of the words; up to ten words it is exact.
 
@@ -69,7 +69,7 @@ def explain_interactions(
         **options: Options of the method.
 
     Returns:
-        An ``Interaction``, or a list of them if ``image`` or ``caption`` is a list.
+        An ``Regions``, or a list of them if ``image`` or ``caption`` is a list.
 
     Raises:
         BadInput: An image or a caption cannot be read, lists differ in length, a pair is not an image with a caption,
@@ -81,8 +81,8 @@ def explain_interactions(
     """
     method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     read, many = make_pairs(image, caption)
-    pairs = [require_image_text(pair, "explain_interactions") for pair in read]
-    spec = resolve_interactions(load_model(model), method_spec)
+    pairs = [require_image_text(pair, "regions") for pair in read]
+    spec = resolve_regions(load_model(model), method_spec)
     answers = []
     for pair in pairs:
         answers.append(explain_pair(spec, pair, as_list(words))[0])
@@ -91,7 +91,7 @@ def explain_interactions(
 
 
 @plain_torch()
-def resolve_interactions(model: Model, method: MethodSpec) -> ExplanationSpec:
+def resolve_regions(model: Model, method: MethodSpec) -> ExplanationSpec:
     """Resolve a request for tables, so that every pair is explained in the same way."""
     late = "vectors" in model.text.offers
     if model.similarity.item_ndim > 1 and not late:
@@ -112,14 +112,14 @@ def _with_tolerance(method: MethodSpec) -> Mapping[str, Any]:
 
 
 @plain_torch()
-def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> tuple[Interaction, Side, Side]:
+def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int]) -> tuple[Regions, Side, Side]:
     """Compute the table of one pair, and return it with the image side and the text side."""
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
     table = table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
-    answer = Interaction(
+    answer = Regions(
         pair.caption,
         table.scores,
         table.grid,

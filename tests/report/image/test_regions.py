@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.interactions``."""
+"""Tests of ``nibt.report.image.regions``."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests import tiny
 
 
 def test_draw_interactions_has_a_bar_and_a_title(texts: Any) -> None:
-    table = nibt.explain_interactions(tiny.model("clip"), tiny.image(), "two cars", steps=1)
+    table = nibt.regions(tiny.model("clip"), tiny.image(), "two cars", steps=1)
     lines = texts(lambda: draw(table))
     most = float(table.table.abs().max())
     place = lines.index("all words")

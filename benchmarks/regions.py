@@ -1,6 +1,6 @@
 """What the word-region table costs: nibt's against the second-order method of exCLIP, written plainly, on one model.
 
-    OMP_NUM_THREADS=2 python benchmarks/interactions.py
+    OMP_NUM_THREADS=2 python benchmarks/regions.py
 
 A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one image, a caption of
 seven words, the same layers, nodes and baselines for both. exCLIP (Möller et al., 2024) integrates the full Jacobians
@@ -97,10 +97,10 @@ def main():
     image = read_image(Image.fromarray(noise))
     layers = options.image_layer, options.text_layer
     chosen = {"image_layer": layers[0], "text_layer": layers[1], "steps": options.steps, "baseline": "blank"}
-    nibt.explain_interactions(ready, image, CAPTION, **chosen)  # warm-up; the blank states are constants
+    nibt.regions(ready, image, CAPTION, **chosen)  # warm-up; the blank states are constants
     forward = min(plain(ready, image) for _ in range(5))
-    table, ours = least(lambda: nibt.explain_interactions(ready, image, CAPTION, **chosen))
-    _, few = least(lambda: nibt.explain_interactions(ready, image, CAPTION, words=NOUNS, **chosen))
+    table, ours = least(lambda: nibt.regions(ready, image, CAPTION, **chosen))
+    _, few = least(lambda: nibt.regions(ready, image, CAPTION, words=NOUNS, **chosen))
     _, each = least(lambda: nibt.explain(ready, image, CAPTION.split(), **chosen))
     _, alone = least(lambda: nibt.explain(ready, image, [f"a {noun}" for noun in NOUNS], **chosen))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.interactions``."""
+"""Tests of ``nibt.engine.regions``."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import nibt
 from nibt.core.jacobians import jvp_at
 from nibt.core.quadrature import nodes
 from nibt.errors import BadInput, BadOption
-from nibt.results.interaction import Interaction
+from nibt.results.regions import Regions
 from tests import tiny
 from tests.engine.cuts import CAPTION, change, cut_of, shares, table
 
@@ -46,9 +46,9 @@ def test_interactions_sum_over_words_and_in_total(kind: str) -> None:
 def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, caption: str) -> None:
     """For a trained model, whose paths are curved, a few steps give sums with the wrong sign."""
     model = nibt.load_model("scenes")
-    actual = nibt.explain_interactions(model, f"sample:{sample}", caption)
-    few = nibt.explain_interactions(model, f"sample:{sample}", caption, tolerance=None)
-    exact = nibt.explain_interactions(model, f"sample:{sample}", caption, steps=128)
+    actual = nibt.regions(model, f"sample:{sample}", caption)
+    few = nibt.regions(model, f"sample:{sample}", caption, tolerance=None)
+    exact = nibt.regions(model, f"sample:{sample}", caption, steps=128)
     near = float(exact.table.abs().max())
     torch.testing.assert_close(actual.table, exact.table, atol=0.05 * near, rtol=0)
     assert (few.table - exact.table).abs().max() > 2 * (actual.table - exact.table).abs().max()
@@ -82,11 +82,11 @@ def test_interactions_average_layers() -> None:
 
 def test_interactions_pair_up_lists_and_are_repeatable() -> None:
     model = tiny.model("clip")
-    several = nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[:2], steps=2)
+    several = nibt.regions(model, tiny.image(), tiny.CAPTIONS[:2], steps=2)
     assert isinstance(several, list)
     assert [one.caption for one in several] == list(tiny.CAPTIONS[:2])
-    again = nibt.explain_interactions(model, tiny.image(), tiny.CAPTIONS[0], steps=2)
-    assert isinstance(again, Interaction)
+    again = nibt.regions(model, tiny.image(), tiny.CAPTIONS[0], steps=2)
+    assert isinstance(again, Regions)
     assert torch.equal(several[0].scores, again.scores)
 
 
@@ -94,4 +94,4 @@ def test_interactions_reject_bad_options() -> None:
     with pytest.raises(BadOption):
         table(layer=99)
     with pytest.raises(BadInput):
-        nibt.explain_interactions(tiny.model("clip"), tiny.image(), " ")
+        nibt.regions(tiny.model("clip"), tiny.image(), " ")
