@@ -42,6 +42,19 @@ MARK = "<!--docs/generate.py-->\n"
 EXAMPLE = 'nibt explain sample:scene "a cat" -m scenes --method'
 FASTER = {"rise": '"rise masks=100"', "shapley": '"shapley budget=64"'}
 """Methods whose example has options, with which it runs in seconds."""
+
+
+def module(name: str) -> ModuleType:
+    """Import a file of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+SCHEMAS = module("schemas")
 _TABLE_METRICS = """A table metric gives one number per [word-region table](../explanation/regions.md).
 `nibt.measure_interactions` computes them, and `nibt tables` prints them for several methods, also for LaTeX.
 
@@ -62,21 +75,10 @@ def files() -> dict[Path, str]:
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
     texts[DOCS / "reference" / "table_metrics.md"] = table_metrics_page()
     texts[FILES] = re.sub(_FORMATS, lambda _: formats_table(), FILES.read_text(encoding="utf-8"), flags=re.S)
-    schemas = module("schemas")
-    texts |= {schemas.FOLDER / f"{name}.json": schemas.schema_text(name) for name in schemas.KINDS}
+    texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
     texts[DOCS / "llms.txt"] = llms(texts)
     return texts
-
-
-def module(name: str) -> ModuleType:
-    """Import a file of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 def own(kind: str) -> list[str]:
@@ -98,18 +100,16 @@ def parts(kind: str, name: str) -> Parts:
     """Split the docstring of the file of a plugin."""
     source = (ROOT / source_of(kind, name)).read_text(encoding="utf-8")
     text = cleandoc(ast.get_docstring(ast.parse(source)) or "")
-    sections = {title: flowing(body) for title, body in _SECTION.findall(text)}
+    sections = {title: SCHEMAS.flowing(body) for title, body in _SECTION.findall(text)}
     paragraphs = _SECTION.sub("", text).strip().split("\n\n")
     formulas = [one for one in paragraphs[1:] if one.startswith("    ")]
-    notes = [flowing(one) for one in paragraphs[1:] if not one.startswith("    ")]
+    notes = [SCHEMAS.flowing(one) for one in paragraphs[1:] if not one.startswith("    ")]
     return Parts(
-        flowing(paragraphs[0]), "\n".join(cleandoc(f"\n{one}") for one in formulas), "\n\n".join(notes), sections
+        SCHEMAS.flowing(paragraphs[0]),
+        "\n".join(cleandoc(f"\n{one}") for one in formulas),
+        "\n\n".join(notes),
+        sections,
     )
-
-
-def flowing(text: str) -> str:
-    """Return a paragraph as one line of Markdown."""
-    return re.sub(r"``([^`]+)``", r"`\1`", " ".join(text.split()))
 
 
 def source_of(kind: str, name: str) -> str:
@@ -119,12 +119,8 @@ def source_of(kind: str, name: str) -> str:
 def argument_texts(kind: type) -> dict[str, str]:
     """Return the description of each option from the docstrings of a class and its bases."""
     texts: dict[str, str] = {}
-    for one in reversed(kind.__mro__):
-        section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", getdoc(one) or "", re.M) if one.__doc__ else None
-        if section:
-            texts |= {
-                key: flowing(value) for key, value in re.findall(r"^    (\w+): ((?:.|\n {8})+)", section[1], re.M)
-            }
+    for base in reversed(kind.__mro__):
+        texts |= SCHEMAS.section(base, "Args")
     return texts
 
 
@@ -328,9 +324,9 @@ def index(texts: Mapping[Path, str]) -> dict[str, Any]:
 
 def command_entry(command: Any) -> dict[str, Any]:
     """Return the help, the arguments and the options of a command."""
-    result: dict[str, Any] = {"about": flowing(command.help or ""), "arguments": [], "options": []}
+    result: dict[str, Any] = {"about": SCHEMAS.flowing(command.help or ""), "arguments": [], "options": []}
     for parameter in command.params:
-        entry = {"about": flowing(getattr(parameter, "help", None) or "")}
+        entry = {"about": SCHEMAS.flowing(getattr(parameter, "help", None) or "")}
         if parameter.param_type_name == "argument":
             result["arguments"].append({"name": parameter.metavar or parameter.name.upper(), **entry})
         elif "--help" not in parameter.opts:

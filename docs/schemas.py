@@ -1,33 +1,56 @@
 """Writes the JSON Schemas of the files that nibt reads and writes into ``docs/schemas``: ``python docs/schemas.py``."""
 
 import json
+import re
+from inspect import getdoc
 from pathlib import Path
+from typing import Any
 
 from nibt.evaluation.bench.plan import Plan
 from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
-from nibt.results.audit import Audit
-from nibt.results.narrowing import NarrowingCurve
-from nibt.results.records import ComparisonRecord, ExplanationRecord, RegionsRecord
-from nibt.results.roar import Roar
+from nibt.results import attribution, audit, explanation, narrowing, regions, roar
+from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"
-KINDS: dict[str, type] = {
-    "explanation": ExplanationRecord,
-    "comparison": ComparisonRecord,
-    "regions": RegionsRecord,
-    "narrowing_curve": NarrowingCurve,
-    "audit": Audit,
-    "roar": Roar,
-    "job": JobManifest,
-    "plan": Plan,
-}
+RESULTS = (explanation.Explanation, regions.Regions, narrowing.NarrowingCurve, audit.Audit, roar.Roar)
+KINDS: dict[str, type] = {**{result.kind: result for result in RESULTS}, "job": JobManifest, "plan": Plan}
+_SIGNATURE = {"type": "string", "description": "Files only: the version of nibt, the request and a digest."}
+
+
+def flowing(text: str) -> str:
+    """Return a text of a docstring in one line of Markdown."""
+    return re.sub(r"``([^`]+)``", r"`\1`", " ".join(text.split()))
+
+
+def section(kind: type, name: str) -> dict[str, str]:
+    """Return the entries of a section of the docstring of a class, such as ``Attributes``."""
+    found = re.search(rf"^{name}:\n((?:    .*\n?|\n)+)", getdoc(kind) or "", re.M) if kind.__doc__ else None
+    entries = re.findall(r"^    (\w+): ((?:.|\n {8})+)", found[1], re.M) if found else []
+    return {key: flowing(value) for key, value in entries}
+
+
+def schema_of(kind: type) -> dict[str, Any]:
+    """Return the JSON Schema of a kind of file, with the descriptions of the docstrings of results."""
+    if not issubclass(kind, Result):
+        return json_schema(kind)
+    schema = json_schema(kind, "serialization")
+    modules = (attribution, audit, explanation, narrowing, regions, roar)
+    for name, node in [(kind.__name__, schema), *schema.get("$defs", {}).items()]:
+        described = next((vars(module)[name] for module in modules if name in vars(module)), None)
+        node["description"] = node.get("description", "").split("\n\nAttributes:")[0]
+        for field, text in section(described, "Attributes").items() if described else ():
+            if field in node["properties"]:
+                node["properties"][field]["description"] = text
+    head = {"schema": {"const": kind.schema}, "kind": {"const": kind.kind}, "signature": _SIGNATURE}
+    required = ["schema", "kind", *schema["required"]]
+    return {**schema, "properties": {**head, **schema["properties"]}, "required": required}
 
 
 def schema_text(name: str) -> str:
     """Return the JSON Schema of a kind of file as text."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps({**head, **json_schema(KINDS[name])}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({**head, **schema_of(KINDS[name])}, indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

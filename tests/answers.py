@@ -1,12 +1,15 @@
 """Explanations made by hand, without a model: all that reports need."""
 
+from dataclasses import replace
+
 import torch
 from PIL import Image
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Word, Words
-from nibt.results.attribution import ImageAttribution, TextAttribution
+from nibt.results.attribution import Attribution, ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
+from nibt.results.regions import Regions, Rest
 from nibt.types import ModelRecord
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
@@ -38,23 +41,35 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     text[1 : len(words) + 1] = torch.linspace(-1, 2, len(words))
     units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
     cosine = {"target": "cosine", "value": 0.3}
+    image = ImageAttribution(
+        source="gray",
+        size=size,
+        region=region,
+        grid=grid,
+        special_share=torch.tensor(0.25),
+        input=ImageInput(Image.new("RGB", size, (128, 128, 128)), "gray"),
+    )
     return Explanation(
-        ImageAttribution(
-            grid.flatten(),
-            Grid(*grid.shape),
-            torch.tensor(0.25),
-            source="gray",
-            region=region,
-            size=size,
-            input=ImageInput(Image.new("RGB", size, (128, 128, 128)), "gray"),
-        ),
-        TextAttribution(text, units, torch.tensor(0.5), caption=caption),
+        {"image": image, "text": TextAttribution.of(Attribution(text, units, torch.tensor(0.5)), caption)},
         similarity=0.3,
         score={**cosine, "options": {}, "image": cosine, "text": cosine},
         method={"name": "nib", "variant": "default", "seed": None, "signed": True},
         model=MODEL,
         versions={},
     )
+
+
+def two_captions(explanation: Explanation) -> Explanation:
+    """Return a comparison of the captions "a" and "b" with the scores of an explanation."""
+    sides = {name: replace(explanation.text, caption=text) for name, text in (("first", "a"), ("second", "b"))}
+    return replace(explanation, sides=sides, similarity=0.5, score=BETWEEN)
+
+
+def with_scores(regions: Regions, scores: torch.Tensor, grid: Grid | None = None) -> Regions:
+    """Return regions with other scores, those of no word or patch included, and another grid."""
+    unfold = (grid or regions.grid).unfold
+    rest = Rest(scores[:-1, -1], unfold(scores[-1, :-1]), scores[-1, -1])
+    return replace(regions, table=unfold(scores[:-1, :-1]), rest=rest)
 
 
 UNSIGNED = {"name": "gae", "variant": "default", "seed": None, "signed": False}

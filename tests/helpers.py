@@ -273,7 +273,7 @@ def list_folder() -> list[str]:
 def compare(kind: str, first: Any, second: Any, **options: Any) -> Any:
     """Explain two images or two captions with a tiny model."""
     answer = nibt.compare(tiny.model(kind), first, second, **options)
-    assert isinstance(answer, nibt.Comparison | list)
+    assert isinstance(answer, nibt.Explanation | list)
     return answer
 
 

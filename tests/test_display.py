@@ -13,8 +13,8 @@ from nibt.cli.console import show
 from nibt.display import one_line
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.page import page
-from nibt.results.explanation import Explanation, Ranked
-from nibt.results.saving import as_bytes
+from nibt.results.base import as_bytes
+from nibt.results.explanation import Explanation, Ranked, change_side
 from tests.answers import PEAK, WHOLE, answer
 
 ANY_TEXT = st.text(st.characters(), min_size=1, max_size=12)
@@ -24,11 +24,10 @@ ANY_TEXT = st.text(st.characters(), min_size=1, max_size=12)
 def with_text(text: str) -> Explanation:
     """Return an explanation with a text wherever one may come from a user."""
     shown = answer(PEAK, (90, 90), WHOLE, f"a {text}")
-    image = replace(shown.image, source=text)
+    shown = change_side(shown, "image", source=text)
     score = {**shown.score, "target": "difference", "options": {"against": [text]}}
     return replace(
         shown,
-        image=image,
         warnings=(text,),
         ranking=(Ranked(text, 0.1, 0.9),),
         score=score,

@@ -14,7 +14,7 @@ Models:
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Comparison, Regions, Contributions, Attribution, NarrowingCurve, Job
+    Explanation, Regions, Contributions, Attribution, NarrowingCurve, Job
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook

@@ -37,7 +37,6 @@ from .report.notebook import show as show
 from .results.attribution import Attribution as Attribution
 from .results.audit import Audit as Audit
 from .results.coco import to_coco as to_coco
-from .results.explanation import Comparison as Comparison
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion

@@ -4,6 +4,7 @@
   - UnknownName     a method, metric, target, model family or data set does not exist
   - BadOption       an option has an invalid value
   - BadInput        an image, a caption or another input cannot be read
+    - MissingSide     a comparison has no image or text side, and an explanation no first or second one
   - CannotLoad      a model is missing or cannot be loaded
   - Unsupported     the model or the installation lacks what the request needs
   - WrongBaseline   a file of mean states belongs to another model or another grid
@@ -44,6 +45,10 @@ class BadOption(NibtError, ValueError):
 
 class BadInput(NibtError, ValueError):
     """An image, a caption or another input cannot be read."""
+
+
+class MissingSide(BadInput, AttributeError):
+    """A result lacks a side: an explanation of an image with a caption has others than a comparison."""
 
 
 class CannotLoad(NibtError, OSError):

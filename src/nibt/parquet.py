@@ -1,6 +1,6 @@
 """Reading and writing of Parquet files, and reading of Arrow files. Only this file imports pyarrow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
@@ -18,6 +18,25 @@ def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
     except ImportError as error:
         raise Unsupported(f"{needed_by} pyarrow: {install('data')}") from error
     return pyarrow, pyarrow.parquet
+
+
+def struct(schema: Mapping[str, Any]) -> Any:
+    """Return the Arrow type of the objects that a JSON Schema describes."""
+    arrow, definitions = pyarrow()[0], schema.get("$defs", {})
+    types = {"string": arrow.string(), "integer": arrow.int32(), "boolean": arrow.bool_(), "number": arrow.float64()}
+
+    def of(node: Mapping[str, Any]) -> Any:
+        if "$ref" in node:
+            return of(definitions[node["$ref"].rpartition("/")[2]])
+        if "anyOf" in node:  # a value or null
+            return of(node["anyOf"][0])
+        if node["type"] == "object":
+            return arrow.struct([(name, of(field)) for name, field in node["properties"].items()])
+        if node["type"] == "array":
+            return arrow.list_(of(node["items"] if "items" in node else node["prefixItems"][0]))
+        return arrow.float32() if node.get("format") == "float" else types[node["type"]]
+
+    return of(schema)
 
 
 def encode(table: Any) -> bytes:

@@ -7,7 +7,7 @@ read, so that ``import nibt`` and ``nibt --help`` stay fast.
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nibt.errors import BadInput, NibtError
 
@@ -26,9 +26,14 @@ def read_record(record_type: type[_Record], data: Any, where: str, error: type[N
         raise error(f"{where}: {text}" if where else text) from mistakes
 
 
-def json_schema(record_type: type) -> dict[str, Any]:
-    """Return the JSON Schema of a record."""
-    return _adapter(record_type).json_schema(by_alias=True, mode="validation")
+def plain_data(record: Any) -> dict[str, Any]:
+    """Return a record as plain data."""
+    return _adapter(type(record)).dump_python(record, mode="json")
+
+
+def json_schema(record_type: type, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
+    """Return the JSON Schema of a record, of what is read or of what is written."""
+    return _adapter(record_type).json_schema(by_alias=True, mode=mode)
 
 
 def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:

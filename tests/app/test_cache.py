@@ -19,7 +19,7 @@ def test_result_cache_keeps_files_for_a_while(scenes: Model) -> None:
     *_, panels = explain_steps(make_request(), scenes)
     token = results.store(panels)
     explanation, table = json.loads(results.export(token, "json") or b"")
-    assert explanation["text"]["caption"] == table["caption"] == "a cat"
+    assert explanation["sides"]["text"]["caption"] == table["caption"] == "a cat"
     assert Image.open(BytesIO(results.export(token, "png") or b"")).width > 200
     assert b"Content-Security-Policy" in (results.export(token, "html") or b"")
     assert results.export(token, "exe") is None

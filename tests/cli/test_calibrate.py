@@ -29,7 +29,7 @@ def test_calibrate_writes_mean_states_that_explain_uses(run: Run, photo: Path, c
         "-",
     )
     assert code == 0
-    data = {side: json.loads(out)[side]["path"] for side in ("image", "text")}
+    data = {side: json.loads(out)["sides"][side]["path"] for side in ("image", "text")}
     # the path from an image to its own mean has no change; the caption is not its own mean
     assert data["image"]["sum"] == pytest.approx(0, abs=1e-6)
     assert abs(data["text"]["sum"]) > 1e-6

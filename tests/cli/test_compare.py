@@ -38,8 +38,8 @@ def test_compare_of_images_writes_an_image_and_a_json_file(run: Run) -> None:
     assert code == 0, err
     assert written() == ["one-two.clip.json", "one-two.clip.png"]
     data = json.loads(Path("one-two.clip.json").read_text())
-    assert data["first"]["source"] == "one.png"
-    assert np.array(data["second"]["grid"]).shape == (12, 12)
+    assert data["sides"]["first"]["source"] == "one.png"
+    assert np.array(data["sides"]["second"]["grid"]).shape == (12, 12)
     assert out.startswith("one.png with two.png  similarity")
     assert [line.split()[0] for line in out.splitlines()[2:4]] == ["first", "second"]
 
@@ -49,7 +49,7 @@ def test_compare_of_captions_writes_a_file_for_each_pair(run: Run) -> None:
     assert code == 0, err
     assert written() == ["a-red-cat-a-cat.clip.png", "explanations.clip.json", "two-cars-a-cat.clip.png"]
     data = json.loads(Path("explanations.clip.json").read_text())
-    assert [entry["first"]["caption"] for entry in data] == ["a red cat", "two cars"]
+    assert [entry["sides"]["first"]["caption"] for entry in data] == ["a red cat", "two cars"]
     assert "a red cat with a cat" in out
     assert "cars +" in out or "cars -" in out
 
@@ -62,7 +62,7 @@ def test_compare_of_captions_takes_a_long_caption(run: Run) -> None:
 def test_compare_of_images_writes_where_the_options_say(run: Run) -> None:
     code, out, _ = run("one.png", "sample:chelsea", "--compare", "two.png", "-o", "-")
     assert code == 0
-    assert [entry["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
+    assert [entry["sides"]["first"]["source"] for entry in json.loads(out)] == ["one.png", "sample:chelsea"]
     assert written() == []
     code, out, _ = run(
         "one.png",

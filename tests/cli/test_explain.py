@@ -21,12 +21,12 @@ def test_explain_writes_an_image_and_a_json_file(run: Run, photo: Path, clip_fol
     assert code == 0
     assert list_folder() == ["photo-a-red-cat.clip.json", "photo-a-red-cat.clip.png"]
     data = json.loads(Path("photo-a-red-cat.clip.json").read_text())
-    assert data["schema"] == 3
-    assert [word["text"] for word in data["text"]["words"]] == ["a", "red", "cat"]
-    assert np.array(data["image"]["grid"]).shape == (12, 12)  # three views of 4 x 4 patches
-    assert data["image"]["region"] == pytest.approx([15, 0, 60, 60])
+    assert data["schema"] == 4
+    assert [word["text"] for word in data["sides"]["text"]["words"]] == ["a", "red", "cat"]
+    assert np.array(data["sides"]["image"]["grid"]).shape == (12, 12)  # three views of 4 x 4 patches
+    assert data["sides"]["image"]["region"] == pytest.approx([15, 0, 60, 60])
     assert any("cropped" in warning for warning in data["warnings"])
-    path = data["image"]["path"]
+    path = data["sides"]["image"]["path"]
     assert path["sum"] + path["at_baseline"] + path["gap"] == pytest.approx(path["at_input"], abs=1e-6)
     assert out.splitlines()[-1] == "wrote photo-a-red-cat.clip.png, photo-a-red-cat.clip.json"
 
@@ -42,7 +42,7 @@ def test_page_of_amounts_by_removal_has_the_table_of_the_method(run: Run, photo:
 def test_explain_writes_json_to_standard_output(run: Run, photo: Path, clip_folder: Path) -> None:
     code, out, err = run("explain", photo, "a cat", "two cars", "-m", clip_folder, "-o", "-")
     assert code == 0
-    assert [entry["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
+    assert [entry["sides"]["text"]["caption"] for entry in json.loads(out)] == ["a cat", "two cars"]
     assert "wrote" not in err
     assert "The model is" not in err
     assert list_folder() == []
@@ -149,7 +149,7 @@ def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path
         assert "wrote" in out
     assert len(list_folder()) == 4
     written = [path for path in Path().glob("*.json") if "regions" not in path.name]
-    assert json.loads(written[0].read_text())["text"]["caption"] == caption
+    assert json.loads(written[0].read_text())["sides"]["text"]["caption"] == caption
 
 
 def test_a_call_writes_all_its_files_or_none(
@@ -213,7 +213,7 @@ def test_explain_takes_along_path(run: Run, photo: Path, clip_folder: Path) -> N
         "views": 1,
         "amounts": "method",
     }
-    assert data["image"]["path"]["steps"] == 3
+    assert data["sides"]["image"]["path"]["steps"] == 3
     assert json.loads(run(*command, along)[1])["method"]["along_path"] is True
     assert "along_path" not in json.loads(run(*command, "grad_cam layer=1")[1])["method"]
 

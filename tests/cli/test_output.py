@@ -169,7 +169,7 @@ def test_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Pat
 def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:
     for caption in ("a cat", "a dog"):
         assert run("explain", "photo.jpg", caption, "-m", clip_folder, "-o", "x.png", "-o", "x.json")[0] == 0
-    assert json.loads(Path("x.json").read_text())["text"]["caption"] == "a dog"
+    assert json.loads(Path("x.json").read_text())["sides"]["text"]["caption"] == "a dog"
     data = json.loads(Path("x.json").read_text())
     Path("x.json").write_text(json.dumps({**data, "note": "mine"}))
     code, _, err = run(*PHOTO, "-m", clip_folder, "-o", "x.json")
@@ -299,7 +299,7 @@ def test_default_names_distinguish_images_of_the_same_name(run: Run, clip_folder
         assert run("explain", f"{folder}/photo.png", "a cat", "-m", clip_folder)[0] == 0
     names = sorted(path.name for path in Path().glob("*.json"))
     assert names == ["photo-a-cat.clip-2.json", "photo-a-cat.clip.json"]
-    assert [json.loads(Path(name).read_text())["image"]["source"] for name in names] == [
+    assert [json.loads(Path(name).read_text())["sides"]["image"]["source"] for name in names] == [
         "two/photo.png",
         "one/photo.png",
     ]

@@ -6,7 +6,6 @@ import rlcompleter
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from html import unescape
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +23,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
 from nibt.results.attribution import to_pixels
+from nibt.results.explanation import change_side
 from tests import tiny
 
 MODEL = tiny.model("clip")
@@ -214,7 +214,7 @@ def test_load_ignores_an_image_that_was_replaced(tmp_path: Path) -> None:
     assert nibt.Explanation.load(tmp_path / "x.json").image.input is not None
     tiny.image(64, 48, 5).pil_image.save(path)
     assert nibt.Explanation.load(tmp_path / "x.json").image.input is None
-    assert json.loads((tmp_path / "x.json").read_text())["image"]["image_hash"]
+    assert json.loads((tmp_path / "x.json").read_text())["sides"]["image"]["image_hash"]
 
 
 @pytest.mark.parametrize("first", ["photo.jpg", "sample:chelsea", Image.new("RGB", (8, 8))])
@@ -227,4 +227,4 @@ def test_explanations_show_their_picture_without_ipython() -> None:
     """Front ends that do not use IPython look for ``_repr_html_``."""
     explanation = nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a cat", "centre")
     assert "data:image/" in unescape(explanation._repr_html_() or "")
-    assert replace(explanation, image=replace(explanation.image, input=None))._repr_html_() is None
+    assert change_side(explanation, "image", input=None)._repr_html_() is None

@@ -97,15 +97,13 @@ def test_trace_above_a_layer_equals_a_trace_from_that_layer(kind: str) -> None:
 
 def test_time_of_a_shared_trace_counts_for_each_method() -> None:
     model, pairs, cache = tiny.model("clip"), scene_pairs(), BatchCache(tiny.model("clip"))
-
-    def never() -> Any:
-        raise AssertionError("the trace is in the cache")
-
     for name in ("ones", "random"):
         (batch,) = explain_batches(resolve(model, MethodSpec(name)), pairs, 8, cache=cache)
-        traces = [cache.trace(pairs, position, model.image.depth, never) for position in (0, 1)]
-        assert all(one.seconds > 0 for one in traces)
-        assert batch.encoding_seconds >= sum(one.seconds for one in traces)
+        kept = [cache.trace(pairs, position, model.image.depth) for position in (0, 1)]
+        seconds = [timed.seconds for timed in kept if timed is not None]
+        assert len(seconds) == 2
+        assert min(seconds) > 0
+        assert batch.encoding_seconds >= sum(seconds)
 
 
 def test_measure_rejects_the_cache_of_another_model() -> None:

@@ -343,19 +343,19 @@ def test_compare_needs_only_what_its_tower_offers() -> None:
 def test_comparison_is_saved_and_loaded(tmp_path: Path, items: list) -> None:
     answer = compare("clip", items[0], items[2])
     answer.save(tmp_path / "x.json")
-    again = nibt.Comparison.load(tmp_path / "x.json")
+    again = nibt.Explanation.load(tmp_path / "x.json")
     assert again.to_json() == answer.to_json()
     warning = answer.to_json()
     plain = nibt.explain(tiny.model("clip"), tiny.IMAGES[0], tiny.CAPTIONS[0]).to_json()
     kind = "image" if items is tiny.IMAGES else "text"
     for place in ("first", "second"):
-        assert set(warning[place]) == set(plain[kind])
-        assert warning[place]["modality"] == plain[kind]["modality"] == kind
-        assert set(warning[place]["path"]) == set(plain[kind]["path"])
-    assert warning["kind"] == "comparison"
+        side, other = warning["sides"][place], plain["sides"][kind]
+        assert set(side) == set(other)
+        assert side["modality"] == other["modality"] == kind
+        assert set(side["path"]) == set(other["path"])
     nibt.save([answer, answer], tmp_path / "two.json")
     for name in ("two", "none"):
-        with pytest.raises(BadInput, match="not a file of kind 'comparison'"):
-            nibt.Comparison.load(tmp_path / f"{name}.json")
-    with pytest.raises(BadInput, match="not a file of kind 'explanation'"):
-        nibt.Explanation.load(tmp_path / "x.json")
+        with pytest.raises(BadInput, match="not a file of kind 'explanation'"):
+            nibt.Explanation.load(tmp_path / f"{name}.json")
+    with pytest.raises(BadInput, match="a comparison has the sides first and second, without image"):
+        _ = again.image

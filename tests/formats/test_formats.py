@@ -83,7 +83,10 @@ def test_map_files_have_the_pixels_of_the_image(panel: nibt.Panel, tmp_path: Pat
 def test_a_file_of_several_results_has_each(tmp_path: Path) -> None:
     answers = [answer(PEAK, (90, 90), WHOLE, caption) for caption in ("a cat", "a dog")]
     nibt.save(answers, tmp_path / "x.json")
-    assert [entry["text"]["caption"] for entry in json.loads((tmp_path / "x.json").read_text())] == ["a cat", "a dog"]
+    assert [entry["sides"]["text"]["caption"] for entry in json.loads((tmp_path / "x.json").read_text())] == [
+        "a cat",
+        "a dog",
+    ]
     nibt.save(answers, tmp_path / "x.png")
     nibt.save(answers[0], tmp_path / "y.png")
     with Image.open(tmp_path / "x.png") as stacked, Image.open(tmp_path / "y.png") as single:

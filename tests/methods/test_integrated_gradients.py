@@ -87,7 +87,7 @@ def test_gradient_methods_have_documented_defaults() -> None:
         "views": 1,
         "amounts": "method",
     }
-    assert answer.to_json()["image"]["path"]["layers"] == []
+    assert answer.to_json()["sides"]["image"]["path"]["layers"] == []
     paper = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "integrated_gradients", variant="paper")
     assert paper.method["image"]["baseline"] == "zero"
     mfaba = [

@@ -215,7 +215,7 @@ def test_nib_averages_layers(deep: Model) -> None:
     single = [nibt.explain(deep, tiny.image(), "a cat", layer=layer) for layer in (2, 5)]
     torch.testing.assert_close(several.image.scores, (single[0].image.scores + single[1].image.scores) / 2)
     assert several.method["image"]["layer"] == [2, 5]
-    assert several.to_json()["text"]["path"]["layers"] == [2, 5]
+    assert several.to_json()["sides"]["text"]["path"]["layers"] == [2, 5]
 
 
 def test_nib_rejects_layers_of_different_grids() -> None:

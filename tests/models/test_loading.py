@@ -62,7 +62,7 @@ class TestHuggingFace:
         [
             ("nibt.json", "[1]", "must be a JSON object .got a list"),
             ("nibt.json", "[" * 100_000, "nested too deeply"),
-            ("nibt.json", '{"resize": "zz"}', "resize must be 'model' or 'whole' .got 'zz'"),
+            ("nibt.json", '{"resize": "zz"}', "resize must be one of model, whole .got 'zz'"),
             ("nibt.json", '{"image_size": "zz"}', "image_size must be a whole number"),
             ("nibt.json", '{"usual_change": -1}', "usual_change must be above 0"),
             ("config.json", "[1]", "must be a JSON object"),
@@ -301,7 +301,7 @@ class TestOptions:
             ({"device": ""}, r"^device '' is not available \(Device string must not be empty\): use cpu"),
             ({"device": "mkldnn"}, r"^device 'mkldnn' is not available: use cpu"),
             ({"device": "privateuseone"}, "^device 'privateuseone' is not available"),
-            ({"resize": "stretch"}, "resize must be 'model' or 'whole'"),
+            ({"resize": "stretch"}, "resize must be one of model, whole"),
             ({"image_size": 8}, r"image_size must be between 16 and 4,096"),
         ],
     )

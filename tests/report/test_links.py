@@ -16,6 +16,7 @@ from nibt.outputs import read_signature
 from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
 from nibt.results.regions import Regions
 from tests import tiny
+from tests.answers import with_scores
 
 
 def table(**entries: float) -> Regions:
@@ -26,7 +27,7 @@ def table(**entries: float) -> Regions:
     for name, score in entries.items():
         word, patch = map(int, re.findall(r"\d+", name))
         scores[word, patch] = score
-    return replace(answer, scores=scores)
+    return with_scores(answer, scores)
 
 
 def test_strongest_links_are_those_with_the_largest_absolute_scores() -> None:
@@ -58,7 +59,7 @@ def test_fine_tables_are_summed_over_blocks() -> None:
     scores = torch.zeros(len(fine) + 1, fine[0].numel() + 1)
     scores[:-1, :-1] = fine.flatten(1)
     grid = nibt.data.units.Grid(*fine.shape[1:])
-    links, parts = strongest_links(replace(known, scores=scores, grid=grid), 50)
+    links, parts = strongest_links(with_scores(known, scores, grid), 50)
     assert max(parts.shape[1:]) <= MOST_CELLS
     assert sum(link.score for link in links) == pytest.approx(1.0)
 
@@ -119,5 +120,5 @@ def test_words_of_any_script_and_formulas_are_drawn_as_they_are() -> None:
     known = table(w0p0=0.1)
     texts = ("$\\bad{$", "\u65e5\u672c", "\U0010fffd")
     words = tuple(replace(word, text=text) for word, text in zip(known.words, texts, strict=True))
-    shown = replace(known, units=replace(known.units, words=(words,)))
+    shown = replace(known, words=words)
     assert draw_links(shown).size == draw_links(known).size

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from html import unescape
 from importlib import import_module
 from io import BytesIO
@@ -17,9 +16,9 @@ import nibt
 from nibt.errors import Unsupported
 from nibt.report.displays import TYPES, register
 from nibt.report.html.view import Panel
-from nibt.results.explanation import Comparison
+from nibt.results.explanation import change_side
 from nibt.results.measurement import Measurement
-from tests.answers import BETWEEN, PEAK, WHOLE, answer
+from tests.answers import PEAK, WHOLE, answer, two_captions
 from tests.helpers import ROOT, check_page, explain_with_table
 
 formatters = pytest.importorskip("IPython.core.formatters", reason="needs IPython: pip install -e '.[dev]'")
@@ -57,15 +56,7 @@ def framed(answer_: str) -> str:
 @pytest.mark.slow
 def test_results_are_shown_as_pages(shell: Shell) -> None:
     answer_, table = explain_with_table()
-    two = Comparison(
-        replace(answer_.text, caption="a"),
-        replace(answer_.text, caption="b"),
-        0.5,
-        BETWEEN,
-        answer_.method,
-        answer_.model,
-        {},
-    )
+    two = two_captions(answer_)
     for value in (answer_, table, two):
         actual = shell.shown(value)
         assert "nibt-view" in framed(actual["text/html"])
@@ -114,7 +105,7 @@ def test_import_in_a_shell_is_enough() -> None:
 
 def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
     answer_ = answer(PEAK, (90, 90), WHOLE)
-    assert set(shell.shown(replace(answer_, image=replace(answer_.image, input=None)))) == {"text/plain"}
+    assert set(shell.shown(change_side(answer_, "image", input=None))) == {"text/plain"}
 
 
 def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,12 @@
 """Tests of ``nibt.results.explanation``."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from nibt.report.image.explanation import draw
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Explanation, change_side
 from tests.answers import PEAK, WHOLE, answer
 
 
@@ -20,7 +19,7 @@ def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no longer there"):
         draw(again)
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")  # another image than that of the explanation
-    changed = replace(again, image=replace(again.image, source=str(tmp_path / "x.png")))
+    changed = change_side(again, "image", source=str(tmp_path / "x.png"))
     with pytest.raises(Exception, match="was changed since it was explained"):
         draw(changed)
     (tmp_path / "y.json").write_text("[]")

@@ -40,7 +40,7 @@ def test_for_region_counts_a_patch_by_its_covered_share() -> None:
     actual = table(steps=1)
     rows_, columns = actual.grid.rows, actual.grid.columns
     cell = actual.region.width / columns, actual.region.height / rows_
-    flat = replace(actual, scores=torch.ones_like(actual.scores))
+    flat = replace(actual, table=torch.ones_like(actual.table))
     left, top = actual.region.left, actual.region.top
     half = flat.for_region((round(left), round(top), round(1.5 * cell[0]), round(2 * cell[1])))
     expected = round(1.5 * cell[0]) / cell[0] * round(2 * cell[1]) / cell[1]

@@ -16,7 +16,7 @@ from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import MethodSpec
 from nibt.metrics._rank_correlation import rank_correlation
 from nibt.registry import available, find
-from nibt.results.regions import Regions
+from nibt.results.regions import Regions, Rest
 from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.table_metrics.additive_share import AdditiveShare
 from nibt.table_metrics.base import Noun, TableInput
@@ -27,6 +27,7 @@ from nibt.table_metrics.pair_deletion import PairDeletion
 from nibt.table_metrics.pair_insertion import PairInsertion
 from nibt.table_metrics.table_faithfulness import TableFaithfulness
 from tests import tiny
+from tests.answers import with_scores
 
 CAPTION = "red cat small mat"
 
@@ -44,7 +45,7 @@ def known(rows: list[list[float]]) -> Regions:
     scores = torch.zeros_like(table.scores)
     for place, row in enumerate(rows):
         scores[place, : len(row)] = torch.tensor(row)
-    return replace(table, scores=scores)
+    return with_scores(table, scores)
 
 
 def input_of(table: Regions, *nouns: Noun) -> TableInput:
@@ -160,10 +161,10 @@ def test_faithfulness_and_additive_share_equal_an_analysis_of_variance(share: fl
 def test_the_better_table_is_more_faithful() -> None:
     table, image, text = tiny_table(budget=600)
     whole = TableFaithfulness()(TableInput(table, image, text))
-    noisy = replace(table, scores=table.scores.flip(1))
+    noisy = with_scores(table, table.scores.flip(1))
     assert whole > 0.3
     assert whole > TableFaithfulness()(TableInput(noisy, image, text))
-    nothing = replace(table, scores=0 * table.scores)
+    nothing = with_scores(table, 0 * table.scores)
     assert TableFaithfulness()(TableInput(nothing, image, text)) == pytest.approx(0, abs=1e-9)
     assert np.isnan(TableFaithfulness(measure="spearman")(TableInput(nothing, image, text)))
 
@@ -171,9 +172,8 @@ def test_the_better_table_is_more_faithful() -> None:
 def test_finer_tables_are_summed_over_the_patches() -> None:
     table, image, text = tiny_table(budget=300)
     wide = table.table.repeat_interleave(3, 1).repeat_interleave(3, 2) / 9
-    scores = torch.cat([wide.flatten(1), torch.zeros(len(wide), 1)], 1)
-    scores = torch.cat([scores, torch.zeros(1, scores.shape[1])])
-    finer = replace(table, scores=scores, grid=nibt.data.units.Grid(3 * table.grid.rows, 3 * table.grid.columns))
+    zero = torch.zeros(wide.shape[1:])
+    finer = replace(table, table=wide, rest=Rest(torch.zeros(len(wide)), zero, torch.tensor(0.0)))
     for metric in (TableFaithfulness(), PairInsertion(), PairDeletion()):
         expected = metric(TableInput(table, image, text))
         assert metric(TableInput(finer, image, text)) == pytest.approx(expected, abs=1e-4)

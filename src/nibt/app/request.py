@@ -20,7 +20,7 @@ from nibt.models.base import Model
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import shown
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Explanation, change_side
 from nibt.results.regions import Regions
 
 VARIANTS = ("default", "fast", "paper")
@@ -155,7 +155,7 @@ def explain_steps(
             with step_context(number):
                 outcomes += [
                     Panel(
-                        replace(answer, image=replace(answer.image, input=small)),
+                        change_side(answer, "image", input=small),
                         None,
                         _title(request, method, answer),
                         _PENDING if request.has_tables and method == "nib" else "",

@@ -16,9 +16,9 @@ from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
-from nibt.results.attribution import Attribution, SideAttribution, TextAttribution
+from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
-from nibt.results.explanation import Answer, Comparison, Explanation, mismatch, other_warnings, shortened
+from nibt.results.explanation import Explanation, mismatch, other_warnings, shortened
 from nibt.results.regions import Regions
 
 
@@ -41,7 +41,7 @@ _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special
 _PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
 
-def summary(answer: Answer) -> Table:
+def summary(answer: Explanation) -> Table:
     """Return a table with a row per side, in which ``attributed + baseline + gap = score``.
 
     ``score`` is the value of the target, ``baseline`` its value at the baseline, ``attributed`` the sum of the scores
@@ -56,7 +56,7 @@ def summary(answer: Answer) -> Table:
     return table
 
 
-def view_notes(answer: Answer) -> Iterator[str]:
+def view_notes(answer: Explanation) -> Iterator[str]:
     """Yield a line for each side whose row in the summary has means over several views of an image."""
     for name, side in answer.sides.items():
         views, own = _views(answer, side), answer.score[name]["value"]
@@ -64,11 +64,11 @@ def view_notes(answer: Answer) -> Iterator[str]:
             yield f"{name}: means over {views} views; the score of the image itself is {own:.4f}"
 
 
-def _views(answer: Answer, side: SideAttribution) -> int:
+def _views(answer: Explanation, side: SideAttribution) -> int:
     return answer.method.get(side.modality, {}).get("views", 1)
 
 
-def paths(answer: Answer) -> Table:
+def paths(answer: Explanation) -> Table:
     """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
     for name, part in answer.sides.items():
@@ -76,7 +76,7 @@ def paths(answer: Answer) -> Table:
     return table
 
 
-def versions(answer: Answer) -> str:
+def versions(answer: Explanation) -> str:
     """Return the versions of packages in one line."""
     return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
 
@@ -88,7 +88,7 @@ def _table(headings: Sequence[str]) -> Table:
     return table
 
 
-def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
+def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
     """Return the score of a side, its baseline, the attributed part and the gap as texts.
 
     The gap is computed from the rounded numbers, so that the printed numbers add up.
@@ -103,7 +103,7 @@ def balance(score: float, side: Attribution) -> tuple[str, str, str, str]:
     return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
 
 
-def _path(side: Attribution) -> tuple[str, str, str, str]:
+def _path(side: SideAttribution) -> tuple[str, str, str, str]:
     """Return the layers, the steps, the quadrature rule and the baseline of a side."""
     path = side.path
     if path is None:
@@ -144,20 +144,20 @@ def methods() -> None:
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def title(answer: Answer) -> str:
+def title(answer: Explanation) -> str:
     """Return the source of the image that is explained, or those of the two inputs that are compared."""
-    if isinstance(answer, Explanation):
+    if not answer.is_comparison:
         return answer.source
     return " with ".join(part.source for part in answer.sides.values())
 
 
-def show(answers: Sequence[Explanation | Comparison], look: Appearance, verbose: bool = False) -> None:
+def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False) -> None:
     """Print answers: the words, the scores and the warnings."""
     console = Terminal()
     for answer in answers:
         console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:z.4f}", "not bold"))
         _before(console, answer)
-        if isinstance(answer, Explanation) and answer.ranking:
+        if answer.ranking:
             console.print(ranking(answer))
         for part in answer.sides.values():
             if isinstance(part, TextAttribution):

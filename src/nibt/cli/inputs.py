@@ -14,7 +14,7 @@ from nibt.progress import Progress
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
-    from nibt.results.explanation import Comparison, Explanation
+    from nibt.results.explanation import Explanation
     from nibt.types import Modality
 
 
@@ -132,7 +132,7 @@ class ReadInputs:
     labels: list[str] | None
     same_modality: bool = False
 
-    def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation] | list[Comparison]":
+    def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation]":
         """Explain each first with each second, or with the labels."""
         from nibt.cli.progress import show_progress
         from nibt.engine.explain import compare, explain, explain_labels

@@ -11,7 +11,8 @@ from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
-from nibt.options import BatchSize, Count, ImageSize, Seed, field_types, parsed
+from nibt.models._load_options import LoadOptions
+from nibt.options import BatchSize, Count, Seed, field_types, parsed
 from nibt.registry import available, parse_method
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from nibt.report.appearance import Appearance
 
 THE_PAPERS = "openai/clip-vit-base-patch32"
-LOADING = {
-    "resize": str,
-    "image_size": ImageSize,
-    **dict.fromkeys(("pooling", "instruction", "image_prompt", "text_prompt"), str),
-}
-"""The options of ``load_model`` for ``--load``."""
 
 
 def names_of(kind: str, incomplete: str) -> list[str]:
@@ -73,7 +68,8 @@ class ModelOptions(OptionGroup, panel="Model"):
     @property
     def loading(self) -> dict[str, Any]:
         """The options of ``load_model``."""
-        return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", LOADING)}
+        types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
+        return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
 
     def loaded(self, quiet: bool) -> "Model":
         """Load the model and show the progress on standard error, with a note if no model is given."""

@@ -120,7 +120,7 @@ class Output:
     def _distinct(self, answers: Sequence[Any], targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""
         from nibt.outputs import distinct
-        from nibt.results.saving import request_of
+        from nibt.results.base import request_of
 
         *single, together = targets
         if len(single) == 1:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
     from nibt.models.base import Model
     from nibt.report.html.view_data import Panel
-    from nibt.results.explanation import Comparison, Explanation
+    from nibt.results.explanation import Explanation
     from nibt.results.narrowing import NarrowingCurve
     from nibt.results.regions import Regions
 
@@ -34,7 +34,7 @@ def check_curve(method: "MethodSpec", compares: bool) -> None:
 
 def panels(
     model: "Model",
-    answers: "Sequence[Explanation | Comparison]",
+    answers: "Sequence[Explanation]",
     method: "MethodSpec",
     needs: set[str],
     quiet: bool,
@@ -42,28 +42,27 @@ def panels(
     """Return the results with what files need: the word-region tables of nib with the cosine, and curves."""
     from nibt.cli.progress import show_progress
     from nibt.report.html.view_data import Panel
-    from nibt.results.explanation import Explanation
 
     curves = _curves(model, answers, method, quiet) if "curve" in needs else None
     tabled = ["table" in needs and _has_table(answer) for answer in answers]
-    several = len({getattr(answer, "source", "") for answer in answers}) > 1
+    several = len({answer.source for answer in answers if not answer.is_comparison}) > 1
     result, done = [], 0
     with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
         for index, answer in enumerate(answers):
             table = None
-            if tabled[index] and isinstance(answer, Explanation):
+            if tabled[index]:
                 table, done = _table(model, answer, method), done + 1
                 on_progress(Progress(done))
-            title = f"{answer.caption} ({answer.source})" if several and isinstance(answer, Explanation) else ""
+            title = f"{answer.caption} ({answer.source})" if several else ""
             result.append(Panel(answer, table, title, curve=None if curves is None else curves[index]))
     return result
 
 
-def _has_table(answer: "Explanation | Comparison") -> bool:
+def _has_table(answer: "Explanation") -> bool:
     """Return whether a page shows the word-region table of a result: that of nib with the cosine, without noise."""
     method = answer.method
     return (
-        answer.kind == "explanation"
+        not answer.is_comparison
         and method["name"] == "nib"
         and answer.score["target"] == "cosine"
         and not method.get("along_path")
@@ -71,7 +70,7 @@ def _has_table(answer: "Explanation | Comparison") -> bool:
     )
 
 
-def _layers(answer: "Explanation | Comparison") -> dict[str, list[int]]:
+def _layers(answer: "Explanation") -> dict[str, list[int]]:
     """Return the layers of both sides of an explanation."""
     return {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
 
@@ -88,9 +87,7 @@ def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Regi
     return table
 
 
-def _curves(
-    model: "Model", answers: "Sequence[Explanation | Comparison]", method: "MethodSpec", quiet: bool
-) -> "NarrowingCurve":
+def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpec", quiet: bool) -> "NarrowingCurve":
     """Compute the narrowing curves of explanations, at their layers."""
     from nibt.cli.progress import show_progress
     from nibt.engine.narrowing import narrowing_curve

@@ -32,7 +32,7 @@ def complain(message: str) -> None:
 
 def print_json(data: Any) -> None:
     """Print data as JSON, which stays JSON in every encoding."""
-    from nibt.results.saving import as_text
+    from nibt.results.base import as_text
 
     text = as_text(data)
     try:

@@ -11,7 +11,7 @@ from functools import cached_property
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -268,8 +268,7 @@ def _from_array(array: np.ndarray, source: str, shape: tuple[int, ...]) -> Image
     return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A rectangle on the upright original, in its pixels; it extends past the edges where a model pads."""
 
     left: float

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 from nibt.data.images import ImageInput
-from nibt.data.units import Grid
 from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
 from nibt.engine.mismatch import mismatches, negligible
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
@@ -13,7 +12,7 @@ from nibt.errors import Unsupported
 from nibt.models.base import Inputs
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.explanation import Comparison, Explanation, is_noise
+from nibt.results.explanation import Explanation, is_noise
 from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
 
@@ -23,9 +22,9 @@ _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 def explain_pairs(
     spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, on_progress: OnProgress
-) -> list[Explanation | Comparison]:
+) -> list[Explanation]:
     """Explain pairs in batches."""
-    answers: dict[int, Explanation | Comparison] = {}
+    answers: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, size):
         answers |= dict(zip(batch.indices, to_answers(spec, batch), strict=True))
         on_progress(Progress(len(answers), len(pairs)))
@@ -33,7 +32,7 @@ def explain_pairs(
 
 
 @plain_torch()
-def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation | Comparison]:
+def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation]:
     """Return the answers of a batch whose two sides were explained."""
     values = [side.value().tolist() for side in batch.sides]
     compare = spec.model.seen_from(spec.modalities[0])
@@ -60,9 +59,8 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
         if mixed and not is_noise(warnings):
             warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
         answers.append(
-            _answer(
-                sides[0],
-                sides[1],
+            Explanation(
+                dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
                 score=_score_record(spec, [value[index] for value in values]),
                 method=spec.record["method"],
@@ -71,12 +69,6 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
             )
         )
     return answers
-
-
-def _answer(first: SideAttribution, second: SideAttribution, **record: Any) -> Explanation | Comparison:
-    if isinstance(first, ImageAttribution) and isinstance(second, TextAttribution):
-        return Explanation(first, second, **record)
-    return Comparison(first, second, **record)
 
 
 def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
@@ -90,12 +82,8 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
 
 def image_attribution(image: ImageInput, attribution: Attribution, inputs: Inputs, index: int) -> ImageAttribution:
     """Build an image's attribution from the scores of a method."""
-    assert isinstance(attribution.units, Grid)
-    return ImageAttribution(
-        attribution.scores,
-        attribution.units.bare(),
-        attribution.special_share,
-        attribution.path,
+    return ImageAttribution.of(
+        attribution,
         source=image.source,
         region=inputs.regions[index],
         size=image.size,

@@ -48,16 +48,19 @@ class BatchCache:
             self._values[own] = compute()
         return self._values[own]
 
-    def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int, compute: Callable[[], TimedTrace]) -> TimedTrace:
-        """Return the trace of one side of a batch.
+    def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int) -> TimedTrace | None:
+        """Return the trace of one side of a batch from a layer on, if one with as many layers is kept.
 
-        Only the trace with the most layers is kept. A trace with fewer layers is made from it, with the same bits.
+        It is made from that trace, with the same bits.
         """
-        own = self._key(pairs, ("trace", side))
-        known: TimedTrace | None = self._values.get(own)
-        if known is None or known.lowest > lowest:
-            known = self._values[own] = compute()
-        return TimedTrace(known.trace.above(lowest), lowest, known.seconds)
+        kept: TimedTrace | None = self._values.get(self._key(pairs, ("trace", side)))
+        if kept is None or kept.lowest > lowest:
+            return None
+        return TimedTrace(kept.trace.above(lowest), lowest, kept.seconds)
+
+    def keep(self, pairs: Sequence[Any], side: Hashable, timed: TimedTrace) -> None:
+        """Keep the trace of one side of a batch, in place of one with fewer layers."""
+        self._values[self._key(pairs, ("trace", side))] = timed
 
     def forget(self, pairs: Sequence[Any]) -> None:
         """Drop all values of a batch, which did not fit into memory."""

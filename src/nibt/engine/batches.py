@@ -5,10 +5,10 @@ Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare the
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,6 @@ from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
 AnyPair = Pair | SameModalityPair
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -117,31 +116,24 @@ def explain_batch(
     cache: BatchCache | None = None,
 ) -> ExplainedBatch:
     """Explain a batch: trace both towers once, and explain each side by its score with the other side."""
-    sides, encoding_seconds = _timed_sides(spec, prepared, cache)
-    attributions: list[Attribution | None] = []
-    seconds = []
-    for modality, side in zip(spec.modalities, sides, strict=True):
+    sides, encoding_seconds = _sides(spec, prepared, cache)
+    attributions: list[Attribution | None] = [None, None]
+    seconds = [0.0, 0.0]
+    for position, (modality, side) in enumerate(zip(spec.modalities, sides, strict=True)):
         if modality in modalities:
-            attribution, taken = _timed(spec, partial(spec.methods[modality], side))
-        else:
-            attribution, taken = None, 0.0
-        attributions.append(attribution)
-        seconds.append(taken)
-    return ExplainedBatch(
-        range(len(prepared.pairs)),
-        prepared.pairs,
-        sides,
-        (attributions[0], attributions[1]),
-        (seconds[0], seconds[1]),
-        encoding_seconds,
-    )
+            started = _now(spec)
+            attributions[position] = spec.methods[modality](side)
+            seconds[position] = _now(spec) - started
+    first, second = attributions
+    indices = range(len(prepared.pairs))
+    return ExplainedBatch(indices, prepared.pairs, sides, (first, second), (seconds[0], seconds[1]), encoding_seconds)
 
 
 @plain_torch()
 def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, Side]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
     prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
-    return _timed_sides(spec, prepared, None)[0]
+    return _sides(spec, prepared, None)[0]
 
 
 @plain_torch()
@@ -191,32 +183,28 @@ def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> t
     return spec.model.tower(spec.modalities[position]).prepare(unique), [rows[key] for key in keys]
 
 
-def _timed_sides(
-    spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None
-) -> tuple[tuple[Side, Side], float]:
+def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, Side], float]:
     """Return the two sides in the order of the pair, and the time of their forward passes."""
     first, second = (_trace(spec, prepared, position, cache) for position in (0, 1))
-    seen_by_first, seconds = _timed(spec, lambda: _wordings(spec, prepared.pairs, second.trace.embedding))
-    sides = _side(spec, 0, first.trace, seen_by_first), _side(spec, 1, second.trace, first.trace.embedding)
-    return sides, first.seconds + second.seconds + seconds
+    started = _now(spec)
+    seen_by_first = _wordings(spec, prepared.pairs, second.trace.embedding)
+    seconds = first.seconds + second.seconds + _now(spec) - started
+    return (_side(spec, 0, first.trace, seen_by_first), _side(spec, 1, second.trace, first.trace.embedding)), seconds
 
 
 def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
     """Trace one side in a single forward pass, in which each image or caption is computed once."""
     modality, rows, inputs = spec.modalities[position], prepared.rows[position], prepared.inputs[position]
     lowest = min(spec.methods[modality].layers, default=0)
-
-    def trace() -> Trace:
-        of_inputs = spec.model.tower(modality).trace(inputs, lowest)
-        return of_inputs if len(inputs) == len(rows) else of_inputs.take(rows)
-
-    def timed_trace() -> TimedTrace:
-        result, seconds = _timed(spec, trace)
-        return TimedTrace(result, lowest, seconds)
-
-    if cache is None:
-        return timed_trace()
-    return cache.trace(prepared.pairs, position, lowest, timed_trace)
+    timed = cache.trace(prepared.pairs, position, lowest) if cache else None
+    if timed is None:
+        started = _now(spec)
+        trace = spec.model.tower(modality).trace(inputs, lowest)
+        trace = trace if len(inputs) == len(rows) else trace.take(rows)
+        timed = TimedTrace(trace, lowest, _now(spec) - started)
+        if cache:
+            cache.keep(prepared.pairs, position, timed)
+    return timed
 
 
 def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
@@ -239,9 +227,7 @@ def _side(spec: ExplanationSpec, position: int, trace: Trace, other: Embedding) 
     return Side(spec.model, trace, score, spec.memory)
 
 
-def _timed(spec: ExplanationSpec, work: Callable[[], _Result]) -> tuple[_Result, float]:
-    """Return the result of a function and its time in seconds, in which accelerators finish it."""
-    started = time.perf_counter()
-    result: Any = work()
+def _now(spec: ExplanationSpec) -> float:
+    """Return the time in seconds, after accelerators have finished."""
     synchronize(spec.model.image.example.device, spec.model.text.example.device)
-    return result, time.perf_counter() - started
+    return time.perf_counter()

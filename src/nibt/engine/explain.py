@@ -1,7 +1,7 @@
 """Public entry points: ``explain``, ``compare``, ``rank`` and ``explain_labels``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast, overload
 
@@ -21,7 +21,7 @@ from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, no_progress
 from nibt.registry import find
-from nibt.results.explanation import Comparison, Explanation, Ranked
+from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
 
 _Model: TypeAlias = Model | str | Path | nn.Module
@@ -99,13 +99,10 @@ def explain(
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
     read, many = make_pairs(image, caption)
-    call = _Call(
-        [require_image_text(pair, "explain") for pair in read],
-        MethodSpec.of(method, variant, options),
-        target,
-        Contrast.of(against, against_images, templates),
-    )
-    answers = call.answers(model, batch_size, memory_mb, on_progress, seed=seed, sample=sample)
+    pairs = [require_image_text(pair, "explain") for pair in read]
+    spec, contrast = MethodSpec.of(method, variant, options), Contrast.of(against, against_images, templates)
+    sizes = batch_size, memory_mb
+    answers = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
     return answers if many else answers[0]
 
 
@@ -124,7 +121,7 @@ def compare(
     memory_mb: float | None = None,
     on_progress: OnProgress = no_progress,
     **options: Any,
-) -> Comparison | list[Comparison]:
+) -> Explanation | list[Explanation]:
     """Explain which parts of two images, or which words of two captions, make them similar.
 
     Args:
@@ -143,7 +140,8 @@ def compare(
         **options: Options of the method.
 
     Returns:
-        A ``Comparison``, or a list of them if ``first`` or ``second`` is a list.
+        An ``Explanation`` with the sides ``first`` and ``second``, or a list of them if ``first`` or ``second`` is a
+        list.
 
     Raises:
         BadInput: An input cannot be read, lists differ in length, or an image is given with a caption.
@@ -165,8 +163,8 @@ def compare(
     others = _marked(as_list(against))
     captions = [item.text for item in others if isinstance(item, Caption)]
     contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
-    call = _Call(read, MethodSpec.of(method, variant, options), target, contrast)
-    answers = call.answers(model, batch_size, memory_mb, on_progress, seed=seed)
+    spec = MethodSpec.of(method, variant, options)
+    answers = _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
     return answers if many else answers[0]
 
 
@@ -179,27 +177,22 @@ def _marked(value: Any) -> Any:
     return read_image(value) if is_image_name(value) else Caption(value)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """The inputs of a call, which were read before a model is loaded."""
-
-    pairs: Sequence[AnyPair]
-    method: MethodSpec
-    target: str
-    contrast: Contrast
-
-    def __post_init__(self) -> None:
-        find("targets", self.target)
-
-    def answers(
-        self, model: _Model, batch_size: int, memory_mb: float | None, on_progress: OnProgress, **choices: Any
-    ) -> Any:
-        """Return the answer of each pair, in order."""
-        batch_size = parsed("batch_size", batch_size, BatchSize)
-        memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
-        model, modalities = load_model(model), tuple(map(modality, self.pairs[0].items))
-        spec = resolve(model, self.method, self.target, self.contrast, modalities=cast(Any, modalities), **choices)
-        return explain_pairs(replace(spec, memory=memory_mb), self.pairs, batch_size, on_progress)
+def _explain(
+    model: _Model,
+    pairs: Sequence[AnyPair],
+    method: MethodSpec,
+    target: str,
+    contrast: Contrast,
+    sizes: tuple[int, float | None],
+    on_progress: OnProgress,
+    **choices: Any,
+) -> Any:
+    """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory."""
+    find("targets", target)
+    batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
+    model, modalities = load_model(model), tuple(map(modality, pairs[0].items))
+    spec = resolve(model, method, target, contrast, modalities=cast(Any, modalities), **choices)
+    return explain_pairs(replace(spec, memory=memory), pairs, batch_size, on_progress)
 
 
 @plain_torch()

@@ -119,16 +119,16 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
     table = table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
-    answer = Regions(
-        pair.caption,
+    answer = Regions.of(
         table.scores,
         table.grid,
         words,
-        image.inputs.regions[0],
-        pair.image.size,
-        similarity,
-        table.product,
-        cast(MethodRecord, {**spec.record["method"], **steps}),
+        caption=pair.caption,
+        region=image.inputs.regions[0],
+        size=pair.image.size,
+        similarity=similarity,
+        product=table.product,
+        method=cast(MethodRecord, {**spec.record["method"], **steps}),
         **spec.provenance,
         source=pair.image.source,
         warnings=(

@@ -17,12 +17,14 @@ from nibt.outputs import check_sources, signed, write_bytes
 from nibt.registry import Plugin, available, find
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.html.view_data import Panel
+from nibt.results import base
+from nibt.results.base import request_of
+from nibt.results.explanation import Explanation
 from nibt.results.map_regions import check_threshold
-from nibt.results.saving import JsonSerializable, request_of
 from nibt.torch_modes import plain_torch
 
 Need = Literal["table", "curve"]
-Result = JsonSerializable | Panel
+Result = base.Result | Panel
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ def _words(kind: str) -> str:
     return "word-region tables" if kind == "regions" else f"{kind.replace('_', ' ')}s".replace("roars", "ROAR")
 
 
+def _kind(result: Any) -> str:
+    return "comparison" if isinstance(result, Explanation) and result.is_comparison else result.kind
+
+
 def bare(result: Result) -> Any:
     """Return a result without its panel."""
     return result.answer if isinstance(result, Panel) else result
@@ -172,12 +178,12 @@ def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
     """Return the bytes of a file of results, as ``save`` writes them."""
     if not results:
         raise BadInput("there is nothing to write (got no results): give at least one")
-    strange = next((result for result in results if not isinstance(result, JsonSerializable | Panel)), None)
+    strange = next((result for result in results if not isinstance(result, base.Result | Panel)), None)
     if strange is not None:
         raise BadInput(f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)")
     for name in options:
         if name not in DRAWING:
             raise UnknownName("options", name, DRAWING)
     drawing, kind = Drawing(**options), format_of(path)
-    kind.check(path, [bare(result).kind for result in results], len(results))
+    kind.check(path, [_kind(bare(result)) for result in results], len(results))
     return signed(kind.encode(results, path, drawing, kind.request(results, drawing)))

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.outputs import unsigned
+from nibt.results.base import as_bytes
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
-from nibt.results.saving import as_bytes
 
 
 class Coco(Format):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.outputs import unsigned
-from nibt.results.saving import as_bytes
+from nibt.results.base import as_bytes
 
 
 class Json(Format):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from nibt.errors import BadInput, BadOption
 from nibt.folder import MANIFEST, RunFolder, open_table
 from nibt.jobs.manifest import JobManifest
 from nibt.jobs.rows import explanation_of, shared_metadata
-from nibt.results.explanation import Explanation, method_text
+from nibt.results.explanation import Explanation, change_side, method_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,7 +196,7 @@ class Job(RunFolder[JobManifest]):
         if image.digest != explanation.image.image_hash:
             return explanation  # the image at its source has changed
         source = record.image if isinstance(record.image, str) else explanation.source
-        return replace(explanation, image=replace(explanation.image, input=image, source=source))
+        return change_side(explanation, "image", input=image, source=source)
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""

@@ -6,44 +6,50 @@ model, the versions), so that explanations can be loaded from a single file.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from nibt import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
+from nibt.records import json_schema
+from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
-from nibt.results.records import SCHEMA
 
 _KEY = b"nibt"
-_PATH = ("baseline", "quadrature", "steps", "layers", "tolerance", "at_input", "at_baseline", "sum", "gap")
+_SIDES: dict[str, type] = {"image": ImageAttribution, "text": TextAttribution}
+_FIELDS: dict[str, tuple[str, str]] = {
+    "source": ("image", "source"),
+    "image_hash": ("image", "image_hash"),
+    "caption": ("text", "caption"),
+    "size": ("image", "size"),
+    "grid": ("image", "grid"),
+    "region": ("image", "region"),
+    "image_special_share": ("image", "special_share"),
+    "image_path": ("image", "path"),
+    "tokens": ("text", "tokens"),
+    "text_scores": ("text", "scores"),
+    "special": ("text", "special"),
+    "words": ("text", "words"),
+    "text_special_share": ("text", "special_share"),
+    "text_path": ("text", "path"),
+}
+"""The columns of the fields of both attributions."""
 
 
 def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
     """Return the row of an explained pair."""
     data = explanation.to_json()
-    image, text = data["image"], data["text"]
+    fields = {column: data["sides"][side][name] for column, (side, name) in _FIELDS.items()}
     return {
+        **fields,
         "row": record.row,
         "key": as_utf8(record.key),
-        "source": as_utf8(record.source or image["source"]),
-        "image_hash": image["image_hash"],
-        "caption": text["caption"],
-        "size": image["size"],
+        "source": as_utf8(record.source or fields["source"]),
         "similarity": data["similarity"],
         "image_score": data["score"]["image"]["value"],
         "text_score": data["score"]["text"]["value"],
-        "grid_shape": list(explanation.grid.shape),
-        "grid": [score for line in image["grid"] for score in line],
-        "region": image["region"],
-        "image_special_share": image["special_share"],
-        "tokens": text["tokens"],
-        "text_scores": text["scores"],
-        "special": text["special"],
-        "words": text["words"],
-        "text_special_share": text["special_share"],
-        "image_path": image["path"],
-        "text_path": text["path"],
         "warnings": data["warnings"],
         "error": None,
     }
@@ -66,34 +72,19 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     """Build the explanation of a row."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
-    rows, columns = row["grid_shape"]
-    grid = [list(row["grid"][line * columns : (line + 1) * columns]) for line in range(rows)]
-    values = {side: {"target": shared["targets"][side], "value": row[f"{side}_score"]} for side in ("image", "text")}
+    values = {side: {"target": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
+    sides: dict[str, dict[str, Any]] = {side: {"modality": side} for side in _SIDES}
+    for column, (side, name) in _FIELDS.items():
+        sides[side][name] = row[column]
     return Explanation.from_json(
         {
-            "schema": SCHEMA,
-            "kind": "explanation",
+            "schema": Explanation.schema,
+            "kind": Explanation.kind,
+            "sides": sides,
             "similarity": row["similarity"],
             "score": {**shared["target"], "value": row["image_score"], **values},
-            "method": shared["method"],
-            "model": shared["model"],
-            "versions": shared["versions"],
+            **{name: shared[name] for name in ("method", "model", "versions")},
             "warnings": row["warnings"],
-            "image": {
-                "modality": "image",
-                **{name: row[name] for name in ("source", "image_hash", "size", "region")},
-                "grid": grid,
-                "special_share": row["image_special_share"],
-                "path": row["image_path"],
-            },
-            "text": {
-                "modality": "text",
-                **{name: row[name] for name in ("caption", "words", "tokens", "special")},
-                "scores": row["text_scores"],
-                "special_share": row["text_special_share"],
-                "path": row["text_path"],
-            },
-            "ranking": [],
         }
     )
 
@@ -111,41 +102,13 @@ def shared_metadata(file: Any) -> dict[str, Any]:
     return json.loads(file.schema_arrow.metadata[_KEY])
 
 
+@lru_cache
 def schema(arrow: Any) -> Any:
-    """Return the Arrow schema of a file of rows."""
-    texts, numbers = arrow.list_(arrow.string()), arrow.list_(arrow.float32())
-    real, integer = arrow.float64(), arrow.int32()
-    path_types = {
-        "baseline": arrow.string(),
-        "quadrature": arrow.string(),
-        "steps": integer,
-        "layers": arrow.list_(integer),
-    }
-    path = arrow.struct([(name, path_types.get(name, real)) for name in _PATH])
-    word = arrow.struct([("text", arrow.string()), ("score", real), ("tokens", arrow.list_(integer))])
+    """Return the Arrow schema of a file of rows, whose types are those of the fields of the attributions."""
+    sides = {side: parquet.struct(json_schema(attribution, "serialization")) for side, attribution in _SIDES.items()}
+    fields = [(column, sides[side].field(name).type) for column, (side, name) in _FIELDS.items()]
+    real, text = arrow.float64(), arrow.string()
+    scores = [(name, real) for name in ("similarity", "image_score", "text_score")]
     return arrow.schema(
-        [
-            ("row", arrow.int64()),
-            ("key", arrow.string()),
-            ("source", arrow.string()),
-            ("image_hash", arrow.string()),
-            ("caption", arrow.string()),
-            ("size", arrow.list_(integer)),
-            ("similarity", real),
-            ("image_score", real),
-            ("text_score", real),
-            ("grid_shape", arrow.list_(integer)),
-            ("grid", numbers),
-            ("region", arrow.list_(real)),
-            ("image_special_share", real),
-            ("tokens", texts),
-            ("text_scores", numbers),
-            ("special", arrow.list_(arrow.bool_())),
-            ("words", arrow.list_(word)),
-            ("text_special_share", real),
-            ("image_path", path),
-            ("text_path", path),
-            ("warnings", texts),
-            ("error", arrow.string()),
-        ]
+        [("row", arrow.int64()), ("key", text), *fields, *scores, ("warnings", arrow.list_(text)), ("error", text)]
     )

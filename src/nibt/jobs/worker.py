@@ -26,7 +26,6 @@ from nibt.methods.base import MethodSpec
 from nibt.models._devices import is_out_of_memory
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.results.explanation import Explanation
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
@@ -208,8 +207,7 @@ class Worker:
         answers = to_answers(self.spec, explain_batch(self.spec, batch))
         self._failures = None
         records = [prepared.records[index] for index in indices]
-        explanations = [answer for answer in answers if isinstance(answer, Explanation)]
-        return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
+        return [explained_row(record, answer) for record, answer in zip(records, answers, strict=True)]
 
     def _failure(self, error: Exception) -> str:
         """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly."""

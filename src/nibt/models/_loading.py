@@ -20,23 +20,23 @@ from PIL import Image
 from torch import nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import BadOption, CannotLoad, NibtError, install
+from nibt.errors import CannotLoad, NibtError, install
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
 from nibt.models._families import family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
+from nibt.models._load_options import LoadOptions
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, Request
 from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.options import ImageSize, Positive, parsed
+from nibt.options import Positive, parsed
 from nibt.progress import report_stage
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
-DTYPES = ("float32", "float16", "bfloat16")
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 _ADVICE = (
     "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
@@ -99,10 +99,12 @@ def load_model(
     if isinstance(id, Model):
         return id.renewed()
     check_source(id)
-    prompt = {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
-    embedding = {key: value for key, value in prompt.items() if value is not None}
-    request = Request(_dtype(dtype), resize, image_size, processor, tokenizer, embedding=embedding)
-    _check_options(request, str(device))
+    dtype = str(dtype).removeprefix("torch.")
+    loading = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
+    check_device(loading.device)
+    embedding = {name: vars(loading)[name] for name in EMBEDDING if vars(loading).get(name) is not None}
+    number_type = getattr(torch, loading.dtype)
+    request = Request(number_type, loading.resize, loading.image_size, processor, tokenizer, embedding=embedding)
     if isinstance(id, nn.Module | tuple):
         return _checked(_from_memory(id, request))
     name = str(id)
@@ -115,20 +117,6 @@ def load_model(
     if Path(name).exists():
         raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
     return _checked(_from_hub(name, request, device))
-
-
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise BadOption(f"dtype must be one of {', '.join(DTYPES)} (got {name!r})")
-    return getattr(torch, name)
-
-
-def _check_options(request: Request, device: str) -> None:
-    if request.resize not in (None, "model", "whole"):
-        raise BadOption(f"resize must be 'model' or 'whole' (got {request.resize!r})")
-    parsed("image_size", request.image_size, ImageSize | None)
-    check_device(device)
 
 
 def _from_memory(source: Any, request: Request) -> Model:
@@ -145,13 +133,11 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     settings = json_object(folder / "nibt.json")
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
-    request = replace(
-        request,
-        resize=request.resize or parsed("resize", settings.get("resize"), str | None),
-        image_size=request.image_size or parsed("image_size", settings.get("image_size"), ImageSize | None),
-        embedding={**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding},
+    stated = LoadOptions(
+        resize=request.resize or settings.get("resize"), image_size=request.image_size or settings.get("image_size")
     )
-    _check_options(request, str(device))
+    embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
+    request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
     request = replace(request, after=after_encoder(name, folder, request.dtype) or request.after)
     config = json_object(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):

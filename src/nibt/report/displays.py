@@ -11,7 +11,6 @@ from typing import Any
 PAGE, PICTURE = "text/html", "image/png"
 TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.results.explanation", "Explanation"): (PAGE, PICTURE),
-    ("nibt.results.explanation", "Comparison"): (PAGE, PICTURE),
     ("nibt.results.regions", "Regions"): (PAGE, PICTURE),
     ("nibt.results.narrowing", "NarrowingCurve"): (PICTURE,),
     ("nibt.report.html.view_data", "Panel"): (PAGE,),

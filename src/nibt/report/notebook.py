@@ -19,7 +19,7 @@ from nibt.report.html.view import Panel
 from nibt.report.image.explanation import draw
 from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Explanation
 from nibt.results.measurement import Measurement
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
@@ -82,7 +82,7 @@ def _html(answer: Shown) -> str | None:
         return None
 
 
-def _png(answer: Explanation | Comparison | Regions | NarrowingCurve) -> bytes | None:
+def _png(answer: Explanation | Regions | NarrowingCurve) -> bytes | None:
     buffer = BytesIO()
     try:
         drawn = draw(answer)

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from nibt.report.appearance import DEFAULT, Appearance
-from nibt.results.explanation import Answer, Comparison, Explanation
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
-Shown = Explanation | Comparison | Regions
+Shown = Explanation | Regions
 
 
 def question(answer: Shown) -> str:
     """Return the question of a result as a sentence."""
     if isinstance(answer, Regions):
         return f"Which words of {_quoted(answer.caption)} go with which parts of the image?"
-    if isinstance(answer, Comparison):
+    if answer.is_comparison:
         noun = "images" if answer.first.modality == "image" else "captions"
         return f"Where does the similarity of these two {noun} come from?"
     target, others = answer.score["target"], _contrast(answer).get("captions", ())
@@ -74,7 +74,7 @@ def model_name(answer: Shown) -> str:
     return Path(answer.model["id"]).name
 
 
-def similarity_name(answer: Answer | Regions) -> str:
+def similarity_name(answer: Explanation | Regions) -> str:
     """Return how the model compares both sides."""
     return "MaxSim" if answer.model.get("similarity") == "max_sim" else "cosine"
 
@@ -103,7 +103,7 @@ def sentence(text: str, capital: bool = True) -> str:
     return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _side(answer: Explanation | Comparison, name: str) -> str:
+def _side(answer: Explanation, name: str) -> str:
     score, contrast = answer.score[name], _contrast(answer)
     text = f"{score['target']} {score['value']:.3f}"
     if score["target"] == "cosine":
@@ -118,7 +118,7 @@ def _side(answer: Explanation | Comparison, name: str) -> str:
     return f"{text}, against the mean that the model brings" if score["target"] == "centred" else text
 
 
-def _contrast(answer: Explanation | Comparison) -> Mapping[str, Sequence[str]]:
+def _contrast(answer: Explanation) -> Mapping[str, Sequence[str]]:
     """Return the captions and images with which the target compares."""
     options: Mapping[str, Any] = answer.score.get("options", {})
     others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}

@@ -1,25 +1,31 @@
 """Attributions: the signed scores of the units of one side, and functions that convert them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from pydantic import Field, GetPydanticSchema, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region, image_at
 from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
+from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
-from nibt.results.records import ImageRecord, PathRecord, TextRecord
-from nibt.types import Modality, PerExample, PerUnit
+from nibt.results.records import Size
+from nibt.types import PerExample, PerUnit
 from nibt.values import ByValue
+
+ImageItself: TypeAlias = Annotated[
+    ImageInput | None, GetPydanticSchema(lambda _, handler: handler(Any)), Field(exclude=True)  # not in the JSON form
+]
 
 
 @dataclass(frozen=True, eq=False)
-class PathSummary(ByValue):
+class PathSummary(Serializable):
     """The path from the baseline to the input, and how complete the scores along it are.
 
     ``sum + at_baseline + gap = at_input``. With several layers or views, the values are means over them.
@@ -27,7 +33,8 @@ class PathSummary(ByValue):
     Attributes:
         baseline: The name of the baseline.
         quadrature: The name of the quadrature rule.
-        layers: The layers at which the path was taken.
+        layers: The layers at which the path was taken; empty for integrated gradients, whose path is at the input
+            tokens.
         steps: The number of steps.
         at_input: The target at the end of the path, the input.
         at_baseline: The target at the start of the path, the baseline.
@@ -39,28 +46,14 @@ class PathSummary(ByValue):
     baseline: str
     quadrature: str
     layers: tuple[int, ...]
-    steps: PerExample
-    at_input: PerExample
-    at_baseline: PerExample
-    sum: PerExample
+    steps: Annotated[PerExample, Array(entries="integer")]
+    at_input: Annotated[PerExample, Array()]
+    at_baseline: Annotated[PerExample, Array()]
+    sum: Annotated[PerExample, Array()]
     tolerance: float | None = None
 
     def __getitem__(self, item: int | slice) -> "PathSummary":
         return _indexed(self, item)
-
-    @classmethod
-    def from_record(cls, record: PathRecord) -> "PathSummary":
-        """Build a summary from its record."""
-        return cls(
-            record.baseline,
-            record.quadrature,
-            tuple(record.layers),
-            _tensor(record.steps),
-            _tensor(record.at_input),
-            _tensor(record.at_baseline),
-            _tensor(record.sum),
-            record.tolerance,
-        )
 
     @classmethod
     def mean(cls, parts: "Sequence[PathSummary]") -> "PathSummary":
@@ -75,9 +68,10 @@ class PathSummary(ByValue):
         layers = tuple(dict.fromkeys(layer for part in parts for layer in part.layers))
         return replace(first, layers=layers, steps=torch.stack([part.steps for part in parts]).amax(0), **means)
 
+    @computed_field
     @property
-    def gap(self) -> PerExample:
-        """The signed completeness gap: the change of the target minus the sum of the scores."""
+    def gap(self) -> Annotated[PerExample, Array()]:
+        """The signed completeness gap: at_input - at_baseline - sum."""
         return self.at_input - self.at_baseline - self.sum
 
     @property
@@ -88,12 +82,6 @@ class PathSummary(ByValue):
     def misses(self, tolerance: float | None) -> Bool[Tensor, "*batch"]:
         """Return whether the gap is above a tolerance; see ``allowed``."""
         return self.gap.abs() > allowed(self.at_input - self.at_baseline, tolerance)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the summary of one example as plain data."""
-        data: dict[str, Any] = {"baseline": self.baseline, "quadrature": self.quadrature, "steps": int(self.steps)}
-        data |= {"layers": list(self.layers), "tolerance": self.tolerance}
-        return data | {key: float(getattr(self, key)) for key in ("at_input", "at_baseline", "sum", "gap")}
 
 
 def allowed(change: PerExample, tolerance: float | None) -> PerExample:
@@ -161,30 +149,53 @@ class Attribution(ByValue):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageAttribution(Attribution):
+class ImageAttribution(Serializable):
     """The attribution of one image.
 
     Attributes:
+        modality: "image".
         source: The path or the URL of the image, or a description of it.
-        region: The part of the upright image that the grid covers, in pixels of the image.
+        image_hash: 16 hexadecimal digits: a hash of the image file, or of the size and pixels.
         size: Width and height of the upright image, in pixels.
+        region: Left, top, width and height of the part of the upright image that the grid covers, in pixels.
+        grid: The signed scores of the patches, rows x columns.
+        special_share: The share of the absolute score on special tokens, in [0, 1].
+        path: The path and the completeness of the scores, for methods that have one.
         input: The image itself. It is None if the attribution was loaded from a file and the image is no longer at
             ``source``.
-        image_hash: A digest of the image's bytes.
 
     """
 
+    modality: Literal["image"] = "image"
     source: str
-    region: Region
-    size: tuple[int, int]
-    input: ImageInput | None = field(default=None, repr=False, compare=False)
     image_hash: str = ""
-    modality: ClassVar[Modality] = "image"
+    size: Size
+    region: Region
+    grid: Annotated[Float[Tensor, "row column"], Array(2)]
+    special_share: Annotated[PerExample, Array()]
+    path: PathSummary | None = None
+    input: ImageItself = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
         """Build an image's attribution from the scores of a method and the fields of the image."""
-        return cls(**vars(attribution), **image)
+        scores = {"grid": attribution.grid, "special_share": attribution.special_share, "path": attribution.path}
+        return cls(**scores, **image)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_image(cls, data: Any) -> Any:
+        return with_image(data)
+
+    @property
+    def scores(self) -> Float[Tensor, " unit"]:
+        """The signed scores of the patches in row-major order."""
+        return self.grid.flatten()
+
+    @property
+    def units(self) -> Grid:
+        """The grid of the patches."""
+        return Grid(*self.grid.shape)
 
     def heatmap(self) -> np.ndarray:
         """Return the signed scores in the pixels of the image, resized bilinearly as in the pictures.
@@ -232,87 +243,65 @@ class ImageAttribution(Attribution):
         """
         return map_regions(self.heatmap(), self.mask(threshold))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the attribution as plain data."""
-        return {
-            "modality": self.modality,
-            "source": self.source,
-            "image_hash": self.image_hash,
-            "size": list(self.size),
-            "region": list(asdict(self.region).values()),
-            "grid": self.grid.tolist(),
-            "special_share": float(self.special_share),
-            "path": self.path and self.path.to_json(),
-        }
-
-    @classmethod
-    def from_record(cls, record: ImageRecord) -> "ImageAttribution":
-        """Build an attribution from its record. The image is loaded too, if it is still at its source and unchanged."""
-        grid = _tensor(record.grid)
-        return cls(
-            grid.flatten(),
-            Grid(*grid.shape),
-            _tensor(record.special_share),
-            record.path and PathSummary.from_record(record.path),
-            source=record.source,
-            region=Region(*record.region),
-            size=record.size,
-            input=image_at(record.source, record.image_hash),
-            image_hash=record.image_hash,
-        )
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TextAttribution(Attribution):
-    """The attribution of one caption. ``scores`` has one number per token, 0 for special tokens."""
+class TextAttribution(Serializable):
+    """The attribution of one caption.
 
+    Attributes:
+        modality: "text".
+        caption: The caption.
+        words: The words with their signed scores, the sums of the scores of their tokens.
+        tokens: The tokens, with the padding that every caption of the model has.
+        scores: The signed scores of the tokens; 0 for special tokens.
+        special: Whether each token belongs to no word.
+        special_share: The share of the absolute score on special tokens, in [0, 1].
+        path: The path and the completeness of the scores, for methods that have one.
+
+    """
+
+    modality: Literal["text"] = "text"
     caption: str
-    modality: ClassVar[Modality] = "text"
+    words: tuple[WordScore, ...]
+    tokens: tuple[str, ...]
+    scores: Annotated[Float[Tensor, " token"], Array(1)]
+    special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
+    special_share: Annotated[PerExample, Array()]
+    path: PathSummary | None = None
 
     @classmethod
     def of(cls, attribution: Attribution, caption: str) -> "TextAttribution":
         """Build a caption's attribution from the scores of a method."""
-        return cls(**vars(attribution), caption=caption)
+        return cls(
+            caption=caption,
+            words=attribution.words,
+            tokens=attribution.tokens,
+            scores=attribution.scores,
+            special=attribution.special,
+            special_share=attribution.special_share,
+            path=attribution.path,
+        )
 
     @property
     def source(self) -> str:
         """The caption, since a caption is identified by its text as an image is by its path."""
         return self.caption
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the attribution as plain data."""
-        return {
-            "modality": self.modality,
-            "caption": self.caption,
-            "words": [{"text": word.text, "score": word.score, "tokens": list(word.tokens)} for word in self.words],
-            "tokens": list(self.tokens),
-            "scores": self.scores.tolist(),
-            "special": self.special.tolist(),
-            "special_share": float(self.special_share),
-            "path": self.path and self.path.to_json(),
-        }
-
-    @classmethod
-    def from_record(cls, record: TextRecord) -> "TextAttribution":
-        """Build an attribution from its record."""
-        words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)
-        return cls(
-            _tensor(record.scores),
-            Words((tuple(record.tokens),), (words,), ~torch.tensor(record.special, device="cpu")),
-            _tensor(record.special_share),
-            record.path and PathSummary.from_record(record.path),
-            caption=record.caption,
-        )
+    @property
+    def units(self) -> Words:
+        """The words and the tokens."""
+        words = tuple(Word(word.text, word.tokens) for word in self.words)
+        return Words((self.tokens,), (words,), ~self.special)
 
 
-SideAttribution: TypeAlias = ImageAttribution | TextAttribution
+SideAttribution: TypeAlias = Annotated[ImageAttribution | TextAttribution, Field(discriminator="modality")]
 
 
-def side_from_record(record: ImageRecord | TextRecord) -> SideAttribution:
-    """Build the attribution of an image or a caption from its record."""
-    if isinstance(record, ImageRecord):
-        return ImageAttribution.from_record(record)
-    return TextAttribution.from_record(record)
+def with_image(data: Any) -> Any:
+    """Add the image itself to plain data, if it is still at its source and unchanged."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
+        return data
+    return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
 
 
 def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:
@@ -368,8 +357,3 @@ def _indexed(data: Any, item: int | slice) -> Any:
         if isinstance(getattr(data, f.name), Tensor | PathSummary) or f.name == "units"
     }
     return replace(data, **indexed)
-
-
-def _tensor(data: Any) -> Tensor:
-    """Return numbers as a float32 tensor on the CPU, whatever the default dtype and device are."""
-    return torch.tensor(data, dtype=torch.float32, device="cpu")

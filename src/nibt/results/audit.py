@@ -1,23 +1,23 @@
 """The result of an audit: checks with their verdicts, curves, scores and example maps.
 
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/audit.md``.
+The JSON form is described in ``docs/reference/audit.md``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from nibt.records import read_record
-from nibt.results.saving import JsonSerializable, check_schema
+from pydantic import computed_field
+
+from nibt.results.base import Result, Serializable
 from nibt.types import ModelRecord
 
-SCHEMA = 1
 Verdict = Literal["pass", "warn", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, eq=False)
+class Check(Serializable):
     """One check: a mean over pairs or nouns with its interval, and the thresholds that decide its verdict.
 
     Attributes:
@@ -49,6 +49,7 @@ class Check:
     fails: float
     about: str
 
+    @computed_field
     @property
     def verdict(self) -> Verdict:
         """The verdict.
@@ -125,7 +126,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Audit(JsonSerializable):
+class Audit(Result):
     """The result of an audit.
 
     Attributes:
@@ -146,6 +147,7 @@ class Audit(JsonSerializable):
     """
 
     kind: ClassVar[str] = "audit"
+    schema: ClassVar[int] = 1
 
     model: ModelRecord
     data: Mapping[str, Any]
@@ -184,21 +186,11 @@ class Audit(JsonSerializable):
         """Return the number of checks with that verdict."""
         return sum(check.verdict == verdict for check in self.checks)
 
+    @computed_field
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all checks."""
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
-
-    def to_json(self) -> dict[str, Any]:
-        data = {**asdict(self), "checks": [{**asdict(check), "verdict": check.verdict} for check in self.checks]}
-        return {"schema": SCHEMA, "kind": self.kind, "verdict": self.verdict, **data}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Audit":
-        plain = dict(check_schema(data, "audit", SCHEMA))
-        plain.pop("verdict", None)  # verdicts are computed from the checks
-        checks = [{name: value for name, value in check.items() if name != "verdict"} for check in plain["checks"]]
-        return read_record(cls, {**plain, "checks": checks}, "audit")
 
 
 def audit_request(

@@ -1,12 +1,9 @@
-"""Explanations of an image with a caption, and comparisons of two images or two captions.
-
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/json.md``.
-"""
+"""Explanations of an image with a caption, of two images, or of two captions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,14 +11,14 @@ from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.data.units import WordScore
-from nibt.records import read_record
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, side_from_record
+from nibt.errors import MissingSide
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.base import Result
 from nibt.results.map_regions import MapRegion
-from nibt.results.records import SCHEMA, ComparisonRecord, ExplanationRecord, MethodRecord, ScoreRecord
-from nibt.results.saving import JsonSerializable, check_schema
+from nibt.results.records import SCHEMA, MethodRecord, Probability, ScoreRecord
 from nibt.types import ModelRecord
 
-_Record = TypeVar("_Record")
+_NAMES = {"image": "grid", "text": "words"}
 MISMATCH = "the model does not rate these as a match: the map explains a low score"
 """The beginning of the mismatch warning. It is the first warning, and every report shows it before the map."""
 NO_REACTION = "the model does not react to this caption"
@@ -38,57 +35,19 @@ class Ranked:
 
     label: str
     cosine: float
-    probability: float
-
-
-@runtime_checkable
-class Answer(Protocol):
-    """The fields that explanations and comparisons share."""
-
-    @property
-    def sides(self) -> Mapping[str, SideAttribution]:
-        """The attribution of each side, by the name of the side."""
-        ...
-
-    @property
-    def similarity(self) -> float:
-        """The cosine of the two embeddings."""
-        ...
-
-    @property
-    def score(self) -> ScoreRecord:
-        """The target, its options and its values."""
-        ...
-
-    @property
-    def method(self) -> MethodRecord:
-        """The method with all resolved options."""
-        ...
-
-    @property
-    def model(self) -> ModelRecord:
-        """The model and its hashes."""
-        ...
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """The versions of packages."""
-        ...
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Warnings for the reader."""
-        ...
+    probability: Probability
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(JsonSerializable):
-    """An explanation of an image with a caption: the scores of the image's patches and of the caption's words.
+class Explanation(Result):
+    """An explanation of two inputs: the scores of the patches of images and of the words of captions.
+
+    The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
+    ``first`` and ``second``.
 
     Attributes:
-        image: The attribution of the image; ``image.grid`` has the signed scores of its patches.
-        text: The attribution of the caption; ``text.words`` has the signed scores of its words.
-        similarity: The cosine of the pair, in [-1, 1].
+        sides: The attributions, by the names of the sides.
+        similarity: The similarity of the two embeddings: their cosine, in [-1, 1], or for late interaction MaxSim.
         score: The target that was explained, with its value on each side.
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
@@ -99,9 +58,9 @@ class Explanation(JsonSerializable):
     """
 
     kind: ClassVar[str] = "explanation"
+    schema: ClassVar[int] = SCHEMA
 
-    image: ImageAttribution
-    text: TextAttribution
+    sides: Mapping[str, SideAttribution]
     similarity: float
     score: ScoreRecord
     method: MethodRecord
@@ -111,9 +70,39 @@ class Explanation(JsonSerializable):
     ranking: tuple[Ranked, ...] = ()
 
     @property
-    def sides(self) -> Mapping[str, SideAttribution]:
-        """Both attributions by the names of their sides."""
-        return {"image": self.image, "text": self.text}
+    def is_comparison(self) -> bool:
+        """Whether it compares two images or two captions."""
+        return "first" in self.sides
+
+    @property
+    def image(self) -> ImageAttribution:
+        """The attribution of the image; ``image.grid`` has the signed scores of its patches."""
+        image = self._side("image")
+        assert isinstance(image, ImageAttribution)
+        return image
+
+    @property
+    def text(self) -> TextAttribution:
+        """The attribution of the caption; ``text.words`` has the signed scores of its words."""
+        text = self._side("text")
+        assert isinstance(text, TextAttribution)
+        return text
+
+    @property
+    def first(self) -> SideAttribution:
+        """The attribution of the first image or caption, compared with the second."""
+        return self._side("first")
+
+    @property
+    def second(self) -> SideAttribution:
+        """The attribution of the second image or caption, compared with the first."""
+        return self._side("second")
+
+    def _side(self, name: str) -> SideAttribution:
+        if name not in self.sides:
+            subject = "a comparison" if self.is_comparison else "an explanation of an image with a caption"
+            raise MissingSide(f"{subject} has the sides {' and '.join(self.sides)}, without {name}")
+        return self.sides[name]
 
     @property
     def caption(self) -> str:
@@ -188,103 +177,23 @@ class Explanation(JsonSerializable):
         return import_module("nibt.report.notebook").display_data(self, "text/html")  # the drawing code knows results
 
     def __repr__(self) -> str:
+        first, second = self.sides.values()
+        subject = f"Comparison of {first.source} with {second.source}"
+        if not self.is_comparison:
+            subject = f"Explanation of {first.source} with {second.source!r}"
+        scores = [f"  {_NAMES.get(name, name):6} {_short(side)}" for name, side in self.sides.items()]
         return "\n".join(
-            [
-                f"Explanation of {self.source} with {self.caption!r}",
-                f"  {question_line(self)}",
-                f"  grid   {_short(self.image)}",
-                f"  words  {_short(self.text)}",
-                *(f"  warning: {warning}" for warning in self.warnings),
-            ]
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            **record(self),
-            **{name: side.to_json() for name, side in self.sides.items()},
-            "ranking": [asdict(label) for label in self.ranking],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Explanation":
-        record = read_answer(ExplanationRecord, data, "explanation")
-        return cls(
-            ImageAttribution.from_record(record.image),
-            TextAttribution.from_record(record.text),
-            **_shared(record),
-            ranking=tuple(Ranked(label.label, label.cosine, label.probability) for label in record.ranking),
+            [subject, f"  {question_line(self)}", *scores, *(f"  warning: {text}" for text in self.warnings)]
         )
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Comparison(JsonSerializable):
-    """A comparison of two images or two captions: the scores of the patches or words that make them similar.
-
-    Attributes:
-        first: The attribution of the first image or caption, compared with the second.
-        second: The attribution of the second image or caption, compared with the first.
-        similarity: The cosine of the two, in [-1, 1].
-        score: The target that was explained, with its value on each side.
-        method: The method with its resolved options.
-        model: The model: id, hash of the weights, device, dtype.
-        versions: The versions of the packages that computed it.
-        warnings: Warnings for the reader.
-
-    """
-
-    kind: ClassVar[str] = "comparison"
-
-    first: SideAttribution
-    second: SideAttribution
-    similarity: float
-    score: ScoreRecord
-    method: MethodRecord
-    model: ModelRecord
-    versions: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def sides(self) -> Mapping[str, SideAttribution]:
-        """Both attributions by the names of their sides."""
-        return {"first": self.first, "second": self.second}
-
-    def _repr_html_(self) -> str | None:
-        """Return the page that notebooks show; None if the image is missing."""
-        return import_module("nibt.report.notebook").display_data(self, "text/html")  # the drawing code knows results
-
-    def __repr__(self) -> str:
-        return "\n".join(
-            [
-                f"Comparison of {self.first.source} with {self.second.source}",
-                f"  {question_line(self)}",
-                *(f"  {name:6} {_short(side)}" for name, side in self.sides.items()),
-                *(f"  warning: {warning}" for warning in self.warnings),
-            ]
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            **record(self),
-            **{name: side.to_json() for name, side in self.sides.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Comparison":
-        record = read_answer(ComparisonRecord, data, "comparison")
-        return cls(side_from_record(record.first), side_from_record(record.second), **_shared(record))
+def change_side(explanation: Explanation, name: str, **changes: Any) -> Explanation:
+    """Return an explanation with other fields of one attribution."""
+    side: SideAttribution = replace(explanation.sides[name], **changes)
+    return replace(explanation, sides={**explanation.sides, name: side})
 
 
-def read_answer(kind: type[_Record], data: Mapping[str, Any], name: str) -> _Record:
-    """Return the record of an answer's JSON form."""
-    check_schema(data, name, SCHEMA)
-    return read_record(kind, data, name)
-
-
-def question_line(answer: Answer) -> str:
+def question_line(answer: Explanation) -> str:
     """Return the similarity, the method, the target and the model in one line."""
     request = f"{method_text(answer.method)} explains {answer.score.get('target')}"
     return f"similarity {answer.similarity:.4f}; {request}; model {answer.model.get('id')}"
@@ -321,30 +230,6 @@ def is_noise(warnings: Sequence[str]) -> bool:
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
     return tuple(warning for warning in warnings if warning != mismatch(warnings))
-
-
-def record(answer: Answer) -> dict[str, Any]:
-    """Return the shared fields of an answer as plain data."""
-    return {
-        "similarity": answer.similarity,
-        "score": dict(answer.score),
-        "method": dict(answer.method),
-        "model": dict(answer.model),
-        "versions": dict(answer.versions),
-        "warnings": list(answer.warnings),
-    }
-
-
-def _shared(record: ExplanationRecord | ComparisonRecord) -> dict[str, Any]:
-    """Return the fields that explanations and comparisons share."""
-    return {
-        "similarity": record.similarity,
-        "score": record.score,
-        "method": record.method,
-        "model": record.model,
-        "versions": record.versions,
-        "warnings": tuple(record.warnings),
-    }
 
 
 def _short(side: SideAttribution) -> str:

@@ -1,17 +1,15 @@
 """Narrowing curves: the score against lambda, and against the information that a bottleneck lets through."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from nibt.records import read_record
+from nibt.results.base import Result
 from nibt.results.explanation import method_text
 from nibt.results.records import MethodRecord
-from nibt.results.saving import JsonSerializable, check_schema
 from nibt.types import ModelRecord
 
-SCHEMA = 1
 Information = tuple[float | None, ...]
 """Nats per unit at each position; None where it has no limit."""
 
@@ -65,7 +63,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NarrowingCurve(JsonSerializable):
+class NarrowingCurve(Result):
     """The score of pairs while their hidden states are narrowed to a baseline: z(l) = l h + (1 - l) e.
 
     Attributes:
@@ -81,6 +79,7 @@ class NarrowingCurve(JsonSerializable):
     """
 
     kind: ClassVar[str] = "narrowing_curve"
+    schema: ClassVar[int] = 1
 
     positions: tuple[float, ...]
     sides: Mapping[str, SideCurve]
@@ -130,25 +129,3 @@ class NarrowingCurve(JsonSerializable):
         names = ("kind", "pairs", "target", "method", "model")
         data = self.to_json()
         return {**{name: data[name] for name in names}, "positions": list(self.positions), "sides": list(self.sides)}
-
-    def to_json(self) -> dict[str, Any]:
-        sides = {
-            name: {"scores": list(map(list, side.scores)), "information": list(map(list, side.information))}
-            for name, side in self.sides.items()
-        }
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            "positions": list(self.positions),
-            "sides": sides,
-            "pairs": [asdict(pair) for pair in self.pairs],
-            "target": self.target,
-            "method": dict(self.method),
-            "model": dict(self.model),
-            "versions": dict(self.versions),
-            "warnings": list(self.warnings),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "NarrowingCurve":
-        return read_record(cls, check_schema(data, cls.kind, SCHEMA), cls.kind)

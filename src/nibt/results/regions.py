@@ -6,108 +6,131 @@ to the cosine. The sum over all rows and columns, special tokens included, is (u
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from operator import index
-from typing import Any, ClassVar, SupportsIndex, TypeAlias
+from typing import Annotated, Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from pydantic import computed_field, model_validator
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region, image_at
+from nibt.data.images import Region
 from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
-from nibt.results.attribution import over_image
-from nibt.results.explanation import method_text, read_answer, shortened
-from nibt.results.records import SCHEMA, MethodRecord, RegionsRecord
-from nibt.results.saving import JsonSerializable
-from nibt.types import ModelRecord
+from nibt.results.attribution import ImageItself, over_image, with_image
+from nibt.results.base import Array, Result, Serializable
+from nibt.results.explanation import method_text, shortened
+from nibt.results.records import SCHEMA, MethodRecord, Size
+from nibt.types import ModelRecord, PerExample
 
 Map: TypeAlias = Float[Tensor, "row column"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Regions(JsonSerializable):
+@dataclass(frozen=True, eq=False)
+class Rest(Serializable):
+    """The scores outside of a table, of tokens that belong to no word with a map, or to no patch.
+
+    Attributes:
+        image: The score of each word on image tokens that are no patches.
+        text: The score of each patch for tokens that belong to no word with a map, rows x columns.
+        both: What remains.
+
+    """
+
+    image: Annotated[Float[Tensor, " word"], Array(1)]
+    text: Annotated[Map, Array(2)]
+    both: Annotated[PerExample, Array()]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Regions(Result):
     """The regions of the words of one pair: a signed table, words x patches.
 
     Attributes:
-        caption: The caption.
-        scores: The table with what belongs to no word or patch: (word + 1, patch + 1). The last row has all other
-            tokens of the caption, the last column all image tokens that are no patches.
-        grid: The grid of the patches.
-        units: The words that have a row, and all tokens.
-        region: The part of the upright image that the grid covers, in pixels.
+        source: The path or the URL of the image, or a description of it.
+        image_hash: A digest of the image's bytes.
         size: Width and height of the upright image, in pixels.
-        similarity: The cosine of the pair, in [-1, 1].
-        product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
+        region: Left, top, width and height of the part of the upright image that the maps cover, in pixels.
+        caption: The caption.
+        similarity: The similarity of the pair.
         method: The method with its resolved options.
         model: The model and its hashes.
         versions: The versions of packages.
-        source: The path or the URL of the image, or a description of it.
         warnings: Warnings for the reader.
+        words: The words that have a map.
+        tokens: The tokens of the caption, padding included.
+        special: Whether each token belongs to no word with a map.
+        table: The signed maps of the words: words x rows x columns.
+        rest: The scores outside of the table.
+        product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
         input: The image itself; None if it is no longer at ``source``.
-        image_hash: A digest of the image's bytes.
 
     """
 
     kind: ClassVar[str] = "regions"
+    schema: ClassVar[int] = SCHEMA
 
-    caption: str
-    scores: Float[Tensor, "word patch"]
-    grid: Grid
-    units: Words
+    source: str = ""
+    image_hash: str = ""
+    size: Size
     region: Region
-    size: tuple[int, int]
+    caption: str
     similarity: float
-    product: float
     method: MethodRecord
     model: ModelRecord
     versions: Mapping[str, str]
-    source: str = ""
     warnings: tuple[str, ...] = ()
-    input: ImageInput | None = field(default=None, repr=False, compare=False)
-    image_hash: str = ""
+    words: tuple[Word, ...]
+    tokens: tuple[str, ...]
+    special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
+    table: Annotated[Float[Tensor, "word row column"], Array(3)]
+    rest: Rest
+    product: float
+    input: ImageItself = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, scores: Float[Tensor, "word patch"], grid: Grid, words: Words, **pair: Any) -> "Regions":
+        """Build a result from a table with what belongs to no word or patch: its last row and its last column."""
+        table, text = grid.unfold(scores[:-1, :-1]), grid.unfold(scores[-1, :-1])
+        rest = Rest(scores[:-1, -1], text, scores[-1, -1])
+        return cls(
+            words=words.words[0], tokens=words.tokens[0], special=~words.explained, table=table, rest=rest, **pair
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_image(cls, data: Any) -> Any:
+        return with_image(data)
 
     @property
-    def words(self) -> tuple[Word, ...]:
-        """The words that have a map."""
-        return self.units.words[0]
+    def grid(self) -> Grid:
+        """The grid of the patches."""
+        return Grid(*self.table.shape[1:])
 
     @property
-    def tokens(self) -> tuple[str, ...]:
-        """The tokens of the caption, padding included."""
-        return self.units.tokens[0]
+    def units(self) -> Words:
+        """The words that have a map, and all tokens."""
+        return Words((self.tokens,), (self.words,), ~self.special)
 
     @property
-    def special(self) -> Bool[Tensor, " token"]:
-        """A mask of the tokens that belong to no word with a map."""
-        return ~self.units.explained
+    def scores(self) -> Float[Tensor, "word patch"]:
+        """The table with what belongs to no word or patch: (word + 1, patch + 1)."""
+        inner = torch.cat([self.table, self.rest.text[None]]).flatten(1)
+        return torch.cat([inner, torch.cat([self.rest.image, self.rest.both[None]])[:, None]], 1)
 
-    @property
-    def table(self) -> Float[Tensor, "word row column"]:
-        """The signed maps of the words: words x rows x columns."""
-        return self.grid.unfold(self.scores[:-1, :-1])
-
-    @property
-    def rest(self) -> Mapping[str, Any]:
-        """The scores outside of the table.
-
-        ``image`` has the score of each word on image tokens that are no patches, ``text`` that of each patch for tokens
-        of no word (rows x columns), and ``both`` what remains.
-        """
-        text = self.grid.unfold(self.scores[-1, :-1])
-        return {"image": self.scores[:-1, -1], "text": text, "both": self.scores[-1, -1]}
-
+    @computed_field
     @property
     def sum(self) -> float:
         """The sum of all scores."""
         return float(self.scores.sum())
 
+    @computed_field
     @property
     def gap(self) -> float:
-        """The signed completeness gap: ``product - sum``."""
+        """The signed completeness gap: product - sum."""
         return self.product - self.sum
 
     def heatmap(self, *words: str | int) -> np.ndarray:
@@ -128,7 +151,7 @@ class Regions(JsonSerializable):
 
     def __repr__(self) -> str:
         count, rows, columns = self.table.shape
-        sums = [f"{word.text} {float(one.sum()):+.4f}" for word, one in zip(self.words, self.table, strict=True)]
+        sums = [f"{word.text} {float(grid.sum()):+.4f}" for word, grid in zip(self.words, self.table, strict=True)]
         return "\n".join(
             [
                 f"Regions of {self.source} with {self.caption!r}",
@@ -165,7 +188,7 @@ class Regions(JsonSerializable):
         """
         share = self._covered(box)
         if share.sum() == 0:
-            region = tuple(asdict(self.region).values())
+            region = tuple(self.region)
             raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
         sums = (self.table * share).sum((1, 2)).tolist()
         return list(zip(self.words, sums, strict=True))
@@ -182,55 +205,6 @@ class Regions(JsonSerializable):
         across = along(left, width, self.region.left, self.region.width, self.grid.columns)
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
         return down[:, None] * across[None, :]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            "source": self.source,
-            "image_hash": self.image_hash,
-            "size": list(self.size),
-            "region": list(asdict(self.region).values()),
-            "caption": self.caption,
-            "similarity": self.similarity,
-            "method": dict(self.method),
-            "model": dict(self.model),
-            "versions": dict(self.versions),
-            "warnings": list(self.warnings),
-            "words": [{"text": word.text, "tokens": list(word.tokens)} for word in self.words],
-            "tokens": list(self.tokens),
-            "special": self.special.tolist(),
-            "table": self.table.tolist(),
-            "rest": {name: value.tolist() for name, value in self.rest.items()},
-            "sum": self.sum,
-            "product": self.product,
-            "gap": self.gap,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Regions":
-        record = read_answer(RegionsRecord, data, "regions")
-        rest, special = record.rest, torch.tensor(record.special, dtype=torch.bool, device="cpu")
-        words = tuple(Word(word.text, tuple(word.tokens)) for word in record.words)
-        inner = torch.tensor([*record.table, rest.text], dtype=torch.float32, device="cpu").flatten(1)
-        column = torch.tensor([*rest.image, rest.both], dtype=torch.float32, device="cpu")[:, None]
-        return cls(
-            record.caption,
-            torch.cat([inner, column], 1),
-            Grid(len(rest.text), len(rest.text[0])),
-            Words((tuple(record.tokens),), (words,), ~special),
-            Region(*record.region),
-            record.size,
-            record.similarity,
-            record.product,
-            record.method,
-            record.model,
-            record.versions,
-            record.source,
-            tuple(record.warnings),
-            image_at(record.source, record.image_hash),
-            record.image_hash,
-        )
 
 
 def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -> list[int]:

@@ -1,18 +1,15 @@
 """The result of ROAR: the increase of the loss after training without what a method marks as important.
 
-``SCHEMA`` is the version of the JSON form, which is described in ``docs/reference/roar.md``.
+The JSON form is described in ``docs/reference/roar.md``.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nibt.records import read_record
+from nibt.results.base import Result
 from nibt.results.records import MachineRecord
-from nibt.results.saving import JsonSerializable, check_schema
 from nibt.types import ModelRecord
-
-SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Roar(JsonSerializable):
+class Roar(Result):
     """The result of a ROAR run.
 
     Attributes:
@@ -127,6 +124,7 @@ class Roar(JsonSerializable):
     """
 
     kind: ClassVar[str] = "roar"
+    schema: ClassVar[int] = 2
 
     model: ModelRecord
     data: Mapping[str, Any]
@@ -152,10 +150,3 @@ class Roar(JsonSerializable):
                 ),
             ]
         )
-
-    def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "kind": self.kind, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Roar":
-        return read_record(cls, check_schema(data, "roar", SCHEMA), "roar")

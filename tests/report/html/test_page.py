@@ -19,9 +19,9 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
 from nibt.results.attribution import PathSummary
-from nibt.results.explanation import MISMATCH, Comparison, Ranked
+from nibt.results.explanation import MISMATCH, Explanation, Ranked, change_side
 from tests import tiny
-from tests.answers import BETWEEN, PEAK, WHOLE, answer
+from tests.answers import PEAK, WHOLE, answer, two_captions, with_scores
 from tests.helpers import check_page, explain_with_table, page_data
 
 HOSTILE = (
@@ -51,7 +51,7 @@ def test_page_data_equals_the_answer() -> None:
     np.testing.assert_allclose(rows, table.table, rtol=5e-4)
     assert [word["row"] for word in text["words"]] == list(range(len(table.words)))
     across = np.array(image["region"]) * [*explanation.size, *explanation.size]
-    np.testing.assert_allclose(across, list(vars(explanation.region).values()), rtol=1e-6)
+    np.testing.assert_allclose(across, list(explanation.region), rtol=1e-6)
 
 
 def test_page_shows_a_table_of_chosen_words() -> None:
@@ -72,8 +72,7 @@ def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
 def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
     explanation = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
     explanation = replace(
-        explanation,
-        image=replace(explanation.image, source=hostile),
+        change_side(explanation, "image", source=hostile),
         warnings=(hostile,),
         ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
         method={**explanation.method, "image": {"option": hostile}},
@@ -93,16 +92,16 @@ def test_page_is_small_without_its_images() -> None:
     """A caption of seven words over the 15 x 38 patches that lite has for the sample image."""
     scores = torch.randn(15, 38, generator=torch.Generator().manual_seed(0)) / 1000
     explanation = answer(
-        scores.tolist(), (1000, 400), replace(WHOLE, width=1000.0, height=400.0), "a cat and a cup of coffee"
+        scores.tolist(), (1000, 400), WHOLE._replace(width=1000.0, height=400.0), "a cat and a cup of coffee"
     )
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
     _, table = explain_with_table()
     table = replace(
-        table,
+        with_scores(table, numbers, Grid(15, 38)),
         caption=explanation.caption,
-        scores=numbers,
-        grid=Grid(15, 38),
-        units=explanation.text.units,
+        words=explanation.text.units.words[0],
+        tokens=explanation.text.tokens,
+        special=explanation.text.special,
         region=explanation.region,
         size=explanation.size,
         input=explanation.image.input,
@@ -113,7 +112,7 @@ def test_page_is_small_without_its_images() -> None:
 
 
 def test_page_embeds_an_image_once_and_scaled_down() -> None:
-    explanation = answer(PEAK, (3000, 1000), replace(WHOLE, width=3000.0, height=1000.0))
+    explanation = answer(PEAK, (3000, 1000), WHOLE._replace(width=3000.0, height=1000.0))
     text = check_page(page([Panel(explanation, title="one"), Panel(explanation, title="two")]))
     assert text.count("data:image/jpeg;base64,") == 1
     assert page_data(text)["images"] == [[3000, 1000]]
@@ -122,7 +121,7 @@ def test_page_embeds_an_image_once_and_scaled_down() -> None:
 
 def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
     scores = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
-    text = check_page(page(answer(scores.tolist(), (300, 100), replace(WHOLE, width=300.0, height=100.0))))
+    text = check_page(page(answer(scores.tolist(), (300, 100), WHOLE._replace(width=300.0, height=100.0))))
     side = page_data(text)["panels"][0]["sides"][0]
     assert side["grid"] == [64, 64]
     shown = np.array(side["scores"]).reshape(64, 64)
@@ -137,10 +136,10 @@ def test_page_coarsens_a_map_of_pixels_and_keeps_its_sum() -> None:
 def test_page_of_comparisons_has_both_sides() -> None:
     model = tiny.model("clip")
     two = nibt.compare(model, tiny.image(), tiny.image(seed=1))
-    two_captions = nibt.compare(model, nibt.Caption("a cat"), "two cars")
-    assert isinstance(two, Comparison)
-    assert isinstance(two_captions, Comparison)
-    images, captions = page_data(check_page(page([two, two_captions])))["panels"]
+    captions_ = nibt.compare(model, nibt.Caption("a cat"), "two cars")
+    assert isinstance(two, Explanation)
+    assert isinstance(captions_, Explanation)
+    images, captions = page_data(check_page(page([two, captions_])))["panels"]
     assert [side["kind"] for side in images["sides"]] == ["image", "image"]
     assert [side["caption"] for side in captions["sides"]] == ["a cat", "two cars"]
     assert images["table"] is captions["table"] is None
@@ -154,17 +153,7 @@ def test_page_says_why_words_cannot_be_selected() -> None:
         replace(explanation, method={"name": "grad_cam", "variant": "default"})
     )
     assert "not the target softmax" in page(replace(explanation, score={**explanation.score, "target": "softmax"}))
-    assert "no image whose regions" in page(
-        Comparison(
-            replace(explanation.text, caption="a"),
-            replace(explanation.text, caption="b"),
-            0.5,
-            BETWEEN,
-            explanation.method,
-            explanation.model,
-            {},
-        )
-    )
+    assert "no image whose regions" in page(two_captions(explanation))
     assert "cannot be selected" not in page(Panel(*explain_with_table()))
 
 
@@ -224,7 +213,7 @@ def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
     explanation = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
-    text = page(replace(explanation, image=replace(explanation.image, path=narrowing)))
+    text = page(change_side(explanation, "image", path=narrowing))
     assert "image completeness gap 5\xa0%" in text
 
 
@@ -233,7 +222,7 @@ def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        nibt.save(replace(explanation, image=replace(explanation.image, input=None)), tmp_path / "x.html")
+        nibt.save(change_side(explanation, "image", input=None), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
         nibt.save(explanation, tmp_path / "nowhere" / "x.html")
@@ -245,7 +234,7 @@ def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (300, 3), (3, 300), (640, 480)])
 def test_page_takes_images_of_any_size(size: tuple[int, int]) -> None:
-    check_page(page(answer(PEAK, size, replace(WHOLE, width=float(size[0]), height=float(size[1])))))
+    check_page(page(answer(PEAK, size, WHOLE._replace(width=float(size[0]), height=float(size[1])))))
 
 
 def test_data_table_is_a_valid_page() -> None:

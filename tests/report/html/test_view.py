@@ -24,10 +24,10 @@ from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import shown
-from nibt.results.explanation import Comparison, Explanation, Ranked
+from nibt.results.explanation import Explanation, Ranked, change_side
 from nibt.results.regions import Regions
 from tests import tiny
-from tests.answers import PEAK, WHOLE, answer
+from tests.answers import PEAK, WHOLE, answer, with_scores
 
 pytestmark = pytest.mark.slow
 
@@ -162,7 +162,7 @@ def test_view_says_where_most_of_a_region_is(
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
     scores[:-1, :-1] = 1e-3 * torch.tensor(grid).flatten()
-    nibt.save(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    nibt.save(Panel(explanation, with_scores(table, scores)), tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     word(opened.page, 4).hover()
     assert opened.readout == f"The model sees “cat” mostly {place}."
@@ -175,7 +175,7 @@ def test_view_shows_words_with_the_same_decimals(
     explanation, table = pair
     scores = torch.zeros_like(table.scores)
     scores[0, 0], scores[1, 0] = 0.1371, -0.00019
-    nibt.save(Panel(explanation, replace(table, scores=scores)), tmp_path / "x.html")
+    nibt.save(Panel(explanation, with_scores(table, scores)), tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     numbers = opened.page.locator(".nibt-word small")
     assert len({len(text.split(".")[1]) for text in numbers.all_text_contents()}) == 1
@@ -357,7 +357,7 @@ def test_view_shows_two_images_and_two_captions(browser: Browser, tmp_path: Path
     model = tiny.model("clip")
     two = nibt.compare(model, image(), image(1))
     captions = nibt.compare(model, nibt.Caption("a cat"), "two cars")
-    assert isinstance(two, Comparison)
+    assert isinstance(two, Explanation)
     nibt.save([two, captions], tmp_path / "x.html")  # type: ignore[list-item]
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     maps = opened.state["panels"][0]["maps"]
@@ -371,12 +371,8 @@ def hostile(folder: Path) -> Path:
         PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄"
     )
     ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
-    captions = replace(
-        explanation,
-        ranking=ranking,
-        warnings=("the caption was cut",),
-        image=replace(explanation.image, source="<svg onload=alert(3)>.png"),
-    )
+    hostile_image = change_side(explanation, "image", source="<svg onload=alert(3)>.png")
+    captions = replace(hostile_image, ranking=ranking, warnings=("the caption was cut",))
     nibt.save([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")
     return folder / "hostile.html"
 

@@ -39,7 +39,7 @@ def test_draw_of_two_images_puts_them_in_two_columns(positive_only: bool, tmp_pa
         assert colourful(page)
     answer.save(tmp_path / "x.json")
     with pytest.raises(BadInput, match="no longer there"):
-        nibt.draw(nibt.Comparison.load(tmp_path / "x.json"))
+        nibt.draw(nibt.Explanation.load(tmp_path / "x.json"))
 
 
 def test_draw_of_two_captions_grows_with_their_length() -> None:

@@ -14,20 +14,9 @@ from nibt.evaluation.bench.plan import Choice, MethodChoice, MetricChoice, Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
-from nibt.models._loading import DTYPES
+from nibt.models._load_options import LoadOptions
 from nibt.models.base import Model
 from nibt.registry import find
-
-_MODEL_OPTIONS = (
-    "device",
-    "dtype",
-    "resize",
-    "image_size",
-    "pooling",
-    "instruction",
-    "image_prompt",
-    "text_prompt",
-)
 
 
 def check_plan(plan: Plan) -> dict[str, Dataset]:
@@ -43,9 +32,8 @@ def check_plugins(plan: Plan) -> None:
             find("targets", target)
     for model in plan.models:
         with error_key(model.key):
-            _check_names(model.options, _MODEL_OPTIONS)
-            if model.options.get("dtype", "float32") not in DTYPES:
-                raise BadOption(f"options.dtype must be one of {', '.join(DTYPES)}")
+            _check_names(model.options, [field.name for field in fields(LoadOptions)])
+            LoadOptions(**model.options)
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)

@@ -7,9 +7,9 @@ from nibt.evaluation.roar.folder import RoarFolder
 from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
+from nibt.results.base import as_text
 from nibt.results.records import SessionRecord
 from nibt.results.roar import Agreement, LossIncrease, Roar
-from nibt.results.saving import as_text
 
 REPORTS: tuple[str, ...] = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: increase of the loss after training without the most important units"

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import CannotLoad
 from nibt.io import load_json
+from nibt.models._load_options import LoadOptions
 from nibt.models._request import Request
 
-POOLINGS = ("last", "mean")
 _GME = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
     "<|im_start|>assistant\n<|endoftext|>"
@@ -38,8 +38,7 @@ def settings(source: str, request: Request) -> dict[str, Any]:
             "pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card "
             "says"
         )
-    if values["pooling"] not in POOLINGS:
-        raise BadOption(f"pooling must be one of {', '.join(POOLINGS)} (got {values['pooling']!r})")
+    LoadOptions(pooling=values["pooling"])  # that of a folder may be none of the known ones
     return values
 
 

@@ -10,11 +10,11 @@ from nibt.report.html.view import SCRIPT, STYLE, fragment
 from nibt.report.html.view_data import Panel
 from nibt.report.html.view_text import heading
 from nibt.report.request import question
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
-Shown = Explanation | Comparison | Regions | Panel
+Shown = Explanation | Regions | Panel
 _START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from nibt.report.image.layout import shown, uri
 from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.explanation import Comparison, Explanation
+from nibt.results.explanation import Explanation
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
 
@@ -40,7 +40,7 @@ class Panel:
 
     """
 
-    answer: Explanation | Comparison | Regions
+    answer: Explanation | Regions
     table: Regions | None = None
     title: str = ""
     problem: str = ""
@@ -49,12 +49,12 @@ class Panel:
     def __post_init__(self) -> None:
         if self.curve is not None:
             shown = [(one.source, one.caption) for one in self.curve.pairs]
-            if not isinstance(self.answer, Explanation) or shown != [(self.answer.image.source, self.answer.caption)]:
+            if not _of_pair(self.answer) or shown != [(self.answer.image.source, self.answer.caption)]:
                 raise BadInput(f"the curve must be of the pair of the answer (got that of {shown[0]}): leave curve out")
         if self.table is None:
             return
-        if not isinstance(self.answer, Explanation):
-            raise BadInput(f"a table needs an explanation (got {type(self.answer).__name__}): leave table out")
+        if not _of_pair(self.answer):
+            raise BadInput("a table needs an explanation of an image with a caption: leave table out")
         answer_pair, table_pair = ((one.caption, one.size) for one in (self.answer, self.table))
         if answer_pair != table_pair:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
@@ -68,6 +68,11 @@ class Panel:
     def sides(self) -> Mapping[str, SideAttribution]:
         """The images and captions of the panel, by name; for a table alone, its sums over words and over patches."""
         return _sums(self.answer) if isinstance(self.answer, Regions) else self.answer.sides
+
+
+def _of_pair(answer: Explanation | Regions) -> TypeGuard[Explanation]:
+    """Return whether a result explains an image with a caption."""
+    return isinstance(answer, Explanation) and not answer.is_comparison
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import MISMATCH, WEAK, Comparison, Explanation, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
+
+_CONTRASTS = ("difference", "softmax", "centred")  # targets whose question names other captions
 
 
 def heading(panel: Panel) -> str:
     """Return the title of a panel, or its caption or sources."""
     if panel.title:
         return panel.title
-    if isinstance(panel.answer, Comparison):
+    if isinstance(panel.answer, Explanation) and panel.answer.is_comparison:
         return " with ".join(part.source for part in panel.answer.sides.values())
     return panel.answer.caption
 
@@ -32,7 +34,7 @@ def about(panel: Panel, help_url: str = "") -> str:
         name = escape(str(answer.method["name"]))
         method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
         reading = f' <a href="{help_url}#reading">How to read this</a>'
-    contrasts = not isinstance(answer, Explanation) or answer.score["target"] in ("difference", "softmax", "centred")
+    contrasts = isinstance(answer, Regions) or answer.is_comparison or answer.score["target"] in _CONTRASTS
     lead = " ".join([*([question(answer)] if contrasts else []), legend(answer)])
     return (
         f'<p class="nibt-about"><strong>similarity {_fixed(answer.similarity)}</strong>, {method}</p>'
@@ -44,7 +46,7 @@ def no_match(panel: Panel) -> str:
     """Return the warning that the pair hardly or not matches or the map is noise, which is shown above the map."""
     answer = panel.answer
     warning = mismatch(answer.warnings)
-    if not warning and isinstance(answer, Explanation) and answer.similarity < 0:
+    if not warning and isinstance(answer, Explanation) and not answer.is_comparison and answer.similarity < 0:
         warning = f"{MISMATCH} (similarity {answer.similarity:z.3f}, which is negative)"
     if not warning:
         return ""
@@ -104,7 +106,7 @@ def selection_note(panel: Panel) -> str:
     answer = panel.answer
     if panel.words_have_maps is not None or isinstance(answer, Regions):
         return ""
-    if isinstance(answer, Comparison):
+    if answer.is_comparison:
         if any(isinstance(part, ImageAttribution) for part in panel.sides.values()):
             return ""
         reason = "a comparison of two captions has no image whose regions a word could show"

@@ -12,12 +12,12 @@ from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
 from nibt.report.request import is_signed
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import Comparison
+from nibt.results.explanation import Explanation
 
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
-def draw_comparison(answer: Comparison, look: Appearance = DEFAULT) -> Image.Image:
+def draw_comparison(answer: Explanation, look: Appearance = DEFAULT) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
     parts = list(answer.sides.values())
     panels = [_panels(part, look) for part in parts if isinstance(part, ImageAttribution)]

@@ -12,7 +12,7 @@ from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
-from nibt.results.explanation import Comparison, Explanation, is_noise
+from nibt.results.explanation import Explanation, is_noise
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
@@ -20,7 +20,7 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def draw(
-    answer: Explanation | Comparison | Regions | NarrowingCurve,
+    answer: Explanation | Regions | NarrowingCurve,
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
@@ -48,7 +48,7 @@ def draw(
         return draw_curve(answer)
     if isinstance(answer, Regions):
         return draw_table(answer, look)
-    return draw_comparison(answer, look) if isinstance(answer, Comparison) else _page(answer, look)
+    return draw_comparison(answer, look) if answer.is_comparison else _page(answer, look)
 
 
 def _page(answer: Explanation, look: Appearance) -> Image.Image:

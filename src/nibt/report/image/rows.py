@@ -15,7 +15,7 @@ from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
 from nibt.report.words import ColoredWord, Worded, runs
 from nibt.results.attribution import ImageAttribution, SideAttribution
-from nibt.results.explanation import Answer, Comparison, Explanation, Ranked, mismatch, other_warnings
+from nibt.results.explanation import Explanation, Ranked, mismatch, other_warnings
 
 _LARGE, _TITLE = 24, 20
 _NAME, _WORDED = 70, 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
@@ -148,10 +148,9 @@ def _shortened(text: str, width: int) -> str:
     return text if end == len(text) else text[: max(1, end - 2)] + "\u2026"
 
 
-def notes(answer: Answer, width: int) -> Image.Image:
+def notes(answer: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
     shares = [f"{name} {float(part.special_share):.0%}" for name, part in answer.sides.items()]
-    assert isinstance(answer, Explanation | Comparison)
     return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",

@@ -1,0 +1,35 @@
+"""The options with which models are loaded: keywords of ``load_model``, values of ``--load``, and keys of plans."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from nibt.options import ImageSize, OneOf, complete
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The options of ``load_model`` that are texts or numbers.
+
+    Attributes:
+        device: The device of the model.
+        dtype: The dtype of its weights.
+        resize: How images are resized.
+        image_size: The side of the input in pixels.
+        pooling: How a vision-language model embeds a prompt.
+        instruction: The system message of its prompts.
+        image_prompt: Its prompt of an image.
+        text_prompt: Its prompt of a text.
+
+    """
+
+    device: str = "cpu"
+    dtype: Annotated[str, OneOf(("float32", "float16", "bfloat16"))] = "float32"
+    resize: Annotated[str, OneOf(("model", "whole"))] | None = None
+    image_size: ImageSize | None = None
+    pooling: Annotated[str, OneOf(("last", "mean"))] | None = None
+    instruction: str | None = None
+    image_prompt: str | None = None
+    text_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        complete(self)

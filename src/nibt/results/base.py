@@ -1,0 +1,171 @@
+"""The base of results: what a result declares as typed fields is its JSON form too."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import torch
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic.fields import ComputedFieldInfo
+from torch import Tensor
+
+from nibt.errors import BadInput
+from nibt.io import load_json
+from nibt.records import plain_data, read_record
+from nibt.values import ByValue
+
+_INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
+_ResultType = TypeVar("_ResultType", bound="Result")
+
+
+@dataclass(frozen=True)
+class Array:
+    """Marks a field with a tensor, which is a number or nested lists of numbers in the JSON form.
+
+    Tensors are read as float32 or bool, on the processor, whatever the default dtype and device are.
+    """
+
+    axes: int = 0
+    entries: Literal["number", "integer", "boolean"] = "number"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        nested: Any = {"number": float, "integer": int, "boolean": bool}[self.entries]
+        for axis in range(self.axes):
+            nested = Annotated[list[nested], Field(min_length=min(axis, 1))]  # only a row may be empty
+        return handler.generate_schema(Annotated[nested, AfterValidator(self._tensor), PlainSerializer(self._lists)])
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        node: dict[str, Any] = {"type": self.entries, **({"format": "float"} if self.entries == "number" else {})}
+        for _ in range(self.axes):
+            node = {"type": "array", "items": node}
+        return node
+
+    def _tensor(self, numbers: Any) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
+
+    def _lists(self, tensor: Tensor) -> Any:
+        return (tensor.long() if self.entries == "integer" else tensor).tolist()
+
+
+@lru_cache
+def _computed(record_type: type) -> frozenset[str]:
+    """Return the names of what a record marks with ``computed_field``."""
+    attributes = {name: value for base in record_type.__mro__ for name, value in vars(base).items()}
+    marks = {name: getattr(value, "decorator_info", None) for name, value in attributes.items()}
+    return frozenset(name for name, mark in marks.items() if isinstance(mark, ComputedFieldInfo))
+
+
+class Serializable(ByValue):
+    """Base class of dataclasses with a JSON form: their fields, and what they mark with ``computed_field``."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_computed(cls, data: Any) -> Any:
+        """Leave out what is computed from the fields."""
+        if not isinstance(data, Mapping):
+            return data
+        return {name: value for name, value in data.items() if name not in _computed(cls)}
+
+
+class Result(Serializable):
+    """Base class of what nibt computes and saves: explanations, regions, narrowing curves, audits and ROAR results.
+
+    Attributes:
+        kind: The kind of result, as the JSON form states it.
+        schema: The version of the JSON form.
+
+    """
+
+    kind: ClassVar[str]
+    schema: ClassVar[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, the form of the JSON files."""
+        return {"schema": self.schema, "kind": self.kind, **plain_data(self)}
+
+    @classmethod
+    def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:
+        """Build a result from the plain data that ``to_json`` returns.
+
+        Raises:
+            BadInput: The data is of another kind or schema, or a value is wrong.
+
+        """
+        stated = data.get("kind"), data.get("schema")
+        if stated != (cls.kind, cls.schema):
+            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]} of {stated[0]}")
+        fields = {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}
+        return read_record(cls, fields, cls.kind)
+
+    @classmethod
+    def load(cls: type[_ResultType], path: str | Path) -> _ResultType:
+        """Read a JSON file with one result.
+
+        Images are loaded too, if they are still at their source and unchanged.
+
+        Raises:
+            BadInput: The file is missing, or it has no result of this kind and schema.
+
+        """
+        try:
+            data = load_json(Path(path))
+            if isinstance(data, list):
+                raise ValueError(f"it has a list of {len(data)} results: read each with from_json")
+            if not isinstance(data, dict):
+                raise ValueError(f"expected an object, got {type(data).__name__}")
+            return cls.from_json(data)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({error})") from error
+
+    def request(self) -> dict[str, Any]:
+        """Return the request as plain data: the inputs, the method, the model and the target."""
+        data = self.to_json()
+        sides = {name: _inputs(side) for name, side in data.get("sides", {}).items()}
+        score = data.get("score", {})
+        labels = sorted(label["label"] for label in data.get("ranking", ()))
+        target = {"target": score.get("target"), "options": score.get("options"), "labels": labels}
+        return {**_inputs(data), **sides, **target}
+
+    def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:
+        """Write a file, completely or not at all; the ending of its name chooses the format, as in ``nibt.save``.
+
+        Raises:
+            BadOption: No format has that ending, or the format cannot hold this result.
+            WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
+            CannotWrite: The folder is missing or not writable, or the disk is full.
+
+        """
+        import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
+
+
+def _inputs(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in _INPUTS if name in data}
+
+
+def request_of(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the request of a file: that of its only result, or the hashes of the requests of all results."""
+    requests = [result.request() for result in results]
+    if len(requests) == 1:
+        return requests[0]
+    texts = [json.dumps(request, sort_keys=True) for request in requests]
+    return {"pairs": [sha256(text.encode()).hexdigest()[:16] for text in texts]}
+
+
+def as_bytes(data: Any) -> bytes:
+    """Return data as indented JSON in UTF-8. A name that is no text, as those of files may be, becomes an escape."""
+    try:
+        return as_text(data).encode()
+    except UnicodeEncodeError:
+        return as_text(data, ascii_only=True).encode()
+
+
+def as_text(data: Any, ascii_only: bool = False) -> str:
+    """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only."""
+    return json.dumps(data, ensure_ascii=ascii_only, allow_nan=False, indent=1) + "\n"
