@@ -24,19 +24,19 @@ EPSILON = 1e-6
 _HIDDEN = 32  # units of the perceptron, as published
 
 
-def pair_weight(side: Side, kind: str, sharpness: float) -> PerExample:
+def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
     """Compute the weight f of each pair from its unit embeddings."""
     if side.model.similarity.item_ndim > 1:
         raise Unsupported(
             f"weights of pairs need one embedding per item (got {side.model.id}, which compares sets of vectors): use "
             "pair_weight='none'"
         )
-    own = F.normalize(side.trace.embedding.float(), dim=-1)
+    normalized = F.normalize(side.trace.embedding.float(), dim=-1)
     with torch.no_grad():
-        if kind == "manhattan":
-            return 1 / ((own - _other(side)).abs().sum(-1) + EPSILON)
+        if formula == "manhattan":
+            return 1 / ((normalized - _other(side)).abs().sum(-1) + EPSILON)
         cosine = _cosines(side)(side.trace.embedding).float()
-    if kind == "softplus":
+    if formula == "softplus":
         return F.softplus(sharpness * (1 + cosine) / 2) + EPSILON
     return 1 / ((2 - 2 * cosine).clamp_min(0).sqrt() + EPSILON)
 

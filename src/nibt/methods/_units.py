@@ -119,21 +119,21 @@ class PlayerMethod(UnitMethod):
 
 
 def keep_players(
-    shown: Bool[np.ndarray, "coalition player"], players: Sequence[tuple[int, ...]], count: int
+    coalitions: Bool[np.ndarray, "coalition player"], players: Sequence[tuple[int, ...]], count: int
 ) -> Float[Tensor, "coalition unit"]:
     """Return masks over ``count`` columns that keep the players of each coalition, and all columns without a player."""
     rows, owners = _columns(players)
-    keep = torch.ones(len(shown), count, dtype=torch.float32, device="cpu")
-    keep[:, rows] = torch.from_numpy(shown[:, owners]).float()
+    keep = torch.ones(len(coalitions), count, dtype=torch.float32, device="cpu")
+    keep[:, rows] = torch.from_numpy(coalitions[:, owners]).float()
     return keep
 
 
 def coalition_masks(
-    shown: Sequence[Bool[np.ndarray, "_coalition _player"]], players: Sequence[Sequence[tuple[int, ...]]], count: int
+    games: Sequence[Bool[np.ndarray, "_coalition _player"]], players: Sequence[Sequence[tuple[int, ...]]], count: int
 ) -> Float[Tensor, "coalition item unit"]:
     """Return the masks of each item's coalitions; items with fewer than others have masks of ones at the end."""
-    keep = torch.ones(max(map(len, shown)), len(players), count, dtype=torch.float32, device="cpu")
-    for item, (coalitions, item_players) in enumerate(zip(shown, players, strict=True)):
+    keep = torch.ones(max(map(len, games)), len(players), count, dtype=torch.float32, device="cpu")
+    for item, (coalitions, item_players) in enumerate(zip(games, players, strict=True)):
         keep[: len(coalitions), item] = keep_players(coalitions, item_players, count)
     return keep
 

@@ -40,7 +40,6 @@ from nibt.errors import BadOption, Unsupported
 from nibt.methods._layers import LayerMethod
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
-from nibt.methods.base import LayerAfter
 from nibt.models._trace import Cut
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
@@ -75,13 +74,12 @@ class M2IB(LayerMethod):
     kind = "perturbation"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
+    layer_leaves_block = True
     variants: ClassVar = {
-        "default": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
-        "paper": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
-        "iba": {side: {"layer": LayerAfter(0.75), "noise": "features"} for side in ("image", "text")},
-        "adaib": {
-            side: {"layer": LayerAfter(0.75), "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")
-        },
+        "default": {side: {"layer": 0.75} for side in ("image", "text")},
+        "paper": {side: {"layer": 0.75} for side in ("image", "text")},
+        "iba": {side: {"layer": 0.75, "noise": "features"} for side in ("image", "text")},
+        "adaib": {side: {"layer": 0.75, "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")},
     }
 
     beta: NotNegative = 0.1
@@ -145,9 +143,9 @@ class M2IB(LayerMethod):
                 penalty = (price() * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
                 gradient, *others = torch.autograd.grad(penalty, parameters)
             gain = _gradient(score, a, hidden, draw(draws, self.samples, hidden), at_once)
-            whole = clipped([gradient - fit[:, None, None] * gain, *others], self.clip)
-            for parameter, own in zip(parameters, whole, strict=True):
-                parameter.grad = own
+            clipped_gradients = clipped([gradient - fit[:, None, None] * gain, *others], self.clip)
+            for parameter, clipped_gradient in zip(parameters, clipped_gradients, strict=True):
+                parameter.grad = clipped_gradient
             optimizer.step()
         return (bits.detach() * tokens).sum(-1)
 
@@ -182,10 +180,10 @@ def _gradient(
 ) -> Hidden:
     """Compute the gradient of the mean score over noisy states, a chunk at a time."""
     total = torch.zeros_like(hidden)
-    for part in chunks(len(noise), hidden, at_once=at_once):
+    for chunk in chunks(len(noise), hidden, at_once=at_once):
         with torch.enable_grad():
             keep = a.sigmoid()
-            states = keep * hidden + (1 - keep) * noise[part, None]
+            states = keep * hidden + (1 - keep) * noise[chunk, None]
             (gradient,) = torch.autograd.grad(score(states).sum() / len(noise), a)
         total += gradient
     return total
