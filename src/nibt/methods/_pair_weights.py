@@ -30,7 +30,7 @@ def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
     normalized = F.normalize(side.trace.embedding.float(), dim=-1)
     with torch.no_grad():
         if formula == "manhattan":
-            return 1 / ((normalized - _other(side)).abs().sum(-1) + EPSILON)
+            return 1 / ((normalized - _other_embedding(side)).abs().sum(-1) + EPSILON)
         cosine = _cosines(side)(side.trace.embedding).float()
     if formula == "softplus":
         return F.softplus(sharpness * (1 + cosine) / 2) + EPSILON
@@ -43,7 +43,7 @@ def _cosines(side: Side) -> Callable[[Tensor], PerExample]:
     return side.score if compare is None else lambda embedding: compare(embedding)[..., 0]
 
 
-def _other(side: Side) -> Float[Tensor, "batch dim"]:
+def _other_embedding(side: Side) -> Float[Tensor, "batch dim"]:
     """Return the unit embeddings of the other side, whose coordinates are its cosines with the axes."""
     dim = side.trace.embedding.shape[-1]
     axes = torch.eye(dim, dtype=side.trace.embedding.dtype, device=side.trace.embedding.device)

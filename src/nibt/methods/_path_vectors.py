@@ -196,8 +196,8 @@ def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: F
     def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
         if len(rows) <= min(layer.rows, dim):
             return vjp_at(layer.cut, layer.start, positions, other_vectors[rows][:, None])[:, :, 0]
-        each = torch.eye(layer.rows, dtype=other_vectors.dtype, device=other_vectors.device)
-        return other_vectors[rows] @ part_vectors_at(layer.cut, layer.start, positions, each, dim)[:, :, 0].mT
+        single_rows = torch.eye(layer.rows, dtype=other_vectors.dtype, device=other_vectors.device)
+        return other_vectors[rows] @ part_vectors_at(layer.cut, layer.start, positions, single_rows, dim)[:, :, 0].mT
 
     def gaps(values: Float[Tensor, "row token"], rows: Rows) -> Float[Tensor, " row"]:
         return (values.sum(-1) - expected[rows]).abs() / bound[rows]

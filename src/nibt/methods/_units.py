@@ -52,15 +52,15 @@ class UnitMethod(Method):
         views = self.views_of(side)
         sides = [view.embedded() for view in (views.sides(1) if views else [side])]
         units = self.units_of(side)
-        each = [_kept(self.scores(view, units)[0], units) for view in sides]
+        vectors = [_kept(self.scores(view, units)[0], units) for view in sides]
         after = torch.stack([view.value()[0] for view in sides]).mean(0)
         before = torch.stack([self.nothing(view, units)[0] for view in sides]).mean(0)
         if views is None:
             cells = units.grid if isinstance(units, Segments) else units
             cells = cells.bare() if isinstance(cells, Grid) else cells
-            return UnitVectors(after, before, F.pad(each[0], (0, 0, 0, 1)), cells)
+            return UnitVectors(after, before, F.pad(vectors[0], (0, 0, 0, 1)), cells)
         assert isinstance(units, Grid)
-        maps = torch.stack(each).transpose(1, 2)
+        maps = torch.stack(vectors).transpose(1, 2)
         fine, grid = views.blend(maps, units)
         rest = maps.sum(-1).mean(0) - fine.sum(-1)
         return UnitVectors(after, before, torch.cat([fine.T, rest[None]]), grid)
