@@ -34,12 +34,10 @@ from torch import Tensor
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import special_share
-from nibt.errors import BadOption, Unsupported
-from nibt.methods._layers import LayerMethod
+from nibt.errors import BadOption
+from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, clipped, pair_weight
-from nibt.models._trace import Cut
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
@@ -99,25 +97,15 @@ class M2IB(LayerMethod):
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and seeds, each of which is learned separately."""
-        cuts = [side.cut(layer) for layer in self.layer]
-        units = cuts[0].units
-        if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
-            raise Unsupported(
-                f"layers {self.layer} have different grids, so their maps cannot be averaged: "
-                "choose layers with the same grid"
-            )
         seeds = range(self.seed, self.seed + self.seeds)
-        scores = torch.stack(
-            [
-                self._optimize(side, cut, seed, side.at_once(layer, cut.hidden))
-                for layer, cut in zip(self.layer, cuts, strict=True)
-                for seed in seeds
-            ]
-        ).mean(0)
-        return Attribution(units.keep(scores), units, special_share(scores, units))
+        return average_layers(
+            side, self.layer, [self._optimize(side, layer, seed) for layer in self.layer for seed in seeds]
+        )
 
-    def _optimize(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
+    def _optimize(self, side: Side, layer: int, seed: int) -> PerToken:
         """Compute the information that each token keeps, in nats."""
+        cut = side.cut(layer)
+        at_once = side.at_once(layer, cut.hidden)
         tokens = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
         mean, deviation = self._noise(exact, tokens)
