@@ -108,12 +108,9 @@ def audit(
     steps("the seed")
     checks += runner.seeds()
     scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
-    for method, control in [
-        *((spec, True) for spec in controls),
-        *((spec, False) for spec in specs),
-    ]:
+    for index, method in enumerate([*controls, *specs]):
         steps(f"the metrics of {method}")
-        scores.add(method, control)
+        scores.add(method, control=index < len(controls))
     for method in specs:
         checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
