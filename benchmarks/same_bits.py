@@ -80,7 +80,6 @@ VALUES: dict[str, list[Any]] = {
     "heads": ["joined"],
     "deviation": [{"noise": "unit", "deviation": 0.5, "samples": 2}],
     "pair_weight": ["euclidean"],
-    "price": [{"pair_weight": "euclidean", "price": "learned"}],
     "sharpness": [{"pair_weight": "softplus", "sharpness": 2.0}],
     "clip": [{"clip": 0.5}],
 }

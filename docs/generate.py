@@ -27,7 +27,7 @@ import yaml
 import nibt
 from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import plans
-from nibt.methods.base import SIDES, LayerAfter, Method
+from nibt.methods.base import SIDES, Method
 from nibt.models._loading import embedded
 from nibt.registry import KINDS, available, find, summary
 
@@ -145,13 +145,13 @@ def default_of(kind: Any, field: Any) -> str:
     """Return the default of an option, which may differ by side."""
     variants = getattr(kind, "variants", {"default": {}})
     values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
-    texts = [shown(value) for value in values]
+    texts = [shown(kind, field.name, value) for value in values]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
 
 
-def shown(value: Any) -> str:
-    if isinstance(value, LayerAfter):
-        return f"what leaves the block at {float(value)} of the depth"
+def shown(kind: Any, option: str, value: Any) -> str:
+    if option == "layer" and isinstance(value, float) and kind.layer_leaves_block:
+        return f"what leaves the block at {value} of the depth"
     if isinstance(value, float) and 0 < value < 1:
         return f"{value:.3g}"
     return "none" if value is None else f"`{value}`" if isinstance(value, str) else str(value)
@@ -198,7 +198,7 @@ def variant_lines(kind: Any) -> Iterator[str]:
         if sides == kind.variants["default"]:
             continue
         values = {
-            side: ", ".join(f"`{key}` {shown(value)}" for key, value in sides[side].items())
+            side: ", ".join(f"`{key}` {shown(kind, key, value)}" for key, value in sides[side].items())
             for side in SIDES
             if sides[side]
         }

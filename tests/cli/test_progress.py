@@ -47,7 +47,7 @@ def test_status_estimates_the_time_left() -> None:
     assert status.line() == "explaining: 0 of 1, step 1 of 4, 0:10 elapsed, about 0:30 left"
     status.update_inside(Progress(1, 2))
     status.update_inside(Progress(1, 9))  # the next loop of the same pair
-    assert status.part == 0.5
+    assert status.share == 0.5
     status.update_inside(Progress(4, 4))
     assert status.line() == "explaining: 0 of 1, 0:10 elapsed", "the other side takes as long as it takes"
 
@@ -147,6 +147,6 @@ def test_status_shows_a_download_without_its_share() -> None:
     status = Status("loading", None)
     status.update_inside(Progress(5, 10, "downloading it, 5 B of 10 B"))
     assert "downloading it, 5 B of 10 B" in status.line()
-    assert status.part == 0
+    assert status.share == 0
     status.update_inside(Progress(10, 10, "downloading it, 10 B of 10 B"))
     assert "downloading" not in status.line()

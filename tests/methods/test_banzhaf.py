@@ -56,15 +56,15 @@ def test_table_has_the_coefficients_of_the_fit_of_order_two(share: float) -> Non
     """
     image, text = exact_game(6, 1, share), exact_game(4, 2, share)
     rows, columns = np.divmod(np.arange(64 * 16), 16)
-    kept = np.concatenate([image.shown[rows], text.shown[columns]], 1).astype(float)
+    kept = np.concatenate([image.coalitions[rows], text.coalitions[columns]], 1).astype(float)
     pairs = list(itertools.combinations(range(10), 2))
     features = np.stack([np.ones(len(kept)), *kept.T, *(kept[:, one] * kept[:, other] for one, other in pairs)], 1)
     scores = (image.embeddings[rows] * text.embeddings[columns]).sum(1)
     root = np.sqrt(image.weights[rows] * text.weights[columns])
     fit = np.linalg.lstsq(root[:, None] * features, root * scores, rcond=None)[0]
     wanted = np.array([[fit[11 + pairs.index((patch, 6 + word))] for word in range(4)] for patch in range(6)])
-    of_image = least_squares(image.shown.astype(float), image.weights, image.embeddings)
-    of_text = least_squares(text.shown.astype(float), text.weights, text.embeddings)
+    of_image = least_squares(image.coalitions.astype(float), image.weights, image.embeddings)
+    of_text = least_squares(text.coalitions.astype(float), text.weights, text.embeddings)
     np.testing.assert_allclose(of_image @ of_text.T, wanted, atol=1e-12)
     np.testing.assert_allclose(cross_coefficients(image, text, True), wanted, atol=1e-9)
     np.testing.assert_allclose(of_image, effects(unit_encoder(6, 1), 6, share), atol=1e-12)
@@ -76,7 +76,7 @@ def test_fit_of_all_pairs_is_the_product_of_two_regressions_for_drawn_coalitions
     for seed, units, count in ((1, 6, 20), (2, 4, 12)):
         shown = np.random.default_rng(seed).random((count, units)) < 0.4
         sides.append(Game(shown, np.full(count, 1 / count), unit_encoder(units, seed)(shown), 0.4))
-    vectors = [least_squares(one.shown.astype(float), one.weights, one.embeddings) for one in sides]
+    vectors = [least_squares(one.coalitions.astype(float), one.weights, one.embeddings) for one in sides]
     np.testing.assert_allclose(cross_coefficients(sides[0], sides[1], True), vectors[0] @ vectors[1].T, atol=1e-8)
 
 

@@ -13,7 +13,7 @@ from nibt.methods._attention import AttentionMethod, AttentionOrInput, LastAtten
 from nibt.methods._gradient import GradientMethod
 from nibt.methods._path import PathMethod
 from nibt.methods._units import UnitMethod
-from nibt.methods.base import LayerAfter, Method, MethodSpec
+from nibt.methods.base import Method, MethodSpec
 from nibt.methods.grad_cam import GradCAM
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
@@ -40,8 +40,8 @@ class Options(Method):
     """A method with an option of each type."""
 
     variants: ClassVar = {
-        "default": {"image": {"layer": 0.5, "count": 3}, "text": {"layer": LayerAfter(0.5), "count": 4}},
-        "paper": {"image": {"layer": 1, "count": 3}, "text": {"layer": LayerAfter(0.5), "count": 4}},
+        "default": {"image": {"layer": 0.5, "count": 3}, "text": {"layer": 0.5, "count": 4}},
+        "paper": {"image": {"layer": 1, "count": 3}, "text": {"layer": 0.5, "count": 4}},
     }
 
     layer: tuple[int, ...]
@@ -183,7 +183,6 @@ WORDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("integrated_gradients", "quadrature"): ("riemann", "gauss", "midpoint"),
     ("m2ib", "noise"): ("unit", "features"),
     ("m2ib", "pair_weight"): ("none", "euclidean", "manhattan", "softplus"),
-    ("m2ib", "price"): ("inverse",),
     ("nib", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
     ("nib", "noise"): ("none", "unit", "features"),
     ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
@@ -236,7 +235,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "seeds": 1,
         "noise": "unit",
         "pair_weight": "none",
-        "price": "inverse",
         "sharpness": 1.0,
         "clip": None,
     },
@@ -366,13 +364,20 @@ def test_configured_rejects_values_of_another_type(option: str, value: Any, rule
         (0.34, (1,)),  # of three blocks
         (0.66, (2,)),
         (0.999, (3,)),
-        (LayerAfter(0.34), (2,)),
-        (LayerAfter(0.999), (3,)),  # no layer follows the last block
     ],
 )
 def test_configured_takes_layers_and_fractions_of_the_depth(value: Any, layers: tuple[int, ...]) -> None:
     assert tiny.model("clip").image.depth == 3
     assert configured(layer=value).layer == layers
+
+
+@pytest.mark.parametrize(("value", "layer"), [(0.34, 2), (0.999, 3), (2, 2)])
+def test_fraction_may_be_the_layer_that_leaves_a_block(
+    value: float, layer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No layer follows the last block, and a whole number is the layer itself."""
+    monkeypatch.setattr(Options, "layer_leaves_block", True)
+    assert configured(layer=value).layer == (layer,)
 
 
 @pytest.mark.parametrize(("value", "message"), [([], "at least one layer"), (4, "between 0 and 3"), ("0,-1", "-1")])

@@ -15,7 +15,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._checks import generator
-from nibt.methods._pair_weights import Perceptron, clipped, pair_weight
+from nibt.methods._pair_weights import clipped, pair_weight
 from nibt.methods.m2ib import M2IB
 from tests import tiny, tiny_vision_language
 from tests.helpers import both_sides, make_side
@@ -89,45 +89,19 @@ def test_adaib_with_constant_weights_is_m2ib(modality: str, distance: float) -> 
     assert not torch.allclose(actual, M2IB((1,), steps=4, samples=3)(of).scores, rtol=1e-2)
 
 
-class Networks:
-    """The weights of a pair as modules of torch: g for each item, and its parameters."""
-
-    def __init__(self, fit: Tensor, price: str, seed: int) -> None:
-        self.fit, self.price = fit, price
-        self.nets = [nn.Sequential(nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, 1), nn.ReLU()) for _ in fit]
-        draws = generator(seed, 0, 1)
-        drawn = [
-            torch.tensor(draws.uniform(-b, b, n), dtype=torch.float32)
-            for n, b in ((32, 1), (32, 1), (32, 32**-0.5), (1, 32**-0.5))
-        ]
-        for net in self.nets:
-            with torch.no_grad():
-                for parameter, values in zip(net.parameters(), drawn, strict=True):
-                    parameter.copy_(values.reshape(parameter.shape))
-
-    def parameters(self, item: int) -> list[Tensor]:
-        return list(self.nets[item].parameters()) if self.price == "learned" else []
-
-    def information(self, item: int) -> Tensor:
-        return self.nets[item](self.fit[item].reshape(1))[0] if self.price == "learned" else 1 / (self.fit[item] + 1e-6)
-
-
 @both_sides
-@pytest.mark.parametrize("price", ["inverse", "learned"])
 @pytest.mark.parametrize("kind", ["euclidean", "softplus"])
-def test_adaib_equals_its_loss_item_by_item(kind: str, price: str, modality: str) -> None:
-    """The optimizer, the clipping and the perceptron of torch, with one item and one noisy state at a time."""
+def test_adaib_equals_its_loss_item_by_item(kind: str, modality: str) -> None:
+    """The optimizer and the clipping of torch, with one item and one noisy state at a time."""
     of = make_side(tiny.model("clip"), modality)
     cut, samples, seed = of.cut(1), 3, 3
     own = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
-    nets = Networks(pair_weight(of, kind, 1.0), price, seed)
     expected = []
-    for item in range(2):
+    for item, fit in enumerate(pair_weight(of, kind, 1.0)):
         noise = [generator(seed, row) for row in range(cut.hidden.shape[1])]
         hidden, mask = cut.hidden[item], own[item]
         a = torch.full_like(hidden, 5.0).requires_grad_()
-        parameters = [a, *nets.parameters(item)]
-        adam = torch.optim.Adam(parameters, lr=1.0)
+        adam = torch.optim.Adam([a], lr=1.0)
         for _ in range(3):
             adam.zero_grad()
             bits = information(a, hidden)
@@ -138,11 +112,11 @@ def test_adaib_equals_its_loss_item_by_item(kind: str, price: str, modality: str
                 states[item] = a.sigmoid() * hidden + (1 - a.sigmoid()) * e
                 fits.append(of.score(cut.rest(states[None]))[0, item])
             kept = (bits * mask).sum() / (mask.sum() * hidden.shape[1])
-            (nets.information(item) * kept - nets.fit[item] * torch.stack(fits).mean()).backward(inputs=parameters)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            (kept / (fit + 1e-6) - fit * torch.stack(fits).mean()).backward(inputs=[a])
+            nn.utils.clip_grad_norm_([a], 1.0)
             adam.step()
         expected.append((bits * mask).sum(-1).detach())
-    method = M2IB((1,), steps=3, samples=samples, seed=seed, pair_weight=kind, price=price, clip=1.0)
+    method = M2IB((1,), steps=3, samples=samples, seed=seed, pair_weight=kind, clip=1.0)
     actual = method(of)
     torch.testing.assert_close(
         actual.scores, actual.units.keep(torch.stack(expected)), rtol=5e-3, atol=1e-3 * float(actual.scores.max())
@@ -153,16 +127,14 @@ def test_adaib_equals_its_loss_item_by_item(kind: str, price: str, modality: str
 def test_clipped_gradients_have_at_most_the_norm(factor: float) -> None:
     """As torch clips the parameters of each item alone."""
     draws = torch.Generator().manual_seed(0)
-    parts = [factor * torch.randn(3, *shape, generator=draws) for shape in ((4, 5), (7,))]
-    actual = clipped(parts, 2.0)
+    gradient = factor * torch.randn(3, 4, 5, generator=draws)
+    actual = clipped(gradient, 2.0)
     for item in range(3):
-        alone = [nn.Parameter(part[item]) for part in parts]
-        for parameter in alone:
-            parameter.grad = parameter.detach().clone()
-        nn.utils.clip_grad_norm_(alone, 2.0)
-        for part, parameter in zip(actual, alone, strict=True):
-            torch.testing.assert_close(part[item], parameter.grad)
-    assert clipped(parts, None) is parts
+        parameter = nn.Parameter(gradient[item])
+        parameter.grad = gradient[item].clone()
+        nn.utils.clip_grad_norm_([parameter], 2.0)
+        torch.testing.assert_close(actual[item], parameter.grad)
+    assert clipped(gradient, None) is gradient
 
 
 def test_adaib_clips_the_gradient() -> None:
@@ -172,15 +144,7 @@ def test_adaib_clips_the_gradient() -> None:
     torch.testing.assert_close(M2IB((1,), steps=3, pair_weight="euclidean", clip=1e9)(of).scores, loose)
 
 
-def test_perceptron_starts_alike_for_all_items() -> None:
-    network = Perceptron(torch.tensor([0.7, 0.7, 0.9]), 0)
-    prices = network()
-    assert prices[0] == prices[1] != prices[2]
-    assert (prices >= 0).all()
-    assert Perceptron(torch.tensor([0.7]), 1)() != prices[0]
-
-
-OPTIONS: list[dict[str, Any]] = [{}, {"pair_weight": "manhattan"}, {"pair_weight": "softplus"}, {"price": "learned"}]
+OPTIONS: list[dict[str, Any]] = [{}, {"pair_weight": "manhattan"}, {"pair_weight": "softplus"}]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -209,15 +173,13 @@ def test_adaib_has_the_published_setting() -> None:
         M2IB.configured(tower, "default", {}, {}), pair_weight="euclidean", clip=1.0
     )
     defaults = M2IB.configured(tower, "adaib", {}, {}).options()
-    assert {"steps": 10, "samples": 10, "rate": 1.0, "price": "inverse", "sharpness": 1.0}.items() <= defaults.items()
+    assert {"steps": 10, "samples": 10, "rate": 1.0, "sharpness": 1.0}.items() <= defaults.items()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pair_weight": "cosine"}, r"pair_weight must be none, euclidean, manhattan or softplus \(got 'cosine'\)"),
-        ({"price": "fixed", "pair_weight": "softplus"}, r"price must be inverse or learned \(got 'fixed'\)"),
-        ({"price": "learned"}, r"price learned needs a pair_weight \(got 'none'\): choose"),
         ({"clip": 0}, r"clip must be above 0 \(got 0.0\)"),
         ({"sharpness": 0}, r"sharpness must be above 0 \(got 0.0\)"),
     ],

@@ -96,7 +96,7 @@ def test_coefficients_of_pairs_equal_shapiq(drawn: bool, record_property: Record
     if drawn:  # all pairs of coalitions, in the place of as many that are drawn
         rows, columns = (index.flatten() for index in np.indices((2**3, 2**4)))
         games = [
-            Game(one.shown[index], np.full(len(index), 1 / len(index)), one.embeddings[index], 0.5)
+            Game(one.coalitions[index], np.full(len(index), 1 / len(index)), one.embeddings[index], 0.5)
             for one, index in zip(games, (rows, columns), strict=True)
         ]
     wanted = exact(worth, sum(counts), "FBII", 2)

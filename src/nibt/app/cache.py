@@ -11,7 +11,7 @@ from typing import Any
 from nibt.formats.base import encoded, format_of
 from nibt.report.html.view import Panel
 
-FORMATS = {kind: format_of(f"nibt.{kind}") for kind in ("png", "json", "html")}
+FORMATS = {ending: format_of(f"nibt.{ending}") for ending in ("png", "json", "html")}
 """The formats of downloads by the endings of their files."""
 
 
@@ -49,17 +49,17 @@ class ResultCache:
         with self._lock:
             return self._linked.get(query, ())
 
-    def export(self, token: str, kind: str) -> bytes | None:
+    def export(self, token: str, ending: str) -> bytes | None:
         """Return a result as the content of a file, or None if the token or the format is unknown."""
         with self._lock:
             self._remove_expired()
             stored = self._results.get(token)
-        if stored is None or kind not in FORMATS:
+        if stored is None or ending not in FORMATS:
             return None
         results: list[Any] = list(stored[1])
-        if kind == "json":  # which has the word-region tables as results of their own
+        if ending == "json":  # which has the word-region tables as results of their own
             results = [result for panel in stored[1] for result in (panel.answer, panel.table) if result is not None]
-        return encoded(results, Path(f"nibt.{kind}"))
+        return encoded(results, Path(f"nibt.{ending}"))
 
     def _remove_expired(self) -> None:
         oldest = self._clock() - self._lifetime

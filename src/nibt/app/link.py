@@ -67,11 +67,11 @@ class Link:
             methods,
             query.get("variant", "default"),
         )
-        known = (
+        is_valid = (
             link.image in samples()
             and link.model in models
             and link.mode in list(Mode)
             and link.variant in VARIANTS
             and set(methods) <= set(available("methods"))
         )
-        return link if known and link.captions.strip() else None
+        return link if is_valid and link.captions.strip() else None

@@ -89,11 +89,11 @@ def method_facts(
     """
     facts: dict[str, MethodFacts] = {}
     for name in available("methods"):
-        kind = find("methods", name)
+        method_class = find("methods", name)
         try:
-            known = variant if variant in kind.variants else "default"
+            applied_variant = variant if variant in method_class.variants else "default"
             sides: dict[Modality, Method] = {
-                side: kind.configured(model.tower(side), known, {}, model.defaults) for side in SIDES
+                side: method_class.configured(model.tower(side), applied_variant, {}, model.defaults) for side in SIDES
             }
             facts[name] = MethodFacts(
                 None if times is None else sum(_seconds(method, model, times, side) for side, method in sides.items())

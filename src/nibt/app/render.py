@@ -172,7 +172,7 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
         return view
     token, link = results.store(panels), Link.of(request)
     downloads = " ".join(
-        f'<a href="answer/{token}.{kind}" download="nibt.{kind}">{kind.upper()}</a>' for kind in FORMATS
+        f'<a href="answer/{token}.{ending}" download="nibt.{ending}">{ending.upper()}</a>' for ending in FORMATS
     )
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {downloads} {shared}</nav>'

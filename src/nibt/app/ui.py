@@ -69,14 +69,14 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 
     @app.get("/answer/{name}")
     def download(name: str) -> Response:
-        token, _, kind = name.partition(".")
-        content = results.export(token, kind)
+        token, _, ending = name.partition(".")
+        content = results.export(token, ending)
         if content is None:
             return Response(
                 "This result was deleted, since results are kept only for a while. Explain the image again.", 404
             )
-        headers = {"content-disposition": f'attachment; filename="nibt.{kind}"'}
-        return Response(content, media_type=FORMATS[kind].media_type, headers=headers)
+        headers = {"content-disposition": f'attachment; filename="nibt.{ending}"'}
+        return Response(content, media_type=FORMATS[ending].media_type, headers=headers)
 
     blocks = _blocks(models, limits, results)
     blocks.state_session_capacity = max(64, 2 * limits.max_queue)  # each keeps its last result for an hour
@@ -197,9 +197,9 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         def show_facts(name: Any, setting: Any) -> str:
             return model_facts(models, name, setting, limits)
 
-        chosen = [model_name, variant]
-        for choice in chosen:
-            choice.change(show_facts, chosen, facts, **immediate)
+        selection = [model_name, variant]
+        for choice in selection:
+            choice.change(show_facts, selection, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
         questions.ask(_PREPARATION, 0)
@@ -213,9 +213,9 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             )
             .then(ask, [number, *fields], [answer, message], preprocess=False, trigger_mode="multiple", **immediate)
             .success(explain, [number, *fields], [answer, message], trigger_mode="always_last", **queued)
-            .then(show_facts, chosen, facts, **immediate)  # the model was loaded, and the method's time is known
+            .then(show_facts, selection, facts, **immediate)  # the model was loaded, and the method's time is known
         )
-        blocks.load(show_facts, chosen, facts, **immediate)
+        blocks.load(show_facts, selection, facts, **immediate)
         blocks.unload(leave)
         stop_button.click(None, None, number, js=_NEXT_NUMBER, show_progress="hidden").then(
             stop, number, message, **immediate

@@ -40,7 +40,7 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
 
     check_targets([output.out], input_paths(model.model, data.images, data.captions), output.overwrite)
     images, captions = data.images or [], read_lines(data.captions) if data.captions else []
-    layers = None if data.layers is None else [_whole(part) for part in data.layers.split(",")]
+    layers = None if data.layers is None else [_layer_number(text) for text in data.layers.split(",")]
     loaded = model.loaded(output.quiet)
     with show_progress("calibrating", output.quiet) as on_progress:
         run(
@@ -61,8 +61,8 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
         say(f"the {side} side keeps its default baseline; to calibrate it too, give {remedy}")
 
 
-def _whole(part: str) -> int:
+def _layer_number(text: str) -> int:
     try:
-        return int(part)
+        return int(text)
     except ValueError as error:
-        raise BadOption(f"layers must be whole numbers, such as 2,3,4 (got {part!r})") from error
+        raise BadOption(f"layers must be whole numbers, such as 2,3,4 (got {text!r})") from error

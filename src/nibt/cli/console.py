@@ -36,7 +36,7 @@ def _style(background: tuple[int, int, int]) -> str:
     return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
 
 
-_LEFT = ("side", "target", "quadrature", "baseline state")  # columns of text
+_LEFT = ("side", "label", "target", "quadrature", "baseline state")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 _PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
@@ -59,9 +59,9 @@ def summary(answer: Explanation) -> Table:
 def view_notes(answer: Explanation) -> Iterator[str]:
     """Yield a line for each side whose row in the summary has means over several views of an image."""
     for name, side in answer.sides.items():
-        views, own = _views(answer, side), answer.score[name]["value"]
+        views, score = _views(answer, side), answer.score[name]["value"]
         if views > 1 and side.path is not None:
-            yield f"{name}: means over {views} views; the score of the image itself is {own:.4f}"
+            yield f"{name}: means over {views} views; the score of the image itself is {score:.4f}"
 
 
 def _views(answer: Explanation, side: SideAttribution) -> int:
@@ -71,8 +71,8 @@ def _views(answer: Explanation, side: SideAttribution) -> int:
 def paths(answer: Explanation) -> Table:
     """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
-    for name, part in answer.sides.items():
-        table.add_row(name, str(_views(answer, part)), *_path(part))
+    for name, side in answer.sides.items():
+        table.add_row(name, str(_views(answer, side)), *_path(side))
     return table
 
 
@@ -113,9 +113,7 @@ def _path(side: SideAttribution) -> tuple[str, str, str, str]:
 
 def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("label", "cosine", "probability"):
-        table.add_column(heading, justify="left" if heading == "label" else "right")
+    table = _table(("label", "cosine", "probability"))
     for label in explanation.ranking:
         table.add_row(label.label, f"{label.cosine:.4f}", f"{label.probability:.1%}")
     return table
@@ -125,10 +123,10 @@ def words(worded: Worded, width: int = 80) -> str:
     """Return the words with their scores, for terminals without colors. No line parts a word from its score."""
     lines = [""]
     for run in runs(worded):
-        part = f"{run.text} {run.score:+.4f}"
-        if lines[-1] and cell_len(lines[-1]) + 2 + cell_len(part) > width:
+        text = f"{run.text} {run.score:+.4f}"
+        if lines[-1] and cell_len(lines[-1]) + 2 + cell_len(text) > width:
             lines.append("")
-        lines[-1] += f"  {part}" if lines[-1] else part
+        lines[-1] += f"  {text}" if lines[-1] else text
     return "\n".join(lines)
 
 
@@ -138,9 +136,9 @@ def methods() -> None:
     for heading in ("method", "sides", "needs", "variants", "cost in forward passes", "paper"):
         table.add_column(heading, no_wrap=heading == "method")
     for name in available("methods"):
-        kind = find("methods", name)
-        lists = (", ".join(part) or "-" for part in (kind.sides, kind.needs, kind.variants))
-        table.add_row(name, *lists, kind.cost, kind.paper)
+        method_class = find("methods", name)
+        lists = (", ".join(values) or "-" for values in (method_class.sides, method_class.needs, method_class.variants))
+        table.add_row(name, *lists, method_class.cost, method_class.paper)
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -148,7 +146,7 @@ def title(answer: Explanation) -> str:
     """Return the source of the image that is explained, or those of the two inputs that are compared."""
     if not answer.is_comparison:
         return answer.source
-    return " with ".join(part.source for part in answer.sides.values())
+    return " with ".join(side.source for side in answer.sides.values())
 
 
 def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False) -> None:
@@ -159,12 +157,12 @@ def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))
-        for part in answer.sides.values():
-            if isinstance(part, TextAttribution):
+        for side in answer.sides.values():
+            if isinstance(side, TextAttribution):
                 if console.color_system:
-                    console.print(caption(part, look))
+                    console.print(caption(side, look))
                 else:
-                    console.print(Text(words(part, console.width)), soft_wrap=True)
+                    console.print(Text(words(side, console.width)), soft_wrap=True)
         console.print(summary(answer))
         for note in view_notes(answer):
             console.print(note, style="dim", soft_wrap=True)

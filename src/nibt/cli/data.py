@@ -29,17 +29,17 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         return open_files(options.data, options.seed, values)
     if name not in available("datasets") and (name in embedded() or "/" in name):
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
-    kind = find("datasets", name)
-    types = _types(kind)
+    dataset_class = find("datasets", name)
+    types = _types(dataset_class)
     inside: dict[str, Any] = {}
     if name == "grid":  # options that it does not have are those of its pictures' data set
         source = folder.partition(":")[0]
         inside = _types(find("datasets", source)) if source in available("datasets") else {}
         types = {option: text for option, text in types.items() if option != "options"}
-    known = {**inside, **types}
+    allowed = {**inside, **types}
     for option in values:
-        if option not in known or option in ("folder", "count"):
-            raise UnknownName("options", option, set(known) - {"folder", "count"})
+        if option not in allowed or option in ("folder", "count"):
+            raise UnknownName("options", option, set(allowed) - {"folder", "count"})
     if "folder" in types and not folder:
         needs = "grid needs the data set of its pictures: give grid:NAME" if name == "grid" else ""
         raise BadOption(needs or f"the data set {name} needs its folder: give {name}:FOLDER")
@@ -48,12 +48,12 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
     typed: dict[str, Any] = {key: parsed(key, value, types[key]) for key, value in values.items() if key in types}
     if inside:
         typed["options"] = {key: parsed(key, value, inside[key]) for key, value in values.items() if key not in types}
-    return kind(folder, **{"seed": options.seed, **typed}) if folder else kind(count=count, **typed)
+    return dataset_class(folder, **{"seed": options.seed, **typed}) if folder else dataset_class(count=count, **typed)
 
 
-def _types(kind: Any) -> dict[str, Any]:
+def _types(dataset_class: Any) -> dict[str, Any]:
     """Return the types of the options of a data set."""
-    return {field.name: field_types(kind)[field.name] for field in fields(kind) if field.init}
+    return {field.name: field_types(dataset_class)[field.name] for field in fields(dataset_class) if field.init}
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], dict[str, Any]]":

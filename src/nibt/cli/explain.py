@@ -61,7 +61,7 @@ def explain(
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, named)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
-    needs = {need for file in targets for need in file.kind.needs}
+    needs = {need for file in targets for need in file.file_format.needs}
     if "curve" in needs:
         from nibt.cli.panels import check_curve
 

@@ -57,25 +57,25 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     groups: dict[str, type[OptionGroup]] = {}
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints.get(name)
-        if isinstance(kind, type) and issubclass(kind, OptionGroup):
-            groups[name] = kind
-            parameters += _expanded(kind)
+        hint = hints.get(name)
+        if isinstance(hint, type) and issubclass(hint, OptionGroup):
+            groups[name] = hint
+            parameters += _expanded(hint)
         else:
-            parameters.append(parameter.replace(annotation=kind, kind=Parameter.KEYWORD_ONLY))
+            parameters.append(parameter.replace(annotation=hint, kind=Parameter.KEYWORD_ONLY))
     _check_unique(command, parameters)
-    parameters.sort(key=lambda one: not isinstance(_typer_info(one.annotation), ArgumentInfo))
+    parameters.sort(key=lambda parameter: not isinstance(_typer_info(parameter.annotation), ArgumentInfo))
 
     @wraps(command)
     def run(**values: Any) -> Any:
         built = {
-            name: kind(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(kind).items()})
-            for name, kind in groups.items()
+            name: group(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(group).items()})
+            for name, group in groups.items()
         }
         return command(**built, **values)
 
     run.__signature__ = Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
@@ -105,7 +105,7 @@ def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
     """Return the option or argument of typer in an annotation, or None if there is none."""
     if get_origin(annotation) is not Annotated:
         return None
-    return next((one for one in get_args(annotation)[1:] if isinstance(one, OptionInfo | ArgumentInfo)), None)
+    return next((info for info in get_args(annotation)[1:] if isinstance(info, OptionInfo | ArgumentInfo)), None)
 
 
 def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> None:
@@ -122,4 +122,4 @@ def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> N
 def _flags(info: OptionInfo | ArgumentInfo) -> set[str]:
     """Return the flags of an option. In an ``Annotated`` option, typer stores the first flag as the default."""
     declared = (info.default, *(info.param_decls or ()))
-    return {one for flags in declared if isinstance(flags, str) for one in flags.split("/")}
+    return {flag for flags in declared if isinstance(flags, str) for flag in flags.split("/")}

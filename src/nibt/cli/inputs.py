@@ -67,19 +67,19 @@ class CliInputs:
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
-        labeled, other = options.labels is not None, options.compare
-        if labeled and other is not None:
+        labeled, compared = options.labels is not None, options.compare
+        if labeled and compared is not None:
             raise BadOption("--compare and --labels exclude each other: give one of them")
-        if other is None:
+        if compared is None:
             return cls(*split_inputs(options.inputs, labeled))
-        kind: Modality = "image" if is_image(other) else "text"
-        wrong = next((item for item in options.inputs if is_image(item) != (kind == "image")), None)
+        modality: Modality = "image" if is_image(compared) else "text"
+        wrong = next((item for item in options.inputs if is_image(item) != (modality == "image")), None)
         if wrong is not None:
             raise BadOption(
-                f"--compare takes two images or two captions (got {wrong!r} and {other!r}): for an image with a "
+                f"--compare takes two images or two captions (got {wrong!r} and {compared!r}): for an image with a "
                 "caption, use nibt explain IMAGE CAPTION"
             )
-        return cls(options.inputs, [other], (kind, kind))
+        return cls(options.inputs, [compared], (modality, modality))
 
     @property
     def same_modality(self) -> bool:

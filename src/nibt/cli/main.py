@@ -64,8 +64,8 @@ class _StrictCommand(TyperCommand):
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
                     raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
-        known = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
-        unknown = next((word for word in typed if word.startswith("--") and word not in known), None)
+        allowed = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
+        unknown = next((word for word in typed if word.startswith("--") and word not in allowed), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
             raise BadOption(
                 f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "

@@ -23,24 +23,19 @@ if TYPE_CHECKING:
 THE_PAPERS = "openai/clip-vit-base-patch32"
 
 
-def names_of(kind: str, incomplete: str) -> list[str]:
-    """Return the names of plugins that begin with a text."""
-    return [name for name in available(kind) if name.startswith(incomplete)]
-
-
-def completing(kind: str) -> Callable[[str], list[str]]:
-    """Return a function that completes the names of plugins of a kind in a shell."""
+def completing(group: str) -> Callable[[str], list[str]]:
+    """Return a function that completes the names of a group of plugins in a shell."""
 
     def complete(incomplete: str) -> list[str]:  # typer reads its annotations
-        return names_of(kind, incomplete)
+        return [name for name in available(group) if name.startswith(incomplete)]
 
     return complete
 
 
-def check_name(kind: str, name: str) -> None:
+def check_name(group: str, name: str) -> None:
     """Check the name of a plugin before a model is loaded."""
-    if name not in available(kind):
-        raise UnknownName(kind, name, available(kind))
+    if name not in available(group):
+        raise UnknownName(group, name, available(group))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ class OutputFile:
     """A file with the results at some positions of a call."""
 
     path: Path
-    kind: "Format"
+    file_format: "Format"
     rows: tuple[int, ...]
 
 
@@ -77,12 +77,12 @@ class Output:
             else:
                 targets.append(OutputFile(Path(text), format_, rows))
         if not self.out:
-            single, together = self.default
+            single, combined = self.default
             paths: list[tuple[str, tuple[int, ...]]] = [(f"{names[row]}{self.suffix}{single}", (row,)) for row in rows]
-            paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{together}", rows))
+            paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{combined}", rows))
             targets = [OutputFile(Path(path), format_of(path), held) for path, held in paths]
         for target in targets:
-            target.kind.check(target.path, [kind], len(target.rows))
+            target.file_format.check(target.path, [kind], len(target.rows))
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 
@@ -104,8 +104,8 @@ class Output:
         try:
             with all_or_none():
                 for target in targets:
-                    chosen = [results[row] for row in target.rows]
-                    save(chosen, target.path, overwrite=self.overwrite, **(drawing or {}))
+                    selected = [results[row] for row in target.rows]
+                    save(selected, target.path, overwrite=self.overwrite, **(drawing or {}))
         except BaseException:
             if not self.out:
                 release([target.path for target in targets])  # default names are given back
@@ -122,15 +122,15 @@ class Output:
         from nibt.outputs import distinct
         from nibt.results.base import request_of
 
-        *single, together = targets
+        *single, combined = targets
         if len(single) == 1:
-            paths = distinct([single[0].path, together.path], request_of(answers))
+            paths = distinct([single[0].path, combined.path], request_of(answers))
         else:
             paths = []
             for target in single:
                 paths += distinct([target.path], answers[target.rows[0]].request(), paths)
-            paths += distinct([together.path], request_of(answers))
-        return [OutputFile(path, target.kind, target.rows) for path, target in zip(paths, targets, strict=True)]
+            paths += distinct([combined.path], request_of(answers))
+        return [OutputFile(path, target.file_format, target.rows) for path, target in zip(paths, targets, strict=True)]
 
 
 def _unique(stems: Sequence[str]) -> list[str]:
@@ -174,12 +174,12 @@ def suffix(*parts: str | None, **options: Any) -> str:
     '.grad_cam.steps-8.against-a-dog'
 
     """
-    texts = [re.sub(r"[^\w-]+", "-", part) for part in parts if part]
+    texts = [re.sub(r"[^\w-]+", "-", text) for text in parts if text]
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
-        texts.append("-".join([name.replace("_", "-"), *(slug(str(one), 20) for one in values if one is not True)]))
-    whole = "".join(f".{text}" for text in texts)
-    return whole if len(whole) <= _LONGEST else whole[:_LONGEST].rstrip(".-")
+        texts.append("-".join([name.replace("_", "-"), *(slug(str(item), 20) for item in values if item is not True)]))
+    joined = "".join(f".{text}" for text in texts)
+    return joined if len(joined) <= _LONGEST else joined[:_LONGEST].rstrip(".-")
 
 
 def model_name(model: str | None) -> str | None:

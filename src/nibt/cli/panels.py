@@ -95,8 +95,8 @@ def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpe
     explanations: Any = answers
     images = [answer.image.input for answer in explanations]  # new results have theirs
     captions = [answer.caption for answer in explanations]
-    own = {f"{side}{name}" for name in _PATH for side in ("", "image_", "text_")}
-    options: dict[str, Any] = {name: value for name, value in method.options.items() if name in own}
+    path_options = {f"{side}{name}" for name in _PATH for side in ("", "image_", "text_")}
+    options: dict[str, Any] = {name: value for name, value in method.options.items() if name in path_options}
     with show_progress("narrowing", quiet, len(answers)) as on_progress:
         return narrowing_curve(
             model,

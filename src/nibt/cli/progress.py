@@ -35,7 +35,7 @@ class Status:
         done: The number of items that are done.
         stage: A description of the current item.
         detail: What is done inside the current item: a step of a loop, or a download.
-        part: The share of the current item that is done.
+        share: The share of the current item that is done.
         started: The start, as a time of ``time.monotonic``.
         on_change: Called after each update.
 
@@ -46,13 +46,13 @@ class Status:
     done: int = 0
     stage: str = ""
     detail: str = ""
-    part: float = 0.0
+    share: float = 0.0
     started: float = field(default_factory=time.monotonic)
     on_change: Callable[["Status"], None] = lambda status: None
 
     def update(self, progress: Progress) -> None:
         """Update the number of finished items."""
-        self.done, self.stage, self.detail, self.part = progress.done, progress.stage, "", 0.0
+        self.done, self.stage, self.detail, self.share = progress.done, progress.stage, "", 0.0
         self.total = self.total if progress.total is None else progress.total
         self.on_change(self)
 
@@ -64,12 +64,12 @@ class Status:
             self.on_change(self)
             return
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
-        self.part = max(self.part, min(done / max(total, 1), _MOST))  # the longest loop of an item comes first
+        self.share = max(self.share, min(done / max(total, 1), _MOST))  # the longest loop of an item comes first
         self.on_change(self)
 
     def left(self) -> float | None:
         """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
-        finished = self.done + (self.part if self.total == 1 or self.done else 0)  # several first items may be a batch
+        finished = self.done + (self.share if self.total == 1 or self.done else 0)  # several first items may be a batch
         if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
             return None
         return (time.monotonic() - self.started) / finished * (self.total - finished)
@@ -140,7 +140,7 @@ def _bar(status: Status) -> Iterator[None]:
     columns = (SpinnerColumn(), BarColumn(10), _StatusColumn(status))
     with rich.progress.Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task(status.name, total=status.total)
-        status.on_change = lambda now: bar.update(task, completed=now.done + now.part, total=now.total)
+        status.on_change = lambda now: bar.update(task, completed=now.done + now.share, total=now.total)
         yield
 
 

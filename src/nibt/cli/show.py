@@ -74,4 +74,4 @@ def _report(folder: Path, output: OutputOptions) -> None:
     text = write_report(Benchmark.open(folder), output.overwrite)
     if not output.quiet:
         say(text)
-        say("wrote " + ", ".join(str(folder / f"report.{kind}") for kind in ("md", "csv", "tex", "html")), err=True)
+        say("wrote " + ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html")), err=True)

@@ -60,8 +60,8 @@ class Terminal(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the parts of what is printed, with control characters made visible."""
-        for part in super().render(renderable, options):
-            if part.control or part.text.isprintable() or part.text == "\n":
-                yield part
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
             else:
-                yield Segment("\n".join(map(one_line, part.text.split("\n"))), part.style)
+                yield Segment("\n".join(map(one_line, segment.text.split("\n"))), segment.style)

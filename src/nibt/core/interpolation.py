@@ -27,7 +27,7 @@ def interpolated(
         return np.zeros((len(image), len(rows)))
     number = np.full(removed.shape, -1)
     number[rows, columns] = np.arange(len(rows))
-    total, known = np.zeros(len(rows)), np.zeros((len(rows), len(image)))
+    total, known_sums = np.zeros(len(rows)), np.zeros((len(rows), len(image)))
     entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for (down, across), weight in _NEIGHBORS.items():
         row, column = rows + down, columns + across
@@ -36,14 +36,14 @@ def interpolated(
         place = np.flatnonzero(inside)
         row, column = row[inside], column[inside]
         unknown = removed[row, column]
-        known[place[~unknown]] += weight * image[:, row[~unknown], column[~unknown]].T
+        known_sums[place[~unknown]] += weight * image[:, row[~unknown], column[~unknown]].T
         entries.append((place[unknown], number[row[unknown], column[unknown]], np.full(unknown.sum(), -weight)))
-    own = np.arange(len(rows))
-    first, second, values = (np.concatenate(parts) for parts in zip((own, own, total), *entries, strict=True))
+    diagonal = np.arange(len(rows))
+    first, second, values = (np.concatenate(parts) for parts in zip((diagonal, diagonal, total), *entries, strict=True))
     system = csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
     # the system is symmetric and positive definite, so it needs no pivoting
     factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    return factors.solve(known).T
+    return factors.solve(known_sums).T
 
 
 def filled_in(
@@ -54,16 +54,14 @@ def filled_in(
     In images of more than ``_FINEST`` pixels along an axis, blocks of pixels are filled in, and resized: what
     is filled in is smooth, and the time grows faster than the number of pixels.
     """
-    known = torch.from_numpy(~removed).to(image.device)
+    kept = torch.from_numpy(~removed).to(image.device)
     block = -(-max(removed.shape) // _FINEST)
     if block == 1:
         filled = image.detach().cpu().double().numpy().copy()
         filled[:, removed] = interpolated(filled, removed)
         return torch.from_numpy(filled).to(image)
-    share = F.avg_pool2d(known[None].double(), block, ceil_mode=True)
-    means = F.avg_pool2d(torch.where(known, image.detach().double(), 0.0), block, ceil_mode=True) / share.clamp_min(
-        1e-9
-    )
+    share = F.avg_pool2d(kept[None].double(), block, ceil_mode=True)
+    means = F.avg_pool2d(torch.where(kept, image.detach().double(), 0.0), block, ceil_mode=True) / share.clamp_min(1e-9)
     coarse = filled_in(means, (share[0] < 0.5).cpu().numpy())
     smooth = F.interpolate(coarse[None], scale_factor=block, mode="bilinear")[0, :, : image.shape[1], : image.shape[2]]
-    return torch.where(known, image, smooth.to(image))
+    return torch.where(kept, image, smooth.to(image))

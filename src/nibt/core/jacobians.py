@@ -42,8 +42,8 @@ def jvp_at(
     count, step, parts = len(positions), max(1, most // len(directions)), []
     chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most
     chunk = math.ceil(len(directions) / math.ceil(len(directions) / chunk))  # equal parts: a rest costs as much
-    for part in (slice(first, min(first + step, count)) for first in range(0, count, step)):
-        derivative = partial(_derivative, cut, _on_path(cut, start, positions[part]))
+    for batch in (slice(first, min(first + step, count)) for first in range(0, count, step)):
+        derivative = partial(_derivative, cut, _on_path(cut, start, positions[batch]))
         with torch.no_grad(), AttentionRecorder(keep=False):
             parts.append(
                 torch.func.vmap(derivative, chunk_size=chunk)(directions)
@@ -65,15 +65,15 @@ def vjp_at(
     """Compute the integrand of P[t] . v at positions of the path, for each row t and vector v, in backward mode."""
     difference = cut.hidden - start
     result = difference.new_zeros(len(positions), len(vectors), *difference.shape[:2])
-    for part in chunks(len(positions), cut.hidden, at_once=at_once):
-        states = _on_path(cut, start, positions[part]).requires_grad_()
+    for chunk in chunks(len(positions), cut.hidden, at_once=at_once):
+        states = _on_path(cut, start, positions[chunk]).requires_grad_()
         with torch.enable_grad():
             embedded = F.normalize(cut.rest(states), dim=-1)
         for index, vector in enumerate(vectors):
             (gradient,) = torch.autograd.grad(
                 embedded, states, vector.expand_as(embedded), retain_graph=index < len(vectors) - 1
             )
-            result[part, index] = (gradient * difference).sum(-1)
+            result[chunk, index] = (gradient * difference).sum(-1)
     return result
 
 

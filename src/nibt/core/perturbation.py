@@ -58,27 +58,27 @@ def masker(
         assert isinstance(tower, TextTower)
         assert side.inputs.words is not None
         explained = side.inputs.words.explained.to(keep.device)
-        whole = torch.where(explained, keep[..., : explained.shape[1]], 1.0)
-        with tower.blend_to_padding(whole.flatten(0, 1)):
+        kept = torch.where(explained, keep[..., : explained.shape[1]], 1.0)
+        with tower.blend_to_padding(kept.flatten(0, 1)):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
 
-    part = text_scores if isinstance(units, Words) else image_scores
+    score_masks = text_scores if isinstance(units, Words) else image_scores
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]
-        scores = torch.cat([part(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
+        scores = torch.cat([score_masks(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
         return scores if keep.ndim == 3 else scores[0]
 
     return score
 
 
 def embeddings_with_words(
-    side: Side, words: Sequence[Word], shown: Float[Tensor, "coalition word"]
+    side: Side, words: Sequence[Word], coalitions: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
     """Compute the unit embeddings of one caption with some of its words; the other words are padding."""
-    keep = torch.ones(len(shown), 1, side.units.count, dtype=torch.float32, device="cpu")
+    keep = torch.ones(len(coalitions), 1, side.units.count, dtype=torch.float32, device="cpu")
     for place, word in enumerate(words):
-        keep[:, 0, list(word.tokens)] = shown[:, [place]]
+        keep[:, 0, list(word.tokens)] = coalitions[:, [place]]
     return masker(side.embedded(), side.units)(keep.to(side.tower.example.device))[:, 0]
 
 
@@ -173,9 +173,9 @@ def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tens
     assert words is not None
     noise = torch.zeros_like(hidden)
     for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
-        own = hidden[item, explained]
-        drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, own.shape)
-        noise[item, explained] = radius * own.square().mean().sqrt() * torch.from_numpy(drawn).to(own)
+        embeddings = hidden[item, explained]
+        drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, embeddings.shape)
+        noise[item, explained] = radius * embeddings.square().mean().sqrt() * torch.from_numpy(drawn).to(embeddings)
     return noise
 
 
@@ -183,18 +183,18 @@ def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tens
 def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator[None]:
     """Add noise to the word embeddings of these captions inside the ``with`` block, in any batch."""
     assert isinstance(side.tower, TextTower)
-    known = side.inputs.values
+    caption_ids = side.inputs.values
 
     def add(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
         ids = args[0]
-        same = (ids[:, None] == known[:, : ids.shape[1]]).all(-1)
+        same = (ids[:, None] == caption_ids[:, : ids.shape[1]]).all(-1)
         return out + noise[same.int().argmax(1), : out.shape[1]] * same.any(1)[:, None, None]
 
     with side.tower.embedding(add):
         yield
 
 
-def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
+def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
     """Compute the scores of captions without their first and last token, whole and with scaled embeddings.
 
     Each row of the embedding table is scaled once for every position of its word, by what that position keeps, so the
@@ -204,16 +204,16 @@ def without_ends(side: Side, keep: PerToken, own: Bool[Tensor, "batch token"]) -
     """
     tower, embeddings = side.tower, []
     assert isinstance(tower, TextTower)
-    for item, rows in enumerate(own):
-        places = rows.nonzero()[1:-1, 0]
+    for item, caption_rows in enumerate(rows):
+        places = caption_rows.nonzero()[1:-1, 0]
         ids, kept = side.inputs.values[item, places], keep[item, places]
         scale = torch.where(ids[:, None] == ids, kept, 1.0).prod(1)
         extra = {name: value[item, places].expand(2, -1) for name, value in side.inputs.extra.items()}
         both = torch.stack([torch.ones_like(scale), scale])[..., None]
         with tower.embedding(lambda _, args, out, both=both: out * both.to(out)):
             embeddings.append(tower.encode(Inputs(ids.expand(2, -1), extra)))
-    whole, scaled = side.score(torch.stack(embeddings, 1))
-    return whole, scaled
+    unscaled, scaled = side.score(torch.stack(embeddings, 1))
+    return unscaled, scaled
 
 
 def _tiled(side: Side, count: int) -> Inputs:

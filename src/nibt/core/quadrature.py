@@ -161,8 +161,8 @@ def gradients(
 
     One result holds the positions that go through the tower together.
     """
-    for part in chunks(len(positions), end, at_once=at_once):
-        places = end.new_tensor(positions[part])[:, None, None, None]
+    for chunk in chunks(len(positions), end, at_once=at_once):
+        places = end.new_tensor(positions[chunk])[:, None, None, None]
         states = (start + places * (end - start)).detach().requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(score(states).sum(), states)

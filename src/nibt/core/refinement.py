@@ -31,32 +31,32 @@ def integrate(
     paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, gaps: Gaps, tolerance: float | None
 ) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
     """Compute an integral for each item, with the finer of several rules for items that are not accurate enough."""
-    known: dict[float, Tensor] = {}
+    computed: dict[float, Tensor] = {}
     result = steps = before = None
     for path in paths:
-        second_try = len(path.positions) < len(known)
+        second_try = len(path.positions) < len(computed)
         if second_try and before is not None:
             incomplete = gaps(before, rows) > 1
             if not incomplete.any():
                 break
             rows, before = rows[incomplete], before[incomplete]
-        new = [position for position in path.positions if position not in known]
-        known.update(zip(new, values_at(new, rows), strict=True))
-        known = {position: known[position] for position in path.positions}
-        after = path.integral(torch.stack(list(known.values())))
+        new = [position for position in path.positions if position not in computed]
+        computed.update(zip(new, values_at(new, rows), strict=True))
+        computed = {position: computed[position] for position in path.positions}
+        after = path.integral(torch.stack(list(computed.values())))
         if result is None or steps is None:
             result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
         if second_try and before is not None:
             better = gaps(after, rows) < gaps(before, rows)
             rows, after = rows[better], after[better]
-        result[rows], steps[rows] = after, float(len(known))
+        result[rows], steps[rows] = after, float(len(computed))
         if tolerance is None or second_try:
             break
         rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break
         rows, before = rows[rough], after[rough]
-        known = {position: values[rough] for position, values in known.items()}
+        computed = {position: values[rough] for position, values in computed.items()}
     assert result is not None
     assert steps is not None
     return result, steps
@@ -64,5 +64,7 @@ def integrate(
 
 def _moved(before: Tensor, after: Tensor, tolerance: float) -> Bool[Tensor, " row"]:
     """Return for which items a part changed by more than the root of the tolerance, relative to the largest part."""
-    change, size = ((part.abs() if part.ndim == 2 else part.norm(dim=-1)).amax(1) for part in (after - before, after))
+    change, size = (
+        (values.abs() if values.ndim == 2 else values.norm(dim=-1)).amax(1) for values in (after - before, after)
+    )
     return change > tolerance**0.5 * size

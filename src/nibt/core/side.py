@@ -178,16 +178,16 @@ class Side:
             WrongBaseline: The mean states belong to another model, or do not fit the layer.
 
         """
-        kind, _, path = name.partition(":")
-        if kind == "zero":
+        state, _, path = name.partition(":")
+        if state == "zero":
             return torch.zeros_like(hidden)
-        if kind == "blank":
+        if state == "blank":
             return self.tower.blank(self.inputs, layer)
-        if kind == "mean" and layer is None:
+        if state == "mean" and layer is None:
             raise BadOption(
                 f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
             )
-        if kind == "mean":
+        if state == "mean":
             assert layer is not None
             return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")

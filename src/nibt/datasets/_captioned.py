@@ -46,7 +46,7 @@ class CaptionedDataset(LocalDataset):
             return records
         return [replace(record, captions=(caption,)) for record in records for caption in record.captions]
 
-    def chosen(self, record: Record, image: ImageInput) -> str:
+    def caption_of(self, record: Record, image: ImageInput) -> str:
         if self.scorer is None:
             return record.captions[0]
         if record.where not in self._best:  # the scorer is slow, and items may be read several times

@@ -99,7 +99,7 @@ class RecordDataset(Dataset):
             image = self.load_image(record)
         if isinstance(record.image, str):
             images[record.image] = image
-        caption = read_caption(self.chosen(record, image))
+        caption = read_caption(self.caption_of(record, image))
         if not record.annotations:
             return Pair(image, caption)
         if isinstance(record.image, str) and _is_turned(Path(record.image)):
@@ -117,7 +117,7 @@ class RecordDataset(Dataset):
         data = record.image.read() if isinstance(record.image, FilePart) else record.image
         return decode_image(data, record.name)
 
-    def chosen(self, record: Record, image: ImageInput) -> str:
+    def caption_of(self, record: Record, image: ImageInput) -> str:
         """Return the caption of a record."""
         return record.captions[0] if record.captions else ""
 

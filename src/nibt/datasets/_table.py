@@ -99,7 +99,7 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
     if isinstance(value, bytes):
         return f"row {row}", value
     if not isinstance(value, str) or not value:
-        raise BadInput(f"the image must be a path or the bytes of a file (got {_kind(value)})")
+        raise BadInput(f"the image must be a path or the bytes of a file (got {_type_name(value)})")
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 
@@ -107,7 +107,7 @@ def caption_text(value: Any) -> str:
     """Return the caption of a row."""
     value = value[0] if isinstance(value, list | tuple) and value else value
     if not isinstance(value, str):
-        raise BadInput(f"the caption must be a text (got {_kind(value)})")
+        raise BadInput(f"the caption must be a text (got {_type_name(value)})")
     if value != as_utf8(value):
         raise BadInput("the caption must be valid Unicode (got an unpaired surrogate): save it in UTF-8")
     return value
@@ -118,7 +118,7 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return "nothing" if value in (None, "") else type(value).__name__
 
 

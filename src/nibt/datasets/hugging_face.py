@@ -116,11 +116,11 @@ def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
     package = import_optional("datasets", "this data set needs the package datasets", "data")
     table = package.load_from_disk(str(folder))
     if isinstance(table, dict):  # a DatasetDict is one
-        table = table[_known("split", split, list(table))]
+        table = table[_checked("split", split, list(table))]
     elif split is not None:
         raise BadOption(f"split must be left out, since the data set was saved without splits (got {split!r})")
     for value, option in columns:
-        _known(option, value, table.column_names)
+        _checked(option, value, table.column_names)
     return table
 
 
@@ -132,7 +132,7 @@ def _undecoded(rows: Any, column: str) -> Any:
     return rows
 
 
-def _known(option: str, value: str | None, names: list[str]) -> str:
+def _checked(option: str, value: str | None, names: list[str]) -> str:
     if value not in names:
         raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
     return value

@@ -37,10 +37,8 @@ def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     grids, extent = units.unfold(attribution.scores), tower.extent(side.inputs)
     maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
     labels = [regions(pixels) for pixels in maps]
-    scores = [
-        _scaled(grid, own, drops)
-        for grid, own, drops in zip(grids.detach().cpu().double().numpy(), labels, _drops(side, labels), strict=True)
-    ]
+    cells = grids.detach().cpu().double().numpy()
+    scores = [_scaled(*image) for image in zip(cells, labels, _drops(side, labels), strict=True)]
     return replace(attribution, scores=torch.from_numpy(np.stack(scores)).flatten(1).to(attribution.scores), path=None)
 
 
@@ -76,13 +74,13 @@ def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"
     """Return by how much the score falls without each region of each image."""
     from scipy.ndimage import binary_dilation
 
-    counts, values, drops = [int(own.max()) for own in labels], side.inputs.values, []
+    counts, values, drops = [int(image_labels.max()) for image_labels in labels], side.inputs.values, []
     margin = round(_MARGIN * math.sqrt(labels[0].size))
     for number in range(1, max(counts) + 1):
-        images = [
-            filled_in(image, binary_dilation(own == number, iterations=margin) if margin else own == number)
-            for image, own in zip(values, labels, strict=True)
-        ]
+        removed = [image_labels == number for image_labels in labels]
+        if margin:
+            removed = [binary_dilation(mask, iterations=margin) for mask in removed]
+        images = [filled_in(image, mask) for image, mask in zip(values, removed, strict=True)]
         without = side.score(side.tower.encode(replace(side.inputs, values=torch.stack(images))))
         drops.append((side.value() - without).detach().cpu().double().numpy())
     return [np.array([drop[item] for drop in drops[:count]]) for item, count in enumerate(counts)]
@@ -99,10 +97,10 @@ def _scaled(
         ((np.arange(count) + 0.5) * size / count).astype(int)
         for count, size in zip(grid.shape, labels.shape, strict=True)
     )
-    own, flat = labels[rows][:, columns].ravel(), grid.ravel()
-    signs = np.sign(np.bincount(own, weights=flat, minlength=len(drops) + 1))
-    signed = np.maximum(signs[own] * flat, 0)
-    totals = np.bincount(own, weights=signed, minlength=len(drops) + 1)[1:]
+    cell_labels, flat = labels[rows][:, columns].ravel(), grid.ravel()
+    signs = np.sign(np.bincount(cell_labels, weights=flat, minlength=len(drops) + 1))
+    signed = np.maximum(signs[cell_labels] * flat, 0)
+    totals = np.bincount(cell_labels, weights=signed, minlength=len(drops) + 1)[1:]
     factors = np.divide(drops, totals, out=np.zeros(len(drops)), where=totals > 0)
     outside = np.abs(drops).sum() / totals.sum() if totals.sum() else 0.0
-    return np.where(own > 0, signed * np.append(0, factors)[own], flat * outside).reshape(grid.shape)
+    return np.where(cell_labels > 0, signed * np.append(0, factors)[cell_labels], flat * outside).reshape(grid.shape)

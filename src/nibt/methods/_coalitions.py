@@ -44,18 +44,18 @@ class CoalitionMethod(SegmentMethod):
         """Return the coalitions of so many players, the same for every item, and their weights."""
 
     @abstractmethod
-    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
-        """Fit the effect of each player: (player, *value)."""
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
+        """Fit the effect of each player, (player, *value); ``full`` is the value of the input with all players."""
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         device, players = side.tower.example.device, self.players(units, len(side.inputs))
         games = [self.coalitions(len(item_players)) for item_players in players]
-        keep = coalition_masks([shown for shown, _ in games], players, units.count)
+        keep = coalition_masks([coalitions for coalitions, _ in games], players, units.count)
         values = masker(side, units)(keep.to(device)).cpu().double().numpy()
-        whole = side.value().cpu().double().numpy()
+        full_scores = side.value().cpu().double().numpy()
         scores = []
-        for item, (item_players, (shown, weights)) in enumerate(zip(players, games, strict=True)):
-            result = self.fit(shown, weights, values[: len(shown), item], whole[item, ...])
+        for item, (item_players, (coalitions, weights)) in enumerate(zip(players, games, strict=True)):
+            result = self.fit(coalitions, weights, values[: len(coalitions), item], full_scores[item, ...])
             scores.append(share_equally(torch.from_numpy(result).float(), item_players, units.count))
         return torch.stack(scores).to(device)
 
@@ -72,38 +72,39 @@ def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tupl
     drawn in pairs with their complements, whose differences have no effects of even order.
     """
     if 2**players <= budget:
-        shown = subsets(players)
-        sizes = shown.sum(1)
-        return shown, share**sizes * (1 - share) ** (players - sizes)
+        coalitions = subsets(players)
+        sizes = coalitions.sum(1)
+        return coalitions, share**sizes * (1 - share) ** (players - sizes)
     if share == 0.5:
         half = generator(seed).random((budget // 2, players)) < share
-        shown = np.concatenate([half, ~half])
+        coalitions = np.concatenate([half, ~half])
     else:
-        shown = generator(seed).random((budget, players)) < share
-    return shown, np.full(len(shown), 1 / len(shown))
+        coalitions = generator(seed).random((budget, players)) < share
+    return coalitions, np.full(len(coalitions), 1 / len(coalitions))
 
 
-def centered_monomials(shown: Coalitions, share: float) -> np.ndarray:
+def centered_monomials(coalitions: Coalitions, share: float) -> np.ndarray:
     """Return the features of a model of order two: each player, and each pair of players.
 
     With the mean ``share`` subtracted from each player they are uncorrelated, so the coefficient of a player is its
     mean effect.
     """
-    first = shown - share
-    one, other = np.triu_indices(shown.shape[1], 1)
-    return np.concatenate([first, first[:, one] * first[:, other]], 1)
+    first = coalitions - share
+    left, right = np.triu_indices(coalitions.shape[1], 1)
+    return np.concatenate([first, first[:, left] * first[:, right]], 1)
 
 
 def least_squares(features: np.ndarray, weights: Weights, values: Values, ridge: float = 0.0) -> np.ndarray:
     """Return the coefficients of weighted least squares with a free intercept, which is left out."""
     root = np.sqrt(weights / weights.sum())[:, None]
-    own = root * (features - (weights @ features) / weights.sum())
-    rest = root * (values.reshape(len(values), -1) - (weights @ values.reshape(len(values), -1)) / weights.sum())
+    flat = values.reshape(len(values), -1)
+    design = root * (features - (weights @ features) / weights.sum())
+    outcomes = root * (flat - (weights @ flat) / weights.sum())
     penalty = ridge / len(features)
-    if len(own) >= own.shape[1]:
-        inverse = np.linalg.pinv(own.T @ own + penalty * np.eye(own.shape[1]), rcond=RCOND, hermitian=True)
-        result = inverse @ (own.T @ rest)
+    if len(design) >= design.shape[1]:
+        inverse = np.linalg.pinv(design.T @ design + penalty * np.eye(design.shape[1]), rcond=RCOND, hermitian=True)
+        result = inverse @ (design.T @ outcomes)
     else:
-        inverse = np.linalg.pinv(own @ own.T + penalty * np.eye(len(own)), rcond=RCOND, hermitian=True)
-        result = own.T @ (inverse @ rest)
-    return result.reshape(own.shape[1], *values.shape[1:])
+        inverse = np.linalg.pinv(design @ design.T + penalty * np.eye(len(design)), rcond=RCOND, hermitian=True)
+        result = design.T @ (inverse @ outcomes)
+    return result.reshape(design.shape[1], *values.shape[1:])

@@ -142,27 +142,27 @@ def along_path(name: str) -> type[GradientMethod]:
     The method keeps its own layers. The variant ``paper`` uses the path of NIB's variant ``paper``; the others use that
     of NIB's default.
     """
-    kind = find("methods", name)
-    if not issubclass(kind, GradientMethod):
-        able = [other for other in available("methods") if issubclass(find("methods", other), GradientMethod)]
+    method_class = find("methods", name)
+    if not issubclass(method_class, GradientMethod):
+        able = [method for method in available("methods") if issubclass(find("methods", method), GradientMethod)]
         raise BadOption(
             f"{name} cannot go along a path, since it is not computed from one gradient of a layer; use one of: "
             f"{', '.join(able) or 'none'}"
         )
-    return with_path(kind)
+    return with_path(method_class)
 
 
 @cache
-def with_path(kind: type[GradientMethod]) -> type[GradientMethod]:
+def with_path(method_class: type[GradientMethod]) -> type[GradientMethod]:
     """Return the class that averages a method of one gradient along the path."""
     variants = {
-        variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **own} for side, own in sides.items()}
-        for variant, sides in kind.variants.items()
+        variant: {side: {**_PATHS.get(variant, _PATHS["default"])[side], **options} for side, options in sides.items()}
+        for variant, sides in method_class.variants.items()
     }
     members = {
         "variants": variants,
-        "cost": f"1 + steps x ({kind.cost})",
-        "__doc__": kind.__doc__,
-        "__module__": kind.__module__,
+        "cost": f"1 + steps x ({method_class.cost})",
+        "__doc__": method_class.__doc__,
+        "__module__": method_class.__module__,
     }
-    return dataclass(frozen=True)(type(f"{kind.__name__}AlongPath", (_AlongPath, kind), members))
+    return dataclass(frozen=True)(type(f"{method_class.__name__}AlongPath", (_AlongPath, method_class), members))

@@ -82,8 +82,8 @@ class PathVectors(SideVectors):
         """Return the paths of a side with one example."""
         views = method.views_of(side)
         sides = list(views.sides(1)) if views else [side]
-        ends = [F.normalize(one.trace.embedding, dim=-1)[0] for one in sides]
-        paths = [_layer_paths(one, end, method) for one, end in zip(sides, ends, strict=True)]
+        ends = [F.normalize(view.trace.embedding, dim=-1)[0] for view in sides]
+        paths = [_layer_paths(view, end, method) for view, end in zip(sides, ends, strict=True)]
         return cls(torch.stack(ends).mean(0), paths, views, method)
 
     @property
@@ -109,10 +109,10 @@ class PathVectors(SideVectors):
         mean = PartValues.mean(by_view)
         return replace(mean, values=torch.cat([cells.T, mean.values.sum(0)[None] - cells.sum(1)[None]])), fine
 
-    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
-        changes = aim @ self.change
-        largest = changes.abs().max().expand(len(aim)) if together else changes
-        by_view, units = self._integrate(lambda layer: scores(layer, aim, largest)), self.units
+    def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
+        changes = other_vectors @ self.change
+        largest = changes.abs().max().expand(len(other_vectors)) if shared_bound else changes
+        by_view, units = self._integrate(lambda layer: scores(layer, other_vectors, largest)), self.units
         mean, kept = PartValues.mean(by_view), torch.stack([units.keep(view.values) for view in by_view])
         shares = torch.stack([special_share(view.values, units) for view in by_view])
         share = shares[0]
@@ -122,14 +122,14 @@ class PathVectors(SideVectors):
         others = mean.values.sum(-1) - unit_scores.sum(-1)
         return VectorScores(replace(mean, values=torch.cat([unit_scores, others[:, None]], 1)), units, share)
 
-    def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
+    def summary(self, other_vectors: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
         return PathSummary(
             self.method.baseline,
             self.method.quadrature,
             self.method.layers,
             scores.parts.steps,
-            at_input=aim @ self.after,
-            at_baseline=aim @ (self.after - self.change),
+            at_input=other_vectors @ self.after,
+            at_baseline=other_vectors @ (self.after - self.change),
             sum=scores.parts.values.sum(-1),
             tolerance=self.method.tolerance,
         )
@@ -180,28 +180,28 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
     def gaps(values: Float[Tensor, "1 part dim"], _: Rows) -> Float[Tensor, "1"]:
         return (values.sum(1) - layer.change).norm(dim=-1) / bound
 
-    one = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    result, steps = integrate(layer.paths(), vectors_at, one, gaps, layer.method.tolerance)
-    return PartValues(result[0], steps.expand(len(masks)), (gaps(result, one) > 1).expand(len(masks)))
+    rows = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
+    result, steps = integrate(layer.paths(), vectors_at, rows, gaps, layer.method.tolerance)
+    return PartValues(result[0], steps.expand(len(masks)), (gaps(result, rows) > 1).expand(len(masks)))
 
 
-def scores(layer: LayerPath, aim: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
+def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
     """Compute P[t] . v for each vector v: (vector, token).
 
     It takes the cheaper way: a backward pass per vector, or the P[t] of all rows and a matrix product. With a
     tolerance, the steps of each vector are doubled until the gap between its sum and ``v . change`` is small enough.
     """
-    expected, bound = aim @ layer.change, layer.allowed(most)
+    expected, bound, dim = other_vectors @ layer.change, layer.allowed(most), len(layer.change)
 
     def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
-        if len(rows) <= min(layer.rows, aim.shape[1]):
-            return vjp_at(layer.cut, layer.start, positions, aim[rows][:, None])[:, :, 0]
-        each = torch.eye(layer.rows, dtype=aim.dtype, device=aim.device)
-        return aim[rows] @ part_vectors_at(layer.cut, layer.start, positions, each, aim.shape[1])[:, :, 0].mT
+        if len(rows) <= min(layer.rows, dim):
+            return vjp_at(layer.cut, layer.start, positions, other_vectors[rows][:, None])[:, :, 0]
+        single_rows = torch.eye(layer.rows, dtype=other_vectors.dtype, device=other_vectors.device)
+        return other_vectors[rows] @ part_vectors_at(layer.cut, layer.start, positions, single_rows, dim)[:, :, 0].mT
 
     def gaps(values: Float[Tensor, "row token"], rows: Rows) -> Float[Tensor, " row"]:
         return (values.sum(-1) - expected[rows]).abs() / bound[rows]
 
-    every = torch.arange(len(aim), device=aim.device)
-    result, steps = integrate(layer.paths(), scores_at, every, gaps, layer.method.tolerance)
-    return PartValues(result, steps, gaps(result, every) > 1)
+    all_rows = torch.arange(len(other_vectors), device=other_vectors.device)
+    result, steps = integrate(layer.paths(), scores_at, all_rows, gaps, layer.method.tolerance)
+    return PartValues(result, steps, gaps(result, all_rows) > 1)

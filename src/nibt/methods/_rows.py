@@ -21,8 +21,8 @@ def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExamp
     with torch.no_grad():
         if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
             return score_vectors(rest(stream[None])[0], score)
-        for part in chunks(stream.shape[1], stream, _WITHOUT_GRAPH):
-            alone = stream[:, part].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
+        for chunk in chunks(stream.shape[1], stream, _WITHOUT_GRAPH):
+            alone = stream[:, chunk].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
             scores.append(score(rest(alone)))
     return torch.cat(scores).T.masked_fill(~side.tower.valid_tokens(side.inputs, stream), 0.0)
 

@@ -38,8 +38,8 @@ class SegmentMethod(PlayerMethod):
             raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
 
     def check_units(self) -> None:
-        kind = self.units.partition(":")[0]
-        if self.units not in ("words", "tower") and kind != "segments":
+        name = self.units.partition(":")[0]
+        if self.units not in ("words", "tower") and name != "segments":
             raise BadOption(f"units must be words, tower, segments or segments:FILE (got {self.units!r})")
         if self.units.endswith(":"):
             raise BadOption(f"units must name a file after segments: (got {self.units!r})")
@@ -56,7 +56,7 @@ class SegmentMethod(PlayerMethod):
         if not self._segmented or not isinstance(side.tower, ImageTower):
             return side.units
         labels = [self._labels(side, item) for item in range(len(side.inputs))]
-        return Segments(torch.from_numpy(np.stack(labels)), tuple(int(own.max()) + 1 for own in labels))
+        return Segments(torch.from_numpy(np.stack(labels)), tuple(int(segments.max()) + 1 for segments in labels))
 
     def _labels(self, side: Side, item: int) -> np.ndarray:
         """Return the segment of each pixel of the tower's input."""
@@ -70,10 +70,10 @@ class SegmentMethod(PlayerMethod):
             return superpixels(pixels.float().permute(1, 2, 0).cpu().numpy(), self.segments)
         image, region = side.inputs.around[item].image, side.inputs.regions[item]
         file = self.units.partition(":")[2].replace("{stem}", Path(image.source.removeprefix(SAMPLE)).stem)
-        whole = read_segments(file, image.size)
+        image_labels = read_segments(file, image.size)
         down = _places(region.top, region.height, pixels.shape[1], image.size[1])
         across = _places(region.left, region.width, pixels.shape[2], image.size[0])
-        return numbered(whole[down][:, across])
+        return numbered(image_labels[down][:, across])
 
 
 def _places(start: float, length: float, count: int, size: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def with_other_tokens(maps: Attribution) -> Float[Tensor, "map patch"]:
 def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> TableScores:
     """Compute a table from the vectors of both sides."""
     of_words = of_text.of_words([word.tokens for word in words.words[0]])
-    of_patches = of_image.scores(of_words.values, together=True)
+    of_patches = of_image.scores(of_words.values, shared_bound=True)
     assert isinstance(of_patches.units, Grid)
     scores, product = of_patches.parts.values.float().cpu(), float(of_image.change @ of_text.change)
     if of_words.steps.max() == 0:

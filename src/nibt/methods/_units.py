@@ -52,15 +52,15 @@ class UnitMethod(Method):
         views = self.views_of(side)
         sides = [view.embedded() for view in (views.sides(1) if views else [side])]
         units = self.units_of(side)
-        each = [_kept(self.scores(view, units)[0], units) for view in sides]
+        vectors = [_kept(self.scores(view, units)[0], units) for view in sides]
         after = torch.stack([view.value()[0] for view in sides]).mean(0)
         before = torch.stack([self.nothing(view, units)[0] for view in sides]).mean(0)
         if views is None:
             cells = units.grid if isinstance(units, Segments) else units
             cells = cells.bare() if isinstance(cells, Grid) else cells
-            return UnitVectors(after, before, F.pad(each[0], (0, 0, 0, 1)), cells)
+            return UnitVectors(after, before, F.pad(vectors[0], (0, 0, 0, 1)), cells)
         assert isinstance(units, Grid)
-        maps = torch.stack(each).transpose(1, 2)
+        maps = torch.stack(vectors).transpose(1, 2)
         fine, grid = views.blend(maps, units)
         rest = maps.sum(-1).mean(0) - fine.sum(-1)
         return UnitVectors(after, before, torch.cat([fine.T, rest[None]]), grid)
@@ -119,21 +119,21 @@ class PlayerMethod(UnitMethod):
 
 
 def keep_players(
-    shown: Bool[np.ndarray, "coalition player"], players: Sequence[tuple[int, ...]], count: int
+    coalitions: Bool[np.ndarray, "coalition player"], players: Sequence[tuple[int, ...]], count: int
 ) -> Float[Tensor, "coalition unit"]:
     """Return masks over ``count`` columns that keep the players of each coalition, and all columns without a player."""
     rows, owners = _columns(players)
-    keep = torch.ones(len(shown), count, dtype=torch.float32, device="cpu")
-    keep[:, rows] = torch.from_numpy(shown[:, owners]).float()
+    keep = torch.ones(len(coalitions), count, dtype=torch.float32, device="cpu")
+    keep[:, rows] = torch.from_numpy(coalitions[:, owners]).float()
     return keep
 
 
 def coalition_masks(
-    shown: Sequence[Bool[np.ndarray, "_coalition _player"]], players: Sequence[Sequence[tuple[int, ...]]], count: int
+    games: Sequence[Bool[np.ndarray, "_coalition _player"]], players: Sequence[Sequence[tuple[int, ...]]], count: int
 ) -> Float[Tensor, "coalition item unit"]:
     """Return the masks of each item's coalitions; items with fewer than others have masks of ones at the end."""
-    keep = torch.ones(max(map(len, shown)), len(players), count, dtype=torch.float32, device="cpu")
-    for item, (coalitions, item_players) in enumerate(zip(shown, players, strict=True)):
+    keep = torch.ones(max(map(len, games)), len(players), count, dtype=torch.float32, device="cpu")
+    for item, (coalitions, item_players) in enumerate(zip(games, players, strict=True)):
         keep[: len(coalitions), item] = keep_players(coalitions, item_players, count)
     return keep
 

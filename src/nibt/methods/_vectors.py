@@ -47,11 +47,11 @@ class PartValues:
         return cls(values, steps, steps > 0)
 
     @classmethod
-    def mean(cls, parts: "Sequence[PartValues]") -> "PartValues":
+    def mean(cls, results: "Sequence[PartValues]") -> "PartValues":
         """Return the mean over layers or views, with the largest number of steps."""
-        values = torch.stack([part.values for part in parts]).mean(0)
-        steps = torch.stack([part.steps for part in parts]).amax(0)
-        return cls(values, steps, torch.stack([part.missed for part in parts]).any(0))
+        values = torch.stack([result.values for result in results]).mean(0)
+        steps = torch.stack([result.steps for result in results]).amax(0)
+        return cls(values, steps, torch.stack([result.missed for result in results]).any(0))
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class SideVectors(ABC):
         """Compute the vector of each cell, and last that of all other tokens: (cell + 1, dim)."""
 
     @abstractmethod
-    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
+    def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
         """Compute the scores of the units for vectors of the other side."""
 
-    def summary(self, aim: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary | None:
+    def summary(self, other_vectors: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary | None:
         """Return the summary of the path, with an item per vector; None for methods without a path."""
         return None
 
@@ -152,6 +152,6 @@ class UnitVectors(SideVectors):
         assert isinstance(self.units, Grid)
         return PartValues.exact(self.vectors), self.units
 
-    def scores(self, aim: Float[Tensor, "vector dim"], together: bool = False) -> VectorScores:
-        scores = aim @ self.vectors.to(aim).T
+    def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
+        scores = other_vectors @ self.vectors.to(other_vectors).T
         return VectorScores(PartValues.exact(scores), self.units, rest_share(scores))

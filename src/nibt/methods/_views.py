@@ -74,14 +74,14 @@ class Views:
         moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
         return cls(side, grid, moves, min(layers, default=0))
 
-    def sides(self, together: int | None = None) -> Iterator[Side]:
+    def sides(self, at_once: int | None = None) -> Iterator[Side]:
         """Yield the sides of the views, in order: the image itself, if it is a view, then several at once."""
         start = int(self.shifts[0] == (0, 0))
         if start:
             yield self.side
-        together = max(1, AT_ONCE // len(self.side.inputs)) if together is None else together
-        for first in range(start, len(self.shifts), together):
-            yield self.side.shifted(self.shifts[first : first + together], self.lowest)
+        at_once = max(1, AT_ONCE // len(self.side.inputs)) if at_once is None else at_once
+        for first in range(start, len(self.shifts), at_once):
+            yield self.side.shifted(self.shifts[first : first + at_once], self.lowest)
 
     def blend(self, maps: Float[Tensor, "view *other unit"], units: Grid) -> tuple[Float[Tensor, "*other cell"], Grid]:
         """Blend the maps of all views.

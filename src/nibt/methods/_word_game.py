@@ -31,20 +31,20 @@ def word_game_table(method: Any, image: Side, text: Side, words: Words) -> Table
     """Compute the table of one pair."""
     assert text.inputs.words is not None
     players = text.inputs.words[0].words[0]
-    shown, shares = word_game(len(players))
+    coalitions, shares = word_game(len(players))
     with listening(no_progress):  # the maps take longer, and are reported
-        captions = embeddings_with_words(text, players, torch.from_numpy(shown).float())
-    maps = [image_maps(method, image, part) for part in tracked(captions.split(AT_ONCE))]
-    scores = torch.cat([with_other_tokens(part) for part in maps]).double()
+        captions = embeddings_with_words(text, players, torch.from_numpy(coalitions).float())
+    maps = [image_maps(method, image, chunk) for chunk in tracked(captions.split(AT_ONCE))]
+    scores = torch.cat([with_other_tokens(batch) for batch in maps]).double()
     values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
     values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
     rows = [players.index(word) for word in words.words[0]]
-    whole, table = scores[-1], values[rows]
+    full_map, table = scores[-1], values[rows]
     units = maps[0].units
     assert isinstance(units, Grid)
-    full = torch.cat([table, (whole - table.sum(0))[None]]).float()
+    full = torch.cat([table, (full_map - table.sum(0))[None]]).float()
     notes = () if values.any() else (f"maps of {method.name} do not depend on the words",)
-    return TableScores(full, units.bare(), float(whole.sum()), notes=notes)
+    return TableScores(full, units.bare(), float(full_map.sum()), notes=notes)
 
 
 def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +54,8 @@ def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
     they are means over random orders, each with its reverse.
     """
     if count <= EXACT:
-        sets = [frozenset(chosen) for size in range(count + 1) for chosen in combinations(range(count), size)]
-        place = {chosen: index for index, chosen in enumerate(sets)}
+        sets = [frozenset(coalition) for size in range(count + 1) for coalition in combinations(range(count), size)]
+        place = {coalition: index for index, coalition in enumerate(sets)}
         shares = np.zeros((count, len(sets)))
         for before in sets[:-1]:
             weight = factorial(len(before)) * factorial(count - len(before) - 1) / factorial(count)
@@ -65,14 +65,14 @@ def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
     else:
         draws = generator(0)
         half = [draws.permutation(count).tolist() for _ in range(ORDERS // 2)]
-        orders = [order for one in half for order in (one, one[::-1])]
+        orders = [order for permutation in half for order in (permutation, permutation[::-1])]
         prefixes = [frozenset(order[:size]) for order in orders for size in range(count + 1)]
-        sets = sorted(set(prefixes), key=lambda chosen: (len(chosen), sorted(chosen)))
-        place = {chosen: index for index, chosen in enumerate(sets)}
+        sets = sorted(set(prefixes), key=lambda coalition: (len(coalition), sorted(coalition)))
+        place = {coalition: index for index, coalition in enumerate(sets)}
         shares = np.zeros((count, len(sets)))
         for order in orders:
             for size, word in enumerate(order):
                 shares[word, place[frozenset(order[: size + 1])]] += 1 / len(orders)
                 shares[word, place[frozenset(order[:size])]] -= 1 / len(orders)
-    shown = np.array([[word in chosen for word in range(count)] for chosen in sets])
-    return shown, shares
+    coalitions = np.array([[word in coalition for word in range(count)] for coalition in sets])
+    return coalitions, shares

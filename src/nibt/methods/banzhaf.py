@@ -67,22 +67,22 @@ class Banzhaf(CoalitionMethod):
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
-    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         if self.estimate == "means":
-            return _differences(shown, weights, values)
-        return least_squares(shown.astype(np.float64), weights, values, self.ridge)
+            return _differences(coalitions, weights, values)
+        return least_squares(coalitions.astype(np.float64), weights, values, self.ridge)
 
 
-def _differences(shown: Coalitions, weights: Weights, values: Values) -> np.ndarray:
+def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np.ndarray:
     """Return the mean value with each player minus that without it; 0 if no coalition, or each, has the player."""
     flat = values.reshape(len(values), -1)
-    inside, outside = weights[:, None] * shown, weights[:, None] * ~shown
+    inside, outside = weights[:, None] * coalitions, weights[:, None] * ~coalitions
     with_player, without = inside.sum(0), outside.sum(0)
     both = (with_player > 0) & (without > 0)
     means = [
-        part.T @ flat / np.where(both, total, 1)[:, None] for part, total in ((inside, with_player), (outside, without))
+        mask.T @ flat / np.where(both, total, 1)[:, None] for mask, total in ((inside, with_player), (outside, without))
     ]
-    return ((means[0] - means[1]) * both[:, None]).reshape(shown.shape[1], *values.shape[1:])
+    return ((means[0] - means[1]) * both[:, None]).reshape(coalitions.shape[1], *values.shape[1:])
 
 
 PLUGIN = Banzhaf

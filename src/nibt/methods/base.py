@@ -31,10 +31,6 @@ Kind = Literal["path", "gradient", "attention", "perturbation", "control", "othe
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
-class LayerAfter(float):
-    """In a variant, the layer that *leaves* the block at that fraction of the depth."""
-
-
 @dataclasses.dataclass(frozen=True)
 class MethodSpec:
     """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.
@@ -148,6 +144,8 @@ class Method(Plugin, ABC):
     linear: ClassVar[bool] = False
     """Whether the scores are linear in the target. Each unit then has a vector, whose product with the unit embedding
     of the other side is its score, and two sides have a table (``nibt.methods._vectors``)."""
+    layer_leaves_block: ClassVar[bool] = False
+    """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
@@ -246,17 +244,17 @@ class Method(Plugin, ABC):
         if variant not in cls.variants:
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
-        own, changes = cls.variants[variant][tower.modality], {}
-        if variant in ("default", "fast") and own != cls.variants.get("paper", {}).get(tower.modality):
+        of_variant, changes = cls.variants[variant][tower.modality], {}
+        if variant in ("default", "fast") and of_variant != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             kept = {"steps"} if variant == "fast" else set()
-            changes = {name: value for name, value in defaults.items() if name in own.keys() - kept}
-        values = cls.completed(cls.completed(own, changes), _side_options(options, tower.modality))
+            changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
+        values = cls.completed(cls.completed(of_variant, changes), _side_options(options, tower.modality))
         for name, plain in (("views", 1), ("amounts", "method")):
             values[name] = _of_images(name, plain, values.get(name), options, tower)
         types = field_types(cls)
         complete_values: dict[str, Any] = {
-            name: _layers(value, tower) if name == "layer" else parsed(name, value, types[name])
+            name: _layers(value, tower, cls.layer_leaves_block) if name == "layer" else parsed(name, value, types[name])
             for name, value in values.items()
             if name in types
         }
@@ -301,10 +299,10 @@ class Method(Plugin, ABC):
 
     @classmethod
     def _check_names(cls, options: Options) -> None:
-        known = {field.name for field in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)}
         for name in options:
-            if name not in known and not any(name == f"{side}_{own}" for side in SIDES for own in known):
-                raise UnknownName("options", name, known)
+            if name not in names and not any(name == f"{side}_{option}" for side in SIDES for option in names):
+                raise UnknownName("options", name, names)
 
     def cost_formula(self) -> str:
         """Return the formula of the cost for these options."""
@@ -321,8 +319,8 @@ class Method(Plugin, ABC):
             ValueError: ``cost`` is not a formula.
 
         """
-        own = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
-        numbers = {"blocks": float(depth), **own, "depth": float(depth), "units": float(units)}
+        options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
+        numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
         formula = self.cost_formula()
         costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
         return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
@@ -357,8 +355,8 @@ def _of_images(name: str, plain: Any, value: Any, options: Options, tower: Tower
     """
     if value is None or tower.shiftable:
         return plain if value is None else value
-    own = options.get(f"{tower.modality}_{name}", options.get(name) if tower.modality == "image" else None)
-    if own is not None and parsed(name, own, type(plain)) != plain:
+    requested = options.get(f"{tower.modality}_{name}", options.get(name) if tower.modality == "image" else None)
+    if requested is not None and parsed(name, requested, type(plain)) != plain:
         reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
         raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
     return plain
@@ -372,9 +370,9 @@ def whole_layers(value: Any) -> tuple[int, ...]:
     return layers
 
 
-def _layers(value: Any, tower: Tower) -> tuple[int, ...]:
+def _layers(value: Any, tower: Tower, leaves_block: bool) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
-        return (min(tower.relative(value) + isinstance(value, LayerAfter), tower.depth),)
+        return (min(tower.relative(value) + leaves_block, tower.depth),)
     layers = whole_layers(value.split(",") if isinstance(value, str) else value)
     for layer in layers:
         tower.check_layer(layer)

@@ -92,9 +92,9 @@ class FIxLIP(CoalitionMethod):
             )
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
-    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
-        features = centered_monomials(shown, self.share)
-        return least_squares(features, weights, values)[: shown.shape[1]]
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
+        features = centered_monomials(coalitions, self.share)
+        return least_squares(features, weights, values)[: coalitions.shape[1]]
 
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
         assert isinstance(of_text, FIxLIP)
@@ -121,49 +121,49 @@ class Game:
     """The coalitions of one side.
 
     Attributes:
-        shown: Which units each coalition keeps: (coalition, unit).
+        coalitions: Which units each coalition keeps: (coalition, unit).
         weights: The weights of the coalitions.
         embeddings: Their unit embeddings: (coalition, dim).
         share: The probability with which units are kept.
 
     """
 
-    shown: Coalitions
+    coalitions: Coalitions
     weights: Weights
     embeddings: np.ndarray
     share: float
 
     def features(self) -> np.ndarray:
         """Return the features of the units of this side and of their pairs."""
-        return centered_monomials(self.shown, self.share)
+        return centered_monomials(self.coalitions, self.share)
 
 
 def _game(side: Side, units: Units | Segments, method: FIxLIP, budget: int | None) -> Game:
     """Evaluate the coalitions of a side: those of the method, or as many as there are drawn pairs of both sides."""
     (players,) = method.players(units, 1)
     if budget is None:
-        shown, weights = method.coalitions(len(players))
+        coalitions, weights = method.coalitions(len(players))
     else:
         place = 0 if side.tower.modality == "image" else 1
-        shown = generator(method.seed, place).random((budget, len(players))) < method.share
-        weights = np.full(len(shown), 1 / len(shown))
-    keep = keep_players(shown, players, units.count)[:, None]
+        coalitions = generator(method.seed, place).random((budget, len(players))) < method.share
+        weights = np.full(len(coalitions), 1 / len(coalitions))
+    keep = keep_players(coalitions, players, units.count)[:, None]
     embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].cpu().double().numpy()
-    return Game(shown, weights, embeddings, method.share)
+    return Game(coalitions, weights, embeddings, method.share)
 
 
 def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
     """Fit the model of order two to the cosines of pairs, and return the coefficients across sides: (patch, word)."""
     if all_pairs:
-        rows, columns = (index.flatten() for index in np.indices((len(image.shown), len(text.shown))))
+        rows, columns = (index.flatten() for index in np.indices((len(image.coalitions), len(text.coalitions))))
     else:
-        rows = columns = np.arange(len(image.shown))
+        rows = columns = np.arange(len(image.coalitions))
     sides = image.features(), text.features()
-    first = image.shown - image.share, text.shown - text.share
+    first = image.coalitions - image.share, text.coalitions - text.share
     count = first[0].shape[1] * first[1].shape[1]
     gram, target = 0.0, 0.0
-    for part in (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS)):
-        seen, read = rows[part], columns[part]
+    for chunk in (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS)):
+        seen, read = rows[chunk], columns[chunk]
         crossed = np.einsum("ri,rj->rij", first[0][seen], first[1][read]).reshape(len(seen), -1)
         features = np.concatenate([np.ones((len(seen), 1)), sides[0][seen], sides[1][read], crossed], 1)
         weights = image.weights[seen] * (text.weights[read] if all_pairs else 1.0)

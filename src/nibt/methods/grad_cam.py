@@ -27,10 +27,9 @@ from torch import Tensor
 from nibt.data.units import Grid, Units
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
-from nibt.methods.base import LayerAfter
 from nibt.types import Hidden, PerToken
 
-_LAYER = {"layer": LayerAfter(0.75)}
+_LAYER = {"layer": 0.75}
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class GradCAM(GradientMethod):
     kind = "gradient"
     cost = "1 + about 3 x (1 - layer / depth)"
     signed = False
+    layer_leaves_block = True
     variants: ClassVar = {
         **{name: {"image": _LAYER, "text": _LAYER} for name in ("default", "paper")},
         "textbook": {side: {**_LAYER, "weights": "pooled"} for side in ("image", "text")},

@@ -97,7 +97,7 @@ def _joined_channels(side: Side) -> AttentionMap:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def attend(record: AttentionRecord) -> Tensor:
-        query, key, value = (_joined(part) for part in (record.query, record.key, record.value))
+        query, key, value = (_joined(tensor) for tensor in (record.query, record.key, record.value))
         logits = (query @ key.mT).float() * query.shape[-1] ** -0.5
         hidden = ~(record.weights > 0).any(1)
         weights = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1)

@@ -10,8 +10,7 @@ h is standardized first, per channel over the tokens of the item.
 
 The variant ``adaib`` weights the two terms for each pair, as AdaIB (ICLR 2026 submission): the loss is
 g mean(KL) - f mean S(z), with f = 1 / (distance of the unit embeddings + 1e-6) and g = 1 / (f + 1e-6), and the norm of
-an item's gradient is at most 1. With f and g constant, it is M2IB with beta = g / f. A learned g lowers the loss
-only by going to 0.
+an item's gradient is at most 1. With f and g constant, it is M2IB with beta = g / f.
 
 Answers:
     How much information about each token must be kept for the pair to match. The unit is nats.
@@ -35,19 +34,16 @@ from torch import Tensor
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import special_share
-from nibt.errors import BadOption, Unsupported
-from nibt.methods._layers import LayerMethod
+from nibt.errors import BadOption
+from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, information, moments
-from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, PRICES, Perceptron, clipped, pair_weight
-from nibt.methods.base import LayerAfter
-from nibt.models._trace import Cut
+from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, clipped, pair_weight
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerExample, PerToken, States
 
-_START = 5.0
+START = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,8 @@ class M2IB(LayerMethod):
         seeds: The number of seeds, whose maps are averaged.
         noise: ``unit`` for standard normal noise, ``features`` for noise with the moments of the features.
         pair_weight: How a pair weights its score: ``none`` (then ``beta`` weights the information), ``euclidean`` or
-            ``manhattan`` (1 / distance of the unit embeddings), or ``softplus`` of the cosine.
-        price: With a ``pair_weight``, how the information is weighted: ``inverse`` (1 / weight of the pair) or
-            ``learned`` (a perceptron of the weight, trained with the bottleneck).
+            ``manhattan`` (1 / distance of the unit embeddings), or ``softplus`` of the cosine. The information then has
+            the inverse weight.
         sharpness: The factor of (1 + cosine) / 2 in ``softplus``.
         clip: The largest norm of an item's gradient. None does not limit it.
 
@@ -75,13 +70,12 @@ class M2IB(LayerMethod):
     kind = "perturbation"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
+    layer_leaves_block = True
     variants: ClassVar = {
-        "default": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
-        "paper": {side: {"layer": LayerAfter(0.75)} for side in ("image", "text")},
-        "iba": {side: {"layer": LayerAfter(0.75), "noise": "features"} for side in ("image", "text")},
-        "adaib": {
-            side: {"layer": LayerAfter(0.75), "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")
-        },
+        "default": {side: {"layer": 0.75} for side in ("image", "text")},
+        "paper": {side: {"layer": 0.75} for side in ("image", "text")},
+        "iba": {side: {"layer": 0.75, "noise": "features"} for side in ("image", "text")},
+        "adaib": {side: {"layer": 0.75, "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")},
     }
 
     beta: NotNegative = 0.1
@@ -92,48 +86,34 @@ class M2IB(LayerMethod):
     seeds: Annotated[int, Range(1, 1000)] = 1
     noise: str = "unit"
     pair_weight: str = "none"
-    price: str = "inverse"
     sharpness: Positive = 1.0
     clip: Positive | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, words in (("noise", ("unit", "features")), ("pair_weight", PAIR_WEIGHTS), ("price", PRICES)):
+        for name, words in (("noise", ("unit", "features")), ("pair_weight", PAIR_WEIGHTS)):
             if getattr(self, name) not in words:
                 raise BadOption(f"{name} must be {', '.join(words[:-1])} or {words[-1]} (got {getattr(self, name)!r})")
-        if self.price == "learned" and self.pair_weight == "none":
-            raise BadOption("price learned needs a pair_weight (got 'none'): choose euclidean, manhattan or softplus")
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and seeds, each of which is learned separately."""
-        cuts = [side.cut(layer) for layer in self.layer]
-        units = cuts[0].units
-        if any(cut.hidden.shape[:2] != cuts[0].hidden.shape[:2] for cut in cuts):
-            raise Unsupported(
-                f"layers {self.layer} have different grids, so their maps cannot be averaged: "
-                "choose layers with the same grid"
-            )
         seeds = range(self.seed, self.seed + self.seeds)
-        scores = torch.stack(
-            [
-                self._optimize(side, cut, seed, side.at_once(layer, cut.hidden))
-                for layer, cut in zip(self.layer, cuts, strict=True)
-                for seed in seeds
-            ]
-        ).mean(0)
-        return Attribution(units.keep(scores), units, special_share(scores, units))
+        return average_layers(
+            side, self.layer, [self._optimize(side, layer, seed) for layer in self.layer for seed in seeds]
+        )
 
-    def _optimize(self, side: Side, cut: Cut, seed: int, at_once: int | None) -> PerToken:
+    def _optimize(self, side: Side, layer: int, seed: int) -> PerToken:
         """Compute the information that each token keeps, in nats."""
+        cut = side.cut(layer)
+        at_once = side.at_once(layer, cut.hidden)
         tokens = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
         mean, deviation = self._noise(exact, tokens)
         hidden = (exact - mean) / deviation
         draws = generators(seed, hidden.shape[1])
-        a = torch.full_like(hidden, _START).requires_grad_()
-        fit, price, learned = self._weights(side, hidden, seed)
-        parameters = [a, *learned]
-        optimizer = torch.optim.Adam(parameters, lr=self.rate)
+        a = torch.full_like(hidden, START).requires_grad_()
+        fit, price = self._weights(side, hidden)
+        optimizer = torch.optim.Adam([a], lr=self.rate)
 
         def score(states: States) -> Float[Tensor, "node batch"]:
             return side.score(cut.rest((states * deviation + mean).to(cut.hidden.dtype)))
@@ -141,39 +121,32 @@ class M2IB(LayerMethod):
         bits = torch.zeros_like(hidden)
         for _ in tracked(range(self.steps)):
             with torch.enable_grad():
-                bits = _information(a, hidden)
-                penalty = (price() * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
-                gradient, *others = torch.autograd.grad(penalty, parameters)
-            gain = _gradient(score, a, hidden, draw(draws, self.samples, hidden), at_once)
-            whole = clipped([gradient - fit[:, None, None] * gain, *others], self.clip)
-            for parameter, own in zip(parameters, whole, strict=True):
-                parameter.grad = own
+                bits = information_of(a, hidden)
+                penalty = (price * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
+                (gradient,) = torch.autograd.grad(penalty, a)
+            gain = gradient_of_score(score, a, hidden, draw(draws, self.samples, hidden), at_once)
+            a.grad = clipped(gradient - fit[:, None, None] * gain, self.clip)
             optimizer.step()
         return (bits.detach() * tokens).sum(-1)
 
-    def _weights(
-        self, side: Side, hidden: Hidden, seed: int
-    ) -> tuple[PerExample, Callable[[], PerExample], list[Tensor]]:
-        """Return the weights of the score, the function that computes those of the information, and its parameters."""
+    def _weights(self, side: Side, hidden: Hidden) -> tuple[PerExample, PerExample]:
+        """Return the weights of the score and of the information for each item."""
         if self.pair_weight == "none":
-            return hidden.new_ones(len(hidden)), lambda: hidden.new_full((len(hidden),), self.beta), []
+            return hidden.new_ones(len(hidden)), hidden.new_full((len(hidden),), self.beta)
         fit = pair_weight(side, self.pair_weight, self.sharpness).to(hidden)
-        if self.price == "inverse":
-            return fit, lambda: 1 / (fit + EPSILON), []
-        learned = Perceptron(fit, seed)
-        return fit, learned, learned.parameters
+        return fit, 1 / (fit + EPSILON)
 
     def _noise(self, hidden: Hidden, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the mean and the standard deviation of the noise, per channel and item."""
         return moments(hidden, tokens) if self.noise == "features" else (hidden.new_zeros(()), hidden.new_ones(()))
 
 
-def _information(a: Hidden, hidden: Hidden) -> Hidden:
+def information_of(a: Hidden, hidden: Hidden) -> Hidden:
     """Compute the information that passes; ln v uses logsigmoid, which stays finite."""
     return information(a.sigmoid() * hidden, 2 * F.logsigmoid(-a))
 
 
-def _gradient(
+def gradient_of_score(
     score: Callable[[States], Tensor],
     a: Hidden,
     hidden: Hidden,
@@ -182,10 +155,10 @@ def _gradient(
 ) -> Hidden:
     """Compute the gradient of the mean score over noisy states, a chunk at a time."""
     total = torch.zeros_like(hidden)
-    for part in chunks(len(noise), hidden, at_once=at_once):
+    for chunk in chunks(len(noise), hidden, at_once=at_once):
         with torch.enable_grad():
             keep = a.sigmoid()
-            states = keep * hidden + (1 - keep) * noise[part, None]
+            states = keep * hidden + (1 - keep) * noise[chunk, None]
             (gradient,) = torch.autograd.grad(score(states).sum() / len(noise), a)
         total += gradient
     return total

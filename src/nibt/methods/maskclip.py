@@ -21,13 +21,9 @@ Avoid it when:
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod
 from nibt.methods._rows import score_rows
-from nibt.models._attention import AttentionRecord
 from nibt.types import Hidden, PerToken
 
 
@@ -48,11 +44,7 @@ def _values(side: Side) -> Hidden:
     depth = side.tower.depth
     if side.trace.pools_by_attention:
         return side.cut(depth).hidden
-    return side.trace.with_attention(depth - 1, _own_value).stream
-
-
-def _own_value(record: AttentionRecord) -> Float[Tensor, "batch head row width"]:
-    return record.value
+    return side.trace.with_attention(depth - 1, lambda record: record.value).stream
 
 
 PLUGIN = MaskCLIP

@@ -152,8 +152,8 @@ class NIB(PathMethod, LayerMethod):
         views = self.views_of(side)
         change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
 
-        def attribute(part: Side) -> Attribution:
-            return self.attribute(part, change.repeat(len(part.inputs) // len(change)))
+        def attribute(batch: Side) -> Attribution:
+            return self.attribute(batch, change.repeat(len(batch.inputs) // len(change)))
 
         return attribute(side) if views is None else explain_views(views, attribute)
 

@@ -92,8 +92,8 @@ class RISE(PlayerMethod):
         height, width = side.tower.extent(side.inputs)
         grids, shifts = self._grids(height, width)
         total = torch.zeros((), dtype=torch.float32, device=side.tower.example.device)
-        for part in mask_chunks(side, self.masks):
-            keep = _upsample(grids[part].to(total.device), shifts[part], height, width)
+        for chunk in mask_chunks(side, self.masks):
+            keep = _upsample(grids[chunk].to(total.device), shifts[chunk], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
             pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
             total = total + torch.einsum("mb...,mt->bt...", scores.to(total), pooled)
@@ -118,9 +118,9 @@ class RISE(PlayerMethod):
         # the draws of a word are those of its first row, and do not depend on the length
         keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
         total = torch.zeros((), dtype=torch.float32, device=stem.hidden.device)
-        for part in mask_chunks(side, self.masks):
-            scores = side.score(stem.rest(stem.hidden * (keep[part] | ~explained)[..., None]))
-            total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[part].to(total))
+        for chunk in mask_chunks(side, self.masks):
+            scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
+            total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[chunk].to(total))
         parts = (self.masks * self.share * sizes).to(total)
         return total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
 

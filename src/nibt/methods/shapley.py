@@ -44,35 +44,35 @@ class Shapley(CoalitionMethod):
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
-        shown, weights = _coalitions(players, self.budget, self.seed)
+        coalitions, weights = _coalitions(players, self.budget, self.seed)
         empty = np.zeros((1, players), bool)  # its score is kept exactly: an infinite weight
-        return np.concatenate([shown, empty]), np.append(weights, np.inf)
+        return np.concatenate([coalitions, empty]), np.append(weights, np.inf)
 
-    def fit(self, shown: Coalitions, weights: Weights, values: Values, whole: np.ndarray | float) -> np.ndarray:
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         empty = values[-1]
-        return _regression(shown[:-1].astype(np.float64), weights[:-1], values[:-1] - empty, whole - empty)
+        return _regression(coalitions[:-1].astype(np.float64), weights[:-1], values[:-1] - empty, full - empty)
 
 
 @lru_cache(maxsize=64)
 def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return coalitions, neither empty nor full, and their weights; all coalitions if the budget allows."""
     if 2**players - 2 <= budget:
-        shown = subsets(players)[1:-1]
-        sizes = shown.sum(1)
-        return shown, np.array([1 / (comb(players, size) * size * (players - size)) for size in sizes])
+        coalitions = subsets(players)[1:-1]
+        sizes = coalitions.sum(1)
+        return coalitions, np.array([1 / (comb(players, size) * size * (players - size)) for size in sizes])
     draws, sizes = generator(seed), np.arange(1, players)
     chances = 1 / (sizes * (players - sizes))
     drawn = draws.choice(sizes, size=budget // 2, p=chances / chances.sum())
-    shown = draws.random((budget // 2, players)).argsort(1) < drawn[:, None]
-    return np.concatenate([shown, ~shown]), np.ones(2 * len(shown))
+    coalitions = draws.random((budget // 2, players)).argsort(1) < drawn[:, None]
+    return np.concatenate([coalitions, ~coalitions]), np.ones(2 * len(coalitions))
 
 
-def _regression(shown: np.ndarray, weights: np.ndarray, gains: np.ndarray, total: np.ndarray | float) -> np.ndarray:
+def _regression(coalitions: np.ndarray, weights: Weights, gains: Values, total: np.ndarray | float) -> np.ndarray:
     """Fit the additive game with the sum ``total`` to the gains by least squares with a Lagrange multiplier."""
-    if shown.shape[1] == 1:
+    if coalitions.shape[1] == 1:
         return np.asarray(total)[None]
-    inverse = np.linalg.pinv(shown.T @ (weights[:, None] * shown), hermitian=True)
-    free, sums = inverse @ (shown.T @ (weights * gains.T).T), inverse.sum(1)
+    inverse = np.linalg.pinv(coalitions.T @ (weights[:, None] * coalitions), hermitian=True)
+    free, sums = inverse @ (coalitions.T @ (weights * gains.T).T), inverse.sum(1)
     return free - np.multiply.outer(sums, free.sum(0) - total) / sums.sum()
 
 

@@ -66,7 +66,7 @@ class Surroundings:
 
     @cached_property
     @float32_numbers()
-    def whole(self) -> Float[Tensor, "channel height width"] | None:
+    def uncropped_pixels(self) -> Float[Tensor, "channel height width"] | None:
         """The pixels of the image without the crop; None if nothing is cropped."""
         preparation, resize = self.preparation, self.preparation.resize
         if preparation.uncropped is None or not resize.cropped(self.image.size, 0.0):
@@ -79,12 +79,12 @@ class Surroundings:
 
         Where the image ends, the margin is blank.
         """
-        if self.whole is None:
+        if self.uncropped_pixels is None:
             return None
         preparation = self.preparation
         crop = preparation.resize.size(self.image.size)
         beyond = []
-        for side, seen in zip((self.whole.shape[-1], self.whole.shape[-2]), crop, strict=True):
+        for side, seen in zip((self.uncropped_pixels.shape[-1], self.uncropped_pixels.shape[-2]), crop, strict=True):
             start = (side - seen) // 2 - margin
             beyond += [-start, start + seen + 2 * margin - side]
-        return F.pad(self.whole, beyond, value=preparation.blank)  # a negative number crops
+        return F.pad(self.uncropped_pixels, beyond, value=preparation.blank)  # a negative number crops

@@ -39,9 +39,8 @@ class Resize:
 
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
         """Return the width and the height of the tower's input for an image of that width and height."""
-        return self._whole(image) if self.way == "whole" else (self.width, self.height)
-
-    def _whole(self, image: tuple[int, int]) -> tuple[int, int]:
+        if self.way != "whole":
+            return self.width, self.height
         # the aspect ratio is limited to 8, since the short side of a longer strip would vanish
         aspect = min(8.0, max(1 / 8, image[0] / image[1]))
         area = self.height * self.width

@@ -108,12 +108,9 @@ def audit(
     steps("the seed")
     checks += runner.seeds()
     scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
-    for method, control in [
-        *((one, True) for one in controls),
-        *((one, False) for one in specs),
-    ]:
+    for index, method in enumerate([*controls, *specs]):
         steps(f"the metrics of {method}")
-        scores.add(method, control)
+        scores.add(method, control=index < len(controls))
     for method in specs:
         checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
     steps("right and wrong captions")
@@ -135,7 +132,7 @@ def audit(
         seed,
         time.perf_counter() - started,
         provenance["versions"],
-        tuple(sorted(checks, key=_order)),
+        tuple(sorted(checks, key=lambda check: (check.method or "~", check.question))),
         tuple(curves),
         tuple(scores.scores()),
         tuple(runner.examples()),
@@ -161,7 +158,3 @@ class _Steps:
 def _stages(tower: Tower, most_groups: int) -> int:
     """Return the number of stages of randomization: nothing, the head, the groups of blocks, and the stem."""
     return min(most_groups, tower.depth) + 3
-
-
-def _order(check: Check) -> tuple[str, int]:
-    return check.method or "~", check.question

@@ -22,9 +22,9 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """
     partners = _partners(
         pairs,
-        lambda own, other: not _named(other) & _shown(own),
+        lambda pair, candidate: not _named(candidate) & _depicted(pair),
         "captions",
-        lambda own, other: own.caption != other.caption,
+        lambda pair, candidate: pair.caption != candidate.caption,
     )
     return [Pair(pair.image, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
 
@@ -36,9 +36,9 @@ def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """
     partners = _partners(
         pairs,
-        lambda own, other: not _named(own) & _shown(other),
+        lambda pair, candidate: not _named(pair) & _depicted(candidate),
         "images",
-        lambda own, other: own.image.pil_image.tobytes() != other.image.pil_image.tobytes(),
+        lambda pair, candidate: pair.image.pil_image.tobytes() != candidate.image.pil_image.tobytes(),
     )
     return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
 
@@ -68,20 +68,20 @@ def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
 
 
 def _partners(
-    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], kind: str, differs: Callable[[Pair, Pair], bool]
+    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], noun: str, differs: Callable[[Pair, Pair], bool]
 ) -> list[int]:
     """Return, for each pair, the index of the next pair (cyclic) that differs, and preferably satisfies ``best``."""
     partners = []
     for index, pair in enumerate(pairs):
         order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
-        others = [other for other in order if differs(pair, pairs[other])]
-        if not others:
-            raise BadInput(f"all {len(pairs)} {kind} are the same: an audit needs at least two different {kind}")
-        partners.append(next((other for other in others if best(pair, pairs[other])), others[0]))
+        candidates = [candidate for candidate in order if differs(pair, pairs[candidate])]
+        if not candidates:
+            raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
+        partners.append(next((candidate for candidate in candidates if best(pair, pairs[candidate])), candidates[0]))
     return partners
 
 
-def _shown(pair: Pair) -> set[str]:
+def _depicted(pair: Pair) -> set[str]:
     return {object_.name for object_ in pair.objects}
 
 

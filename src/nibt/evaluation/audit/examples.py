@@ -23,8 +23,8 @@ def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[s
         pair.caption,
         _small(pair.image.pil_image),
         region,
-        {name: one.scores.tolist() for name, one in images.items()},
-        {name: list(zip(one.words, one.scores.tolist(), strict=True)) for name, one in texts.items()},
+        {name: image_map.scores.tolist() for name, image_map in images.items()},
+        {name: list(zip(text_map.words, text_map.scores.tolist(), strict=True)) for name, text_map in texts.items()},
     )
 
 

@@ -62,8 +62,9 @@ class MetricScores:
             cache=self.cache,
         )
         values: Values = {}
-        for one in measurements:
-            values.setdefault((one.side, one.metric), np.full(len(self.pairs), np.nan))[one.item] = one.value
+        for record in measurements:
+            numbers = values.setdefault((record.side, record.metric), np.full(len(self.pairs), np.nan))
+            numbers[record.item] = record.value
         return values
 
     def scores(self) -> Iterator[MetricMean]:
@@ -80,13 +81,13 @@ class MetricScores:
 
         The sign is such that positive differences are better.
         """
-        own, random = self.by_method[str(method)], self.by_method["random (control)"]
+        measured, random = self.by_method[str(method)], self.by_method["random (control)"]
         for side in SIDES:
             for metric in _CHECKED_METRICS:
-                if (side, metric) not in own:
+                if (side, metric) not in measured:
                     continue
                 sign = 1 if find("metrics", metric).better == "higher" else -1
-                differences = sign * (own[side, metric] - random[side, metric])
+                differences = sign * (measured[side, metric] - random[side, metric])
                 about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
                 mean = interval(differences)
                 if mean.is_known:
@@ -95,9 +96,9 @@ class MetricScores:
 
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
         """Yield the checks of special tokens and of corners."""
-        own = self.by_method[str(method)]
-        shares: list[tuple[str, Modality, Any]] = [("special", side, own[side, "special_share"]) for side in SIDES]
-        shares.append(("corners", "image", own["image", "corner_share"] * np.asarray(unit_counts) / 4))
+        measured = self.by_method[str(method)]
+        shares: list[tuple[str, Modality, Any]] = [("special", side, measured[side, "special_share"]) for side in SIDES]
+        shares.append(("corners", "image", measured["image", "corner_share"] * np.asarray(unit_counts) / 4))
         for name, side, values in shares:
             mean = interval(values)
             if mean.is_known:

@@ -45,19 +45,20 @@ def copied(model: Model) -> Model:
 def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
     """Return the stages of a tower: the head, the blocks from the last to the first, and the stem."""
     blocks = [list(block.parameters()) for block in tower.blocks]
-    in_blocks = {id(one) for block in blocks for one in block}
-    with _differentiable(tower.root) as every:
+    in_blocks = {id(parameter) for block in blocks for parameter in block}
+    with _differentiable(tower.root) as parameters:
         cut = tower.trace(inputs).cut(tower.depth)
-        head = [one for one in _used(cut.rest(cut.hidden[None]), every) if id(one) not in in_blocks]
-        used = _used(tower.run(inputs), every)
-    known = in_blocks | {id(one) for one in head}
-    stem = [one for one in used if id(one) not in known]
+        output = cut.rest(cut.hidden[None])
+        head = [parameter for parameter in _used(output, parameters) if id(parameter) not in in_blocks]
+        used = _used(tower.run(inputs), parameters)
+    assigned = in_blocks | {id(parameter) for parameter in head}
+    stem = [parameter for parameter in used if id(parameter) not in assigned]
     groups = min(most_groups, tower.depth)
     edges = [round(tower.depth * (groups - step) / groups) for step in range(groups + 1)]
     result = [Stage("head", tuple(head))]
     for top, bottom in pairwise(edges):
         name = f"block {bottom}" if top - bottom == 1 else f"blocks {bottom}-{top - 1}"
-        result.append(Stage(name, tuple(one for block in blocks[bottom:top] for one in block)))
+        result.append(Stage(name, tuple(parameter for block in blocks[bottom:top] for parameter in block)))
     return [*result, Stage("stem", tuple(stem))]
 
 
@@ -88,11 +89,11 @@ def cascade(
             if id(parameter) not in shuffled:  # blocks may share weights
                 _shuffle(parameter, generator)
                 shuffled.add(id(parameter))
-        known = {} if shuffled else original
+        reused = {} if shuffled else original
         yield (
             stage.name,
             {
-                name: known[name] if name in known else maps(model, pairs, method, side, seed, batch_size)
+                name: reused[name] if name in reused else maps(model, pairs, method, side, seed, batch_size)
                 for name, method in adapted.items()
             },
         )
@@ -108,23 +109,23 @@ class _differentiable:
     """A context manager in which all floating-point parameters of a module require gradients. It returns them."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.parameters = [one for one in module.parameters() if one.is_floating_point()]
-        self.before = [one.requires_grad for one in self.parameters]
+        self.parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+        self.before = [parameter.requires_grad for parameter in self.parameters]
 
     def __enter__(self) -> list[nn.Parameter]:
-        for one in self.parameters:
-            one.requires_grad_(True)
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
         self.grad = torch.enable_grad()
         self.grad.__enter__()
         return self.parameters
 
     def __exit__(self, *error: object) -> None:
         self.grad.__exit__(None, None, None)
-        for one, before in zip(self.parameters, self.before, strict=True):
-            one.requires_grad_(before)
+        for parameter, before in zip(self.parameters, self.before, strict=True):
+            parameter.requires_grad_(before)
 
 
 def _used(output: Tensor, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     """Return the parameters that an output depends on."""
     gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
-    return [one for one, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+    return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None]

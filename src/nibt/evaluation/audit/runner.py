@@ -59,7 +59,7 @@ class AuditRunner:
         for method in methods:
             for side in SIDES:
                 self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
-        short = sum(one.scores.size < 3 for one in self.unchanged[str(methods[0]), "text"])
+        short = sum(text_map.scores.size < 3 for text_map in self.unchanged[str(methods[0]), "text"])
         if short:
             self.notes.append(
                 f"{short} of {len(pairs)} captions have fewer than three words, too few for a rank correlation"
@@ -73,7 +73,7 @@ class AuditRunner:
     @property
     def unit_counts(self) -> list[int]:
         """The number of patches of each image."""
-        return [one.scores.size for one in self.unchanged[str(self.methods[0]), "image"]]
+        return [image_map.scores.size for image_map in self.unchanged[str(self.methods[0]), "image"]]
 
     def other_side(self) -> Iterator[Check]:
         """Yield the checks of the similarity to the maps of another caption, made-up words, and another image."""
@@ -99,8 +99,8 @@ class AuditRunner:
                 for template, pairs in wordings(self.pairs)[:most_templates]:
                     changed: Sequence[Map | None] = self._maps(pairs, method, side)
                     if side == "text":
-                        own = self.unchanged[str(method), side]
-                        changed = [caption_words(template, *two) for two in zip(changed, own, strict=True) if two[0]]
+                        plain = self.unchanged[str(method), side]
+                        changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
                     similarities.append(self._similarities(method, side, changed))
                 yield from self._check("wording", method, side, np.mean(similarities, axis=0))
 
@@ -115,7 +115,7 @@ class AuditRunner:
                 others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
                 runs = [self.unchanged[str(method), side], *others]
                 spread = [
-                    [1 - _similarity(one, other) for one, other in zip(*two, strict=True)]
+                    [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
                     for two in combinations(runs, 2)
                 ]
                 yield from self._check("seed", method, side, np.mean(spread, axis=0))
@@ -139,13 +139,13 @@ class AuditRunner:
                 on_stage(f"the weights of the {side} tower: random down to {stage}")
                 first = first or by_method
                 stages.append(stage)
-                for method, own in by_method.items():
-                    self._keep_stage(method, side, stage, own)
+                for method, stage_maps in by_method.items():
+                    self._keep_stage(method, side, stage, stage_maps)
                     for similarity, measure, _ in measures:
                         points.setdefault((method, measure), []).append(
                             [
-                                similarity(one.scores, other.scores)
-                                for one, other in zip(own, first[method], strict=True)
+                                similarity(changed.scores, original.scores)
+                                for changed, original in zip(stage_maps, first[method], strict=True)
                             ]
                         )
             for method_spec in self.methods:
@@ -169,9 +169,10 @@ class AuditRunner:
         return maps(self.model, pairs, method, side, self.seed if seed is None else seed, self.batch_size, cache)
 
     def _similarities(self, method: MethodSpec, side: Modality, changed: Sequence[Map | None]) -> list[float]:
-        own = self.unchanged[str(method), side]
+        unchanged = self.unchanged[str(method), side]
         return [
-            float("nan") if other is None else _similarity(one, other) for one, other in zip(own, changed, strict=True)
+            float("nan") if after is None else _similarity(before, after)
+            for before, after in zip(unchanged, changed, strict=True)
         ]
 
     def _check(
@@ -191,8 +192,8 @@ class AuditRunner:
             self._keep(method, side, {"head": "random head", "stem": "random tower"}[stage], changed)
 
 
-def _similarity(one: Map, other: Map) -> float:
-    return spearman(one.scores, other.scores)
+def _similarity(first: Map, second: Map) -> float:
+    return spearman(first.scores, second.scores)
 
 
 def _curve(

@@ -7,31 +7,31 @@ import numpy as np
 _WINDOW = 5
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Return Spearman's rank correlation of two maps of the same shape, in [-1, 1] (``scipy.stats.spearmanr``).
 
     It is 1 for two equal or two constant maps, 0 if only one is constant, and NaN for fewer than three units.
     """
-    one, other = one.ravel(), other.ravel()
-    if one.size < 3:
+    first, second = first.ravel(), second.ravel()
+    if first.size < 3:
         return float("nan")
-    if np.array_equal(one, other):
+    if np.array_equal(first, second):
         return 1.0
-    if not (np.ptp(one) and np.ptp(other)):
-        return float(np.ptp(one) == np.ptp(other))
-    return float(import_module("scipy.stats").spearmanr(one, other).statistic)
+    if not (np.ptp(first) and np.ptp(second)):
+        return float(np.ptp(first) == np.ptp(second))
+    return float(import_module("scipy.stats").spearmanr(first, second).statistic)
 
 
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
+def ssim(first: np.ndarray, second: np.ndarray) -> float:
     """Return the structural similarity (SSIM) of two maps, rows x columns, each rescaled to [0, 1] (scikit-image).
 
     Windows have 5 x 5 patches, or 3 x 3 if the map is smaller. It is NaN for maps smaller than 3 x 3.
     """
-    if min(one.shape) < 3:
+    if min(first.shape) < 3:
         return float("nan")
-    window = min(_WINDOW, min(one.shape) - (min(one.shape) + 1) % 2)
+    window = min(_WINDOW, min(first.shape) - (min(first.shape) + 1) % 2)
     measure = import_module("skimage.metrics").structural_similarity
-    return float(measure(_rescaled(one), _rescaled(other), win_size=window, data_range=1.0))
+    return float(measure(_rescaled(first), _rescaled(second), win_size=window, data_range=1.0))
 
 
 def _rescaled(values: np.ndarray) -> np.ndarray:

@@ -35,17 +35,17 @@ def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check,
     spelled = sorted((noun for noun in nouns if _is_read(model, noun)), key=model.text.length)  # less padding
     reacted, embeddings = _reacted(model, spelled)
     candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]
-    known = set()
+    recognized = set()
     if candidates:
         worded = encode(model.text, [WORDING.format(noun) for noun in candidates], _BATCH).float()
         compare = model.seen_from("text").to_each
         rows = embeddings[torch.tensor(reacted, device=embeddings.device)].split(_BATCH)  # sets of vectors need memory
         similarity = torch.cat([compare(row, worded) for row in rows])
         best = similarity.diagonal() >= similarity.amax(1) - _TIE
-        known = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
-    share = interval([float(noun in known) for noun in nouns])
+        recognized = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
+    share = interval([float(noun in recognized) for noun in nouns])
     check = BOUNDS["vocabulary"].check("vocabulary", "", "text", share, len(nouns))
-    return check, tuple(noun for noun in nouns if noun not in known)
+    return check, tuple(noun for noun in nouns if noun not in recognized)
 
 
 def _is_read(model: Model, noun: str) -> bool:
