@@ -11,6 +11,7 @@ import nibt
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
 from nibt.evaluation.bench.validation import check_plan, dry_run, override_plan
+from nibt.evaluation.measure import metrics_of
 from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import Run
@@ -49,7 +50,15 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest must be"),
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
-        ({"sides": ["picture"]}, r"sides\[0\] must be 'image' or 'text'"),
+        ({"sides": ["picture"]}, r"sides\[0\] must be 'image', 'text' or 'regions'"),
+        (
+            {"metrics": [{"name": "noun_mass", "measured": "logit"}]},
+            r"metrics\[0\]: noun_mass measures the regions",
+        ),
+        (
+            {"metrics": ["noun_mass"], "targets": ["logit"]},
+            r"metrics\[0\]: .* \(got targets logit, measured ex",
+        ),
         ({"batch_size": 0}, "batch_size must be greater than or equal to 1"),
         ({"seeds": ["a"]}, r"seeds\[0\] must be a valid integer"),
         ({"seeds": [0, 0]}, "seeds must have at least one entry, and no entry twice"),
@@ -73,6 +82,17 @@ def test_plan_expands_grids_and_stars() -> None:
     assert sorted(labels[2:]) == [name for name in nibt.available("methods") if name != "nib"]
     with pytest.raises(UnknownName, match="Did you mean 'quick'"):
         Plan.read("quik")
+
+
+def test_metrics_of_regions_add_their_side_and_a_star_keeps_to_the_sides() -> None:
+    plan = Plan.read({**BASE, "metrics": ["*"]})
+    assert plan.sides == ("image", "text")
+    assert [one.name for one in plan.metrics] == metrics_of(["image", "text"])
+    plan = Plan.read({**BASE, "metrics": ["noun_mass", "energy"]})
+    assert plan.sides == ("image", "text", "regions")
+    assert Plan.read(plan.record()).record() == plan.record()
+    plan = Plan.read({**BASE, "sides": ["regions"], "metrics": ["*"]})
+    assert ([one.name for one in plan.metrics], plan.sides) == (metrics_of(["regions"]), ("regions",))
 
 
 def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -> None:

@@ -49,9 +49,14 @@ def check_plugins(plan: Plan) -> None:
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)
-    for metric in plan.metrics:
-        with error_key(metric.key):
-            build_metric(metric)
+    for choice in plan.metrics:
+        with error_key(choice.key):
+            metric = build_metric(choice)
+            if "regions" in metric.sides and ("cosine" not in plan.targets or choice.measured != "explained"):
+                raise BadOption(
+                    f"{choice.name} measures the regions of the target cosine (got targets {', '.join(plan.targets)}, "
+                    f"measured {choice.measured}): add cosine to targets, and leave measured out"
+                )
 
 
 def dry_run(plan: Plan) -> Iterator[str]:

@@ -24,8 +24,11 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.table_metrics._coalitions import CoalitionMetric
-from nibt.table_metrics.base import TableInput
+import torch
+
+from nibt.metrics._coalitions import CoalitionMetric
+from nibt.metrics.base import RegionsInput
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class AdditiveShare(CoalitionMetric):
 
     better = "neither"
 
-    def __call__(self, table_input: TableInput) -> float:
-        scores = self.scores(table_input)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        scores = self.scores(metric_input)
         total = (scores.actual - scores.actual.mean()).square().sum()
-        return float(1 - scores.crossed.square().sum() / total) if total > 0 else float("nan")
+        return (1 - scores.crossed.square().sum() / total.where(total > 0, torch.nan))[None]
 
 
 PLUGIN = AdditiveShare

@@ -24,7 +24,7 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.table_metrics._pair_curve import PairCurve
+from nibt.metrics._pair_curve import PairCurve
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,13 @@ Source:
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
+
+from nibt.metrics._coalitions import CoalitionMetric
 from nibt.metrics._rank_correlation import rank_correlation
+from nibt.metrics.base import RegionsInput
 from nibt.options import OneOf
-from nibt.table_metrics._coalitions import CoalitionMetric
-from nibt.table_metrics.base import TableInput
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class TableFaithfulness(CoalitionMetric):
 
     measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
 
-    def __call__(self, table_input: TableInput) -> float:
-        scores = self.scores(table_input)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        scores = self.scores(metric_input)
         if self.measure == "spearman":
-            return rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
+            rank = rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
+            return torch.tensor([rank], dtype=torch.float64)
         total = scores.crossed.square().sum()
-        return float(1 - (scores.crossed - scores.predicted).square().sum() / total) if total > 0 else float("nan")
+        error = (scores.crossed - scores.predicted).square().sum()
+        return (1 - error / total.where(total > 0, torch.nan))[None]
 
 
 PLUGIN = TableFaithfulness

@@ -23,23 +23,22 @@ Source:
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
-from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
+from nibt.metrics.base import Metric, Noun, PixelMap, RegionsInput, mean_over_nouns
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounMass(TableMetric):
+class NounMass(Metric[RegionsInput]):
     """The share of the absolute scores with the right sign in the right place."""
 
     better = "higher"
+    sides = ("regions",)
 
-    def __call__(self, table_input: TableInput) -> float:
-        return mean_over_nouns(table_input, _share)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        return mean_over_nouns(metric_input, _share)
 
 
-def _share(pixels: Float[Tensor, "height width"], noun: Noun) -> float:
+def _share(pixels: PixelMap, noun: Noun) -> float:
     exact = pixels.double()
     right = exact[noun.mask].clamp_min(0).sum() - exact[~noun.mask].clamp_max(0).sum()
     total = exact.abs().sum()
