@@ -48,9 +48,13 @@ class CellRunner:
 
     @property
     def sides(self) -> tuple[MeasuredSide, ...]:
-        """The sides of the plan that the method can explain. Regions need maps of images, and the target cosine."""
-        supported: tuple[MeasuredSide, ...] = find("methods", self.cell.method.name).sides
-        if "image" in supported and self.cell.target == "cosine":
+        """The sides of the plan that the method can explain.
+
+        Regions need maps of images and the target cosine. Those of controls would be 0, whatever the words.
+        """
+        method = find("methods", self.cell.method.name)
+        supported: tuple[MeasuredSide, ...] = method.sides
+        if "image" in supported and method.kind != "control" and self.cell.target == "cosine":
             supported = (*supported, "regions")
         return tuple(side for side in self.plan.sides if side in supported)
 
