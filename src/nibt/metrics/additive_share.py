@@ -1,7 +1,7 @@
 """Additive share: how much of the cosine of partly visible pairs needs no table.
 
 It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
-score of the visible words can explain. What is left is what a table is for.
+score of the visible words can explain.
 
 Answers:
     Is there any interaction of words with patches to explain?

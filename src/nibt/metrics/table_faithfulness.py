@@ -1,9 +1,9 @@
 """Table faithfulness: whether the table predicts what partly visible words and patches add *together*.
 
 For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of the
-table over the words and patches that are kept. Both lose their means over the coalitions of each side first, since what
-a word or a patch adds alone is no interaction. The measure ``r2`` is 1 minus the mean square of the error, relative to
-that of the cosines; ``spearman`` is the rank correlation.
+table over the kept words and patches. Both lose their means over the coalitions of each side first, since what a word
+or a patch adds alone is no interaction. ``r2`` is 1 minus the mean squared error, relative to the mean square of the
+cosines; ``spearman`` is the rank correlation.
 
 Answers:
     Do the sums of the table have the size of what words and patches add together?
@@ -18,7 +18,7 @@ Use it when:
     You choose a table without ground truth.
 
 Avoid it when:
-    The method's units are hidden otherwise than by the mean color and padding: the test is unfair to it.
+    The method does not hide units by the mean color and padding.
 
 Source:
     Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
