@@ -40,8 +40,8 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
         ('{"image": "a.png", "caption": 3}', r"the caption must be a text \(got int\)"),
         ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
         (
-            '{"image": "a.png", "caption": "a", "maks": "m.png"}',
-            "unknown key 'maks'. Did you mean 'mask'. Known keys: boxes, caption, image, mask",
+            '{"image": "a.png", "caption": "a", "masks": "m.png"}',
+            "unknown key 'masks'. Did you mean 'mask'. Known keys: boxes, caption, image, mask",
         ),
         ('{"image": "a.png", "captoin": "a"}', "unknown key 'captoin'. Did you mean 'caption'"),
         ('{"image": "a.png", "caption": "a", "mask": 3}', r"the path of a mask must be a text \(got 3\)"),
