@@ -11,6 +11,7 @@ wrong noun, the row of the absent noun ought to be negative. Expensive methods e
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,13 +114,20 @@ def words_of(pair, table, spans):
     ]
 
 
+def once(cache, key, compute):
+    """The value of a key, which the first setting computes."""
+    if key not in cache:
+        cache[key] = compute()
+    return cache[key]
+
+
 def measured(spec, pair, absent, cache_of_pair, curves):
     """The numbers of one setting and scene."""
     started = time.process_time()
     table, image, text = explain_pair(spec, pair, ())
     record = {"seconds": round(time.process_time() - started, 4)}
     nouns = nouns_of(pair, table.region, table.units)
-    metric_input = RegionsInput(table, image, text, nouns, _cache=cache_of_pair)
+    metric_input = RegionsInput(table, image, text, nouns, shared=partial(once, cache_of_pair))
     own = {name: metric for name, metric in METRICS.items() if curves or not isinstance(metric, PairCurve)}
     record |= {name: round(float(metric(metric_input)), 5) for name, metric in own.items()}
     named = set(words_of(pair, table, [span for item in pair.objects for span in item.spans]))

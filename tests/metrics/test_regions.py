@@ -294,6 +294,9 @@ def test_bad_requests_are_refused() -> None:
         nibt.measure(model, [named_pair()], ["noun_mas"])
     with pytest.raises(UnknownName, match="Did you mean 'banzhaf'"):
         nibt.measure(model, [named_pair()], ["noun_mass"], "banzaf")
+    wrong: Any = "tables"
+    with pytest.raises(BadOption, match="only must be image, text or regions"):
+        nibt.measure(model, [named_pair()], only=wrong)
     for options in ({"target": "logit"}, {"measured": "softmax"}):
         with pytest.raises(BadOption, match="metrics of regions need the target cosine"):
             nibt.measure(model, [named_pair()], ["noun_mass", "energy"], "occlusion", **options)

@@ -96,6 +96,8 @@ def measure(
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
+    if only not in (None, *get_args(MeasuredSide)):
+        raise BadOption(f"only must be image, text or regions (got {only!r})")
     batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
     if cache is not None and cache.model is not model:
