@@ -55,16 +55,6 @@ def module(name: str) -> ModuleType:
 
 
 SCHEMAS = module("schemas")
-_TABLE_METRICS = """A table metric gives one number per [word-region table](../explanation/regions.md).
-`nibt.measure_interactions` computes them, and `nibt tables` prints them for several methods, also for LaTeX.
-
-```bash
-nibt tables -m scenes --count 2 --method nib --method "banzhaf budget=64" --metric noun_energy --format latex
-```
-
-Metrics of nouns need objects with the words that name them, as `scenes` has. Metrics of coalitions hide patches behind
-the mean color and words behind padding."""
-"""The opening of the page of table metrics."""
 _FORMATS = "(?<=<!-- formats -->\n).*?(?=<!-- /formats -->)"
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 
@@ -73,7 +63,6 @@ def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
-    texts[DOCS / "reference" / "table_metrics.md"] = table_metrics_page()
     texts[FILES] = re.sub(_FORMATS, lambda _: formats_table(), FILES.read_text(encoding="utf-8"), flags=re.S)
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
@@ -269,22 +258,6 @@ def metric_page(name: str) -> str:
         *(["**Options.**", "\n".join(options)] if options else []),
     ]
     return "\n\n".join(text) + "\n"
-
-
-def table_metrics_page() -> str:
-    """Return the page of all metrics of word-region tables."""
-    sections = []
-    for name in own("table_metrics"):
-        kind, doc = find("table_metrics", name), parts("table_metrics", name)
-        lines = list(opening(name, doc))
-        sections += [
-            f"## {name}\n\n{doc.title}",
-            *lines[1:],
-            f"Range: {doc.sections['Range']}. Better: {kind.better}. Forward passes: "
-            f"{doc.sections['Forward passes'].rstrip('.')}. Source: {doc.sections['Source'].rstrip('.')}.",
-            "\n".join(option_lines(kind)),
-        ]
-    return "\n\n".join([f"# Metrics of word-region tables\n\n{MARK}\n{_TABLE_METRICS}", *filter(None, sections)]) + "\n"
 
 
 def formats_table() -> str:

@@ -11,6 +11,7 @@ wrong noun, the row of the absent noun ought to be negative. Expensive methods e
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +23,19 @@ from nibt.data.ground_truth import word_spans
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.regions import explain_pair, resolve_regions
-from nibt.evaluation.measure_interactions import nouns_of
+from nibt.evaluation.regions import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
-from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.table_metrics._pair_curve import PairCurve
-from nibt.table_metrics.additive_share import AdditiveShare
-from nibt.table_metrics.base import TableInput
-from nibt.table_metrics.noun_energy import NounEnergy
-from nibt.table_metrics.noun_mass import NounMass
-from nibt.table_metrics.noun_pointing import NounPointing
-from nibt.table_metrics.pair_deletion import PairDeletion
-from nibt.table_metrics.pair_insertion import PairInsertion
-from nibt.table_metrics.table_faithfulness import TableFaithfulness
+from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.metrics._pair_curve import PairCurve
+from nibt.metrics.additive_share import AdditiveShare
+from nibt.metrics.base import RegionsInput
+from nibt.metrics.noun_energy import NounEnergy
+from nibt.metrics.noun_mass import NounMass
+from nibt.metrics.noun_pointing import NounPointing
+from nibt.metrics.pair_deletion import PairDeletion
+from nibt.metrics.pair_insertion import PairInsertion
+from nibt.metrics.table_faithfulness import TableFaithfulness
 
 HELD_OUT = {0.3: 32, 0.5: 64, 0.7: 32}
 """The probabilities with which units are kept, and the held-out coalitions of each side."""
@@ -113,14 +114,22 @@ def words_of(pair, table, spans):
     ]
 
 
+def once(cache, key, compute):
+    """The value of a key, which the first setting computes."""
+    if key not in cache:
+        cache[key] = compute()
+    return cache[key]
+
+
 def measured(spec, pair, absent, cache_of_pair, curves):
     """The numbers of one setting and scene."""
     started = time.process_time()
     table, image, text = explain_pair(spec, pair, ())
     record = {"seconds": round(time.process_time() - started, 4)}
-    table_input = TableInput(table, image, text, nouns_of(pair, table.region, table.units), cache_of_pair)
+    nouns = nouns_of(pair, table.region, table.units)
+    metric_input = RegionsInput(table, image, text, nouns, shared=partial(once, cache_of_pair))
     own = {name: metric for name, metric in METRICS.items() if curves or not isinstance(metric, PairCurve)}
-    record |= {name: round(metric(table_input), 5) for name, metric in own.items()}
+    record |= {name: round(float(metric(metric_input)), 5) for name, metric in own.items()}
     named = set(words_of(pair, table, [span for item in pair.objects for span in item.spans]))
     size = table.table.abs().sum((1, 2))
     others = [place for place in range(len(size)) if place not in named]

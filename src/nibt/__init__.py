@@ -21,11 +21,10 @@ Inputs and results:
     draw_links                         a figure of the strongest links from words to parts of an image
 
 Measure and audit:
-    measure, roar, audit               metrics of maps, retraining without removed inputs, an audit of a model
-    measure_interactions               metrics of word-region tables
+    measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
+                                       model
     benchmark, write_report            a benchmark from a plan, and its report
-    Measurement, TableMeasurement, Plan, Roar, Audit
-                                       their inputs and results
+    Measurement, Plan, Roar, Audit     their inputs and results
 
 Extend:
     available, Method, Metric, Target  the names of all plugins, and the base classes

@@ -19,7 +19,6 @@ from .evaluation.bench.plan import Plan as Plan
 from .evaluation.bench.report import write_report as write_report
 from .evaluation.bench.run import benchmark as benchmark
 from .evaluation.measure import measure as measure
-from .evaluation.measure_interactions import measure_interactions as measure_interactions
 from .evaluation.roar import roar as roar
 from .formats.base import save as save
 from .jobs.job import Job as Job
@@ -41,7 +40,6 @@ from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion
 from .results.measurement import Measurement as Measurement
-from .results.measurement import TableMeasurement as TableMeasurement
 from .results.narrowing import NarrowingCurve as NarrowingCurve
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar

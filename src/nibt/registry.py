@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from nibt.errors import BadOption, UnknownName
 from nibt.io import read_text
 
-KINDS = ("methods", "models", "targets", "metrics", "table_metrics", "datasets", "formats")
+KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
 _BASE = "base"  # the file with the base class of a group; files that plugins share start with an underscore
 
@@ -40,8 +40,7 @@ def available(group: str) -> list[str]:
     """Return the names of all plugins of a group.
 
     Args:
-        group: "methods", "models" (the model families), "targets", "metrics", "table_metrics", "datasets" or
-            "formats".
+        group: "methods", "models" (the model families), "targets", "metrics", "datasets" or "formats".
 
     Examples:
         >>> "nib" in available("methods")

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 Modality: TypeAlias = Literal["image", "text"]
+MeasuredSide: TypeAlias = Literal[Modality, "regions"]  # the map of a side, or the regions of the words of a pair
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path

@@ -62,11 +62,11 @@ class DefaultDtypeCalls(TorchFunctionMode):
 
 
 def measured() -> list[Any]:
-    """Return the values of all metrics, of maps and of tables."""
+    """Return the values of all metrics, of maps and of regions."""
     model, pairs = tiny.model("clip"), list(Scenes(count=2))
-    maps = nibt.measure(model, pairs, available("metrics"), steps=2, views=1)
-    tables = nibt.measure_interactions(model, pairs, method="occlusion")
-    return [replace(row, seconds=0.0) for row in (*maps, *tables)]
+    maps = nibt.measure(model, pairs, steps=2, views=1)
+    regions = nibt.measure(model, pairs, method="occlusion", only="regions")
+    return [replace(row, seconds=0.0) for row in (*maps, *regions)]
 
 
 @pytest.mark.parametrize("dtype", few(DTYPES, DTYPES[:1]))
@@ -84,7 +84,7 @@ def test_methods_ignore_the_default_dtype(method: str, kind: str, dtype: torch.d
 @pytest.mark.parametrize("dtype", few(DTYPES, DTYPES[:1]))
 def test_metrics_ignore_the_default_dtype(dtype: torch.dtype) -> None:
     expected = measured()
-    assert {row.metric for row in expected} == {*available("metrics"), *available("table_metrics")}
+    assert {row.metric for row in expected} == {*available("metrics")}
     with default_dtype(dtype):
         actual = measured()
     assert str(actual) == str(expected)

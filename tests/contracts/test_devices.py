@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.models.base import Model
-from nibt.registry import available
 from tests import tiny
 from tests.helpers import CHEAP, METHODS, assert_close, cheap_explanation, explain_cheaply
 from tests.pretend_device import is_marked, pretend
@@ -41,8 +40,10 @@ def explained(**options: Any) -> Callable[[Model, Path], Any]:
 
 
 VERBS: dict[str, Callable[[Model, Path], Any]] = {
-    "metrics": lambda model, _: nibt.measure(model, list(Scenes(count=2)), available("metrics"), steps=2, views=1),
-    "metrics of tables": lambda model, _: nibt.measure_interactions(model, list(Scenes(count=2)), method="occlusion"),
+    "metrics": lambda model, _: nibt.measure(model, list(Scenes(count=2)), steps=2, views=1),
+    "metrics of regions": lambda model, _: nibt.measure(
+        model, list(Scenes(count=2)), method="occlusion", only="regions"
+    ),
     "calibrate": calibrated,
     "views": explained(views=3, steps=1),
     "softmax": explained(target="softmax", against=["a bird"], steps=2),

@@ -342,7 +342,7 @@ def test_batch_command_reports_old_and_new_values(run: Run, clip_folder: Path, d
 PLAN: dict[str, Any] = {
     "models": [{"name": "MODEL", "label": "tiny"}],
     "methods": [{"name": "ones"}],
-    "data": [{"name": "folder", "options": {"folder": "DATA"}}],
+    "data": [{"name": "folder", "options": {"folder": "DATA", "key": "key"}}],
     "metrics": ["special_share"],
 }
 
@@ -350,7 +350,7 @@ PLAN: dict[str, Any] = {
 PLAN_CHANGES: dict[str, Any] = {
     "models": [{"name": "MODEL", "label": "tiny", "options": {"image_size": 48}}],
     "methods": [{"name": "ones"}, {"name": "nib", "options": {"steps": 1}}],
-    "data": [{"name": "folder", "options": {"folder": "DATA", "count": 2}}],
+    "data": [{"name": "folder", "options": {"folder": "DATA", "key": "key", "count": 2}}],
     "metrics": ["special_share", "corner_share"],
     "targets": ["logit"],
     "seeds": [1],

@@ -32,10 +32,10 @@ def test_mask_metrics_need_a_mask(name: str) -> None:
 def test_metrics_declare_their_sides_and_direction(name: str) -> None:
     kind: type[Metric] = find("metrics", name)
     assert kind.better in ("higher", "lower", "neither")
-    assert set(kind.sides) <= {"image", "text"}
+    assert set(kind.sides) <= {"image", "text"} or kind.sides == ("regions",)
     model = tiny.model("clip")
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat", (Object("cat", (2, 2, 9, 9), None, ((2, 5),)),))
-    rows = nibt.measure(model, [pair, pair], [name], batch_size=2)
+    rows = nibt.measure(model, [pair, pair], [name], "occlusion" if kind.sides == ("regions",) else "nib", batch_size=2)
     assert [(row.item, row.side) for row in rows] == [(item, side) for item in (0, 1) for side in kind.sides]
     assert rows[0].value == pytest.approx(
         rows[len(kind.sides)].value, abs=1e-3, nan_ok=True
@@ -84,7 +84,9 @@ def test_metrics_are_frozen_and_equal_by_their_options(name: str) -> None:
 
 
 REMOVAL = {"hide": "mean", "seed": 0}
+COALITIONS = {"coalitions": 64, "share": 0.5, "seed": 0}
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "additive_share": COALITIONS,
     "confidence_drop": REMOVAL | {"protocol": "correct"},
     "confidence_increase": REMOVAL | {"protocol": "correct"},
     "deletion": REMOVAL | {"levels": 10},
@@ -92,9 +94,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "insertion": REMOVAL | {"levels": 10},
     "intersection_over_union": {"threshold": None},
     "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
+    "noun_energy": {"on": "own"},
+    "noun_pointing": {"tolerance": 15 / 640},
+    "pair_deletion": {"levels": 10},
+    "pair_insertion": {"levels": 10},
     "pointing_game": {"tolerance": 15 / 640},
     "retrieval_after_removal": REMOVAL | {"corrupted": "query", "image_share": 0.25, "text_share": 0.1},
     "road": {"levels": 10, "noise": 0.01, "seed": 0},
+    "table_faithfulness": COALITIONS | {"measure": "r2"},
     "top_k_intersection": {"share": 0.02},
 }
 """The defaults that the pages of metrics state."""
@@ -121,6 +128,9 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("retrieval_after_removal", "image_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
     ("retrieval_after_removal", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("retrieval_after_removal", "text_share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
+    ("noun_pointing", "tolerance"): ("between 0 and 1", [0.0, 1.0], [-0.001, 1.001, math.nan]),
+    ("pair_deletion", "levels"): ("between 1 and 1,000", [1], [0]),
+    ("pair_insertion", "levels"): ("between 1 and 1,000", [1], [0]),
     ("road", "levels"): ("between 2 and 1,000", [2], [1]),
     ("road", "noise"): ("at least 0", [0.0], [-0.01, math.nan]),
     ("road", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
@@ -129,6 +139,10 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("pointing_game", "tolerance"): ("between 0 and 1", [0.0, 1.0], [-0.001, 1.001, float("nan")]),
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""
+for name in ("additive_share", "table_faithfulness"):
+    BOUNDS[name, "coalitions"] = "between 2 and 10,000", [2], [1]
+    BOUNDS[name, "share"] = "above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]
+    BOUNDS[name, "seed"] = "between 0 and 4,294,967,295", [0], [-1]
 
 
 def test_bounds_cover_every_number_of_every_metric() -> None:

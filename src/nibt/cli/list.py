@@ -16,7 +16,7 @@ def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
-    """List methods, models, targets, metrics, table metrics, data sets, file formats, sample images or plans."""
+    """List methods, models, targets, metrics, data sets, file formats, sample images or plans."""
     if kind == "methods" and not names:
         from nibt.cli.console import methods
 

@@ -28,7 +28,6 @@ from nibt.cli.regions import regions
 from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
-from nibt.cli.tables import tables
 from nibt.cli.terminal import complain, safe_streams, say
 from nibt.display import one_line
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
@@ -79,7 +78,7 @@ def _option_of(word: str) -> str:
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, regions, batch, show, audit, bench, roar, tables, calibrate):
+for _command in (explain, regions, batch, show, audit, bench, roar, calibrate):
     app.command(cls=_StrictCommand)(_interruptible(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)

@@ -91,21 +91,15 @@ class BatchedModelOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequiredModelOptions(ModelOptions):
-    """The model of an evaluation, which must be given."""
+class EvaluatedModelOptions(ModelOptions):
+    """The model of an evaluation, which must be given, and how many pairs go through it together."""
 
     model: Annotated[str | None, Option("--model", "-m", help="The model; see nibt list models. Required.")] = None
+    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
 
     def __post_init__(self) -> None:
         if self.model is None:
             raise BadOption("the model is missing: give it with -m, as in -m scenes; see nibt list models")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluatedModelOptions(RequiredModelOptions):
-    """The model of an evaluation, and how many pairs go through it together."""
-
-    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
 
 
 METHOD_HELP = (

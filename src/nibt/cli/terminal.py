@@ -1,8 +1,7 @@
 """The one place that prints: no text controls the terminal, and no encoding stops a command."""
 
-import csv
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -40,12 +39,6 @@ def print_json(data: Any) -> None:
     except UnicodeEncodeError:
         text = as_text(data, ascii_only=True)
     sys.stdout.write(text)
-
-
-def print_csv(rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as CSV."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerows([one_line(value) if isinstance(value, str) else value for value in row] for row in rows)
 
 
 class Terminal(Console):

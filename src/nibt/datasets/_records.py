@@ -103,7 +103,7 @@ class RecordDataset(Dataset):
         if not record.annotations:
             return Pair(image, caption)
         if isinstance(record.image, str) and _is_turned(Path(record.image)):
-            note = "boxes are ignored, since they refer to the image before its EXIF rotation"
+            note = "boxes and masks are ignored, since they refer to the image before its EXIF rotation"
             return Pair(image, caption, notes=(note,))
         return Pair(image, caption, self._objects(record, caption, image.size))
 

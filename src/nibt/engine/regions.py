@@ -91,7 +91,7 @@ def regions(
 
 
 @plain_torch()
-def resolve_regions(model: Model, method: MethodSpec) -> ExplanationSpec:
+def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -> ExplanationSpec:
     """Resolve a request for tables, so that every pair is explained in the same way."""
     late = "vectors" in model.text.offers
     if model.similarity.item_ndim > 1 and not late:
@@ -101,7 +101,7 @@ def resolve_regions(model: Model, method: MethodSpec) -> ExplanationSpec:
     options = method.options
     if find("methods", method.name).table_tolerance is not None and method.instance is None and not late:
         options = _with_tolerance(method)
-    return resolve(model, replace(method, options=options))
+    return resolve(model, replace(method, options=options), seed=seed)
 
 
 def _with_tolerance(method: MethodSpec) -> Mapping[str, Any]:

@@ -1,21 +1,26 @@
-"""The contract of metrics: a metric measures a batch of attributions of one side."""
+"""The contract of metrics: a metric measures a batch of attributions of one side, or the regions of one pair."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, PixelMask
 from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
+from nibt.results.regions import Regions
 from nibt.targets._similarity import Similarity
-from nibt.types import Embedding, Modality, PerExample
+from nibt.types import Embedding, MeasuredSide, PerExample
+
+PixelMap = Float[Tensor, "height width"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,14 @@ class Candidates:
 
 @dataclass(frozen=True)
 class SharedValues:
-    """Base class of inputs of which several metrics need the same values."""
+    """Base class of inputs of which several metrics need the same values.
 
+    Attributes:
+        shared: Returns a value that other methods share, from its key and a function that computes it.
+
+    """
+
+    shared: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -47,6 +58,10 @@ class SharedValues:
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
+
+    def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return a value that depends on the inputs and the model only; the first method and metric computes it."""
+        return self.once(key, compute) if self.shared is None else self.shared(key, compute)
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,6 @@ class MetricInput(SharedValues):
         again: Calls the same method with the same options on another side, such as one with perturbed inputs.
         of_other_caption: Calls the same method for the same images with another caption each.
         candidates: Returns what the examples compete with in retrieval among the pairs of the call.
-        shared: Returns a value of this side that other methods share, from its key and a function that computes it.
 
     """
 
@@ -70,41 +84,75 @@ class MetricInput(SharedValues):
     again: Callable[[Side], Attribution] | None = None
     of_other_caption: Callable[[], Attribution] | None = None
     candidates: Callable[[], Candidates] | None = None
-    shared: Callable[[Any, Callable[[], Any]], Any] | None = None
-
-    def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return a value that depends on the inputs and the tower only; the first method and metric computes it."""
-        return self.once(key, compute) if self.shared is None else self.shared(key, compute)
 
 
 @dataclass(frozen=True)
-class Metric(Plugin, ABC):
+class Noun:
+    """A word, or several, that names an object of the image.
+
+    Attributes:
+        words: The positions of its words among those of the regions.
+        mask: True on the visible pixels of its object.
+        others: The masks of the other objects.
+
+    """
+
+    words: tuple[int, ...]
+    mask: PixelMask
+    others: tuple[PixelMask, ...]
+
+
+@dataclass(frozen=True)
+class RegionsInput(SharedValues):
+    """The input of a metric of regions: one pair.
+
+    Attributes:
+        regions: The regions of the words of the caption.
+        image: The image side of the pair.
+        text: The text side.
+        nouns: The nouns whose objects are known.
+
+    """
+
+    regions: Regions
+    image: Side
+    text: Side
+    nouns: tuple[Noun, ...] = ()
+
+    def pixels(self, noun: Noun) -> PixelMap:
+        """Return the map of a noun, resized bilinearly to the pixels of the region that the model sees."""
+        return to_pixels(self.regions.for_words(*noun.words), *noun.mask.shape).cpu()
+
+
+_Input = TypeVar("_Input", bound=SharedValues, default=MetricInput)
+
+
+@dataclass(frozen=True)
+class Metric(Plugin, ABC, Generic[_Input]):
     """Base class of metrics: one number per example. The options of a metric are its dataclass fields.
 
-    An example that lacks what the metric needs, such as a mask, gets NaN.
+    The input is a ``MetricInput`` for maps of images and captions. A metric of regions is a ``Metric[RegionsInput]``
+    with ``sides = ("regions",)``. An example that lacks what the metric needs, such as a mask, gets NaN.
 
     Attributes:
         better: Which values are better.
-        sides: The sides that the metric measures.
+        sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
 
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
-    sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
+    sides: ClassVar[tuple[MeasuredSide, ...]] = ("image", "text")
 
     def __post_init__(self) -> None:
         complete(self)
 
     @abstractmethod
-    def __call__(self, metric_input: MetricInput) -> PerExample:
+    def __call__(self, metric_input: _Input) -> PerExample:
         """Compute the numbers of a batch."""
 
-    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
+    def measured(self, metric_input: _Input) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
         """Compute the numbers of a batch, and the curves under which they are the areas, if the metric has curves."""
         return self(metric_input), None
-
-
-PixelMap = Float[Tensor, "height width"]
 
 
 def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
@@ -149,3 +197,10 @@ def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:
     attribution = metric_input.attribution[item]
     scores = [attribution.scores[list(word.tokens)].sum() for word in attribution.units.words[0]]  # pyright: ignore
     return torch.stack(scores).cpu()
+
+
+def mean_over_nouns(metric_input: RegionsInput, number: Callable[[PixelMap, Noun], float]) -> PerExample:
+    """Compute the mean of a number of the map of each noun and its objects; NaN without a noun."""
+    values = [number(metric_input.pixels(noun), noun) for noun in metric_input.nouns]
+    mean = float(np.nanmean(values)) if values and not np.isnan(values).all() else torch.nan
+    return torch.tensor([mean], dtype=torch.float64)

@@ -11,6 +11,8 @@ import nibt
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
 from nibt.evaluation.bench.validation import check_plan, dry_run, override_plan
+from nibt.evaluation.measure import metrics_of
+from tests import tiny
 from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import Run
@@ -49,7 +51,15 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"data": [{"name": "scenes", "options": {"fewest": 9}}]}, r"data\[0\]: fewest must be"),
         ({"data": [{"name": "coco"}]}, r"data\[0\]: coco needs its folder"),
         ({"targets": ["cosine", "sine"]}, r"targets\[1\]: unknown target 'sine'. Did you mean 'cosine'"),
-        ({"sides": ["picture"]}, r"sides\[0\] must be 'image' or 'text'"),
+        ({"sides": ["picture"]}, r"sides\[0\] must be 'image', 'text' or 'regions'"),
+        (
+            {"metrics": [{"name": "noun_mass", "measured": "logit"}]},
+            r"metrics\[0\]: noun_mass measures the regions",
+        ),
+        (
+            {"metrics": ["noun_mass"], "targets": ["logit"]},
+            r"metrics\[0\]: .* \(got targets logit, measured ex",
+        ),
         ({"batch_size": 0}, "batch_size must be greater than or equal to 1"),
         ({"seeds": ["a"]}, r"seeds\[0\] must be a valid integer"),
         ({"seeds": [0, 0]}, "seeds must have at least one entry, and no entry twice"),
@@ -73,6 +83,36 @@ def test_plan_expands_grids_and_stars() -> None:
     assert sorted(labels[2:]) == [name for name in nibt.available("methods") if name != "nib"]
     with pytest.raises(UnknownName, match="Did you mean 'quick'"):
         Plan.read("quik")
+
+
+def test_metrics_of_regions_add_their_side_and_a_star_keeps_to_the_sides() -> None:
+    plan = Plan.read({**BASE, "metrics": ["*"]})
+    assert plan.sides == ("image", "text")
+    assert [one.name for one in plan.metrics] == metrics_of(["image", "text"])
+    plan = Plan.read({**BASE, "metrics": ["noun_mass", "energy"]})
+    assert plan.sides == ("image", "text", "regions")
+    assert Plan.read(plan.record()).record() == plan.record()
+    plan = Plan.read({**BASE, "sides": ["regions"], "metrics": ["*"]})
+    assert ([one.name for one in plan.metrics], plan.sides) == (metrics_of(["regions"]), ("regions",))
+
+
+def test_plan_opens_files_and_folders_by_path(tmp_path: Path) -> None:
+    tiny.image().pil_image.save(tmp_path / "a.png")
+    (tmp_path / "pairs.csv").write_text("image,text\na.png,a cat\na.png,a dog\n")
+    for path in (tmp_path / "pairs.csv", tmp_path):
+        entry = {"name": str(path), "options": {"caption": "text", "count": 1}, "label": "mine"}
+        data = check_plan(Plan.read({**BASE, "data": [entry]}))["mine"]
+        assert [pair.caption for pair in data] == ["a cat"]
+    options = {"caption": "text", "seed": 3}
+    data = check_plan(Plan.read({**BASE, "data": [{"name": str(tmp_path), "options": options}]}))[str(tmp_path)]
+    assert {pair.caption for pair in data} == {"a cat", "a dog"}
+    for change, message in (
+        ({"name": str(tmp_path), "options": {"captoin": "text"}}, r"data\[0\]: unknown option 'captoin'"),
+        ({"name": str(tmp_path / "pairs.tsv")}, r"data\[0\]: unknown dataset"),
+        ({"name": str(tmp_path), "options": {"caption": "text", "count": 3}}, r"data\[0\]: count must be between"),
+    ):
+        with pytest.raises((BadOption, BadInput), match=message):
+            check_plan(Plan.read({**BASE, "data": [change]}))
 
 
 def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -> None:

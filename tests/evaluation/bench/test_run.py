@@ -38,14 +38,14 @@ def test_benchmark_checks_methods_before_measuring(tmp_path: Path, plan: dict[st
 def test_star_skips_what_a_model_cannot_run(
     tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolved = work.CellRunner.resolved
+    resolved = work.CellRunner.spec
 
-    def without_attention(runner: work.CellRunner) -> Any:
+    def without_attention(runner: work.CellRunner, side: Any = "image") -> Any:
         if runner.cell.method.name in ("gae", "occlusion"):
             raise Unsupported("no attention")
-        return resolved(runner)
+        return resolved(runner, side)
 
-    monkeypatch.setattr(work.CellRunner, "resolved", without_attention)
+    monkeypatch.setattr(work.CellRunner, "spec", without_attention)
     monkeypatch.setattr("nibt.evaluation.bench.plan.available", lambda kind: ["gae", "nib", "rollout"])
     plan["methods"] = [{"name": "occlusion"}, "*"]
     started: list[Any] = []

@@ -1,7 +1,7 @@
 """Questions 5 and 6: whether methods are faithful, and how much of the score is on special tokens and in corners."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.audit import Check, MetricMean
-from nibt.types import Modality
+from nibt.types import MeasuredSide, Modality
 
 _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
@@ -23,7 +23,7 @@ _SHARE_METRICS = ("special_share", "corner_share")
 # docs/reference/audit.md explains why confidence is not checked
 _CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
-Values = dict[tuple[Modality | Literal["table"], str], np.ndarray]
+Values = dict[tuple[MeasuredSide, str], np.ndarray]
 """The values of all pairs, by side and metric."""
 
 

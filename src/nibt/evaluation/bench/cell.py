@@ -5,12 +5,14 @@ The rows of a chunk depend only on the cell and its pairs, so that a chunk has t
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from nibt.data.pair import Pair
 from nibt.engine.batch_cache import BatchCache
+from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
@@ -18,15 +20,14 @@ from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
 from nibt.evaluation.bench.rows import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
-from nibt.methods.base import Method
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.measurement import Measurement
-from nibt.types import Modality
+from nibt.types import MeasuredSide
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their index in the data set, or the error of a pair that cannot be read."""
-_Measurements = dict[tuple[Modality | Literal["table"], str], Measurement]
+_Measurements = dict[tuple[MeasuredSide, str], Measurement]
 """The measurements of a pair, by side and label of the metric."""
 
 
@@ -46,58 +47,82 @@ class CellRunner:
     model: Model
 
     @property
-    def sides(self) -> tuple[Modality, ...]:
-        """The sides of the plan that the method can explain."""
-        return tuple(side for side in self.plan.sides if side in find("methods", self.cell.method.name).sides)
+    def sides(self) -> tuple[MeasuredSide, ...]:
+        """The sides of the plan that the method can explain.
 
-    def methods(self) -> dict[Modality, Method]:
-        """Return the configured method of each side."""
-        spec = self._spec()
-        return {side: spec.methods[side] for side in self.sides}
+        Regions need maps of images and the target cosine. Those of controls would be 0, whatever the words.
+        """
+        method = find("methods", self.cell.method.name)
+        supported: tuple[MeasuredSide, ...] = method.sides
+        if "image" in supported and method.kind != "control" and self.cell.target == "cosine":
+            supported = (*supported, "regions")
+        return tuple(side for side in self.plan.sides if side in supported)
 
-    def _spec(self) -> ExplanationSpec:
+    def spec(self, side: MeasuredSide = "image") -> ExplanationSpec:
+        """Return the resolved request: that of regions, or that of the maps of both sides."""
+        if side == "regions":
+            return resolve_regions(self.model, self.cell.method.spec, self.cell.seed)
         contrast = Contrast.of(self._against("explained"), (), ())
         return resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
 
-    def resolved(self) -> dict[str, dict[str, Any]]:
-        """Return the resolved options of the method and the target, for each side."""
-        spec = self._spec()
-        options = {side: spec.methods[side].options() for side in self.sides}
-        return {side: {**options[side], "target": spec.scores[side].target.name} for side in self.sides}
+    def _resolved(self, side: MeasuredSide) -> dict[str, Any]:
+        """Return the resolved options of the method and the target; for regions, the options of both sides."""
+        spec = self.spec(side)
+        options = {name: method.options() for name, method in spec.methods.items()}
+        return {**(options if side == "regions" else options[side]), "target": self.cell.target}
 
     def rows(self, items: Items, cache: BatchCache | None = None) -> list[Row]:
-        """Measure pairs, and return a row for each pair, side and metric.
+        """Measure pairs, and return a row for each pair, side and metric, in this order."""
+        maps: list[MeasuredSide] = [side for side in self.sides if side != "regions"]
+        regions: list[MeasuredSide] = ["regions"] if "regions" in self.sides else []
+        rows = [row for sides in (maps, regions) for row in self._rows_of(sides, items, cache)]
+        return sorted(rows, key=lambda row: row["item"])
+
+    def _rows_of(self, sides: Sequence[MeasuredSide], items: Items, cache: BatchCache | None) -> Iterator[Row]:
+        """Yield the rows of sides that are measured together.
 
         All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
         rows of its pair.
         """
+        choices = [metric for metric in self.plan.metrics if set(sides) & set(_sides_of(metric))]
+        if not choices:
+            return
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
         try:
-            resolved: dict[str, dict[str, Any]] = self.resolved()
+            resolved: dict[MeasuredSide, dict[str, Any]] = {side: self._resolved(side) for side in sides}
         except NibtError as error:
             resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
         measurements: dict[int, _Measurements] = {}
         try:
-            measurements |= self._measured(readable, cache)
+            measurements |= self._measured(sides, choices, readable, cache)
         except NibtError:
             for item, pair in readable.items():
                 try:
-                    measurements |= self._measured({item: pair}, None)
+                    measurements |= self._measured(sides, choices, {item: pair}, None)
                 except NibtError as error:
                     errors[item] = str(error)
-        return list(self._rows(items, measurements, errors, resolved))
+        measured: list[tuple[MeasuredSide, MetricChoice]] = [
+            (side, metric) for side in sides for metric in choices if side in _sides_of(metric)
+        ]
+        for item in items:
+            for side, metric in measured:
+                missing = Measurement(item, side, metric.name, math.nan)
+                measurement = measurements.get(item, {}).get((side, metric.label), missing)
+                yield self._row(measurement, metric, resolved.get(side, {}), errors.get(item, ""))
 
-    def _measured(self, pairs: Mapping[int, Pair], cache: BatchCache | None) -> dict[int, _Measurements]:
+    def _measured(
+        self,
+        sides: Sequence[MeasuredSide],
+        choices: Sequence[MetricChoice],
+        pairs: Mapping[int, Pair],
+        cache: BatchCache | None,
+    ) -> dict[int, _Measurements]:
         """Return the measurements of each pair, by side and label of the metric."""
         items = list(pairs)
         by_item: dict[int, _Measurements] = {item: {} for item in items}
-        if not items or not self.sides:
-            return by_item
-        for measured in dict.fromkeys(choice.measured for choice in self.plan.metrics):
-            metrics = {
-                choice.label: build_metric(choice) for choice in self.plan.metrics if choice.measured == measured
-            }
+        for measured in dict.fromkeys(choice.measured for choice in choices if items):
+            metrics = {choice.label: build_metric(choice) for choice in choices if choice.measured == measured}
             measurements = measure(
                 self.model,
                 list(pairs.values()),
@@ -105,7 +130,7 @@ class CellRunner:
                 self.cell.method.name,
                 self.cell.target,
                 measured=measured,
-                only=self.sides[0] if len(self.sides) == 1 else None,
+                only=sides[0] if len(sides) == 1 else None,
                 variant=self.cell.method.variant,
                 against=self._against(measured),
                 batch_size=self.plan.batch_size,
@@ -114,7 +139,8 @@ class CellRunner:
                 **self.cell.method.options,
             )
             for measurement in measurements:
-                by_item[items[measurement.item]][measurement.side, measurement.label] = measurement
+                item = items[measurement.item]
+                by_item[item][measurement.side, measurement.label] = replace(measurement, item=item)
         return by_item
 
     def _against(self, measured: str) -> tuple[str, ...]:
@@ -124,47 +150,40 @@ class CellRunner:
         )
         return self.plan.against if compares else ()
 
-    def _rows(
-        self,
-        items: Items,
-        measurements: Mapping[int, _Measurements],
-        errors: Mapping[int, str],
-        resolved: Mapping[str, dict[str, Any]],
-    ) -> Iterator[Row]:
-        """Yield the rows of the store. The values of a pair without measurements are NaN."""
-        cell, weights_hash = self.cell, self.model.weights_hash  # checks the weights, so it is read once
-        measured: list[tuple[Modality, MetricChoice]] = [
-            (side, metric)
-            for side in self.sides
-            for metric in self.plan.metrics
-            if side in find("metrics", metric.name).sides
-        ]
-        for item in items:
-            of_pair = measurements.get(item, {})
-            for side, metric in measured:
-                measurement = of_pair.get((side, metric.label)) or Measurement(item, side, metric.name, math.nan)
-                yield Row(
-                    model=cell.model.label,
-                    weights_hash=weights_hash,
-                    method=cell.method.name,
-                    variant=cell.method.variant,
-                    options=_as_json(cell.method.options),
-                    resolved=_as_json(resolved.get(side, {})),
-                    method_label=cell.method.label,
-                    target=cell.target,
-                    seed=cell.seed,
-                    data=cell.data.label,
-                    item=item,
-                    side=side,
-                    metric=metric.name,
-                    metric_options=_as_json(metric.options),
-                    measured=metric.measured,
-                    metric_label=metric.label,
-                    value=measurement.value,
-                    curve=list(measurement.curve),
-                    seconds=measurement.seconds,
-                    error=errors.get(item, ""),
-                )
+    def _row(self, measurement: Measurement, metric: MetricChoice, resolved: dict[str, Any], error: str) -> Row:
+        """Return the row of a measurement; the value of a pair that was not measured is NaN."""
+        cell = self.cell
+        return Row(
+            model=cell.model.label,
+            weights_hash=self._weights_hash,
+            method=cell.method.name,
+            variant=cell.method.variant,
+            options=_as_json(cell.method.options),
+            resolved=_as_json(resolved),
+            method_label=cell.method.label,
+            target=cell.target,
+            seed=cell.seed,
+            data=cell.data.label,
+            item=measurement.item,
+            side=measurement.side,
+            metric=metric.name,
+            metric_options=_as_json(metric.options),
+            measured=metric.measured,
+            metric_label=metric.label,
+            value=measurement.value,
+            curve=list(measurement.curve),
+            seconds=measurement.seconds,
+            error=error,
+        )
+
+    @cached_property
+    def _weights_hash(self) -> str:
+        """The hash of the weights, which are checked once for all rows."""
+        return self.model.weights_hash
+
+
+def _sides_of(metric: MetricChoice) -> tuple[MeasuredSide, ...]:
+    return find("metrics", metric.name).sides
 
 
 def _as_json(options: Any) -> str:

@@ -8,6 +8,7 @@ from nibt.data.units import Grid
 from nibt.errors import NibtError
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.bench.cell import CellRunner
+from nibt.methods._word_game import word_game
 
 
 def estimated_seconds(
@@ -33,15 +34,24 @@ def estimated_seconds(
         units = trace.cut(tower.depth).units
         count = units.count if isinstance(units, Grid) else len(units.tokens[0])
         forwards[tower.modality] = clock() - start, count
-    return sum(count * (metrics + _method_seconds(runner, forwards)) for runner, count in cells)
+    words = model.text.prepare([pair.caption]).words
+    coalitions = 1 if words is None else len(word_game(len(words.words[0]))[0])
+    return sum(count * (metrics + _method_seconds(runner, forwards, coalitions)) for runner, count in cells)
 
 
-def _method_seconds(runner: CellRunner, forwards: dict[str, tuple[float, int]]) -> float:
-    """Return the time of the forward passes of a method; 0 if its package has no formula of its cost."""
+def _method_seconds(runner: CellRunner, forwards: dict[str, tuple[float, int]], coalitions: int) -> float:
+    """Return the time of the forward passes of a method; 0 if its package has no formula of its cost.
+
+    Regions take those of both sides or, if the method is not linear, a map for each coalition of the words.
+    """
     try:
         return sum(
-            forwards[side][0] * method.forwards(runner.model.tower(side).depth, forwards[side][1])
-            for side, method in runner.methods().items()
+            forwards[side][0]
+            * method.forwards(runner.model.tower(side).depth, forwards[side][1])
+            * (coalitions if measured == "regions" and not method.linear else 1)
+            for measured in runner.sides
+            for side, method in runner.spec(measured).methods.items()
+            if measured == side or (measured == "regions" and (method.linear or side == "image"))
         )
     except (NibtError, ValueError):
         return 0.0

@@ -15,8 +15,8 @@ from nibt.evaluation import CONTROLS
 from nibt.io import read_text
 from nibt.options import BatchSize, Seed
 from nibt.records import read_record
-from nibt.registry import available, parse_method
-from nibt.types import Modality
+from nibt.registry import available, find, parse_method
+from nibt.types import MeasuredSide
 
 if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
@@ -167,15 +167,15 @@ class Plan(BaseModel):
     models: _Choices = Field(description="The models.")
     methods: _Methods = Field(description='The methods; "*" is every other method that the model can run.')
     data: _Choices = Field(description="The data sets.")
-    metrics: _Metrics = Field(description='The metrics; "*" is every metric that is not named.')
+    metrics: _Metrics = Field(description='The metrics; "*" is every metric of the sides that is not named.')
     targets: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(
         ("cosine",), description="The targets that are explained."
     )
     seeds: Annotated[tuple[Annotated[Seed, Field(strict=True)], ...], AfterValidator(_unique)] = Field(
         (0,), description="Seeds for methods that draw at random; the other methods use the first one only."
     )
-    sides: Annotated[tuple[Modality, ...], AfterValidator(_unique)] = Field(
-        ("image", "text"), description="The sides that are explained."
+    sides: Annotated[tuple[MeasuredSide, ...], AfterValidator(_unique)] = Field(
+        ("image", "text"), description='The sides that are explained; a metric of regions adds "regions".'
     )
     batch_size: _Count = Field(16, description="The number of pairs that go through a model and are written together.")
     against: tuple[str, ...] = Field((), description="Captions to compare with, for targets that compare.")
@@ -187,7 +187,8 @@ class Plan(BaseModel):
     def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
         """Read a plan from a TOML file, from a mapping with the same keys, or by the name of a plan of nibt.
 
-        ``*`` and grids are expanded, labels are filled in, and the negative controls are added.
+        ``*`` and grids are expanded, labels are filled in, and the negative controls are added, as is the side
+        ``regions`` if a metric measures it.
 
         Raises:
             UnknownName: The source is neither a file nor the name of a plan.
@@ -201,13 +202,17 @@ class Plan(BaseModel):
         methods = [choice for method in _expand_all(plan.methods, "methods") for choice in method.expanded()]
         missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
         methods += [MethodChoice.model_validate({"name": name}).placed("the negative controls") for name in missing]
+        every = _expand_all(plan.metrics, "metrics")
+        metrics = [metric for metric in every if not metric.any_plugin or _measures(metric, plan.sides)]
+        is_new = "regions" not in plan.sides and any(_measures(metric, ["regions"]) for metric in metrics)
         choices: dict[str, Sequence[Choice]] = {
             "models": [choice.placed(f"models[{position}]") for position, choice in enumerate(plan.models)],
             "methods": methods,
             "data": [choice.placed(f"data[{position}]") for position, choice in enumerate(plan.data)],
-            "metrics": list(_expand_all(plan.metrics, "metrics")),
+            "metrics": metrics,
         }
-        return plan.model_copy(update={key: _with_unique_labels(choices[key], key) for key in choices})
+        labeled: dict[str, Any] = {key: _with_unique_labels(choices[key], key) for key in choices}
+        return plan.model_copy(update={**labeled, "sides": (*plan.sides, "regions") if is_new else plan.sides})
 
     def record(self) -> dict[str, Any]:
         """Return the plan as the keys of its file, with all defaults filled in."""
@@ -236,6 +241,11 @@ def plans() -> dict[str, str]:
 
     """
     return {path.stem: tomllib.loads(read_text(path))["about"] for path in sorted(_FOLDER.glob("*.toml"))}
+
+
+def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
+    """Return whether a metric measures any of the sides. An unknown name, which is an error later, measures none."""
+    return metric.name in available("metrics") and not set(sides).isdisjoint(find("metrics", metric.name).sides)
 
 
 def _load(source: str | Path) -> dict[str, Any]:

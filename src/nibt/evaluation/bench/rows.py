@@ -21,20 +21,20 @@ class Row(TypedDict):
         method: The name of the method.
         variant: Its variant.
         options: Its options in the plan, as JSON.
-        resolved: Its options on this side with all defaults filled in, and the target, as JSON.
+        resolved: Its options on this side with all defaults filled in, and the target, as JSON; by side for regions.
         method_label: The label of the method.
         target: The target that is explained.
         seed: The seed, for methods that draw at random.
         data: The label of the data set.
         item: The index of the pair in the data set.
-        side: The side that is explained.
+        side: The side that is explained, or ``regions``.
         metric: The name of the metric.
         metric_options: Its options in the plan, as JSON.
         measured: The score that it measures.
         metric_label: The label of the metric.
         value: The number; NaN if it is not defined or failed.
         curve: The curve whose area the value is; empty for other metrics.
-        seconds: The time to explain this side of the pair.
+        seconds: The time to explain this side of the pair, or to compute its regions.
         error: The message of the error; empty if there is none.
 
     """

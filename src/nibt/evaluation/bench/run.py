@@ -240,7 +240,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         for cell in {repr(chunk.cell.record()): chunk.cell for chunk in chunks}.values():
             with error_key(cell.method.key):
                 try:
-                    CellRunner(self.plan, cell, model).resolved()
+                    CellRunner(self.plan, cell, model).spec()
                 except Unsupported as error:
                     if cell.method.any_plugin:
                         skipped[cell.method.label] = str(error)

@@ -1,5 +1,6 @@
 """Checks of plans before a model is loaded: names, variants, options and data sets."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import ImageInput
+from nibt.datasets._opening import open_files
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
@@ -16,7 +18,7 @@ from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._load_options import LoadOptions
 from nibt.models.base import Model
-from nibt.registry import find
+from nibt.registry import available, find
 
 
 def check_plan(plan: Plan) -> dict[str, Dataset]:
@@ -37,9 +39,14 @@ def check_plugins(plan: Plan) -> None:
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)
-    for metric in plan.metrics:
-        with error_key(metric.key):
-            build_metric(metric)
+    for choice in plan.metrics:
+        with error_key(choice.key):
+            metric = build_metric(choice)
+            if "regions" in metric.sides and ("cosine" not in plan.targets or choice.measured != "explained"):
+                raise BadOption(
+                    f"{choice.name} measures the regions of the target cosine (got targets {', '.join(plan.targets)}, "
+                    f"measured {choice.measured}): add cosine to targets, and leave measured out"
+                )
 
 
 def dry_run(plan: Plan) -> Iterator[str]:
@@ -140,6 +147,8 @@ def open_data(choice: Choice) -> Dataset:
     """Open a data set of a plan, without the options that need a model."""
     with error_key(choice.key):
         name, colon, source = choice.name.partition(":")
+        if name not in available("datasets") and os.path.exists(choice.name):
+            return _open_path(choice)
         data_class = find("datasets", name)
         names = [field.name for field in fields(data_class) if field.init and not field.name.startswith("_")]
         _check_names(choice.options, names)
@@ -163,6 +172,16 @@ def open_data(choice: Choice) -> Dataset:
         if not len(data):
             raise BadInput("the data set is empty")
         return data
+
+
+def _open_path(choice: Choice) -> Dataset:
+    """Open the pairs of a file or a folder, as commands do."""
+    columns = {name: value for name, value in choice.options.items() if name not in ("seed", "count")}
+    data = open_files(choice.name, choice.options.get("seed"), columns)
+    data = replace(data, count=choice.options.get("count"))  # pyright: ignore[reportCallIssue]
+    if not len(data):
+        raise BadInput("the data set is empty")
+    return data
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:

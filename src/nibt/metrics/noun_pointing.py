@@ -1,6 +1,6 @@
 """Noun pointing: the share of nouns whose map peaks on their own object.
 
-The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Several equal maxima are
+The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are
 replaced by their mean position. The tolerance is a share of the longer side, 15 of 640 pixels as published.
 
 Answers:
@@ -25,12 +25,13 @@ Source:
 from dataclasses import dataclass
 
 from nibt.metrics._pointing import hit
+from nibt.metrics.base import Metric, RegionsInput, mean_over_nouns
 from nibt.options import ClosedShare
-from nibt.table_metrics.base import TableInput, TableMetric, mean_over_nouns
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounPointing(TableMetric):
+class NounPointing(Metric[RegionsInput]):
     """The share of nouns whose map peaks on their own object.
 
     Args:
@@ -39,11 +40,12 @@ class NounPointing(TableMetric):
     """
 
     better = "higher"
+    sides = ("regions",)
 
     tolerance: ClosedShare = 15 / 640
 
-    def __call__(self, table_input: TableInput) -> float:
-        return mean_over_nouns(table_input, lambda pixels, noun: hit(pixels, noun.mask, self.tolerance))
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        return mean_over_nouns(metric_input, lambda pixels, noun: hit(pixels, noun.mask, self.tolerance))
 
 
 PLUGIN = NounPointing

@@ -1,7 +1,7 @@
 """Additive share: how much of the cosine of partly visible pairs needs no table.
 
 It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
-score of the visible words can explain. What is left is what a table is for.
+score of the visible words can explain.
 
 Answers:
     Is there any interaction of words with patches to explain?
@@ -24,8 +24,11 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.table_metrics._coalitions import CoalitionMetric
-from nibt.table_metrics.base import TableInput
+import torch
+
+from nibt.metrics._coalitions import CoalitionMetric
+from nibt.metrics.base import RegionsInput
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class AdditiveShare(CoalitionMetric):
 
     better = "neither"
 
-    def __call__(self, table_input: TableInput) -> float:
-        scores = self.scores(table_input)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        scores = self.scores(metric_input)
         total = (scores.actual - scores.actual.mean()).square().sum()
-        return float(1 - scores.crossed.square().sum() / total) if total > 0 else float("nan")
+        return (1 - scores.crossed.square().sum() / total.where(total > 0, torch.nan))[None]
 
 
 PLUGIN = AdditiveShare

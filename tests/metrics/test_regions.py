@@ -1,4 +1,4 @@
-"""Tests of ``nibt.table_metrics`` and ``nibt.evaluation.measure_interactions``, on tables that are known."""
+"""Tests of the metrics of regions, on tables that are known."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,21 +11,23 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.side import Side
 from nibt.data.pair import Object, Pair
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.regions import explain_pair, resolve_regions
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadOption, UnknownName
+from nibt.evaluation.measure import metrics_of
 from nibt.methods.base import MethodSpec
+from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.metrics._rank_correlation import rank_correlation
-from nibt.registry import available, find
+from nibt.metrics.additive_share import AdditiveShare
+from nibt.metrics.base import Metric, Noun, RegionsInput
+from nibt.metrics.noun_energy import NounEnergy
+from nibt.metrics.noun_mass import NounMass
+from nibt.metrics.noun_pointing import NounPointing
+from nibt.metrics.pair_deletion import PairDeletion
+from nibt.metrics.pair_insertion import PairInsertion
+from nibt.metrics.table_faithfulness import TableFaithfulness
+from nibt.registry import find
 from nibt.results.regions import Regions, Rest
-from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.table_metrics.additive_share import AdditiveShare
-from nibt.table_metrics.base import Noun, TableInput
-from nibt.table_metrics.noun_energy import NounEnergy
-from nibt.table_metrics.noun_mass import NounMass
-from nibt.table_metrics.noun_pointing import NounPointing
-from nibt.table_metrics.pair_deletion import PairDeletion
-from nibt.table_metrics.pair_insertion import PairInsertion
-from nibt.table_metrics.table_faithfulness import TableFaithfulness
 from tests import tiny
 from tests.answers import with_scores
 
@@ -48,9 +50,15 @@ def known(rows: list[list[float]]) -> Regions:
     return with_scores(table, scores)
 
 
-def input_of(table: Regions, *nouns: Noun) -> TableInput:
+def input_of(table: Regions, *nouns: Noun) -> RegionsInput:
     _, image, text = tiny_table("occlusion")
-    return TableInput(table, image, text, nouns)
+    return RegionsInput(table, image, text, nouns)
+
+
+def number(metric: Metric[RegionsInput], metric_input: RegionsInput) -> float:
+    """Return the number of one pair."""
+    (value,) = metric(metric_input).tolist()
+    return value
 
 
 def quarter(row: int, column: int) -> torch.Tensor:
@@ -76,36 +84,36 @@ def test_noun_metrics_of_known_tables() -> None:
     wrong = grid_row(like, {(0, 0): 1.0, (1, 1): -1.0})
     first, second = quarter(0, 0), quarter(1, 1)
     nouns = Noun((0,), first, (second,)), Noun((1,), second, (first,))
-    table_input = input_of(known([right, wrong]), *nouns)
-    assert NounPointing(0.0)(table_input) == 0.5
-    assert NounEnergy()(table_input) == pytest.approx(0.5, abs=0.12)  # bilinear edges lie outside
-    assert NounEnergy("others")(table_input) == pytest.approx(0.5, abs=0.12)
+    metric_input = input_of(known([right, wrong]), *nouns)
+    assert number(NounPointing(0.0), metric_input) == 0.5
+    assert number(NounEnergy(), metric_input) == pytest.approx(0.5, abs=0.12)  # bilinear edges lie outside
+    assert number(NounEnergy("others"), metric_input) == pytest.approx(0.5, abs=0.12)
     only = input_of(known([right]), nouns[0])
-    assert NounPointing()(only) == 1.0
-    assert NounEnergy()(only) > 0.75
-    assert NounEnergy("others")(only) == 0.0
-    assert NounMass()(only) > 0.85
-    assert NounMass()(input_of(known([wrong]), Noun((0,), second, (first,)))) < 0.15
+    assert number(NounPointing(), only) == 1.0
+    assert number(NounEnergy(), only) > 0.75
+    assert number(NounEnergy("others"), only) == 0.0
+    assert number(NounMass(), only) > 0.85
+    assert number(NounMass(), input_of(known([wrong]), Noun((0,), second, (first,)))) < 0.15
 
 
 def test_noun_metrics_need_nouns_and_other_objects() -> None:
     table = known([[1.0]])
     for metric in (NounPointing(), NounEnergy(), NounMass()):
-        assert np.isnan(metric(input_of(table)))
+        assert np.isnan(number(metric, input_of(table)))
     alone = input_of(table, Noun((0,), quarter(0, 0), ()))
-    assert np.isnan(NounEnergy("others")(alone))
-    assert NounEnergy()(alone) > 0
+    assert np.isnan(number(NounEnergy("others"), alone))
+    assert number(NounEnergy(), alone) > 0
     empty = input_of(known([[]]), Noun((0,), quarter(0, 0), ()))
-    assert NounEnergy()(empty) == 0
-    assert NounMass()(empty) == 0
+    assert number(NounEnergy(), empty) == 0
+    assert number(NounMass(), empty) == 0
 
 
 def test_a_noun_of_several_words_has_the_sum_of_their_rows() -> None:
     like = tiny_table("occlusion")[0]
     one, other = grid_row(like, {(0, 0): 1.0}), grid_row(like, {(1, 1): 2.0})
     table = known([one, other])
-    assert NounPointing(0.0)(input_of(table, Noun((0, 1), quarter(1, 1), ()))) == 1.0
-    assert NounPointing(0.0)(input_of(table, Noun((0,), quarter(1, 1), ()))) == 0.0
+    assert number(NounPointing(0.0), input_of(table, Noun((0, 1), quarter(1, 1), ()))) == 1.0
+    assert number(NounPointing(0.0), input_of(table, Noun((0,), quarter(1, 1), ()))) == 0.0
 
 
 def _pairs_by_hand(share: float, seed: int = 0, count: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -136,7 +144,7 @@ def _pairs_by_hand(share: float, seed: int = 0, count: int = 24) -> tuple[torch.
 def test_faithfulness_and_additive_share_equal_an_analysis_of_variance(share: float) -> None:
     patches, words, actual = _pairs_by_hand(share)
     table, image, text = tiny_table(budget=300)
-    table_input = TableInput(table, image, text)
+    metric_input = RegionsInput(table, image, text)
     summed = (patches @ table.table.flatten(1).T) @ words.T
 
     def residuals(scores: torch.Tensor) -> np.ndarray:
@@ -149,24 +157,24 @@ def test_faithfulness_and_additive_share_equal_an_analysis_of_variance(share: fl
 
     crossed, predicted = residuals(actual), residuals(summed)
     wanted = 1 - ((crossed - predicted) ** 2).sum() / (crossed**2).sum()
-    assert TableFaithfulness(24, share)(table_input) == pytest.approx(wanted, abs=2e-3)
+    assert number(TableFaithfulness(24, share), metric_input) == pytest.approx(wanted, abs=2e-3)
     flat = actual.double().numpy().flatten()
     additive = 1 - (crossed**2).sum() / ((flat - flat.mean()) ** 2).sum()
-    assert AdditiveShare(24, share)(table_input) == pytest.approx(additive, abs=1e-3)
+    assert number(AdditiveShare(24, share), metric_input) == pytest.approx(additive, abs=1e-3)
     ranks = [values.argsort().argsort() for values in (crossed, predicted)]
     rank = np.corrcoef(*ranks)[0, 1]
-    assert TableFaithfulness(24, share, measure="spearman")(table_input) == pytest.approx(rank, abs=5e-3)
+    assert number(TableFaithfulness(24, share, measure="spearman"), metric_input) == pytest.approx(rank, abs=5e-3)
 
 
 def test_the_better_table_is_more_faithful() -> None:
     table, image, text = tiny_table(budget=600)
-    whole = TableFaithfulness()(TableInput(table, image, text))
+    whole = number(TableFaithfulness(), RegionsInput(table, image, text))
     noisy = with_scores(table, table.scores.flip(1))
     assert whole > 0.3
-    assert whole > TableFaithfulness()(TableInput(noisy, image, text))
+    assert whole > number(TableFaithfulness(), RegionsInput(noisy, image, text))
     nothing = with_scores(table, 0 * table.scores)
-    assert TableFaithfulness()(TableInput(nothing, image, text)) == pytest.approx(0, abs=1e-9)
-    assert np.isnan(TableFaithfulness(measure="spearman")(TableInput(nothing, image, text)))
+    assert number(TableFaithfulness(), RegionsInput(nothing, image, text)) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(number(TableFaithfulness(measure="spearman"), RegionsInput(nothing, image, text)))
 
 
 def test_finer_tables_are_summed_over_the_patches() -> None:
@@ -175,8 +183,8 @@ def test_finer_tables_are_summed_over_the_patches() -> None:
     zero = torch.zeros(wide.shape[1:])
     finer = replace(table, table=wide, rest=Rest(torch.zeros(len(wide)), zero, torch.tensor(0.0)))
     for metric in (TableFaithfulness(), PairInsertion(), PairDeletion()):
-        expected = metric(TableInput(table, image, text))
-        assert metric(TableInput(finer, image, text)) == pytest.approx(expected, abs=1e-4)
+        expected = number(metric, RegionsInput(table, image, text))
+        assert number(metric, RegionsInput(finer, image, text)) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("inserted", [True, False])
@@ -188,7 +196,7 @@ def test_curves_of_pairs_bring_in_the_words_and_patches_of_the_strongest_pairs(i
     table = known([[], [], row])
     half = round((count + 4) / 2)
     chosen = {2}, set(range(half - 1))
-    actual = (PairInsertion(levels=2) if inserted else PairDeletion(levels=2))(TableInput(table, image, text))
+    actual = number(PairInsertion(levels=2) if inserted else PairDeletion(levels=2), RegionsInput(table, image, text))
 
     def cosine(words: set[int], patches: set[int]) -> float:
         kept_words = torch.tensor([[float(place in words) for place in range(4)]])
@@ -224,9 +232,9 @@ def named_pair() -> Pair:
 @pytest.mark.parametrize("method", ["nib", "banzhaf", "gae", "occlusion"])
 def test_all_metrics_measure_the_tables_of_a_method(method: str) -> None:
     options = {"banzhaf": {"budget": 64}, "nib": {"steps": 2}}.get(method, {})
-    rows = nibt.measure_interactions(tiny.model("clip"), [named_pair()] * 2, None, method, **options)
+    rows = nibt.measure(tiny.model("clip"), [named_pair()] * 2, None, method, only="regions", **options)
     assert [(row.item, row.metric) for row in rows] == [
-        (item, name) for item in (0, 1) for name in available("table_metrics")
+        (item, name) for item in (0, 1) for name in metrics_of(["regions"])
     ]
     assert all(np.isfinite(row.value) for row in rows)
     assert rows[0].seconds > 0
@@ -235,7 +243,7 @@ def test_all_metrics_measure_the_tables_of_a_method(method: str) -> None:
 
 
 def test_metrics_have_labels_with_their_options() -> None:
-    rows = nibt.measure_interactions(
+    rows = nibt.measure(
         tiny.model("clip"),
         [named_pair()],
         [TableFaithfulness(share=0.3, coalitions=8), "noun_energy", NounEnergy("others")],
@@ -246,13 +254,13 @@ def test_metrics_have_labels_with_their_options() -> None:
         "noun_energy",
         "noun_energy on=others",
     ]
-    labeled = nibt.measure_interactions(tiny.model("clip"), [named_pair()], {"mine": "noun_mass"}, "occlusion")
+    labeled = nibt.measure(tiny.model("clip"), [named_pair()], {"mine": "noun_mass"}, "occlusion")
     assert labeled[0].label == "mine"
 
 
 def test_measurement_equals_the_metric_of_the_table() -> None:
     pair = named_pair()
-    (row,) = nibt.measure_interactions(tiny.model("clip"), [pair], ["noun_energy"], "occlusion")
+    (row,) = nibt.measure(tiny.model("clip"), [pair], ["noun_energy"], "occlusion")
     table = nibt.regions(tiny.model("clip"), pair.image, CAPTION, method="occlusion")
     words = [word.text for word in table.words]
     shape = round(table.region.height), round(table.region.width)
@@ -271,33 +279,76 @@ def test_measurement_equals_the_metric_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("metric", "options", "message"),
     [
-        ("noun_pointing", {"tolerance": 2.0}, "tolerance must be between 0 and 1"),
         ("noun_energy", {"on": "all"}, r"on must be one of own, others \(got 'all'\)"),
-        ("pair_insertion", {"levels": 0}, r"levels must be between 1 and 1,000 \(got 0\)"),
-        ("pair_deletion", {"levels": 0}, r"levels must be between 1 and 1,000 \(got 0\)"),
         ("table_faithfulness", {"measure": "kendall"}, r"measure must be one of r2, spearman \(got 'kendall'\)"),
-        ("table_faithfulness", {"share": 1.0}, r"share must be above 0 and below 1 \(got 1.0\)"),
-        ("table_faithfulness", {"coalitions": 1}, r"coalitions must be between 2 and 10,000 \(got 1\)"),
-        ("additive_share", {"seed": -1}, r"seed must be between 0 and 4,294,967,295 \(got -1\)"),
     ],
 )
 def test_bad_options_are_refused(metric: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadOption, match=message):
-        find("table_metrics", metric)(**options)
+        find("metrics", metric)(**options)
 
 
 def test_bad_requests_are_refused() -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadInput, match=r"got no pairs"):
-        nibt.measure_interactions(model, [])
     with pytest.raises(UnknownName, match="noun_mass"):
-        nibt.measure_interactions(model, [named_pair()], ["noun_mas"])
+        nibt.measure(model, [named_pair()], ["noun_mas"])
     with pytest.raises(UnknownName, match="Did you mean 'banzhaf'"):
-        nibt.measure_interactions(model, [named_pair()], ["noun_mass"], "banzaf")
+        nibt.measure(model, [named_pair()], ["noun_mass"], "banzaf")
+    wrong: Any = "tables"
+    with pytest.raises(BadOption, match="only must be image, text or regions"):
+        nibt.measure(model, [named_pair()], only=wrong)
+    for options in ({"target": "logit"}, {"measured": "softmax"}):
+        with pytest.raises(BadOption, match="metrics of regions need the target cosine"):
+            nibt.measure(model, [named_pair()], ["noun_mass", "energy"], "occlusion", **options)
+
+
+def test_maps_and_regions_are_measured_in_one_call() -> None:
+    model, pairs, metrics = tiny.model("clip"), [named_pair()] * 2, ["noun_mass", "energy", "special_share"]
+    counts: list[tuple[int, int]] = []
+    rows = nibt.measure(
+        model, pairs, metrics, "occlusion", on_progress=lambda progress: counts.append((progress.done, progress.total))
+    )
+    assert [(row.item, row.side, row.metric) for row in rows] == [
+        (item, side, metric)
+        for item in (0, 1)
+        for side, metric in [
+            ("image", "energy"),
+            ("image", "special_share"),
+            ("text", "special_share"),
+            ("regions", "noun_mass"),
+        ]
+    ]
+    assert counts == [(2, 4), (3, 4), (4, 4)]
+    alone = [nibt.measure(model, pairs, metrics, "occlusion", only=side) for side in ("image", "text", "regions")]
+    assert sorted((row.item, row.metric, row.value) for row in rows) == sorted(
+        (row.item, row.metric, row.value) for part in alone for row in part
+    )
+
+
+def test_metrics_of_regions_are_measured_only_if_they_are_named() -> None:
+    rows = nibt.measure(tiny.model("clip"), [named_pair()], method="ones")
+    assert {row.metric for row in rows} == set(metrics_of(["image", "text"]))
+    assert not set(metrics_of(["image", "text"])) & set(metrics_of(["regions"]))
+
+
+def test_a_cache_shares_the_embeddings_of_coalitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = tiny.model("clip"), []
+    original = nibt.metrics._coalitions.embeddings_of_patches
+    monkeypatch.setattr(
+        "nibt.metrics._coalitions.embeddings_of_patches", lambda *values: (calls.append(1), original(*values))[1]
+    )
+    cache, pairs, metrics = BatchCache(model), [named_pair()], ["table_faithfulness", "additive_share"]
+    shared = [nibt.measure(model, pairs, metrics, method, cache=cache) for method in ("occlusion", "ones")]
+    assert len(calls) == 1
+    assert shared == [nibt.measure(model, pairs, metrics, method) for method in ("occlusion", "ones")]
+
+
+def test_curves_of_pairs_are_returned() -> None:
+    (row,) = nibt.measure(tiny.model("clip"), [named_pair()], [PairDeletion(levels=4)], "occlusion")
+    assert len(row.curve) == 5
+    assert float(torch.trapezoid(torch.tensor(row.curve))) / 4 == pytest.approx(row.value, abs=1e-6)
 
 
 def test_one_metric_may_be_a_name() -> None:
-    rows = nibt.measure_interactions(
-        tiny.model("clip"), [Pair(tiny.image(), "red cat")], "additive_share", method="occlusion"
-    )
+    rows = nibt.measure(tiny.model("clip"), [Pair(tiny.image(), "red cat")], "additive_share", method="occlusion")
     assert [row.metric for row in rows] == ["additive_share"]

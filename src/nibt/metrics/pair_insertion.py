@@ -13,10 +13,10 @@ Forward passes:
     2 x ``levels``, 22
 
 Use it when:
-    You want faithfulness of the strongest links to the model, without ground truth.
+    You want faithfulness of the strongest links, without ground truth.
 
 Avoid it when:
-    The caption has few words: all of them are in after a few pairs, and the curve tells only of patches.
+    The caption has few words: they are in after a few pairs, and the curve shows patches only.
 
 Source:
     Petsiuk et al., BMVC 2018 (RISE), for pairs
@@ -24,7 +24,7 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.table_metrics._pair_curve import PairCurve
+from nibt.metrics._pair_curve import PairCurve
 
 
 @dataclass(frozen=True)

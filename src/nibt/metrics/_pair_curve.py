@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Grid
+from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.metrics.base import Metric, RegionsInput
 from nibt.options import Levels
-from nibt.table_metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.table_metrics.base import TableInput, TableMetric
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class PairCurve(TableMetric):
+class PairCurve(Metric[RegionsInput]):
     """Base class of the areas under curves of removal and insertion of pairs.
 
     Args:
@@ -23,29 +24,34 @@ class PairCurve(TableMetric):
 
     """
 
+    sides = ("regions",)
     inserted: ClassVar[bool]
 
     levels: Levels = 10
 
-    def __call__(self, table_input: TableInput) -> float:
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
         """Compute the area under the cosine as a function of the share of units that are removed or inserted."""
-        words, patches = _first_places(table_input)
+        return self.measured(metric_input)[0]
+
+    def measured(self, metric_input: RegionsInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+        """Compute the area, and the cosines at each share of the units, from none to all."""
+        words, patches = _first_places(metric_input)
         count = words.numel() + patches.numel()
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
         limits = (shares * count).round()[:, None]
         kept = [(places < limits) == self.inserted for places in (words, patches)]
-        text = embeddings_of_words(table_input.text, table_input.table, kept[0].float())
-        image = embeddings_of_patches(table_input.image, kept[1].float())
+        text = embeddings_of_words(metric_input.text, metric_input.regions, kept[0].float())
+        image = embeddings_of_patches(metric_input.image, kept[1].float())
         scores = (text * image).sum(-1)
-        return float(torch.trapezoid(scores) / self.levels)
+        return (torch.trapezoid(scores) / self.levels)[None], scores[None]
 
 
-def _first_places(table_input: TableInput) -> tuple[Float[Tensor, " word"], Float[Tensor, " patch"]]:
+def _first_places(metric_input: RegionsInput) -> tuple[Float[Tensor, " word"], Float[Tensor, " patch"]]:
     """Return the place of each word and of each patch in the order in which pairs bring them in.
 
     Pairs come by decreasing score, and a pair brings in its word and its patch, unless they are in already.
     """
-    grid, table = table_input.image.units, table_input.table.table
+    grid, table = metric_input.image.units, metric_input.regions.table
     assert isinstance(grid, Grid)
     cells = F.adaptive_avg_pool2d(table, (grid.rows, grid.columns)).flatten(1)
     places: tuple[dict[int, int], dict[int, int]] = {}, {}

@@ -1,4 +1,4 @@
-"""Coalitions of both sides of a pair, at which table metrics compare a table with the model."""
+"""Coalitions of both sides of a pair, at which metrics of regions compare a table with the model."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,15 +12,15 @@ from torch import Tensor
 from nibt.core.perturbation import embeddings_with_words, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
+from nibt.metrics.base import Metric, RegionsInput
 from nibt.options import OpenShare, Range, Seed
 from nibt.results.regions import Regions
-from nibt.table_metrics.base import TableInput, TableMetric
 
 _HELD_OUT = 104729  # apart from the seeds with which methods draw their coalitions
 
 
 @dataclass(frozen=True)
-class CoalitionMetric(TableMetric):
+class CoalitionMetric(Metric[RegionsInput]):
     """Base class of metrics on coalitions that no method has drawn.
 
     Args:
@@ -30,25 +30,27 @@ class CoalitionMetric(TableMetric):
 
     """
 
+    sides = ("regions",)
+
     coalitions: Annotated[int, Range(2, 10_000)] = 64
     share: OpenShare = 0.5
     seed: Seed = 0
 
-    def scores(self, table_input: TableInput) -> "PairScores":
+    def scores(self, metric_input: RegionsInput) -> "PairScores":
         """Return the cosines of all pairs of coalitions, and what the table says of them."""
         key = "coalitions", self.coalitions, self.share, self.seed
-        image, text = table_input.once(key, lambda: self._evaluated(table_input))
-        return PairScores.of(table_input.table, image, text)
+        image, text = metric_input.once_for_all_methods(key, lambda: self._evaluated(metric_input))
+        return PairScores.of(metric_input.regions, image, text)
 
-    def _evaluated(self, table_input: TableInput) -> "tuple[_Evaluated, _Evaluated]":
-        table, draws = table_input.table, np.random.default_rng((self.seed, _HELD_OUT))
-        grid = table_input.image.units
+    def _evaluated(self, metric_input: RegionsInput) -> "tuple[_Evaluated, _Evaluated]":
+        regions, draws = metric_input.regions, np.random.default_rng((self.seed, _HELD_OUT))
+        grid = metric_input.image.units
         assert isinstance(grid, Grid)
         patches = draws.random((self.coalitions, grid.count)) < self.share
-        words = draws.random((self.coalitions, len(table.words))) < self.share
+        words = draws.random((self.coalitions, len(regions.words))) < self.share
         kept = torch.from_numpy(patches).float(), torch.from_numpy(words).float()
-        image = embeddings_of_patches(table_input.image, kept[0])
-        text = embeddings_of_words(table_input.text, table, kept[1])
+        image = embeddings_of_patches(metric_input.image, kept[0])
+        text = embeddings_of_words(metric_input.text, regions, kept[1])
         return _Evaluated(kept[0], image, grid), _Evaluated(kept[1], text, None)
 
 
@@ -76,11 +78,11 @@ class PairScores:
     predicted: Float[Tensor, "image text"]
 
     @classmethod
-    def of(cls, table: Regions, image: _Evaluated, text: _Evaluated) -> "PairScores":
+    def of(cls, regions: Regions, image: _Evaluated, text: _Evaluated) -> "PairScores":
         """Compare a table with the embeddings of coalitions."""
         assert image.grid is not None
-        cells = F.adaptive_avg_pool2d(table.table, (image.grid.rows, image.grid.columns))
-        cells = cells * (table.grid.count / image.grid.count)  # sums over the patches of the model
+        cells = F.adaptive_avg_pool2d(regions.table, (image.grid.rows, image.grid.columns))
+        cells = cells * (regions.grid.count / image.grid.count)  # sums over the patches of the model
         actual = (image.embeddings @ text.embeddings.T).double()
         predicted = (image.kept @ cells.flatten(1).T @ text.kept.T).double()
         return cls(actual, _crossed(actual), _crossed(predicted))
@@ -97,7 +99,7 @@ def embeddings_of_patches(image: Side, kept: Float[Tensor, "coalition unit"]) ->
 
 
 def embeddings_of_words(
-    text: Side, table: Regions, kept: Float[Tensor, "coalition word"]
+    text: Side, regions: Regions, kept: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:
-    """Compute the unit embeddings of a caption with some of the words of a table; the others are padding."""
-    return embeddings_with_words(text, table.words, kept).float().cpu()
+    """Compute the unit embeddings of a caption with some of the words of its regions; the others are padding."""
+    return embeddings_with_words(text, regions.words, kept).float().cpu()

@@ -25,15 +25,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from nibt.metrics.base import Metric, Noun, PixelMap, RegionsInput, mean_over_nouns
 from nibt.options import OneOf
-from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounEnergy(TableMetric):
+class NounEnergy(Metric[RegionsInput]):
     """The share of each noun's positive scores on objects.
 
     Args:
@@ -42,13 +41,14 @@ class NounEnergy(TableMetric):
     """
 
     better = "higher"
+    sides = ("regions",)
 
     on: Annotated[str, OneOf(("own", "others"))] = "own"
 
-    def __call__(self, table_input: TableInput) -> float:
-        return mean_over_nouns(table_input, self._share)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        return mean_over_nouns(metric_input, self._share)
 
-    def _share(self, pixels: Float[Tensor, "height width"], noun: Noun) -> float:
+    def _share(self, pixels: PixelMap, noun: Noun) -> float:
         if self.on == "others" and not noun.others:
             return float("nan")
         mask = noun.mask if self.on == "own" else torch.stack(noun.others).any(0) & ~noun.mask

@@ -3,7 +3,7 @@
     (positive score on the noun's own object + absolute negative score elsewhere) / all absolute score
 
 Answers:
-    Do the signs of a noun's map say where its object is and where it is not?
+    Do the signs of a noun's map show where its object is?
 
 Range:
     0 to 1; about 1/2 for signs at random
@@ -23,23 +23,22 @@ Source:
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
-from nibt.table_metrics.base import Noun, TableInput, TableMetric, mean_over_nouns
+from nibt.metrics.base import Metric, Noun, PixelMap, RegionsInput, mean_over_nouns
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounMass(TableMetric):
+class NounMass(Metric[RegionsInput]):
     """The share of the absolute scores with the right sign in the right place."""
 
     better = "higher"
+    sides = ("regions",)
 
-    def __call__(self, table_input: TableInput) -> float:
-        return mean_over_nouns(table_input, _share)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        return mean_over_nouns(metric_input, _share)
 
 
-def _share(pixels: Float[Tensor, "height width"], noun: Noun) -> float:
+def _share(pixels: PixelMap, noun: Noun) -> float:
     exact = pixels.double()
     right = exact[noun.mask].clamp_min(0).sum() - exact[~noun.mask].clamp_max(0).sum()
     total = exact.abs().sum()

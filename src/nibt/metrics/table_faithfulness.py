@@ -1,9 +1,9 @@
 """Table faithfulness: whether the table predicts what partly visible words and patches add *together*.
 
 For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of the
-table over the words and patches that are kept. Both lose their means over the coalitions of each side first, since what
-a word or a patch adds alone is no interaction. The measure ``r2`` is 1 minus the mean square of the error, relative to
-that of the cosines; ``spearman`` is the rank correlation.
+table over the kept words and patches. Both lose their means over the coalitions of each side first, since what a word
+or a patch adds alone is no interaction. ``r2`` is 1 minus the mean squared error, relative to the mean square of the
+cosines; ``spearman`` is the rank correlation.
 
 Answers:
     Do the sums of the table have the size of what words and patches add together?
@@ -18,7 +18,7 @@ Use it when:
     You choose a table without ground truth.
 
 Avoid it when:
-    The method's units are hidden otherwise than by the mean color and padding: the test is unfair to it.
+    The method does not hide units by the mean color and padding.
 
 Source:
     Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
@@ -27,10 +27,13 @@ Source:
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
+
+from nibt.metrics._coalitions import CoalitionMetric
 from nibt.metrics._rank_correlation import rank_correlation
+from nibt.metrics.base import RegionsInput
 from nibt.options import OneOf
-from nibt.table_metrics._coalitions import CoalitionMetric
-from nibt.table_metrics.base import TableInput
+from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class TableFaithfulness(CoalitionMetric):
 
     measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
 
-    def __call__(self, table_input: TableInput) -> float:
-        scores = self.scores(table_input)
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        scores = self.scores(metric_input)
         if self.measure == "spearman":
-            return rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
+            rank = rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
+            return torch.tensor([rank], dtype=torch.float64)
         total = scores.crossed.square().sum()
-        return float(1 - (scores.crossed - scores.predicted).square().sum() / total) if total > 0 else float("nan")
+        error = (scores.crossed - scores.predicted).square().sum()
+        return (1 - error / total.where(total > 0, torch.nan))[None]
 
 
 PLUGIN = TableFaithfulness

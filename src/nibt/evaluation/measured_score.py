@@ -1,0 +1,108 @@
+"""The score that metrics evaluate, if it is not the one that is explained."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nibt.data.pair import Pair
+from nibt.engine.encode import encode
+from nibt.engine.targets import check_target, model_score
+from nibt.errors import BadInput, BadOption
+from nibt.evaluation.context import image_key
+from nibt.models.base import Model
+from nibt.registry import find
+from nibt.targets.base import Target
+from nibt.types import Embedding, MeasuredSide, Modality, PerExample
+
+
+def score_target(name: str) -> Target:
+    """Return the target of a name, which must not reword captions."""
+    target: Target = find("targets", name)()
+    if type(target).wordings is not Target.wordings:
+        raise BadOption(
+            f"measured must be explained, cosine, logit, softmax, difference or centred (got {target.name}, which "
+            "rewords captions)"
+        )
+    return target
+
+
+@dataclass(frozen=True)
+class MeasuredScore:
+    """The score that metrics evaluate, if it is not the explained target.
+
+    Attributes:
+        model: The model.
+        target: The measured target.
+        others: By side, the embeddings of the other modality to compare with, and a key for each.
+        own: By side, the key of each pair's own embedding, with which it is not compared.
+
+    """
+
+    model: Model
+    target: Target
+    others: dict[Modality, tuple[list[Any], Embedding]]
+    own: dict[Modality, list[Any]]
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        target: Target,
+        pairs: Sequence[Pair],
+        against: tuple[str, ...],
+        only: MeasuredSide | None,
+    ) -> "MeasuredScore":
+        """Encode all captions and images to compare with once for all batches."""
+        check_target(model, target)
+        if target.others == "none":
+            return cls(model, target, {}, {})
+        captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
+        image_keys = [image_key(image) for image in images]
+        others: dict[Modality, tuple[list[Any], Embedding]] = {}
+        own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}
+        if only != "text":
+            texts = list(against or dict.fromkeys(captions))
+            others["image"] = texts, encode(model.text, texts)
+        if only != "image":
+            distinct = dict(zip(image_keys, images, strict=True))
+            others["text"] = list(distinct), encode(model.image, list(distinct.values()))
+        for side, (keys, _) in others.items():
+            counts = [len(keys) - (key in keys) for key in own[side]]
+            kind = "captions" if side == "image" else "images"
+            if not min(counts):
+                raise BadInput(
+                    f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
+                    "captions in against, more pairs, or only='image'"
+                )
+            if target.others == "one" and max(counts) > 1:
+                raise BadOption(
+                    f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
+                    "against with only='image', or measure softmax"
+                )
+        return cls(model, target, others, own)
+
+    def score(
+        self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
+    ) -> Callable[[Embedding], PerExample]:
+        """Return the score of a batch as a function of the embeddings of a side."""
+        scores = [
+            replace(model_score(self.model, self.target, side, self._others(side, index)), other=other)
+            for index, other in zip(indices, other_embeddings, strict=True)
+        ]
+        items = -1 - self.model.similarity.item_ndim
+
+        def score(embeddings: Embedding) -> PerExample:
+            rows = enumerate(scores)
+            return torch.stack([of_pair(embeddings.select(items, row)) for row, of_pair in rows], -1)
+
+        return score
+
+    def _others(self, side: Modality, index: int) -> Tensor | None:
+        """Return the embeddings that a pair is compared with."""
+        if side not in self.others:
+            return None
+        keys, embeddings = self.others[side]
+        return embeddings[[position for position, key in enumerate(keys) if key != self.own[side][index]]]

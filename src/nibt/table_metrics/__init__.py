@@ -1,1 +1,0 @@
-"""Metrics of word-region tables."""
