@@ -305,7 +305,7 @@ pairs = list(Scenes(count=8))
 answer = nibt.explain("scenes", pairs[0].image, "a cat")
 answer.regions()
 nibt.draw(answer, cmap="viridis")
-nibt.measure("scenes", pairs[:1], ["average_precision"], only="image")
+nibt.measure("scenes", pairs[:1], ["average_precision"], side="image")
 nibt.audit("scenes", pairs, "ones", quick=True)
 """
 

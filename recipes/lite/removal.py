@@ -62,7 +62,7 @@ def main():
     print("| amounts | r | slope | largest | sum | loss | pairs |\n|---|---|---|---|---|---|---|")
     for amounts in ("method", "removal"):
         EFFECTS.clear()
-        rows = nibt.measure(model, pairs, [Recorded()], only="image", batch_size=1, amounts=amounts)
+        rows = nibt.measure(model, pairs, [Recorded()], side="image", batch_size=1, amounts=amounts)
         sums, losses = (np.concatenate(part) for part in zip(*EFFECTS, strict=True))
         r, slope = np.corrcoef(sums, losses)[0, 1], np.cov(sums, losses)[0, 1] / sums.var(ddof=1)
         largest = np.mean([row.value for row in rows])

@@ -46,7 +46,7 @@ def main():
         intervals = documented(side)
         for label, options in METHODS.items():
             study_metrics = [on_the_mask(name) for name in metrics]
-            rows = nibt.measure(model, pairs, study_metrics, label.split()[0], only=side, **options)
+            rows = nibt.measure(model, pairs, study_metrics, label.split()[0], side=side, **options)
             for metric in metrics:
                 mean, low, high = interval([row.value for row in rows if row.metric == metric])
                 expected = intervals[label, NAMES[metric]]

@@ -134,7 +134,7 @@ def gone_on(model, setting, record, pairs):
             [strict.get(name, name) for name in setting.metrics],
             setting.method,
             setting.target,
-            only=setting.side,
+            side=setting.side,
             variant=setting.variant,
             batch_size=50,
             **setting.options,

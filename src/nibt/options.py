@@ -125,6 +125,13 @@ def complete(plugin: Any) -> None:
             object.__setattr__(plugin, field.name, value)
 
 
+def changed_options(plugin: Any) -> dict[str, Any]:
+    """Return the options of a plugin that differ from their defaults, with tuples as lists."""
+    options = {field.name: (getattr(plugin, field.name), field.default) for field in dataclasses.fields(plugin)}
+    changed = {name: value for name, (value, default) in options.items() if value != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+
 @lru_cache(maxsize=256)
 def field_types(dataclass_type: type) -> dict[str, Any]:
     """Return the types of the fields of a dataclass, also where its module has postponed annotations."""

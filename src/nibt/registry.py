@@ -25,7 +25,8 @@ class Plugin:
     """The base class of all plugins.
 
     Attributes:
-        name: The name of the plugin: that of its file, or of its entry point.
+        name: The name of the plugin: that of its file, or of its entry point; of a class in a script or a notebook,
+            that of the class.
 
     """
 
@@ -33,7 +34,8 @@ class Plugin:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.name = cls.__module__.rpartition(".")[2]
+        module = cls.__module__.rpartition(".")[2]
+        cls.name = cls.__name__ if module == "__main__" else module
 
 
 def available(group: str) -> list[str]:

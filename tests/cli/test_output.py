@@ -247,7 +247,7 @@ def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> N
         1,
         "--train",
         "epochs=1",
-        "--remove",
+        "--side",
         "text",
         "--out",
         "RUN",

@@ -23,7 +23,7 @@ def test_roar_writes_reports_and_rejects_bad_arguments(
         1,
         "--train",
         "epochs=1",
-        "--remove",
+        "--side",
         "both",
         "--train",
         "learning_rate.features=1e-4",

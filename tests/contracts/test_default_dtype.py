@@ -65,7 +65,7 @@ def measured() -> list[Any]:
     """Return the values of all metrics, of maps and of regions."""
     model, pairs = tiny.model("clip"), list(Scenes(count=2))
     maps = nibt.measure(model, pairs, steps=2, views=1)
-    regions = nibt.measure(model, pairs, method="occlusion", only="regions")
+    regions = nibt.measure(model, pairs, method="occlusion", side="regions")
     return [replace(row, seconds=0.0) for row in (*maps, *regions)]
 
 

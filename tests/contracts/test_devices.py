@@ -42,7 +42,7 @@ def explained(**options: Any) -> Callable[[Model, Path], Any]:
 VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "metrics": lambda model, _: nibt.measure(model, list(Scenes(count=2)), steps=2, views=1),
     "metrics of regions": lambda model, _: nibt.measure(
-        model, list(Scenes(count=2)), method="occlusion", only="regions"
+        model, list(Scenes(count=2)), method="occlusion", side="regions"
     ),
     "calibrate": calibrated,
     "views": explained(views=3, steps=1),

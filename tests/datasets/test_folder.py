@@ -159,6 +159,6 @@ def test_metrics_use_masks_of_a_folder(tmp_path: Path) -> None:
     masks(tmp_path)
     write(tmp_path / "pairs.csv", "image,caption,mask\na.png,a cat,one.png\n")
     model, (pair,) = tiny.model("clip"), Folder(tmp_path)
-    (row,) = nibt.measure(model, [pair], ["energy"], "ones", only="image")
+    (row,) = nibt.measure(model, [pair], ["energy"], "ones", side="image")
     region = nibt.explain(model, pair.image, pair.caption, method="ones").image.region
     assert row.value == pytest.approx(float(seen_mask(pair, list(pair.objects), region).float().mean()), abs=1e-4)

@@ -205,7 +205,7 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     data = open_pairs(name)
     assert (len(data), data.name) == (1000, "grid")
     few = ImageGrid(f"folder:{folder}", count=4, truth="cells")
-    rows = nibt.measure(tiny.model("clip"), few, ["pointing_game", "own_object"], "random", only="image")
+    rows = nibt.measure(tiny.model("clip"), few, ["pointing_game", "own_object"], "random", side="image")
     assert {row.value for row in rows if not np.isnan(row.value)} <= {0.0, 1.0}
     assert len(rows) == 8
     opened = open_data(DataOptions(data=name, seed=3, data_option=["named=all"]), 5)
@@ -307,6 +307,6 @@ def test_jobs_keep_absolute_names_of_grids(tmp_path: Path, monkeypatch: pytest.M
 def test_the_middle_of_a_grid_hits_every_cell_but_has_no_more_energy(tmp_path: Path) -> None:
     """As the documents say of ``truth="cells"``: the control ``centre`` is even over the cells."""
     data = ImageGrid(Folder(animals(tmp_path)), count=6, cell=64, named="one", truth="cells")
-    rows = nibt.measure("scenes", data, ["pointing_game", "energy"], "centre", only="image")
+    rows = nibt.measure("scenes", data, ["pointing_game", "energy"], "centre", side="image")
     assert {row.value for row in rows if row.metric == "pointing_game"} == {1.0}
     assert [row.value for row in rows if row.metric == "energy"] == pytest.approx([0.25] * 6, abs=1e-3)

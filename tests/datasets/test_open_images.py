@@ -74,7 +74,7 @@ def test_metrics_use_points_in_the_visible_region() -> None:
         points = Point(*on, True), Point(*off, False)
         pair = Pair(picture, "a cat", (Object("cat", None, None, ((2, 5),), points),))
         rows = nibt.measure(
-            tiny.model("clip"), [pair], ["pointing_game", "average_precision", "energy"], "centre", only="image"
+            tiny.model("clip"), [pair], ["pointing_game", "average_precision", "energy"], "centre", side="image"
         )
         values[label] = [row.value for row in rows]
     assert values["right"][:2] == [1, 1]
@@ -82,6 +82,6 @@ def test_metrics_use_points_in_the_visible_region() -> None:
     assert np.isnan(values["right"][2]), "there is no mask"
     one = Object("cat", None, None, ((2, 5),), (Point(20, 15, True), Point(2, 2, False)))
     (row,) = nibt.measure(
-        tiny.model("clip"), [Pair(picture, "a cat", (one,))], ["pointing_game"], "centre", only="image"
+        tiny.model("clip"), [Pair(picture, "a cat", (one,))], ["pointing_game"], "centre", side="image"
     )
     assert np.isnan(row.value), "no visible point is off the object"

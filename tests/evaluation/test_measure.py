@@ -42,7 +42,7 @@ def test_measure_takes_metric_objects_and_one_side() -> None:
     model = tiny.model("clip")
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
-    rows = nibt.measure(model, [pair], [strict, "special_share"], only="text")
+    rows = nibt.measure(model, [pair], [strict, "special_share"], side="text")
     assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}
     with pytest.raises(BadInput, match="nothing to measure"):
         nibt.measure(model, [])
@@ -85,7 +85,7 @@ def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
         cosines = texts @ torch.nn.functional.normalize(image, dim=-1)
         return float((model.scale * cosines).softmax(-1)[place % 3])
 
-    options = {"method": "ones", "only": "image", "measured": "softmax"}
+    options = {"method": "ones", "side": "image", "measured": "softmax"}
     for size in (1, 3, 16):
         assert values(model, data, ConfidenceDrop(), batch_size=size, **options) == pytest.approx(
             by_hand(model, data, number), abs=1e-3
@@ -96,7 +96,7 @@ def test_measured_softmax_compares_with_the_captions_of_the_call() -> None:
 @both_sides
 def test_measured_target_does_not_change_the_map(modality: Any) -> None:
     model, data = tiny.model("clip"), pairs(2)
-    same = {"only": modality, "steps": 2}
+    same = {"side": modality, "steps": 2}
     sensitivity = MaxSensitivity(samples=1)  # it explains again, with the same target
     assert values(model, data, sensitivity, measured="softmax", **same) == values(model, data, sensitivity, **same)
     for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
@@ -112,10 +112,10 @@ def test_measured_target_does_not_change_the_map(modality: Any) -> None:
 def test_measured_target_uses_against() -> None:
     model, data, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
     for metric in (ConfidenceDrop(), Deletion()):
-        one = values(model, data, metric, target="softmax", against=against, only="image", steps=2)
-        two = values(model, data, metric, target="softmax", against=against, measured="softmax", only="image", steps=2)
+        one = values(model, data, metric, target="softmax", against=against, side="image", steps=2)
+        two = values(model, data, metric, target="softmax", against=against, measured="softmax", side="image", steps=2)
         np.testing.assert_allclose(one, two, atol=1e-4, rtol=1e-4)
-    values(model, data, ConfidenceDrop(), measured="difference", against="a dog", only="image")
+    values(model, data, ConfidenceDrop(), measured="difference", against="a dog", side="image")
     values(model, data, ConfidenceDrop(), measured="difference")  # of two pairs, each is the contrast of the other
 
 
@@ -134,6 +134,6 @@ def test_measured_target_rejects_missing_contrasts() -> None:
 
 
 def test_measure_takes_a_metric_twice_with_other_options() -> None:
-    rows = nibt.measure(tiny.model("clip"), pairs(1), [Deletion(levels=2), Deletion(levels=5)], only="image")
+    rows = nibt.measure(tiny.model("clip"), pairs(1), [Deletion(levels=2), Deletion(levels=5)], side="image")
     assert [row.metric for row in rows] == ["deletion", "deletion"]
     assert rows[0].value != rows[1].value

@@ -194,7 +194,7 @@ def test_views_are_more_precise() -> None:
     """Average precision on scenes, paired over the scenes."""
     pairs = list(Scenes(count=24, seed=31, fewest=2, most=3, named="one"))
     plain, fine = (
-        nibt.measure("scenes", pairs, ["average_precision"], only="image", quadrature="late", views=views)
+        nibt.measure("scenes", pairs, ["average_precision"], side="image", quadrature="late", views=views)
         for views in (1, 3)
     )
     better = torch.tensor([row.value for row in fine]) - torch.tensor([row.value for row in plain])

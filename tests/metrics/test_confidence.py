@@ -109,7 +109,7 @@ def test_paper_protocol_scales_a_repeated_word_by_the_product(kind: str) -> None
     before = model.weights_hash, count_hooks(model.module)
     metrics = [ConfidenceDrop(protocol="paper"), ConfidenceIncrease(protocol="paper")]
     actual = nibt.measure(
-        model, [Pair(image, caption) for caption in captions], metrics, variant="paper", only="text", layer=2
+        model, [Pair(image, caption) for caption in captions], metrics, variant="paper", side="text", layer=2
     )
     for place, caption in enumerate(captions):
         text, opposite = model.text.prepare([caption]), model.image.encode(model.image.prepare([image]))
@@ -143,8 +143,8 @@ def test_paper_protocol_stretches_the_pixels_of_images() -> None:
 def test_paper_protocol_rejects_other_text_towers() -> None:
     for kind in ("siglip", "own vit", "bert"):
         with pytest.raises(Unsupported, match="protocol='correct'"):
-            values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="text")
-        assert np.isfinite(values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), only="image"))
+            values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), side="text")
+        assert np.isfinite(values(tiny.model(kind), pairs(1), ConfidenceDrop(protocol="paper"), side="image"))
     of = make_side(tiny.model("clip"), "text")
     with pytest.raises(Unsupported, match=r"nibt\.measure"):
         ConfidenceDrop(protocol="paper")(MetricInput(of, Ones()(of)))

@@ -60,12 +60,12 @@ def test_max_sensitivity_equals_captum() -> None:
 def test_max_sensitivity_is_independent_of_the_batch(modality: Any) -> None:
     model, metric = tiny.model("siglip naflex"), MaxSensitivity(samples=2)
     together, alone = (
-        values(model, pairs(2), metric, only=modality, method="occlusion", batch_size=size) for size in (2, 1)
+        values(model, pairs(2), metric, side=modality, method="occlusion", batch_size=size) for size in (2, 1)
     )
     np.testing.assert_allclose(together, alone, atol=1e-4, rtol=2e-3)
     assert min(together) > 0
-    assert values(model, pairs(2), metric, only=modality, method="ones") == [0, 0]
-    larger = values(model, pairs(2), replace(metric, radius=0.2), only=modality, method="occlusion")
+    assert values(model, pairs(2), metric, side=modality, method="ones") == [0, 0]
+    larger = values(model, pairs(2), replace(metric, radius=0.2), side=modality, method="occlusion")
     assert (np.array(larger) > np.array(together)).all()
 
 

@@ -14,19 +14,19 @@ from tests.metrics.linear_maps import pairs, values
 
 def test_mismatch_is_the_correlation_with_the_map_of_another_caption() -> None:
     model, data = tiny.model("clip"), pairs()
-    measured = values(model, data, "mismatch", method="grad_eclip", only="image")
+    measured = values(model, data, "mismatch", method="grad_eclip", side="image")
     for pair, value in zip(data, measured, strict=True):
         maps = [
             nibt.explain(model, pair.image, caption, method="grad_eclip").image.grid.flatten()
             for caption in (pair.caption, other_caption(pair.caption))
         ]
         assert value == pytest.approx(spearmanr(*maps).statistic, abs=1e-3)
-    assert values(model, data, "mismatch", method="grad_eclip", only="image", batch_size=1) == pytest.approx(measured)
+    assert values(model, data, "mismatch", method="grad_eclip", side="image", batch_size=1) == pytest.approx(measured)
 
 
 def test_mismatch_of_maps_that_ignore_the_caption_is_one() -> None:
     for method in ("ones", "centre"):
-        assert values(tiny.model("clip"), pairs(), "mismatch", method=method, only="image") == [1, 1, 1]
+        assert values(tiny.model("clip"), pairs(), "mismatch", method=method, side="image") == [1, 1, 1]
     metric = nibt.measure(tiny.model("clip"), pairs(1), ["mismatch"], "nib")
     assert [row.side for row in metric] == ["image"]
 

@@ -232,7 +232,7 @@ def named_pair() -> Pair:
 @pytest.mark.parametrize("method", ["nib", "banzhaf", "gae", "occlusion"])
 def test_all_metrics_measure_the_tables_of_a_method(method: str) -> None:
     options = {"banzhaf": {"budget": 64}, "nib": {"steps": 2}}.get(method, {})
-    rows = nibt.measure(tiny.model("clip"), [named_pair()] * 2, None, method, only="regions", **options)
+    rows = nibt.measure(tiny.model("clip"), [named_pair()] * 2, None, method, side="regions", **options)
     assert [(row.item, row.metric) for row in rows] == [
         (item, name) for item in (0, 1) for name in metrics_of(["regions"])
     ]
@@ -295,8 +295,8 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'banzhaf'"):
         nibt.measure(model, [named_pair()], ["noun_mass"], "banzaf")
     wrong: Any = "tables"
-    with pytest.raises(BadOption, match="only must be image, text or regions"):
-        nibt.measure(model, [named_pair()], only=wrong)
+    with pytest.raises(BadOption, match="side must be image, text or regions"):
+        nibt.measure(model, [named_pair()], side=wrong)
     for options in ({"target": "logit"}, {"measured": "softmax"}):
         with pytest.raises(BadOption, match="metrics of regions need the target cosine"):
             nibt.measure(model, [named_pair()], ["noun_mass", "energy"], "occlusion", **options)
@@ -319,7 +319,7 @@ def test_maps_and_regions_are_measured_in_one_call() -> None:
         ]
     ]
     assert counts == [(2, 4), (3, 4), (4, 4)]
-    alone = [nibt.measure(model, pairs, metrics, "occlusion", only=side) for side in ("image", "text", "regions")]
+    alone = [nibt.measure(model, pairs, metrics, "occlusion", side=side) for side in ("image", "text", "regions")]
     assert sorted((row.item, row.metric, row.value) for row in rows) == sorted(
         (row.item, row.metric, row.value) for part in alone for row in part
     )

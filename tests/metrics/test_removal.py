@@ -36,14 +36,14 @@ KEPT: list[tuple[np.ndarray, np.ndarray]] = []
 
 def effects(model: Model, pair: Pair, method: str = "gae", **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the sums of a map on the named objects, and the drops."""
-    nibt.measure(model, [pair], [Recorded()], method, only="image", **options)
+    nibt.measure(model, [pair], [Recorded()], method, side="image", **options)
     return KEPT[0]
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip naflex"])
 def test_drops_are_those_of_images_drawn_again(kind: str) -> None:
     model, pairs = tiny.model(kind), list(SCENES)
-    values = [row.value for row in nibt.measure(model, pairs, ["removal"], "gae", only="image", batch_size=6)]
+    values = [row.value for row in nibt.measure(model, pairs, ["removal"], "gae", side="image", batch_size=6)]
     for pair, value in zip(pairs, values, strict=True):
         sums, drops = effects(model, pair)
         images = [pair.image, *(obj.without() for obj in pair.objects)]  # pyright: ignore[reportOptionalCall]

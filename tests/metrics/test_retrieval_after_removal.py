@@ -45,7 +45,7 @@ def test_removal_of_everything_leaves_what_a_blank_input_retrieves(side: Any, co
     """The oracle encodes the blank input itself: an image of the mean color, or a caption of padding."""
     model, data = tiny.model("clip"), matched_pairs()
     metric = RetrievalAfterRemoval(corrupted, 1.0, 1.0)
-    rows = nibt.measure(model, data, [metric], "random", only=side)
+    rows = nibt.measure(model, data, [metric], "random", side=side)
     images, texts = (
         encode(model.image, [pair.image for pair in data]),
         encode(model.text, [pair.caption for pair in data]),
@@ -88,7 +88,7 @@ def test_pairs_that_are_not_retrieved_have_no_value() -> None:
     data = matched_pairs()
     similarities = similarities_of(data)
     for side, table in (("image", similarities), ("text", similarities.T)):
-        rows = nibt.measure(tiny.model("clip"), data, ["retrieval_after_removal"], "random", only=side)  # pyright: ignore
+        rows = nibt.measure(tiny.model("clip"), data, ["retrieval_after_removal"], "random", side=side)  # pyright: ignore
         hits = [int(scores.argmax()) == position for position, scores in enumerate(table)]
         assert [not np.isnan(row.value) for row in rows] == hits
         assert hits[0]

@@ -130,8 +130,8 @@ class TestOneSideOnly:
             measure(model, pairs, ["special_share"], baseline=name)
         with pytest.raises(WrongBaseline, match=refusal):
             explain_embeddings(model, Caption("a cat"), torch.ones(1, 12), baseline=name)
-        plain = measure(model, pairs, ["special_share"], only="image", image_baseline=name)
-        assert measure(model, pairs, ["special_share"], only="image", baseline=name) == plain
+        plain = measure(model, pairs, ["special_share"], side="image", image_baseline=name)
+        assert measure(model, pairs, ["special_share"], side="image", baseline=name) == plain
         maps = [
             explain_embeddings(model, IMAGES[0], torch.ones(1, 12), **{key: name}).scores
             for key in ("baseline", "image_baseline")

@@ -38,9 +38,9 @@ _TRAINING = {
 class TrainingOptions(OptionGroup, panel="Training"):
     """What is removed, and how the model is trained."""
 
-    remove: Annotated[
+    side: Annotated[
         list[str] | None,
-        Option("--remove", help="The side whose most important part is removed: image, text or both; repeatable."),
+        Option("--side", help="The side whose most important part is removed: image, text or both; repeatable."),
     ] = None
     trainable: Annotated[
         list[str] | None,
@@ -89,7 +89,7 @@ def roar(
         raise BadOption("a run needs a folder: give --out RUN")
     if model.dtype != "float32":
         raise BadOption(f"--dtype must be float32 for training (got {model.dtype})")
-    choices = set_options(**_training(training.train or []), trainable=training.trainable, remove=training.remove)
+    choices = set_options(**_training(training.train or []), trainable=training.trainable, side=training.side)
     from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import RoarFolder

@@ -1,7 +1,7 @@
 """Measurement of maps and of regions by metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -25,7 +25,7 @@ from nibt.methods.base import SIDES, Method, MethodSpec
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.options import BatchSize, parsed
+from nibt.options import BatchSize, changed_options, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
@@ -46,7 +46,7 @@ def measure(
     target: str = "cosine",
     *,
     measured: str = "explained",
-    only: MeasuredSide | None = None,
+    side: MeasuredSide | None = None,
     variant: str = "default",
     against: str | Sequence[str] = (),
     templates: Sequence[str] = (),
@@ -63,15 +63,15 @@ def measure(
         pairs: Pairs of an image and a caption. Metrics that compare a map with the ground truth need ``Pair.objects``,
             and are NaN for pairs without objects.
         metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. Each metric is
-            computed on the sides for which it is defined. None means all metrics of ``only``, or of images and
-            captions; the metrics of ``regions`` are computed if they are named, or with ``only="regions"``.
+            computed on the sides for which it is defined. None means all metrics of ``side``, or of images and
+            captions; the metrics of ``regions`` are computed if they are named, or with ``side="regions"``.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
         target: The name of the target, the score that is explained.
         measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained" (the target), or
             the name of another target. If that target compares, it uses the captions in ``against`` or, without them,
             all other captions of the call; on the text side, it uses all other images of the call.
-        only: The only side to measure: "image", "text" or "regions"; None means all sides of the metrics. Regions are
+        side: The only side to measure: "image", "text" or "regions"; None means all sides of the metrics. Regions are
             explained by ``nibt.regions``, for the target ``cosine``.
         variant: A variant of the method.
         against: Captions that a target compares with.
@@ -96,18 +96,18 @@ def measure(
     """
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
-    if only not in (None, *get_args(MeasuredSide)):
-        raise BadOption(f"only must be image, text or regions (got {only!r})")
+    if side not in (None, *get_args(MeasuredSide)):
+        raise BadOption(f"side must be image, text or regions (got {side!r})")
     batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
     if cache is not None and cache.model is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     pairs = [require_image_text(pair, "measure") for pair in pairs]
-    labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
+    labeled = _labeled(metrics_of(SIDES if side is None else (side,)) if metrics is None else metrics)
     sides = [
-        side
-        for side in get_args(MeasuredSide)
-        if only in (None, side) and any(side in metric.sides for metric in labeled.values())
+        name
+        for name in get_args(MeasuredSide)
+        if side in (None, name) and any(name in metric.sides for metric in labeled.values())
     ]
     if "regions" in sides and (target, measured) not in (("cosine", "explained"), ("cosine", "cosine")):
         raise BadOption(
@@ -117,16 +117,17 @@ def measure(
     score = None if measured == "explained" else score_target(measured)
     # the captions are for the measured target only, and the explained target would reject them
     only_measured = score and score.others != "none" and find("targets", target).others == "none"
-    options = baseline_by_side(options, SIDES if only is None or only == "regions" else (only,))
     contrast = Contrast.of(() if only_measured else against, (), templates)
     method = MethodSpec.of(method, variant, options)
+    explained = SIDES if side in (None, "regions") else (side,)
+    method = replace(method, options=baseline_by_side(method.options, explained))
     spec = resolve(model, method, target, contrast, seed=seed)
-    scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, only)
-    maps: list[Modality] = [side for side in spec.modalities if side in sides]
+    scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, side)
+    maps: list[Modality] = [modality for modality in spec.modalities if modality in sides]
     measurements: list[Measurement] = []
     context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
     for batch in explain_batches(spec, pairs, batch_size, maps, cache) if maps else ():
-        measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
+        measurements += _measure_batch(spec, batch, labeled, scores, context, side, cache)
         done += len(batch.indices)
         on_progress(Progress(done, total))
     if "regions" in sides:
@@ -148,13 +149,7 @@ def _labeled(metrics: _Metrics) -> dict[str, Metric[Any]]:
     if isinstance(metrics, Mapping):
         return {label: _metric(metric) for label, metric in metrics.items()}
     listed = [metrics] if isinstance(metrics, str | Metric) else metrics
-    return {_label(metric): metric for metric in map(_metric, listed)}
-
-
-def _label(metric: Metric[Any]) -> str:
-    options = {field.name: getattr(metric, field.name) for field in fields(metric)}
-    changed = {field.name: options[field.name] for field in fields(metric) if options[field.name] != field.default}
-    return default_label(metric.name, **changed)
+    return {default_label(metric.name, **changed_options(metric)): metric for metric in map(_metric, listed)}
 
 
 def _metric(metric: _Metric) -> Metric[Any]:

@@ -75,12 +75,12 @@ class MeasuredScore:
             if not min(counts):
                 raise BadInput(
                     f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
-                    "captions in against, more pairs, or only='image'"
+                    "captions in against, more pairs, or side='image'"
                 )
             if target.others == "one" and max(counts) > 1:
                 raise BadOption(
                     f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
-                    "against with only='image', or measure softmax"
+                    "against with side='image', or measure softmax"
                 )
         return cls(model, target, others, own)
 

@@ -32,7 +32,7 @@ def plan(clip_folder: Path, pairs_folder: Path) -> dict[str, Any]:
         "methods": [
             "nib",
             {"name": "nib", "options": {"steps": 2}},
-            {"name": "m2ib", "options": {"steps": 1}, "first": 5},
+            {"name": "m2ib", "options": {"steps": 1}, "count": 5},
         ],
         "data": [{"name": "folder", "label": "pairs", "options": {"folder": str(pairs_folder)}}],
         "metrics": [

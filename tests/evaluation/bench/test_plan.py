@@ -66,7 +66,7 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"seeds": [-1]}, r"seeds\[0\] must be greater than or equal to 0"),
         ({"targets": []}, "targets must have at least one entry"),
         ({"models": []}, "models must have at least 1 entry"),
-        ({"models": [3]}, r"models\[0\] must be a name, or a table with a name"),
+        ({"models": [3]}, r"models\[0\] must be a name, a table with a name, or a Model"),
         ({"published": 1}, "published must be a valid boolean"),
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
     ],
@@ -121,7 +121,7 @@ def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -
         ("conceptual_captions", None),
         ("flickr8k", str(tmp_path)),
     ]
-    assert (plan.models[0].name, plan.models[0].options, plan.first) == ("lite", {"device": "cpu"}, 3)
+    assert (plan.models[0].name, plan.models[0].options, plan.count) == ("lite", {"device": "cpu"}, 3)
     with pytest.raises(BadOption, match="Did you mean 'flickr8k'"):
         override_plan(Plan.read("paper"), {"flickr": "."})
 

@@ -87,7 +87,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
 
         return tell
 
-    options = {"trainable": ("features", "last"), "remove": ("text",), "repeats": 2, **QUICK}
+    options = {"trainable": ("features", "last"), "side": ("text",), "repeats": 2, **QUICK}
     whole = nibt.roar(tiny.fresh("clip"), noise_pairs(12), "grad_cam", out=tmp_path / "one", **options)
     for limit in (1, 6, 13):
         with pytest.raises(KeyboardInterrupt):
@@ -144,7 +144,7 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
             trainable=["features", "last", "whole"],
             repeats=1,
             learning_rate=1e-3,
-            remove="both",
+            side="both",
             **QUICK,
         )
         assert not torch.is_grad_enabled()
@@ -163,7 +163,7 @@ def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
         noise_pairs(12),
         out=tmp_path / "run",
         trainable=["features", "last"],
-        remove="both",
+        side="both",
         **QUICK,
     )
     actual.save(tmp_path / "x.json")
@@ -195,7 +195,7 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
         nibt.roar(model, pairs, out=run, epoch=1)
     for wrong, message in (
         ({"trainable": "head"}, "features, last, whole"),
-        ({"remove": ()}, "remove is empty: name at least one"),
+        ({"side": ()}, "side is empty: name at least one"),
         ({"repeats": 0}, "repeats must be between 1 and 1,000"),
         ({"learning_rate": 2.0}, r"less than 1 \(got 2\.0\)"),
         ({"epochs": 0}, r"greater than or equal to 1 \(got 0\)"),
@@ -221,20 +221,20 @@ def test_roar_rejects_bad_arguments(tmp_path: Path) -> None:
 
 def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
-    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)
+    nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, side="text", **QUICK)
     for other in ({"epochs": 2}, {"learning_rate": 1e-2}, {"seed": 1}, {"text_percentile": 80}):
         (name,) = other
         with pytest.raises(OtherRequest, match=rf"(?s)settings\.{name}.*now.*Choose a new folder"):
-            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, remove="text", **{**QUICK, **other})
+            nibt.roar(model, noise_pairs(12), "ones", out=run, repeats=1, side="text", **{**QUICK, **other})
     with pytest.raises(OtherRequest, match="pairs: "):
-        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, remove="text", **QUICK)
+        nibt.roar(model, noise_pairs(11), "ones", out=run, repeats=1, side="text", **QUICK)
     with pytest.raises(OtherRequest, match="weights_hash"):
-        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, remove="text", **QUICK)
+        nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, side="text", **QUICK)
 
 
 def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
-    options = {"out": run, "repeats": 1, "remove": "text", **QUICK}
+    options = {"out": run, "repeats": 1, "side": "text", **QUICK}
     first = nibt.roar(model, noise_pairs(12), "ones", **options)
     files = {path.name: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert nibt.roar(model, noise_pairs(12), "ones", **options).to_json() == first.to_json()

@@ -122,7 +122,7 @@ def test_scenes_model_maps_follow_the_caption(model: nibt.Model) -> None:
             span = (len(caption) - len(obj.name), len(caption))
             objects = tuple(Object(o.name, o.box, o.mask, (span,) if o is obj else ()) for o in pair.objects)
             pairs.append(Pair(pair.image, caption, objects))
-    rows = nibt.measure(model, pairs, ["pointing_game", "own_object"], only="image", batch_size=60)
+    rows = nibt.measure(model, pairs, ["pointing_game", "own_object"], side="image", batch_size=60)
     mean = {
         name: np.mean([row.value for row in rows if row.metric == name]) for name in ("pointing_game", "own_object")
     }

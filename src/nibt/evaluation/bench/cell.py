@@ -52,7 +52,7 @@ class CellRunner:
 
         Regions need maps of images and the target cosine. Those of controls would be 0, whatever the words.
         """
-        method = find("methods", self.cell.method.name)
+        method = self.cell.method.plugin
         supported: tuple[MeasuredSide, ...] = method.sides
         if "image" in supported and method.kind != "control" and self.cell.target == "cosine":
             supported = (*supported, "regions")
@@ -127,16 +127,14 @@ class CellRunner:
                 self.model,
                 list(pairs.values()),
                 metrics,
-                self.cell.method.name,
+                self.cell.method.spec,
                 self.cell.target,
                 measured=measured,
-                only=sides[0] if len(sides) == 1 else None,
-                variant=self.cell.method.variant,
+                side=sides[0] if len(sides) == 1 else None,
                 against=self._against(measured),
                 batch_size=self.plan.batch_size,
                 seed=self.cell.seed,
                 cache=cache,
-                **self.cell.method.options,
             )
             for measurement in measurements:
                 item = items[measurement.item]
@@ -183,7 +181,7 @@ class CellRunner:
 
 
 def _sides_of(metric: MetricChoice) -> tuple[MeasuredSide, ...]:
-    return find("metrics", metric.name).sides
+    return metric.plugin.sides
 
 
 def _as_json(options: Any) -> str:

@@ -4,6 +4,7 @@ import itertools
 import tomllib
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
 from nibt.io import read_text
-from nibt.options import BatchSize, Seed
+from nibt.options import BatchSize, Seed, changed_options
 from nibt.records import read_record
 from nibt.registry import available, find, parse_method
 from nibt.types import MeasuredSide
@@ -39,6 +40,7 @@ class Choice(BaseModel):
 
     _key: str = PrivateAttr("")
     _any_plugin: bool = PrivateAttr(False)
+    _instance: Any = PrivateAttr(None)
 
     @property
     def key(self) -> str:
@@ -49,6 +51,11 @@ class Choice(BaseModel):
     def any_plugin(self) -> bool:
         """Whether ``*`` listed it, which means the methods that a model can run."""
         return self._any_plugin
+
+    @property
+    def instance(self) -> Any:
+        """The object that the plan has in place of a name; None if it has a name."""
+        return self._instance
 
     def placed(self: _AnyChoice, key: str, any_plugin: bool = False) -> _AnyChoice:
         """Return a copy with its key in the plan."""
@@ -73,7 +80,7 @@ class MethodChoice(Choice):
     """A method."""
 
     variant: str = Field("default", description="The variant of the method.")
-    first: _Count | None = Field(None, description="Measure only so many pairs of each data set: for slow methods.")
+    count: _Count | None = Field(None, description="Measure only so many pairs of each data set: for slow methods.")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="Lists of values by option: an entry for each combination."
     )
@@ -90,10 +97,22 @@ class MethodChoice(Choice):
             yield self.with_options(**dict(zip(self.grid, values, strict=True)))
 
     @property
+    def plugin(self) -> Any:
+        """The class of the method."""
+        return find("methods", self.name) if self.instance is None else type(self.instance)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the seeds of the plan are for this method; an object has its own seed."""
+        return self.instance is None and self.name in available("methods") and self.plugin.draws(self.options)
+
+    @property
     def spec(self) -> "MethodSpec":
         """The method with its variant and options."""
         from nibt.methods.base import MethodSpec  # imports torch, which reading a plan does not need
 
+        if self.instance is not None:
+            return MethodSpec.of(self.instance)
         return MethodSpec(self.name, self.variant, self.options)
 
     def default_label(self) -> str:
@@ -104,6 +123,11 @@ class MetricChoice(Choice):
     """A metric."""
 
     measured: str = Field("explained", description="The score that is measured, a target; default: the explained one.")
+
+    @property
+    def plugin(self) -> Any:
+        """The class of the metric."""
+        return find("metrics", self.name) if self.instance is None else type(self.instance)
 
     def default_label(self) -> str:
         measured = "" if self.measured == "explained" else f"of {self.measured}"
@@ -126,19 +150,32 @@ class Cell:
         return {**choices, "target": self.target, "seed": self.seed}
 
 
-def _as_table(entry: Any) -> Any:
-    """Return the table of an entry; a string is an entry that has only a name."""
-    if isinstance(entry, str):
+@dataclass(frozen=True)
+class _Entry:
+    """Reads an entry of a plan: a name, a table with a name, or an object of a class of nibt."""
+
+    module: str
+    class_name: str
+    choice: type[Choice] = Choice
+
+    def __call__(self, entry: Any) -> Any:
+        """Return the table of an entry, or the choice of an object."""
+        if isinstance(entry, dict | Choice):
+            return entry
+        if isinstance(entry, str):
+            return _as_method(entry) if self.choice is MethodChoice else {"name": entry}
+        if not isinstance(entry, getattr(import_module(self.module), self.class_name)):
+            raise ValueError(f"must be a name, a table with a name, or a {self.class_name} (got {entry!r:.100})")
+        options = changed_options(entry) if self.choice is not Choice else {}
+        choice = self.choice(name=getattr(entry, "id", "") or entry.name, options=options, label="")
+        choice._instance = entry
+        return choice
+
+
+def _as_method(entry: str) -> dict[str, Any]:
+    """Return the table of the text of a method, such as ``nib:paper steps=10``."""
+    if entry == _ALL:
         return {"name": entry}
-    if not isinstance(entry, dict | Choice):
-        raise ValueError(f"must be a name, or a table with a name (got {entry!r})")
-    return entry
-
-
-def _as_method(entry: Any) -> Any:
-    """Return the table of a method; a string is its text, such as ``nib:paper steps=10``."""
-    if not isinstance(entry, str) or entry == _ALL:
-        return _as_table(entry)
     try:
         name, variant, options = parse_method(entry)
     except UnknownName:
@@ -154,9 +191,13 @@ def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
 
 
 _FilledList = Field(min_length=1)
-_Choices = Annotated[tuple[Annotated[Choice, BeforeValidator(_as_table, str | Choice)], ...], _FilledList]
-_Methods = Annotated[tuple[Annotated[MethodChoice, BeforeValidator(_as_method, str | MethodChoice)], ...], _FilledList]
-_Metrics = Annotated[tuple[Annotated[MetricChoice, BeforeValidator(_as_table, str | MetricChoice)], ...], _FilledList]
+_MODEL, _DATA = _Entry("nibt.models.base", "Model"), _Entry("nibt.datasets.base", "Dataset")
+_METHOD = _Entry("nibt.methods.base", "Method", MethodChoice)
+_METRIC = _Entry("nibt.metrics.base", "Metric", MetricChoice)
+_Models = Annotated[tuple[Annotated[Choice, BeforeValidator(_MODEL, str | Choice)], ...], _FilledList]
+_Data = Annotated[tuple[Annotated[Choice, BeforeValidator(_DATA, str | Choice)], ...], _FilledList]
+_Methods = Annotated[tuple[Annotated[MethodChoice, BeforeValidator(_METHOD, str | MethodChoice)], ...], _FilledList]
+_Metrics = Annotated[tuple[Annotated[MetricChoice, BeforeValidator(_METRIC, str | MetricChoice)], ...], _FilledList]
 
 
 class Plan(BaseModel):
@@ -164,9 +205,9 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: _Choices = Field(description="The models.")
+    models: _Models = Field(description="The models.")
     methods: _Methods = Field(description='The methods; "*" is every other method that the model can run.')
-    data: _Choices = Field(description="The data sets.")
+    data: _Data = Field(description="The data sets.")
     metrics: _Metrics = Field(description='The metrics; "*" is every metric of the sides that is not named.')
     targets: Annotated[tuple[str, ...], AfterValidator(_unique)] = Field(
         ("cosine",), description="The targets that are explained."
@@ -179,7 +220,7 @@ class Plan(BaseModel):
     )
     batch_size: _Count = Field(16, description="The number of pairs that go through a model and are written together.")
     against: tuple[str, ...] = Field((), description="Captions to compare with, for targets that compare.")
-    first: _Count | None = Field(None, description="Measure only so many pairs of each data set.")
+    count: _Count | None = Field(None, description="Measure only so many pairs of each data set.")
     published: bool = Field(False, strict=True, description="Whether the report shows the figures of the paper, too.")
     about: str = Field("", description="The title of the report.")
 
@@ -218,9 +259,9 @@ class Plan(BaseModel):
         """Return the plan as the keys of its file, with all defaults filled in."""
         return self.model_dump(exclude={"methods": {"__all__": {"grid"}}}, exclude_none=True)
 
-    def count(self, method: MethodChoice, length: int) -> int:
+    def length(self, method: MethodChoice, length: int) -> int:
         """Return how many pairs of a data set of that length a method explains."""
-        return min(limit for limit in (method.first, self.first, length) if limit is not None)
+        return min(limit for limit in (method.count, self.count, length) if limit is not None)
 
     def cells(self, model: Choice, data: Choice, random_methods: Collection[str]) -> Iterator[Cell]:
         """Yield the cells of a model and a data set.
@@ -245,7 +286,8 @@ def plans() -> dict[str, str]:
 
 def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
     """Return whether a metric measures any of the sides. An unknown name, which is an error later, measures none."""
-    return metric.name in available("metrics") and not set(sides).isdisjoint(find("metrics", metric.name).sides)
+    known = metric.instance is not None or metric.name in available("metrics")
+    return known and not set(sides).isdisjoint(metric.plugin.sides)
 
 
 def _load(source: str | Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         request: BenchmarkRequest = {
             "plan": {key: value for key, value in plan.record().items() if key != "about"},
             "lengths": {label: len(data_set) for label, data_set in data.items()},
-            "contents": {label: data_set.fingerprint(plan.first) for label, data_set in data.items()},
+            "contents": {label: data_set.fingerprint(plan.count) for label, data_set in data.items()},
             "files": file_digests(value for choice in choices for value in choice.options.values()),
         }
         run = cls(Path(out), plan, request)
@@ -133,7 +133,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                 ]
                 for start in range(0, length, self.plan.batch_size):
                     for cell in cells:
-                        count = self.plan.count(cell.method, length)
+                        count = self.plan.length(cell.method, length)
                         if start < count:
                             yield self._chunk(cell, start, min(start + self.plan.batch_size, count))
 
@@ -227,7 +227,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     def _load(self, choice: Choice) -> Model:
         """Load a model, and record it or check that it equals the recorded one."""
         with error_key(choice.key):
-            model = load_model(choice.name, **choice.options)
+            model = load_model(choice.name if choice.instance is None else choice.instance, **choice.options)
         self.agree({choice.label: {"model": model.facts()}}, "models")
         return model
 
@@ -259,7 +259,8 @@ def benchmark(
 
     Args:
         plan: The name of a plan that ships with nibt, a TOML file, or a mapping with the same keys. The format is
-            described in ``docs/reference/plans.md``.
+            described in ``docs/reference/plans.md``. In a mapping, an entry may also be an object: a loaded model, a
+            ``Dataset``, a ``Method`` or a ``Metric``.
         out: The folder of the run.
         on_progress: Called after each chunk with the number of pairs that are done.
 

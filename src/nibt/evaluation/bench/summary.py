@@ -10,7 +10,7 @@ import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
-from nibt.registry import find
+from nibt.registry import available
 from nibt.results.frames import Column, DataFrame, pandas
 
 BASE = "nib"
@@ -108,7 +108,9 @@ class Summary:
 
     def better(self, metric: str) -> Better:
         """Return which values of a metric are better, by its label."""
-        return find("metrics", next(choice.name for choice in self.plan.metrics if choice.label == metric)).better
+        choice = next(choice for choice in self.plan.metrics if choice.label == metric)
+        is_known = choice.instance is not None or choice.name in available("metrics")
+        return choice.plugin.better if is_known else "neither"  # a metric of the script that measured the plan
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[dict[str, Any]]:
         """Return the lines of the methods of a family, compared with the base method."""

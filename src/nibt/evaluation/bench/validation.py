@@ -65,19 +65,21 @@ def dry_run(plan: Plan) -> Iterator[str]:
             yield f"data {choice.label}: missing ({error})"
             continue
         for model in plan.models:
-            explanations += sum(plan.count(cell.method, length) for cell in plan.cells(model, choice, draws))
-        yield f"data {choice.label}: {min(length, plan.first or length):,} pairs"
+            explanations += sum(plan.length(cell.method, length) for cell in plan.cells(model, choice, draws))
+        yield f"data {choice.label}: {min(length, plan.count or length):,} pairs"
     yield f"explanations of each side: {explanations:,}"
 
 
 def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
     """Return the labels of the methods that draw at random with their options."""
-    return [method.label for method in methods if find("methods", method.name).draws(method.options)]
+    return [method.label for method in methods if method.draws]
 
 
 def build_metric(choice: MetricChoice) -> Metric:
     """Build a metric with its options."""
-    metric = find("metrics", choice.name)
+    if choice.instance is not None:
+        return choice.instance
+    metric = choice.plugin
     _check_names(choice.options, _field_names(metric))
     if choice.measured != "explained":
         find("targets", choice.measured)
@@ -115,7 +117,7 @@ def override_plan(
     entries = tuple(choice.placed("--model") for choice in named) or plan.models
     if device is not None:
         entries = tuple(choice.with_options(device=device) for choice in entries)
-    return plan.model_copy(update={"data": data, "models": entries, "first": count or plan.first})
+    return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count})
 
 
 @contextmanager
@@ -130,6 +132,8 @@ def error_key(key: str) -> Iterator[None]:
 
 
 def _check_method(choice: MethodChoice) -> None:
+    if choice.instance is not None:
+        return
     along = choice.options.get("along_path", False)
     method = along_path(choice.name) if along is True else find("methods", choice.name)
     names = _field_names(method)
@@ -146,6 +150,8 @@ def _check_method(choice: MethodChoice) -> None:
 def open_data(choice: Choice) -> Dataset:
     """Open a data set of a plan, without the options that need a model."""
     with error_key(choice.key):
+        if choice.instance is not None:
+            return choice.instance
         name, colon, source = choice.name.partition(":")
         if name not in available("datasets") and os.path.exists(choice.name):
             return _open_path(choice)

@@ -34,7 +34,7 @@ def roar(
     *,
     out: str | Path,
     trainable: str | Iterable[str] = "features",
-    remove: str | Iterable[str] = REMOVALS,
+    side: str | Iterable[str] = REMOVALS,
     repeats: int = 3,
     learning_rate: float | Mapping[str, float] | None = None,
     data: Mapping[str, Any] | None = None,
@@ -54,7 +54,7 @@ def roar(
         out: The folder of the run.
         trainable: What is trained, one or several of "features" (a linear map on the cached embeddings of each side),
             "last" (the last blocks and the heads, from cached hidden states) and "whole" (both towers).
-        remove: The side whose units are removed, one or several of "image", "text" and "both".
+        side: The side whose units are removed, one or several of "image", "text" and "both".
         repeats: The number of repeats, each with another split and order of the pairs.
         learning_rate: Adam's learning rate, for all trainables or by name.
         data: The origin of the pairs, which is saved with the result.
@@ -76,7 +76,7 @@ def roar(
         MethodSpec.without_options(name, "roar")
         for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
     ]
-    trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("remove", remove, REMOVALS)
+    trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
     _check_sides(named)

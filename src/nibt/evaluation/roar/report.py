@@ -83,7 +83,7 @@ def tables(result: Roar) -> Iterator[ReportTable]:
             for training in result.trainings
         ],
     )
-    removals = result.settings["remove"]
+    removals = result.settings["side"]
     for trainable in TRAINABLES:
         increases = {
             (increase.method, increase.removed): increase

@@ -200,7 +200,7 @@ class RoarRun:
         settings = self.settings.record() | {
             "blocks": {side: trained_blocks(self.model, side, self.settings.blocks) for side in SIDES},
             "repeats": self.plan.repeats,
-            "remove": list(self.plan.removals),
+            "side": list(self.plan.removals),
             "training": len(train),
             "validating": len(validate),
         }

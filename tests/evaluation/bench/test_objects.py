@@ -1,0 +1,57 @@
+"""Tests of plans that have objects in place of names: a model, a data set, methods and metrics."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.errors import BadOption
+from nibt.methods.occlusion import Occlusion
+from nibt.metrics.energy import Energy
+from tests import tiny
+
+
+@dataclass(frozen=True)
+class Named(Occlusion):
+    """A method that nothing registers."""
+
+
+def plan(method: Any = "occlusion", metric: Any = "energy") -> dict[str, Any]:
+    model, data = tiny.model("clip"), Scenes(count=3)
+    return {"models": [model], "data": [data], "methods": [method], "metrics": [metric], "sides": ["image"]}
+
+
+def test_objects_give_the_values_of_names(tmp_path: Path) -> None:
+    by_name, by_object = (
+        nibt.benchmark(plan(*entries), tmp_path / name).frame()
+        for name, entries in (("names", ("occlusion", "energy")), ("objects", (Occlusion(), Energy())))
+    )
+    assert by_name["value"].tolist() == by_object["value"].tolist()
+    assert by_name["method_label"].tolist() == by_object["method_label"].tolist()
+
+
+def test_a_method_that_is_not_registered_is_measured_and_reported(tmp_path: Path) -> None:
+    run = nibt.benchmark(plan(Named()), tmp_path / "run")
+    wanted = nibt.benchmark(plan(), tmp_path / "wanted").frame().query("method == 'occlusion'")
+    actual = run.frame().query("method == 'test_objects'")
+    assert actual["value"].tolist() == wanted["value"].tolist()
+    reopened = type(run).open(tmp_path / "run")
+    assert reopened.frame().equals(run.frame())
+    assert "test_objects" in reopened.summary().lines["method"].tolist()
+
+
+def test_a_run_with_objects_is_resumed(tmp_path: Path) -> None:
+    run = nibt.benchmark(plan(Named()), tmp_path / "run")
+    removed = next(path for path in (tmp_path / "run" / "parts").iterdir())
+    before = run.frame().drop(columns="seconds")
+    removed.unlink()
+    assert nibt.benchmark(plan(Named()), tmp_path / "run").frame().drop(columns="seconds").equals(before)
+
+
+@pytest.mark.parametrize("key", ["models", "data", "methods", "metrics"])
+def test_other_objects_are_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match=rf"{key}\[0\] must be a name, a table with a name, or a"):
+        nibt.benchmark({**plan(), key: [object()]}, tmp_path / "run")
