@@ -11,11 +11,14 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 
 from nibt.errors import BadOption
+
+Keywords: TypeAlias = dict[str, Any]
+"""Options, or other arguments of a call, by their names."""
 
 
 @dataclasses.dataclass(frozen=True)

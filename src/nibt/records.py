@@ -7,10 +7,12 @@ read, so that ``import nibt`` and ``nibt --help`` stay fast.
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from nibt.errors import BadInput, NibtError
 
+JsonObject: TypeAlias = dict[str, Any]
+"""An object of a file in JSON or TOML."""
 _Record = TypeVar("_Record")
 _MOST = 3  # the number of mistakes in a message
 

@@ -17,6 +17,7 @@ from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.image_files import open_image
 from nibt.models.base import Model
+from nibt.options import Keywords
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import shown
@@ -176,7 +177,7 @@ _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError 
 
 
 def _explain(request: ExplainRequest, model: Model, method: str) -> list[Explanation]:
-    options: dict[str, Any] = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
+    options: Keywords = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
     first, *rest = request.captions
     if request.mode == Mode.labels:
         return [explain_labels(model, request.image, request.captions, **options)]

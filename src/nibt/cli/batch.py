@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -11,7 +11,7 @@ from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import BatchedModelOptions, MethodOptions, RunOptions, TargetOptions, typed_assignments
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
-from nibt.options import BatchSize, NotNegative, Positive, Workers
+from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
 
 _RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
 
@@ -56,7 +56,7 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
     ] = None
 
     @property
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> Keywords:
         """The arguments of ``nibt.batch``."""
         if self.ray is None:
             return {}

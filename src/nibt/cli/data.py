@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from nibt.cli.options import DataOptions, assignments
 from nibt.errors import BadOption, UnknownName
-from nibt.options import field_types, parsed
+from nibt.options import Keywords, field_types, parsed
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
     dataset_class = find("datasets", name)
     types = _types(dataset_class)
-    inside: dict[str, Any] = {}
+    inside: Keywords = {}
     if name == "grid":  # options that it does not have are those of its pictures' data set
         source = folder.partition(":")[0]
         inside = _types(find("datasets", source)) if source in available("datasets") else {}
@@ -45,18 +45,18 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
         raise BadOption(needs or f"the data set {name} needs its folder: give {name}:FOLDER")
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
-    typed: dict[str, Any] = {key: parsed(key, value, types[key]) for key, value in values.items() if key in types}
+    typed: Keywords = {key: parsed(key, value, types[key]) for key, value in values.items() if key in types}
     if inside:
         typed["options"] = {key: parsed(key, value, inside[key]) for key, value in values.items() if key not in types}
     return dataset_class(folder, **{"seed": options.seed, **typed}) if folder else dataset_class(count=count, **typed)
 
 
-def _types(dataset_class: Any) -> dict[str, Any]:
+def _types(dataset_class: Any) -> Keywords:
     """Return the types of the options of a data set."""
     return {field.name: field_types(dataset_class)[field.name] for field in fields(dataset_class) if field.init}
 
 
-def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], dict[str, Any]]":
+def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
     """Read the first ``count`` pairs, and return them with the record of the data set for results."""
     from nibt.cli.progress import show_progress
     from nibt.data.pair import pairs_hash

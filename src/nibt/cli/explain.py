@@ -17,7 +17,7 @@ from nibt.cli.options import (
 )
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.errors import BadOption
-from nibt.options import Megabytes
+from nibt.options import Keywords, Megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def explain(
         check_curve(spec, bool(inputs.labels or target.against or target.template or typed.same_modality))
     items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
     loaded = model.loaded(files.silent)
-    options: dict[str, Any] = {"method": spec, "batch_size": model.batch_size, "memory_mb": model.memory_mb}
+    options: Keywords = {"method": spec, "batch_size": model.batch_size, "memory_mb": model.memory_mb}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
     elif not inputs.labels:

@@ -10,6 +10,7 @@ from nibt.cli.groups import OptionGroup
 from nibt.cli.options import is_image
 from nibt.cli.output import slug, stem
 from nibt.errors import BadOption
+from nibt.options import Keywords
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class ReadInputs:
     labels: list[str] | None
     same_modality: bool = False
 
-    def explain(self, model: "Model", quiet: bool, options: dict[str, Any]) -> "list[Explanation]":
+    def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or with the labels."""
         from nibt.cli.progress import show_progress
         from nibt.engine.explain import compare, explain, explain_labels

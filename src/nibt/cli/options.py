@@ -12,7 +12,7 @@ from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
 from nibt.models._load_options import LoadOptions
-from nibt.options import BatchSize, Count, Seed, field_types, parsed
+from nibt.options import BatchSize, Count, Keywords, Seed, field_types, parsed
 from nibt.registry import available, parse_method
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ModelOptions(OptionGroup, panel="Model"):
         return self.model or "lite"
 
     @property
-    def loading(self) -> dict[str, Any]:
+    def loading(self) -> Keywords:
         """The options of ``load_model``."""
         types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
@@ -186,7 +186,7 @@ class TargetOptions(OptionGroup, panel="Target"):
         return [item for item in self.against or [] if is_image(item)]
 
     @property
-    def contrast(self) -> dict[str, Any]:
+    def contrast(self) -> Keywords:
         """The arguments of ``explain`` for the target and what it compares with."""
         return {
             "target": self.target,
@@ -242,7 +242,7 @@ class OutputOptions(OverwriteOptions):
     ] = False
 
     @property
-    def drawing(self) -> dict[str, Any]:
+    def drawing(self) -> Keywords:
         """The options of drawing that are set, as ``nibt.save`` takes them."""
         from nibt.formats.base import Drawing
 
@@ -325,7 +325,7 @@ def assignments(pairs: list[str], option: str, keep_names: bool = False) -> dict
     return values
 
 
-def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> dict[str, Any]:
+def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> Keywords:
     """Return ``name=value`` texts as typed values; the names must be among those of ``types``."""
     values = assignments(texts or [], option)
     for name in values:
@@ -334,7 +334,7 @@ def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, 
     return {name: parsed(name, value, types[name]) for name, value in values.items()}
 
 
-def set_options(**options: Any) -> dict[str, Any]:
+def set_options(**options: Any) -> Keywords:
     """Return the options that are set: neither None, nor False, nor an empty list."""
     return {
         name: value

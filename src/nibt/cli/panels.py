@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nibt.errors import BadOption
+from nibt.options import Keywords
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpe
     images = [answer.image.input for answer in explanations]  # new results have theirs
     captions = [answer.caption for answer in explanations]
     path_options = {f"{side}{name}" for name in _PATH for side in ("", "image_", "text_")}
-    options: dict[str, Any] = {name: value for name, value in method.options.items() if name in path_options}
+    options: Keywords = {name: value for name, value in method.options.items() if name in path_options}
     with show_progress("narrowing", quiet, len(answers)) as on_progress:
         return narrowing_curve(
             model,

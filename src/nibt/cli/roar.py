@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -18,7 +18,7 @@ from nibt.cli.options import (
 )
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
-from nibt.options import Blocks, Epochs, Percent, Positive, Repeats, TrainBatch
+from nibt.options import Blocks, Epochs, Keywords, Percent, Positive, Repeats, TrainBatch
 
 COUNT = 400
 _TRAINABLE = ("features", "last", "whole")
@@ -119,7 +119,7 @@ def roar(
         say("wrote " + ", ".join(map(str, files)), err=True)
 
 
-def _training(texts: list[str]) -> dict[str, Any]:
+def _training(texts: list[str]) -> Keywords:
     """Return the options of the training."""
     types = {**_TRAINING, **{f"learning_rate.{name}": Positive for name in _TRAINABLE}}
     values = typed_assignments(texts, "--train", types)

@@ -1,14 +1,14 @@
 """``nibt serve``, which serves the page."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import typed_assignments
 from nibt.cli.terminal import complain, say
-from nibt.options import Positive, Range
+from nibt.options import Keywords, Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class LimitOptions(OptionGroup, panel="Limits"):
     ] = None
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Keywords:
         """The fields of ``Limits`` that are set."""
         typed = typed_assignments(self.limit, "--limit", _LIMITS)
         for name, field in (("max_upload_mb", "max_upload_bytes"), ("megapixels", "max_pixels")):

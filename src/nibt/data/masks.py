@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nibt.errors import BadInput, Unsupported, install
+from nibt.records import JsonObject
 
 
 def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
@@ -47,7 +48,7 @@ def inside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return crossed[:, :width].cumsum(1) % 2 == 1
 
 
-def _runs(outline: dict[str, Any], shape: tuple[int, int], where: str) -> np.ndarray:
+def _runs(outline: JsonObject, shape: tuple[int, int], where: str) -> np.ndarray:
     size = outline["size"]
     if not isinstance(size, Sequence | np.ndarray) or list(size) != list(shape):
         raise BadInput(f"{where}: the mask must have the size of the image, {list(shape)} (height, width; got {size})")
@@ -63,7 +64,7 @@ def _runs(outline: dict[str, Any], shape: tuple[int, int], where: str) -> np.nda
     return np.repeat(values, counts).reshape(shape, order="F")
 
 
-def _compressed(outline: dict[str, Any], where: str) -> np.ndarray:
+def _compressed(outline: JsonObject, where: str) -> np.ndarray:
     try:
         tool = import_module("pycocotools.mask")
     except ImportError as error:

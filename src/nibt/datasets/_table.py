@@ -12,6 +12,7 @@ from nibt.datasets._files import format_errors, lines, parsed, readable, table_r
 from nibt.datasets._records import RecordDataset
 from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
+from nibt.records import JsonObject
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 CHOOSE = "choose columns with -D image=, caption= and key= (in Python image=, caption=, key=)"
@@ -65,7 +66,7 @@ class TextTable(TableDataset):
     def images(self) -> Path:
         """The folder that paths of images are relative to."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         return {"kind": "table", "fingerprint": file_hash(self.table)}
 
     def quick_length(self) -> int:

@@ -21,6 +21,7 @@ from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.io import open_bytes, short_digest
 from nibt.options import complete
 from nibt.progress import tracked
+from nibt.records import JsonObject
 from nibt.registry import Plugin
 
 Edges: TypeAlias = tuple[float, float, float, float]
@@ -232,7 +233,7 @@ class Dataset(Plugin, ABC):
         """Return the number of records, or None if all of them must be read to count them."""
         return len(self)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """Return plain data that identifies the pairs. Jobs with different identities are different jobs."""
         record = json.dumps(self.record(), sort_keys=True, default=str)
         return {
@@ -277,7 +278,7 @@ class Dataset(Plugin, ABC):
             return str(error)
         return repr((pair.image.digest, pair.caption, [(obj.name, obj.box, obj.spans) for obj in pair.objects]))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the name, the options and the number of pairs as plain data, for results."""
         options = {field.name: getattr(self, field.name) for field in fields(self) if field.init and field.repr}
         plain = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}

@@ -6,11 +6,11 @@ Collection and Evaluation Server, arXiv 1504.00325.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets.base import ObjectAnnotation, Record, edges
+from nibt.records import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class COCO(CaptionedDataset):
     def _annotations(self, path: Path) -> tuple[dict[int, list[ObjectAnnotation]], tuple[str, ...]]:
         """Return the objects by image id, and the names of all categories."""
         with format_errors(str(path)):
-            data: dict[str, Any] = read_json(path)
+            data: JsonObject = read_json(path)
             names = {category["id"]: category["name"] for category in data["categories"]}
             by_image: dict[int, list[ObjectAnnotation]] = {}
             for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):

@@ -15,6 +15,7 @@ from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted, 
 from nibt.errors import BadInput, UnknownName
 from nibt.image_files import open_image
 from nibt.io import short_digest
+from nibt.records import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class Folder(LocalDataset, TextTable):
         return [self.root / outline for outline in outlines if outline is not None]
 
 
-def _check_keys(values: dict[str, Any], known: Sequence[str], where: str) -> None:
+def _check_keys(values: JsonObject, known: Sequence[str], where: str) -> None:
     unknown = next((key for key in values if key not in known), None)
     if unknown is not None:
         raise BadInput(f"{where}: {UnknownName('keys', unknown, known)}")
@@ -117,7 +118,7 @@ def _read_mask(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
     return mask
 
 
-def _annotation(values: dict[str, Any], length: int, where: str) -> ObjectAnnotation:
+def _annotation(values: JsonObject, length: int, where: str) -> ObjectAnnotation:
     _check_keys(values, ("name", "box", "spans", "mask"), where)
     outline = None if values.get("mask") is None else _text(values["mask"], "the path of a mask")
     box = edges(values["box"]) if outline is None or "box" in values else None

@@ -22,6 +22,7 @@ from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Count, OneOf, Range, Seed
+from nibt.records import JsonObject
 from nibt.registry import available, find
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
@@ -121,7 +122,7 @@ class ImageGrid(Dataset):
     def missing(self) -> str:
         return self.source.missing()
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         folder = self.source.record() if isinstance(self.folder, Dataset) else str(self.folder)
         options = {option.name: getattr(self, option.name) for option in fields(self)}
         return {"dataset": self.name, **options, "folder": folder, "options": dict(self.options), "pairs": len(self)}

@@ -16,6 +16,7 @@ from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted
 from nibt.errors import BadInput, BadOption, NibtError, import_optional
+from nibt.records import JsonObject
 
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the package writes these into its folders
 
@@ -49,7 +50,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
                 raise
             raise self.lacking("a saved data set") from error
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         described = sorted(path for path in self.root.rglob("*.json") if path.name in _DESCRIPTIONS)
         return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from nibt.data.images import names_image
 from nibt.datasets._files import natural
@@ -14,6 +13,7 @@ from nibt.datasets._records import RecordDataset
 from nibt.datasets.base import Record, Wanted
 from nibt.errors import BadInput
 from nibt.io import read_text
+from nibt.records import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ImageFolder(RecordDataset):
     They are in natural order of their names. Only the names are kept in memory.
     """
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         digest = sha256()
         for name in self._names:
             text = self._caption_file(name)

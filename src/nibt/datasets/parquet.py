@@ -14,6 +14,7 @@ from nibt.datasets._files import missing_columns
 from nibt.datasets._paths import named_paths
 from nibt.datasets._table import CHOOSE, TableDataset, files_hash
 from nibt.datasets.base import Record, Wanted
+from nibt.records import JsonObject
 
 _TAIL = 1 << 20  # bytes at the end of a Parquet file, which include its metadata
 _ROWS_AT_ONCE = 64
@@ -28,7 +29,7 @@ class Parquet(TableDataset):
         """The files, in order."""
         return named_paths(self.folder, (".parquet",))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         return {"kind": "parquet", "fingerprint": files_hash(self.paths, _TAIL)}
 
     def quick_length(self) -> int:

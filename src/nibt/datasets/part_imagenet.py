@@ -13,6 +13,7 @@ from nibt.datasets._local import LocalDataset
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import ObjectAnnotation, Record, edges
 from nibt.errors import BadInput
+from nibt.records import JsonObject
 
 _WORDS = {"tier": "tire", "aeroplane": "airplane"}  # "Tier" is a misspelling in the published names
 
@@ -42,7 +43,7 @@ class PartImageNet(LocalDataset):
         path = self.inside(f"annotations/{self.split}/{name}", f"annotations/{name}", name, what=name)
         folder = self.inside(f"images/{self.split}", self.split, what=f"the folder images/{self.split}")
         with format_errors(str(path)):
-            data: dict[str, Any] = read_json(path)
+            data: JsonObject = read_json(path)
             categories = {category["id"]: _names(category) for category in data["categories"]}
             by_image: dict[int, list[Any]] = {image["id"]: [] for image in data["images"]}
             for entry in sorted(data["annotations"], key=lambda entry: entry["id"]):

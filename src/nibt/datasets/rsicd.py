@@ -5,12 +5,12 @@ Transactions on Geoscience and Remote Sensing 56(4), 2018.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets.base import Record
 from nibt.errors import BadOption
+from nibt.records import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class RSICD(CaptionedDataset):
     def read_records(self) -> list[Record]:
         path = self.inside(self.table)
         with format_errors(str(path)):
-            listed: list[tuple[int, dict[str, Any]]] = list(enumerate(read_json(path)["images"]))
+            listed: list[tuple[int, JsonObject]] = list(enumerate(read_json(path)["images"]))
             splits = sorted({str(image.get("split")) for _, image in listed})
             if self.split is not None and self.split not in splits:
                 raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
@@ -48,7 +48,7 @@ class RSICD(CaptionedDataset):
             ]
 
 
-def _captions(image: dict[str, Any]) -> list[str]:
+def _captions(image: JsonObject) -> list[str]:
     captions = [sentence["raw"].strip() for sentence in image["sentences"]]
     if not captions:
         raise ValueError(f"{image['filename']} has no sentences")

@@ -16,6 +16,7 @@ from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import caption_text, files_hash
 from nibt.datasets.base import ByteRange, ImageLocation, Record, Wanted
 from nibt.errors import BadInput
+from nibt.records import JsonObject
 
 _CAPTIONS = ("txt", "caption", "text", "json")
 _TAIL = 1 << 16
@@ -40,7 +41,7 @@ class WebDataset(RecordDataset):
         """The shards, in order."""
         return named_paths(self.folder, SHARDS)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL)}
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:

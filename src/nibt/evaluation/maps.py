@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from nibt.errors import Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Inputs, Model
+from nibt.options import Keywords
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
@@ -92,7 +92,7 @@ def _scores(attribution: Attribution, side: Modality) -> np.ndarray:
 def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> MethodSpec:
     """Return the method, with the baseline ``blank`` instead of mean states, which are valid for one model only."""
     baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
-    options: dict[str, Any] = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
+    options: Keywords = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
     return MethodSpec(method.name, method.variant, {**method.options, **options})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from nibt.methods._path_vectors import PathVectors
 from nibt.methods._vectors import SideVectors
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
-from nibt.options import OpenShare, Steps
+from nibt.options import Keywords, OpenShare, Steps
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
@@ -127,7 +127,7 @@ class _AlongPath(PathMethod, GradientMethod):
         return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])
 
 
-_PATHS: dict[str, dict[str, Any]] = {
+_PATHS: dict[str, Keywords] = {
     "default": {
         "image": {"baseline": "blank", "quadrature": "gauss", "steps": 4},
         "text": {"baseline": "blank", "quadrature": "gauss", "steps": 8},

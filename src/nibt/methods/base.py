@@ -19,8 +19,8 @@ from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
 from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
+from nibt.options import Keywords, complete, field_types, parsed
 from nibt.options import Views as ViewCount
-from nibt.options import complete, field_types, parsed
 from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
@@ -253,7 +253,7 @@ class Method(Plugin, ABC):
         for name, plain in (("views", 1), ("amounts", "method")):
             values[name] = _of_images(name, plain, values.get(name), options, tower)
         types = field_types(cls)
-        complete_values: dict[str, Any] = {
+        complete_values: Keywords = {
             name: _layers(value, tower, cls.layer_leaves_block) if name == "layer" else parsed(name, value, types[name])
             for name, value in values.items()
             if name in types
@@ -263,7 +263,7 @@ class Method(Plugin, ABC):
         return method
 
     @classmethod
-    def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
+    def completed(cls, defaults: Options, changes: Options) -> Keywords:
         """Return the values of all options: the changes, and defaults for others, which may depend on the changes."""
         return {**defaults, **changes}
 
@@ -325,7 +325,7 @@ class Method(Plugin, ABC):
         costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
         return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Keywords:
         """Return the resolved options in the form that records store."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
@@ -339,7 +339,7 @@ def linear_methods() -> list[str]:
     return [name for name in available("methods") if find("methods", name).linear]
 
 
-def _side_options(options: Options, modality: Modality, prefixed_only: bool = False) -> dict[str, Any]:
+def _side_options(options: Options, modality: Modality, prefixed_only: bool = False) -> Keywords:
     """Return the options of a side without their prefix; prefixed options win, and None counts as not set."""
     values = {key: value for key, value in options.items() if value is not None}
     common = {} if prefixed_only else {k: v for k, v in values.items() if not k.startswith(("image_", "text_"))}

@@ -31,7 +31,7 @@ Avoid it when:
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -45,7 +45,7 @@ from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
 from nibt.methods._views import explain_views
 from nibt.methods.base import Options
-from nibt.options import NotNegative, Positive, Samples, Seed
+from nibt.options import Keywords, NotNegative, Positive, Samples, Seed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, PerToken, States
@@ -129,7 +129,7 @@ class NIB(PathMethod, LayerMethod):
         return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)" if self.noisy else self.cost
 
     @classmethod
-    def completed(cls, defaults: Options, changes: Options) -> dict[str, Any]:
+    def completed(cls, defaults: Options, changes: Options) -> Keywords:
         """Return the values of the options.
 
         If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has

@@ -10,6 +10,7 @@ from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json
+from nibt.records import JsonObject
 
 _LOG_IN = "log in with 'hf auth login'"
 _LONGEST = 300  # characters of a sentence of a hub
@@ -149,7 +150,7 @@ def line(error: BaseException) -> str:
     return " ".join(text.strip() for text in lines[:count]).rstrip(".")[:_LONGEST]
 
 
-def json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> JsonObject:
     """Return the object of a JSON file of a model; an empty one without the file."""
     try:
         data = load_json(path) if path.exists() else {}

@@ -10,6 +10,7 @@ from nibt.models._family import Family
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.options import Keywords
 from nibt.types import Embedding
 
 
@@ -38,7 +39,7 @@ class ClassTokenTower(HuggingFaceImageTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
         return None if row is None else self.head(row, extra)
 
@@ -68,7 +69,7 @@ class EndTokenTower(HuggingFaceTextTower):
         rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
         return self.root.text_projection(self.norm(rows))
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)
         return None if row is None else self.head(row, {"row": torch.zeros_like(extra["row"])})
 

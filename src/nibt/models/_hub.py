@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
@@ -16,6 +15,7 @@ from nibt.models._download import Bar
 from nibt.models._names import HubName
 from nibt.models._request import Request
 from nibt.models._sentence_transformers import DENSE_WEIGHTS, dense_folders
+from nibt.records import JsonObject
 
 _TIMEOUT = 10.0  # seconds until the hub must answer
 _MODELS = (".model", ".tiktoken", ".spm")  # of SentencePiece and others
@@ -46,10 +46,10 @@ class Wants:
 
     """
 
-    check: Callable[[dict[str, Any]], object]
+    check: Callable[[JsonObject], object]
     open_clip: bool = False
 
-    def prefers_open_clip(self, config: dict[str, Any], has_open_clip: bool) -> bool:
+    def prefers_open_clip(self, config: JsonObject, has_open_clip: bool) -> bool:
         """Return whether OpenCLIP must load a repository with this ``config.json``."""
         return "model_cfg" in config or (has_open_clip and (self.open_clip or "model_type" not in config))
 
@@ -78,7 +78,7 @@ class Listing:
         """Return whether the folder of the model has a file."""
         return self.top + file in self.files
 
-    def json(self, file: str) -> dict[str, Any]:
+    def json(self, file: str) -> JsonObject:
         """Return the content of a JSON file of the model; empty if there is none."""
         if not self.has(file):
             return {}

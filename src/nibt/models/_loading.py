@@ -34,6 +34,7 @@ from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import Positive, parsed
 from nibt.progress import report_stage
+from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
@@ -283,7 +284,7 @@ def _advice() -> str:
     return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
 
 
-def _family(name: str, config: dict[str, Any]) -> str:
+def _family(name: str, config: JsonObject) -> str:
     model_type = config.get("model_type")
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nibt.records import JsonObject
+
 
 @dataclass(frozen=True)
 class Configurations:
@@ -13,7 +15,7 @@ class Configurations:
     vision_config: Any
     text_config: Any
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return both as plain data."""
         return {"vision_config": self.vision_config.to_dict(), "text_config": self.text_config.to_dict()}
 

@@ -20,6 +20,7 @@ from nibt.models._half_precision import computing_dtype, float32_arithmetic
 from nibt.models._hooks import set_hook
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
+from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
@@ -64,7 +65,7 @@ class Tower(ABC):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         """Compute the joint embedding from the output of the last block and the other inputs of the head."""
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         """Compute the embedding from the input of the last block, for only the row that the head reads.
 
         This is an optional optimization.

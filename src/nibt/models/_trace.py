@@ -21,6 +21,7 @@ from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import AttentionRecorder, Attentions, collect, single_record
 from nibt.models._compiled import is_compiled
 from nibt.models._other_attention import Attend, AttentionReplacer, OtherAttention
+from nibt.options import Keywords
 from nibt.preprocessing.images import Surroundings
 from nibt.types import Embedding, Hidden, States
 
@@ -104,7 +105,7 @@ class Trace:
     tower: Any  # a Tower, whose module imports this one
     inputs: Inputs
     embedding: Embedding
-    calls: tuple[tuple[tuple, dict[str, Any]], ...]
+    calls: tuple[tuple[tuple, Keywords], ...]
     streams: tuple[Tensor | None, ...]
     additions: int = 0
     """After how many of the first blocks features are added."""

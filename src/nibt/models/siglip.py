@@ -24,6 +24,7 @@ from nibt.models._hugging_face import (
 )
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.options import Keywords
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
@@ -117,7 +118,7 @@ class SigLIPTextTower(HuggingFaceTextTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         end = torch.full((len(stream),), stream.shape[1] - 1, device=stream.device)
         row = one_row(self.blocks[-1], stream, end, *args, **kwargs)
         return None if row is None else self.head(row, extra)

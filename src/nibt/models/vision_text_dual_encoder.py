@@ -12,6 +12,7 @@ from nibt.errors import Unsupported
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.options import Keywords
 from nibt.types import Embedding
 
 
@@ -37,7 +38,7 @@ class PooledImageTower(ClassTokenTower):
         normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         return None if hasattr(self.vision, "head") else super().last(stream, extra, args, kwargs)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:

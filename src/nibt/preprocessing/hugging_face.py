@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import Unsupported
+from nibt.options import Keywords
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokens,
@@ -92,7 +93,7 @@ def native_size(processor: Any) -> int:
     return _native_resize(processor, None).height
 
 
-def _resized(processor: Any, size: int) -> dict[str, Any]:
+def _resized(processor: Any, size: int) -> Keywords:
     box = {"height": size, "width": size}
     fit = _native_resize(processor, size)
     if fit.way == "shortest":

@@ -21,6 +21,7 @@ from nibt.evaluation.bench.rows import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
 from nibt.models.base import Model
+from nibt.options import Keywords
 from nibt.registry import find
 from nibt.results.measurement import Measurement
 from nibt.types import MeasuredSide
@@ -65,7 +66,7 @@ class CellRunner:
         contrast = Contrast.of(self._against("explained"), (), ())
         return resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
 
-    def _resolved(self, side: MeasuredSide) -> dict[str, Any]:
+    def _resolved(self, side: MeasuredSide) -> Keywords:
         """Return the resolved options of the method and the target; for regions, the options of both sides."""
         spec = self.spec(side)
         options = {name: method.options() for name, method in spec.methods.items()}
@@ -90,7 +91,7 @@ class CellRunner:
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
         try:
-            resolved: dict[MeasuredSide, dict[str, Any]] = {side: self._resolved(side) for side in sides}
+            resolved: dict[MeasuredSide, Keywords] = {side: self._resolved(side) for side in sides}
         except NibtError as error:
             resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
         measurements: dict[int, _Measurements] = {}
@@ -148,7 +149,7 @@ class CellRunner:
         )
         return self.plan.against if compares else ()
 
-    def _row(self, measurement: Measurement, metric: MetricChoice, resolved: dict[str, Any], error: str) -> Row:
+    def _row(self, measurement: Measurement, metric: MetricChoice, resolved: Keywords, error: str) -> Row:
         """Return the row of a measurement; the value of a pair that was not measured is NaN."""
         cell = self.cell
         return Row(

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation import CONTROLS
 from nibt.io import read_text
-from nibt.options import BatchSize, Seed, changed_options
-from nibt.records import read_record
+from nibt.options import BatchSize, Keywords, Seed, changed_options
+from nibt.records import JsonObject, read_record
 from nibt.registry import available, find, parse_method
 from nibt.types import MeasuredSide
 
@@ -35,7 +35,7 @@ class Choice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="The name of the plugin; of a model, also a folder or a hub's name.")
-    options: dict[str, Any] = Field({}, description="Its options; the others have their defaults.")
+    options: Keywords = Field({}, description="Its options; the others have their defaults.")
     label: str = Field("", description="How tables call it; by default its name and what differs from the defaults.")
 
     _key: str = PrivateAttr("")
@@ -71,7 +71,7 @@ class Choice(BaseModel):
         """Return the label if the plan has none."""
         return self.name
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the entry as a table of a plan."""
         return self.model_dump(exclude={"grid"}, exclude_none=True)
 
@@ -144,7 +144,7 @@ class Cell:
     target: str
     seed: int
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return everything that identifies the cell."""
         choices = {"model": self.model.record(), "method": self.method.record(), "data": self.data.record()}
         return {**choices, "target": self.target, "seed": self.seed}
@@ -172,7 +172,7 @@ class _Entry:
         return choice
 
 
-def _as_method(entry: str) -> dict[str, Any]:
+def _as_method(entry: str) -> JsonObject:
     """Return the table of the text of a method, such as ``nib:paper steps=10``."""
     if entry == _ALL:
         return {"name": entry}
@@ -255,7 +255,7 @@ class Plan(BaseModel):
         labeled: dict[str, Any] = {key: _with_unique_labels(choices[key], key) for key in choices}
         return plan.model_copy(update={**labeled, "sides": (*plan.sides, "regions") if is_new else plan.sides})
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the plan as the keys of its file, with all defaults filled in."""
         return self.model_dump(exclude={"methods": {"__all__": {"grid"}}}, exclude_none=True)
 
@@ -290,7 +290,7 @@ def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
     return known and not set(sides).isdisjoint(metric.plugin.sides)
 
 
-def _load(source: str | Path) -> dict[str, Any]:
+def _load(source: str | Path) -> JsonObject:
     """Return the content of a plan's file, or of a plan of nibt by its name."""
     path = Path(source)
     if not path.is_file():

@@ -27,6 +27,7 @@ from nibt.io import file_digests
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.records import JsonObject
 from nibt.results.frames import DataFrame, pandas
 from nibt.types import ModelRecord
 
@@ -37,9 +38,9 @@ OnStart = Callable[[str, Sequence[str], Callable[[], float | None]], None]
 class BenchmarkRequest(TypedDict):
     """The plan without its title, the lengths and contents of its data, and digests of files that options name."""
 
-    plan: dict[str, Any]
+    plan: JsonObject
     lengths: dict[str, int]
-    contents: dict[str, Any]
+    contents: JsonObject
     files: dict[str, str]
 
 

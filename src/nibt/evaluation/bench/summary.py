@@ -10,6 +10,7 @@ import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
+from nibt.records import JsonObject
 from nibt.registry import available
 from nibt.results.frames import Column, DataFrame, pandas
 
@@ -112,7 +113,7 @@ class Summary:
         is_known = choice.instance is not None or choice.name in available("metrics")
         return choice.plugin.better if is_known else "neither"  # a metric of the script that measured the plan
 
-    def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[dict[str, Any]]:
+    def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
         better = self.better(family[-1])
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
 from nibt.methods.base import SIDES
-from nibt.records import read_record
+from nibt.records import JsonObject, read_record
 from nibt.types import Modality, ModelRecord
 
 Scores = dict[Modality, list[np.ndarray]]
@@ -67,9 +67,9 @@ class RoarRequest(TypedDict):
     """What the trainings of a run have in common; ``pairs`` is a hash."""
 
     model: ModelRecord
-    data: dict[str, Any]
+    data: JsonObject
     pairs: str
-    settings: dict[str, Any]
+    settings: JsonObject
 
 
 class RoarManifest(Manifest):

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from nibt.errors import BadOption, UnknownName
 from nibt.options import BatchSize, Blocks, Epochs, OpenShare, Percent, Seed, TrainBatch
-from nibt.records import read_record
+from nibt.records import JsonObject, read_record
 
 TRAINABLES = ("features", "last", "whole")
 REMOVALS = ("image", "text", "both")
@@ -62,7 +62,7 @@ class Settings:
                 raise UnknownName("options", name, names - {"learning_rates"})
         return read_record(cls, choices, "settings", BadOption)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the settings as plain data."""
         return TypeAdapter(Settings).dump_python(self)
 

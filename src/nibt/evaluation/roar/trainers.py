@@ -17,6 +17,7 @@ from nibt.evaluation.audit.randomization import copied, stages
 from nibt.evaluation.roar.inputs import Streams, TowerInputs, collect
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
+from nibt.options import Keywords
 from nibt.types import Embedding, Modality
 
 InputsBySide = Mapping[Modality, TowerInputs]
@@ -78,7 +79,7 @@ class Features(Trainer):
     def begin(self, draws: torch.Generator | None = None) -> None:
         embedding = self.model.image.encode(self.inputs_by_side["image"].groups[0].take([0]).inputs)
         width = embedding.shape[-1]
-        plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        plain: Keywords = {"dtype": torch.float32, "device": "cpu"}
         first = {
             side: torch.eye(width, **plain)
             if draws is None

@@ -12,6 +12,7 @@ from nibt.errors import CannotLoad
 from nibt.io import load_json
 from nibt.models._load_options import LoadOptions
 from nibt.models._request import Request
+from nibt.records import JsonObject
 
 _GME = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
@@ -28,7 +29,7 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def settings(source: str, request: Request) -> dict[str, Any]:
+def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     by_name = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
     values = {**by_name, **_pooling_file(source), **request.embedding}
@@ -42,7 +43,7 @@ def settings(source: str, request: Request) -> dict[str, Any]:
     return values
 
 
-def _pooling_file(source: str) -> dict[str, Any]:
+def _pooling_file(source: str) -> JsonObject:
     """Return the pooling in a folder of sentence-transformers."""
     path = Path(source) / "1_Pooling" / "config.json"
     if not path.is_file():

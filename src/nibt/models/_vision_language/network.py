@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nibt.errors import Unsupported
 from nibt.models._hooks import set_hook
+from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
 
 
@@ -74,7 +75,7 @@ class Network(ABC):
         """Record the features that DeepStack adds after each of the first layers, as (batch, token, width)."""
         added: list[Tensor] = []
 
-        def before(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def before(_: nn.Module, args: tuple, kwargs: Keywords) -> None:
             features, places = kwargs.get("deepstack_visual_embeds"), kwargs.get("visual_pos_masks")
             if features is not None and places is not None:
                 added.extend(_spread(feature.detach(), places) for feature in features)

@@ -8,12 +8,13 @@ from typing import Any
 
 from nibt.io import load_json
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
+from nibt.records import JsonObject
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # what a tag may change
 
 
-def weights_of(name: str, tag: str) -> tuple[str, dict[str, Any], dict[str, str]]:
+def weights_of(name: str, tag: str) -> tuple[str, JsonObject, dict[str, str]]:
     """Return the weights of a tag."""
     import open_clip
 
@@ -27,7 +28,7 @@ def weights_of(name: str, tag: str) -> tuple[str, dict[str, Any], dict[str, str]
     return str(path), {"force_preprocess_cfg": preprocess}, {"revision": commit}
 
 
-def text_config(name: str) -> dict[str, Any]:
+def text_config(name: str) -> JsonObject:
     """Return the configuration of a model's text tower."""
     import open_clip
 
@@ -38,7 +39,7 @@ def text_config(name: str) -> dict[str, Any]:
     return config["model_cfg"]["text_cfg"]
 
 
-def encoder_options(text: dict[str, Any]) -> dict[str, Any]:
+def encoder_options(text: JsonObject) -> JsonObject:
     """Return the options with which the text encoder is created without a request to the hub."""
     encoder = str(text.get("hf_model_name", ""))
     if not _on_hub(encoder):
@@ -46,7 +47,7 @@ def encoder_options(text: dict[str, Any]) -> dict[str, Any]:
     return {"text_cfg": {**text, "hf_model_name": str(config_folder(encoder)), "hf_model_pretrained": False}}
 
 
-def tokenizer_of(name: str, text: dict[str, Any]) -> Any:
+def tokenizer_of(name: str, text: JsonObject) -> Any:
     """Return the tokenizer of a model. Code that comes with it is never run."""
     import open_clip
     from open_clip.tokenizer import HFTokenizer

@@ -15,6 +15,7 @@ from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs
 from nibt.models.open_clip.row import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
+from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.resize import height_and_width
 from nibt.types import Embedding, Hidden
@@ -68,7 +69,7 @@ class OwnViT(OpenCLIPImageTower):
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
             return None
         row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
@@ -104,7 +105,7 @@ class TimmViT(OpenCLIPImageTower):
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         if args or not reads_class_token(self.visual.trunk):
             return None
         row = class_row(self.blocks[-1], stream, **kwargs)

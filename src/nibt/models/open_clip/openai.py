@@ -15,6 +15,7 @@ from nibt.models._trace import See
 from nibt.models.base import Inputs
 from nibt.models.open_clip.image import ConvolutionalTower, OwnViT
 from nibt.models.open_clip.text import OwnText
+from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
 
 
@@ -32,7 +33,7 @@ class _TokenFirst(Tower):
     def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
         return tokens.transpose(0, 1)
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> None:
         return None  # its blocks are of another class
 
     def on_first_tokens(self, see: See) -> RemovableHandle:

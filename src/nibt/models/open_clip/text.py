@@ -13,6 +13,7 @@ from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
 from nibt.models.base import Inputs, TextTower
 from nibt.models.open_clip.row import one_row
+from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding
@@ -66,7 +67,7 @@ class OwnText(OpenCLIPTextTower):
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
         return text_global_pool(stream, ids, pool_type, eos_token_id=end)
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Embedding | None:
+    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
         row = positions[:, -1] if self._class_token else self._pooled(positions[..., None], extra["ids"]).squeeze(-1)
         selected = one_row(self.blocks[-1], stream, row, *args, **kwargs) if row.ndim == 1 else None
