@@ -41,7 +41,7 @@ OTHERS = 25  # captions without a common object, for each image
 
 def verdicts(model, pairs, batch=32):
     """For each rule: whether it calls each pair a mismatch."""
-    question = resolve(model, MethodSpec("centre"))
+    question = resolve(model, MethodSpec("center"))
     everyday = encode(model.text, EVERYDAY)
     verdict = {}
     for indices in batch_indices(question, pairs, batch):

@@ -201,7 +201,7 @@ def option_cases(method):
 
 def target_cases(method, targets):
     """A case for each target, with captions and images to compare with where the target takes them."""
-    others = {"difference": (CAPTIONS[0],), "softmax": CAPTIONS, "centred": CAPTIONS}
+    others = {"difference": (CAPTIONS[0],), "softmax": CAPTIONS, "centered": CAPTIONS}
     for target in targets:
         if target == "cosine":
             continue  # the target of all other cases
@@ -238,7 +238,7 @@ def all_cases(effort, means):
     for case in cases:
         if case.method not in methods or (not effort.others and case.pairs != PAIRS):
             continue
-        if means or (case.options.get("baseline") != "mean" and (case.target != "centred" or case.others)):
+        if means or (case.options.get("baseline") != "mean" and (case.target != "centered" or case.others)):
             yield case.name, fitted(case, effort)
     if effort.in_full:
         for case in (
@@ -262,7 +262,7 @@ def fitted(case, effort):
 
 def arrays_of(attribution):
     """The scores of one side, the share of special tokens, and what became of the score on the path."""
-    arrays = {"scores": attribution.scores, "special_share": attribution.special_share}
+    arrays = {"scores": attribution.scores, "special_token_share": attribution.special_token_share}
     nested = (getattr(attribution, one.name) for one in fields(attribution))
     for path in (one for one in nested if is_dataclass(one) and hasattr(one, "steps")):
         for name in ("steps", "at_input", "at_baseline", "sum", "gap"):

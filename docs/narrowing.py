@@ -18,7 +18,7 @@ from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.report.colors import PALETTES
 from nibt.report.image.curve import draw_curve
-from nibt.report.image.layout import MARGIN, centred, stacked, text_rows
+from nibt.report.image.layout import MARGIN, centered, stacked, text_rows
 from nibt.report.image.plot import WIDTH, Line, plot
 from nibt.types import Modality
 
@@ -40,7 +40,7 @@ def main() -> None:
         plots.append(plot(lines, modality, "deviation d of the noise", log=True))
         print(modality, "relative error", dict(zip(DEVIATIONS, zip(single, mirrored, strict=True), strict=True)))
     note = f"largest error of the map, relative to its largest score; mean over {FEW} scenes and {SAMPLES} draws"
-    stacked([centred(plots, width), text_rows([note], width)], width).save(
+    stacked([centered(plots, width), text_rows([note], width)], width).save(
         FOLDER / "narrowing-noise.png", optimize=True
     )
     curve = nibt.narrowing_curve(model, [pair.image for pair in PAIRS], [pair.caption for pair in PAIRS])

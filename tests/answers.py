@@ -46,7 +46,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
         size=size,
         region=region,
         grid=grid,
-        special_share=torch.tensor(0.25),
+        special_token_share=torch.tensor(0.25),
         input=ImageInput(Image.new("RGB", size, (128, 128, 128)), "gray"),
     )
     return Explanation(

@@ -168,7 +168,7 @@ def measured(model: Model) -> list[Any]:
         model, list(Scenes(count=2)), ["deletion", "infidelity", "max_sensitivity", "confidence_drop"], steps=2
     )
     truth = ["pointing_game", "energy", "intersection_over_union", "average_precision", "own_object", "word_auc"]
-    against_truth = nibt.measure(model, list(Scenes(count=2)), truth, "centre")
+    against_truth = nibt.measure(model, list(Scenes(count=2)), truth, "center")
     return [replace(row, seconds=0.0) for row in (*against_model, *against_truth)]
 
 

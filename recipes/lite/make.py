@@ -204,9 +204,9 @@ def image_centre(model):
     they are beside the rest is taken from the samples at the shipped size.
     """
     _, large = samples()
-    centre = torch.zeros(WIDTH)
-    centre[-joint.EXTRA :] = model.encode_image(large, normalize=True)[:, -joint.EXTRA :].mean(0)
-    return centre
+    center = torch.zeros(WIDTH)
+    center[-joint.EXTRA :] = model.encode_image(large, normalize=True)[:, -joint.EXTRA :].mean(0)
+    return center
 
 
 def write(model, parts, folder):

@@ -40,7 +40,7 @@ def cases(image, known):
             yield category, mask
 
 
-def centre(shape):
+def center(shape):
     """A bump in the middle: what any map must beat."""
     down, across = (np.linspace(-1, 1, side) for side in shape)
     return np.exp(-2 * (down[:, None] ** 2 + across[None, :] ** 2))
@@ -48,7 +48,7 @@ def centre(shape):
 
 def image_side(model, images, photos, known, method):
     """Rows of (pointing, energy) by map, and the cases' share of the area."""
-    rows, chance, shares = {"nib": [], "centre prior": [], "random map": []}, np.random.default_rng(0), []
+    rows, chance, shares = {"nib": [], "center prior": [], "random map": []}, np.random.default_rng(0), []
     for image in images:
         known_cases = list(cases(image, known))
         captions = [caption_of(category) for category, _ in known_cases]
@@ -56,7 +56,7 @@ def image_side(model, images, photos, known, method):
         for (_, mask), answer in zip(known_cases, answers, strict=True):
             shares.append(mask.mean())
             noise = upsample(chance.standard_normal((14, 14)), (image["width"], image["height"]))
-            maps = {"nib": score_map(answer), "centre prior": centre(mask.shape), "random map": noise}
+            maps = {"nib": score_map(answer), "center prior": center(mask.shape), "random map": noise}
             for kind, scores in maps.items():
                 rows[kind].append((points(scores, mask), energy(scores, mask)))
     return rows, shares

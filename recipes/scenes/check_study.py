@@ -2,7 +2,7 @@
 
 OMP_NUM_THREADS=1 python recipes/scenes/check_study.py [--count 100]
 
-The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the centre are measured on
+The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the center are measured on
 the first scenes of the same seed; each mean's bootstrap 95 % interval must reach the one in
 docs/reference/results/methods.md. Exit code 1: one does not.
 """
@@ -19,7 +19,7 @@ from nibt.evaluation.statistics import interval
 
 TABLE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "methods.md"
 METRICS = {"image": ["pointing_game", "energy", "average_precision", "own_object"], "text": ["word_auc"]}
-METHODS = {"nib": {}, "nib paper": {"variant": "paper"}, "centre": {}}
+METHODS = {"nib": {}, "nib paper": {"variant": "paper"}, "center": {}}
 
 
 def documented(side):

@@ -3,7 +3,7 @@
     python recipes/scenes/export.py --run RUN --out FOLDER [--network siglip|late]
 
 Weights as fp16 safetensors, the processor, the mean states at every layer (for `baseline="mean"`) and the mean
-embeddings (for the target `centred`), over scenes of a seed that is used for nothing else, and `nibt.json`.
+embeddings (for the target `centered`), over scenes of a seed that is used for nothing else, and `nibt.json`.
 The NOTICE is that of the embedded model; no other network is given away.
 """
 

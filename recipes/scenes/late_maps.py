@@ -29,7 +29,7 @@ METHODS = (
     "legrad",
     "grad_cam",
     "occlusion",
-    "centre",
+    "center",
     "random",
 )
 PATCHES = 64
@@ -51,7 +51,7 @@ def settings():
     several = [
         LateSetting("image", method, options={"views": 3}, data="few" if method == "occlusion" else "one")
         for method in METHODS
-        if method not in ("centre", "random")
+        if method not in ("center", "random")
     ]
     return [*single, *several]
 

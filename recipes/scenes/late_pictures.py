@@ -12,7 +12,7 @@ from pictures import GAP, SIDE, beside, block
 from runs import scenes
 
 import nibt
-from nibt.report.image.layout import MARGIN, centred, stacked, text_rows
+from nibt.report.image.layout import MARGIN, centered, stacked, text_rows
 
 FILE = Path(__file__).parents[2] / "docs" / "images" / "late_interaction.png"
 METHODS = ("similarity_map", "nib", "occlusion")
@@ -33,7 +33,7 @@ def main():
     ]
     heads = beside([text_rows([head], SIDE) for head in ("the scene", *METHODS)], GAP)
     width = heads.width + 2 * MARGIN
-    stacked([*(centred([part], width) for part in (heads, *rows)), text_rows(NOTES, width)], width).save(
+    stacked([*(centered([part], width) for part in (heads, *rows)), text_rows(NOTES, width)], width).save(
         FILE, optimize=True
     )
 

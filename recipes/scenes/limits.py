@@ -29,11 +29,11 @@ NIB = {"layer": "7", "baseline": "blank", "quadrature": "gauss", "steps": 4, "vi
 VIEWS = (1, 2, 3, 5, 7)
 ROWS = {
     **{f"perfect, {n} view{'s' * (n > 1)}": n for n in VIEWS},
-    "centre": {"method": "centre"},
+    "center": {"method": "center"},
     "as published": {"variant": "paper"},
     "layer 7, gauss 4": NIB,
     "its map stretched bicubically": {**NIB, "bicubic": True},
-    "toward mean, centred": {**NIB, "baseline": "mean", "target": "centred"},
+    "toward mean, centered": {**NIB, "baseline": "mean", "target": "centered"},
     "layers 4 to 9 averaged": {**NIB, "layer": "4,5,6,7,8,9", "steps": 2},
     "16 nodes": {**NIB, "steps": 16},
     "images enlarged to 192 x 192": {**NIB, "image_size": 192},

@@ -31,7 +31,7 @@ FIRST = ("nib", "gae", "legrad", "grad_eclip", "grad_cam", "chefer", "fast_ig")
 """These come first, the others in the order of their names, and then the slow ones."""
 SLOW = ("occlusion", "integrated_gradients", "m2ib", "mfaba", "shapley", "rise")
 """These have the first scenes only on the image side."""
-CONTROLS = ("centre", "ones", "random")
+CONTROLS = ("center", "ones", "random")
 BEFORE = {"layer": 7, "quadrature": "gauss", "steps": 4}
 """NIB's default on images until views came, with one view."""
 METRICS = {
@@ -56,7 +56,7 @@ def settings():
         names = [name for name in variants if name == "default" or variants[name] != variants["default"]]
         for name in names:
             chosen += both(method, variant=name, options=FASTER.get(method, {}))
-    chosen += both("nib", target="centred") + both("occlusion", target="centred")
+    chosen += both("nib", target="centered") + both("occlusion", target="centered")
     chosen += both("grad_cam", options={"along_path": True})
     return sorted(chosen, key=turn)
 
@@ -226,7 +226,7 @@ def main():
         f"![Pointing and AP of all methods against their cost]({PLOT.name})\n\nQuality against cost: hollow markers "
         "have one view, filled ones three. The gray line joins the methods that no cheaper one equals, which are "
         "labeled (the Pareto front). The points of slow methods are NIB's mean plus their mean difference "
-        "from NIB on the scenes that both have. Controls and the target `centred` are left out."
+        "from NIB on the scenes that both have. Controls and the target `centered` are left out."
     )
     PAGE.write_text(f"# All methods on drawn scenes\n\n{about}\n\n{seen}\n\n{sides}\n")
 

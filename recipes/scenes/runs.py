@@ -35,7 +35,7 @@ TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
     "text": ["word_auc"],
 }
-MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_share"]
+MODEL = ["confidence_drop", "confidence_increase", "completeness_gap", "special_token_share"]
 NAMES = {
     "pointing_game": "pointing",
     "energy": "energy",
@@ -47,7 +47,7 @@ NAMES = {
     "confidence_drop": "drop",
     "confidence_increase": "increase",
     "completeness_gap": "gap",
-    "special_share": "special",
+    "special_token_share": "special",
     "deletion": "deletion",
     "insertion": "insertion",
 }

@@ -19,10 +19,10 @@ from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 DEPTH = 12
-TARGETS = ("cosine", "centred")
+TARGETS = ("cosine", "centered")
 BASELINES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
 CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
-"""The layers at which the target ``centred`` stands beside the cosine."""
+"""The layers at which the target ``centered`` stands beside the cosine."""
 
 
 def nib(side, layer, baseline, quadrature, steps, target="cosine", data="one"):
@@ -40,8 +40,8 @@ def by_layer(side):
         layers = range(DEPTH + (baseline != "zero"))
         lines[baseline, "cosine"] = [nib(side, layer, baseline, quadrature, steps, data=data) for layer in layers]
         if baseline != "zero":
-            lines[baseline, "centred"] = [
-                nib(side, layer, baseline, quadrature, steps, "centred", data) for layer in CONTRASTED[side]
+            lines[baseline, "centered"] = [
+                nib(side, layer, baseline, quadrature, steps, "centered", data) for layer in CONTRASTED[side]
             ]
     return lines
 
@@ -49,7 +49,7 @@ def by_layer(side):
 def finalists():
     """Single layers of the image side that the first scenes do not tell apart: on all scenes."""
     chosen = [(layer, "blank", "cosine") for layer in (4, 5, 6, 7, 8)]
-    chosen += [(layer, "mean", "centred") for layer in (4, 6, 8)]
+    chosen += [(layer, "mean", "centered") for layer in (4, 6, 8)]
     return [nib("image", layer, baseline, "gauss", 4, target) for layer, baseline, target in chosen]
 
 
@@ -75,7 +75,7 @@ def averages(side):
     return [
         nib(side, layers, baseline, "gauss", 2, target)
         for layers in AVERAGES
-        for baseline, target in (("blank", "cosine"), ("mean", "centred"))
+        for baseline, target in (("blank", "cosine"), ("mean", "centered"))
     ]
 
 
@@ -84,8 +84,8 @@ PAPER = {side: nib(side, 9, "zero", "riemann", 10) for side in ("image", "text")
 
 def controls(side):
     """What the published setting and what any map are held against."""
-    plain = [Setting(side, method) for method in ("random", "centre", "occlusion")]
-    return [PAPER[side], *plain, Setting(side, "occlusion", target="centred")]
+    plain = [Setting(side, method) for method in ("random", "center", "occlusion")]
+    return [PAPER[side], *plain, Setting(side, "occlusion", target="centered")]
 
 
 def negative():
@@ -196,7 +196,7 @@ def report(records):
             *metrics,
             *(
                 m
-                for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_share")
+                for m in ("confidence_drop", "confidence_increase", "completeness_gap", "special_token_share")
                 if m not in metrics
             ),
         ]

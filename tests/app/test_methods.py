@@ -39,7 +39,7 @@ def test_time_is_that_of_the_forward_passes(scenes: Model) -> None:
     facts = method_facts(scenes, times)  # type: ignore[arg-type]
     assert facts.keys() == set(available("methods"))
     assert facts["occlusion"] == MethodFacts(2.0 * 101 + 0.5 * 11)
-    assert facts["centre"] == MethodFacts(2.5), "both towers run once for the similarity"
+    assert facts["center"] == MethodFacts(2.5), "both towers run once for the similarity"
     assert facts["rollout"] == MethodFacts(5.0)
     steps = 1 + 2 * 10 * (1 - 9 / 12)
     paper = method_facts(scenes, times, "paper")["nib"].seconds  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ pytest.importorskip("pyarrow", reason="a benchmark is stored in Parquet files")
 def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> None:
     plan = [
         f"models = [{{ name = {json.dumps(str(clip_folder))} }}]",
-        'methods = ["occlusion", "centre"]',
+        'methods = ["occlusion", "center"]',
         'data = [{ name = "scenes", options = { count = 2 } }]',
         'metrics = ["pointing_game", "deletion"]',
     ]
@@ -26,6 +26,6 @@ def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> 
     assert file_digests(Path("RUN/parts")) == parts, "nothing is measured again"
     code, out, err = run("show", "RUN")
     assert code == 0, err
-    for name in ("occlusion", "centre", "pointing_game", "deletion"):
+    for name in ("occlusion", "center", "pointing_game", "deletion"):
         assert name in out
     assert {"report.md", "report.csv", "report.tex", "report.html"} <= {path.name for path in Path("RUN").iterdir()}

@@ -18,7 +18,7 @@ from tests import tiny
 CONTRASTS: dict[str, dict[str, Any]] = {
     "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
     "difference": {"against": tiny.CAPTIONS[1], "against_images": tiny.image(seed=1)},
-    "centred": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
+    "centered": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
 }
 
 

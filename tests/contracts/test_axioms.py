@@ -29,7 +29,7 @@ CLAIMS = """
                               |  |    |        |  |  constant
 banzhaf                       b  k k  k k k k  k  k  k
 banzhaf, sampled              b  b b  k k k k  k  b  k
-centre                        -  b b  k k k k  b  b  k
+center                        -  b b  k k k k  b  b  k
 chefer                        b  k b  b k k b  b  k  k
 clip_surgery                  b  b b  b k k k  b  k  b
 fast_ig                       b  k b  b k k b  k  k  k

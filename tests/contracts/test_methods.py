@@ -49,7 +49,7 @@ FELT = {
 """Methods that depend on a constant added to the score, and the reason."""
 
 
-BLIND = ("centre", "ones", "random", "rollout")
+BLIND = ("center", "ones", "random", "rollout")
 """Methods that do not depend on the score."""
 
 
@@ -132,8 +132,8 @@ def scores_have_the_shape_of_the_units(case: Case) -> None:
     assert actual.scores.shape == (2, count)
     assert actual.scores.isfinite().all()
     assert not actual.scores.requires_grad, "the scores keep a graph"
-    assert actual.special_share.shape == (2,)
-    assert ((actual.special_share >= 0) & (actual.special_share <= 1)).all()
+    assert actual.special_token_share.shape == (2,)
+    assert ((actual.special_token_share >= 0) & (actual.special_token_share <= 1)).all()
     if not isinstance(units, Grid):
         assert not actual.scores[~units.explained].any(), "special tokens have scores"
     own = (
@@ -150,8 +150,10 @@ def scores_are_independent_of_the_batch(case: Case) -> None:
         assert not actual[len(wanted) :].any(), "padding has scores"
         # a hundred-thousandth of the largest score, or the rounding of a difference of two cosines
         assert (actual[: len(wanted)] - wanted).abs().max() <= max(1e-5 * float(wanted.abs().max()), 5e-7)
-        if together.special_share[index] * together.scores[index].abs().sum() > 1e-5:
-            torch.testing.assert_close(together.special_share[index], alone.special_share[0], atol=1e-3, rtol=0)
+        if together.special_token_share[index] * together.scores[index].abs().sum() > 1e-5:
+            torch.testing.assert_close(
+                together.special_token_share[index], alone.special_token_share[0], atol=1e-3, rtol=0
+            )
 
 
 def constants_added_to_the_score_are_ignored(case: Case) -> None:
@@ -181,7 +183,7 @@ def scores_are_repeatable_and_leave_no_trace(case: Case) -> None:
     before, around = module_state(tiny.model(case.kind).module), world()
     again = case.run(side)
     assert torch.equal(first.scores, again.scores)
-    assert torch.equal(first.special_share, again.special_share)
+    assert torch.equal(first.special_token_share, again.special_token_share)
     assert module_state(tiny.model(case.kind).module) == before
     assert world() == around
 
@@ -290,7 +292,7 @@ def test_method_describes_itself(name: str) -> None:
         ("shapley", {"budget": 6}, 9),
         ("banzhaf", {"budget": 6}, 7),
         ("m2ib", {"layer": 1, "steps": 2, "samples": 3, "seeds": 2}, 1 + 3 * 12 * 0.5),
-        ("centre", {}, 0),
+        ("center", {}, 0),
     ],
 )
 def test_method_computes_its_cost(name: str, options: dict[str, Any], forwards: float) -> None:

@@ -225,6 +225,6 @@ def test_explain_says_what_is_missing(first: Any) -> None:
 
 def test_explanations_show_their_picture_without_ipython() -> None:
     """Front ends that do not use IPython look for ``_repr_html_``."""
-    explanation = nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a cat", "centre")
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a cat", "center")
     assert "data:image/" in unescape(explanation._repr_html_() or "")
     assert change_side(explanation, "image", input=None)._repr_html_() is None

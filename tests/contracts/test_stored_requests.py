@@ -343,7 +343,7 @@ PLAN: dict[str, Any] = {
     "models": [{"name": "MODEL", "label": "tiny"}],
     "methods": [{"name": "ones"}],
     "data": [{"name": "folder", "options": {"folder": "DATA", "key": "key"}}],
-    "metrics": ["special_share"],
+    "metrics": ["special_token_share"],
 }
 
 
@@ -351,13 +351,13 @@ PLAN_CHANGES: dict[str, Any] = {
     "models": [{"name": "MODEL", "label": "tiny", "options": {"image_size": 48}}],
     "methods": [{"name": "ones"}, {"name": "nib", "options": {"steps": 1}}],
     "data": [{"name": "folder", "options": {"folder": "DATA", "key": "key", "count": 2}}],
-    "metrics": ["special_share", "corner_share"],
+    "metrics": ["special_token_share", "corner_share"],
     "targets": ["logit"],
     "seeds": [1],
     "sides": ["image"],
     "batch_size": 2,
     "against": ["a dog"],
-    "first": 2,
+    "count": 2,
     "published": True,
 }
 
@@ -429,7 +429,7 @@ def test_changes_cover_every_setting_of_roar() -> None:
 
 def test_roar_rejects_other_settings(model: Model, other_model: Model, tmp_path: Path) -> None:
     pairs = [nibt.Pair(tiny.image(40, 40, seed), f"{CAPTIONS[seed % 3]} {seed}") for seed in range(10)]
-    base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "remove": "text", "epochs": 1}
+    base: dict[str, Any] = {"out": tmp_path / "run", "repeats": 1, "side": "text", "epochs": 1}
     nibt.roar(model, pairs, "ones", **base)
     before = file_digests(tmp_path / "run" / "parts")
     for name, value in ROAR_CHANGES.items():

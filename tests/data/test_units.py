@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nibt.data.units import Grid, Word, Words, WordScore, special_share, word_scores
+from nibt.data.units import Grid, Word, Words, WordScore, special_token_share, word_scores
 
 GRID = Grid(2, 3, prefix=1)
 WORDS = Words(
@@ -41,26 +41,26 @@ def test_words_are_equal_by_value() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
-def test_special_share_is_independent_of_the_scale(size: float) -> None:
+def test_special_token_share_is_independent_of_the_scale(size: float) -> None:
     rows = size * torch.tensor(
         [[2.0, 1, -1, 1, -1, 1, -1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0, 0]]
     )
-    torch.testing.assert_close(special_share(rows, GRID), torch.tensor([0.4, 0.0, 1.0]))
+    torch.testing.assert_close(special_token_share(rows, GRID), torch.tensor([0.4, 0.0, 1.0]))
     words = size * torch.tensor([[3.0, -1, 1, 3], [0, -2, 0, 0]])
-    torch.testing.assert_close(special_share(words, WORDS), torch.tensor([0.75, 0.0]))
+    torch.testing.assert_close(special_token_share(words, WORDS), torch.tensor([0.75, 0.0]))
 
 
-def test_special_share_of_a_map_of_zeros_is_zero() -> None:
-    assert special_share(torch.zeros(2, 9), GRID).tolist() == [0, 0]
+def test_special_token_share_of_a_map_of_zeros_is_zero() -> None:
+    assert special_token_share(torch.zeros(2, 9), GRID).tolist() == [0, 0]
 
 
-def test_special_share_is_never_negative() -> None:
+def test_special_token_share_is_never_negative() -> None:
     """Both sums are rounded, and that of the explained rows may be the larger one."""
     rows = torch.rand(2000, 50, generator=torch.Generator().manual_seed(0))
     rows[:, 0] = 0.0
     units = Grid(7, 7, prefix=1)
     assert (rows.sum(-1) < units.keep(rows).sum(-1)).any()
-    assert (special_share(rows, units) >= 0).all()
+    assert (special_token_share(rows, units) >= 0).all()
 
 
 def test_word_scores_are_sums_over_tokens() -> None:

@@ -216,11 +216,11 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     for option in ("options=1", "colour=red"):
         with pytest.raises(UnknownName, match=f"unknown option '{option.partition('=')[0]}'"):
             open_data(DataOptions(data="grid:scenes", data_option=[option]), 5)
-    job = nibt.batch("scenes", few, tmp_path / "job", method="centre", target="cosine")
+    job = nibt.batch("scenes", few, tmp_path / "job", method="center", target="cosine")
     assert [row["caption"] for row in job.rows(("row", "caption"))] == captions(few)
     plan: dict[str, Any] = {
         "models": ["scenes"],
-        "methods": ["centre"],
+        "methods": ["center"],
         "metrics": ["pointing_game"],
         "sides": ["image"],
         "data": [
@@ -236,7 +236,7 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     frame = run.frame()
     for label in "bc":
         assert frame[frame.data == label].value.tolist() == frame[frame.data == "a"].value.tolist()
-    audit = nibt.audit("scenes", list(replace(few, count=8)), "centre", quick=True)
+    audit = nibt.audit("scenes", list(replace(few, count=8)), "center", quick=True)
     assert audit.verdict
 
 
@@ -305,8 +305,8 @@ def test_jobs_keep_absolute_names_of_grids(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_middle_of_a_grid_hits_every_cell_but_has_no_more_energy(tmp_path: Path) -> None:
-    """As the documents say of ``truth="cells"``: the control ``centre`` is even over the cells."""
+    """As the documents say of ``truth="cells"``: the control ``center`` is even over the cells."""
     data = ImageGrid(Folder(animals(tmp_path)), count=6, cell=64, named="one", truth="cells")
-    rows = nibt.measure("scenes", data, ["pointing_game", "energy"], "centre", side="image")
+    rows = nibt.measure("scenes", data, ["pointing_game", "energy"], "center", side="image")
     assert {row.value for row in rows if row.metric == "pointing_game"} == {1.0}
     assert [row.value for row in rows if row.metric == "energy"] == pytest.approx([0.25] * 6, abs=1e-3)

@@ -66,7 +66,7 @@ def test_open_images_rejects_wrong_files(tmp_path: Path) -> None:
 
 
 def test_metrics_use_points_in_the_visible_region() -> None:
-    """The control ``centre`` has its peak in the middle of the image."""
+    """The control ``center`` has its peak in the middle of the image."""
     picture = ImageInput(Image.new("RGB", (40, 30), "red"), "drawn")
     middle, corner = (20, 15), (6, 1)  # the model sees the columns 5 to 34
     values = {}
@@ -74,7 +74,7 @@ def test_metrics_use_points_in_the_visible_region() -> None:
         points = Point(*on, True), Point(*off, False)
         pair = Pair(picture, "a cat", (Object("cat", None, None, ((2, 5),), points),))
         rows = nibt.measure(
-            tiny.model("clip"), [pair], ["pointing_game", "average_precision", "energy"], "centre", side="image"
+            tiny.model("clip"), [pair], ["pointing_game", "average_precision", "energy"], "center", side="image"
         )
         values[label] = [row.value for row in rows]
     assert values["right"][:2] == [1, 1]
@@ -82,6 +82,6 @@ def test_metrics_use_points_in_the_visible_region() -> None:
     assert np.isnan(values["right"][2]), "there is no mask"
     one = Object("cat", None, None, ((2, 5),), (Point(20, 15, True), Point(2, 2, False)))
     (row,) = nibt.measure(
-        tiny.model("clip"), [Pair(picture, "a cat", (one,))], ["pointing_game"], "centre", side="image"
+        tiny.model("clip"), [Pair(picture, "a cat", (one,))], ["pointing_game"], "center", side="image"
     )
     assert np.isnan(row.value), "no visible point is off the object"

@@ -19,7 +19,7 @@ from nibt.results.measurement import Measurement
 from tests import tiny
 from tests.helpers import CHEAP, METHODS
 
-METRICS = ("deletion", "insertion", "special_share", "pointing_game", "retrieval_after_removal")
+METRICS = ("deletion", "insertion", "special_token_share", "pointing_game", "retrieval_after_removal")
 
 
 def scene_pairs() -> list[Pair]:

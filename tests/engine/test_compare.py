@@ -157,13 +157,13 @@ def test_compare_with_logit_and_softmax_uses_the_scale_of_the_model() -> None:
 
 
 @both_kinds
-def test_compare_with_centred_uses_the_shipped_centre(items: list) -> None:
+def test_compare_with_centered_uses_the_shipped_centre(items: list) -> None:
     model = nibt.load_model("scenes")
     kind = "image" if items is tiny.IMAGES else "text"
-    answer = nibt.compare(model, items[0], items[1], target="centred")
+    answer = nibt.compare(model, items[0], items[1], target="centered")
     embedded = F.normalize(encode(model.tower(kind), [getattr(item, "text", item) for item in items[:2]]), dim=-1)
-    centre = shipped_mean_states(model).tensors[f"centre.{kind}"]
-    expected = F.cosine_similarity(embedded[0], embedded[1] - centre, dim=0)
+    center = shipped_mean_states(model).tensors[f"centre.{kind}"]
+    expected = F.cosine_similarity(embedded[0], embedded[1] - center, dim=0)
     assert answer.score["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
@@ -282,7 +282,7 @@ def test_compare_notes_name_their_side() -> None:
             BadOption,
             r"needs an image and a caption \(got two images\)",
         ),
-        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "centred"}, BadOption, "needs something to compare with"),
+        (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "centered"}, BadOption, "needs something to compare with"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
         (CAPTIONS[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
@@ -328,7 +328,7 @@ def test_other_functions_reject_two_images_or_captions() -> None:
     ]  # pyright: ignore
     for pair in wrong:
         with pytest.raises(BadInput, match="measure takes pairs of an image and a caption"):
-            nibt.measure(model, [pair], ["special_share"], "ones")
+            nibt.measure(model, [pair], ["special_token_share"], "ones")
     assert nibt.rank(model, tiny.IMAGES[0], [CAPTIONS[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 

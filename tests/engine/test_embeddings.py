@@ -29,7 +29,9 @@ def test_explain_embeddings_of_an_image_equals_explain(kind: str) -> None:
         path, wanted = actual[place].path, answer.image.path
         for name in ("at_input", "at_baseline", "sum", "gap"):
             torch.testing.assert_close(getattr(path, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(actual[place].special_share, answer.image.special_share, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            actual[place].special_token_share, answer.image.special_token_share, rtol=1e-3, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -59,10 +59,10 @@ def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
     model = replace(tiny.model(kind), scale=15.0)  # the scale of a tiny SigLIP is 1.0, at which cosines hardly differ
     images = [tiny.image(seed=seed) for seed in range(3) for _ in tiny.CAPTIONS]
     captions = list(tiny.CAPTIONS) * 3
-    together = nibt.explain(model, images, captions, "centre")
+    together = nibt.explain(model, images, captions, "center")
     for image, caption, answer in zip(images, captions, together, strict=True):
         assert named(answer.warnings) == expected(model, image, caption)
-        assert named(nibt.explain(model, image, caption, "centre").warnings) == named(answer.warnings)
+        assert named(nibt.explain(model, image, caption, "center").warnings) == named(answer.warnings)
     assert {bool(mismatch(answer.warnings)) for answer in together} == {True, False}
 
 
@@ -71,8 +71,8 @@ def test_mismatch_warning_comes_first_and_gives_the_similarity() -> None:
     scenes = nibt.load_model("scenes")
     pair = Scenes(1, seed=3)[0]
     absent = next(noun for noun in ("drum", "snail", "bus") if noun not in {one.name for one in pair.objects})
-    match = nibt.explain(scenes, pair.image, pair.caption, "centre")
-    no_match = nibt.explain(scenes, pair.image, f"a {absent}", "centre")
+    match = nibt.explain(scenes, pair.image, pair.caption, "center")
+    no_match = nibt.explain(scenes, pair.image, f"a {absent}", "center")
     assert mismatch(match.warnings) == ""
     assert no_match.warnings[0].startswith(MISMATCH)
     assert f"similarity {no_match.similarity:.3f}" in no_match.warnings[0]
@@ -100,15 +100,15 @@ def test_mismatch_is_independent_of_method_and_target(target: str, options: dict
 
 def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
     model = tiny.model("clip")
-    two = [nibt.compare(model, tiny.image(), tiny.image(seed=seed), "centre") for seed in range(1, 5)]
-    two += [nibt.compare(model, nibt.Caption("two cars"), caption, "centre") for caption in tiny.CAPTIONS]
+    two = [nibt.compare(model, tiny.image(), tiny.image(seed=seed), "center") for seed in range(1, 5)]
+    two += [nibt.compare(model, nibt.Caption("two cars"), caption, "center") for caption in tiny.CAPTIONS]
     assert [mismatch(answer.warnings) for answer in two] == [""] * len(two)
 
 
 def test_mismatch_is_recomputed_for_other_weights() -> None:
     model = tiny.fresh("clip")
     for _ in range(2):
-        answers = [nibt.explain(model, tiny.image(), caption, "centre") for caption in tiny.CAPTIONS]
+        answers = [nibt.explain(model, tiny.image(), caption, "center") for caption in tiny.CAPTIONS]
         assert [named(one.warnings) for one in answers] == [
             expected(model, tiny.image(), caption) for caption in tiny.CAPTIONS
         ]
@@ -125,24 +125,24 @@ KNOWN = ("a cat", "a camera on a tripod", "a red car", "dogs")
 
 def test_captions_that_the_model_does_not_react_to_are_named() -> None:
     """Random towers tell every caption from a blank one; ``lite`` only those with a word of its vocabulary."""
-    known, unknown = (nibt.explain("lite", "sample:chelsea", list(captions), "centre") for captions in (KNOWN, UNKNOWN))
+    known, unknown = (nibt.explain("lite", "sample:chelsea", list(captions), "center") for captions in (KNOWN, UNKNOWN))
     assert not [answer for answer in known if mismatch(answer.warnings).startswith(NO_REACTION)]
     for answer, caption in zip(unknown, UNKNOWN, strict=True):
         assert mismatch(answer.warnings).startswith(f"{NO_REACTION} (similarity {answer.similarity:.4f}; with a blank")
         assert all(repr(word) in str(other_warnings(answer.warnings)) for word in caption.split())
     for kind in KINDS:
-        answers = nibt.explain(tiny.model(kind), tiny.image(), list(tiny.CAPTIONS), "centre")
+        answers = nibt.explain(tiny.model(kind), tiny.image(), list(tiny.CAPTIONS), "center")
         assert not [answer for answer in answers if mismatch(answer.warnings).startswith(NO_REACTION)]
 
 
 def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
-    (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "centre")
+    (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "center")
     assert "the model does not know 'florbish'" in answer.warnings
 
 
 def test_a_map_of_noise_is_drawn_pale() -> None:
     """Also in pages, unless they show another answer, too."""
-    noise, clear = nibt.explain("lite", "sample:chelsea", ["florbish", "a cat"], "centre")
+    noise, clear = nibt.explain("lite", "sample:chelsea", ["florbish", "a cat"], "center")
     saturation = [np.asarray(nibt.draw(answer).convert("HSV"))[200:500, 620:1150, 1].max() for answer in (noise, clear)]
     assert saturation[0] < 0.6 * saturation[1]
     for answers, look in (((noise,), DEFAULT.pale), ((clear,), DEFAULT), ((noise, clear), DEFAULT)):

@@ -42,8 +42,8 @@ def test_measure_takes_metric_objects_and_one_side() -> None:
     model = tiny.model("clip")
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
     strict = find("metrics", "deletion")(levels=2)
-    rows = nibt.measure(model, [pair], [strict, "special_share"], side="text")
-    assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_share")}
+    rows = nibt.measure(model, [pair], [strict, "special_token_share"], side="text")
+    assert {(row.side, row.metric) for row in rows} == {("text", "deletion"), ("text", "special_token_share")}
     with pytest.raises(BadInput, match="nothing to measure"):
         nibt.measure(model, [])
     with pytest.raises(UnknownName):
@@ -99,7 +99,14 @@ def test_measured_target_does_not_change_the_map(modality: Any) -> None:
     same = {"side": modality, "steps": 2}
     sensitivity = MaxSensitivity(samples=1)  # it explains again, with the same target
     assert values(model, data, sensitivity, measured="softmax", **same) == values(model, data, sensitivity, **same)
-    for metric in (ConfidenceDrop(), Deletion(), Insertion(), Infidelity(masks=4), "special_share", "completeness_gap"):
+    for metric in (
+        ConfidenceDrop(),
+        Deletion(),
+        Insertion(),
+        Infidelity(masks=4),
+        "special_token_share",
+        "completeness_gap",
+    ):
         plain = values(model, data, metric, **same)
         np.testing.assert_allclose(values(model, data, metric, measured="cosine", **same), plain, atol=1e-5, rtol=1e-5)
         logit = values(model, data, metric, measured="logit", **same)

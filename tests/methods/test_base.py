@@ -108,7 +108,7 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("banzhaf", "ridge"): ("at least 0", [0.0], [-1e-9, math.nan]),
     ("banzhaf", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("banzhaf", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("centre", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
+    ("center", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("clip_surgery", "blocks"): ("between 1 and 10,000", [1, None], [0]),
     ("fixlip", "budget"): ("between 2 and 100,000", [2], [1]),
     ("fixlip", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
@@ -217,7 +217,7 @@ def test_geometric_paths_need_the_baseline_zero() -> None:
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "banzhaf": {"budget": 512, "seed": 0, "share": 0.5, "estimate": "least_squares", "ridge": 0.0},
-    "centre": {"spread": 0.5},
+    "center": {"spread": 0.5},
     "clip_surgery": {"blocks": 6},
     "fast_ig": {"at": "attention"},
     "fixlip": {"budget": 512, "seed": 0, "share": 0.5, "pairs": "all"},

@@ -1,4 +1,4 @@
-"""Tests of the methods ``ones``, ``centre`` and ``random``, and of seeds."""
+"""Tests of the methods ``ones``, ``center`` and ``random``, and of seeds."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption
-from nibt.methods.centre import Centre
+from nibt.methods.center import Center
 from nibt.methods.ones import Ones
 from nibt.methods.random import Random
 from tests import linear, tiny
@@ -30,28 +30,28 @@ def test_controls_run_no_forward_pass(kind: str, modality: str) -> None:
     passes = []
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
     try:
-        flat, centre, drawn = Ones()(of), Centre()(of), Random()(of)
+        flat, center, drawn = Ones()(of), Center()(of), Random()(of)
     finally:
         hook.remove()
     assert not passes
     assert (explained(of, flat.scores) == 1).all()
-    for answer in (centre, drawn):
+    for answer in (center, drawn):
         actual = explained(of, answer.scores)
         assert ((actual > 0) & (actual <= 1)).all()
-        assert not answer.special_share.any()
+        assert not answer.special_token_share.any()
     assert explained(of, drawn.scores).unique().numel() == explained(of, drawn.scores).numel()
 
 
 def test_centre_is_a_bell_on_the_grid() -> None:
     of = linear.image_side(1)
-    grid = Centre(0.5)(of).grid[0]
+    grid = Center(0.5)(of).grid[0]
     assert grid.shape == (2, 3)
     outer, inner = math.exp(-(1 + 1) / 0.5), math.exp(-1 / 0.5)
     torch.testing.assert_close(grid, torch.tensor([[outer, inner, outer]] * 2))
 
 
 def test_centre_of_a_caption_uses_its_own_words() -> None:
-    scores = Centre(1.0)(linear.text_side([(3, 1, 4, 1, 5), (2, 6), (7,)])).scores
+    scores = Center(1.0)(linear.text_side([(3, 1, 4, 1, 5), (2, 6), (7,)])).scores
     edge = math.exp(-0.5)
     torch.testing.assert_close(scores[1], torch.tensor([0, edge, edge, 0, 0, 0]))
     torch.testing.assert_close(scores[2], torch.tensor([0, 1.0, 0, 0, 0, 0]))
@@ -85,7 +85,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "banzhaf": {"budget": 30},
     "fixlip": {"budget": 30},
     "random": {},
-    "centre": {},
+    "center": {},
     "ones": {},
 }
 
@@ -121,7 +121,7 @@ def test_seeds_change_the_scores_and_are_recorded(method: str) -> None:
         ("shapley", {"budget": 1}, "budget must be between 2 and"),
         ("shapley", {"seed": -1}, "seed must be between 0 and"),
         ("random", {"seed": -1}, "seed must be between 0 and"),
-        ("centre", {"spread": 0}, "spread must be above 0"),
+        ("center", {"spread": 0}, "spread must be above 0"),
     ],
 )
 def test_perturbation_methods_reject_bad_options(method: str, options: dict[str, Any], message: str) -> None:

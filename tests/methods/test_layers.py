@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nibt.data.units import special_share
+from nibt.data.units import special_token_share
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._layers import average_layers, check_path
 from nibt.results.attribution import PathSummary
@@ -43,7 +43,7 @@ def test_average_layers_takes_means_of_maps_and_of_paths(modality: str) -> None:
     actual = average_layers(of, (0, 1, 2), maps, paths)
     mean = (maps[0] + maps[1] + maps[2]) / 3
     torch.testing.assert_close(actual.scores, of.cut(0).units.keep(mean))
-    torch.testing.assert_close(actual.special_share, special_share(mean, of.cut(0).units))
+    torch.testing.assert_close(actual.special_token_share, special_token_share(mean, of.cut(0).units))
     path = actual.path
     assert path is not None
     assert (path.baseline, path.quadrature, path.layers, path.tolerance) == ("zero", "gauss", (0, 1, 2), 0.25)

@@ -165,7 +165,7 @@ def test_m2ib_ignores_the_padding_of_a_caption(kind: str, variant: str) -> None:
     alone = nibt.explain(tiny.model(kind), tiny.image(), captions[0], "m2ib", variant=variant, layer=1)
     actual, wanted = (torch.tensor([word.score for word in answer.words]) for answer in (together[0], alone))
     torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-4 * float(wanted.max()))
-    assert float(together[0].text.special_share) == pytest.approx(float(alone.text.special_share), abs=1e-4)
+    assert float(together[0].text.special_token_share) == pytest.approx(float(alone.text.special_token_share), abs=1e-4)
 
 
 def test_m2ib_default_is_the_paper_setting(golden: Golden) -> None:

@@ -50,7 +50,7 @@ def test_along_path_of_gradient_times_state_equals_nib(
     scale = float(wanted.scores.abs().max())
     assert scale > 1e-6
     torch.testing.assert_close(actual.scores, wanted.scores, rtol=0, atol=max(2e-6 * scale, 1e-7))
-    torch.testing.assert_close(actual.special_share, wanted.special_share, rtol=0, atol=1e-4)
+    torch.testing.assert_close(actual.special_token_share, wanted.special_token_share, rtol=0, atol=1e-4)
     assert actual.units == wanted.units or modality == "text"
     settings, expected = actual.path, wanted.path
     assert (settings.baseline, settings.quadrature, settings.layers, settings.tolerance) == (

@@ -148,12 +148,12 @@ def test_views_are_blended_from_maps_of_shifted_pixels(kind: str) -> None:
         outside = 1 - (rows.sum(0)[:, None] * columns.sum(0) * moved.grid.abs()).sum((1, 2)) / moved.grid.abs().sum(
             (1, 2)
         )
-        special.append(moved.special_share + (1 - moved.special_share) * outside)
+        special.append(moved.special_token_share + (1 - moved.special_token_share) * outside)
     assert_close(actual.grid, total / covered / 9)
     for name in ("at_input", "at_baseline", "sum"):
         assert_close(getattr(actual.path, name), torch.stack([getattr(path, name) for path in paths]).mean(0))
-    assert_close(actual.special_share, torch.stack(special).mean(0))
-    explained = (1 - actual.special_share) if kind == "clip" else None
+    assert_close(actual.special_token_share, torch.stack(special).mean(0))
+    explained = (1 - actual.special_token_share) if kind == "clip" else None
     assert explained is None or (explained > 0).all()
 
 
@@ -336,7 +336,7 @@ def test_contributions_and_embeddings_give_the_maps_of_views(options: dict) -> N
         assert_close(actual.scores, expected.scores)
         for name in ("at_input", "at_baseline", "sum"):
             assert_close(getattr(actual.path, name), getattr(expected.path, name), least=1e-6)
-    assert_close(embedded.special_share, expected.special_share)
+    assert_close(embedded.special_token_share, expected.special_token_share)
 
 
 def _model_and_pair() -> tuple[Model, ImageInput, str]:

@@ -25,7 +25,7 @@ def test_mismatch_is_the_correlation_with_the_map_of_another_caption() -> None:
 
 
 def test_mismatch_of_maps_that_ignore_the_caption_is_one() -> None:
-    for method in ("ones", "centre"):
+    for method in ("ones", "center"):
         assert values(tiny.model("clip"), pairs(), "mismatch", method=method, side="image") == [1, 1, 1]
     metric = nibt.measure(tiny.model("clip"), pairs(1), ["mismatch"], "nib")
     assert [row.side for row in metric] == ["image"]

@@ -303,7 +303,7 @@ def test_bad_requests_are_refused() -> None:
 
 
 def test_maps_and_regions_are_measured_in_one_call() -> None:
-    model, pairs, metrics = tiny.model("clip"), [named_pair()] * 2, ["noun_mass", "energy", "special_share"]
+    model, pairs, metrics = tiny.model("clip"), [named_pair()] * 2, ["noun_mass", "energy", "special_token_share"]
     counts: list[tuple[int, int]] = []
     rows = nibt.measure(
         model, pairs, metrics, "occlusion", on_progress=lambda progress: counts.append((progress.done, progress.total))
@@ -313,8 +313,8 @@ def test_maps_and_regions_are_measured_in_one_call() -> None:
         for item in (0, 1)
         for side, metric in [
             ("image", "energy"),
-            ("image", "special_share"),
-            ("text", "special_share"),
+            ("image", "special_token_share"),
+            ("text", "special_token_share"),
             ("regions", "noun_mass"),
         ]
     ]

@@ -103,6 +103,6 @@ def test_road_begins_with_the_score_and_removes_in_the_order_of_deletion() -> No
 
 
 def test_road_of_towers_that_take_patches_is_unknown() -> None:
-    (row,) = nibt.measure(tiny.model("siglip naflex"), pairs(1), ["road"], "centre", side="image")
+    (row,) = nibt.measure(tiny.model("siglip naflex"), pairs(1), ["road"], "center", side="image")
     assert np.isnan(row.value)
     assert len(row.curve) == 10

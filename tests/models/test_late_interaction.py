@@ -134,7 +134,7 @@ def test_files_say_that_the_similarity_is_max_sim() -> None:
     assert answer.model["similarity"] == "max_sim"  # pyright: ignore
 
 
-@pytest.mark.parametrize("target", ["centred", "ensemble"])
+@pytest.mark.parametrize("target", ["centered", "ensemble"])
 def test_targets_with_means_are_refused(target: str) -> None:
     with pytest.raises(BadOption, match=f"the target {target} takes means of embeddings, .* compares sets of vectors"):
         nibt.explain(model("colpali"), PAGE, QUERY, target=target)
@@ -166,6 +166,6 @@ def test_measured_targets_compare_as_the_model_does() -> None:
     measured = nibt.measure(loaded, pairs, **options, measured="cosine")
     assert [row.value for row in measured] == pytest.approx([row.value for row in explained], rel=1e-5)
     assert all(np.isfinite(row.value) for row in nibt.measure(loaded, pairs, **options, measured="softmax"))
-    for target, message in (("centred", "takes means of embeddings"), ("logit", "has no scale of logits")):
+    for target, message in (("centered", "takes means of embeddings"), ("logit", "has no scale of logits")):
         with pytest.raises(BadOption, match=message):
             nibt.measure(loaded, pairs, **options, measured=target)

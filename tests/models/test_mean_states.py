@@ -127,11 +127,11 @@ class TestOneSideOnly:
         calibrate(model, IMAGES, out=tmp_path / "states.safetensors")
         pairs, refusal = [Pair(IMAGES[0], "a cat")], r"no layer 0 of the text tower \(they have none\)"
         with pytest.raises(WrongBaseline, match=refusal):
-            measure(model, pairs, ["special_share"], baseline=name)
+            measure(model, pairs, ["special_token_share"], baseline=name)
         with pytest.raises(WrongBaseline, match=refusal):
             explain_embeddings(model, Caption("a cat"), torch.ones(1, 12), baseline=name)
-        plain = measure(model, pairs, ["special_share"], side="image", image_baseline=name)
-        assert measure(model, pairs, ["special_share"], side="image", baseline=name) == plain
+        plain = measure(model, pairs, ["special_token_share"], side="image", image_baseline=name)
+        assert measure(model, pairs, ["special_token_share"], side="image", baseline=name) == plain
         maps = [
             explain_embeddings(model, IMAGES[0], torch.ones(1, 12), **{key: name}).scores
             for key in ("baseline", "image_baseline")

@@ -162,7 +162,7 @@ def test_tokens_of_images_and_turns_in_a_caption_are_noted() -> None:
 
 def test_share_of_the_prompt_is_reported() -> None:
     answer = nibt.explain(model("qwen2_vl"), IMAGES[0], CAPTIONS[0])
-    assert 0 < float(answer.image.special_share) < 1  # pyright: ignore
+    assert 0 < float(answer.image.special_token_share) < 1  # pyright: ignore
     assert "max_sim" not in answer.model.values()  # pyright: ignore
 
 

@@ -13,7 +13,7 @@ CONTRASTS = {
         "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, ",
     ),
     "difference": ({"against_images": tiny.image(seed=4)}, "Where does the similarity", "text side: difference"),
-    "centred": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
+    "centered": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
     "ensemble": ({}, "Where does the similarity", "the mean of 5 wordings; text side: cosine"),
     "logit": ({}, "Where does the similarity", "image side: logit"),
     "cosine": ({}, "Where does the similarity", "target cosine"),
@@ -23,7 +23,7 @@ CONTRASTS = {
 @pytest.mark.parametrize("target", CONTRASTS)
 def test_target_line_names_the_contrasts_of_every_target(target: str) -> None:
     options, sentence, line = CONTRASTS[target]
-    answer = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "centre", target, **options)
+    answer = nibt.explain(tiny.model("clip"), tiny.image(), "two cars", "center", target, **options)
     assert sentence in question(answer)
     assert line in target_line(answer)
 

@@ -33,7 +33,7 @@ EXPECTED = {
     "softmax": lambda: torch.stack(
         [20 * (unit(HERE) * unit(OPPOSITE)).sum(-1), *(20 * unit(HERE) @ unit(other) for other in OTHERS)]
     ).softmax(0)[0],
-    "centred": lambda: F.cosine_similarity(HERE, (unit(OPPOSITE) - unit(OTHERS).mean(0))[None], dim=-1),
+    "centered": lambda: F.cosine_similarity(HERE, (unit(OPPOSITE) - unit(OTHERS).mean(0))[None], dim=-1),
     "ensemble": lambda: F.cosine_similarity(HERE, OPPOSITE[None], dim=-1),
 }
 
@@ -76,11 +76,11 @@ def test_targets_are_frozen_and_equal_by_their_options(name: str) -> None:
 def test_targets_declare_what_they_compare_with() -> None:
     kinds = {name: find("targets", name) for name in available("targets")}
     assert {name: kind.others for name, kind in kinds.items() if kind.others != "none"} == {
-        "centred": "some",
+        "centered": "some",
         "difference": "one",
         "softmax": "some",
     }
-    assert {name for name, kind in kinds.items() if kind.shipped_default} == {"centred"}
+    assert {name for name, kind in kinds.items() if kind.shipped_default} == {"centered"}
     assert {name for name, kind in kinds.items() if kind().rewords} == {"ensemble"}
 
 
@@ -89,11 +89,11 @@ def test_logit_without_a_scale_is_the_cosine() -> None:
     assert torch.equal(logit, cosine)
 
 
-def test_centred_takes_a_shipped_mean_as_it_is() -> None:
+def test_centered_takes_a_shipped_mean_as_it_is() -> None:
     """A single other embedding is a mean of unit embeddings, which is shorter than 1."""
     mean = unit(OTHERS).mean(0, keepdim=True)
-    shipped = Score(find("targets", "centred")(), COSINE, others=mean, other=OPPOSITE)(HERE)
-    torch.testing.assert_close(shipped, EXPECTED["centred"]())
+    shipped = Score(find("targets", "centered")(), COSINE, others=mean, other=OPPOSITE)(HERE)
+    torch.testing.assert_close(shipped, EXPECTED["centered"]())
 
 
 def test_ensemble_puts_the_caption_into_each_template() -> None:

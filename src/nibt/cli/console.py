@@ -52,7 +52,7 @@ def summary(answer: Explanation) -> Table:
     for name, side in answer.sides.items():
         score = answer.score[name]
         target = similarity_name(answer) if score["target"] == "cosine" else score["target"]
-        table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_share):.0%}")
+        table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
     return table
 
 

@@ -179,7 +179,7 @@ def _divisor(side: int, most: int = 64) -> int:
 Units = Grid | Words
 
 
-def special_share(scores: PerToken, units: Units) -> PerExample:
+def special_token_share(scores: PerToken, units: Units) -> PerExample:
     """Compute the share of the absolute score on rows without a unit, in [0, 1]."""
     total = scores.abs().sum(-1)
     explained = units.keep(scores).abs().sum(-1)

@@ -74,7 +74,7 @@ def explain_embeddings(
     units = scores.units
     if isinstance(units, Words):
         units = units.repeated(len(aim))
-    return Attribution(scores.parts.values[:, :-1], units, scores.special_share, vectors.summary(aim, scores))
+    return Attribution(scores.parts.values[:, :-1], units, scores.special_token_share, vectors.summary(aim, scores))
 
 
 def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[ExplanationSpec, SideVectors, Trace]:

@@ -23,7 +23,7 @@ def score_target(name: str) -> Target:
     target: Target = find("targets", name)()
     if type(target).wordings is not Target.wordings:
         raise BadOption(
-            f"measured must be explained, cosine, logit, softmax, difference or centred (got {target.name}, which "
+            f"measured must be explained, cosine, logit, softmax, difference or centered (got {target.name}, which "
             "rewords captions)"
         )
     return target

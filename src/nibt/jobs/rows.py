@@ -26,13 +26,13 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "size": ("image", "size"),
     "grid": ("image", "grid"),
     "region": ("image", "region"),
-    "image_special_share": ("image", "special_share"),
+    "image_special_token_share": ("image", "special_token_share"),
     "image_path": ("image", "path"),
     "tokens": ("text", "tokens"),
     "text_scores": ("text", "scores"),
     "special": ("text", "special"),
     "words": ("text", "words"),
-    "text_special_share": ("text", "special_share"),
+    "text_special_token_share": ("text", "special_token_share"),
     "text_path": ("text", "path"),
 }
 """The columns of the fields of both attributions."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.units import special_share
+from nibt.data.units import special_token_share
 from nibt.errors import BadOption
 from nibt.methods.base import Method, Need
 from nibt.models._attention import Attentions, Weights
@@ -35,7 +35,7 @@ class AttentionMethod(Method):
         """Compute the scores of a batch."""
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
-        return Attribution(units.keep(scores), units, special_share(scores, units))
+        return Attribution(units.keep(scores), units, special_token_share(scores, units))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class AttentionOrInput(LastAttention):
         self.check(side.tower)
         stem = side.stem()
         scores = self.input_scores(stem.hidden, side.gradient(stem, stem.hidden[None])[0])
-        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units))
+        return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units))
 
 
 def gradients(side: Side, attentions: Attentions, at: Sequence[Tensor]) -> tuple[Tensor, ...]:

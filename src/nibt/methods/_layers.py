@@ -7,7 +7,7 @@ import torch
 
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
-from nibt.data.units import special_share
+from nibt.data.units import special_token_share
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.base import Method, whole_layers
 from nibt.results.attribution import Attribution, PathSummary
@@ -52,5 +52,8 @@ def average_layers(
         )
     scores = torch.stack(list(maps)).mean(0)
     return Attribution(
-        units.keep(scores), units, special_share(scores, units), PathSummary.mean(summaries) if summaries else None
+        units.keep(scores),
+        units,
+        special_token_share(scores, units),
+        PathSummary.mean(summaries) if summaries else None,
     )

@@ -17,7 +17,7 @@ from nibt.core.jacobians import part_masks, part_vectors_at, vjp_at
 from nibt.core.quadrature import Nodes, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, special_share
+from nibt.data.units import Grid, Units, special_token_share
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
 from nibt.models._trace import Cut
@@ -114,10 +114,10 @@ class PathVectors(SideVectors):
         largest = changes.abs().max().expand(len(other_vectors)) if shared_bound else changes
         by_view, units = self._integrate(lambda layer: scores(layer, other_vectors, largest)), self.units
         mean, kept = PartValues.mean(by_view), torch.stack([units.keep(view.values) for view in by_view])
-        shares = torch.stack([special_share(view.values, units) for view in by_view])
+        shares = torch.stack([special_token_share(view.values, units) for view in by_view])
         share = shares[0]
         if self.views is not None and isinstance(units, Grid):
-            share = self.views.special_share(kept, units, shares)
+            share = self.views.special_token_share(kept, units, shares)
         unit_scores, units = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
         others = mean.values.sum(-1) - unit_scores.sum(-1)
         return VectorScores(replace(mean, values=torch.cat([unit_scores, others[:, None]], 1)), units, share)

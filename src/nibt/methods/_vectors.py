@@ -61,13 +61,13 @@ class VectorScores:
     Attributes:
         parts: The scores, (vector, unit + 1); the last column has what belongs to no unit.
         units: The units.
-        special_share: For each vector, the share of the absolute score on special tokens.
+        special_token_share: For each vector, the share of the absolute score on special tokens.
 
     """
 
     parts: PartValues
     units: Units
-    special_share: PerExample
+    special_token_share: PerExample
 
 
 def rest_share(scores: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch"]:

@@ -92,7 +92,7 @@ class Views:
         fine = blended(units.unfold(maps), self._places(units), cells)
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
 
-    def special_share(
+    def special_token_share(
         self, maps: Float[Tensor, "view *other unit"], units: Grid, shares: Float[Tensor, "view ..."]
     ) -> Float[Tensor, "..."]:
         """Return the mean share of the absolute score that is on special tokens or outside of the image."""
@@ -127,7 +127,7 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     assert isinstance(units, Grid)
     maps = by_view(result.scores for result in results)
     scores, fine = views.blend(maps, units)
-    special = views.special_share(maps, units, by_view(result.special_share for result in results))
+    special = views.special_token_share(maps, units, by_view(result.special_token_share for result in results))
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nibt.core.side import Side
-from nibt.data.units import special_share
+from nibt.data.units import special_token_share
 from nibt.methods._path import PathMethod, products
 from nibt.options import Steps
 from nibt.results.attribution import Attribution
@@ -50,7 +50,7 @@ class IntegratedGradients(PathMethod):
     def attribute(self, side: Side) -> Attribution:
         stem = side.stem()
         scores, path = self.integrate(side, stem, None, products)
-        return Attribution(stem.units.keep(scores), stem.units, special_share(scores, stem.units), path)
+        return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units), path)
 
 
 PLUGIN = IntegratedGradients

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nibt.core.side import Side
-from nibt.data.units import special_share
+from nibt.data.units import special_token_share
 from nibt.methods._rows import score_vectors
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
@@ -41,7 +41,7 @@ class SimilarityMap(Method):
 
     def attribute(self, side: Side) -> Attribution:
         scores, units = score_vectors(side.trace.embedding, side.score), side.units
-        return Attribution(units.keep(scores), units, special_share(scores, units))
+        return Attribution(units.keep(scores), units, special_token_share(scores, units))
 
 
 PLUGIN = SimilarityMap

@@ -21,7 +21,7 @@ Use it when:
     You want a number that is easy to read and to compare with publications.
 
 Avoid it when:
-    You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``centre`` does well on
+    You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``center`` does well on
     photographs.
 
 Source:

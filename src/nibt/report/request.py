@@ -27,7 +27,7 @@ def question(answer: Shown) -> str:
         return f"Why {_quoted(answer.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
         return f"Why {_quoted(answer.caption)} among {len(others) + 1} captions?"
-    if target == "centred":
+    if target == "centered":
         return f"Why {_quoted(answer.caption)} more than the average caption?"
     return f"Where does the similarity of this image and {_quoted(answer.caption)} come from?"
 
@@ -115,7 +115,7 @@ def _side(answer: Explanation, name: str) -> str:
     items = [(kind, contrast[kind]) for kind in kinds if kind in contrast]
     if items:
         return text + "".join(f", against the {_noun(kind, listed)} {_several(listed)}" for kind, listed in items)
-    return f"{text}, against the mean that the model brings" if score["target"] == "centred" else text
+    return f"{text}, against the mean that the model brings" if score["target"] == "centered" else text
 
 
 def _contrast(answer: Explanation) -> Mapping[str, Sequence[str]]:

@@ -100,14 +100,14 @@ class Attribution(ByValue):
     Attributes:
         scores: The signed scores, neither clipped nor rescaled: (unit) or (batch, unit).
         units: The units that the scores belong to: a grid of patches, or words and tokens.
-        special_share: The share of the absolute score on special tokens, in [0, 1].
+        special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
 
     """
 
     scores: PerUnit
     units: Units
-    special_share: PerExample
+    special_token_share: PerExample
     path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
@@ -159,7 +159,7 @@ class ImageAttribution(Serializable):
         size: Width and height of the upright image, in pixels.
         region: Left, top, width and height of the part of the upright image that the grid covers, in pixels.
         grid: The signed scores of the patches, rows x columns.
-        special_share: The share of the absolute score on special tokens, in [0, 1].
+        special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
         input: The image itself. It is None if the attribution was loaded from a file and the image is no longer at
             ``source``.
@@ -172,14 +172,18 @@ class ImageAttribution(Serializable):
     size: Size
     region: Region
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
-    special_share: Annotated[PerExample, Array()]
+    special_token_share: Annotated[PerExample, Array()]
     path: PathSummary | None = None
     input: ImageItself = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
         """Build an image's attribution from the scores of a method and the fields of the image."""
-        scores = {"grid": attribution.grid, "special_share": attribution.special_share, "path": attribution.path}
+        scores = {
+            "grid": attribution.grid,
+            "special_token_share": attribution.special_token_share,
+            "path": attribution.path,
+        }
         return cls(**scores, **image)
 
     @model_validator(mode="before")
@@ -255,7 +259,7 @@ class TextAttribution(Serializable):
         tokens: The tokens, with the padding that every caption of the model has.
         scores: The signed scores of the tokens; 0 for special tokens.
         special: Whether each token belongs to no word.
-        special_share: The share of the absolute score on special tokens, in [0, 1].
+        special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
 
     """
@@ -266,7 +270,7 @@ class TextAttribution(Serializable):
     tokens: tuple[str, ...]
     scores: Annotated[Float[Tensor, " token"], Array(1)]
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
-    special_share: Annotated[PerExample, Array()]
+    special_token_share: Annotated[PerExample, Array()]
     path: PathSummary | None = None
 
     @classmethod
@@ -278,7 +282,7 @@ class TextAttribution(Serializable):
             tokens=attribution.tokens,
             scores=attribution.scores,
             special=attribution.special,
-            special_share=attribution.special_share,
+            special_token_share=attribution.special_token_share,
             path=attribution.path,
         )
 

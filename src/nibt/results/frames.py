@@ -28,8 +28,9 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
 
             * ``pairs``: an image with a caption: ``image``, ``caption``, ``method``, ``variant``, ``model``,
               ``similarity``, ``mismatch`` (whether the model rates the pair as no match), and for each side, ``image``
-              and ``text``, the explained ``target``, its ``value``, the ``sum`` of the scores, the ``special_share``
-              (the share of the absolute score on special tokens) and the ``completeness_gap`` (NaN without a path).
+              and ``text``, the explained ``target``, its ``value``, the ``sum`` of the scores, the
+              ``special_token_share`` (the share of the absolute score on special tokens) and the ``completeness_gap``
+              (NaN without a path).
             * ``words``: a word of a caption: ``image``, ``caption``, ``method``, ``variant``, ``model``, ``position``
               (from 0), ``word`` and its signed ``score``.
 
@@ -83,7 +84,7 @@ def _values(explanation: Explanation) -> dict[str, Any]:
     for name, side in explanation.sides.items():
         score = explanation.score[name]
         values |= {f"{name}_target": score["target"], f"{name}_value": score["value"], f"{name}_sum": _sum(side)}
-        values[f"{name}_special_share"] = float(side.special_share)
+        values[f"{name}_special_token_share"] = float(side.special_token_share)
         values[f"{name}_completeness_gap"] = float("nan") if side.path is None else float(side.path.gap)
     return values
 

@@ -19,7 +19,7 @@ class LossIncrease:
     Attributes:
         method: The method.
         trainable: What was trained.
-        removed: The side whose most important part was removed: "image", "text" or "both".
+        side: The side whose most important part was side: "image", "text" or "both".
         value: The increase as a share of the loss after training on untouched data, the mean over repeats.
         low: The lower end of its 95 % interval.
         high: The upper end.
@@ -35,7 +35,7 @@ class LossIncrease:
 
     method: str
     trainable: str
-    removed: str
+    side: str
     value: float
     low: float
     high: float
@@ -63,7 +63,7 @@ class Agreement:
     Attributes:
         trainable: The first trainable.
         other: The second trainable.
-        removed: The side whose most important part was removed: "image", "text" or "both".
+        side: The side whose most important part was side: "image", "text" or "both".
         controls: Whether negative controls are among the ranked methods.
         methods: The number of ranked methods.
         tau: Kendall's tau, in [-1, 1].
@@ -74,7 +74,7 @@ class Agreement:
 
     trainable: str
     other: str
-    removed: str
+    side: str
     controls: bool
     methods: int
     tau: float
@@ -144,8 +144,7 @@ class Roar(Result):
             [
                 f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
                 *(
-                    f"  {one.method}, {one.trainable}, {one.removed}: {one.value:+.1%} "
-                    f"[{one.low:+.1%}, {one.high:+.1%}]"
+                    f"  {one.method}, {one.trainable}, {one.side}: {one.value:+.1%} [{one.low:+.1%}, {one.high:+.1%}]"
                     for one in best
                 ),
             ]

@@ -36,7 +36,7 @@ def plan(clip_folder: Path, pairs_folder: Path) -> dict[str, Any]:
         ],
         "data": [{"name": "folder", "label": "pairs", "options": {"folder": str(pairs_folder)}}],
         "metrics": [
-            "special_share",
+            "special_token_share",
             "corner_share",
             {"name": "confidence_drop", "options": {"protocol": "paper"}},
             {"name": "confidence_increase", "options": {"protocol": "paper"}},

@@ -178,7 +178,7 @@ def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
     lines = list(dry_run(plan))
     assert [line.partition(": ")[2] for line in lines if line.startswith("data ")] == ["1 pairs"] * 3
     assert lines[-1] == f"explanations of each side: {3 * len(plan.methods)}"
-    methods = tuple(method for method in plan.methods if method.name in ("grad_cam", "centre"))
+    methods = tuple(method for method in plan.methods if method.name in ("grad_cam", "center"))
     cheap = plan.model_copy(update={"methods": methods})
     run = nibt.benchmark(cheap, tmp_path / "run")
     frame = run.frame()

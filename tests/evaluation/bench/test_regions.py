@@ -21,7 +21,12 @@ CAPTIONS = ("red cat small mat", "a cat", "mat")
 PLAN: dict[str, Any] = {
     "batch_size": 2,
     "methods": [{"name": "nib", "options": {"steps": 1}, "label": "nib"}, "occlusion"],
-    "metrics": ["special_share", "noun_mass", "pair_deletion", {"name": "noun_energy", "options": {"on": "others"}}],
+    "metrics": [
+        "special_token_share",
+        "noun_mass",
+        "pair_deletion",
+        {"name": "noun_energy", "options": {"on": "others"}},
+    ],
     "targets": ["cosine", "logit"],
 }
 
@@ -70,12 +75,12 @@ def test_regions_are_measured_for_the_target_cosine_only(frame: DataFrame) -> No
     regions = frame[frame.side == "regions"]
     assert (set(regions.target), set(regions.method)) == ({"cosine"}, {"nib", "occlusion"}), "controls have none"
     assert set(frame[frame.side != "regions"].target) == {"cosine", "logit"}
-    assert set(frame[frame.side != "regions"].metric) == {"special_share"}
+    assert set(frame[frame.side != "regions"].metric) == {"special_token_share"}
     assert (frame.error == "").all()
 
 
 def test_rows_of_maps_do_not_change_beside_regions(plan: dict[str, Any], frame: DataFrame, tmp_path: Path) -> None:
-    maps = nibt.benchmark({**plan, "metrics": ["special_share"]}, tmp_path / "RUN").frame()
+    maps = nibt.benchmark({**plan, "metrics": ["special_token_share"]}, tmp_path / "RUN").frame()
     beside = frame[frame.side != "regions"].reset_index(drop=True)
     columns = [name for name in maps if name not in ("seconds", "curve")]
     assert beside[columns].equals(maps[columns])

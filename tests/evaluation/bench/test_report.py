@@ -94,7 +94,7 @@ def test_report_is_written_in_every_format(
         "2.png",
         "ones",
         "random",
-        "centre",
+        "center",
         "weights ",
     ):
         assert message in text, message

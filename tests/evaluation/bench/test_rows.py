@@ -13,7 +13,7 @@ from nibt.evaluation.bench.rows import read_rows
 
 def test_a_file_that_was_replaced_is_refused_where_it_is_read(tmp_path: Path, plan: dict[str, Any]) -> None:
     """A valid file with another value under the name of a chunk is not an answer of nibt."""
-    plan |= {"methods": ["ones"], "metrics": ["special_share"]}
+    plan |= {"methods": ["ones"], "metrics": ["special_token_share"]}
     run = nibt.benchmark(plan, tmp_path / "run")
     (path, *_), *_ = run.files().values()
     table = read_rows([path])

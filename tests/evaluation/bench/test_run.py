@@ -57,7 +57,7 @@ def test_star_skips_what_a_model_cannot_run(
     again = Benchmark.open(tmp_path / "run")
     assert list(again.manifest.skipped.values()) == [{"gae": "no attention"}]
     assert not again.missing_chunks()
-    assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "centre", "ones"}
+    assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "center", "ones"}
 
 
 def test_estimate_counts_the_passes_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
@@ -199,12 +199,12 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
         "data": [SCENES],
         "batch_size": 6,
         "methods": [{"name": "nib", "options": {"steps": 2}}],
-        "metrics": ["special_share", {"name": "deletion", "measured": "softmax"}],
+        "metrics": ["special_token_share", {"name": "deletion", "measured": "softmax"}],
     }
     actual = nibt.benchmark(plan, tmp_path / "run").table().to_pylist()
     pairs = list(nibt.registry.find("datasets", "scenes")(**SCENES["options"]))
     model = nibt.load_model(clip_folder)
-    for name, measured in (("special_share", "explained"), ("deletion", "softmax")):
+    for name, measured in (("special_token_share", "explained"), ("deletion", "softmax")):
         rows = nibt.measure(model, pairs, [name], "nib", measured=measured, steps=2, seed=0)
         own = {
             (row["item"], row["side"]): row["value"]
@@ -256,11 +256,11 @@ def test_benchmark_does_not_depend_on_the_order_of_methods(tmp_path: Path, plan:
 @pytest.mark.slow
 def test_benchmark_stores_the_curves_of_areas(tmp_path: Path, plan: dict[str, Any]) -> None:
     """For each pair in the store, and for the mean curve that is drawn."""
-    plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_share"]}
+    plan |= {"data": [SCENES], "methods": ["nib"], "metrics": ["deletion", "insertion", "special_token_share"]}
     run = nibt.benchmark(plan, tmp_path / "run")
     rows = run.table().to_pylist()
     for row in rows:
-        if row["metric"] == "special_share":
+        if row["metric"] == "special_token_share":
             assert row["curve"] == []
         else:
             assert len(row["curve"]) == 11

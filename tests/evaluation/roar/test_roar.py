@@ -69,7 +69,7 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
         {},
     )
     run.run(no_progress)
-    actual = {(increase.method, increase.removed): increase for increase in run.result().loss_increases}
+    actual = {(increase.method, increase.side): increase for increase in run.result().loss_increases}
     for kind in ("image", "text"):
         assert actual["nib", kind].low > 0.1, "it does not learn what it does not see"
         assert actual["nib", kind].beats_random
@@ -174,7 +174,7 @@ def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     assert json.loads(json.dumps(back.to_json())) == json.loads(json.dumps(actual.to_json()))
     assert [increase.method for increase in actual.loss_increases if increase.control] == [
         "random",
-        "centre",
+        "center",
         "ones",
     ] * 2
     text = markdown(actual)

@@ -104,8 +104,8 @@ def test_lite_explains_extreme_image_sizes(lite: nibt.Model, width: int, height:
 
 
 def test_lite_ships_its_centre(lite: nibt.Model) -> None:
-    answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centred")
-    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
+    answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centered")
+    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centered"
     assert answer.warnings == ()
 
 
@@ -119,7 +119,7 @@ def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, m
     known = json.loads((RECIPE / "categories.json").read_text())
     rows, _ = measure.image_side(lite, images, shared / "photos", known, {})
     pointing, energy = (torch.tensor([row[place] for row in rows["nib"]]).mean() for place in (0, 1))
-    prior, chance = (torch.tensor([row[0] for row in rows[kind]]).mean() for kind in ("centre prior", "random map"))
+    prior, chance = (torch.tensor([row[0] for row in rows[kind]]).mean() for kind in ("center prior", "random map"))
     assert len(rows["nib"]) > 15
     assert pointing > max(0.4, float(prior) + 0.1, float(chance) + 0.2)
     assert energy > 0.17

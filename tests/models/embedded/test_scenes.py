@@ -104,11 +104,11 @@ def test_scenes_model_prefers_the_right_noun(model: nibt.Model) -> None:
 def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
     pair = Scenes(count=1, seed=FRESH, fewest=2)[0]
     for layer in (0, 6, 12):
-        answer = nibt.explain(model, pair.image, pair.caption, target="centred", layer=layer, baseline="mean")
+        answer = nibt.explain(model, pair.image, pair.caption, target="centered", layer=layer, baseline="mean")
         assert isinstance(answer, nibt.Explanation)
         flat = sum("is flat" in warning for warning in answer.warnings)
         assert flat == (2 if layer == 12 else 0), "after the last block, only one row is read"
-        assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centred"
+        assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centered"
 
 
 @pytest.mark.slow

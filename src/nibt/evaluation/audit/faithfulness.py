@@ -19,7 +19,7 @@ from nibt.types import MeasuredSide, Modality
 _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
-_SHARE_METRICS = ("special_share", "corner_share")
+_SHARE_METRICS = ("special_token_share", "corner_share")
 # docs/reference/audit.md explains why confidence is not checked
 _CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
@@ -97,7 +97,9 @@ class MetricScores:
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
         """Yield the checks of special tokens and of corners."""
         measured = self.by_method[str(method)]
-        shares: list[tuple[str, Modality, Any]] = [("special", side, measured[side, "special_share"]) for side in SIDES]
+        shares: list[tuple[str, Modality, Any]] = [
+            ("special", side, measured[side, "special_token_share"]) for side in SIDES
+        ]
         shares.append(("corners", "image", measured["image", "corner_share"] * np.asarray(unit_counts) / 4))
         for name, side, values in shares:
             mean = interval(values)

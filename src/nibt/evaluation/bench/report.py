@@ -63,7 +63,7 @@ def _about(run: Benchmark) -> Iterator[str]:
     yield (
         "Means over pairs with 95 % intervals: Wilson's for hits, Student's for other values. A star marks a "
         f"difference from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a "
-        "column. ones, random and centre do not depend on the model: they are included as negative controls."
+        "column. ones, random and center do not depend on the model: they are included as negative controls."
     )
 
 

@@ -49,7 +49,7 @@ def roar(
     Args:
         model: A loaded model in float32, or what ``load_model`` takes.
         pairs: Pairs of an image and a caption.
-        methods: Names of methods, with or without a variant (``nib:paper``). ``random``, ``centre`` and ``ones`` are
+        methods: Names of methods, with or without a variant (``nib:paper``). ``random``, ``center`` and ``ones`` are
             always included as negative controls.
         out: The folder of the run.
         trainable: What is trained, one or several of "features" (a linear map on the cached embeddings of each side),

@@ -41,14 +41,14 @@ class Bootstrap:
         """Return the increase of each trainable, method and removal, and its difference from a random map."""
         return [self._increase(*key) for key in self.keys]
 
-    def _increase(self, trainable: str, method: str, removed: str) -> LossIncrease:
-        key, random = (trainable, method, removed), (trainable, "random", removed)
+    def _increase(self, trainable: str, method: str, side: str) -> LossIncrease:
+        key, random = (trainable, method, side), (trainable, "random", side)
         untouched, corrupted = self.losses[trainable, "", ""], self.losses[key]
         vs_random = float(self.each[key].mean() - self.each[random].mean())
         return LossIncrease(
             method,
             trainable,
-            removed,
+            side,
             float(self.each[key].mean()),
             *_ends(self.drawn[key]),
             vs_random,
@@ -65,51 +65,51 @@ class Bootstrap:
         It is computed with and without the controls among the ranked methods, and needs at least three methods.
         """
         result: list[Agreement] = []
-        for removed in dict.fromkeys(key[2] for key in self.keys):
+        for side in dict.fromkeys(key[2] for key in self.keys):
             trainables = [
                 trainable
                 for trainable in TRAINABLES
-                if any(key[0] == trainable and key[2] == removed for key in self.keys)
+                if any(key[0] == trainable and key[2] == side for key in self.keys)
             ]
             for controls in (True, False):
                 for trainable in trainables:
-                    result += self._of_repeats(trainable, removed, controls)
+                    result += self._of_repeats(trainable, side, controls)
                 for first, second in combinations(trainables, 2):
-                    result += self._of_trainables(first, second, removed, controls)
+                    result += self._of_trainables(first, second, side, controls)
         return result
 
-    def _methods(self, trainables: Sequence[str], removed: str, controls: bool) -> list[str]:
+    def _methods(self, trainables: Sequence[str], side: str, controls: bool) -> list[str]:
         """Return the methods that all trainables have."""
         methods = dict.fromkeys(key[1] for key in self.keys if controls or key[1] not in CONTROLS)
-        return [name for name in methods if all((trainable, name, removed) in self.each for trainable in trainables)]
+        return [name for name in methods if all((trainable, name, side) in self.each for trainable in trainables)]
 
-    def _of_trainables(self, first: str, second: str, removed: str, controls: bool) -> list[Agreement]:
-        methods = self._methods((first, second), removed, controls)
+    def _of_trainables(self, first: str, second: str, side: str, controls: bool) -> list[Agreement]:
+        methods = self._methods((first, second), side, controls)
         if len(methods) < 3:
             return []
         pair = (first, second)
-        means = [[self.each[trainable, name, removed].mean() for name in methods] for trainable in pair]
-        draws = [np.stack([self.drawn[trainable, name, removed] for name in methods], 1) for trainable in pair]
-        return _agreement(first, second, removed, controls, len(methods), _tau(*means), taus_of(*draws))
+        means = [[self.each[trainable, name, side].mean() for name in methods] for trainable in pair]
+        draws = [np.stack([self.drawn[trainable, name, side] for name in methods], 1) for trainable in pair]
+        return _agreement(first, second, side, controls, len(methods), _tau(*means), taus_of(*draws))
 
-    def _of_repeats(self, trainable: str, removed: str, controls: bool) -> list[Agreement]:
+    def _of_repeats(self, trainable: str, side: str, controls: bool) -> list[Agreement]:
         """Return the mean tau over pairs of repeats, with percentiles over these pairs as its interval."""
-        methods = self._methods((trainable,), removed, controls)
-        table = np.stack([self.each[trainable, name, removed] for name in methods], 1) if methods else np.empty((0, 0))
+        methods = self._methods((trainable,), side, controls)
+        table = np.stack([self.each[trainable, name, side] for name in methods], 1) if methods else np.empty((0, 0))
         if len(methods) < 3 or len(table) < 2:
             return []
         taus = np.array([_tau(*two) for two in combinations(table, 2)])
-        return _agreement(trainable, trainable, removed, controls, len(methods), float(taus.mean()), taus)
+        return _agreement(trainable, trainable, side, controls, len(methods), float(taus.mean()), taus)
 
 
 def _agreement(
-    first: str, second: str, removed: str, controls: bool, count: int, tau: float, taus: np.ndarray
+    first: str, second: str, side: str, controls: bool, count: int, tau: float, taus: np.ndarray
 ) -> list[Agreement]:
     """Return the agreement in a list, which is empty if tau is not defined."""
     finite = taus[np.isfinite(taus)]
     if not math.isfinite(tau) or not len(finite):
         return []
-    return [Agreement(first, second, removed, controls, count, tau, *_ends(finite))]
+    return [Agreement(first, second, side, controls, count, tau, *_ends(finite))]
 
 
 def _ends(drawn: np.ndarray) -> tuple[float, float]:

@@ -29,20 +29,20 @@ class Retraining:
     Attributes:
         trainable: What is trained.
         method: The method by whose maps units are removed; ``original`` for untouched pairs.
-        removed: The side whose units are removed; empty for untouched pairs.
+        side: The side whose units are removed; empty for untouched pairs.
         repeat: The number of the repeat, from 0.
 
     """
 
     trainable: str
     method: str
-    removed: str
+    side: str
     repeat: int
 
     @property
     def name(self) -> str:
         """The name in the folder, such as ``features--nib@paper--image--0``."""
-        words = (self.trainable, self.method.replace(":", "@"), self.removed, str(self.repeat))
+        words = (self.trainable, self.method.replace(":", "@"), self.side, str(self.repeat))
         return "--".join(word for word in words if word)
 
 

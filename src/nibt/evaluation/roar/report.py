@@ -60,7 +60,7 @@ def about(result: Roar) -> Iterator[str]:
     yield (
         f"In brackets: bootstrap 95 % intervals ({RESAMPLES} resamples of the repeats, and of the validation pairs "
         "in each). A star marks a difference from random whose interval, by the same resamples, is above 0. random, "
-        "centre and ones do not depend on the model."
+        "center and ones do not depend on the model."
     )
     yield from (f"Note: {note}." for note in result.notes)
 
@@ -86,7 +86,7 @@ def tables(result: Roar) -> Iterator[ReportTable]:
     removals = result.settings["side"]
     for trainable in TRAINABLES:
         increases = {
-            (increase.method, increase.removed): increase
+            (increase.method, increase.side): increase
             for increase in result.loss_increases
             if increase.trainable == trainable
         }
@@ -104,7 +104,7 @@ def tables(result: Roar) -> Iterator[ReportTable]:
         rows = [
             [
                 _pair(agreement),
-                agreement.removed,
+                agreement.side,
                 f"{agreement.methods}" + ("" if agreement.controls else ", no controls"),
                 f"{agreement.tau:+.2f} [{agreement.low:+.2f}, {agreement.high:+.2f}]",
             ]

@@ -130,7 +130,7 @@ class RoarRun:
             if method != ORIGINAL:
                 reduced = self._reduced_sources(trainer, method, report)
             for training in trainings:
-                report(f"{trainable}: {method} {training.removed}".rstrip())
+                report(f"{trainable}: {method} {training.side}".rstrip())
                 record = self._train(trainer, training, reduced, untouched)
                 yield ChunkFile(training.name, json.dumps(record).encode(), suffix=".json")
                 done += 1
@@ -176,7 +176,7 @@ class RoarRun:
     def _train(self, trainer: Trainer, training: Retraining, reduced: Sources, untouched: Sources) -> TrainingRecord:
         started = time.perf_counter()
         sources: Sources = {
-            side: reduced[side] if training.removed in (side, "both") else untouched[side] for side in SIDES
+            side: reduced[side] if training.side in (side, "both") else untouched[side] for side in SIDES
         }
         record: TrainingRecord = {
             "losses": trained(trainer, sources, untouched, self.fits, self.settings, training.repeat),
@@ -193,7 +193,7 @@ class RoarRun:
         records = {training: self.folder.read_training(files[training.name][0]) for training in self._trainings()}
         losses: dict[tuple[str, str, str], np.ndarray] = {}
         for training, record in records.items():
-            key = (training.trainable, "" if training.method == ORIGINAL else training.method, training.removed)
+            key = (training.trainable, "" if training.method == ORIGINAL else training.method, training.side)
             losses[key] = np.array([*losses.get(key, []), record["losses"]])
         bootstrap = Bootstrap(losses, self.settings.seed)
         train, validate = split(len(self.pairs), self.settings, 0)

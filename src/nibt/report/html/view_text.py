@@ -14,7 +14,7 @@ from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
 
-_CONTRASTS = ("difference", "softmax", "centred")  # targets whose question names other captions
+_CONTRASTS = ("difference", "softmax", "centered")  # targets whose question names other captions
 
 
 def heading(panel: Panel) -> str:

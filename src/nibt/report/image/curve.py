@@ -3,7 +3,7 @@
 from PIL import Image
 
 from nibt.report.colors import PALETTES
-from nibt.report.image.layout import MARGIN, centred, stacked, text_rows
+from nibt.report.image.layout import MARGIN, centered, stacked, text_rows
 from nibt.report.image.plot import WIDTH, Line, plot
 from nibt.report.request import sentence
 from nibt.results.explanation import method_text
@@ -22,7 +22,7 @@ def draw_curve(curve: NarrowingCurve) -> Image.Image:
     if all(len(line.across) > 1 for line in by_information):
         plots.append(plot(by_information, f"{curve.target} by information", "information (nats per patch or token)"))
     width = 2 * WIDTH + 3 * MARGIN
-    return stacked([centred(plots, width), text_rows(_notes(curve), width)], width)
+    return stacked([centered(plots, width), text_rows(_notes(curve), width)], width)
 
 
 def _lines(curve: NarrowingCurve, by_information: bool) -> list[Line]:

@@ -8,7 +8,7 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, centred, shown, stacked
+from nibt.report.image.layout import MARGIN, SIDE, centered, shown, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
@@ -74,6 +74,6 @@ def _page(answer: Explanation, look: Appearance) -> Image.Image:
 
 def _panel_rows(panels: list[Image.Image], width: int, beside: bool) -> Iterator[Image.Image]:
     if not beside:
-        yield from (centred([panel], width) for panel in panels)
+        yield from (centered([panel], width) for panel in panels)
     else:
-        yield centred(panels, width)
+        yield centered(panels, width)

@@ -41,7 +41,7 @@ def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
     return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
-def centred(images: list[Image.Image], width: int) -> Image.Image:
+def centered(images: list[Image.Image], width: int) -> Image.Image:
     """Center images side by side in a row."""
     row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
     left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2

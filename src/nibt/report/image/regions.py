@@ -10,7 +10,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.report.appearance import Appearance
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, TILE, centred, shown, stacked, text_rows, tile
+from nibt.report.image.layout import MARGIN, TILE, centered, shown, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
@@ -33,7 +33,7 @@ def draw_table(regions: Regions, look: Appearance) -> Image.Image:
     tiles = list(_tiles(regions, shown(photograph(regions.input, regions.source), TILE), look))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
-    rows = [centred(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
+    rows = [centered(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
     bar = scale(float(regions.table.abs().max()), width, look, look.positive_only, name="all words")
     return stacked([*header(regions, width, look), *rows, bar, text_rows(_notes(regions), width)], width)
 

@@ -150,7 +150,7 @@ def _shortened(text: str, width: int) -> str:
 
 def notes(answer: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
-    shares = [f"{name} {float(part.special_share):.0%}" for name, part in answer.sides.items()]
+    shares = [f"{name} {float(part.special_token_share):.0%}" for name, part in answer.sides.items()]
     return text_rows(
         [
             f"{method_line(answer)}    {target_line(answer)}",

@@ -28,7 +28,7 @@ from nibt.types import PerUnit
 
 
 @dataclass(frozen=True)
-class Centre(UnitMethod):
+class Center(UnitMethod):
     """Scores from a Gaussian around the center.
 
     Args:
@@ -63,4 +63,4 @@ def _line(count: int) -> Tensor:
     return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")
 
 
-PLUGIN = Centre
+PLUGIN = Center

@@ -34,7 +34,7 @@ class SpecialShare(Metric):
     better = "neither"
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return metric_input.attribution.special_share.float().cpu()
+        return metric_input.attribution.special_token_share.float().cpu()
 
 
 PLUGIN = SpecialShare

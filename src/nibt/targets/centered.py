@@ -13,7 +13,7 @@ from nibt.types import Embedding, PerExample
 
 
 @dataclass(frozen=True)
-class Centred(Target):
+class Centered(Target):
     """The cosine with the centered embedding of the other side."""
 
     others = "some"
@@ -27,4 +27,4 @@ class Centred(Target):
         return score.similarity(embedding, F.normalize(score.other, dim=-1) - mean)
 
 
-PLUGIN = Centred
+PLUGIN = Centered
