@@ -9,7 +9,7 @@ by area, of the units that cover it in the views that reach there: a flat map st
 the image is in no cell, and counts as the share of special tokens.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,15 +119,13 @@ def _extent(side: Side) -> tuple[int, int]:
 def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Attribution:
     """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
-
-    def by_view(values: Iterable[Tensor]) -> Float[Tensor, "view batch *other"]:
-        return torch.cat(list(values)).unflatten(0, (len(views.shifts), -1))
-
     units, batch = results[0].units, len(views.side.inputs)
     assert isinstance(units, Grid)
-    maps = by_view(result.scores for result in results)
+    by_view = (len(views.shifts), batch)
+    maps = torch.cat([result.scores for result in results]).unflatten(0, by_view)
+    shares = torch.cat([result.special_share for result in results]).unflatten(0, by_view)
     scores, fine = views.blend(maps, units)
-    special = views.special_share(maps, units, by_view(result.special_share for result in results))
+    special = views.special_share(maps, units, shares)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
