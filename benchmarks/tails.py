@@ -84,8 +84,9 @@ def batches(model, side, size):
     for inputs in prepared:
         trace = tower.trace(inputs, layer)
         state = torch.cat([trace.streams[layer] * share for share in (0.5, 1)])
-        calls = [trace._tiled(call, 2) for call in trace.calls[layer:]]
-        extra = {key: value.repeat(2, *(1,) * (value.ndim - 1)) for key, value in tower.head_inputs(inputs).items()}
+        index = torch.arange(len(inputs)).repeat(2)
+        calls = [trace._at(call, index) for call in trace.calls[layer:]]
+        extra = {key: value[index] for key, value in tower.head_inputs(inputs).items()}
         yield tower, layer, state, calls, extra
 
 

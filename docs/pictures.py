@@ -13,7 +13,7 @@ from PIL import Image
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, shown, stacked, text_rows
+from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
 from nibt.report.image.rows import caption
 
 FOLDER = Path(__file__).parent
@@ -40,7 +40,7 @@ def scene() -> Image.Image:
     """Draw a scene and its map, with the outline of the named object."""
     answer = nibt.explain("scenes", SCENE.image, SCENE.caption)
     assert answer.image.input is not None
-    original = shown(answer.image.input.pil_image, SIDE * 2 // 3)
+    original = resized(answer.image.input.pil_image, SIDE * 2 // 3)
     drawn = overlay(answer, original, COLORS)
     outline_named(drawn, SCENE)
     width = 2 * original.width + 3 * MARGIN

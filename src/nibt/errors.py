@@ -26,13 +26,13 @@ class NibtError(Exception):
 class UnknownName(NibtError, LookupError):
     """A method, metric, target, model family or data set does not exist."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
-        self._arguments = kind, name, known
-        near = get_close_matches(name, known, n=1)
+    def __init__(self, group: str, name: str, names: Iterable[str]) -> None:
+        names = sorted(names)
+        self._arguments = group, name, names
+        near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        listed = f" Known {kind}: {', '.join(known)}." if known else f" No {kind} are available."
-        super().__init__(f"unknown {kind.removesuffix('s')} {name!r}.{hint}{listed}")
+        listed = f" Known {group}: {', '.join(names)}." if names else f" No {group} are available."
+        super().__init__(f"unknown {group.removesuffix('s')} {name!r}.{hint}{listed}")
 
     def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
         """Return the class and the arguments, so that the error can be sent to another process."""

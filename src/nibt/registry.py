@@ -96,17 +96,17 @@ def parse_method(text: str) -> tuple[str, str, dict[str, Any]]:
 
     """
     try:
-        first, *parts = shlex.split(text) or [""]
+        first, *assignments = shlex.split(text) or [""]
     except ValueError as error:
         raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
     name, _, variant = first.partition(":")
     if name not in available("methods"):
         raise UnknownName("methods", name, available("methods"))
     options: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
         if not equals or not key or key in options:
-            raise BadOption(f"options of a method must be name=value, each once (got {part!r} in {text!r})")
+            raise BadOption(f"options of a method must be name=value, each once (got {assignment!r} in {text!r})")
         options[key.replace("-", "_")] = None if value.lower() == "none" else value
     return name, variant or "default", options
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nibt.core.quadrature import AT_ONCE, BUDGET, MOST_STEPS, chunks, gradients, nodes, refined
+from nibt.core.quadrature import AT_ONCE, BUDGET, MOST_STEPS, chunks, nodes, refined
 from nibt.errors import BadOption
 from nibt.progress import Progress, listening
 
@@ -131,16 +131,3 @@ def test_late_is_exact_for_lines_with_growing_weights() -> None:
     path = nodes("late", 1)
     assert path.weights == (1.0,)
     assert path.positions == pytest.approx((2 / 3,))
-
-
-@pytest.mark.parametrize("at_once", [1, 4, 100])
-def test_mean_gradient_of_a_cubic_is_known(at_once: int) -> None:
-    start, end = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
-
-    def score(states: torch.Tensor) -> torch.Tensor:
-        return states.pow(3).sum((-2, -1))
-
-    path = nodes("gauss", 3)
-    actual = path.integral(torch.cat(list(gradients(score, start, end, path.positions, at_once))))
-    by_hand = start.square() + start * end + end.square()  # the mean of 3 z^2 along the line
-    torch.testing.assert_close(actual, by_hand)

@@ -1,12 +1,15 @@
 """Tests of ``nibt.core.side``."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from nibt.core.quadrature import nodes
 from nibt.core.side import Side, mean_states
 from nibt.errors import BadOption, WrongBaseline
+from nibt.models._trace import Cut
 from tests import tiny
 from tests.helpers import both_sides, make_side, varied_kinds
 
@@ -32,6 +35,18 @@ def test_side_fits_more_states_where_fewer_blocks_or_bytes_remain() -> None:
         assert side.at_once(layer, hidden) == 60 // blocks
     assert side.at_once(depth, hidden.half()) == 120
     assert side.at_once(depth, hidden.expand(5, -1, -1)) == 60, "the number of states, over all examples"
+
+
+def test_mean_gradient_of_a_cubic_is_known() -> None:
+    start, end = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
+    cut: Any = Cut(end, None, lambda states: states)  # pyright: ignore
+    side: Any = Side(None, None, lambda embeddings: embeddings.pow(3).sum((-2, -1)))  # pyright: ignore
+    path = nodes("gauss", 3)
+    actual = path.integral(
+        side.gradient(cut, start + torch.tensor(path.positions)[:, None, None, None] * (end - start))
+    )
+    by_hand = start.square() + start * end + end.square()  # the mean of 3 z^2 along the line
+    torch.testing.assert_close(actual, by_hand)
 
 
 @both_sides

@@ -16,7 +16,7 @@ from nibt.app.request import ExplainRequest, Mode, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.errors import BadInput, NibtError
 from nibt.report.html.view import Failure, Panel, fragment
-from nibt.report.image.layout import shown, uri
+from nibt.report.image.layout import resized, uri
 
 HELP = "help"
 """The address of the help page, relative to that of the page."""
@@ -128,7 +128,7 @@ def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) ->
 
 def sample_buttons() -> str:
     """Return a button with a small image for each sample."""
-    small = {name: uri(shown(read_image(SAMPLE + name).pil_image, _THUMBNAIL_SIZE), "JPEG") for name in samples()}
+    small = {name: uri(resized(read_image(SAMPLE + name).pil_image, _THUMBNAIL_SIZE), "JPEG") for name in samples()}
     buttons = "".join(
         f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_captions()[name])}">'
         f'<img alt="" src="{data}"></button>'

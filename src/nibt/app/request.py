@@ -20,7 +20,7 @@ from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
-from nibt.report.image.layout import shown
+from nibt.report.image.layout import resized
 from nibt.results.explanation import Explanation, change_side
 from nibt.results.regions import Regions
 
@@ -149,7 +149,7 @@ def explain_steps(
     Later steps do not change earlier outcomes, except that the last step adds tables to the panels of NIB. A method
     that fails has a ``Failure`` in its place, and a table that fails leaves the reason in its panel.
     """
-    small = ImageInput(shown(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
+    small = ImageInput(resized(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(request.methods):
         try:

@@ -59,7 +59,7 @@ class Output:
         """Whether nothing but JSON is printed."""
         return self.quiet or self.printed
 
-    def check(self, stems: Sequence[str], kind: str) -> list[OutputFile]:
+    def check(self, stems: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
         from nibt.formats.base import format_of
         from nibt.outputs import check_targets
@@ -82,7 +82,7 @@ class Output:
             paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{combined}", rows))
             targets = [OutputFile(Path(path), format_of(path), held) for path, held in paths]
         for target in targets:
-            target.file_format.check(target.path, [kind], len(target.rows))
+            target.file_format.check(target.path, [result_kind], len(target.rows))
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 

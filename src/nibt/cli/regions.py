@@ -70,5 +70,5 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
             )
         tables += answers
     titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
-    shown = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
-    files.write(shown, targets, show_regions, drawing)
+    panels = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
+    files.write(panels, targets, show_regions, drawing)

@@ -10,17 +10,15 @@ add up to the change of the target. ``clenshaw_curtis`` (Clenshaw and Curtis, 19
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import BadOption
 from nibt.progress import report
-from nibt.types import Hidden, States
 
 RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "clenshaw_curtis")
 LATE = 2 / 3  # the position of the node of ``late``
@@ -148,22 +146,3 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
         last = min(first + max(1, most), count)
         yield slice(first, last)
         report(last, count)
-
-
-def gradients(
-    score: Callable[[States], Float[Tensor, "node batch"]],
-    start: Hidden,
-    end: Hidden,
-    positions: Sequence[float],
-    at_once: int | None = None,
-) -> Iterator[States]:
-    """Yield the gradients of ``score`` at positions on the straight path between two states.
-
-    One result holds the positions that go through the tower together.
-    """
-    for chunk in chunks(len(positions), end, at_once=at_once):
-        places = end.new_tensor(positions[chunk])[:, None, None, None]
-        states = (start + places * (end - start)).detach().requires_grad_()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(score(states).sum(), states)
-        yield gradient

@@ -82,9 +82,10 @@ def sample_captions() -> dict[str, str]:
 
 def sample_file(name: str) -> Path:
     """Return the file of an image that ships with the package."""
-    if name not in samples():
-        raise UnknownName("samples", name, samples())
-    return next(file for file in _sample_files() if file.stem == name)
+    by_name = {file.stem: file for file in _sample_files()}
+    if name not in by_name:
+        raise UnknownName("samples", name, by_name)
+    return by_name[name]
 
 
 def _sample_files() -> list[Path]:

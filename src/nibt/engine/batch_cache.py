@@ -43,10 +43,10 @@ class BatchCache:
 
     def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return the value of a batch; it is computed in the first call with this key."""
-        own = self._key(pairs, key)
-        if own not in self._values:
-            self._values[own] = compute()
-        return self._values[own]
+        batch_key = self._key(pairs, key)
+        if batch_key not in self._values:
+            self._values[batch_key] = compute()
+        return self._values[batch_key]
 
     def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int) -> TimedTrace | None:
         """Return the trace of one side of a batch from a layer on, if one with as many layers is kept.

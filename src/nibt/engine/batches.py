@@ -55,10 +55,10 @@ class PreparedBatch:
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
         """Return the batch of the pairs at the indices."""
-        chosen = [[rows[index] for index in indices] for rows in self.rows]
-        unique = [list(dict.fromkeys(rows)) for rows in chosen]
+        taken = [[rows[index] for index in indices] for rows in self.rows]
+        unique = [list(dict.fromkeys(rows)) for rows in taken]
         first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, unique, strict=True))
-        first_rows, second_rows = ([own.index(row) for row in rows] for own, rows in zip(unique, chosen, strict=True))
+        first_rows, second_rows = (list(map(kept.index, rows)) for kept, rows in zip(unique, taken, strict=True))
         return PreparedBatch([self.pairs[index] for index in indices], (first, second), (first_rows, second_rows))
 
 
@@ -94,14 +94,14 @@ def explain_batches(
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
 
     def explained(indices: Sequence[int]) -> ExplainedBatch:
-        chosen = [pairs[index] for index in indices]
-        prepare = partial(PreparedBatch.of, spec, chosen)
-        prepared = cache.once(chosen, ("inputs", spec.modalities), prepare) if cache else prepare()
+        batch_pairs = [pairs[index] for index in indices]
+        prepare = partial(PreparedBatch.of, spec, batch_pairs)
+        prepared = cache.once(batch_pairs, ("inputs", spec.modalities), prepare) if cache else prepare()
         try:
             return explain_batch(spec, prepared, modalities, cache)
         except Exception as error:
             if cache and is_out_of_memory(error):
-                cache.forget(chosen)
+                cache.forget(batch_pairs)
             raise
 
     for indices, batch in within_memory(batch_indices(spec, pairs, size), explained):
@@ -221,9 +221,9 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
     return torch.stack(means)
 
 
-def _side(spec: ExplanationSpec, position: int, trace: Trace, other: Embedding) -> Side:
+def _side(spec: ExplanationSpec, position: int, trace: Trace, partner: Embedding) -> Side:
     """Return a side whose score is that with the embeddings of the other side."""
-    score = replace(spec.scores[spec.modalities[position]], other=other.detach())
+    score = replace(spec.scores[spec.modalities[position]], other=partner.detach())
     return Side(spec.model, trace, score, spec.memory)
 
 

@@ -68,7 +68,7 @@ def calibrate(
             "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
         )
     if out is not None:
-        sources = [Path(one) for one in (model, *images) if isinstance(one, str | Path)]
+        sources = [Path(source) for source in (model, *images) if isinstance(source, str | Path)]
         check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
     model, texts = load_model(model), [read_caption(text) for text in captions]
     images = [read_image(image) for image in images]
@@ -181,7 +181,7 @@ def _of_captions(
 
 
 def _table(entries: dict[tuple[int, int], list[Any]], layer: int) -> Tensor:
-    means = {place: total / count for (own, place), (count, total) in entries.items() if own == layer}
+    means = {place: total / count for (entry_layer, place), (count, total) in entries.items() if entry_layer == layer}
     return (
         torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0, dtype=torch.float32)
     )

@@ -67,24 +67,26 @@ def explain_embeddings(
     """
     model = load_model(model)
     _check_one_vector(model)
-    own = read_caption(item) if isinstance(item, Caption) else read_image(item)
-    _, vectors, trace = _vectors(model, own, MethodSpec.of(method, variant, options))
-    aim = _checked(embeddings, trace.embedding)
-    scores = vectors.scores(aim)
+    content = read_caption(item) if isinstance(item, Caption) else read_image(item)
+    _, vectors, trace = _vectors(model, content, MethodSpec.of(method, variant, options))
+    unit_embeddings = _checked(embeddings, trace.embedding)
+    scores = vectors.scores(unit_embeddings)
     units = scores.units
     if isinstance(units, Words):
-        units = units.repeated(len(aim))
-    return Attribution(scores.parts.values[:, :-1], units, scores.special_token_share, vectors.summary(aim, scores))
+        units = units.repeated(len(unit_embeddings))
+    return Attribution(
+        scores.parts.values[:, :-1], units, scores.special_share, vectors.summary(unit_embeddings, scores)
+    )
 
 
 def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[ExplanationSpec, SideVectors, Trace]:
     """Return the resolved request, the vectors of an image or a caption, and its trace."""
-    own = modality(item)
-    spec = resolve(model, replace(method, options=baseline_by_side(method.options, [own])))
-    tower = model.tower(own)
-    trace = tower.trace(tower.prepare([item]), min(spec.methods[own].layers, default=0))
+    side_name = modality(item)
+    spec = resolve(model, replace(method, options=baseline_by_side(method.options, [side_name])))
+    tower = model.tower(side_name)
+    trace = tower.trace(tower.prepare([item]), min(spec.methods[side_name].layers, default=0))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
-    return spec, spec.methods[own].vectors(side), trace
+    return spec, spec.methods[side_name].vectors(side), trace
 
 
 def _check_one_vector(model: Model) -> None:
@@ -148,14 +150,16 @@ class Contributions(ByValue):
             BadInput: A caption is blank, an embedding has a wrong size, or the model is missing or has other weights.
 
         """
-        aim = F.normalize((caption if isinstance(caption, Tensor) else self._encoded(caption, model)).float(), dim=-1)
-        aim = aim.cpu()
-        if aim.ndim not in (1, 2) or aim.shape[-1] != len(self.after):
-            raise BadInput(f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(aim.shape)})")
-        scores = aim @ self.vectors.T
-        return Attribution(scores[..., :-1], self.grid, rest_share(scores), self._path(aim, scores))
+        embeddings = caption if isinstance(caption, Tensor) else self._encoded(caption, model)
+        unit_embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
+        if embeddings.ndim not in (1, 2) or embeddings.shape[-1] != len(self.after):
+            raise BadInput(
+                f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(embeddings.shape)})"
+            )
+        scores = unit_embeddings @ self.vectors.T
+        return Attribution(scores[..., :-1], self.grid, rest_share(scores), self._path(unit_embeddings, scores))
 
-    def _path(self, aim: Tensor, scores: Tensor) -> PathSummary | None:
+    def _path(self, unit_embeddings: Tensor, scores: Tensor) -> PathSummary | None:
         """Return the summary of the path; None for methods without one."""
         facts = self.facts
         if "quadrature" not in facts:
@@ -165,8 +169,8 @@ class Contributions(ByValue):
             facts["quadrature"],
             tuple(map(int, filter(None, facts.get("layer", "").split(",")))),
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
-            at_input=aim @ self.after,
-            at_baseline=aim @ self.before,
+            at_input=unit_embeddings @ self.after,
+            at_baseline=unit_embeddings @ self.before,
             sum=scores.sum(-1),
         )
 
@@ -196,8 +200,9 @@ class Contributions(ByValue):
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        write_bytes(Path(path), sorted_header(serialized(whole, {"signature": unsigned(facts), **facts})), overwrite)
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        data = serialized(contiguous, {"signature": unsigned(facts), **facts})
+        write_bytes(Path(path), sorted_header(data), overwrite)
 
     @classmethod
     @plain_torch()

@@ -34,5 +34,5 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
 def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
     """Yield the indices of items of the same group, in their order, at most ``size`` at a time."""
     for group in dict.fromkeys(groups):
-        members = [index for index, other in enumerate(groups) if other == group]
+        members = [index for index, item_group in enumerate(groups) if item_group == group]
         yield from (members[first : first + size] for first in range(0, len(members), size))

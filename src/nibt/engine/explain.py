@@ -9,9 +9,9 @@ from torch import nn
 
 from nibt.data.images import ImageSource, is_image_name, read_image
 from nibt.data.pair import Caption, Pair, as_list, make_pairs, modality, read_caption, require_image_text
-from nibt.engine.answers import explain_pairs
-from nibt.engine.batches import AnyPair
+from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
+from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
@@ -19,7 +19,7 @@ from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
-from nibt.progress import OnProgress, no_progress
+from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
@@ -89,8 +89,9 @@ def explain(
         CannotLoad: The model cannot be loaded.
 
     Examples:
-        >>> answer = explain("lite", "sample:chelsea", "a cat")
-        >>> round(answer.similarity, 1) > 0.1, answer.image.grid.tolist() == answer.to_json()["image"]["grid"]
+        >>> explanation = explain("lite", "sample:chelsea", "a cat")
+        >>> stored = explanation.to_json()["sides"]["image"]
+        >>> round(explanation.similarity, 1) > 0.1, explanation.image.grid.tolist() == stored["grid"]
         (True, True)
     """
     if isinstance(caption, tuple) and not caption:
@@ -102,8 +103,8 @@ def explain(
     pairs = [require_image_text(pair, "explain") for pair in read]
     spec, contrast = MethodSpec.of(method, variant, options), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
-    answers = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
-    return answers if many else answers[0]
+    explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
+    return explanations if many else explanations[0]
 
 
 @plain_torch()
@@ -150,8 +151,8 @@ def compare(
         CannotLoad: The model cannot be loaded.
 
     Examples:
-        >>> answer = compare("lite", "a cat", "a red car")
-        >>> [word.text for word in answer.second.words]
+        >>> explanation = compare("lite", "a cat", "a red car")
+        >>> [word.text for word in explanation.second.words]
         ['a', 'red', 'car']
     """
     read, many = make_pairs(_marked(first), _marked(second))
@@ -164,8 +165,8 @@ def compare(
     captions = [item.text for item in others if isinstance(item, Caption)]
     contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
     spec = MethodSpec.of(method, variant, options)
-    answers = _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
-    return answers if many else answers[0]
+    explanations = _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
+    return explanations if many else explanations[0]
 
 
 def _marked(value: Any) -> Any:
@@ -192,7 +193,12 @@ def _explain(
     batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
     model, modalities = load_model(model), tuple(map(modality, pairs[0].items))
     spec = resolve(model, method, target, contrast, modalities=cast(Any, modalities), **choices)
-    return explain_pairs(replace(spec, memory=memory), pairs, batch_size, on_progress)
+    spec = replace(spec, memory=memory)
+    explanations: dict[int, Explanation] = {}
+    for batch in explain_batches(spec, pairs, batch_size):
+        explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
+        on_progress(Progress(len(explanations), len(pairs)))
+    return [explanations[index] for index in range(len(pairs))]
 
 
 @plain_torch()
@@ -257,5 +263,5 @@ def explain_labels(
     labels, image = read_labels(labels), read_image(image)
     model = load_model(model)
     ranking = rank(model, image, labels)
-    answer = explain(model, image, ranking[0].label, method, "difference", against=ranking[1].label, **options)
-    return replace(answer, ranking=tuple(ranking))
+    explanation = explain(model, image, ranking[0].label, method, "difference", against=ranking[1].label, **options)
+    return replace(explanation, ranking=tuple(ranking))

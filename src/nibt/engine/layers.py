@@ -26,7 +26,7 @@ def shipped_sample() -> list[Pair]:
 
 def resolve_auto(
     model: Model,
-    kind: type[Method],
+    method_class: type[Method],
     spec: MethodSpec,
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
@@ -43,7 +43,7 @@ def resolve_auto(
         areas = {
             layer: _deletion_area(
                 model,
-                kind.configured(tower, spec.variant, {**resolved, name: layer}, model.defaults),
+                method_class.configured(tower, spec.variant, {**resolved, name: layer}, model.defaults),
                 tower,
                 scores[tower.modality],
                 pairs,
@@ -74,7 +74,7 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
     for pair in pairs:
         image = model.image.trace(model.image.prepare([pair.image]))
         text = model.text.trace(model.text.prepare([pair.caption]))
-        own, other = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, own, replace(score, other=other.embedding))
+        traced, partner = (image, text) if tower.modality == "image" else (text, image)
+        side = Side(model, traced, replace(score, other=partner.embedding))
         areas.append(float(deletion(MetricInput(side, method(side)))))
     return sum(areas) / len(areas)

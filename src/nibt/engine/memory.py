@@ -21,21 +21,21 @@ def within_memory(
     for batch in batches:
         left = deque([batch])
         while left:
-            part = left.popleft()
-            if limit and len(part) > limit:
-                left.extendleft(reversed([part[first : first + limit] for first in range(0, len(part), limit)]))
+            indices = left.popleft()
+            if limit and len(indices) > limit:
+                left.extendleft(reversed([indices[first : first + limit] for first in range(0, len(indices), limit)]))
                 continue
             try:
-                result = compute(part)
+                result = compute(indices)
             except Exception as error:
-                if len(part) == 1 or not is_out_of_memory(error):
+                if len(indices) == 1 or not is_out_of_memory(error):
                     raise
                 error.with_traceback(None)  # which would keep the tensors in memory
             else:
-                yield part, result
+                yield indices, result
                 continue
-            limit = halve(len(part))
-            left.appendleft(part)
+            limit = halve(len(indices))
+            left.appendleft(indices)
 
 
 def halve(size: int) -> int:

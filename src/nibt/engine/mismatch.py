@@ -117,7 +117,7 @@ def similarities(image: Side, text: Side) -> Similarities:
     return Similarities(
         compare(seen, caption),
         compare(seen, text.blank().float()),
-        compare.swapped()(caption, _blank_image(image).float()),
+        compare.swapped()(caption, _kept(image.model, "blank").float()),
     )
 
 
@@ -146,22 +146,17 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
             yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"
 
 
-def _blank_image(image: Side) -> Embedding:
-    """Return the embedding of a blank square image, which serves all image sizes."""
-    return _kept(image.model, "blank")
-
-
 def _kept(model: Model, name: str) -> Embedding:
-    """Return the embeddings of a blank image, or of the images or captions of the package, computed once per model."""
+    """Return the embeddings of a blank image, or of the package's images or captions, computed once per model."""
     tower = model.image
     key = (model.weights_hash, tower.example.dtype, tower.example.device, torch.get_num_threads())
-    known, kept = _KEPT.get(model, (None, {}))
-    if known != key:
+    stored_key, kept = _KEPT.get(model, (None, {}))
+    if stored_key != key:
         kept = {}
         _KEPT[model] = key, kept
     if name not in kept:
         samples = sample_captions()
-        kept[name] = (
+        kept[name] = (  # the blank image is square, which serves all image sizes
             tower.encode(tower.empty_inputs())
             if name == "blank"
             else encode(model.text, list(samples.values()), 1)

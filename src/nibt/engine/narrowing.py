@@ -97,9 +97,9 @@ def narrowing_curve(
     done = 0
     for indices in batch_indices(spec, pairs, _BATCH):
         sides = trace_sides(spec, PreparedBatch.of(spec, [pairs[index] for index in indices]))
-        for name, own in zip(SIDES, sides, strict=True):
+        for name, traced_side in zip(SIDES, sides, strict=True):
             if name in rows:
-                scores, nats = side_curve(own, cast(NIB, spec.methods[name]), positions)
+                scores, nats = side_curve(traced_side, cast(NIB, spec.methods[name]), positions)
                 for index, *curves in zip(indices, scores.tolist(), nats.tolist(), strict=True):
                     rows[name][index] = tuple(curves[0]), tuple(_finite(value) for value in curves[1])
         done += len(indices)
@@ -136,9 +136,9 @@ def _layer_curve(side: Side, method: NIB, layer: int, positions: Sequence[float]
     along = hidden.new_tensor(positions)
     scores = torch.zeros(len(positions), len(hidden), device=hidden.device, dtype=torch.float32)
     for start in starts:
-        for part in chunks(len(positions), hidden, _WITHOUT_GRAPH):
-            states = start + along[part, None, None, None] * (hidden - start)
-            scores[part] += side.score(cut.rest(states)).float() / len(starts)
+        for chunk in chunks(len(positions), hidden, _WITHOUT_GRAPH):
+            states = start + along[chunk, None, None, None] * (hidden - start)
+            scores[chunk] += side.score(cut.rest(states)).float() / len(starts)
     return scores.T, _information(side, method, layer, cut, positions)
 
 

@@ -83,11 +83,11 @@ def regions(
     read, many = make_pairs(image, caption)
     pairs = [require_image_text(pair, "regions") for pair in read]
     spec = resolve_regions(load_model(model), method_spec)
-    answers = []
+    tables = []
     for pair in pairs:
-        answers.append(explain_pair(spec, pair, as_list(words))[0])
-        on_progress(Progress(len(answers), len(pairs)))
-    return answers if many else answers[0]
+        tables.append(explain_pair(spec, pair, as_list(words))[0])
+        on_progress(Progress(len(tables), len(pairs)))
+    return tables if many else tables[0]
 
 
 @plain_torch()
@@ -106,9 +106,9 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
 
 def _with_tolerance(method: MethodSpec) -> Mapping[str, Any]:
     """Add the default tolerance, unless the variant or the options set it or the steps."""
-    own = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
+    sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
     tolerance = find("methods", method.name).table_tolerance
-    return method.options if own or method.variant != "default" else {**method.options, "tolerance": tolerance}
+    return method.options if sets_steps or method.variant != "default" else {**method.options, "tolerance": tolerance}
 
 
 @plain_torch()
@@ -119,7 +119,7 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
     table = table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
-    answer = Regions.of(
+    regions = Regions.of(
         table.scores,
         table.grid,
         words,
@@ -142,7 +142,7 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
         input=pair.image,
         image_hash=pair.image.digest,
     )
-    return answer, image, text
+    return regions, image, text
 
 
 def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
@@ -151,7 +151,7 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     words = text.inputs.words[0]
     if not wanted:
         return words
-    chosen = tuple(words.words[0][index] for index in word_indices(words.words[0], wanted))
+    selected = tuple(words.words[0][index] for index in word_indices(words.words[0], wanted))
     explained = torch.zeros_like(words.explained)
-    explained[[token for word in chosen for token in word.tokens]] = True
-    return Words(words.tokens, (chosen,), explained)
+    explained[[token for word in selected for token in word.tokens]] = True
+    return Words(words.tokens, (selected,), explained)

@@ -82,22 +82,23 @@ def resolve(
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
     scores, target_warnings = resolve_targets(model, target, contrast, modalities)
-    kind, options, extra = _method_class(method)
+    method_class, options, extra = _method_class(method)
     if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
-    if seed is not None and method.instance is None and "seed" in {field.name for field in fields(kind)}:
+    if seed is not None and method.instance is None and "seed" in {field.name for field in fields(method_class)}:
         options = {**options, "seed": seed}
-    options, unserved = _mean_states_by_side(model, kind, options, modalities)
+    options, unserved = _mean_states_by_side(model, method_class, options, modalities)
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
-        options, tried = resolve_auto(model, kind, MethodSpec(method.name, method.variant, options), scores, sample)
+        unresolved = MethodSpec(method.name, method.variant, options)
+        options, tried = resolve_auto(model, method_class, unresolved, scores, sample)
         extra |= tried
     methods: dict[Modality, Method] = {
-        modality: _configured(method, kind, model.tower(modality), options, model.defaults)
+        modality: _configured(method, method_class, model.tower(modality), options, model.defaults)
         for modality in dict.fromkeys(modalities)
     }
     resolved = {side: methods[side].options() for side in methods}
-    own = {"name": method.name, "variant": method.variant, "seed": seed, "signed": kind.signed}
-    method_record = cast(MethodRecord, {**own, **resolved, **extra})
+    common = {"name": method.name, "variant": method.variant, "seed": seed, "signed": method_class.signed}
+    method_record = cast(MethodRecord, {**common, **resolved, **extra})
     digests = file_digests(value for side in resolved.values() for value in side.values())
     if digests:
         method_record["files"] = digests
@@ -115,11 +116,15 @@ def resolve(
 
 
 def _configured(
-    method: MethodSpec, kind: type[Method], tower: Tower, options: Mapping[str, Any], recommended: Mapping[str, Any]
+    method: MethodSpec,
+    method_class: type[Method],
+    tower: Tower,
+    options: Mapping[str, Any],
+    recommended: Mapping[str, Any],
 ) -> Method:
     """Return the method for one tower: the object that was given, or one with resolved options."""
     if method.instance is None:
-        return kind.configured(tower, method.variant, options, recommended)
+        return method_class.configured(tower, method.variant, options, recommended)
     method.instance.check(tower)
     if method.instance.views > 1 and not tower.shiftable:
         raise BadOption(
@@ -133,9 +138,9 @@ def _configured(
 
 def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None:
     """Check that no option needs an image and a caption."""
-    two, other = ("two images", "text_") if modality == "image" else ("two captions", "image_")
+    two, foreign_prefix = ("two images", "text_") if modality == "image" else ("two captions", "image_")
     for name, value in options.items():
-        if name.startswith(other):
+        if name.startswith(foreign_prefix):
             raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
         if name in ("views", "amounts") and modality == "text":
             raise BadOption(f"{name} can only be used with images (got two captions): leave {name} out")
@@ -171,14 +176,14 @@ def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> d
 
 
 def _mean_states_by_side(
-    model: Model, kind: type[Method], options: dict[str, Any], modalities: Modalities
+    model: Model, method_class: type[Method], options: dict[str, Any], modalities: Modalities
 ) -> tuple[dict[str, Any], list[Modality]]:
     """Restrict a file of mean states, named for both sides, to the sides that it has.
 
     If it has neither side, the options stay as they are, and the method raises an error.
     """
     baseline: Any = options.get("baseline")
-    names = {field.name for field in fields(kind)}
+    names = {field.name for field in fields(method_class)}
     is_file = isinstance(baseline, str) and baseline.partition(":")[0] == "mean"
     if not is_file or modalities[0] == modalities[1] or not {"layer", "baseline"} <= names:
         return options, []
@@ -193,9 +198,9 @@ def _mean_states_by_side(
 
 def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> str:
     """Return the warning about a side that a file of mean states lacks."""
-    other, lacking = ("text", "images") if side == "image" else ("image", "captions")
-    baseline, kept = options[f"{other}_baseline"], method.options()["baseline"]
+    opposite, lacking = ("text", "images") if side == "image" else ("image", "captions")
+    baseline, kept = options[f"{opposite}_baseline"], method.options()["baseline"]
     return (
-        f"{baseline} has mean states of the {other} side only, since it was computed without {lacking}: the {side} "
+        f"{baseline} has mean states of the {opposite} side only, since it was computed without {lacking}: the {side} "
         f"side keeps its baseline {kept!r}"
     )

@@ -28,11 +28,11 @@ def late_table(method: Method, image: Side, text: Side, words: Words) -> TableSc
     """Compute the table of a model with late interaction, whose rows add up to the map for the whole query."""
     query = text.trace.embedding[0]
     masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
-    parts = [image_maps(method, image, query * part[..., None]) for part in masks.split(AT_ONCE)]
-    scores = torch.cat([with_other_tokens(part) for part in parts])
-    paths = [part.path for part in parts if part.path is not None]
+    maps = [image_maps(method, image, query * mask[..., None]) for mask in masks.split(AT_ONCE)]
+    scores = torch.cat([with_other_tokens(of_words) for of_words in maps])
+    paths = [of_words.path for of_words in maps if of_words.path is not None]
     changes = [(path.at_input - path.at_baseline).sum() for path in paths]
     product = float(sum(changes)) if changes else float(scores.sum())
-    grid = parts[0].units
+    grid = maps[0].units
     assert isinstance(grid, Grid)
     return TableScores(scores, grid.bare(), product)

@@ -64,12 +64,12 @@ def resolve_targets(
 
     For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
     """
-    kind, cosine = find("targets", name), find("targets", "cosine")()
-    target: Target = kind()
+    target_class, cosine = find("targets", name), find("targets", "cosine")()
+    target: Target = target_class()
     if contrast.templates and not target.rewords:
         raise BadOption(f"the target {name} takes no templates: leave templates out, or choose ensemble")
     if contrast.templates:
-        target = kind(contrast.templates)
+        target = target_class(contrast.templates)
     if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
     check_target(model, target)
@@ -145,21 +145,21 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     return score
 
 
-def _score(model: Model, other: Tower, target: Target, items: Sequence[Any]) -> Score:
+def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Any]) -> Score:
     """Return the score of a side, with the embeddings of the items that its target compares with.
 
     Without items, a target may have a default that ships with an embedded model.
     """
-    others = encode(other, items) if items else None
+    others = encode(other_tower, items) if items else None
     if target.others == "one" and len(items) > 1:
         raise BadOption(
-            f"the target compares with one other {'caption' if other is model.text else 'image'} "
+            f"the target compares with one other {'caption' if other_tower is model.text else 'image'} "
             f"(got {len(items)}): give one, or choose softmax"
         )
     if others is None and target.shipped_default:
-        default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other.modality}")
-        others = None if default is None else default[None].to(other.example.device, other.dtype)
-    return model_score(model, target, "text" if other.modality == "image" else "image", others)
+        default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
+        others = None if default is None else default[None].to(other_tower.example.device, other_tower.dtype)
+    return model_score(model, target, "text" if other_tower.modality == "image" else "image", others)
 
 
 def shipped_mean_states(model: Model) -> MeanStates:

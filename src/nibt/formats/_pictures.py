@@ -43,18 +43,18 @@ class MapFormat(PictureFormat):
         return self.of_map(bare(results[0]), drawing)
 
 
-def encoded(image: Image.Image, kind: str, request: Mapping[str, Any]) -> bytes:
+def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
     """Encode an image with its signature.
 
     A format with EXIF data is encoded three times, since the signature has a digest of the decoded pixels and the
     number of bytes. Others have it after their last byte, where readers ignore it.
     """
     plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
-    image.save(plain, kind)
-    if kind in Image.OPEN:
+    image.save(plain, format_name)
+    if format_name in Image.OPEN:
         with Image.open(plain) as decoded:
-            image.save(sized, kind, exif=image_exif(decoded, request))
-            image.save(buffer, kind, exif=image_exif(decoded, request, len(sized.getvalue())))
+            image.save(sized, format_name, exif=image_exif(decoded, request))
+            image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
         with Image.open(buffer) as written:
             if written.getexif():
                 return buffer.getvalue()

@@ -97,7 +97,7 @@ class Format(Plugin, ABC):
 
     def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
         """Check that a file can hold so many results of these kinds."""
-        wrong = next((kind for kind in kinds if kind not in self.holds), None)
+        wrong = next((result_kind for result_kind in kinds if result_kind not in self.holds), None)
         if wrong is not None:
             raise BadOption(
                 f"{path.name!r} is for {' or '.join(map(_words, self.holds))} (got {_words(wrong)}): choose another "
@@ -109,9 +109,10 @@ class Format(Plugin, ABC):
             )
 
 
-def _words(kind: str) -> str:
+def _words(result_kind: str) -> str:
     """Return the name of a kind of result in messages."""
-    return "word-region tables" if kind == "regions" else f"{kind.replace('_', ' ')}s".replace("roars", "ROAR")
+    special = {"regions": "word-region tables", "roar": "ROAR"}
+    return special.get(result_kind, f"{result_kind.replace('_', ' ')}s")
 
 
 def _kind(result: Any) -> str:
@@ -131,14 +132,14 @@ def format_of(path: str | Path) -> Format:
 
     """
     name, by_ending = Path(path).name.lower(), {}
-    for kind in (find("formats", format_name)() for format_name in available("formats")):
-        by_ending |= dict.fromkeys(kind.endings, kind)
+    for file_format in (find("formats", format_name)() for format_name in available("formats")):
+        by_ending |= dict.fromkeys(file_format.endings, file_format)
     for ending in sorted(by_ending, key=len, reverse=True):
         if name.endswith(ending) and name != ending:
             return by_ending[ending]
-    shown = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
+    examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
     raise BadOption(
-        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(shown))} (got "
+        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got "
         f"{Path(path).suffix!r})"
     )
 
@@ -184,6 +185,6 @@ def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
     for name in options:
         if name not in DRAWING:
             raise UnknownName("options", name, DRAWING)
-    drawing, kind = Drawing(**options), format_of(path)
-    kind.check(path, [_kind(bare(result)) for result in results], len(results))
-    return signed(kind.encode(results, path, drawing, kind.request(results, drawing)))
+    drawing, file_format = Drawing(**options), format_of(path)
+    file_format.check(path, [_kind(bare(result)) for result in results], len(results))
+    return signed(file_format.encode(results, path, drawing, file_format.request(results, drawing)))

@@ -20,9 +20,9 @@ class Page(Format):
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         from nibt.report.html import audit, page  # which take long to import, and are needed for pages only
 
-        answer = bare(results[0])
-        if isinstance(answer, Audit):
-            return audit.page(answer, sign=True).encode()
+        result = bare(results[0])
+        if isinstance(result, Audit):
+            return audit.page(result, sign=True).encode()
         text = page.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
         return text.encode()
 

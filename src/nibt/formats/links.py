@@ -31,10 +31,10 @@ class Links(PictureFormat):
         return {**super().request(results, drawing), "links": links}
 
 
-def _figure(results: Sequence[Result], drawing: Drawing, kind: str = "png", subject: str | None = None) -> bytes:
+def _figure(results: Sequence[Result], drawing: Drawing, file_type: str = "png", subject: str | None = None) -> bytes:
     from nibt.report.image.links import links_figure  # which imports matplotlib
 
-    return links_figure(bare(results[0]), drawing.top, drawing.words, drawing.box, drawing.look, kind, subject)
+    return links_figure(bare(results[0]), drawing.top, drawing.words, drawing.box, drawing.look, file_type, subject)
 
 
 PLUGIN = Links

@@ -13,8 +13,8 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset, ImageLocation, Record
-from nibt.engine.answers import to_answers
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
+from nibt.engine.explanations import to_explanations
 from nibt.engine.memory import halve
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
@@ -204,10 +204,10 @@ class Worker:
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[dict[str, Any]]:
         """Explain some records of a batch together, and return their rows."""
         batch = prepared.batch if len(indices) == len(prepared.records) else prepared.batch.take(indices)
-        answers = to_answers(self.spec, explain_batch(self.spec, batch))
+        explanations = to_explanations(self.spec, explain_batch(self.spec, batch))
         self._failures = None
         records = [prepared.records[index] for index in indices]
-        return [explained_row(record, answer) for record, answer in zip(records, answers, strict=True)]
+        return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
 
     def _failure(self, error: Exception) -> str:
         """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly."""

@@ -7,14 +7,13 @@ of these states, which are computed from h - r and the gradient at z(l).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import gradients, nodes, refined
+from nibt.core.quadrature import chunks, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
@@ -92,10 +91,11 @@ class PathMethod(Method):
                 taken = side.take(rows.tolist())
                 cut_of, begin = taken.cut(layer), first[rows]
             at_once, difference = taken.at_once(layer, cut_of.hidden), cut_of.hidden - begin
-            batches = gradients(
-                lambda states: taken.score(cut_of.rest(states)), begin, cut_of.hidden, positions, at_once
-            )
-            return torch.stack([scores(difference, gradient) for gradient in chain.from_iterable(batches)])
+            maps = []
+            for chunk in chunks(len(positions), cut_of.hidden, at_once=at_once):
+                states = begin + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
+                maps += [scores(difference, gradient) for gradient in taken.gradient(cut_of, states)]
+            return torch.stack(maps)
 
         def gaps(sums: PerToken, rows: Rows) -> PerExample:
             return ((at_input - at_start)[rows] - sums.sum(-1)).abs() / bound[rows]

@@ -9,7 +9,7 @@ by area, of the units that cover it in the views that reach there: a flat map st
 the image is in no cell, and counts as the share of special tokens.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,7 @@ class Views:
 
     Attributes:
         side: The side of the images.
+        extent: The height and the width of the tower's input in pixels.
         grid: The units of which the shifts are parts.
         shifts: The shifts in pixels, down and to the right.
         lowest: The lowest layer that is explained.
@@ -60,6 +61,7 @@ class Views:
     """
 
     side: Side
+    extent: tuple[int, int]
     grid: Grid
     shifts: tuple[tuple[int, int], ...]
     lowest: int
@@ -69,10 +71,11 @@ class Views:
         """Return the views of a side for a method with these layers, or without layers."""
         grid = side.cut(min(layers)).units if layers else side.units
         assert isinstance(grid, Grid)
-        height, width = _extent(side)
-        down, right = height / grid.rows, width / grid.columns
+        assert isinstance(side.tower, ImageTower)
+        extent = side.tower.extent(side.inputs)
+        down, right = extent[0] / grid.rows, extent[1] / grid.columns
         moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
-        return cls(side, grid, moves, min(layers, default=0))
+        return cls(side, extent, grid, moves, min(layers, default=0))
 
     def sides(self, at_once: int | None = None) -> Iterator[Side]:
         """Yield the sides of the views, in order: the image itself, if it is a view, then several at once."""
@@ -107,27 +110,20 @@ class Views:
 
     def _places(self, units: Grid) -> list[tuple[float, float]]:
         """Return the shifts in units of a grid."""
-        height, width = _extent(self.side)
+        height, width = self.extent
         return [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
-
-
-def _extent(side: Side) -> tuple[int, int]:
-    assert isinstance(side.tower, ImageTower)
-    return side.tower.extent(side.inputs)
 
 
 def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Attribution:
     """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
-
-    def by_view(values: Iterable[Tensor]) -> Float[Tensor, "view batch *other"]:
-        return torch.cat(list(values)).unflatten(0, (len(views.shifts), -1))
-
     units, batch = results[0].units, len(views.side.inputs)
     assert isinstance(units, Grid)
-    maps = by_view(result.scores for result in results)
+    by_view = (len(views.shifts), batch)
+    maps = torch.cat([result.scores for result in results]).unflatten(0, by_view)
+    shares = torch.cat([result.special_share for result in results]).unflatten(0, by_view)
     scores, fine = views.blend(maps, units)
-    special = views.special_token_share(maps, units, by_view(result.special_token_share for result in results))
+    special = views.special_share(maps, units, shares)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)

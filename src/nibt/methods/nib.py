@@ -48,7 +48,7 @@ from nibt.methods.base import Options
 from nibt.options import Keywords, NotNegative, Positive, Samples, Seed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.types import Hidden, PerExample, PerToken, States
+from nibt.types import Hidden, PerExample, States
 
 _FIRST_STEPS = 5  # of a path with a tolerance
 
@@ -147,15 +147,13 @@ class NIB(PathMethod, LayerMethod):
 
     def of_views(self, side: Side) -> Attribution:
         """Compute the scores of a batch; a tolerance holds for their means over views, layers and samples."""
-        if self.tolerance is None or (self.views == len(self.layer) == 1 and not self.noisy):
-            return super().of_views(side)
         views = self.views_of(side)
-        change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
-
-        def attribute(batch: Side) -> Attribution:
-            return self.attribute(batch, change.repeat(len(batch.inputs) // len(change)))
-
-        return attribute(side) if views is None else explain_views(views, attribute)
+        change = None
+        if self.tolerance is not None and (self.views > 1 or len(self.layer) > 1 or self.noisy):
+            change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
+        if views is None:
+            return self.attribute(side, change)
+        return explain_views(views, lambda batch: self.attribute(batch, change))
 
     def _changes(self, sides: Iterable[Side]) -> Iterator[PerExample]:
         """Yield the change of the score along each path."""
@@ -167,18 +165,24 @@ class NIB(PathMethod, LayerMethod):
                     yield at_input - at_start
 
     def attribute(self, side: Side, change: PerExample | None = None) -> Attribution:
-        """Compute the mean of the maps of all layers."""
-        runs = [self._layer(side, layer, change) for layer in self.layer]
-        return average_layers(side, self.layer, [scores for scores, _ in runs], [path for _, path in runs])
+        """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples.
 
-    def _layer(self, side: Side, layer: int, change: PerExample | None) -> tuple[PerToken, PathSummary]:
-        """Compute the scores of one layer: with noise, the means over paths that start at the noise."""
-        cut = side.cut(layer)
-        starts = self.starts(side, layer, cut.hidden)
-        if not self.noisy:
-            return self.integrate(side, cut, layer, products, starts[0], change)
-        parts = [self.integrate(side, cut, layer, products, start, change) for start in tracked(list(starts))]
-        return torch.stack([scores for scores, _ in parts]).mean(0), PathSummary.mean([path for _, path in parts])
+        Args:
+            side: The batch, or several views of it.
+            change: The change of the score that the tolerance refers to; None means that of each path.
+
+        """
+        if change is not None:
+            change = change.repeat(len(side.inputs) // len(change))
+        maps, paths = [], []
+        for layer in self.layer:
+            cut = side.cut(layer)
+            starts = self.starts(side, layer, cut.hidden)
+            samples = tracked(list(starts)) if self.noisy else starts
+            runs = [self.integrate(side, cut, layer, products, start, change) for start in samples]
+            maps.append(torch.stack([scores for scores, _ in runs]).mean(0) if self.noisy else runs[0][0])
+            paths.append(PathSummary.mean([path for _, path in runs]))
+        return average_layers(side, self.layer, maps, paths)
 
     def starts(self, side: Side, layer: int, hidden: Hidden) -> States:
         """Return the states at l = 0 of each sample: the baseline with noise; without noise the baseline alone."""

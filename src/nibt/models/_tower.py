@@ -229,10 +229,12 @@ class Tower(ABC):
 
     def _now(self) -> Hashable:
         """Return a key that differs if the states of blank inputs may differ: after a change of the weights."""
-        threads = torch.get_num_threads()  # determines how sums are rounded
-        return weights_stamp(self.root), self.example.dtype, self.example.device, threads
+        threads, weight = torch.get_num_threads(), self.example  # the threads determine how sums are rounded
+        return weights_stamp(self.root), weight.dtype, weight.device, threads
 
-    def _blank_state(self, key: Hashable, now: Hashable, nothing: Inputs, layer: int | None) -> Hidden:
+    def _blank_state(
+        self, key: Hashable, now: Hashable, nothing: Inputs, layer: int | None, blanked: AbstractContextManager[None]
+    ) -> Hidden:
         """Return the state of a blank input at a layer, from the cache if the weights are the same.
 
         The output of the last block is cached with it, since paths need it, too.
@@ -242,16 +244,18 @@ class Tower(ABC):
             now: What ``_now`` returns, once per batch.
             nothing: The blank input.
             layer: The layer.
+            blanked: Makes the input blank inside ``with``; entered only if the state is computed.
 
         """
-        cache_key = (key, now)
         with self.lock:
-            states = self._blanks.setdefault(cache_key, {})
-            if layer not in states and layer is None:
-                states[None] = self.stem(nothing).hidden
-            elif layer not in states:
-                trace = self.trace(nothing, layer or 0)
-                states.update({kept: trace.cut(kept).hidden for kept in (layer or 0, self.depth)})
+            states = self._blanks.setdefault((key, now), {})
+            if layer not in states:
+                with blanked:
+                    if layer is None:
+                        states[None] = self.stem(nothing).hidden
+                    else:
+                        trace = self.trace(nothing, layer)
+                        states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
             while len(self._blanks) > _MOST_BLANKS:
                 self._blanks.popitem(last=False)
             return states[layer]

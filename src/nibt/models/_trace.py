@@ -123,17 +123,19 @@ class Trace:
         assert stream is not None, f"traced above layer {layer}"
 
         def rest(states: States) -> Float[Tensor, "node batch *item"]:
-            count = len(states)
+            count, blocks = len(states), tower.blocks
             running, pending = self._split(tower.to_stream(states.flatten(0, 1), stream), layer)
+            index = torch.arange(len(self.inputs), device=stream.device).repeat(count)
+            extra = {key: value[index.to(value.device)] for key, value in head_inputs.items()}
             embedding = None
-            extra = {key: _repeated(value, count) for key, value in head_inputs.items()}
             with tower.computing():
-                for number, call in enumerate(self.calls[layer:], layer):
-                    args, kwargs = self._tiled(call, count)  # per block, since masks of many states are large
-                    if number == tower.depth - 1:
+                for number in range(layer, len(blocks)):
+                    call = self.calls[number]
+                    args, kwargs = call if count == 1 else self._at(call, index)  # one block's, since masks are large
+                    if number == len(blocks) - 1:
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
-                        running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
+                        running = _added(first(blocks[number](running, *args, **kwargs)), pending)
                 embedding = tower.finish(tower.head(running, extra) if embedding is None else embedding)
             return embedding.unflatten(0, (count, -1))
 
@@ -218,15 +220,11 @@ class Trace:
     def take(self, rows: Sequence[int]) -> "Trace":
         """Return the trace of the items at ``rows``, which may repeat: one forward pass serves many captions."""
         index = torch.tensor(rows, device=self.embedding.device)
-
-        def select(value: Tensor) -> Tensor:
-            return value.unflatten(0, (len(self.inputs), -1))[index].flatten(0, 1)
-
         return replace(
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
-            calls=self._each(self.calls, select),
+            calls=self._at(self.calls, index),
             streams=tuple(stream if stream is None else self._rows(stream, index) for stream in self.streams),
         )
 
@@ -237,25 +235,19 @@ class Trace:
     def _rows(self, stream: Tensor, index: Tensor) -> Tensor:
         return self.tower.to_stream(self.tower.to_tokens(stream)[index], stream)
 
-    def _tiled(self, value: Any, count: int) -> Any:
-        """Repeat the values with a batch dimension for ``count`` states."""
-        return value if count == 1 else self._each(value, lambda tensor: _repeated(tensor, count))
+    def _at(self, value: Any, index: Tensor) -> Any:
+        """Return the inputs of blocks for the items at ``index``, which may repeat.
 
-    def _each(self, value: Any, change: Callable[[Tensor], Tensor], name: str = "") -> Any:
-        """Change the values whose first dimension is the batch, or the batch times the heads, as in masks.
-
-        A tensor with fewer than three dimensions (a causal mask, positions) is shared by the batch, and so is a tensor
-        of length 1.
+        The first dimension of a tensor is the batch, or the batch times the heads, as in masks. A tensor with fewer
+        than three dimensions (a causal mask, positions) is shared by the batch, and so is a tensor of length 1.
         """
-        if name in self.tower.shared:
-            return value
-        if isinstance(value, Tensor):
-            follows = value.ndim >= 3 and len(value) % len(self.inputs) == 0
-            return change(value) if follows else value
         if isinstance(value, dict):
-            return {key: self._each(item, change, key) for key, item in value.items()}
+            shared = self.tower.shared
+            return {key: item if key in shared else self._at(item, index) for key, item in value.items()}
         if isinstance(value, tuple | list):
-            return type(value)(self._each(item, change) for item in value)
+            return type(value)(self._at(item, index) for item in value)
+        if isinstance(value, Tensor) and value.ndim >= 3 and len(value) % len(self.inputs) == 0:
+            return value.unflatten(0, (len(self.inputs), -1)).index_select(0, index.to(value.device)).flatten(0, 1)
         return value
 
 
@@ -267,10 +259,6 @@ def first(out: Any) -> Tensor:
 def _added(running: Tensor, pending: list[Tensor]) -> Tensor:
     """Add the features that come next, if there are any."""
     return running + pending.pop(0) if pending else running
-
-
-def _repeated(tensor: Tensor, count: int) -> Tensor:
-    return tensor.repeat(count, *(1,) * (tensor.ndim - 1))
 
 
 def cut_stem(tower: Any, inputs: Inputs) -> Cut:

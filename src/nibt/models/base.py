@@ -9,7 +9,7 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -147,7 +147,7 @@ class ImageTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        state = self._blank_state(key, self._now(), self.blank_inputs(first), layer)
+        state = self._blank_state(key, self._now(), self.blank_inputs(first), layer, nullcontext())
         return state.expand(len(inputs), -1, -1)
 
 
@@ -247,8 +247,8 @@ class TextTower(Tower):
         states, now = {}, self._now()
         for index, key in enumerate(keys):
             if key not in states:
-                with self.blend_to_padding((~word[index : index + 1]).float()):
-                    states[key] = self._blank_state(key, now, inputs.item(index), layer)
+                blanked = self.blend_to_padding((~word[index : index + 1]).float())
+                states[key] = self._blank_state(key, now, inputs.item(index), layer, blanked)
         return torch.cat([states[key] for key in keys])
 
 

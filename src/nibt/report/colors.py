@@ -85,16 +85,16 @@ def find_palette(name: str) -> Palette:
 
 def to_oklab(rgb: np.ndarray) -> np.ndarray:
     """Convert sRGB values (..., 3) from 0 to 255 to OKLab."""
-    part = np.asarray(rgb, np.float64) / 255
-    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    encoded = np.asarray(rgb, np.float64) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ _TO_CONES.T) @ _TO_LAB.T
 
 
 def from_oklab(lab: np.ndarray) -> np.ndarray:
     """Convert OKLab values (..., 3) to sRGB, uint8; colors outside sRGB are clipped."""
     linear = np.clip((lab @ np.linalg.inv(_TO_LAB).T) ** 3 @ np.linalg.inv(_TO_CONES).T, 0, 1)
-    part = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(255 * part).astype(np.uint8)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * encoded).astype(np.uint8)
 
 
 def strength(values: np.ndarray, most: float) -> np.ndarray:

@@ -48,10 +48,8 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
             "write a file with nibt.save"
         ) from error
     results = list(answers) if isinstance(answers, Sequence) else [answers]
-    text = framed(
-        page(results, title, positive_only), _height([one if isinstance(one, Panel) else Panel(one) for one in results])
-    )
-    display(HTML(text))
+    panels = [result if isinstance(result, Panel) else Panel(result) for result in results]
+    display(HTML(framed(page(results, title, positive_only), _height(panels))))
 
 
 def display_data(value: Any, media_type: str) -> str | bytes | None:
@@ -74,18 +72,18 @@ def framed(text: str, height: int) -> str:
     )
 
 
-def _html(answer: Shown) -> str | None:
-    panel = answer if isinstance(answer, Panel) else Panel(answer)
+def _html(result: Shown) -> str | None:
+    panel = result if isinstance(result, Panel) else Panel(result)
     try:
         return framed(page(panel), _height([panel]))
     except BadInput:  # the image is missing: IPython falls back to the repr
         return None
 
 
-def _png(answer: Explanation | Regions | NarrowingCurve) -> bytes | None:
+def _png(result: Explanation | Regions | NarrowingCurve) -> bytes | None:
     buffer = BytesIO()
     try:
-        drawn = draw(answer)
+        drawn = draw(result)
     except BadInput:
         return None
     drawn.save(buffer, "PNG")
@@ -94,7 +92,7 @@ def _png(answer: Explanation | Regions | NarrowingCurve) -> bytes | None:
 
 def _measurement_table(results: list[Any]) -> str | None:
     """Return measurements as a table of means by metric and side; None for other lists."""
-    if not results or not all(isinstance(one, Measurement) for one in results):
+    if not results or not all(isinstance(result, Measurement) for result in results):
         return None
     groups: dict[tuple[str, str], list[float]] = {}
     for row in results:
@@ -119,14 +117,14 @@ def _height(panels: Sequence[Panel]) -> int:
 
 def _panel_height(panel: Panel, alone: bool) -> int:
     images = [
-        _WIDE * part.size[1] // part.size[0] + 60 for part in panel.sides.values() if isinstance(part, ImageAttribution)
+        _WIDE * side.size[1] // side.size[0] + 60 for side in panel.sides.values() if isinstance(side, ImageAttribution)
     ]
     ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
     text_height = (
         260
         + 70 * len(panel.answer.warnings)
         + 36 * ranked
-        + 8 * sum(len(part.source) for part in panel.sides.values()) // 5
+        + 8 * sum(len(side.source) for side in panel.sides.values()) // 5
     )
     image_height = min(max(images, default=0), 700)
     return 150 + (max(image_height, text_height) if alone else image_height + text_height)

@@ -15,78 +15,78 @@ _LISTED = 3  # captions or images that a target line names; the others are count
 Shown = Explanation | Regions
 
 
-def question(answer: Shown) -> str:
+def question(result: Shown) -> str:
     """Return the question of a result as a sentence."""
-    if isinstance(answer, Regions):
-        return f"Which words of {_quoted(answer.caption)} go with which parts of the image?"
-    if answer.is_comparison:
-        noun = "images" if answer.first.modality == "image" else "captions"
+    if isinstance(result, Regions):
+        return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
+    if result.is_comparison:
+        noun = "images" if result.first.modality == "image" else "captions"
         return f"Where does the similarity of these two {noun} come from?"
-    target, others = answer.score["target"], _contrast(answer).get("captions", ())
+    target, others = result.score["target"], _contrast(result).get("captions", ())
     if target == "difference" and others:
-        return f"Why {_quoted(answer.caption)} rather than {_quoted(others[0])}?"
+        return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
-        return f"Why {_quoted(answer.caption)} among {len(others) + 1} captions?"
-    if target == "centered":
-        return f"Why {_quoted(answer.caption)} more than the average caption?"
-    return f"Where does the similarity of this image and {_quoted(answer.caption)} come from?"
+        return f"Why {_quoted(result.caption)} among {len(others) + 1} captions?"
+    if target == "centred":
+        return f"Why {_quoted(result.caption)} more than the average caption?"
+    return f"Where does the similarity of this image and {_quoted(result.caption)} come from?"
 
 
-def legend(answer: Shown, look: Appearance = DEFAULT) -> str:
+def legend(result: Shown, look: Appearance = DEFAULT) -> str:
     """Return the legend of the colors."""
-    if not is_signed(answer):
+    if not is_signed(result):
         text = "The stronger the color, the more it matters; this method does not say in which direction."
-        return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(answer) else "")
-    name = "similarity" if isinstance(answer, Regions) else "score"
-    if not answer.method.get("signed", True):  # a table of words, whose entries have signs with any method
+        return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(result) else "")
+    name = "similarity" if isinstance(result, Regions) else "score"
+    if not result.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
     positive, negative = look.palette.names
     hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
-    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(answer, Regions) else ""
+    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(result, Regions) else ""
     return sentence(f"{positive} raises the {name}, {hidden}") + outline
 
 
-def is_signed(answer: Shown) -> bool:
+def is_signed(result: Shown) -> bool:
     """Return whether the sign of a score is the direction in which a unit moves the target."""
-    return isinstance(answer, Regions) or bool(answer.method.get("signed", True))
+    return isinstance(result, Regions) or bool(result.method.get("signed", True))
 
 
-def method_line(answer: Shown) -> str:
+def method_line(result: Shown) -> str:
     """Return the method with its variant, and the model: ``method nib (default), model lite``."""
-    return f"method {method_name(answer)}, model {model_name(answer)}"
+    return f"method {method_name(result)}, model {model_name(result)}"
 
 
-def method_name(answer: Shown) -> str:
+def method_name(result: Shown) -> str:
     """Return the method with its variant, as on the command line: ``nib (default)``."""
-    table = "word-region table of " if isinstance(answer, Regions) else ""
-    path = " along NIB's path" if answer.method.get("along_path") else ""
-    amounts = ", amounts by removal" if _by_removal(answer) else ""
-    return f"{table}{answer.method['name']} ({answer.method['variant']}){path}{amounts}"
+    table = "word-region table of " if isinstance(result, Regions) else ""
+    path = " along NIB's path" if result.method.get("along_path") else ""
+    amounts = ", amounts by removal" if _by_removal(result) else ""
+    return f"{table}{result.method['name']} ({result.method['variant']}){path}{amounts}"
 
 
-def _by_removal(answer: Shown) -> bool:
+def _by_removal(result: Shown) -> bool:
     """Return whether the amounts of a map are those of removal."""
-    return any(isinstance(side, dict) and side.get("amounts") == "removal" for side in answer.method.values())
+    return any(isinstance(side, dict) and side.get("amounts") == "removal" for side in result.method.values())
 
 
-def model_name(answer: Shown) -> str:
+def model_name(result: Shown) -> str:
     """Return the name of the model without its folder."""
-    return Path(answer.model["id"]).name
+    return Path(result.model["id"]).name
 
 
-def similarity_name(answer: Explanation | Regions) -> str:
+def similarity_name(result: Explanation | Regions) -> str:
     """Return how the model compares both sides."""
-    return "MaxSim" if answer.model.get("similarity") == "max_sim" else "cosine"
+    return "MaxSim" if result.model.get("similarity") == "max_sim" else "cosine"
 
 
-def target_line(answer: Shown) -> str:
+def target_line(result: Shown) -> str:
     """Return the target of each side, its value and its alternatives; one entry if both sides have ``cosine``."""
-    if isinstance(answer, Regions):
-        return f"target {similarity_name(answer)}"
-    sides = {name: _side(answer, name) for name in answer.sides}
-    targets = {answer.score[name]["target"] for name in sides}
+    if isinstance(result, Regions):
+        return f"target {similarity_name(result)}"
+    sides = {name: _side(result, name) for name in result.sides}
+    targets = {result.score[name]["target"] for name in sides}
     if targets == {"cosine"}:
-        return f"target {similarity_name(answer)}"
+        return f"target {similarity_name(result)}"
     named = {"image": "image side", "text": "text side"}
     return "target " + "; ".join(f"{named.get(name, name)}: {text}" for name, text in sides.items())
 
@@ -103,30 +103,30 @@ def sentence(text: str, capital: bool = True) -> str:
     return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _side(answer: Explanation, name: str) -> str:
-    score, contrast = answer.score[name], _contrast(answer)
+def _side(explanation: Explanation, name: str) -> str:
+    score, contrast = explanation.score[name], _contrast(explanation)
     text = f"{score['target']} {score['value']:.3f}"
     if score["target"] == "cosine":
         return text
-    templates = answer.score.get("options", {}).get("templates", ())
+    templates = explanation.score.get("options", {}).get("templates", ())
     if score["target"] == "ensemble":
         return f"{text}, the mean of {len(templates)} wordings"
     kinds = {"image": ("captions",), "text": ("images",)}.get(name, ("captions", "images"))
-    items = [(kind, contrast[kind]) for kind in kinds if kind in contrast]
+    items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
-        return text + "".join(f", against the {_noun(kind, listed)} {_several(listed)}" for kind, listed in items)
-    return f"{text}, against the mean that the model brings" if score["target"] == "centered" else text
+        return text + "".join(f", against the {_noun(plural, listed)} {_several(listed)}" for plural, listed in items)
+    return f"{text}, against the mean that the model brings" if score["target"] == "centred" else text
 
 
-def _contrast(answer: Explanation) -> Mapping[str, Sequence[str]]:
+def _contrast(explanation: Explanation) -> Mapping[str, Sequence[str]]:
     """Return the captions and images with which the target compares."""
-    options: Mapping[str, Any] = answer.score.get("options", {})
+    options: Mapping[str, Any] = explanation.score.get("options", {})
     others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
-    return {kind: listed for kind, listed in others.items() if listed}
+    return {plural: listed for plural, listed in others.items() if listed}
 
 
-def _noun(kind: str, listed: Sequence[str]) -> str:
-    return kind if len(listed) > 1 else kind.removesuffix("s")
+def _noun(plural: str, listed: Sequence[str]) -> str:
+    return plural if len(listed) > 1 else plural.removesuffix("s")
 
 
 def _several(listed: Sequence[str]) -> str:
@@ -135,7 +135,7 @@ def _several(listed: Sequence[str]) -> str:
 
 
 def _names(listed: Sequence[str]) -> Iterator[str]:
-    yield from (_quoted(one) for one in listed[:_LISTED])
+    yield from (_quoted(text) for text in listed[:_LISTED])
 
 
 def _quoted(text: str) -> str:

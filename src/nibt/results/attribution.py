@@ -56,17 +56,18 @@ class PathSummary(Serializable):
         return _indexed(self, item)
 
     @classmethod
-    def mean(cls, parts: "Sequence[PathSummary]") -> "PathSummary":
+    def mean(cls, summaries: "Sequence[PathSummary]") -> "PathSummary":
         """Return one summary for several layers or views: means of the scores, and the largest number of steps."""
-        first = parts[0]
-        if len(parts) == 1:
+        first = summaries[0]
+        if len(summaries) == 1:
             return first
         means = {
-            name: torch.stack([getattr(part, name) for part in parts]).mean(0)
+            name: torch.stack([getattr(summary, name) for summary in summaries]).mean(0)
             for name in ("at_input", "at_baseline", "sum")
         }
-        layers = tuple(dict.fromkeys(layer for part in parts for layer in part.layers))
-        return replace(first, layers=layers, steps=torch.stack([part.steps for part in parts]).amax(0), **means)
+        layers = tuple(dict.fromkeys(layer for summary in summaries for layer in summary.layers))
+        steps = torch.stack([summary.steps for summary in summaries]).amax(0)
+        return replace(first, layers=layers, steps=steps, **means)
 
     @computed_field
     @property
@@ -111,8 +112,10 @@ class Attribution(ByValue):
     path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
-        own = _indexed(self, item)
-        return replace(own, scores=own.scores[: own.units.count]) if isinstance(own.units, Words) else own
+        indexed = _indexed(self, item)
+        if isinstance(indexed.units, Words):
+            return replace(indexed, scores=indexed.scores[: indexed.units.count])
+        return indexed
 
     def to(self, device: str) -> "Attribution":
         """Return a copy with the scores on another device, as float32."""
@@ -347,10 +350,10 @@ def over_image(
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))
     scores = to_pixels(grid.float(), bottom - top, right - left).numpy()
-    whole = np.full((height, width), outside, np.float32)
+    canvas = np.full((height, width), outside, np.float32)
     inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
-    whole[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
-    return whole
+    canvas[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
+    return canvas
 
 
 def _indexed(data: Any, item: int | slice) -> Any:

@@ -193,10 +193,10 @@ def change_side(explanation: Explanation, name: str, **changes: Any) -> Explanat
     return replace(explanation, sides={**explanation.sides, name: side})
 
 
-def question_line(answer: Explanation) -> str:
+def question_line(explanation: Explanation) -> str:
     """Return the similarity, the method, the target and the model in one line."""
-    request = f"{method_text(answer.method)} explains {answer.score.get('target')}"
-    return f"similarity {answer.similarity:.4f}; {request}; model {answer.model.get('id')}"
+    request = f"{method_text(explanation.method)} explains {explanation.score.get('target')}"
+    return f"similarity {explanation.similarity:.4f}; {request}; model {explanation.model.get('id')}"
 
 
 def method_text(method: MethodRecord) -> str:

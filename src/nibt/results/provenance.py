@@ -89,12 +89,12 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
 def _flat(data: Any, name: str = "") -> dict[str, Any]:
     """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
     if isinstance(data, Mapping) and data:
-        parts = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
-    elif isinstance(data, list) and data and all(isinstance(one, Mapping) for one in data):
-        parts = [_flat(one, f"{name}[{place}]") for place, one in enumerate(data)]
+        flattened = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
+    elif isinstance(data, list) and data and all(isinstance(record, Mapping) for record in data):
+        flattened = [_flat(record, f"{name}[{place}]") for place, record in enumerate(data)]
     else:
         return {name: data}
-    return {key: value for part in parts for key, value in part.items()}
+    return {key: value for flat in flattened for key, value in flat.items()}
 
 
 def _short(value: Any) -> str:

@@ -144,8 +144,9 @@ class Roar(Result):
             [
                 f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
                 *(
-                    f"  {one.method}, {one.trainable}, {one.side}: {one.value:+.1%} [{one.low:+.1%}, {one.high:+.1%}]"
-                    for one in best
+                    f"  {increase.method}, {increase.trainable}, {increase.removed}: {increase.value:+.1%} "
+                    f"[{increase.low:+.1%}, {increase.high:+.1%}]"
+                    for increase in best
                 ),
             ]
         )

@@ -23,7 +23,7 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import shown
+from nibt.report.image.layout import resized
 from nibt.results.explanation import Explanation, Ranked, change_side
 from nibt.results.regions import Regions
 from tests import tiny
@@ -271,7 +271,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         return np.asarray(Image.open(BytesIO(b64decode(uri.partition(",")[2]))).convert("RGB"), int)
 
     def near(positive_only: bool) -> None:
-        image, look = shown(explanation.image.input.pil_image, 640), Appearance(positive_only)  # pyright: ignore
+        image, look = resized(explanation.image.input.pil_image, 640), Appearance(positive_only)  # pyright: ignore
         expected = np.asarray(overlay(explanation, image, look), int)
         centres = np.ix_(np.arange(30, 240, 60), np.arange(90, 300, 60))
         difference = np.abs(pixels() - expected)

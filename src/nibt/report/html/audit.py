@@ -77,8 +77,8 @@ def page(audit: Audit, sign: bool = False) -> str:
             "own color scale.</p>"
         )
     for method in audit.methods if audit.examples else ():
-        shown = [example for example in audit.examples if example.method == method]
-        body += [f"<h3>{escape(method)}</h3>", *map(figure, shown)]
+        examples = [example for example in audit.examples if example.method == method]
+        body += [f"<h3>{escape(method)}</h3>", *map(figure, examples)]
     body.append(_footer(audit))
     title, request = f"Audit of {Path(audit.model['id']).name}", audit.request() if sign else None
     return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
@@ -152,7 +152,7 @@ def _scores(scores: Sequence[MetricMean]) -> str:
     scores_by_cell = {(score.method, score.side, score.metric): score for score in scores}
     tables = []
     for side in dict.fromkeys(side for side, _ in keys):
-        metrics = [metric for one, metric in keys if one == side]
+        metrics = [metric for metric_side, metric in keys if metric_side == side]
         better = {score.metric: score.better for score in scores}
         head = "".join(f'<th scope="col">{metric.replace("_", " ")}{_arrow(better[metric])}</th>' for metric in metrics)
         rows = "".join(

@@ -35,7 +35,7 @@ img{max-width:100%;background:#fff;border-radius:.4rem}
 
 def data_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table of texts, whose first column names the rows."""
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in headings)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(one)}</td>" for one in row) + "</tr>" for row in rows)
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in headings)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
     inner = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
     return f'<div class="wide"><table class="sortable">{inner}</table></div>'

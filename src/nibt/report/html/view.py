@@ -107,10 +107,10 @@ def _section(
 ) -> str:
     title = heading(panel)
     sides = [
-        _stage(images, side["image"], part, drawn)
-        if isinstance(part, ImageAttribution)
-        else words(part, side["name"] if side["name"] in ("first", "second") else "")
-        for part, side in zip(panel.sides.values(), data["sides"], strict=True)
+        _stage(images, side["image"], attribution, drawn)
+        if isinstance(attribution, ImageAttribution)
+        else words(attribution, side["name"] if side["name"] in ("first", "second") else "")
+        for attribution, side in zip(panel.sides.values(), data["sides"], strict=True)
     ]
     remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{warnings(panel)}'
     if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, if there is space
@@ -125,10 +125,10 @@ def _section(
     )
 
 
-def _stage(images: EncodedImages, number: int, part: ImageAttribution, drawn: set[int]) -> str:
+def _stage(images: EncodedImages, number: int, attribution: ImageAttribution, drawn: set[int]) -> str:
     """Return the stage of a map, with its image on first use; the script copies the image to other panels."""
     image = ""
     if number not in drawn:
         drawn.add(number)
-        image = f'<img data-image="{number}" alt="{escape(part.source)}" src="{images.uris[number]}">'
+        image = f'<img data-image="{number}" alt="{escape(attribution.source)}" src="{images.uris[number]}">'
     return f'<div class="nibt-stage">{image}</div>'

@@ -11,7 +11,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput
-from nibt.report.image.layout import shown, uri
+from nibt.report.image.layout import resized, uri
 from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
@@ -48,14 +48,16 @@ class Panel:
 
     def __post_init__(self) -> None:
         if self.curve is not None:
-            shown = [(one.source, one.caption) for one in self.curve.pairs]
-            if not _of_pair(self.answer) or shown != [(self.answer.image.source, self.answer.caption)]:
-                raise BadInput(f"the curve must be of the pair of the answer (got that of {shown[0]}): leave curve out")
+            curve_pairs = [(pair.source, pair.caption) for pair in self.curve.pairs]
+            if not _of_pair(self.answer) or curve_pairs != [(self.answer.image.source, self.answer.caption)]:
+                raise BadInput(
+                    f"the curve must be of the pair of the answer (got that of {curve_pairs[0]}): leave curve out"
+                )
         if self.table is None:
             return
         if not _of_pair(self.answer):
             raise BadInput("a table needs an explanation of an image with a caption: leave table out")
-        answer_pair, table_pair = ((one.caption, one.size) for one in (self.answer, self.table))
+        answer_pair, table_pair = ((result.caption, result.size) for result in (self.answer, self.table))
         if answer_pair != table_pair:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
 
@@ -70,9 +72,9 @@ class Panel:
         return _sums(self.answer) if isinstance(self.answer, Regions) else self.answer.sides
 
 
-def _of_pair(answer: Explanation | Regions) -> TypeGuard[Explanation]:
+def _of_pair(result: Explanation | Regions) -> TypeGuard[Explanation]:
     """Return whether a result explains an image with a caption."""
-    return isinstance(answer, Explanation) and not answer.is_comparison
+    return isinstance(result, Explanation) and not result.is_comparison
 
 
 @dataclass(frozen=True)
@@ -90,19 +92,19 @@ class EncodedImages:
     uris: list[str] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
-    def number(self, part: ImageAttribution) -> int:
+    def number(self, attribution: ImageAttribution) -> int:
         """Return the number of an image, from 0."""
-        data = uri(shown(photograph(part.input, part.source), SIDE), "JPEG", quality=QUALITY)
+        data = uri(resized(photograph(attribution.input, attribution.source), SIDE), "JPEG", quality=QUALITY)
         if data not in self.uris:
             self.uris.append(data)
-            self.sizes.append(part.size)
+            self.sizes.append(attribution.size)
         return self.uris.index(data)
 
 
 def panel_data(panel: Panel, images: EncodedImages) -> dict[str, Any]:
     """Return the data of a panel."""
     table = panel.words_have_maps
-    sides = [_side(part, name, table, images) for name, part in panel.sides.items()]
+    sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
     return {"sides": sides, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
 
 
@@ -117,21 +119,21 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(part: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> dict[str, Any]:
-    if isinstance(part, ImageAttribution):
+def _side(attribution: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> dict[str, Any]:
+    if isinstance(attribution, ImageAttribution):
         return {
             "kind": "image",
             "name": name,
-            "image": images.number(part),
-            **_mapped(part.grid, part.region, part.size),
-            "scores": rounded(coarse(part.grid)),
+            "image": images.number(attribution),
+            **_mapped(attribution.grid, attribution.region, attribution.size),
+            "scores": rounded(coarse(attribution.grid)),
         }
-    scores = rounded(torch.tensor([word.score for word in part.words], dtype=torch.float32, device="cpu"))
+    scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     words = [
         {"text": word.text, "score": score, "row": _row(word, table)}
-        for word, score in zip(part.words, scores, strict=True)
+        for word, score in zip(attribution.words, scores, strict=True)
     ]
-    return {"kind": "text", "name": name, "caption": part.source, "words": words}
+    return {"kind": "text", "name": name, "caption": attribution.source, "words": words}
 
 
 def coarse(grid: Float[Tensor, "*word row column"]) -> Float[Tensor, "*word coarse_row coarse_column"]:
@@ -165,7 +167,7 @@ def _table(table: Regions) -> dict[str, Any]:
 
 def _row(word: WordScore, table: Regions | None) -> int | None:
     """Return the row of the table with the same tokens as a word."""
-    spelt = [] if table is None else [one.tokens for one in table.words]
+    spelt = [] if table is None else [entry.tokens for entry in table.words]
     return spelt.index(word.tokens) if word.tokens in spelt else None
 
 

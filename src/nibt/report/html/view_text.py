@@ -22,41 +22,41 @@ def heading(panel: Panel) -> str:
     if panel.title:
         return panel.title
     if isinstance(panel.answer, Explanation) and panel.answer.is_comparison:
-        return " with ".join(part.source for part in panel.answer.sides.values())
+        return " with ".join(side.source for side in panel.answer.sides.values())
     return panel.answer.caption
 
 
 def about(panel: Panel, help_url: str = "") -> str:
     """Return the similarity, the method and the model, and what the colors mean."""
-    answer = panel.answer
-    method, reading = escape(method_line(answer)), ""
+    result = panel.answer
+    method, reading = escape(method_line(result)), ""
     if help_url:
-        name = escape(str(answer.method["name"]))
+        name = escape(str(result.method["name"]))
         method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
         reading = f' <a href="{help_url}#reading">How to read this</a>'
-    contrasts = isinstance(answer, Regions) or answer.is_comparison or answer.score["target"] in _CONTRASTS
-    lead = " ".join([*([question(answer)] if contrasts else []), legend(answer)])
+    contrasts = isinstance(result, Regions) or result.is_comparison or result.score["target"] in _CONTRASTS
+    lead = " ".join([*([question(result)] if contrasts else []), legend(result)])
     return (
-        f'<p class="nibt-about"><strong>similarity {_fixed(answer.similarity)}</strong>, {method}</p>'
+        f'<p class="nibt-about"><strong>similarity {_fixed(result.similarity)}</strong>, {method}</p>'
         f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
     )
 
 
 def no_match(panel: Panel) -> str:
     """Return the warning that the pair hardly or not matches or the map is noise, which is shown above the map."""
-    answer = panel.answer
-    warning = mismatch(answer.warnings)
-    if not warning and isinstance(answer, Explanation) and not answer.is_comparison and answer.similarity < 0:
-        warning = f"{MISMATCH} (similarity {answer.similarity:z.3f}, which is negative)"
+    result = panel.answer
+    warning = mismatch(result.warnings)
+    if not warning and isinstance(result, Explanation) and not result.is_comparison and result.similarity < 0:
+        warning = f"{MISMATCH} (similarity {result.similarity:z.3f}, which is negative)"
     if not warning:
         return ""
-    kind = "No match" if warning.startswith(MISMATCH) else "Weak match" if warning.startswith(WEAK) else "Noise"
-    return f'<p class="nibt-mismatch" role="note"><strong>{kind}.</strong> {escape(sentence(warning))}</p>'
+    label = "No match" if warning.startswith(MISMATCH) else "Weak match" if warning.startswith(WEAK) else "Noise"
+    return f'<p class="nibt-mismatch" role="note"><strong>{label}.</strong> {escape(sentence(warning))}</p>'
 
 
-def words(part: TextAttribution, name: str) -> str:
+def words(attribution: TextAttribution, name: str) -> str:
     """Return the words of a caption with their scores."""
-    listed = list(runs(part))
+    listed = list(runs(attribution))
     spans = "".join(
         f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{score}</small></span> '
         for run, score in zip(listed, signed_row([run.score for run in listed]), strict=True)
@@ -103,22 +103,22 @@ def signed_row(scores: Sequence[float]) -> list[str]:
 
 def selection_note(panel: Panel) -> str:
     """Return a note that says why no word can be selected, if none can."""
-    answer = panel.answer
-    if panel.words_have_maps is not None or isinstance(answer, Regions):
+    result = panel.answer
+    if panel.words_have_maps is not None or isinstance(result, Regions):
         return ""
-    if answer.is_comparison:
-        if any(isinstance(part, ImageAttribution) for part in panel.sides.values()):
+    if result.is_comparison:
+        if any(isinstance(side, ImageAttribution) for side in panel.sides.values()):
             return ""
         reason = "a comparison of two captions has no image whose regions a word could show"
     elif panel.problem:
         reason = panel.problem
-    elif answer.method["name"] != "nib":
+    elif result.method["name"] != "nib":
         reason = (
-            f"{answer.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
+            f"{result.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
         )
-    elif answer.score["target"] != "cosine":
-        reason = f"the word-region table explains the cosine, not the target {answer.score['target']}"
-    elif any(answer.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
+    elif result.score["target"] != "cosine":
+        reason = f"the word-region table explains the cosine, not the target {result.score['target']}"
+    elif any(result.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
         reason = "the word-region table is computed without noise"
     else:
         reason = "the word-region table was not computed for this answer"
@@ -127,9 +127,9 @@ def selection_note(panel: Panel) -> str:
 
 def warnings(panel: Panel) -> str:
     """Return the warnings of a panel."""
-    answers = (panel.answer, panel.table) if panel.table else (panel.answer,)
+    results = (panel.answer, panel.table) if panel.table else (panel.answer,)
     texts = dict.fromkeys(
-        (*(warning for item in answers for warning in other_warnings(item.warnings)), *_coarser(panel))
+        (*(warning for item in results for warning in other_warnings(item.warnings)), *_coarser(panel))
     )
     lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in texts)
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
@@ -155,15 +155,15 @@ def ranking(panel: Panel) -> str:
 
 def details(panel: Panel) -> str:
     """Return the sums, the targets, the completeness gaps, the resolved options, the model and the versions."""
-    answer = panel.answer
-    facts = {"method": answer.method, "model": answer.model, "versions": answer.versions}
-    if not isinstance(answer, Regions):
-        facts |= {"score": answer.score}
+    result = panel.answer
+    facts = {"method": result.method, "model": result.model, "versions": result.versions}
+    if not isinstance(result, Regions):
+        facts |= {"score": result.score}
     else:
-        facts |= {"sum": f"{float(answer.scores.sum()):.6g}", "expected sum": f"{answer.product:.6g}"}
-    rows = [*((name, part.source) for name, part in panel.sides.items()), *_flat("", facts)]
+        facts |= {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
+    rows = [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    numbers = "; ".join(map(escape, (target_line(answer), *_gaps(panel))))
+    numbers = "; ".join(map(escape, (target_line(result), *_gaps(panel))))
     return (
         f'<details class="nibt-details"><summary>Details</summary><p class="nibt-sums"></p><p>{numbers}</p>'
         f"{_curve(panel)}<dl>{lines}</dl></details>"
@@ -183,9 +183,9 @@ def _curve(panel: Panel) -> str:
 
 
 def _coarser(panel: Panel) -> Iterator[str]:
-    for part in panel.sides.values():
-        if isinstance(part, ImageAttribution) and max(part.grid.shape) > MOST_CELLS:
-            rows, columns = part.grid.shape
+    for side in panel.sides.values():
+        if isinstance(side, ImageAttribution) and max(side.grid.shape) > MOST_CELLS:
+            rows, columns = side.grid.shape
             yield (
                 f"the map has {rows} x {columns} cells: this page shows sums over larger cells, at most {MOST_CELLS} "
                 "along an axis; the JSON file has all cells"
@@ -202,13 +202,13 @@ def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _gaps(panel: Panel) -> Iterator[str]:
     """Yield the completeness gaps of a panel."""
-    answer, table = panel.answer, panel.words_have_maps
+    result, table = panel.answer, panel.words_have_maps
     if table is not None:
         yield f"word-region table: total {signed(table.sum)}, gap {signed(table.gap)}"
-    if isinstance(answer, Regions):
+    if isinstance(result, Regions):
         return
-    for name, part in answer.sides.items():
-        path = part.path
+    for name, side in result.sides.items():
+        path = side.path
         if path is not None:
             change = float(path.at_input - path.at_baseline)
             yield f"{name} completeness gap {_share(abs(float(path.gap)), change)}"

@@ -8,7 +8,7 @@ from PIL import Image
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import PAPER
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, shown, stacked
+from nibt.report.image.layout import MARGIN, SIDE, resized, stacked
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph
 from nibt.report.request import is_signed
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -17,23 +17,23 @@ from nibt.results.explanation import Explanation
 _PANEL, _LINE, _NEAR = 460, 760, 14
 
 
-def draw_comparison(answer: Explanation, look: Appearance = DEFAULT) -> Image.Image:
+def draw_comparison(explanation: Explanation, look: Appearance = DEFAULT) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
-    parts = list(answer.sides.values())
-    panels = [_panels(part, look) for part in parts if isinstance(part, ImageAttribution)]
+    sides = list(explanation.sides.values())
+    panels = [_panels(side, look) for side in sides if isinstance(side, ImageAttribution)]
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [_columns(pair, column, width) for pair in panels] or [
-        caption(part, width, look) for part in parts if isinstance(part, TextAttribution)
+        caption(side, width, look) for side in sides if isinstance(side, TextAttribution)
     ]
-    bars = [part_scale(part, width, look, is_signed(answer), name) for name, part in answer.sides.items()]
-    return stacked([*header(answer, width, look), *map(_grouped, rows, bars), notes(answer, width)], width)
+    bars = [part_scale(side, width, look, is_signed(explanation), name) for name, side in explanation.sides.items()]
+    return stacked([*header(explanation, width, look), *map(_grouped, rows, bars), notes(explanation, width)], width)
 
 
-def _panels(part: ImageAttribution, look: Appearance) -> tuple[Image.Image, Image.Image]:
+def _panels(attribution: ImageAttribution, look: Appearance) -> tuple[Image.Image, Image.Image]:
     """Return the photograph, and the map over it."""
-    original = shown(photograph(part.input, part.source), _PANEL)
-    return original, overlay(part, original, look)
+    original = resized(photograph(attribution.input, attribution.source), _PANEL)
+    return original, overlay(attribution, original, look)
 
 
 def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:

@@ -8,7 +8,7 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, centered, shown, stacked
+from nibt.report.image.layout import MARGIN, SIDE, centred, resized, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
@@ -51,25 +51,25 @@ def draw(
     return draw_comparison(answer, look) if answer.is_comparison else _page(answer, look)
 
 
-def _page(answer: Explanation, look: Appearance) -> Image.Image:
-    look = look.pale if is_noise(answer.warnings) else look
-    original = shown(photograph(answer.image.input, answer.source))
-    panels = [original, overlay(answer, original, look)]
+def _page(explanation: Explanation, look: Appearance) -> Image.Image:
+    look = look.pale if is_noise(explanation.warnings) else look
+    original = resized(photograph(explanation.image.input, explanation.source))
+    panels = [original, overlay(explanation, original, look)]
     beside = original.width <= 1.6 * original.height
     panel_width = 2 * original.width + MARGIN if beside else original.width
     width = max(panel_width, SIDE) + 2 * MARGIN
-    image, text = answer.sides["image"], answer.sides["text"]
-    signed = is_signed(answer)
+    image, text = explanation.sides["image"], explanation.sides["text"]
+    signed = is_signed(explanation)
     rows = [
-        *header(answer, width, look),
+        *header(explanation, width, look),
         *_panel_rows(panels, width, beside),
         part_scale(image, width, look, signed, "image"),
-        caption(answer, width, look),
+        caption(explanation, width, look),
         part_scale(text, width, look, signed, "words"),
     ]
-    if answer.ranking:
-        rows.append(ranking(answer.ranking, width))
-    return stacked([*rows, notes(answer, width)], width)
+    if explanation.ranking:
+        rows.append(ranking(explanation.ranking, width))
+    return stacked([*rows, notes(explanation, width)], width)
 
 
 def _panel_rows(panels: list[Image.Image], width: int, beside: bool) -> Iterator[Image.Image]:

@@ -25,14 +25,14 @@ def write(
     pen: ImageDraw.ImageDraw, place: tuple[float | int, float | int], text: str, ink: RGB, size: int, anchor: str = "la"
 ) -> None:
     """Draw a text on one line."""
-    shown = one_line(text)
-    pen.text(place, shown, ink, font_for(shown, size), anchor=anchor)
+    line = one_line(text)
+    pen.text(place, line, ink, font_for(line, size), anchor=anchor)
 
 
 def length(text: str, size: int) -> float:
     """Return the width of a text as ``write`` draws it."""
-    shown = one_line(text)
-    return font_for(shown, size).getlength(shown)
+    line = one_line(text)
+    return font_for(line, size).getlength(line)
 
 
 def font_for(text: str, size: int) -> Font:

@@ -27,18 +27,18 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
     return page
 
 
-def shown(image: Image.Image, side: int = SIDE) -> Image.Image:
+def resized(image: Image.Image, side: int = SIDE) -> Image.Image:
     """Return a copy whose longer side is that of a panel; tiny images are enlarged without smoothing."""
     scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     return image.resize(size, Image.Resampling.NEAREST if scale > _PIXELS_SHOWN else Image.Resampling.LANCZOS)
 
 
-def uri(image: Image.Image, kind: str = "PNG", **options: int) -> str:
+def uri(image: Image.Image, file_type: str = "PNG", **options: int) -> str:
     """Return an image as a data URI, for pages without network access."""
     buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
+    image.save(buffer, file_type, **options)
+    return f"data:image/{file_type.lower()};base64,{b64encode(buffer.getvalue()).decode()}"
 
 
 def centered(images: list[Image.Image], width: int) -> Image.Image:
@@ -66,11 +66,11 @@ def text_rows(
     lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER
 ) -> Image.Image:
     """Draw centered lines of text, wrapped to the width."""
-    parts = [part for line in lines for part in _wrapped(line, width - 2 * MARGIN, size)]
+    wrapped = [row_text for line in lines for row_text in _wrapped(line, width - 2 * MARGIN, size)]
     height = 3 * size // 2
-    row = Image.new("RGB", (width, height * len(parts)), paper)
+    row = Image.new("RGB", (width, height * len(wrapped)), paper)
     pen = ImageDraw.Draw(row)
-    for number, line in enumerate(parts):
+    for number, line in enumerate(wrapped):
         write(pen, (width // 2, height * number), line, ink, size, anchor="mt")
     return row
 

@@ -74,13 +74,13 @@ def links_figure(
     words: Sequence[str | int],
     box: Box | None,
     look: Appearance,
-    kind: str = "png",
+    file_type: str = "png",
     subject: str | None = None,
 ) -> bytes:
     """Return the figure as a file, a PDF file with its subject; negative links are left out if the look hides them."""
     links, table = strongest_links(regions, top, words, box)
     links = [link for link in links if link.score > 0 or not look.positive_only]
-    return _figure_bytes(regions, links, table, look, kind, subject)
+    return _figure_bytes(regions, links, table, look, file_type, subject)
 
 
 def strongest_links(
@@ -112,7 +112,7 @@ def _parts(regions: Regions) -> np.ndarray:
 
 def _block(size: int) -> int:
     """Return the smallest number of cells whose blocks divide an axis into at most ``MOST_CELLS``."""
-    return next(one for one in range(1, size + 1) if size % one == 0 and size // one <= MOST_CELLS)
+    return next(cells for cells in range(1, size + 1) if size % cells == 0 and size // cells <= MOST_CELLS)
 
 
 def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
@@ -134,7 +134,7 @@ class _Frame:
     Attributes:
         figure: The figure of matplotlib.
         axes: The axes of the photograph, in its pixels.
-        whole: The height of the figure in inches.
+        figure_height: The height of the figure in inches.
         look: The colors.
         most: The largest absolute score.
 
@@ -142,7 +142,7 @@ class _Frame:
 
     figure: Any
     axes: Any
-    whole: float
+    figure_height: float
     look: Appearance
     most: float
 
@@ -159,7 +159,7 @@ def _figure_bytes(
     links: Sequence[WordLink],
     table: np.ndarray,
     look: Appearance,
-    kind: str,
+    file_type: str,
     subject: str | None,
 ) -> bytes:
     """Return the bytes of the figure's file."""
@@ -168,19 +168,19 @@ def _figure_bytes(
     width, height = regions.size
     tall = _WIDTH * min(height / width, 1.4)
     figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
-    whole = figure.get_figheight()
-    axes = figure.add_axes((0.02, (_WORDS + 0.35) / whole, 0.96, tall / whole))
+    figure_height = figure.get_figheight()
+    axes = figure.add_axes((0.02, (_WORDS + 0.35) / figure_height, 0.96, tall / figure_height))
     image.thumbnail((1000, 1000))
     axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
     axes.set_axis_off()
-    frame = _Frame(figure, axes, whole, look, max((abs(link.score) for link in links), default=0.0))
+    frame = _Frame(figure, axes, figure_height, look, max((abs(link.score) for link in links), default=0.0))
     places = _draw_words(frame, regions, {link.word for link in links})
     for link in links:
         _draw_link(frame, regions, link, table.shape[1:], places[link.word])
     _draw_scale(frame, method_line(regions).removeprefix("method "))
     buffer = io.BytesIO()
-    metadata = {"Creator": None, "CreationDate": None, "Subject": subject} if kind == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
+    metadata = {"Creator": None, "CreationDate": None, "Subject": subject} if file_type == "pdf" else {"Software": None}
+    figure.savefig(buffer, format=file_type, dpi=200, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -190,8 +190,8 @@ def _lettering(text: str) -> tuple[str, Any]:
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
     name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
     font = manager.get_font(name)
-    shown = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in one_line(text))
-    return shown, manager.FontProperties(fname=name, size=13)
+    drawable = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in one_line(text))
+    return drawable, manager.FontProperties(fname=name, size=13)
 
 
 def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple[float, float]]:
@@ -206,16 +206,16 @@ def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple
     widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
     rows: list[list[int]] = [[]]
     for place, width in enumerate(widths):
-        if rows[-1] and sum(widths[one] + 0.02 for one in rows[-1]) + width > 0.96:
+        if rows[-1] and sum(widths[earlier] + 0.02 for earlier in rows[-1]) + width > 0.96:
             rows.append([])
         rows[-1].append(place)
     tops = [(0.0, 0.0)] * len(texts)
     for number, row in enumerate(rows):
         left = 0.5 - (sum(widths[place] for place in row) + 0.02 * (len(row) - 1)) / 2
-        height = (0.3 + _WORDS * (len(rows) - number - 0.5) / len(rows)) / frame.whole
+        height = (0.3 + _WORDS * (len(rows) - number - 0.5) / len(rows)) / frame.figure_height
         for place in row:
             texts[place].set_position((left, height))
-            tops[place] = left + widths[place] / 2, height + 0.13 / frame.whole
+            tops[place] = left + widths[place] / 2, height + 0.13 / frame.figure_height
             left += widths[place] + 0.02
     return tops
 
@@ -255,9 +255,9 @@ def _draw_scale(frame: _Frame, method: str) -> None:
     names = {-1.0: "against", 1.0: "for"}
     lines = import_module("matplotlib.lines")
     for place, sign in enumerate(ends):
-        left, height = 0.04 + 0.26 * place, 0.18 / frame.whole
+        left, height = 0.04 + 0.26 * place, 0.18 / frame.figure_height
         color = frame.color(sign)
         frame.figure.add_artist(lines.Line2D([left, left + 0.05], [height] * 2, color=color, linewidth=3.2))
         text = f"{names[sign]}, {sign * frame.most:+.2g}"
         frame.figure.text(left + 0.06, height, text, fontsize=9, color="#222222", va="center")
-    frame.figure.text(0.98, 0.18 / frame.whole, method, fontsize=7, color="#6c6c6c", va="center", ha="right")
+    frame.figure.text(0.98, 0.18 / frame.figure_height, method, fontsize=7, color="#6c6c6c", va="center", ha="right")

@@ -10,7 +10,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.report.appearance import Appearance
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, TILE, centered, shown, stacked, text_rows, tile
+from nibt.report.image.layout import MARGIN, TILE, centred, resized, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
@@ -30,7 +30,7 @@ class WordMap:
 
 def draw_table(regions: Regions, look: Appearance) -> Image.Image:
     """Draw the photograph once per word, under that word's map."""
-    tiles = list(_tiles(regions, shown(photograph(regions.input, regions.source), TILE), look))
+    tiles = list(_tiles(regions, resized(photograph(regions.input, regions.source), TILE), look))
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centered(tiles[first : first + across], width) for first in range(0, len(tiles), across)]

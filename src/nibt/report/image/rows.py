@@ -92,52 +92,55 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
         yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
 
 
-def part_scale(part: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
+def part_scale(attribution: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
     """Draw the color bar of a map or of the words of a caption, which have separate scales.
 
     It is one-sided if negative scores are hidden, and for methods without a sign.
     """
-    scores = part.grid.flatten().tolist() if isinstance(part, ImageAttribution) else [word.score for word in part.words]
+    if isinstance(attribution, ImageAttribution):
+        scores = attribution.grid.flatten().tolist()
+    else:
+        scores = [word.score for word in attribution.words]
     one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
     return scale(max(map(abs, scores), default=0.0), width, look, one_sided, signed, name)
 
 
-def header(answer: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
+def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
     title, reading = (
-        text_rows([question(answer)], width, _TITLE, INK),
-        text_rows([legend(answer, look)], width),
+        text_rows([question(result)], width, _TITLE, INK),
+        text_rows([legend(result, look)], width),
     )
     rows = Image.new("RGB", (width, title.height + reading.height), PAPER)
     rows.paste(title, (0, 0))
     rows.paste(reading, (0, title.height))
     yield rows
-    no_match = mismatch(answer.warnings)
+    no_match = mismatch(result.warnings)
     if no_match:
         yield banner(sentence(no_match), width)
 
 
 def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
     """Draw the first labels from best to worst, with cosine, probability and a bar."""
-    shown, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
-    more = len(labels) - len(shown)
-    row = Image.new("RGB", (width, 26 * (len(shown) + 1 + bool(more))), PAPER)
+    listed, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
+    more = len(labels) - len(listed)
+    row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
     pen, left = ImageDraw.Draw(row), (width - column) // 2
     name_width = column - 270
     for across, text in ((0, "label"), (name_width, "cosine"), (name_width + 70, "probability")):
         write(pen, (left + across, 4), text, FAINT, SMALL)
-    for number, one in enumerate(shown, 1):
+    for number, item in enumerate(listed, 1):
         top = 26 * number
-        text = _shortened(one.label, name_width - 10)
+        text = _shortened(item.label, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
-        write(pen, (left + name_width, top + 4), f"{one.cosine:z.3f}", INK, SMALL)
-        write(pen, (left + name_width + 70, top + 4), f"{one.probability:.1%}", INK, SMALL)
+        write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
+        write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
-        pen.rectangle((start, top + 6, start + round(110 * one.probability), top + 19), fill=FAINT)
+        pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)
     if more:
         text = f"and {more} more labels"
-        write(pen, (left, 26 * (len(shown) + 1) + 4), text, FAINT, SMALL)
+        write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
     return row
 
 
@@ -148,14 +151,15 @@ def _shortened(text: str, width: int) -> str:
     return text if end == len(text) else text[: max(1, end - 2)] + "\u2026"
 
 
-def notes(answer: Explanation, width: int) -> Image.Image:
+def notes(explanation: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
-    shares = [f"{name} {float(part.special_token_share):.0%}" for name, part in answer.sides.items()]
+    shares = ", ".join(f"{name} {float(side.special_share):.0%}" for name, side in explanation.sides.items())
+    name = similarity_name(explanation)
     return text_rows(
         [
-            f"{method_line(answer)}    {target_line(answer)}",
-            f"similarity ({similarity_name(answer)}) {answer.similarity:z.3f}    special tokens: {', '.join(shares)}",
-            *(f"note: {warning}" for warning in other_warnings(answer.warnings)),
+            f"{method_line(explanation)}    {target_line(explanation)}",
+            f"similarity ({name}) {explanation.similarity:z.3f}    special tokens: {shares}",
+            *(f"note: {warning}" for warning in other_warnings(explanation.warnings)),
         ],
         width,
     )

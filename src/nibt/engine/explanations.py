@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from nibt.data.images import ImageInput
-from nibt.engine.batches import AnyPair, ExplainedBatch, explain_batches
+from nibt.engine.batches import ExplainedBatch
 from nibt.engine.mismatch import mismatches, negligible
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
 from nibt.errors import Unsupported
-from nibt.models.base import Inputs
-from nibt.progress import OnProgress, Progress
-from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.records import ScoreRecord
 from nibt.torch_modes import plain_torch
@@ -20,20 +18,9 @@ _LARGE_GAP = 0.3  # of the change of the score
 _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
-def explain_pairs(
-    spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int, on_progress: OnProgress
-) -> list[Explanation]:
-    """Explain pairs in batches."""
-    answers: dict[int, Explanation] = {}
-    for batch in explain_batches(spec, pairs, size):
-        answers |= dict(zip(batch.indices, to_answers(spec, batch), strict=True))
-        on_progress(Progress(len(answers), len(pairs)))
-    return [answers[index] for index in range(len(pairs))]
-
-
 @plain_torch()
-def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation]:
-    """Return the answers of a batch whose two sides were explained."""
+def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation]:
+    """Return the explanations of a batch whose two sides were explained."""
     values = [side.value().tolist() for side in batch.sides]
     compare = spec.model.seen_from(spec.modalities[0])
     similarities = compare(*(side.trace.embedding for side in batch.sides)).tolist()
@@ -45,7 +32,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
     mixed = spec.modalities == IMAGE_AND_TEXT
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
     provenance = spec.provenance  # hashes the weights, so it is read once per batch
-    answers = []
+    explanations = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
         warnings = (
@@ -58,7 +45,7 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
         )
         if mixed and not is_noise(warnings):
             warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
-        answers.append(
+        explanations.append(
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
@@ -68,27 +55,22 @@ def to_answers(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation
                 warnings=warnings,
             )
         )
-    return answers
+    return explanations
 
 
 def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
     attributions = batch.attributions[position]
     assert attributions is not None
-    attribution, inputs = attributions[index].to("cpu"), batch.sides[position].inputs
+    attribution = attributions[index].to("cpu")
     if isinstance(item, str):
         return TextAttribution.of(attribution, item)
-    return image_attribution(item, attribution, inputs, index)
-
-
-def image_attribution(image: ImageInput, attribution: Attribution, inputs: Inputs, index: int) -> ImageAttribution:
-    """Build an image's attribution from the scores of a method."""
     return ImageAttribution.of(
         attribution,
-        source=image.source,
-        region=inputs.regions[index],
-        size=image.size,
-        input=image,
-        image_hash=image.digest,
+        source=item.source,
+        region=batch.sides[position].inputs.regions[index],
+        size=item.size,
+        input=item,
+        image_hash=item.digest,
     )
 
 
