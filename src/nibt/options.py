@@ -128,7 +128,7 @@ def complete(plugin: Any) -> None:
             object.__setattr__(plugin, field.name, value)
 
 
-def changed_options(plugin: Any) -> dict[str, Any]:
+def changed_options(plugin: Any) -> Keywords:
     """Return the options of a plugin that differ from their defaults, with tuples as lists."""
     options = {field.name: (getattr(plugin, field.name), field.default) for field in dataclasses.fields(plugin)}
     changed = {name: value for name, (value, default) in options.items() if value != default}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported, install
+from nibt.records import JsonObject
 
 
 def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
@@ -74,7 +75,7 @@ def table_schema(path: Path, remedy: str) -> tuple[list[str], int]:
         return file.schema_arrow.names, file.metadata.num_rows
 
 
-def read_columns(path: Path, columns: list[str], remedy: str) -> list[dict[str, Any]]:
+def read_columns(path: Path, columns: list[str], remedy: str) -> list[JsonObject]:
     """Read columns of a Parquet file, or of an Arrow stream (``.arrow``), as one mapping per row."""
     if path.suffix == ".arrow":
         return _arrow_table(path, remedy).select(columns).to_pylist()

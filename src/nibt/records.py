@@ -28,12 +28,12 @@ def read_record(record_type: type[_Record], data: Any, where: str, error: type[N
         raise error(f"{where}: {text}" if where else text) from mistakes
 
 
-def plain_data(record: Any) -> dict[str, Any]:
+def plain_data(record: Any) -> JsonObject:
     """Return a record as plain data."""
     return _adapter(type(record)).dump_python(record, mode="json")
 
 
-def json_schema(record_type: type, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
+def json_schema(record_type: type, mode: Literal["validation", "serialization"] = "validation") -> JsonObject:
     """Return the JSON Schema of a record, of what is read or of what is written."""
     return _adapter(record_type).json_schema(by_alias=True, mode=mode)
 

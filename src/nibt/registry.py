@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from nibt.errors import BadOption, UnknownName
 from nibt.io import read_text
+from nibt.options import Keywords
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
@@ -87,7 +88,7 @@ def summary(group: str, name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
-def parse_method(text: str) -> tuple[str, str, dict[str, Any]]:
+def parse_method(text: str) -> tuple[str, str, Keywords]:
     """Return the name, the variant and the options in the text of a method; values with spaces are quoted.
 
     Examples:
@@ -102,7 +103,7 @@ def parse_method(text: str) -> tuple[str, str, dict[str, Any]]:
     name, _, variant = first.partition(":")
     if name not in available("methods"):
         raise UnknownName("methods", name, available("methods"))
-    options: dict[str, Any] = {}
+    options: Keywords = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key or key in options:

@@ -75,7 +75,7 @@ def explain_embeddings(
     if isinstance(units, Words):
         units = units.repeated(len(unit_embeddings))
     return Attribution(
-        scores.parts.values[:, :-1], units, scores.special_share, vectors.summary(unit_embeddings, scores)
+        scores.parts.values[:, :-1], units, scores.special_token_share, vectors.summary(unit_embeddings, scores)
     )
 
 

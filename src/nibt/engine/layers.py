@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from nibt.core.side import Side
 from nibt.data.images import read_image, sample_captions
@@ -11,6 +10,7 @@ from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower
+from nibt.options import Keywords
 from nibt.registry import find
 from nibt.targets.base import Score
 from nibt.types import Modality
@@ -30,12 +30,12 @@ def resolve_auto(
     spec: MethodSpec,
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Keywords, Keywords]:
     """Replace each "auto" in the options by the layer with the smallest deletion area."""
     pairs = shipped_sample() if sample is None else list(sample)
     options = spec.options
     resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
-    areas_by_side: dict[str, Any] = {}
+    areas_by_side: Keywords = {}
     for tower in (model.image, model.text):
         name = f"{tower.modality}_layer"
         if options.get(name, options.get("layer")) != "auto":

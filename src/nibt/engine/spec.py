@@ -19,6 +19,7 @@ from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
 from nibt.models.base import Model, Tower
+from nibt.options import Keywords
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
 from nibt.targets.base import Score
@@ -151,7 +152,7 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
             )
 
 
-def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dict[str, Any]]:
+def _method_class(method: MethodSpec) -> tuple[type[Method], Keywords, Keywords]:
     """Return the class of the method, its options, and other entries of its record."""
     others = {name: value for name, value in method.options.items() if name != "along_path"}
     along = str(method.options.get("along_path", False)).lower()
@@ -164,7 +165,7 @@ def _method_class(method: MethodSpec) -> tuple[type[Method], dict[str, Any], dic
     return along_path(method.name), others, {"along_path": True}
 
 
-def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> dict[str, Any]:
+def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> Keywords:
     """Return the options with the baseline of both sides set for each side, such as ``image_baseline``.
 
     A file of mean states that lacks a side is then an error. Use this for results without warnings, which cannot report
@@ -176,8 +177,8 @@ def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> d
 
 
 def _mean_states_by_side(
-    model: Model, method_class: type[Method], options: dict[str, Any], modalities: Modalities
-) -> tuple[dict[str, Any], list[Modality]]:
+    model: Model, method_class: type[Method], options: Keywords, modalities: Modalities
+) -> tuple[Keywords, list[Modality]]:
     """Restrict a file of mean states, named for both sides, to the sides that it has.
 
     If it has neither side, the options stay as they are, and the method raises an error.
@@ -196,7 +197,7 @@ def _mean_states_by_side(
     return others | {f"{side}_baseline": baseline for side in open_sides if side not in unserved}, unserved
 
 
-def _keeps_baseline(side: Modality, options: dict[str, Any], method: Method) -> str:
+def _keeps_baseline(side: Modality, options: Keywords, method: Method) -> str:
     """Return the warning about a side that a file of mean states lacks."""
     opposite, lacking = ("text", "images") if side == "image" else ("image", "captions")
     baseline, kept = options[f"{opposite}_baseline"], method.options()["baseline"]

@@ -13,6 +13,7 @@ from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models.base import Model, Tower
+from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.targets.base import Score, Target
 from nibt.types import Modality
@@ -47,7 +48,7 @@ class Contrast:
             raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
         return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the contrast as plain data, without empty fields."""
         record = {
             "against": list(self.against),

@@ -14,6 +14,7 @@ from nibt.data.pair import Box
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Top, complete
 from nibt.outputs import check_sources, signed, write_bytes
+from nibt.records import JsonObject
 from nibt.registry import Plugin, available, find
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.html.view_data import Panel
@@ -91,7 +92,7 @@ class Format(Plugin, ABC):
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         """Return the bytes of a file, with the ``unsigned`` signature of its request."""
 
-    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         """Return the request that the signature states: a file with another request is never replaced."""
         return request_of([bare(result) for result in results])
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.outputs import unsigned
+from nibt.records import JsonObject
 from nibt.results.base import as_bytes
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
@@ -22,7 +23,7 @@ class Coco(Format):
         explanations = [cast(Explanation, bare(result)) for result in results]
         return as_bytes({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)})
 
-    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         return {**super().request(results, drawing), "threshold": drawing.threshold}
 
 

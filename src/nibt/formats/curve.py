@@ -1,13 +1,13 @@
 """The narrowing curve: the score against the share, and the information, that passes the bottleneck."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from PIL import Image
 
 from nibt.errors import BadInput
 from nibt.formats._pictures import PictureFormat
 from nibt.formats.base import Drawing, Result
+from nibt.records import JsonObject
 from nibt.report.html.view_data import Panel
 from nibt.report.image.curve import draw_curve
 from nibt.results.narrowing import NarrowingCurve
@@ -23,7 +23,7 @@ class CurvePicture(PictureFormat):
     def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
         return draw_curve(curve_in(results[0]))
 
-    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         return curve_in(results[0]).request()
 
 

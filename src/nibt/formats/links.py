@@ -10,6 +10,7 @@ from PIL import Image
 from nibt.formats._pictures import PictureFormat
 from nibt.formats.base import Drawing, Result, bare
 from nibt.outputs import unsigned
+from nibt.records import JsonObject
 
 
 class Links(PictureFormat):
@@ -26,7 +27,7 @@ class Links(PictureFormat):
     def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
         return Image.open(BytesIO(_figure(results, drawing))).convert("RGB")
 
-    def request(self, results: Sequence[Result], drawing: Drawing) -> dict[str, Any]:
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         links = [drawing.top, list(drawing.words), drawing.box]
         return {**super().request(results, drawing), "links": links}
 

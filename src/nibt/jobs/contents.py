@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Dataset, Record
 from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
+from nibt.records import JsonObject
 
 _COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
 _MOST = 3  # the number of differences in a message
@@ -42,7 +42,7 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
             retry.add(record.row // size)
 
 
-def _difference(record: Record, row: dict[str, Any]) -> Iterator[str]:
+def _difference(record: Record, row: JsonObject) -> Iterator[str]:
     if not record.source and record.image is None:
         return  # data sets that generate their pairs are compared as a whole
     now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nibt.datasets._opening import open_pairs
 from nibt.datasets.base import Dataset
@@ -12,6 +11,7 @@ from nibt.errors import BadInput, BadOption
 from nibt.folder import MANIFEST, RunFolder, open_table
 from nibt.jobs.manifest import JobManifest
 from nibt.jobs.rows import explanation_of, shared_metadata
+from nibt.records import JsonObject
 from nibt.results.explanation import Explanation, change_side, method_text
 
 
@@ -66,7 +66,7 @@ class Job(RunFolder[JobManifest]):
         """Return the files of each chunk by its number. An intact chunk has one file."""
         return dict(sorted((int(name), paths) for name, paths in self.files().items()))
 
-    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[JsonObject]:
         """Yield the rows in order, as plain data; only one file is in memory at a time.
 
         Args:
@@ -114,7 +114,7 @@ class Job(RunFolder[JobManifest]):
             problems += [problem for path in paths for problem in self._problems(path, range(size * number, stop))]
         return problems
 
-    def tally(self) -> dict[str, Any]:
+    def tally(self) -> JsonObject:
         """Return the manifest's counts of rows and failed rows, the chunks with smaller batches, and warnings."""
         rows, errors, smaller_batches = 0, 0, []
         for number, (path, *_) in self.chunks().items():
@@ -167,7 +167,7 @@ class Job(RunFolder[JobManifest]):
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
         return open_pairs(names, pairs["image"], pairs["caption"], pairs["key"], pairs["split"])
 
-    def _row(self, row: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _row(self, row: int) -> tuple[JsonObject, JsonObject]:
         for path in self.chunks().get(row // self.chunk_size, [])[:1]:
             with open_table(path) as table:
                 for values in table.read().to_pylist():

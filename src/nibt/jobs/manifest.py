@@ -1,11 +1,12 @@
 """The manifest of a job."""
 
-from typing import Annotated, Any, Required
+from typing import Annotated, Required
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from nibt.folder import Manifest
+from nibt.records import JsonObject
 from nibt.results.records import MethodRecord, TargetRecord
 from nibt.types import ModelRecord
 
@@ -13,7 +14,7 @@ from nibt.types import ModelRecord
 class JobRequest(TypedDict, total=False):
     """What a job computes. The keys after ``chunk_size`` are recorded when the model is loaded."""
 
-    pairs: Required[Annotated[dict[str, Any], Field(description="What identifies the data set, and its columns.")]]
+    pairs: Required[Annotated[JsonObject, Field(description="What identifies the data set, and its columns.")]]
     chunk_size: Required[Annotated[int, Field(ge=1, description="The number of rows per file.")]]
     method: MethodRecord
     target: TargetRecord

@@ -23,6 +23,7 @@ from nibt.jobs.chunks import Chunk
 from nibt.jobs.worker import JobSpec, Worker
 from nibt.models.base import Model
 from nibt.options import NotNegative, Positive, Workers, complete
+from nibt.records import JsonObject
 
 _CHUNKS_PER_WORKER = 2  # one in progress and one in the queue
 _MAX_DEATHS = 5  # of workers on the same chunk, before the job fails
@@ -39,7 +40,7 @@ class Actor:
         except NibtError as error:  # Ray would wrap an error that is raised here
             self._worker = error
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the resolved request, for the manifest."""
         return self._ready().describe()
 
@@ -81,12 +82,12 @@ class Cluster:
         """The number of threads per worker."""
         return max(1, int(self.cpus))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JsonObject:
         """Return the workers and their resources as plain data, for the manifest."""
         return {"workers": self.workers, "cpus": self.cpus, "gpus": self.gpus, "threads_per_worker": self.threads}
 
     def explain(
-        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[dict[str, Any]], None]
+        self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JsonObject], None]
     ) -> Iterator[ChunkFile]:
         """Explain chunks on the workers."""
         if isinstance(spec.model, Model | torch.nn.Module):
@@ -111,7 +112,7 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
-        options: dict[str, Any] = (
+        options: JsonObject = (
             {"address": self.address}
             if self.address
             else {
@@ -158,7 +159,7 @@ class _Pool:
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Start the actors, and return the resolved request."""
         self.actors = [self.make() for _ in range(self.size)]
         return self._result(self.actors[0].describe.remote())

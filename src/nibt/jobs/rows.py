@@ -13,7 +13,7 @@ from nibt import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
-from nibt.records import json_schema
+from nibt.records import JsonObject, json_schema
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
@@ -38,7 +38,7 @@ _FIELDS: dict[str, tuple[str, str]] = {
 """The columns of the fields of both attributions."""
 
 
-def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
+def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     """Return the row of an explained pair."""
     data = explanation.to_json()
     fields = {column: data["sides"][side][name] for column, (side, name) in _FIELDS.items()}
@@ -55,7 +55,7 @@ def explained_row(record: Record, explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def failed_row(record: Record, error: str, image_hash: str) -> dict[str, Any]:
+def failed_row(record: Record, error: str, image_hash: str) -> JsonObject:
     """Return the row of a pair that failed."""
     caption = None if record.caption is None else as_utf8(record.caption)
     return {
@@ -73,7 +73,7 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
     values = {side: {"target": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
-    sides: dict[str, dict[str, Any]] = {side: {"modality": side} for side in _SIDES}
+    sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
     for column, (side, name) in _FIELDS.items():
         sides[side][name] = row[column]
     return Explanation.from_json(
@@ -97,7 +97,7 @@ def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) ->
     return parquet.encode(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
 
 
-def shared_metadata(file: Any) -> dict[str, Any]:
+def shared_metadata(file: Any) -> JsonObject:
     """Return the metadata that the rows of an open Parquet file share."""
     return json.loads(file.schema_arrow.metadata[_KEY])
 

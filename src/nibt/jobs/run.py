@@ -23,9 +23,10 @@ from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.records import JsonObject
 from nibt.registry import available, find
 
-OnDescription: TypeAlias = Callable[[dict[str, Any]], None]
+OnDescription: TypeAlias = Callable[[JsonObject], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
 EXECUTIONS = ("local", "ray")
 _REQUEST = ("method", "target", "targets", "model", "batch_size")
@@ -187,7 +188,7 @@ def batch(
     )
     columns = {"image": image, "caption": caption, "key": key, "split": split}
     data = open_pairs(pairs, **columns)
-    execution: dict[str, Any] = {"on": on}
+    execution: JsonObject = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)

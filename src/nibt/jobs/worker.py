@@ -26,6 +26,7 @@ from nibt.methods.base import MethodSpec
 from nibt.models._devices import is_out_of_memory
 from nibt.models._loading import load_model
 from nibt.models.base import Model
+from nibt.records import JsonObject
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
@@ -84,7 +85,7 @@ class Worker:
         self.data, self.size, self.spec = data, request.batch_size, request.resolve()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
         targets = {side: score.target.name for side, score in spec.scores.items()}
@@ -98,7 +99,7 @@ class Worker:
 
     def explain_chunks(self, chunks: Iterable[Chunk]) -> Iterator[ChunkFile]:
         """Yield the file of each chunk. The next batches are prepared while one is explained."""
-        rows: list[dict[str, Any]] = []
+        rows: list[JsonObject] = []
         limit = self.size
         for item in read_ahead(self._prepare(chunks), _AHEAD):
             if isinstance(item, Chunk):
@@ -110,7 +111,7 @@ class Worker:
                 explained, limit = self._explain(item, limit)
                 rows += explained
 
-    def _file(self, chunk: Chunk, rows: list[dict[str, Any]], limit: int) -> ChunkFile:
+    def _file(self, chunk: Chunk, rows: list[JsonObject], limit: int) -> ChunkFile:
         rows = sorted(rows, key=lambda row: row["row"])
         smaller = None if limit == self.size else limit
         data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": smaller})
@@ -118,7 +119,7 @@ class Worker:
 
     # Preparation, in a thread
 
-    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | dict[str, Any] | Chunk]:
+    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
         """Yield the batches and the failed rows of each chunk, followed by the chunk without its records.
 
         A batch has pairs of the same group. It is yielded as soon as it is full. Records are taken by the length of
@@ -156,7 +157,7 @@ class Worker:
         except Exception:
             return 0
 
-    def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | dict[str, Any]]:
+    def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | JsonObject]:
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""
         good, batch = pairs, None
         try:
@@ -176,12 +177,12 @@ class Worker:
 
     # Explanation
 
-    def _explain(self, prepared: PreparedRows, limit: int) -> tuple[list[dict[str, Any]], int]:
+    def _explain(self, prepared: PreparedRows, limit: int) -> tuple[list[JsonObject], int]:
         """Return the row of each record, and the batch size for the rest of the chunk.
 
         If memory runs out, the batch size is halved. If another error occurs, each pair is explained alone.
         """
-        rows: list[dict[str, Any]] = []
+        rows: list[JsonObject] = []
         left = deque([list(range(len(prepared.records)))])
         while left:
             indices = left.popleft()
@@ -201,7 +202,7 @@ class Worker:
                     rows.append(failed_row(record, self._failure(error), record.digest()))
         return rows, limit
 
-    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[dict[str, Any]]:
+    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         """Explain some records of a batch together, and return their rows."""
         batch = prepared.batch if len(indices) == len(prepared.records) else prepared.batch.take(indices)
         explanations = to_explanations(self.spec, explain_batch(self.spec, batch))

@@ -7,7 +7,7 @@ of these states, which are computed from h - r and the gradient at z(l).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float

@@ -121,9 +121,9 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     assert isinstance(units, Grid)
     by_view = (len(views.shifts), batch)
     maps = torch.cat([result.scores for result in results]).unflatten(0, by_view)
-    shares = torch.cat([result.special_share for result in results]).unflatten(0, by_view)
+    shares = torch.cat([result.special_token_share for result in results]).unflatten(0, by_view)
     scores, fine = views.blend(maps, units)
-    special = views.special_share(maps, units, shares)
+    special = views.special_token_share(maps, units, shares)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)

@@ -27,7 +27,7 @@ def question(result: Shown) -> str:
         return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
         return f"Why {_quoted(result.caption)} among {len(others) + 1} captions?"
-    if target == "centred":
+    if target == "centered":
         return f"Why {_quoted(result.caption)} more than the average caption?"
     return f"Where does the similarity of this image and {_quoted(result.caption)} come from?"
 
@@ -115,7 +115,7 @@ def _side(explanation: Explanation, name: str) -> str:
     items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
         return text + "".join(f", against the {_noun(plural, listed)} {_several(listed)}" for plural, listed in items)
-    return f"{text}, against the mean that the model brings" if score["target"] == "centred" else text
+    return f"{text}, against the mean that the model brings" if score["target"] == "centered" else text
 
 
 def _contrast(explanation: Explanation) -> Mapping[str, Sequence[str]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import computed_field
 
+from nibt.records import JsonObject
 from nibt.results.base import Result, Serializable
 from nibt.types import ModelRecord
 
@@ -178,7 +179,7 @@ class Audit(Result):
             ]
         )
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> JsonObject:
         """Return the request as plain data."""
         return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
 
@@ -195,7 +196,7 @@ class Audit(Result):
 
 def audit_request(
     model: ModelRecord, data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the request of an audit as plain data; equal requests give equal numbers."""
     return {
         "kind": Audit.kind,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nibt.errors import BadInput
 from nibt.io import load_json
-from nibt.records import plain_data, read_record
+from nibt.records import JsonObject, plain_data, read_record
 from nibt.values import ByValue
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
@@ -39,8 +39,8 @@ class Array:
             nested = Annotated[list[nested], Field(min_length=min(axis, 1))]  # only a row may be empty
         return handler.generate_schema(Annotated[nested, AfterValidator(self._tensor), PlainSerializer(self._lists)])
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        node: dict[str, Any] = {"type": self.entries, **({"format": "float"} if self.entries == "number" else {})}
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonObject:
+        node: JsonObject = {"type": self.entries, **({"format": "float"} if self.entries == "number" else {})}
         for _ in range(self.axes):
             node = {"type": "array", "items": node}
         return node
@@ -86,7 +86,7 @@ class Result(Serializable):
     kind: ClassVar[str]
     schema: ClassVar[int]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return plain data, the form of the JSON files."""
         return {"schema": self.schema, "kind": self.kind, **plain_data(self)}
 
@@ -124,7 +124,7 @@ class Result(Serializable):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({error})") from error
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> JsonObject:
         """Return the request as plain data: the inputs, the method, the model and the target."""
         data = self.to_json()
         sides = {name: _inputs(side) for name, side in data.get("sides", {}).items()}
@@ -145,11 +145,11 @@ class Result(Serializable):
         import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
 
 
-def _inputs(data: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(data: Mapping[str, Any]) -> JsonObject:
     return {name: data[name] for name in _INPUTS if name in data}
 
 
-def request_of(results: Sequence[Result]) -> dict[str, Any]:
+def request_of(results: Sequence[Result]) -> JsonObject:
     """Return the request of a file: that of its only result, or the hashes of the requests of all results."""
     requests = [result.request() for result in results]
     if len(requests) == 1:

@@ -6,13 +6,13 @@ of that image for that caption.
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
 
+from nibt.records import JsonObject
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import MapRegion, Ring
 
 
-def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> dict[str, Any]:
+def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> JsonObject:
     """Return the regions of the maps of explanations in the format of COCO.
 
     Args:
@@ -31,7 +31,7 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     listed = [explanations] if isinstance(explanations, Explanation) else list(explanations)
     images: dict[tuple[str, str, tuple[int, int]], int] = {}
     categories: dict[str, int] = {}
-    annotations: list[dict[str, Any]] = []
+    annotations: list[JsonObject] = []
     for explanation in listed:
         key = explanation.source, explanation.image.image_hash, explanation.size
         image = images.setdefault(key, len(images) + 1)
@@ -52,7 +52,7 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     }
 
 
-def _annotation(region: MapRegion) -> dict[str, Any]:
+def _annotation(region: MapRegion) -> JsonObject:
     return {
         "bbox": list(region.box),
         "area": region.area,

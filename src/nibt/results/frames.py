@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from nibt.errors import BadOption, import_optional
+from nibt.records import JsonObject
 from nibt.results.attribution import SideAttribution
 from nibt.results.explanation import Explanation, mismatch
 
@@ -65,7 +66,7 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
     return pandas().DataFrame(data)
 
 
-def _description(number: int, explanation: Explanation) -> dict[str, Any]:
+def _description(number: int, explanation: Explanation) -> JsonObject:
     return {
         "pair": number,
         "image": explanation.source,
@@ -76,8 +77,8 @@ def _description(number: int, explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _values(explanation: Explanation) -> dict[str, Any]:
-    values: dict[str, Any] = {
+def _values(explanation: Explanation) -> JsonObject:
+    values: JsonObject = {
         "similarity": explanation.similarity,
         "mismatch": bool(mismatch(explanation.warnings)),
     }

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from nibt.records import JsonObject
 from nibt.results.base import Result
 from nibt.results.explanation import method_text
 from nibt.results.records import MethodRecord
@@ -125,7 +126,7 @@ class NarrowingCurve(Result):
             ]
         )
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> JsonObject:
         names = ("kind", "pairs", "target", "method", "model")
         data = self.to_json()
         return {**{name: data[name] for name in names}, "positions": list(self.positions), "sides": list(self.sides)}

@@ -14,6 +14,7 @@ import torch
 from nibt.errors import OtherRequest
 from nibt.io import read_text
 from nibt.outputs import read_signature
+from nibt.records import JsonObject
 from nibt.results.records import SessionRecord
 
 _PACKAGES = (
@@ -86,7 +87,7 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
         )
 
 
-def _flat(data: Any, name: str = "") -> dict[str, Any]:
+def _flat(data: Any, name: str = "") -> JsonObject:
     """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
     if isinstance(data, Mapping) and data:
         flattened = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]

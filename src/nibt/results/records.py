@@ -1,10 +1,11 @@
 """Records in the JSON form of results: methods, targets, machines."""
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
+from nibt.records import JsonObject
 from nibt.types import ModelRecord
 
 SCHEMA = 4
@@ -24,13 +25,13 @@ class MethodRecord(TypedDict):
     variant: str
     seed: int | None
     signed: bool
-    image: NotRequired[Annotated[dict[str, Any], Field(description="The options of the image side.")]]
-    text: NotRequired[Annotated[dict[str, Any], Field(description="The options of the text side.")]]
+    image: NotRequired[Annotated[JsonObject, Field(description="The options of the image side.")]]
+    text: NotRequired[Annotated[JsonObject, Field(description="The options of the text side.")]]
     steps: NotRequired[
         Annotated[dict[str, int], Field(description="Word-region tables only: the number of steps on each side.")]
     ]
     along_path: NotRequired[bool]
-    auto: NotRequired[Annotated[dict[str, Any], Field(description='How layers were chosen for layer="auto".')]]
+    auto: NotRequired[Annotated[JsonObject, Field(description='How layers were chosen for layer="auto".')]]
     files: NotRequired[
         Annotated[dict[str, str], Field(description="Digests of the files that options name: mean states, segments.")]
     ]
@@ -40,7 +41,7 @@ class TargetRecord(TypedDict):
     """A target with its options."""
 
     target: str
-    options: dict[str, Any]
+    options: JsonObject
 
 
 class SideScoreRecord(TypedDict):

@@ -144,7 +144,7 @@ class Roar(Result):
             [
                 f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
                 *(
-                    f"  {increase.method}, {increase.trainable}, {increase.removed}: {increase.value:+.1%} "
+                    f"  {increase.method}, {increase.trainable}, {increase.side}: {increase.value:+.1%} "
                     f"[{increase.low:+.1%}, {increase.high:+.1%}]"
                     for increase in best
                 ),

@@ -11,6 +11,7 @@ from typing import Any
 
 from nibt.errors import BadInput
 from nibt.io import read_text
+from nibt.records import JsonObject
 from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
@@ -61,7 +62,7 @@ def fragment(
     )
 
 
-def _colors(look: Appearance) -> dict[str, Any]:
+def _colors(look: Appearance) -> JsonObject:
     """Return what ``view_heatmap.js`` needs to draw as ``nibt.report.image.heatmap`` does."""
     return {
         "for": look.palette.positive,
@@ -99,7 +100,7 @@ def _failed(failure: Failure, level: int) -> str:
 def _section(
     panel: Panel,
     number: int,
-    data: dict[str, Any],
+    data: JsonObject,
     level: int,
     images: EncodedImages,
     drawn: set[int],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput
+from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
@@ -101,7 +102,7 @@ class EncodedImages:
         return self.uris.index(data)
 
 
-def panel_data(panel: Panel, images: EncodedImages) -> dict[str, Any]:
+def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
     sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
@@ -119,7 +120,7 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(attribution: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> dict[str, Any]:
+def _side(attribution: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> JsonObject:
     if isinstance(attribution, ImageAttribution):
         return {
             "kind": "image",
@@ -154,13 +155,13 @@ def _covering(count: int) -> Float[Tensor, "coarse fine"]:
     return inside.clamp(0, 1)
 
 
-def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> dict[str, Any]:
+def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> JsonObject:
     """Return the grid, and the part of the image that it covers, relative to the image's width and height."""
     across = [region.left / size[0], region.top / size[1], region.width / size[0], region.height / size[1]]
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
 
-def _table(table: Regions) -> dict[str, Any]:
+def _table(table: Regions) -> JsonObject:
     rows = [rounded(coarse(grid)) for grid in table.table]
     return {**_mapped(table.table, table.region, table.size), "rows": rows}
 

@@ -8,7 +8,7 @@ from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, centred, resized, stacked
+from nibt.report.image.layout import MARGIN, SIDE, centered, resized, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed

@@ -10,7 +10,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.report.appearance import Appearance
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, TILE, centred, resized, stacked, text_rows, tile
+from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings

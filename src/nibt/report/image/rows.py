@@ -153,7 +153,7 @@ def _shortened(text: str, width: int) -> str:
 
 def notes(explanation: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
-    shares = ", ".join(f"{name} {float(side.special_share):.0%}" for name, side in explanation.sides.items())
+    shares = ", ".join(f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items())
     name = similarity_name(explanation)
     return text_rows(
         [
