@@ -286,7 +286,7 @@ def of_answers(prefix, answers):
     """The arrays of explanations or comparisons."""
     items = []
     for answer in answers:
-        item = {"similarity": answer.similarity, "score": answer.score["value"]}
+        item = {"similarity": answer.similarity, "score": answer.target["value"]}
         for place, part in attribute(answer, "sides").items():
             side = getattr(part, "attribution", part)  # once a part had an attribution, which a side is today
             item |= {f"{place}.{name}": array for name, array in arrays_of(side).items()}

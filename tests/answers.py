@@ -14,9 +14,9 @@ from nibt.types import ModelRecord
 
 WHOLE = Region(0.0, 0.0, 90.0, 90.0)
 BETWEEN = {
-    "target": "cosine",
+    "name": "cosine",
     "value": 0.5,
-    **{name: {"target": "cosine", "value": 0.5} for name in ("first", "second")},
+    **{name: {"name": "cosine", "value": 0.5} for name in ("first", "second")},
 }
 PEAK = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [2.0, 0.0, 0.0]]
 
@@ -40,7 +40,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     text = torch.zeros(len(words) + 2)
     text[1 : len(words) + 1] = torch.linspace(-1, 2, len(words))
     units = Words((("<s>", *caption.split(), "</s>"),), (words,), explained)
-    cosine = {"target": "cosine", "value": 0.3}
+    cosine = {"name": "cosine", "value": 0.3}
     image = ImageAttribution(
         source="gray",
         size=size,
@@ -52,7 +52,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
     return Explanation(
         {"image": image, "text": TextAttribution.of(Attribution(text, units, torch.tensor(0.5)), caption)},
         similarity=0.3,
-        score={**cosine, "options": {}, "image": cosine, "text": cosine},
+        target={**cosine, "options": {}, "image": cosine, "text": cosine},
         method={"name": "nib", "variant": "default", "seed": None, "signed": True},
         model=MODEL,
         versions={},
@@ -62,7 +62,7 @@ def answer(scores: list[list[float]], size: tuple[int, int], region: Region, cap
 def two_captions(explanation: Explanation) -> Explanation:
     """Return a comparison of the captions "a" and "b" with the scores of an explanation."""
     sides = {name: replace(explanation.text, caption=text) for name, text in (("first", "a"), ("second", "b"))}
-    return replace(explanation, sides=sides, similarity=0.5, score=BETWEEN)
+    return replace(explanation, sides=sides, similarity=0.5, target=BETWEEN)
 
 
 def with_scores(regions: Regions, scores: torch.Tensor, grid: Grid | None = None) -> Regions:

@@ -25,12 +25,12 @@ def with_text(text: str) -> Explanation:
     """Return an explanation with a text wherever one may come from a user."""
     shown = answer(PEAK, (90, 90), WHOLE, f"a {text}")
     shown = change_side(shown, "image", source=text)
-    score = {**shown.score, "target": "difference", "options": {"against": [text]}}
+    score = {**shown.target, "name": "difference", "options": {"against": [text]}}
     return replace(
         shown,
         warnings=(text,),
         ranking=(Ranked(text, 0.1, 0.9),),
-        score=score,
+        target=score,
         model={**shown.model, "id": text},
     )
 

@@ -9,7 +9,7 @@ A value may come from a command line, a plan or Python: ``parsed`` converts it t
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -136,7 +136,7 @@ def changed_options(plugin: Any) -> Keywords:
 
 
 @lru_cache(maxsize=256)
-def field_types(dataclass_type: type) -> dict[str, Any]:
+def field_types(dataclass_type: type) -> Mapping[str, Any]:
     """Return the types of the fields of a dataclass, also where its module has postponed annotations."""
     types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(dataclass_type)}
     if not any(isinstance(declared, str) for declared in types.values()):

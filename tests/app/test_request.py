@@ -93,7 +93,7 @@ def test_explain_steps_equals_explain(scenes: Model) -> None:
 def test_explain_steps_takes_two_captions_or_labels(scenes: Model) -> None:
     (panels,) = explain_steps(make_request("a cup\na cat", "contrast"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
-    assert panels[0].answer.score["value"] == pytest.approx(alone.score["value"], abs=1e-6)  # pyright: ignore
+    assert panels[0].answer.target["value"] == pytest.approx(alone.target["value"], abs=1e-6)  # pyright: ignore
     (panels,) = explain_steps(make_request("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
     best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])

@@ -41,8 +41,8 @@ def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
     assert [row["side"] for row in rows] == ["image", "text"]
     for row in rows:
         assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
-        path, score = answer.sides[row["side"]].path, answer.score[row["side"]]
-        assert row["target"] == score["target"]
+        path, score = answer.sides[row["side"]].path, answer.target[row["side"]]
+        assert row["target"] == score["name"]
         assert float(row["score"]) == pytest.approx(float(path.at_input), abs=5.1e-5)  # the mean over the views
         assert float(row["baseline"]) == pytest.approx(float(path.at_baseline), abs=5.1e-5)
         assert float(row["attributed"]) == pytest.approx(float(path.sum), abs=5.1e-5)
@@ -51,7 +51,7 @@ def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
 
 def test_score_of_the_image_itself_is_beside_means_over_views() -> None:
     answer = explained(views=3)
-    path, own = answer.image.path, answer.score["image"]["value"]
+    path, own = answer.image.path, answer.target["image"]["value"]
     assert path is not None
     assert own == pytest.approx(answer.similarity, abs=1e-6)
     assert abs(float(path.at_input) - own) > 1e-3, "the views of this image differ"

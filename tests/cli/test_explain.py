@@ -129,7 +129,7 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "seed": 7,
     }
     assert data["method"]["text"]["steps"] == 5
-    assert data["score"]["options"]["against"] == ["two cars"]
+    assert data["target"]["options"]["against"] == ["two cars"]
 
 
 def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:

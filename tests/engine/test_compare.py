@@ -140,20 +140,20 @@ def test_compare_explains_a_difference_by_the_difference_of_maps(items: list) ->
     this, that = (compare("siglip", items[0], other) for other in items[1:3])
     torch.testing.assert_close(scores(answer.first), scores(this.first) - scores(that.first), atol=1e-6, rtol=1e-4)
     other = compare("siglip", items[1], items[2])
-    assert answer.score["value"] == answer.score["first"]["value"]
-    assert answer.score["second"]["value"] == pytest.approx(this.similarity - other.similarity, abs=1e-5)
-    assert {answer.score[place]["target"] for place in ("first", "second")} == {"difference"}
+    assert answer.target["value"] == answer.target["first"]["value"]
+    assert answer.target["second"]["value"] == pytest.approx(this.similarity - other.similarity, abs=1e-5)
+    assert {answer.target[place]["name"] for place in ("first", "second")} == {"difference"}
 
 
 def test_compare_with_logit_and_softmax_uses_the_scale_of_the_model() -> None:
     model = tiny.model("siglip")
     plain = compare("siglip", *tiny.IMAGES[:2])
     logit = compare("siglip", *tiny.IMAGES[:2], target="logit")
-    assert logit.score["value"] == pytest.approx(model.scale * plain.similarity + model.bias, rel=1e-4)
+    assert logit.target["value"] == pytest.approx(model.scale * plain.similarity + model.bias, rel=1e-4)
     softmax = compare("siglip", *tiny.IMAGES[:2], target="softmax", against=tiny.IMAGES[2:])
     cosines = torch.tensor([compare("siglip", tiny.IMAGES[0], other).similarity for other in tiny.IMAGES[1:]])
-    assert softmax.score["value"] == pytest.approx(float((model.scale * cosines).softmax(0)[0]), abs=1e-5)
-    assert softmax.score["options"]["against_images"] == [image.source for image in tiny.IMAGES[2:]]
+    assert softmax.target["value"] == pytest.approx(float((model.scale * cosines).softmax(0)[0]), abs=1e-5)
+    assert softmax.target["options"]["against_images"] == [image.source for image in tiny.IMAGES[2:]]
 
 
 @both_kinds
@@ -164,7 +164,7 @@ def test_compare_with_centered_uses_the_shipped_centre(items: list) -> None:
     embedded = F.normalize(encode(model.tower(kind), [getattr(item, "text", item) for item in items[:2]]), dim=-1)
     center = shipped_mean_states(model).tensors[f"centre.{kind}"]
     expected = F.cosine_similarity(embedded[0], embedded[1] - center, dim=0)
-    assert answer.score["value"] == pytest.approx(float(expected), abs=1e-5)
+    assert answer.target["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.slow

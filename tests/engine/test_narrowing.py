@@ -140,7 +140,7 @@ def test_curve_takes_the_options_of_nib() -> None:
     own = {"layer": [0], "baseline": "zero", "noise": "unit", "samples": 2, "views": 1}
     assert own.items() <= curve.method["image"].items()
     explained = nibt.explain(model, image, "a cat", target="logit")
-    assert curve.sides["image"].scores[0][-1] == pytest.approx(explained.score["value"], rel=1e-5)
+    assert curve.sides["image"].scores[0][-1] == pytest.approx(explained.target["value"], rel=1e-5)
 
 
 def test_curve_reports_its_progress() -> None:

@@ -119,7 +119,7 @@ def test_batch_does_not_repeat_a_finished_job(
     ("change", "message"),
     [
         ({"steps": 3}, r"method\.image\.steps: 2 \(now 3\)"),
-        ({"target": "difference", "against": "a dog"}, r"target\.target: cosine \(now difference\)"),
+        ({"target": "difference", "against": "a dog"}, r"target\.name: cosine \(now difference\)"),
         ({"batch_size": 3}, r"batch_size: 2 \(now 3\)"),
         ({"chunk_size": 5}, r"chunk_size: 4 \(now 5\)"),
         ({"image": "caption", "caption": "image"}, r"pairs\.image: image \(now caption\)"),

@@ -116,8 +116,8 @@ def test_page_is_explained_against_another_page(target: str) -> None:
     by_page = torch.cat([MaxSim()(page, queries[:1]), MaxSim()(other, queries[:1])])
     by_query = torch.cat([MaxSim()(page, queries[:1]), MaxSim()(page, queries[1:])])
     value = {"difference": lambda both: both[0] - both[1], "softmax": lambda both: both.softmax(0)[0]}[target]
-    assert answer.score["text"]["value"] == pytest.approx(float(value(by_page)), abs=1e-4)  # pyright: ignore
-    assert answer.score["image"]["value"] == pytest.approx(float(value(by_query)), abs=1e-4)  # pyright: ignore
+    assert answer.target["text"]["value"] == pytest.approx(float(value(by_page)), abs=1e-4)  # pyright: ignore
+    assert answer.target["image"]["value"] == pytest.approx(float(value(by_query)), abs=1e-4)  # pyright: ignore
 
 
 def test_labels_are_ranked_by_max_sim() -> None:

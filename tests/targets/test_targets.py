@@ -121,7 +121,7 @@ def test_logit_equals_the_logit_of_the_model(model: nibt.Model) -> None:
     inputs = model.image.prepare([tiny.image()]), model.text.prepare(["a cat"])
     with torch.no_grad():
         own = model.module(pixel_values=inputs[0].values, input_ids=inputs[1].values).logits_per_image
-    assert answer.score["value"] == pytest.approx(float(own), abs=1e-5)
+    assert answer.target["value"] == pytest.approx(float(own), abs=1e-5)
     plain = explained_by(model)
     torch.testing.assert_close(answer.image.scores, model.scale * plain.image.scores, atol=1e-5, rtol=1e-4)
 
@@ -135,11 +135,11 @@ def test_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) ->
 def test_softmax_takes_captions_and_images(model: nibt.Model) -> None:
     others = [tiny.image(seed=7), tiny.image(seed=8)]
     answer = explained_by(model, target="softmax", against=["two cars", "blue sky"], against_images=others)
-    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "softmax"
+    assert answer.target["image"]["name"] == answer.target["text"]["name"] == "softmax"
     ranking = {
         label.label: label.probability for label in nibt.rank(model, tiny.image(), ["a cat", "two cars", "blue sky"])
     }
-    assert answer.score["image"]["value"] == pytest.approx(ranking["a cat"], abs=1e-5)
+    assert answer.target["image"]["value"] == pytest.approx(ranking["a cat"], abs=1e-5)
     assert sum(ranking.values()) == pytest.approx(1, abs=1e-5)
     assert answer.warnings == ()
 
@@ -150,7 +150,7 @@ def test_softmax_takes_captions_and_images(model: nibt.Model) -> None:
 )
 def test_side_without_a_contrast_is_explained_with_cosine(model: nibt.Model, options: dict, side: str) -> None:
     answer = explained_by(model, target="difference", **options)
-    assert answer.score[side]["target"] == "cosine"
+    assert answer.target[side]["name"] == "cosine"
     note = {
         "image": "patches are explained with cosine: difference needs a second caption there",
         "text": "words are explained with cosine: difference needs a second image there",
@@ -176,8 +176,8 @@ def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: n
     cosines = [label.cosine for label in answer.ranking]
     assert cosines == sorted(cosines, reverse=True)
     assert answer.caption == answer.ranking[0].label
-    assert answer.score["options"]["against"] == [answer.ranking[1].label]
-    assert answer.score["value"] == pytest.approx(cosines[0] - cosines[1], abs=1e-5)
+    assert answer.target["options"]["against"] == [answer.ranking[1].label]
+    assert answer.target["value"] == pytest.approx(cosines[0] - cosines[1], abs=1e-5)
     assert [entry["label"] for entry in answer.to_json()["ranking"]] == [label.label for label in answer.ranking]
 
 

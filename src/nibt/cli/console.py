@@ -50,8 +50,8 @@ def summary(answer: Explanation) -> Table:
     """
     table = _table(_SUMMARY)
     for name, side in answer.sides.items():
-        score = answer.score[name]
-        target = similarity_name(answer) if score["target"] == "cosine" else score["target"]
+        score = answer.target[name]
+        target = similarity_name(answer) if score["name"] == "cosine" else score["name"]
         table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
     return table
 
@@ -59,7 +59,7 @@ def summary(answer: Explanation) -> Table:
 def view_notes(answer: Explanation) -> Iterator[str]:
     """Yield a line for each side whose row in the summary has means over several views of an image."""
     for name, side in answer.sides.items():
-        views, score = _views(answer, side), answer.score[name]["value"]
+        views, score = _views(answer, side), answer.target[name]["value"]
         if views > 1 and side.path is not None:
             yield f"{name}: means over {views} views; the score of the image itself is {score:.4f}"
 

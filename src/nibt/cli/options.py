@@ -63,8 +63,7 @@ class ModelOptions(OptionGroup, panel="Model"):
     @property
     def loading(self) -> Keywords:
         """The options of ``load_model``."""
-        types = field_types(LoadOptions)
-        del types["device"], types["dtype"]
+        types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
 
     def loaded(self, quiet: bool) -> "Model":

@@ -65,7 +65,7 @@ def _has_table(answer: "Explanation") -> bool:
     return (
         not answer.is_comparison
         and method["name"] == "nib"
-        and answer.score["target"] == "cosine"
+        and answer.target["name"] == "cosine"
         and not method.get("along_path")
         and all(method.get(side, {})["noise"] == "none" for side in ("image", "text"))
     )
@@ -103,7 +103,7 @@ def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpe
             model,
             images,
             captions,
-            target=answers[0].score["target"],
+            target=answers[0].target["name"],
             variant=method.variant,
             on_progress=on_progress,
             **_layers(answers[0]),

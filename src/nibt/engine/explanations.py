@@ -11,7 +11,7 @@ from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
 from nibt.errors import Unsupported
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Explanation, is_noise
-from nibt.results.records import ScoreRecord
+from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
 
 _LARGE_GAP = 0.3  # of the change of the score
@@ -49,7 +49,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                score=_score_record(spec, [value[index] for value in values]),
+                target=_target_record(spec, [value[index] for value in values]),
                 method=spec.record["method"],
                 **provenance,
                 warnings=warnings,
@@ -113,10 +113,10 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
             yield f"the map of the {name} side is flat: {method}{scaled} gives every unit the score {score:.3g}"
 
 
-def _score_record(spec: ExplanationSpec, values: Sequence[float]) -> ScoreRecord:
+def _target_record(spec: ExplanationSpec, values: Sequence[float]) -> ExplainedTargetRecord:
     """Return the target and its value on the first side, and the target and the value of each side."""
     by_side = {
-        name: {"target": spec.scores[modality].target.name, "value": value}
+        name: {"name": spec.scores[modality].target.name, "value": value}
         for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
     }
-    return cast(ScoreRecord, {**spec.record["target"], "value": values[0], **by_side})
+    return cast(ExplainedTargetRecord, {**spec.record["target"], "value": values[0], **by_side})

@@ -104,7 +104,7 @@ def resolve(
     if digests:
         method_record["files"] = digests
     target_options = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
-    target_record: TargetRecord = {"target": target, "options": {**target_options, **contrast.record()}}
+    target_record: TargetRecord = {"name": target, "options": {**target_options, **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(
         model,

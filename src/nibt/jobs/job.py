@@ -35,7 +35,7 @@ class Job(RunFolder[JobManifest]):
         lines = [f"Job in {self.folder}"]
         request = manifest.request
         if "method" in request and "target" in request and "model" in request:
-            method, target = method_text(request["method"]), request["target"]["target"]
+            method, target = method_text(request["method"]), request["target"]["name"]
             lines.append(f"  {method} explains {target}; model {request['model']['id']}")
         finished = manifest.rows is not None
         lines.append(f"  {manifest.rows:,} rows, {manifest.errors:,} failed" if finished else "  not finished")

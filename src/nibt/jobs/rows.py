@@ -48,8 +48,8 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or fields["source"]),
         "similarity": data["similarity"],
-        "image_score": data["score"]["image"]["value"],
-        "text_score": data["score"]["text"]["value"],
+        "image_score": data["target"]["image"]["value"],
+        "text_score": data["target"]["text"]["value"],
         "warnings": data["warnings"],
         "error": None,
     }
@@ -72,7 +72,7 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     """Build the explanation of a row."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
-    values = {side: {"target": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
+    values = {side: {"name": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
     sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
     for column, (side, name) in _FIELDS.items():
         sides[side][name] = row[column]
@@ -82,7 +82,7 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
             "kind": Explanation.kind,
             "sides": sides,
             "similarity": row["similarity"],
-            "score": {**shared["target"], "value": row["image_score"], **values},
+            "target": {**shared["target"], "value": row["image_score"], **values},
             **{name: shared[name] for name in ("method", "model", "versions")},
             "warnings": row["warnings"],
         }

@@ -22,7 +22,7 @@ def question(result: Shown) -> str:
     if result.is_comparison:
         noun = "images" if result.first.modality == "image" else "captions"
         return f"Where does the similarity of these two {noun} come from?"
-    target, others = result.score["target"], _contrast(result).get("captions", ())
+    target, others = result.target["name"], _contrast(result).get("captions", ())
     if target == "difference" and others:
         return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
@@ -84,7 +84,7 @@ def target_line(result: Shown) -> str:
     if isinstance(result, Regions):
         return f"target {similarity_name(result)}"
     sides = {name: _side(result, name) for name in result.sides}
-    targets = {result.score[name]["target"] for name in sides}
+    targets = {result.target[name]["name"] for name in sides}
     if targets == {"cosine"}:
         return f"target {similarity_name(result)}"
     named = {"image": "image side", "text": "text side"}
@@ -104,23 +104,23 @@ def sentence(text: str, capital: bool = True) -> str:
 
 
 def _side(explanation: Explanation, name: str) -> str:
-    score, contrast = explanation.score[name], _contrast(explanation)
-    text = f"{score['target']} {score['value']:.3f}"
-    if score["target"] == "cosine":
+    target, contrast = explanation.target[name], _contrast(explanation)
+    text = f"{target['name']} {target['value']:.3f}"
+    if target["name"] == "cosine":
         return text
-    templates = explanation.score.get("options", {}).get("templates", ())
-    if score["target"] == "ensemble":
+    templates = explanation.target.get("options", {}).get("templates", ())
+    if target["name"] == "ensemble":
         return f"{text}, the mean of {len(templates)} wordings"
     kinds = {"image": ("captions",), "text": ("images",)}.get(name, ("captions", "images"))
     items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
         return text + "".join(f", against the {_noun(plural, listed)} {_several(listed)}" for plural, listed in items)
-    return f"{text}, against the mean that the model brings" if score["target"] == "centered" else text
+    return f"{text}, against the mean that the model brings" if target["name"] == "centered" else text
 
 
 def _contrast(explanation: Explanation) -> Mapping[str, Sequence[str]]:
     """Return the captions and images with which the target compares."""
-    options: Mapping[str, Any] = explanation.score.get("options", {})
+    options: Mapping[str, Any] = explanation.target.get("options", {})
     others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
     return {plural: listed for plural, listed in others.items() if listed}
 

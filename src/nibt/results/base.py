@@ -128,9 +128,9 @@ class Result(Serializable):
         """Return the request as plain data: the inputs, the method, the model and the target."""
         data = self.to_json()
         sides = {name: _inputs(side) for name, side in data.get("sides", {}).items()}
-        score = data.get("score", {})
+        target = data.get("target", {})
         labels = sorted(label["label"] for label in data.get("ranking", ()))
-        target = {"target": score.get("target"), "options": score.get("options"), "labels": labels}
+        target = {"target": target.get("name"), "options": target.get("options"), "labels": labels}
         return {**_inputs(data), **sides, **target}
 
     def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:

@@ -15,7 +15,7 @@ from nibt.errors import MissingSide
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import Result
 from nibt.results.map_regions import MapRegion
-from nibt.results.records import SCHEMA, MethodRecord, Probability, ScoreRecord
+from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
 
 _NAMES = {"image": "grid", "text": "words"}
@@ -48,7 +48,7 @@ class Explanation(Result):
     Attributes:
         sides: The attributions, by the names of the sides.
         similarity: The similarity of the two embeddings: their cosine, in [-1, 1], or for late interaction MaxSim.
-        score: The target that was explained, with its value on each side.
+        target: The target that was explained, with its value on each side.
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
         versions: The versions of the packages that computed it.
@@ -62,7 +62,7 @@ class Explanation(Result):
 
     sides: Mapping[str, SideAttribution]
     similarity: float
-    score: ScoreRecord
+    target: ExplainedTargetRecord
     method: MethodRecord
     model: ModelRecord
     versions: Mapping[str, str]
@@ -195,7 +195,7 @@ def change_side(explanation: Explanation, name: str, **changes: Any) -> Explanat
 
 def question_line(explanation: Explanation) -> str:
     """Return the similarity, the method, the target and the model in one line."""
-    request = f"{method_text(explanation.method)} explains {explanation.score.get('target')}"
+    request = f"{method_text(explanation.method)} explains {explanation.target.get('name')}"
     return f"similarity {explanation.similarity:.4f}; {request}; model {explanation.model.get('id')}"
 
 

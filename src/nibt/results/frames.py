@@ -83,8 +83,8 @@ def _values(explanation: Explanation) -> JsonObject:
         "mismatch": bool(mismatch(explanation.warnings)),
     }
     for name, side in explanation.sides.items():
-        score = explanation.score[name]
-        values |= {f"{name}_target": score["target"], f"{name}_value": score["value"], f"{name}_sum": _sum(side)}
+        target = explanation.target[name]
+        values |= {f"{name}_target": target["name"], f"{name}_value": target["value"], f"{name}_sum": _sum(side)}
         values[f"{name}_special_token_share"] = float(side.special_token_share)
         values[f"{name}_completeness_gap"] = float("nan") if side.path is None else float(side.path.gap)
     return values

@@ -40,27 +40,27 @@ class MethodRecord(TypedDict):
 class TargetRecord(TypedDict):
     """A target with its options."""
 
-    target: str
+    name: str
     options: JsonObject
 
 
-class SideScoreRecord(TypedDict):
+class SideTargetRecord(TypedDict):
     """The target that was explained on a side, and its value."""
 
-    target: str
+    name: str
     value: float
 
 
-class ScoreRecord(TargetRecord):
+class ExplainedTargetRecord(TargetRecord):
     """A target with its options, and its value on each side."""
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
     value: Annotated[float, Field(description="The value on the first side.")]
-    image: NotRequired[SideScoreRecord]
-    text: NotRequired[SideScoreRecord]
-    first: NotRequired[SideScoreRecord]
-    second: NotRequired[SideScoreRecord]
+    image: NotRequired[SideTargetRecord]
+    text: NotRequired[SideTargetRecord]
+    first: NotRequired[SideTargetRecord]
+    second: NotRequired[SideTargetRecord]
 
 
 class RequestRecord(TypedDict):

@@ -105,7 +105,7 @@ def test_lite_explains_extreme_image_sizes(lite: nibt.Model, width: int, height:
 
 def test_lite_ships_its_centre(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centered")
-    assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centered"
+    assert answer.target["image"]["name"] == answer.target["text"]["name"] == "centered"
     assert answer.warnings == ()
 
 

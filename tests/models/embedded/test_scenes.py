@@ -108,7 +108,7 @@ def test_scenes_model_ships_mean_states(model: nibt.Model) -> None:
         assert isinstance(answer, nibt.Explanation)
         flat = sum("is flat" in warning for warning in answer.warnings)
         assert flat == (2 if layer == 12 else 0), "after the last block, only one row is read"
-        assert answer.score["image"]["target"] == answer.score["text"]["target"] == "centered"
+        assert answer.target["image"]["name"] == answer.target["text"]["name"] == "centered"
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def test_page_says_why_words_cannot_be_selected() -> None:
     assert "grad_cam gives each word a score" in page(
         replace(explanation, method={"name": "grad_cam", "variant": "default"})
     )
-    assert "not the target softmax" in page(replace(explanation, score={**explanation.score, "target": "softmax"}))
+    assert "not the target softmax" in page(replace(explanation, target={**explanation.target, "name": "softmax"}))
     assert "no image whose regions" in page(two_captions(explanation))
     assert "cannot be selected" not in page(Panel(*explain_with_table()))
 
@@ -195,9 +195,9 @@ def test_page_has_sums_and_gaps_in_the_details() -> None:
 def test_page_says_what_is_explained() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     assert page_data(page(explained))["panels"][0]["signed"] is True
-    side = {"target": "difference", "value": 0.25}
-    score = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": explained.score["text"]}
-    text = page(replace(explained, score=score, method={"name": "gae", "variant": "textbook", "signed": False}))
+    side = {"name": "difference", "value": 0.25}
+    target = {**side, "options": {"against": ["a <b>green</b> dog"]}, "image": side, "text": explained.target["text"]}
+    text = page(replace(explained, target=target, method={"name": "gae", "variant": "textbook", "signed": False}))
     assert page_data(text)["panels"][0]["signed"] is False
     visible = unescape(re.sub("<[^>]*>", "", text))
     assert "Why \u201ca red cat\u201d rather than \u201ca <b>green</b> dog\u201d?" in visible

@@ -60,10 +60,10 @@ def test_draw_has_a_bar_for_the_image_and_one_for_the_words(texts: Any) -> None:
 
 
 def test_draw_says_what_is_explained(texts: Any) -> None:
-    side = {"target": "difference", "value": 0.25}
-    score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"target": "cosine", "value": 0.3}}
+    side = {"name": "difference", "value": 0.25}
+    score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"name": "cosine", "value": 0.3}}
     ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1)) for rank in range(14))
-    explained = replace(answer(PEAK, (900, 900), WHOLE), score=score, ranking=ranked)
+    explained = replace(answer(PEAK, (900, 900), WHOLE), target=score, ranking=ranked)
     lines = texts(lambda: draw(explained))
     every = " ".join(lines)
     assert lines[0] == "Why \u201ca red cat\u201d rather than \u201ca green dog\u201d?"

@@ -34,7 +34,7 @@ def about(panel: Panel, help_url: str = "") -> str:
         name = escape(str(result.method["name"]))
         method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
         reading = f' <a href="{help_url}#reading">How to read this</a>'
-    contrasts = isinstance(result, Regions) or result.is_comparison or result.score["target"] in _CONTRASTS
+    contrasts = isinstance(result, Regions) or result.is_comparison or result.target["name"] in _CONTRASTS
     lead = " ".join([*([question(result)] if contrasts else []), legend(result)])
     return (
         f'<p class="nibt-about"><strong>similarity {_fixed(result.similarity)}</strong>, {method}</p>'
@@ -116,8 +116,8 @@ def selection_note(panel: Panel) -> str:
         reason = (
             f"{result.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
         )
-    elif result.score["target"] != "cosine":
-        reason = f"the word-region table explains the cosine, not the target {result.score['target']}"
+    elif result.target["name"] != "cosine":
+        reason = f"the word-region table explains the cosine, not the target {result.target['name']}"
     elif any(result.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
         reason = "the word-region table is computed without noise"
     else:
@@ -158,7 +158,7 @@ def details(panel: Panel) -> str:
     result = panel.answer
     facts = {"method": result.method, "model": result.model, "versions": result.versions}
     if not isinstance(result, Regions):
-        facts |= {"score": result.score}
+        facts |= {"target": result.target}
     else:
         facts |= {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
     rows = [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
