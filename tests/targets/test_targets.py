@@ -168,7 +168,7 @@ def test_ensemble_of_one_wording_equals_the_wording(model: nibt.Model) -> None:
     inputs = model.text.encode(model.text.prepare(["a photo of a cat", "two cat"]))
     image = model.image.encode(model.image.prepare([tiny.image()]))
     expected = F.cosine_similarity(unit(inputs).mean(0), image[0], dim=0)
-    assert several.score["value"] == pytest.approx(float(expected), abs=1e-5)
+    assert several.target["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_explain_labels_ranks_and_explains_the_first_against_the_second(model: nibt.Model) -> None:
