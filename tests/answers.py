@@ -1,6 +1,7 @@
 """Explanations made by hand, without a model: all that reports need."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -65,11 +66,11 @@ def two_captions(explanation: Explanation) -> Explanation:
     return replace(explanation, sides=sides, similarity=0.5, target=BETWEEN)
 
 
-def with_scores(regions: Regions, scores: torch.Tensor, grid: Grid | None = None) -> Regions:
+def with_scores(regions: Regions, scores: torch.Tensor, grid: Grid | None = None, **changes: Any) -> Regions:
     """Return regions with other scores, those of no word or patch included, and another grid."""
     unfold = (grid or regions.grid).unfold
     rest = Rest(scores[:-1, -1], unfold(scores[-1, :-1]), scores[-1, -1])
-    return replace(regions, table=unfold(scores[:-1, :-1]), rest=rest)
+    return replace(regions, table=unfold(scores[:-1, :-1]), rest=rest, **changes)
 
 
 UNSIGNED = {"name": "gae", "variant": "default", "seed": None, "signed": False}

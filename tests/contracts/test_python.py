@@ -217,7 +217,7 @@ def test_load_ignores_an_image_that_was_replaced(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text())["sides"]["image"]["image_hash"]
 
 
-@pytest.mark.parametrize("first", ["photo.jpg", "sample:chelsea", Image.new("RGB", (8, 8))])
+@pytest.mark.parametrize("first", ["photo.jpg", "sample:chelsea", Path("photo.jpg")])
 def test_explain_says_what_is_missing(first: Any) -> None:
     with pytest.raises(BadInput, match=r"needs a model, an image and a caption .got two of them.: put the model first"):
         nibt.explain(first, "a cat")

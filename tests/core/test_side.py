@@ -1,6 +1,7 @@
 """Tests of ``nibt.core.side``."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side, mean_states
+from nibt.data.units import Grid
 from nibt.errors import BadOption, WrongBaseline
 from nibt.models._trace import Cut
 from tests import tiny
@@ -39,11 +41,11 @@ def test_side_fits_more_states_where_fewer_blocks_or_bytes_remain() -> None:
 
 def test_mean_gradient_of_a_cubic_is_known() -> None:
     start, end = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
-    cut: Any = Cut(end, None, lambda states: states)  # pyright: ignore
-    side: Any = Side(None, None, lambda embeddings: embeddings.pow(3).sum((-2, -1)))  # pyright: ignore
+    cut = Cut(end, Grid(1, 3), lambda states: states)
+    side: Any = SimpleNamespace(score=lambda embeddings: embeddings.pow(3).sum((-2, -1)))  # all that is asked of a side
     path = nodes("gauss", 3)
     actual = path.integral(
-        side.gradient(cut, start + torch.tensor(path.positions)[:, None, None, None] * (end - start))
+        Side.gradient(side, cut, start + torch.tensor(path.positions)[:, None, None, None] * (end - start))
     )
     by_hand = start.square() + start * end + end.square()  # the mean of 3 z^2 along the line
     torch.testing.assert_close(actual, by_hand)

@@ -1,10 +1,13 @@
 """Tests of ``nibt.results.explanation``."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from nibt.errors import BadInput
 from nibt.report.image.explanation import draw
 from nibt.results.explanation import Explanation, change_side
 from tests.answers import PEAK, WHOLE, answer
@@ -25,3 +28,22 @@ def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "y.json").write_text("[]")
     with pytest.raises(Exception, match="not a file of kind 'explanation'"):
         Explanation.load(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["sides"].pop("text"), "sides must be image and text"),
+        (lambda data: data["sides"]["image"]["grid"][0].__setitem__(0, float("nan")), "finite"),
+        (lambda data: data["sides"]["image"].update(grid=[[]]), "at least 1"),
+        (lambda data: data["target"].pop("text"), "target must have the value of each side"),
+        (lambda data: data.update(similarity=float("inf")), "finite"),
+        (lambda data: data.update(sides={"first": data["sides"]["image"], "second": 1}), "second"),
+    ],
+)
+def test_damaged_data_are_refused(change: Callable[[Any], object], message: str) -> None:
+    data = answer(PEAK, (90, 90), WHOLE).to_json()
+    assert Explanation.from_json(data).to_json() == data
+    change(data)
+    with pytest.raises(BadInput, match=message):
+        Explanation.from_json(data)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 from torch import nn
 
@@ -46,7 +46,7 @@ def measure(
     target: str = "cosine",
     *,
     measured: str = "explained",
-    side: MeasuredSide | None = None,
+    side: str | None = None,
     variant: str = "default",
     against: str | Sequence[str] = (),
     templates: Sequence[str] = (),
@@ -98,17 +98,20 @@ def measure(
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     if side not in (None, *get_args(MeasuredSide)):
         raise BadOption(f"side must be image, text or regions (got {side!r})")
+    only = cast(MeasuredSide | None, side)
     batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
     if cache is not None and cache.model is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     pairs = [require_image_text(pair, "measure") for pair in pairs]
-    labeled = _labeled(metrics_of(SIDES if side is None else (side,)) if metrics is None else metrics)
+    labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
     sides = [
         name
         for name in get_args(MeasuredSide)
         if side in (None, name) and any(name in metric.sides for metric in labeled.values())
     ]
+    if not sides:
+        raise BadOption(f"{', '.join(labeled)} cannot be measured on the side {side}: choose another side or metric")
     if "regions" in sides and (target, measured) not in (("cosine", "explained"), ("cosine", "cosine")):
         raise BadOption(
             f"metrics of regions need the target cosine (got {target}, of which {measured} is measured): measure "
@@ -119,15 +122,15 @@ def measure(
     only_measured = score and score.others != "none" and find("targets", target).others == "none"
     contrast = Contrast.of(() if only_measured else against, (), templates)
     method = MethodSpec.of(method, variant, options)
-    explained = SIDES if side in (None, "regions") else (side,)
+    explained = SIDES if only is None or only == "regions" else (only,)
     method = replace(method, options=baseline_by_side(method.options, explained))
     spec = resolve(model, method, target, contrast, seed=seed)
-    scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, side)
+    scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, only)
     maps: list[Modality] = [modality for modality in spec.modalities if modality in sides]
     measurements: list[Measurement] = []
     context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
     for batch in explain_batches(spec, pairs, batch_size, maps, cache) if maps else ():
-        measurements += _measure_batch(spec, batch, labeled, scores, context, side, cache)
+        measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
         done += len(batch.indices)
         on_progress(Progress(done, total))
     if "regions" in sides:

@@ -1,9 +1,10 @@
 """The options with which models are loaded: keywords of ``load_model``, values of ``--load``, and keys of plans."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from nibt.options import ImageSize, OneOf, complete
+from nibt.options import ImageSize, OneOf, complete, field_types, parsed
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class LoadOptions:
     instruction: str | None = None
     image_prompt: str | None = None
     text_prompt: str | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "LoadOptions":
+        """Read values of a file or a plan, whose types are not known."""
+        types = field_types(cls)
+        return cls(**{name: parsed(name, value, types[name]) for name, value in values.items()})
 
     def __post_init__(self) -> None:
         complete(self)

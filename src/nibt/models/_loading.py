@@ -134,9 +134,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     settings = json_object(folder / "nibt.json")
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
-    stated = LoadOptions(
-        resize=request.resize or settings.get("resize"), image_size=request.image_size or settings.get("image_size")
-    )
+    stated = LoadOptions.read({name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")})
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
     request = replace(request, after=after_encoder(name, folder, request.dtype) or request.after)

@@ -35,8 +35,8 @@ class Array:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         nested: Any = {"number": float, "integer": int, "boolean": bool}[self.entries]
-        for axis in range(self.axes):
-            nested = Annotated[list[nested], Field(min_length=min(axis, 1))]  # only a row may be empty
+        for _ in range(self.axes):
+            nested = Annotated[list[nested], Field(min_length=min(self.axes - 1, 1))]  # a table has an entry
         return handler.generate_schema(Annotated[nested, AfterValidator(self._tensor), PlainSerializer(self._lists)])
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonObject:
@@ -63,7 +63,7 @@ def _computed(record_type: type) -> frozenset[str]:
 class Serializable(ByValue):
     """Base class of dataclasses with a JSON form: their fields, and what they mark with ``computed_field``."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +98,8 @@ class Result(Serializable):
             BadInput: The data is of another kind or schema, or a value is wrong.
 
         """
+        if not isinstance(data, Mapping):
+            raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
             raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]} of {stated[0]}")

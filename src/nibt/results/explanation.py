@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.data.units import WordScore
-from nibt.errors import MissingSide
+from nibt.errors import BadInput, MissingSide
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import Result
 from nibt.results.map_regions import MapRegion
@@ -68,6 +68,16 @@ class Explanation(Result):
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
+
+    def __post_init__(self) -> None:
+        modalities = [side.modality for side in self.sides.values()]
+        of_pair = list(self.sides) == modalities == ["image", "text"]
+        if not of_pair and (list(self.sides) != ["first", "second"] or modalities[0] != modalities[1]):
+            names = ", ".join(self.sides) or "none"
+            raise BadInput(f"sides must be image and text, or first and second of one modality (got {names})")
+        lacking = [name for name in self.sides if name not in self.target]
+        if lacking:
+            raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
 
     @property
     def is_comparison(self) -> bool:

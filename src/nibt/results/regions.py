@@ -91,6 +91,10 @@ class Regions(Result):
     product: float
     input: ImageItself = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if not len(self.words) == len(self.table) == len(self.rest.image):
+            raise BadInput(f"table must have a map for each word (got {len(self.table)} for {len(self.words)} words)")
+
     @classmethod
     def of(cls, scores: Float[Tensor, "word patch"], grid: Grid, words: Words, **pair: Any) -> "Regions":
         """Build a result from a table with what belongs to no word or patch: its last row and its last column."""

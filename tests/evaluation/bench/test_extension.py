@@ -1,15 +1,16 @@
 """A method of another package is benchmarked by its name, as docs/guides/own_method.md shows."""
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nibt.outputs import read_signature
 from tests.helpers import ROOT
 
 
@@ -51,6 +52,8 @@ for line in sys.argv[1].splitlines():
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^distance .* none: an example", done.stdout, re.MULTILINE)
-    data = json.loads((tmp_path / "cat.json").read_text())["method"]
+    signature = read_signature(tmp_path / "cat.png")
+    assert signature is not None
+    data: Any = signature.request["method"]
     assert (data["name"], data["image"]["power"]) == ("distance", 2)
     assert re.search(r"^\| distance power=2 \| \d", (tmp_path / "RUN" / "report.md").read_text(), re.MULTILINE)

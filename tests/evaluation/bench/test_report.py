@@ -1,5 +1,6 @@
 """Tests of ``nibt.evaluation.bench.report``."""
 
+import math
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ import nibt
 from nibt.cli import main
 from nibt.evaluation.bench.headline import headlines
 from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.report import per_second
 from nibt.evaluation.bench.rows import COLUMNS, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
@@ -105,3 +107,8 @@ def test_report_is_written_in_every_format(
     assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == text.count("\n## ")
     assert "confidence\\_drop protocol=paper" in table
     assert len((tmp_path / "run" / "report.csv").read_text().splitlines()) == 1 + 6 * (4 + 3)
+
+
+def test_pairs_per_second_have_no_negative_limit() -> None:
+    few = per_second(np.array([100.0, 10.0, 2.0]))  # the interval of the seconds reaches below 0
+    assert 0 < few.low < few.mean < few.high == math.inf

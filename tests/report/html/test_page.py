@@ -96,8 +96,10 @@ def test_page_is_small_without_its_images() -> None:
     )
     numbers = torch.randn(8, 571, generator=torch.Generator().manual_seed(1)) / 1000
     _, table = explain_with_table()
-    table = replace(
-        with_scores(table, numbers, Grid(15, 38)),
+    table = with_scores(
+        table,
+        numbers,
+        Grid(15, 38),
         caption=explanation.caption,
         words=explanation.text.units.words[0],
         tokens=explanation.text.tokens,

@@ -143,7 +143,9 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
 def per_second(seconds: Any) -> Interval:
     """Return the pairs per second with their interval, from the seconds of each pair."""
     mean, low, high = interval(seconds)
-    return Interval(1 / mean, 1 / high, 1 / low) if mean > 0 else NOTHING
+    if mean <= 0:
+        return NOTHING
+    return Interval(1 / mean, 1 / high, 1 / low if low > 0 else math.inf)
 
 
 def _published_sets() -> set[str]:

@@ -35,7 +35,7 @@ def check_plugins(plan: Plan) -> None:
     for model in plan.models:
         with error_key(model.key):
             _check_names(model.options, [field.name for field in fields(LoadOptions)])
-            LoadOptions(**model.options)
+            LoadOptions.read(model.options)
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)

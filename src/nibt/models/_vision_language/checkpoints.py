@@ -39,7 +39,7 @@ def settings(source: str, request: Request) -> JsonObject:
             "pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card "
             "says"
         )
-    LoadOptions(pooling=values["pooling"])  # that of a folder may be none of the known ones
+    LoadOptions.read({"pooling": values["pooling"]})  # that of a folder may be none of the known ones
     return values
 
 
