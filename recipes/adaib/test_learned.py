@@ -3,17 +3,15 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nibt.methods._checks import generator
-from nibt.methods._pair_weights import pair_weight
 from nibt.methods.m2ib import M2IB
 from tests import tiny
 from tests.helpers import both_sides, make_side
-from tests.methods.test_m2ib import information
+from tests.methods.test_pair_weights import item_by_item
 
 sys.path.insert(0, str(Path(__file__).parent))
 from learned import Perceptron, clipped, learned_map
@@ -32,32 +30,14 @@ def network(draws):
 @pytest.mark.parametrize("kind", ["euclidean", "softplus"])
 def test_learned_map_equals_its_loss_item_by_item(kind, modality):
     """The optimizer, the clipping and the perceptron of torch, with one item and one noisy state at a time."""
-    of = make_side(tiny.model("clip"), modality)
-    cut, samples, seed = of.cut(1), 3, 3
-    valid = of.tower.valid_tokens(of.inputs, cut.hidden)[..., None].float()
-    expected = []
-    for item, fit in enumerate(pair_weight(of, kind, 1.0)):
-        net, noise = network(generator(seed, 0, 1)), [generator(seed, row) for row in range(cut.hidden.shape[1])]
-        hidden, mask = cut.hidden[item], valid[item]
-        a = torch.full_like(hidden, 5.0).requires_grad_()
-        parameters = [a, *net.parameters()]
-        adam = torch.optim.Adam(parameters, lr=1.0)
-        for _ in range(3):
-            adam.zero_grad()
-            bits = information(a, hidden)
-            drawn = [row.standard_normal((samples, hidden.shape[1]), dtype=np.float32) for row in noise]
-            fits = []
-            for e in torch.tensor(np.stack(drawn, 1)):
-                states = cut.hidden.clone()
-                states[item] = a.sigmoid() * hidden + (1 - a.sigmoid()) * e
-                fits.append(of.score(cut.rest(states[None]))[0, item])
-            kept = (bits * mask).sum() / (mask.sum() * hidden.shape[1])
-            (net(fit.reshape(1))[0] * kept - fit * torch.stack(fits).mean()).backward(inputs=parameters)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            adam.step()
-        expected.append((bits * mask).sum(-1).detach())
+    of, samples, seed = make_side(tiny.model("clip"), modality), 3, 3
+
+    def price(fit):
+        net = network(generator(seed, 0, 1))
+        return [*net.parameters()], lambda: net(fit.reshape(1))[0]
+
+    wanted = item_by_item(of, kind, samples, seed, price)
     scores, prices = learned_map(M2IB((1,), steps=3, samples=samples, seed=seed, pair_weight=kind, clip=1.0), of)
-    wanted = of.cut(1).units.keep(torch.stack(expected))
     torch.testing.assert_close(scores, wanted, rtol=5e-3, atol=1e-3 * float(wanted.max()))
     assert prices.shape == (3, 2)
 

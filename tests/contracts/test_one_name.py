@@ -1,4 +1,4 @@
-"""One thing has one name in the command, in Python, in JSON, in plans and on the page."""
+"""Each concept has one name in the command, in Python, in JSON, in plans and on the page."""
 
 import dataclasses
 import inspect
@@ -83,13 +83,13 @@ def surfaces() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("surface", list(surfaces()))
-def test_a_thing_has_one_name(surface: str) -> None:
+def test_each_concept_has_one_name(surface: str) -> None:
     names = surfaces()[surface]
     assert len(names) > 5
     assert not {name: OTHER_NAMES[name] for name in names & set(OTHER_NAMES)}
 
 
-def test_shared_names_are_in_every_surface_that_has_the_thing() -> None:
+def test_shared_names_are_in_their_surfaces() -> None:
     names = surfaces()
     for name, where in {
         "side": ("command", "Python", "JSON"),

@@ -124,15 +124,16 @@ def measure(
     method = MethodSpec.of(method, variant, options)
     explained = SIDES if only is None or only == "regions" else (only,)
     method = replace(method, options=baseline_by_side(method.options, explained))
-    spec = resolve(model, method, target, contrast, seed=seed)
     scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, only)
-    maps: list[Modality] = [modality for modality in spec.modalities if modality in sides]
+    maps: list[Modality] = [modality for modality in SIDES if modality in sides]
     measurements: list[Measurement] = []
     context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
-    for batch in explain_batches(spec, pairs, batch_size, maps, cache) if maps else ():
-        measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
-        done += len(batch.indices)
-        on_progress(Progress(done, total))
+    if maps:
+        spec = resolve(model, method, target, contrast, seed=seed)
+        for batch in explain_batches(spec, pairs, batch_size, maps, cache):
+            measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
+            done += len(batch.indices)
+            on_progress(Progress(done, total))
     if "regions" in sides:
         inputs = regions_inputs(resolve_regions(model, method, seed), pairs, cache)
         for item, (regions_input, seconds) in enumerate(inputs):

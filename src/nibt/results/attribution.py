@@ -151,8 +151,20 @@ class Attribution(ByValue):
         return min_max(self.scores, mask.to(self.scores.device))
 
 
+class OfImage(Serializable):
+    """Base class of records of an image, which have its ``source``, its ``image_hash`` and, as ``input``, the image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_image(cls, data: Any) -> Any:
+        """Add the image itself to plain data, if it is still at its source and unchanged."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
+            return data
+        return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageAttribution(Serializable):
+class ImageAttribution(OfImage):
     """The attribution of one image.
 
     Attributes:
@@ -188,11 +200,6 @@ class ImageAttribution(Serializable):
             "path": attribution.path,
         }
         return cls(**scores, **image)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_image(cls, data: Any) -> Any:
-        return with_image(data)
 
     @property
     def scores(self) -> Float[Tensor, " unit"]:
@@ -302,13 +309,6 @@ class TextAttribution(Serializable):
 
 
 SideAttribution: TypeAlias = Annotated[ImageAttribution | TextAttribution, Field(discriminator="modality")]
-
-
-def with_image(data: Any) -> Any:
-    """Add the image itself to plain data, if it is still at its source and unchanged."""
-    if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
-        return data
-    return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
 
 
 def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:

@@ -13,14 +13,14 @@ from typing import Annotated, Any, ClassVar, SupportsIndex, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from pydantic import computed_field, model_validator
+from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.data.pair import Box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
-from nibt.results.attribution import ImageItself, over_image, with_image
+from nibt.results.attribution import ImageItself, OfImage, over_image
 from nibt.results.base import Array, Result, Serializable
 from nibt.results.explanation import method_text, shortened
 from nibt.results.records import SCHEMA, MethodRecord, Size
@@ -46,7 +46,7 @@ class Rest(Serializable):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Regions(Result):
+class Regions(OfImage, Result):
     """The regions of the words of one pair: a signed table, words x patches.
 
     Attributes:
@@ -103,11 +103,6 @@ class Regions(Result):
         return cls(
             words=words.words[0], tokens=words.tokens[0], special=~words.explained, table=table, rest=rest, **pair
         )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_image(cls, data: Any) -> Any:
-        return with_image(data)
 
     @property
     def grid(self) -> Grid:

@@ -45,7 +45,7 @@ def _method_seconds(runner: CellRunner, forwards: dict[str, tuple[float, int]], 
     Regions take those of both sides or, if the method is not linear, a map for each coalition of the words.
     """
     try:
-        return sum(
+        forward_seconds = (
             forwards[side][0]
             * method.forwards(runner.model.tower(side).depth, forwards[side][1])
             * (coalitions if measured == "regions" and not method.linear else 1)
@@ -53,5 +53,6 @@ def _method_seconds(runner: CellRunner, forwards: dict[str, tuple[float, int]], 
             for side, method in runner.spec(measured).methods.items()
             if measured == side or (measured == "regions" and (method.linear or side == "image"))
         )
+        return sum(forward_seconds, 0.0)
     except (NibtError, ValueError):
         return 0.0

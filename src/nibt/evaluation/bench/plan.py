@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
@@ -76,8 +76,26 @@ class Choice(BaseModel):
         return self.model_dump(exclude={"grid"}, exclude_none=True)
 
 
-class MethodChoice(Choice):
+class PluginChoice(Choice):
+    """A method or a metric."""
+
+    group: ClassVar[str]
+
+    @property
+    def plugin(self) -> Any:
+        """The class of the plugin."""
+        return find(self.group, self.name) if self.instance is None else type(self.instance)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the class can be found; that of a script that measured the plan cannot, in another one."""
+        return self.instance is not None or self.name in available(self.group)
+
+
+class MethodChoice(PluginChoice):
     """A method."""
+
+    group: ClassVar[str] = "methods"
 
     variant: str = Field("default", description="The variant of the method.")
     count: _Count | None = Field(None, description="Measure only so many pairs of each data set: for slow methods.")
@@ -97,14 +115,9 @@ class MethodChoice(Choice):
             yield self.with_options(**dict(zip(self.grid, values, strict=True)))
 
     @property
-    def plugin(self) -> Any:
-        """The class of the method."""
-        return find("methods", self.name) if self.instance is None else type(self.instance)
-
-    @property
     def draws(self) -> bool:
         """Whether the seeds of the plan are for this method; an object has its own seed."""
-        return self.instance is None and self.name in available("methods") and self.plugin.draws(self.options)
+        return self.instance is None and self.is_known and self.plugin.draws(self.options)
 
     @property
     def spec(self) -> "MethodSpec":
@@ -119,15 +132,12 @@ class MethodChoice(Choice):
         return default_label(self.name, "" if self.variant == "default" else self.variant, **self.options)
 
 
-class MetricChoice(Choice):
+class MetricChoice(PluginChoice):
     """A metric."""
 
-    measured: str = Field("explained", description="The score that is measured, a target; default: the explained one.")
+    group: ClassVar[str] = "metrics"
 
-    @property
-    def plugin(self) -> Any:
-        """The class of the metric."""
-        return find("metrics", self.name) if self.instance is None else type(self.instance)
+    measured: str = Field("explained", description="The score that is measured, a target; default: the explained one.")
 
     def default_label(self) -> str:
         measured = "" if self.measured == "explained" else f"of {self.measured}"
@@ -286,8 +296,7 @@ def plans() -> dict[str, str]:
 
 def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
     """Return whether a metric measures any of the sides. An unknown name, which is an error later, measures none."""
-    known = metric.instance is not None or metric.name in available("metrics")
-    return known and not set(sides).isdisjoint(metric.plugin.sides)
+    return metric.is_known and not set(sides).isdisjoint(metric.plugin.sides)
 
 
 def _load(source: str | Path) -> JsonObject:

@@ -11,7 +11,6 @@ import numpy as np
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.records import JsonObject
-from nibt.registry import available
 from nibt.results.frames import Column, DataFrame, pandas
 
 BASE = "nib"
@@ -110,8 +109,7 @@ class Summary:
     def better(self, metric: str) -> Better:
         """Return which values of a metric are better, by its label."""
         choice = next(choice for choice in self.plan.metrics if choice.label == metric)
-        is_known = choice.instance is not None or choice.name in available("metrics")
-        return choice.plugin.better if is_known else "neither"  # a metric of the script that measured the plan
+        return choice.plugin.better if choice.is_known else "neither"
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
