@@ -10,10 +10,15 @@ from nibt.datasets._paths import SHARDS, existing, files_in, joined
 from nibt.datasets._table import SUFFIXES
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
 
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
+
+
+class FolderMissing(BadOption):
+    """A data set in files has no folder."""
 
 
 def open_pairs(
@@ -33,26 +38,66 @@ def open_pairs(
     return data
 
 
-def open_files(path: str, seed: int | None, options: Mapping[str, str]) -> Dataset:
-    """Open the pairs of a file or a folder, shuffled by a seed."""
-    names = ("image", "caption", "key", "split")
+def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
+    """Open ``NAME``, ``NAME:FOLDER`` or a path with options, whose texts are converted to the types of the options.
+
+    Options that a grid of pictures lacks are those of the data set of its pictures.
+    """
+    name, _, folder = source.partition(":")
+    if name not in available("datasets") and os.path.exists(source):
+        return _open_path(source, options)
+    dataset_class = find("datasets", name)
+    types = option_types(dataset_class)
+    of_pictures = _picture_types(folder) if "options" in types else {}
+    for option in options:
+        if option not in types and option not in of_pictures:
+            raise UnknownName("options", option, {**of_pictures, **types})
+    values = {option: value for option, value in options.items() if option in types}
+    inside = {option: parsed(option, options[option], of_pictures[option]) for option in options if option not in types}
+    if inside:
+        values["options"] = {**values.get("options", {}), **inside}
+    if "folder" not in types and folder:
+        raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
+    if "folder" in types and not (folder or "folder" in values):
+        pictures = "the data set of its pictures: give grid:NAME"
+        raise FolderMissing(f"{name} needs {pictures if 'options' in types else f'its folder: give {name}:FOLDER'}")
+    values |= {"folder": folder} if folder else {}
+    return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def option_types(dataset_class: Any) -> Keywords:
+    """Return the types of the options of a data set, its folder among them."""
+    types = field_types(dataset_class)
+    return {
+        field.name: types[field.name]
+        for field in fields(dataset_class)
+        if field.init and not field.name.startswith("_")
+    }
+
+
+def _picture_types(source: str) -> Keywords:
+    """Return the types of the options of the data set of the pictures of a grid; files have none."""
+    return {} if not source or os.path.exists(source) else option_types(find("datasets", source.partition(":")[0]))
+
+
+def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
+    """Open the pairs of a file or a folder, whose options are its columns, and the number and order of its pairs."""
+    names = ("image", "caption", "key", "split", "seed", "count")
     for name in options:
         if name not in names:
             raise UnknownName("options", name, names)
-    data = open_pairs(path, **options)  # pyright: ignore[reportArgumentType]
-    return replace(data, seed=seed)  # pyright: ignore[reportCallIssue]
+    order = {name: options.get(name) for name in ("seed", "count")}
+    data = open_pairs(path, **{name: value for name, value in options.items() if name not in order})
+    return replace(data, **order)  # pyright: ignore[reportCallIssue]
 
 
 def _registered(names: Sequence[Any]) -> Dataset | None:
-    """Return the data set of ``NAME:FOLDER``, or of ``NAME`` if it needs no folder; None for other names."""
-    name, colon, folder = os.fspath(names[0]).partition(":")
+    """Return the data set of a registered name; its unreadable records are reported with their pairs."""
+    name = os.fspath(names[0]).partition(":")[0]
     if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
         return None
-    if not colon:
-        return find("datasets", name)()
-    dataset_class = find("datasets", name)
-    lenient = {"strict": False} if "strict" in {field.name for field in fields(dataset_class)} else {}
-    return dataset_class(folder, **lenient)
+    is_strict = "strict" in option_types(find("datasets", name))
+    return open_dataset(os.fspath(names[0]), {"strict": False} if is_strict else {})
 
 
 def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:

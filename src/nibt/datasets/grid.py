@@ -4,7 +4,6 @@ M. Bohle, M. Fritz, B. Schiele, Convolutional Dynamic Alignment Networks for Int
 (the grid pointing game).
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -17,13 +16,12 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair, Span
 from nibt.datasets._draws import Draws
 from nibt.datasets._grid_cells import COUNT, LabeledPicture, cell_objects, labeled, square
-from nibt.datasets._opening import open_files
+from nibt.datasets._opening import open_dataset
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption
 from nibt.options import Count, OneOf, Range, Seed
 from nibt.records import JsonObject
-from nibt.registry import available, find
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
 _TRIES = 200
@@ -73,7 +71,7 @@ class ImageGrid(Dataset):
     @cached_property
     def source(self) -> Dataset:
         """The data set of the pictures."""
-        return self.folder if isinstance(self.folder, Dataset) else _opened(str(self.folder), self.options)
+        return self.folder if isinstance(self.folder, Dataset) else open_dataset(str(self.folder), self.options)
 
     @cached_property
     def _by_label(self) -> dict[str, list[LabeledPicture]]:
@@ -138,24 +136,6 @@ class ImageGrid(Dataset):
         pictures = self.pictures(item)
         caption, spans = photo_of(*(pictures[place].label for place in places))
         return caption, {place: (span,) for place, span in zip(places, spans, strict=True)}
-
-
-def _opened(text: str, options: Mapping[str, Any]) -> Dataset:
-    name, _, folder = text.partition(":")
-    if name not in available("datasets"):
-        if os.path.exists(text):
-            return open_files(text, None, options)
-        raise UnknownName("data sets", name, available("datasets"))
-    dataset_class = find("datasets", name)
-    names = [option.name for option in fields(dataset_class) if option.init and option.name != "folder"]
-    for option in options:
-        if option not in names:
-            raise UnknownName("options", option, names)
-    has_folder = "folder" in {option.name for option in fields(dataset_class)}
-    if has_folder != bool(folder):
-        needs = f"needs the folder of {name}: give grid:{name}:FOLDER" if has_folder else f"takes no folder of {name}"
-        raise BadOption(f"grid {needs} (got {text!r})")
-    return dataset_class(folder, **options) if has_folder else dataset_class(**options)
 
 
 def _title(folder: str | Path | Dataset) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.pair import Pair, require_image_text
+from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.regions import resolve_regions
@@ -40,7 +41,7 @@ _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
 @plain_torch()
 def measure(
     model: Model | str | Path | nn.Module,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair] | Dataset,
     metrics: _Metrics | None = None,
     method: str | MethodSpec | Method = "nib",
     target: str = "cosine",

@@ -1,6 +1,5 @@
 """Checks of plans before a model is loaded: names, variants, options and data sets."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import ImageInput
-from nibt.datasets._opening import open_files
+from nibt.datasets._opening import FolderMissing, open_dataset
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
@@ -18,7 +17,7 @@ from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._load_options import LoadOptions
 from nibt.models.base import Model
-from nibt.registry import available, find
+from nibt.registry import find
 
 
 def check_plan(plan: Plan) -> dict[str, Dataset]:
@@ -152,42 +151,20 @@ def open_data(choice: Choice) -> Dataset:
     with error_key(choice.key):
         if choice.instance is not None:
             return choice.instance
-        name, colon, source = choice.name.partition(":")
-        if name not in available("datasets") and os.path.exists(choice.name):
-            return _open_path(choice)
-        data_class = find("datasets", name)
-        names = [field.name for field in fields(data_class) if field.init and not field.name.startswith("_")]
-        _check_names(choice.options, names)
-        options = {name: value for name, value in choice.options.items() if not _needs_model(choice, name)}
-        if colon:  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
-            options["folder"] = f"{source}:{options['folder']}" if name == "grid" and "folder" in options else source
-        if "folder" in names and "folder" not in options:
-            raise BadInput(
-                f"{choice.name} needs its folder: --data {choice.label}=FOLDER, or options.folder in the plan"
-            )
+        name, _, source = choice.name.partition(":")
+        options = {option: value for option, value in choice.options.items() if not _needs_model(choice, option)}
         if "scorer" in options:
             raise BadOption(
                 "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
             )
+        folder = options.pop("folder", "")  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
         try:
-            data: Dataset = data_class(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-            )
-        except TypeError as error:
-            raise BadOption(f"the options do not match: {error}") from error
+            data = open_dataset(":".join(text for text in (name, source, str(folder)) if text), options)
+        except FolderMissing as error:
+            raise BadInput(f"{error}, or --data {choice.label}=FOLDER") from error
         if not len(data):
             raise BadInput("the data set is empty")
         return data
-
-
-def _open_path(choice: Choice) -> Dataset:
-    """Open the pairs of a file or a folder, as commands do."""
-    columns = {name: value for name, value in choice.options.items() if name not in ("seed", "count")}
-    data = open_files(choice.name, choice.options.get("seed"), columns)
-    data = replace(data, count=choice.options.get("count"))  # pyright: ignore[reportCallIssue]
-    if not len(data):
-        raise BadInput("the data set is empty")
-    return data
 
 
 def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
