@@ -84,7 +84,7 @@ class Side:
 
         """
         assert isinstance(self.tower, ImageTower)
-        items = -1 - self.model.similarity.item_ndim
+        items = -1 - self.model.item_ndim
         score = _Arranged(
             self.score,
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
@@ -97,7 +97,7 @@ class Side:
 
         The target gets the embeddings of all items, since it may compare each with an item of its own.
         """
-        items, index = -1 - self.model.similarity.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
+        items, index = -1 - self.model.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
         full = self.trace.embedding.detach()
         score = _Arranged(
             self.score,

@@ -92,7 +92,7 @@ class MeasuredScore:
             replace(model_score(self.model, self.target, side, self._others(side, index)), other=other)
             for index, other in zip(indices, other_embeddings, strict=True)
         ]
-        items = -1 - self.model.similarity.item_ndim
+        items = -1 - self.model.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:
             rows = enumerate(scores)

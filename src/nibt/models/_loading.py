@@ -313,8 +313,8 @@ def _model(
         family_class.similarity,
         family_class.has_logits,
         settings or {},
-        folder,
-        request,
+        folder=folder,
+        request=request,
     )
 
 

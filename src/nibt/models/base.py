@@ -6,13 +6,11 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 ``with``, under one lock per model object, and act only in the thread that set them (``_hooks.py``).
 """
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,17 +22,16 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.images import ImageInput
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units, Words
-from nibt.models._configuration import configuration_hash
 from nibt.models._hooks import set_hook
-from nibt.models._request import Request
-from nibt.models._stamp import renew, weights_stamp
+from nibt.models._loaded import LoadedModel
 from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation, Surroundings
+from nibt.records import JsonObject
 from nibt.targets._similarity import CosineSimilarity, Similarity
-from nibt.types import Hidden, Modality, ModelRecord, PerToken
+from nibt.types import Hidden, Modality, PerToken
 
 
 class ImageTower(Tower):
@@ -253,7 +250,7 @@ class TextTower(Tower):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Model:
+class Model(LoadedModel):
     """A CLIP-like model: two towers with one embedding space.
 
     Attributes:
@@ -269,9 +266,6 @@ class Model:
 
     """
 
-    id: str
-    family: str
-    module: nn.Module
     image: ImageTower
     text: TextTower
     scale: float
@@ -282,9 +276,14 @@ class Model:
     """Whether the model has a scale that turns similarities into logits; if not, ``scale`` is 1."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Recommended values of options, such as ``image_layer``."""
-    folder: Path | None = None
-    request: Request = field(default_factory=Request)
-    _hashes: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def towers(self) -> tuple[ImageTower, TextTower]:
+        return self.image, self.text
+
+    @property
+    def item_ndim(self) -> int:
+        return self.similarity.item_ndim
 
     def tower(self, modality: Modality) -> Tower:
         """Return the tower of a side."""
@@ -294,76 +293,5 @@ class Model:
         """Return how embeddings are compared, seen from a side."""
         return self.similarity if modality == "image" else self.similarity.swapped()
 
-    @property
-    def weights_hash(self) -> str:
-        """The digest of the weights in their dtype, 16 hexadecimal digits."""
-        stamp = weights_stamp(self.module)
-        if self._hashes.get("stamp") != stamp:
-            self._hashes.update(stamp=stamp, hash=self._hash())
-        return self._hashes["hash"]
-
-    def renewed(self, anew: bool = False) -> "Model":
-        """Return the model, whose weights may have been changed in place since its last use.
-
-        Args:
-            anew: Hash all weights again, where the hash identifies results that are stored for long.
-
-        """
-        renew(self.module, (self.image.root, self.text.root))
-        if anew:
-            self._hashes.clear()
-        return self
-
-    @property
-    def configuration_hash(self) -> str:
-        """The digest of the configuration of the network, image processor and tokenizer, 16 hexadecimal digits."""
-        if "configuration" not in self._hashes:
-            processors = self.request.image_processor, self.request.text_tokenizer
-            self._hashes["configuration"] = configuration_hash(self.module, *processors)
-        return self._hashes["configuration"]
-
-    def _hash(self) -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    @property
-    def dtype(self) -> str:
-        """The name of the dtype of the weights; a model in half precision computes in float32."""
-        return str(self.image.example.dtype).removeprefix("torch.")
-
-    @property
-    def device(self) -> str:
-        """The name of the device of the model."""
-        return str(self.image.example.device)
-
-    def __repr__(self) -> str:
-        return "\n".join(
-            [
-                f"Model {self.id} ({self.family}), {self.dtype} on {self.device}, weights {self.weights_hash}",
-                f"  image  {type(self.image).__name__} of {self.image.depth} blocks",
-                f"  text   {type(self.text).__name__} of {self.text.depth} blocks",
-            ]
-        )
-
-    def facts(self) -> ModelRecord:
-        """Return the record with the name instead of the path of a local model, for files that are shared."""
-        return {**self.record(), "id": Path(self.id).name if Path(self.id).is_dir() else self.id}
-
-    def record(self) -> ModelRecord:
-        """Return plain data that identify the model: its name, its weights and how images are prepared."""
-        record = {
-            "id": self.id,
-            "family": self.family,
-            "weights_hash": self.weights_hash,
-            "configuration_hash": self.configuration_hash,
-            "dtype": self.dtype,
-            "device": self.device,
-            "resize": self.request.resize or "model",
-            "image_size": self.request.image_size,
-            **({} if self.similarity.name == "cosine" else {"similarity": self.similarity.name}),
-            **self.request.facts,
-        }
-        return cast(ModelRecord, record)
+    def _own_facts(self) -> JsonObject:
+        return {} if self.similarity.name == "cosine" else {"similarity": self.similarity.name}
