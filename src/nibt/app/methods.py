@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
-from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods.base import SIDES, Method
 from nibt.models.base import Model
@@ -71,7 +70,7 @@ def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counte
             trace = tower.trace(inputs, lowest=tower.depth)
             seconds.append(clock() - start)
         units = trace.cut(tower.depth).units
-        times[side] = ForwardTime(min(seconds), units.count if isinstance(units, Grid) else len(units.tokens[0]))
+        times[side] = ForwardTime(min(seconds), units[0].count)
     return times
 
 

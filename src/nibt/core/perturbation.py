@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Word, Words
+from nibt.data.units import Grid, Segments, SequenceUnits, Units, Word, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
@@ -62,7 +62,18 @@ def masker(
         with tower.blend_to_padding(kept.flatten(0, 1)):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
 
-    score_masks = text_scores if isinstance(units, Words) else image_scores
+    def sequence_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
+        assert isinstance(units, SequenceUnits)
+        assert isinstance(tower, ImageTower)
+        assert isinstance(tower, TextTower)
+        cells, explained = units.grid.count, units.words.explained.to(keep.device)
+        pixels = F.interpolate(units.grid.unfold(keep[..., :cells]), tower.extent(side.inputs), mode=mode)
+        kept = torch.where(explained, keep[..., cells:], 1.0)
+        with tower.blend_to_padding(kept.flatten(0, 1)):
+            return score_of_pixels(side, pixels, behind)
+
+    by_kind = {Words: text_scores, SequenceUnits: sequence_scores}
+    score_masks = by_kind.get(type(units), image_scores)
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]

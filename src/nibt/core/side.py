@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Units
-from nibt.errors import BadOption, WrongBaseline
+from nibt.errors import BadOption, Unsupported, WrongBaseline
 from nibt.models._attention import Attentions
+from nibt.models._loaded import LoadedModel
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
@@ -51,10 +52,22 @@ class Side:
 
     """
 
-    model: Model
+    model: LoadedModel
     trace: Trace
     score: Callable[[Embedding], PerExample]
     memory: float | None = None
+
+    @property
+    def dual_encoder(self) -> Model:
+        """The model, for what needs both of its sides.
+
+        Raises:
+            Unsupported: The model is a generator.
+
+        """
+        if not isinstance(self.model, Model):
+            raise Unsupported("this needs a model that compares images with captions, not a generator: use nib")
+        return self.model
 
     @property
     def similarities(self) -> Callable[[Embedding], Float[Tensor, "*batch label"]] | None:
@@ -189,7 +202,7 @@ class Side:
             )
         if state == "mean":
             assert layer is not None
-            return mean_states(self.model, path).state(self.tower, self.inputs, hidden, layer)
+            return mean_states(self.dual_encoder, path).state(self.tower, self.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")
 
 

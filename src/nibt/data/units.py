@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nibt.types import PerExample, PerToken, PerUnit
+from nibt.types import PerExample, PerToken, PerUnit, UnitValues
 from nibt.values import ByValue
 
 
@@ -176,7 +176,45 @@ def _divisor(side: int, most: int = 64) -> int:
     return max(number for number in range(1, min(side, most) + 1) if side % number == 0)
 
 
-Units = Grid | Words
+@dataclass(frozen=True, eq=False)
+class SequenceUnits(ByValue):
+    """The units of a sequence that holds an image and text: the cells of the image and, after them, the tokens.
+
+    Attributes:
+        grid: The cells of the image.
+        words: The words of the text; their rows are those of the whole sequence.
+
+    """
+
+    grid: Grid
+    words: Words
+
+    @property
+    def count(self) -> int:
+        """The number of scores: one per cell, and one per row of the sequence."""
+        return self.grid.count + self.words.count
+
+    @property
+    def explained(self) -> Bool[Tensor, "batch token"]:
+        """True on the rows of cells and of words."""
+        rows = self.words.explained.clone()
+        rows[:, list(self.grid.tokens)] = True
+        return rows
+
+    def keep(self, scores: PerToken) -> PerUnit:
+        """Return the scores of the cells and, after them, those of all rows, with 0 for rows without a word."""
+        return torch.cat([self.grid.keep(scores), self.words.keep(scores)], -1)
+
+    def without_special(self, scores: UnitValues) -> UnitValues:
+        """Return scores of cells and rows, with 0 for rows without a word."""
+        cells, rows = scores[:, : self.grid.count], scores[:, self.grid.count :]
+        return torch.cat([cells, self.words.keep(rows)], 1)
+
+    def __getitem__(self, item: int) -> "SequenceUnits":
+        return SequenceUnits(self.grid, self.words[item])
+
+
+Units = Grid | Words | SequenceUnits
 
 
 def special_token_share(scores: PerToken, units: Units) -> PerExample:

@@ -59,10 +59,10 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
 
     The rules compare logits and embeddings of whole captions, so models without them get no warnings.
     """
-    if not image.model.has_logits:
+    if not image.dual_encoder.has_logits:
         yield from ("" for _ in range(len(image.inputs)))
         return
-    margin = MARGIN / image.model.scale
+    margin = MARGIN / image.dual_encoder.scale
     values = (each.tolist() for each in (reactions(text), *similarities(image, text)))
     for reaction, pair, *blanks in zip(*values, strict=True):
         if reaction < NEAR_BLANK:
@@ -71,7 +71,7 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
         lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - margin]
         no_match = f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})"
-        yield no_match if lower else _weak(image.model, pair - blanks[1])
+        yield no_match if lower else _weak(image.dual_encoder, pair - blanks[1])
 
 
 def _weak(model: Model, change: float) -> str:
@@ -113,11 +113,11 @@ def reactions(text: Side) -> PerExample:
 
 def similarities(image: Side, text: Side) -> Similarities:
     """Compute the cosines that the rule compares, for a batch of pairs."""
-    seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), image.model.similarity
+    seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), image.dual_encoder.similarity
     return Similarities(
         compare(seen, caption),
         compare(seen, text.blank().float()),
-        compare.swapped()(caption, _kept(image.model, "blank").float()),
+        compare.swapped()(caption, _kept(image.dual_encoder, "blank").float()),
     )
 
 

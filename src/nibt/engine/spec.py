@@ -60,11 +60,11 @@ class ExplanationSpec:
     @property
     def provenance(self) -> ProvenanceRecord:
         """The model, and the versions of packages."""
-        return {"model": self.model.record(), "versions": dict(_versions())}
+        return {"model": self.model.record(), "versions": dict(versions())}
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions of packages, cached because each look-up searches all installed packages."""
     return {name: version(name) for name in _PACKAGES}
 

@@ -22,10 +22,10 @@ EPSILON = 1e-6
 
 def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
     """Compute the weight f of each pair from its unit embeddings."""
-    if side.model.similarity.item_ndim > 1:
+    if side.dual_encoder.similarity.item_ndim > 1:
         raise Unsupported(
-            f"weights of pairs need one embedding per item (got {side.model.id}, which compares sets of vectors): use "
-            "pair_weight='none'"
+            f"weights of pairs need one embedding per item (got {side.dual_encoder.id}, which compares sets of "
+            "vectors): use pair_weight='none'"
         )
     normalized = F.normalize(side.trace.embedding.float(), dim=-1)
     with torch.no_grad():

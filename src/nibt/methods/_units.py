@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Words
+from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._vectors import UnitVectors
 from nibt.methods.base import Method
@@ -73,6 +73,8 @@ class UnitMethod(Method):
             scores, units = units.on_grid(scores), units.grid
         elif isinstance(units, Words):
             scores = units.keep(scores)
+        elif isinstance(units, SequenceUnits):
+            scores = units.without_special(scores)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
 
 
@@ -113,6 +115,10 @@ class PlayerMethod(UnitMethod):
             return [[(segment,) for segment in range(number)] for number in units.counts]
         if isinstance(units, Grid):
             return [[(cell,) for cell in range(units.count)]] * count
+        if isinstance(units, SequenceUnits):
+            cells, words = self.players(units.grid, count), self.players(units.words, count)
+            shifted = [[tuple(row + units.grid.count for row in rows) for rows in item] for item in words]
+            return [[*of_image, *of_text] for of_image, of_text in zip(cells, shifted, strict=True)]
         if self.units == "tower":
             return [[(row,) for row in rows.nonzero()[:, 0].tolist()] for rows in units.explained.cpu()]
         return [[word.tokens for word in words] for words in units.words]

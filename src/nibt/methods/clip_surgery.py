@@ -78,8 +78,8 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
     if labels.shape[-1] > 1:
         weights = labels.shape[-1] * (_SHARPNESS * labels).softmax(-1)
         return lambda embedding: _less_the_mean(weights.float() * compare(embedding).float())
-    other_tower: Tower = side.model.text if side.tower.modality == "image" else side.model.image
-    empty, similarity = other_tower.encode(other_tower.empty_inputs()), side.model.seen_from(side.tower.modality)
+    other_tower: Tower = side.dual_encoder.text if side.tower.modality == "image" else side.dual_encoder.image
+    empty, similarity = other_tower.encode(other_tower.empty_inputs()), side.dual_encoder.seen_from(side.tower.modality)
 
     def difference(embedding: Embedding) -> PerExample:
         exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))  # the cosines are nearly equal

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from nibt.errors import BadOption
+from nibt.models._answers import AnswerTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
 from nibt.registry import Plugin
@@ -45,6 +46,19 @@ class Family(Plugin, ABC):
         if request.embedding:
             raise BadOption(f"{sorted(request.embedding)[0]} is for embedders on vision-language models: leave it out")
         return request
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        """Load a generator and its processor from a folder."""
+        return cls.load(source, request)
+
+    generator_classes: ClassVar[tuple[str, ...]] = ()
+    """The class names of models that write text about an image."""
+
+    @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> AnswerTower:
+        """Return the tower of a generator, if the family has ``generator_classes``."""
+        raise NotImplementedError
 
     @staticmethod
     @abstractmethod

@@ -101,11 +101,11 @@ def load_model(
         return id.renewed()
     check_source(id)
     dtype = str(dtype).removeprefix("torch.")
-    loading = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
-    check_device(loading.device)
-    embedding = {name: vars(loading)[name] for name in EMBEDDING if vars(loading).get(name) is not None}
-    number_type = getattr(torch, loading.dtype)
-    request = Request(number_type, loading.resize, loading.image_size, processor, tokenizer, embedding=embedding)
+    options = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
+    check_device(options.device)
+    embedding = {name: vars(options)[name] for name in EMBEDDING if vars(options).get(name) is not None}
+    number_type = getattr(torch, options.dtype)
+    request = Request(number_type, options.resize, options.image_size, processor, tokenizer, embedding=embedding)
     if isinstance(id, nn.Module | tuple):
         return _checked(_from_memory(id, request))
     name = str(id)
@@ -126,7 +126,7 @@ def _from_memory(source: Any, request: Request) -> Model:
     if family_class.model_types or family_class.needs_processor:
         check_processor(request)
     name = f"{type(module).__name__} in memory"
-    with _loading(name):
+    with loading(name):
         return _model(name, family, module, request)
 
 
@@ -190,7 +190,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         )
     finally:
         _bases.reset(token)
-    with _loading(name):
+    with loading(name):
         peft_model = PeftModel.from_pretrained(plain.module, str(folder))
         _check_adapters(name, folder, peft_model)
         adapted = peft_model.get_base_model().eval()  # pyright: ignore
@@ -228,9 +228,9 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
         raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
     name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
     wants = Wants(lambda config: _family(name, config), forced)
-    with _loading(name):
+    with loading(name):
         folder, commit = model_folder(place, request, wants)
-    with _loading(name, folder):
+    with loading(name, folder):
         json_object(folder / "config.json")  # in the cache, where a broken file is deleted
     request = replace(request, facts={**request.facts, "revision": commit})
     return replace(_from_folder(name, folder, request, device, wants), folder=None)
@@ -251,7 +251,7 @@ def _load(
     settings: dict | None = None,
     folder: Path | None = None,
 ) -> Model:
-    with _loading(name, folder):
+    with loading(name, folder):
         report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)
         module = module.eval().requires_grad_(False).to(device)
@@ -259,7 +259,7 @@ def _load(
 
 
 @contextmanager
-def _loading(name: str, folder: Path | None = None) -> Iterator[None]:
+def loading(name: str, folder: Path | None = None) -> Iterator[None]:
     """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
     try:
         yield
@@ -297,7 +297,7 @@ def _model(
 ) -> Model:
     family_class = find("models", family)
     after = attached(module, request.after)
-    _check_finite(name, module)
+    check_finite(name, module)
     request = family_class.resolved(str(folder or name), request)
     image, text = family_class.towers(module, request)
     image.after = text.after = after
@@ -318,20 +318,25 @@ def _model(
     )
 
 
-def _check_finite(name: str, module: nn.Module) -> None:
+def check_finite(name: str, module: nn.Module) -> None:
+    """Check that all weights are finite."""
     for key, tensor in module.state_dict().items():
         # causal masks are infinite, and are buffers outside the state dict
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
 
 
+def seeded_noise() -> Image.Image:
+    """Return the image on which models are checked."""
+    draws = torch.Generator("cpu").manual_seed(0)
+    return Image.fromarray(torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy())
+
+
 def _checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
-    draws = torch.Generator("cpu").manual_seed(0)
-    noise = torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy()
-    image = ImageInput(Image.fromarray(noise), "seeded noise")
-    with _loading(model.id):
+    image = ImageInput(seeded_noise(), "seeded noise")
+    with loading(model.id):
         tower = _small(model.image)
         image_size = _compare(model.id, tower, tower.prepare([image, image]))
         captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])

@@ -24,7 +24,6 @@ from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
-_MOST_BLANKS = 64  # states of different sizes or caption lengths that a tower keeps
 
 
 class Tower(ABC):
@@ -45,6 +44,8 @@ class Tower(ABC):
     """Whether inputs are images that can be shifted."""
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
+    kept_blanks: ClassVar[int] = 64
+    """The largest number of blank inputs, of different sizes or caption lengths, whose states are cached."""
     root: nn.Module
     after: nn.Module | None = None
     """What is applied to embeddings after the model, as by folders of sentence-transformers."""
@@ -256,6 +257,6 @@ class Tower(ABC):
                     else:
                         trace = self.trace(nothing, layer)
                         states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
-            while len(self._blanks) > _MOST_BLANKS:
+            while len(self._blanks) > self.kept_blanks:
                 self._blanks.popitem(last=False)
             return states[layer]

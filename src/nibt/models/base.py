@@ -218,12 +218,15 @@ class TextTower(Tower):
         """Blend word embeddings with that of the padding token inside ``with``: 1 keeps the word, 0 replaces it."""
 
         def blend(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            # the table's own forward pass has its scaling and adapters
-            nothing = module.forward(torch.tensor(self.pad[0], device=out.device))
+            nothing = self.empty_embedding(module, out.device)
             return nothing + keep[..., None].to(out) * (out - nothing)
 
         with self.embedding(blend):
             yield
+
+    def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
+        """Return the embedding that takes the place of a removed word: that of the padding token."""
+        return table.forward(torch.tensor(self.pad[0], device=device))  # with its scaling and adapters
 
     @contextmanager
     def embedding(self, change: Callable[[nn.Module, tuple, Tensor], Tensor]) -> Iterator[None]:

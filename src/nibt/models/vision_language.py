@@ -7,6 +7,7 @@ language model.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from nibt.data.images import ImageInput
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
+from nibt.models._vision_language.answers import AnswerNetwork, DecoderAnswerTower
 from nibt.models._vision_language.checkpoints import settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
 from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
@@ -32,17 +34,29 @@ class VisionLanguage(Family):
         for architecture in ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Idefics3", "SmolVLM", "PaliGemma")
         for head in ("ForConditionalGeneration", "Model")
     )
+    generator_classes = tuple(name for name in class_names if name.endswith("ForConditionalGeneration"))
     has_logits = False
 
     @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
+        base: Any = module.model
+        network = AnswerNetwork(module, base, decoder_of(base))
+        return DecoderAnswerTower(network, layout_of(request.processor), request.processor)
+
+    @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+        settings(source, request)  # before weights are loaded
+        return VisionLanguage.load_generator(source, request)
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
-        settings(source, request)  # before weights are loaded
         request = with_joint_processor(source, request)
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
-        model_class = getattr(transformers, names[0] if names[0] in VisionLanguage.class_names else "AutoModel")
+        known = {*cls.class_names, *cls.generator_classes}
+        model_class = getattr(transformers, names[0] if names[0] in known else "AutoModel")
         return load_pretrained(model_class, source, request)
 
     @staticmethod

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 
 from nibt.data.pair import Pair
-from nibt.data.units import Grid
 from nibt.errors import NibtError
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.bench.cell import CellRunner
@@ -32,7 +31,7 @@ def estimated_seconds(
         start = clock()
         trace = tower.trace(inputs, lowest=tower.depth)
         units = trace.cut(tower.depth).units
-        count = units.count if isinstance(units, Grid) else len(units.tokens[0])
+        count = units[0].count
         forwards[tower.modality] = clock() - start, count
     words = model.text.prepare([pair.caption]).words
     coalitions = 1 if words is None else len(word_game(len(words.words[0]))[0])

@@ -63,7 +63,7 @@ class Network(ABC):
 
     def states(self, arguments: dict[str, Tensor]) -> Hidden:
         """Run the language model, and return its last hidden states."""
-        return _apart(self.base)(**arguments, **self.options).last_hidden_state
+        return apart(self.base)(**arguments, **self.options).last_hidden_state
 
     @property
     def options(self) -> dict[str, bool]:
@@ -87,13 +87,21 @@ class Network(ABC):
             handle.remove()
 
 
-def _apart(module: Any) -> Any:
+def apart(module: Any, inner: Any = None) -> Any:
     """Return a module with all that another has, whose own attributes the other does not get.
 
     Qwen-VL keeps an offset of positions from its last prompt, which a user's generation needs, also in another thread.
+
+    Args:
+        module: The module.
+        inner: A part of it that is also taken apart.
+
     """
     copy = object.__new__(type(module))
     copy.__dict__.update(vars(module))
+    if inner is not None and inner is not module:
+        children = module._modules.items()
+        copy._modules = {name: apart(child) if child is inner else child for name, child in children}
     return copy
 
 
@@ -136,10 +144,7 @@ class LateNetwork(Network):
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model's own forward pass, whose vectors of padding are zeros."""
-        root = _apart(self.root)
-        children = self.root._modules.items()
-        root._modules = {name: _apart(child) if child is self.base else child for name, child in children}
-        return root(**arguments, **self.options).embeddings
+        return apart(self.root, self.base)(**arguments, **self.options).embeddings
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Project each state to a vector of unit length."""

@@ -55,7 +55,43 @@ class _DecoderTower(Tower):
         return self.network.head(stream, extra["mask"])
 
 
-class DecoderImageTower(_DecoderTower, ImageTower):
+class DecoderPixels(_DecoderTower, ImageTower):
+    """What the towers share that read an image.
+
+    Attributes:
+        layout: The layout of its pixels.
+
+    """
+
+    layout: Layout
+
+    @property
+    def blank_value(self) -> float:
+        return self.layout.blank
+
+    def additions(self) -> AbstractContextManager[list[Tensor]]:
+        return self.network.additions()
+
+    def stem(self, inputs: Inputs) -> Cut:
+        return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        places = (inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist()
+        return self.layout.grid(inputs, tuple(places))
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        return self.layout.extent(inputs)
+
+    def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        return self.layout.weights(inputs, keep).to(inputs.values)
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the arguments of the model: the prompt and the pixels."""
+        prompt = {name: inputs.extra[name] for name in _PROMPT if name in inputs.extra}
+        return {**prompt, **self.layout.arguments(inputs)}
+
+
+class DecoderImageTower(DecoderPixels):
     """The image side: a prompt with an image.
 
     Its units are the cells of the grid whose features the language model reads. All other tokens of the prompt, such
@@ -71,10 +107,6 @@ class DecoderImageTower(_DecoderTower, ImageTower):
     def __init__(self, network: Network, layout: Layout, encode_image: Encode) -> None:
         super().__init__()
         self.root, self.network, self.layout, self.encode_image = network.root, network, layout, encode_image
-
-    @property
-    def blank_value(self) -> float:
-        return self.layout.blank
 
     @property
     def shiftable(self) -> bool:  # pyright: ignore
@@ -113,24 +145,7 @@ class DecoderImageTower(_DecoderTower, ImageTower):
         )
 
     def run(self, inputs: Inputs) -> Embedding:
-        prompt = {name: inputs.extra[name] for name in _PROMPT if name in inputs.extra}
-        return self.network.run({**prompt, **self.layout.arguments(inputs)})
-
-    def additions(self) -> AbstractContextManager[list[Tensor]]:
-        return self.network.additions()
-
-    def stem(self, inputs: Inputs) -> Cut:
-        return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
-
-    def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        places = (inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist()
-        return self.layout.grid(inputs, tuple(places))
-
-    def extent(self, inputs: Inputs) -> tuple[int, int]:
-        return self.layout.extent(inputs)
-
-    def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
-        return self.layout.weights(inputs, keep).to(inputs.values)
+        return self.network.run(self.arguments(inputs))
 
 
 class DecoderTextTower(_DecoderTower, TextTower):

@@ -1,0 +1,322 @@
+"""Explanations of the words of answers: ``explain_answer``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nibt.core.side import Side
+from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
+from nibt.data.units import SequenceUnits
+from nibt.engine.memory import within_memory
+from nibt.engine.spec import versions
+from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.io import file_digests
+from nibt.methods.base import Method, MethodSpec
+from nibt.models._answers import (
+    SOURCES,
+    AnswerScore,
+    AnswerTokens,
+    AnswerTower,
+    ForcedWord,
+    Generator,
+    Prompted,
+    Source,
+)
+from nibt.models._load_generator import load_generator
+from nibt.options import BatchSize, Megabytes, parsed
+from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import find
+from nibt.results.answer import AnswerExplanation, AnswerWord
+from nibt.results.attribution import Attribution
+from nibt.results.records import MethodRecord
+from nibt.torch_modes import plain_torch
+
+RUNNER_UP = "runner-up"
+_LARGE_GAP = 0.3  # of the change of the score
+
+
+@plain_torch()
+def explain_answer(
+    model: Generator | str | Path | nn.Module,
+    image: ImageSource,
+    prompt: str,
+    answer: str | None = None,
+    method: str | MethodSpec | Method = "nib",
+    *,
+    variant: str = "default",
+    against: str | None = None,
+    narrow: Sequence[str] = SOURCES,
+    other_images: Sequence[ImageSource] | None = None,
+    max_words: int = 30,
+    batch_size: int = 8,
+    seed: int | None = None,
+    memory_mb: float | None = None,
+    processor: Any = None,
+    on_progress: OnProgress = no_progress,
+    **options: Any,
+) -> AnswerExplanation:
+    """Explain each word of an answer: what it took from the image, from the prompt and from the words before.
+
+    The target is the log-probability of the word, the sum over its tokens, with the answer forced. All that is
+    narrowed goes from a blank input to the actual one: the image from a blank image, words from a neutral embedding.
+    The scores of the patches, of the prompt's words and of earlier words add up to the change, up to ``gap``.
+
+    Args:
+        model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
+        image: The image; a string is a path or ``sample:NAME``.
+        prompt: The prompt, such as a question.
+        answer: The answer that is explained. None lets the model write one, always with its most probable token.
+        method: The method, as in ``explain``.
+        variant: A variant of the method.
+        against: A word to compare with: the target is then the logit of each word's first token minus that of this
+            word's. ``"runner-up"`` is the most probable other token at each place.
+        narrow: What is narrowed, among "image", "prompt" and "answer" (its earlier words). The rest keeps its states.
+        other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
+        max_words: The largest number of words that the model writes.
+        batch_size: The largest number of words that go through the model together.
+        seed: A seed for methods that draw at random.
+        memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
+        processor: The processor of a model in memory.
+        on_progress: Called after each batch with the number of words that are done.
+        **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without them, ``nib`` narrows the
+            input of the decoder, layer 0.
+
+    Raises:
+        BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
+        UnknownName: No method, variant or option has that name.
+        BadOption: An option has an invalid value.
+        CannotLoad: The model cannot be loaded, or writes no text.
+
+    Examples:
+        >>> explanation = explain_answer("my-llava", "photo.jpg", "What is on the table?")  # doctest: +SKIP
+        >>> explanation.words[0].shares  # doctest: +SKIP
+        {'image': 3.1, 'prompt': 0.4, 'earlier': 0.0, 'special': 0.0}
+
+    """
+    spec = MethodSpec.of(method, variant, options)
+    size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
+    most = parsed("max_words", max_words, BatchSize)
+    prompted = Prompted(read_image(image), _text("prompt", prompt))
+    given = None if answer is None else _text("answer", answer)
+    others = [read_image(f"{SAMPLE}{name}") for name in samples()] if other_images is None else other_images
+    others = [read_image(other) for other in others]
+    generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
+    tower = generator.answers.narrowing(_sources(narrow))
+    resolved, record = _resolved(spec, tower, seed)
+    tokens = tower.write(prompted, most) if given is None else tower.read(prompted, given)
+    if not tokens.words:
+        raise BadInput(
+            "the model wrote no word: give the answer that is to be explained, or another prompt"
+            if given is None
+            else f"the answer {answer!r} has no word for this model: give another one"
+        )
+    forced = _Forced(generator, tower, prompted, tokens)
+    alternatives = None if against is None else forced.alternatives(_text("against", against))
+    states = _Probabilities.of(forced, [other for other in others if other.digest != prompted.image.digest])
+    words: dict[int, AnswerWord] = {}
+    batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
+
+    def explained(numbers: Sequence[int]) -> list[AnswerWord]:
+        side = forced.side(numbers, alternatives, memory)
+        return _words(forced, numbers, side, resolved(side), states)
+
+    for numbers, results in within_memory(batches, explained):
+        words |= dict(zip(numbers, results, strict=True))
+        on_progress(Progress(len(words), len(tokens.words)))
+    in_order = tuple(words[number] for number in range(len(tokens.words)))
+    target_options = {"narrow": sorted(tower.narrowed, key=SOURCES.index), "other_images": states.others}
+    return AnswerExplanation(
+        source=prompted.image.source,
+        image_hash=prompted.image.digest,
+        size=prompted.image.size,
+        region=forced.region,
+        prompt=prompted.prompt,
+        answer=tokens.text,
+        written=given is None,
+        prompt_words=forced.prompt_words,
+        words=in_order,
+        target=(
+            {"name": "log_probability", "options": target_options}
+            if against is None
+            else {"name": "logit_difference", "options": {**target_options, "against": against}}
+        ),
+        method=record,
+        model=generator.record(),
+        versions=versions(),
+        warnings=(*generator.request.notes, *prompted.image.notes, *_warnings(in_order, resolved)),
+        input=prompted.image,
+    )
+
+
+def _text(name: str, text: Any) -> str:
+    """Return a text without blanks around it."""
+    if not isinstance(text, str):
+        raise BadInput(f"the {name} must be a text (got {type(text).__name__})")
+    if not text.strip():
+        raise BadInput(f"the {name} must not be empty (got {text!r})")
+    return text.strip()
+
+
+def _sources(names: Sequence[str]) -> tuple[Source, ...]:
+    """Check what is narrowed."""
+    listed = [names] if isinstance(names, str) else list(names)
+    for name in listed:
+        if name not in SOURCES:
+            raise UnknownName("sources", str(name), SOURCES)
+    if not listed:
+        raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
+    return cast(tuple[Source, ...], tuple(listed))
+
+
+def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
+    """Return the method with its options for the tower, and its record."""
+    method_class, options = find("methods", spec.name), dict(spec.options)
+    if spec.instance is not None:
+        method_class, method = type(spec.instance), spec.instance
+        method.check(tower)
+    else:
+        if seed is not None and "seed" in {field.name for field in fields(method_class)}:
+            options["seed"] = seed
+        if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
+            raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
+        method = method_class.configured(tower, spec.variant, options, {})
+    values = method.options()
+    record: dict[str, Any] = {"name": spec.name, "variant": spec.variant, "seed": seed, "signed": method_class.signed}
+    digests = file_digests(values.values())
+    return method, cast(MethodRecord, {**record, "text": values, **({"files": digests} if digests else {})})
+
+
+@dataclass(frozen=True)
+class _Forced:
+    """A forced answer."""
+
+    generator: Generator
+    tower: AnswerTower
+    prompted: Prompted
+    answer: AnswerTokens
+
+    def side(self, numbers: Sequence[int], alternatives: Tensor | None, memory: float | None) -> Side:
+        """Trace the sequence, with a row for each of these words."""
+        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
+        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
+        score = AnswerScore(self.tower, inputs.extra["targets"], others)
+        return Side(self.generator, self.tower.trace(inputs), score, memory)
+
+    def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
+        """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""
+        prompted = self.prompted if image is None else Prompted(image, self.prompted.prompt)
+        inputs = self.tower.prepare([ForcedWord(prompted, self.answer)])
+        states = self.tower.encode(self.tower.blank_inputs(inputs) if image is None else inputs)
+        with torch.no_grad():
+            return self.tower.logits(states)[0].float().log_softmax(-1).cpu()
+
+    def log_probabilities(self, image: ImageInput | None) -> list[float]:
+        """Compute the log-probability of each word with an image."""
+        logs = self.logs(image)
+        of_tokens = logs[torch.arange(len(logs)), list(self.answer.ids)]
+        return [float(of_tokens[list(word.tokens)].sum()) for word in self.answer.words]
+
+    def alternatives(self, against: str) -> Tensor:
+        """Return the token that each word's first token is compared with."""
+        firsts = [word.tokens[0] for word in self.answer.words]
+        if against == RUNNER_UP:
+            logs = self.logs(self.prompted.image)[firsts]
+            written = torch.tensor([[self.answer.ids[token]] for token in firsts])
+            return logs.scatter(-1, written, -torch.inf).argmax(-1)
+        ids = []
+        for number in range(len(firsts)):
+            before = " ".join(word.text for word in self.answer.words[:number])
+            tokens = self.tower.read(self.prompted, f"{before} {against}".strip())
+            after = [word for word in tokens.words if word.tokens[0] >= firsts[number]] or list(tokens.words[-1:])
+            ids.append(tokens.ids[after[0].tokens[0]])
+        return torch.tensor(ids)
+
+    @property
+    def _inputs(self) -> Any:
+        return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
+
+    @property
+    def prompt_words(self) -> tuple[str, ...]:
+        """The words of the prompt."""
+        return tuple(word.text for word in self._inputs.words.words[0])
+
+    @property
+    def region(self) -> Any:
+        """The part of the image that the tower sees."""
+        return self._inputs.regions[0]
+
+
+@dataclass(frozen=True)
+class _Probabilities:
+    """The log-probabilities of all words with the image, with a blank image and with other images."""
+
+    image: list[float]
+    blank: list[float]
+    other: list[float | None]
+    others: int
+
+    @classmethod
+    def of(cls, forced: _Forced, others: Sequence[ImageInput]) -> "_Probabilities":
+        """Compute the log-probabilities in one forward pass for each image."""
+        image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
+        with_others = [forced.log_probabilities(other) for other in others]
+        means: list[float | None] = [sum(values) / len(others) for values in zip(*with_others, strict=True)]
+        return cls(image, blank, means or [None] * len(image), len(others))
+
+
+def _words(
+    forced: _Forced, numbers: Sequence[int], side: Side, attribution: Attribution, states: _Probabilities
+) -> list[AnswerWord]:
+    """Return the words of a batch with their scores."""
+    with torch.no_grad():
+        values, at_blank = side.value().tolist(), side.score(side.blank()).tolist()
+    units, path = attribution.units, attribution.path
+    assert isinstance(units, SequenceUnits)
+    assert side.inputs.words is not None
+    narrowed, count = forced.tower.narrowed, len(forced.prompt_words)
+    words = []
+    for row, number in enumerate(numbers):
+        scores = attribution.scores[row].float().cpu()
+        cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
+        sums = torch.tensor([float(tokens[list(word.tokens)].sum()) for word in side.inputs.words.words[row]])
+        prompt = sums[:count] if "prompt" in narrowed else torch.zeros(count)
+        earlier = sums[len(sums) - number :] if "answer" in narrowed else torch.zeros(number)
+        word = forced.answer.words[number]
+        kept = float(scores.sum())
+        words.append(
+            AnswerWord(
+                word.text,
+                word.tokens,
+                states.image[number],
+                states.blank[number],
+                states.other[number],
+                values[row],
+                at_blank[row],
+                units.grid.unfold(cells),
+                prompt,
+                earlier,
+                0.0 if path is None else float(path.sum[row]) - kept,
+            )
+        )
+    return words
+
+
+def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
+    """Return warnings about words that the image hardly affects, and about large gaps."""
+    guessed = [repr(word.text) for word in words if word.image_hardly_matters]
+    warnings = []
+    if guessed:
+        warnings.append(
+            f"the image hardly matters for {', '.join(guessed)}: with other images, the model is about as sure of "
+            f"{'it' if len(guessed) == 1 else 'them'}"
+        )
+    if method.kind == "path":
+        large = [word.text for word in words if abs(word.gap) > _LARGE_GAP * max(0.01, abs(word.value - word.at_blank))]
+        if large:
+            warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to its change: set a tolerance")
+    return warnings

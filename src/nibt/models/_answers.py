@@ -1,0 +1,201 @@
+"""The contract of generators: models that write text about an image, and the words of their answers.
+
+One sequence holds the image, the prompt and the answer. The answer is forced: the model reads it, and predicts each of
+its tokens from everything before. What is explained is the log-probability of a word, the sum over its tokens.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nibt.data.images import ImageInput
+from nibt.data.units import Word
+from nibt.models._loaded import LoadedModel
+from nibt.models._stamp import weights_stamp
+from nibt.models._trace import Inputs
+from nibt.models.base import ImageTower, TextTower
+from nibt.types import Embedding, PerExample
+
+_CHUNK = 8192  # rows of a vocabulary that are read together
+Source: TypeAlias = Literal["image", "prompt", "answer"]
+SOURCES: tuple[Source, ...] = ("image", "prompt", "answer")
+"""What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """An image with the prompt that a generator is given."""
+
+    image: ImageInput
+    prompt: str
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """The tokens of an answer.
+
+    Attributes:
+        text: The answer.
+        ids: The ids of the tokens.
+        texts: The texts of the tokens.
+        words: The words, with the positions of their tokens in the answer.
+
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    words: tuple[Word, ...]
+
+    def first(self, count: int) -> "AnswerTokens":
+        """Return the answer up to a number of words."""
+        if count >= len(self.words):
+            return self
+        words = self.words[:count]
+        end = max(words[-1].tokens) + 1 if words else 0
+        return AnswerTokens("".join(self.texts[:end]).strip(), self.ids[:end], self.texts[:end], words)
+
+
+@dataclass(frozen=True)
+class ForcedWord:
+    """A word of a forced answer, or the whole answer.
+
+    Attributes:
+        prompted: The image and the prompt.
+        answer: The answer.
+        word: The number of the word; None for the whole answer.
+
+    """
+
+    prompted: Prompted
+    answer: AnswerTokens
+    word: int | None = None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The positions in the answer of the tokens whose log-probabilities are summed."""
+        return tuple(range(len(self.answer.ids))) if self.word is None else self.answer.words[self.word].tokens
+
+
+class AnswerTower(ImageTower, TextTower):
+    """Base class of the towers of generators, which read images, prompts and answers in one sequence.
+
+    The states that enter the head are those that predict the tokens of a word. Items of a batch are words of the same
+    answer.
+
+    Attributes:
+        narrowed: What is explained: what a blank input lacks.
+
+    """
+
+    modality = "text"
+    shiftable = False
+    kept_blanks = 2  # those of whole sequences are large
+    narrowed: frozenset[Source] = frozenset(SOURCES)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._empty: dict[str, Any] = {}
+
+    def narrowing(self, sources: Sequence[Source]) -> Self:
+        """Return the tower with a blank input that lacks only these sources."""
+        tower = copy(self)
+        tower.narrowed = frozenset(sources)
+        return tower
+
+    def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
+        """Return the embedding that takes the place of a removed word: the mean over the vocabulary, at a usual length.
+
+        Decoders normalize each state by its length, and the embedding of their padding token is often zero. A path
+        from zero would then change nothing but at its very start.
+        """
+        key = weights_stamp(self.root)
+        if self._empty.get("key") != key:
+            count = int(table.weight.shape[0])  # pyright: ignore
+            chunks = torch.arange(count, device=device).split(_CHUNK)
+            with torch.no_grad():
+                rows = [table.forward(ids) for ids in chunks]
+                lengths = torch.cat([chunk.norm(dim=-1) for chunk in rows])
+                mean = torch.stack([chunk.sum(0) for chunk in rows]).sum(0) / count
+                self._empty.update(key=key, state=mean * (lengths.median() / mean.norm().clamp_min(1e-30)))
+        return self._empty["state"]
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any]) -> Inputs:
+        """Prepare words of one answer: items of ``ForcedWord``."""
+
+    @abstractmethod
+    def write(self, prompted: Prompted, most: int) -> AnswerTokens:
+        """Write an answer of at most ``most`` words, always with the most probable token."""
+
+    @abstractmethod
+    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
+        """Return the tokens of an answer after a prompt."""
+
+    @abstractmethod
+    def logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
+        """Compute the logits of the next token from states that the tower returns."""
+
+    @abstractmethod
+    def own_logits(self, inputs: Inputs) -> Float[Tensor, "batch token vocabulary"]:
+        """Run the whole model, and return its own logits at the states that the tower returns."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Generator(LoadedModel):
+    """A model that writes text about an image, such as LLaVA, Qwen-VL or BLIP.
+
+    Attributes:
+        id: The name or path of the model.
+        family: The name of its family.
+        module: The PyTorch module.
+        answers: Its tower, which reads an image, a prompt and an answer.
+
+    """
+
+    answers: AnswerTower
+
+    @property
+    def towers(self) -> tuple[AnswerTower]:
+        return (self.answers,)
+
+    @property
+    def item_ndim(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """The log-probability of words, or the logit of a word's first token compared with that of another token.
+
+    Attributes:
+        tower: The tower, which computes logits.
+        targets: The ids of the tokens of each word; -1 is padding.
+        others: The ids of the tokens that the first tokens are compared with; None explains log-probabilities.
+
+    """
+
+    tower: AnswerTower
+    targets: Int[Tensor, "batch token"]
+    others: Int[Tensor, " batch"] | None = None
+
+    def __call__(self, states: Float[Tensor, "*batch token width"]) -> PerExample:
+        """Compute the score of each word from the states that predict its tokens."""
+        if self.others is not None:
+            logits = self.tower.logits(states[..., 0, :])
+            first, other = (ids.expand(logits.shape[:-1])[..., None] for ids in (self.targets[:, 0], self.others))
+            return (logits.gather(-1, first) - logits.gather(-1, other))[..., 0]
+        logs = self.tower.logits(states).log_softmax(-1)
+        ids = self.targets.clamp_min(0).expand(logs.shape[:-1])
+        return logs.gather(-1, ids[..., None])[..., 0].masked_fill(self.targets < 0, 0.0).sum(-1)
+
+    def take(self, rows: Sequence[int]) -> "AnswerScore":
+        """Return the score of some of the words."""
+        index = torch.tensor(rows, device=self.targets.device)
+        return AnswerScore(self.tower, self.targets[index], None if self.others is None else self.others[index])

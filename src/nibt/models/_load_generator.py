@@ -1,0 +1,139 @@
+"""Loading of generators, checked as all models are: cut at any layer, they give their own logits."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nibt.data.images import ImageInput
+from nibt.errors import CannotLoad
+from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._devices import check_device
+from nibt.models._failures import json_object
+from nibt.models._families import families
+from nibt.models._family import class_names
+from nibt.models._hub import Wants, model_folder
+from nibt.models._in_memory import check_processor, check_source, check_tensors
+from nibt.models._load_options import LoadOptions
+from nibt.models._loading import check_finite, embedded, loading, seeded_noise
+from nibt.models._names import hub_name
+from nibt.models._request import Request
+from nibt.models.base import Model
+from nibt.progress import report_stage
+from nibt.records import JsonObject
+from nibt.registry import find
+from nibt.torch_modes import plain_torch
+
+_LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
+
+
+@plain_torch()
+def load_generator(
+    id: str | Path | nn.Module | Generator,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    processor: Any = None,
+) -> Generator:
+    """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
+
+    A model in memory is used as it is, neither moved nor changed.
+
+    Args:
+        id: A folder with a model of Transformers, its name on the hub, or a model in memory.
+        device: The device of a loaded model.
+        dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
+        processor: The processor of a model in memory.
+
+    Raises:
+        CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
+            its parts do not give the log-probabilities of the whole model.
+        BadOption: ``device`` or ``dtype`` is not allowed.
+
+    """
+    if isinstance(id, Generator):
+        return id.renewed()
+    if isinstance(id, Model):
+        raise CannotLoad(_no_generator(id.id))
+    check_source(id)
+    options = LoadOptions(str(device), str(dtype).removeprefix("torch."))
+    check_device(options.device)
+    request = Request(getattr(torch, options.dtype), processor=processor)
+    if isinstance(id, nn.Module):
+        return _checked(_from_memory(id, request))
+    name, folder = str(id), Path(id)
+    if name in embedded():
+        raise CannotLoad(_no_generator(name))
+    if not folder.is_dir():
+        place = hub_name(name)
+        if place is None:
+            raise CannotLoad(f"there is no model {name!r}, and no folder of that name")
+        with loading(name):
+            folder, commit = model_folder(place, request, Wants(lambda config: _family(name, config)))
+        request = replace(request, facts={"revision": commit})
+    config = json_object(folder / "config.json")
+    if not config:
+        raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
+    family = _family(name, config)
+    with loading(name, folder):
+        report_stage("importing libraries and reading its weights")
+        module, request = find("models", family).load_generator(str(folder), request)
+        module = module.eval().requires_grad_(False).to(device)
+        return _checked(_generator(name, family, module, request))
+
+
+def _from_memory(module: nn.Module, request: Request) -> Generator:
+    name = f"{type(module).__name__} in memory"
+    family = _family(name, {"architectures": sorted(class_names(module))})
+    if any(submodule.training for submodule in module.modules()):
+        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
+    check_tensors(name, module)
+    check_processor(request)
+    with loading(name):
+        return _generator(name, family, module, request)
+
+
+def _family(name: str, config: JsonObject) -> str:
+    """Return the name of the family of a generator by the classes that its configuration names."""
+    classes = config.get("architectures") or []
+    for family, family_class in families():
+        if not set(classes).isdisjoint(family_class.generator_classes):
+            return family
+    known = sorted(name for _, family_class in families() for name in family_class.generator_classes)
+    raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(known)}")
+
+
+def _no_generator(name: str) -> str:
+    return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+
+
+def _generator(name: str, family: str, module: nn.Module, request: Request) -> Generator:
+    check_finite(name, module)
+    return Generator(name, family, module, find("models", family).answer_tower(module, request), request=request)
+
+
+def _checked(generator: Generator) -> Generator:
+    """Compare the logits of the cut and the uncut model on a seeded image, at three layers."""
+    report_stage("checking its tower")
+    with loading(generator.id):
+        tower = generator.answers
+        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), "what is in the image")
+        inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
+        trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
+        for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
+            with torch.no_grad():
+                states = trace.embedding if layer is None else _replayed(trace.cut(layer))
+                error = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+            if not error <= _LARGEST_ERROR:  # also for NaN
+                place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
+                raise CannotLoad(
+                    f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
+                    f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
+                )
+    return generator
+
+
+def _replayed(cut: Any) -> torch.Tensor:
+    return cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]

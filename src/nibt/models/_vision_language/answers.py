@@ -1,0 +1,254 @@
+"""The tower of a generator whose decoder reads the image, the prompt and the answer (LLaVA, Qwen-VL)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nibt.data.images import Region
+from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
+from nibt.errors import BadInput, CannotLoad
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.models._trace import Inputs
+from nibt.models._vision_language.network import Network, apart
+from nibt.models._vision_language.parts import encoded, image_token_id
+from nibt.models._vision_language.pixels import Layout, TileLayout
+from nibt.models._vision_language.towers import DecoderPixels
+from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
+from nibt.torch_modes import float32_numbers
+from nibt.types import Embedding, Hidden
+
+_TYPES = ("mm_token_type_ids", "token_type_ids")
+_TOKENS_PER_WORD = 4  # that are written at most for each word of the limit
+
+
+@dataclass(frozen=True)
+class AnswerNetwork(Network):
+    """A model whose decoder predicts the tokens of an answer."""
+
+    def run(self, arguments: dict[str, Tensor]) -> Embedding:
+        """Run the model, and return the states at the rows that predict the tokens of a word."""
+        arguments = dict(arguments)
+        rows = arguments.pop("rows")
+        return self.embed(self.states(arguments), rows)
+
+    def embed(self, states: Hidden, mask: Tensor) -> Embedding:
+        """Return the states at the rows ``mask`` (batch, token)."""
+        return states.gather(1, mask[..., None].expand(-1, -1, states.shape[-1]))
+
+
+class DecoderAnswerTower(DecoderPixels, AnswerTower):
+    """The sequence of a decoder: the cells of the image, and the words of the prompt and of the answer.
+
+    All other tokens, such as those of the chat template, are special tokens.
+
+    Attributes:
+        network: The parts of the model.
+        layout: The layout of its pixels.
+        processor: The processor.
+
+    """
+
+    modality = "text"
+    root: Any
+
+    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any) -> None:
+        super().__init__()
+        self.root, self.network, self.layout = network.root, network, layout
+        self.processor, self.tokenizer = processor, processor.tokenizer
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.network.base.get_input_embeddings()
+
+    @property
+    def pad(self) -> tuple[int, str]:
+        """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
+        tokenizer = self.tokenizer
+        token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return token, tokenizer.convert_ids_to_tokens(token)
+
+    def tokens(self, caption: str) -> Any:
+        raise NotImplementedError("a generator reads prompts with images")
+
+    def group(self, item: Any) -> Any:
+        return id(item)
+
+    def chat(self, prompt: str) -> str:
+        """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt."""
+        if not getattr(self.processor, "chat_template", None):
+            return f"{self.processor.image_token}{prompt}"
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+
+    def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
+        """Return what the model's processor makes of an image with its prompt."""
+        image = prompted.image
+        listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
+        try:
+            with float32_numbers(), TOKENIZER_LOCK:
+                output = self.processor(text=[self.chat(prompted.prompt)], images=listed, return_tensors="pt")
+        except ValueError as error:  # such as an aspect ratio of 200
+            width, height = image.size
+            raise BadInput(
+                f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
+                f"({error}): crop it, or use another model"
+            ) from error
+        values = encoded(self.processor, output)
+        if not (values["input_ids"] == image_token_id(self.root)).any():
+            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
+        return values
+
+    def write(self, prompted: Prompted, most: int) -> AnswerTokens:
+        from transformers import GenerationConfig
+
+        values = self._prepared(prompted)
+        inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
+        settings = self.root.generation_config
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=_TOKENS_PER_WORD * most,
+            eos_token_id=settings.eos_token_id or self.tokenizer.eos_token_id,
+            pad_token_id=self.pad[0],
+        )
+        root = apart(self.root, self.network.base)
+        with torch.no_grad(), self.computing():
+            out = root.generate(**self.arguments(inputs), generation_config=config)
+        ids = out[0, inputs.extra["input_ids"].shape[1] :].tolist()
+        special = set(self.tokenizer.all_special_ids)
+        while ids and ids[-1] in special:
+            ids.pop()
+        return self._answer(ids).first(most)
+
+    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
+        text = self.chat(prompted.prompt)
+        answer = answer if not text or text[-1].isspace() else f" {answer}"
+        with TOKENIZER_LOCK:
+            before, both = self.tokenizer(text).input_ids, self.tokenizer(text + answer).input_ids
+            alone = self.tokenizer(answer, add_special_tokens=False).input_ids
+        return self._answer(both[len(before) :] if both[: len(before)] == before else alone)
+
+    def _answer(self, ids: Sequence[int]) -> AnswerTokens:
+        """Return the words that the tokens of an answer spell."""
+        with TOKENIZER_LOCK:
+            decoded = [
+                self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
+            ]
+            texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
+        text, offsets = decoded[-1], list(pairwise(map(len, decoded)))
+        pieces = tuple(text[first:last] for first, last in offsets)
+        words = words_by_offsets(text, texts, [True] * len(ids), offsets)
+        return AnswerTokens(text.strip(), tuple(ids), pieces, words)
+
+    def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
+        """Return the words of the user's prompt, with their rows in the sequence."""
+        text = self.chat(prompt)
+        start = text.rfind(prompt)
+        with TOKENIZER_LOCK:
+            output = self.tokenizer(text, return_offsets_mapping=True)
+        inside = [
+            (token, (max(0, first - start), min(len(prompt), last - start)))
+            for token, (first, last) in zip(output["input_ids"], output["offset_mapping"], strict=True)
+            if start >= 0 and first < start + len(prompt) and last > max(start, first)
+        ]
+        wanted = [token for token, _ in inside]
+        place = next(
+            (row for row in range(len(ids) - len(wanted), -1, -1) if list(ids[row : row + len(wanted)]) == wanted), -1
+        )
+        if not wanted or place < 0:
+            raise CannotLoad(
+                f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
+                f"({text[:200]!r}): please report it with the name of the model"
+            )
+        texts, offsets = self.tokenizer.convert_ids_to_tokens(wanted), [span for _, span in inside]
+        words = words_by_offsets(prompt, texts, [True] * len(wanted), offsets)
+        return tuple(Word(word.text, tuple(place + row for row in word.tokens)) for word in words)
+
+    def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
+        first = items[0]
+        values = self._prepared(first.prompted)
+        prompt_ids = values["input_ids"][0].tolist()
+        start, ids = len(prompt_ids), [*prompt_ids, *first.answer.ids]
+        if len(ids) > self.network.context:
+            raise BadInput(
+                f"the image with its prompt and answer may have {self.network.context} tokens (got {len(ids)}): "
+                "shorten the prompt or the answer"
+            )
+        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
+        inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
+        lengths = [len(item.tokens) for item in items]
+        rows = torch.zeros(len(items), max(lengths), dtype=torch.long, device="cpu")
+        targets = torch.full_like(rows, -1)
+        words = []
+        for number, item in enumerate(items):
+            rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + start - 1
+            targets[number, : len(item.tokens)] = torch.tensor([ids[start + token] for token in item.tokens])
+            before = item.answer.words[: item.word or 0] if item.word is not None else ()
+            earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
+            kept = {"prompt": prompt_words, "answer": earlier}
+            words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
+        texts = tuple(self.tokenizer.convert_ids_to_tokens(ids))
+        explained = torch.tensor([in_words(group, len(ids)) for group in words], device="cpu")
+        device = inputs.values.device
+        return replace(
+            inputs,
+            extra={**inputs.extra, "rows": rows.to(device), "targets": targets.to(device)},
+            words=Words((texts,) * len(items), tuple(words), explained),
+        )
+
+    def _inputs_of(
+        self, values: Mapping[str, Tensor], prompted: Prompted, length: int, answer: Sequence[int] = ()
+    ) -> Inputs:
+        """Return the inputs of one sequence: the prompt and the answer."""
+        pixels, extra = self.layout.values(values)
+        ids = torch.cat([values["input_ids"][0], torch.tensor(list(answer), dtype=torch.long, device="cpu")])
+        extra |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        for name in _TYPES:
+            if name in values:
+                types = values[name][0]
+                of_answer = 0 if types.any() else 1  # PaliGemma reads prompts, whose type is 0, without a causal mask
+                tail = torch.full((length - len(types),), of_answer if name == "token_type_ids" else 0, device="cpu")
+                extra[name] = torch.cat([types, tail.to(types)])
+        pixels = pixels[None].to(self.example.device, self.dtype)
+        return Inputs(
+            pixels,
+            {name: value[None].to(pixels.device) for name, value in extra.items()},
+            regions=(Region(0.0, 0.0, *map(float, prompted.image.size)),),
+            notes=(prompted.image.notes,),
+        )
+
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"mask": inputs.extra["rows"]}
+
+    def run(self, inputs: Inputs) -> Embedding:
+        return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
+
+    def logits(self, states: Embedding) -> Tensor:
+        return self.root.get_output_embeddings()(states)
+
+    def own_logits(self, inputs: Inputs) -> Tensor:
+        with torch.no_grad(), self.computing():
+            root = apart(self.root, self.network.base)
+            logits = root(**self.arguments(inputs), **self.network.options).logits
+        rows = inputs.extra["rows"]
+        return logits.gather(1, rows[..., None].expand(-1, -1, logits.shape[-1]))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        grid = super().units(inputs, stream)
+        assert isinstance(grid, Grid)
+        assert inputs.words is not None
+        return SequenceUnits(grid, inputs.words)
+
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        assert inputs.words is not None
+        explained, has_image = inputs.words.explained.to(inputs.values.device), "image" in self.narrowed
+        image = b"" if has_image else inputs.values.cpu().float().numpy().tobytes()
+        texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
+        key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
+        nothing = self.blank_inputs(inputs) if has_image else inputs
+        return self._blank_state(key, self._now(), nothing, layer, self.blend_to_padding((~explained).float()))

@@ -1,0 +1,186 @@
+"""Explanations of answers: what each word took from the image, the prompt and the words before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import computed_field
+from torch import Tensor
+
+from nibt.data.images import Region
+from nibt.data.units import Grid
+from nibt.errors import BadInput, UnknownName
+from nibt.results.attribution import ImageItself, OfImage, over_image
+from nibt.results.base import Array, Result, Serializable
+from nibt.results.explanation import method_text, shortened
+from nibt.results.records import SCHEMA, MethodRecord, Size, TargetRecord
+from nibt.types import ModelRecord
+
+HARDLY = 0.5
+"""The gain of the log-probability, in nats, below which the image hardly matters for a word."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerWord(Serializable):
+    """A word of an answer, with the scores of everything before it.
+
+    Attributes:
+        text: The word.
+        tokens: The positions of its tokens in the answer.
+        log_probability: The sum of the log-probabilities of its tokens, given everything before, in nats.
+        with_blank_image: The same with a blank image.
+        with_other_images: The mean of the same over other images; None if there are none.
+        value: The value of the target.
+        at_blank: The value of the target for the blank input, which lacks all that is narrowed.
+        grid: The scores of the patches, rows x columns.
+        prompt: The score of each word of the prompt.
+        earlier: The score of each word of the answer before it.
+        special: The sum of the scores of all other tokens, such as those of the chat template.
+
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    log_probability: float
+    with_blank_image: float
+    with_other_images: float | None
+    value: float
+    at_blank: float
+    grid: Annotated[Float[Tensor, "row column"], Array(2)]
+    prompt: Annotated[Float[Tensor, " word"], Array(1)]
+    earlier: Annotated[Float[Tensor, " word"], Array(1)]
+    special: float
+
+    @computed_field
+    @property
+    def shares(self) -> dict[str, float]:
+        """The sums of the scores of the image, the prompt, the words before, and other tokens."""
+        sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
+        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
+
+    @computed_field
+    @property
+    def gap(self) -> float:
+        """The signed completeness gap: value - at_blank - the sum of all scores."""
+        return self.value - self.at_blank - sum(self.shares.values())
+
+    @computed_field
+    @property
+    def image_gain(self) -> float:
+        """What the image adds to the log-probability, compared with other images; without them, with a blank image."""
+        compared = self.with_blank_image if self.with_other_images is None else self.with_other_images
+        return self.log_probability - compared
+
+    @computed_field
+    @property
+    def image_hardly_matters(self) -> bool:
+        """Whether the image adds less than 0.5 nats: the word may be guessed from the words around it."""
+        return self.image_gain < HARDLY
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class AnswerExplanation(OfImage, Result):
+    """An explanation of an answer: a table of its words, with the scores of patches, prompt words and earlier words.
+
+    Attributes:
+        source: The path or the URL of the image, or a description of it.
+        image_hash: A digest of the image's bytes.
+        size: Width and height of the upright image, in pixels.
+        region: Left, top, width and height of the part of the upright image that the maps cover, in pixels.
+        prompt: The prompt.
+        answer: The answer.
+        written: Whether the model wrote the answer; if not, it was given.
+        prompt_words: The words of the prompt.
+        words: The words of the answer.
+        target: The target: ``log_probability``, or ``logit_difference`` from a named alternative.
+        method: The method with its resolved options.
+        model: The model and its hashes.
+        versions: The versions of packages.
+        warnings: Warnings for the reader.
+        input: The image itself; None if it is no longer at ``source``.
+
+    """
+
+    kind: ClassVar[str] = "answer"
+    schema: ClassVar[int] = SCHEMA
+
+    source: str = ""
+    image_hash: str = ""
+    size: Size
+    region: Region
+    prompt: str
+    answer: str
+    written: bool
+    prompt_words: tuple[str, ...]
+    words: tuple[AnswerWord, ...]
+    target: TargetRecord
+    method: MethodRecord
+    model: ModelRecord
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    input: ImageItself = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            raise BadInput("words must have at least one word of the answer (got none)")
+        shape = self.words[0].grid.shape
+        for number, word in enumerate(self.words):
+            lengths = word.grid.shape, len(word.prompt), len(word.earlier)
+            if lengths != (shape, len(self.prompt_words), number):
+                raise BadInput(
+                    f"word {number} must have scores of {tuple(shape)} patches, {len(self.prompt_words)} words of the "
+                    f"prompt and {number} earlier words (got {tuple(lengths[0])}, {lengths[1]} and {lengths[2]})"
+                )
+
+    @property
+    def table(self) -> Float[Tensor, "word row column"]:
+        """The map of each word of the answer."""
+        return torch.stack([word.grid for word in self.words])
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the patches."""
+        return Grid(*self.words[0].grid.shape)
+
+    def word(self, name: str | int) -> AnswerWord:
+        """Return a word of the answer by its position from 0, or by its text, if that occurs once.
+
+        Raises:
+            UnknownName: There is no such word.
+            BadInput: The text occurs several times.
+
+        """
+        texts = [word.text for word in self.words]
+        if isinstance(name, int):
+            if not 0 <= name < len(texts):
+                raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
+            return self.words[name]
+        if name not in texts:
+            raise UnknownName("words", name, texts)
+        if texts.count(name) > 1:
+            places = ", ".join(str(place) for place, text in enumerate(texts) if text == name)
+            raise BadInput(f"{name!r} occurs {texts.count(name)} times in the answer: give its position ({places})")
+        return self.words[texts.index(name)]
+
+    def heatmap(self, *words: str | int) -> np.ndarray:
+        """Return the sum of the maps of words, in the pixels of the image.
+
+        Args:
+            *words: Positions or texts; none means the whole answer, whose log-probability is the sum over its words.
+
+        Returns:
+            float32, (height, width), resized bilinearly as in the pictures; NaN outside ``region``.
+
+        """
+        chosen = [self.word(name) for name in words] or self.words
+        return over_image(torch.stack([word.grid for word in chosen]).sum(0), self.region, self.size)
+
+    def __repr__(self) -> str:
+        lines = [f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"]
+        lines.append(f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}")
+        shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
+        lines.append(f"  from the image  {shortened(shares)}")
+        return "\n".join([*lines, *(f"  warning: {text}" for text in self.warnings)])
