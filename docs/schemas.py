@@ -9,11 +9,18 @@ from typing import Any
 from nibt.evaluation.bench.plan import Plan
 from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
-from nibt.results import attribution, audit, explanation, narrowing, regions, roar
+from nibt.results import answer, attribution, audit, explanation, narrowing, regions, roar
 from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"
-RESULTS = (explanation.Explanation, regions.Regions, narrowing.NarrowingCurve, audit.Audit, roar.Roar)
+RESULTS = (
+    explanation.Explanation,
+    regions.Regions,
+    answer.AnswerExplanation,
+    narrowing.NarrowingCurve,
+    audit.Audit,
+    roar.Roar,
+)
 KINDS: dict[str, type] = {**{result.kind: result for result in RESULTS}, "job": JobManifest, "plan": Plan}
 _SIGNATURE = {"type": "string", "description": "Files only: the version of nibt, the request and a digest."}
 

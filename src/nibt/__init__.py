@@ -5,16 +5,19 @@ Explain pairs:
     compare                            which parts of two images, or words of two captions, make them similar
     regions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings
+    explain_answer                     what each word of a generated answer took from the image, the prompt and the
+                                       words before it
     narrowing_curve                    the score against what a bottleneck lets through
     batch                              explanations of many pairs, in a folder of Parquet files
 
 Models:
     load_model, calibrate              load a model by its name, folder or object; compute its mean states
     Model, Tower                       a loaded model and its two encoders
+    load_generator, Generator          load a model that writes text about an image
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Regions, Contributions, Attribution, NarrowingCurve, Job
+    Explanation, Regions, AnswerExplanation, Contributions, Attribution, NarrowingCurve, Job
                                        results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook

@@ -3,6 +3,7 @@
 from .data.pair import Caption as Caption
 from .data.pair import Pair as Pair
 from .datasets.base import Dataset as Dataset
+from .engine.answers import explain_answer as explain_answer
 from .engine.calibrate import calibrate as calibrate
 from .engine.embeddings import Contributions as Contributions
 from .engine.embeddings import contributions as contributions
@@ -25,6 +26,8 @@ from .jobs.job import Job as Job
 from .jobs.run import batch as batch
 from .methods.base import Method as Method
 from .metrics.base import Metric as Metric
+from .models._answers import Generator as Generator
+from .models._load_generator import load_generator as load_generator
 from .models._loading import load_model as load_model
 from .models.base import Model as Model
 from .models.base import Tower as Tower
@@ -33,6 +36,7 @@ from .report.html.view import Panel as Panel
 from .report.image.explanation import draw as draw
 from .report.image.links import draw_links as draw_links
 from .report.notebook import show as show
+from .results.answer import AnswerExplanation as AnswerExplanation
 from .results.attribution import Attribution as Attribution
 from .results.audit import Audit as Audit
 from .results.coco import to_coco as to_coco

@@ -16,6 +16,7 @@ from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
+from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Explanation, mismatch, other_warnings, shortened
@@ -203,6 +204,25 @@ def show_regions(results: Sequence[Regions]) -> None:
         sums = f"total {regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"all of the table, special tokens included: {sums}", style="dim")
         for warning in other_warnings(regions.warnings):
+            console.print(f"note: {warning}", style="yellow")
+
+
+def show_answers(results: Sequence[AnswerExplanation]) -> None:
+    """Print each word of an answer, with what it took from the image, the prompt and the words before."""
+    console = Terminal()
+    for result in results:
+        console.print(Text(result.source, style="bold").append(f"  {result.prompt}", "not bold"))
+        console.print(Text(result.answer, style="bold"))
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("word", "log-prob.", "other images", "image", "prompt", "words before", "gap"):
+            table.add_column(heading, justify="left" if heading == "word" else "right")
+        for word in result.words:
+            other = word.with_blank_image if word.with_other_images is None else word.with_other_images
+            sums = (*(word.shares[name] for name in ("image", "prompt", "earlier")), word.gap)
+            shares = (f"{value:+z.2f}" for value in sums)
+            table.add_row(word.text, f"{word.log_probability:z.2f}", f"{other:z.2f}", *shares)
+        console.print(table)
+        for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")
 
 

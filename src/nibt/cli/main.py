@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
+from nibt.cli.answer import answer
 from nibt.cli.audit import audit
 from nibt.cli.batch import batch
 from nibt.cli.bench import bench
@@ -78,7 +79,7 @@ def _option_of(word: str) -> str:
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, regions, batch, show, audit, bench, roar, calibrate):
+for _command in (explain, regions, answer, batch, show, audit, bench, roar, calibrate):
     app.command(cls=_StrictCommand)(_interruptible(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)

@@ -39,12 +39,23 @@ def check_name(group: str, name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(OptionGroup, panel="Model"):
-    """The model, and how it is loaded."""
+class PlacedModelOptions(OptionGroup, panel="Model"):
+    """The model, its device and its dtype."""
 
     model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
     device: Annotated[str, Option(help="The device of the model: cpu, cuda, cuda:1, mps.")] = "cpu"
     dtype: Annotated[str, Option(help="The dtype of the weights: float32, float16 or bfloat16.")] = "float32"
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.model or "lite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(PlacedModelOptions):
+    """The model, and how it is loaded."""
+
     load: Annotated[
         list[str] | None,
         Option(
@@ -54,11 +65,6 @@ class ModelOptions(OptionGroup, panel="Model"):
             "instruction, image_prompt, text_prompt; repeatable.",
         ),
     ] = None
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return self.model or "lite"
 
     @property
     def loading(self) -> Keywords:

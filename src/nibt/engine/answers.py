@@ -84,7 +84,7 @@ def explain_answer(
         processor: The processor of a model in memory.
         on_progress: Called after each batch with the number of words that are done.
         **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without them, ``nib`` narrows the
-            input of the decoder, layer 0.
+            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs.
 
     Raises:
         BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
@@ -184,6 +184,9 @@ def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[M
             options["seed"] = seed
         if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
             raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
+        sets_path = any(name in options for name in ("steps", "quadrature", "tolerance"))
+        if method_class.answer_tolerance is not None and spec.variant == "default" and not sets_path:
+            options["tolerance"] = method_class.answer_tolerance
         method = method_class.configured(tower, spec.variant, options, {})
     values = method.options()
     record: dict[str, Any] = {"name": spec.name, "variant": spec.variant, "seed": seed, "signed": method_class.signed}

@@ -12,7 +12,7 @@ class Page(Format):
     """Pages of results with word-region tables, and of audits."""
 
     endings = (".html",)
-    holds = ("explanation", "comparison", "regions", "audit")
+    holds = ("explanation", "comparison", "regions", "answer", "audit")
     several: ClassVar = True
     needs = ("table",)
     media_type = "text/html; charset=utf-8"

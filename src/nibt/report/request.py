@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from nibt.report.appearance import DEFAULT, Appearance
+from nibt.results.answer import AnswerExplanation
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
-Shown = Explanation | Regions
+Shown = Explanation | Regions | AnswerExplanation
 
 
 def question(result: Shown) -> str:
     """Return the question of a result as a sentence."""
+    if isinstance(result, AnswerExplanation):
+        return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}?"
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
     if result.is_comparison:
@@ -38,11 +41,13 @@ def legend(result: Shown, look: Appearance = DEFAULT) -> str:
         text = "The stronger the color, the more it matters; this method does not say in which direction."
         return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(result) else "")
     name = "similarity" if isinstance(result, Regions) else "score"
+    if isinstance(result, AnswerExplanation):
+        name = result.target["name"].replace("_", " ") + " of the word"
     if not result.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
     positive, negative = look.palette.names
     hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
-    outline = " The outline is at half of the maximum." if look.outlined and not isinstance(result, Regions) else ""
+    outline = " The outline is at half of the maximum." if look.outlined and isinstance(result, Explanation) else ""
     return sentence(f"{positive} raises the {name}, {hidden}") + outline
 
 
@@ -74,13 +79,15 @@ def model_name(result: Shown) -> str:
     return Path(result.model["id"]).name
 
 
-def similarity_name(result: Explanation | Regions) -> str:
+def similarity_name(result: Shown) -> str:
     """Return how the model compares both sides."""
     return "MaxSim" if result.model.get("similarity") == "max_sim" else "cosine"
 
 
 def target_line(result: Shown) -> str:
     """Return the target of each side, its value and its alternatives; one entry if both sides have ``cosine``."""
+    if isinstance(result, AnswerExplanation):
+        return f"target {result.target['name']}"
     if isinstance(result, Regions):
         return f"target {similarity_name(result)}"
     sides = {name: _side(result, name) for name in result.sides}

@@ -11,7 +11,7 @@ from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.data.units import Grid
+from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
 from nibt.results.attribution import ImageItself, OfImage, over_image
 from nibt.results.base import Array, Result, Serializable
@@ -139,6 +139,20 @@ class AnswerExplanation(OfImage, Result):
     def table(self) -> Float[Tensor, "word row column"]:
         """The map of each word of the answer."""
         return torch.stack([word.grid for word in self.words])
+
+    @property
+    def units(self) -> Words:
+        """The words of the answer, with the positions of their tokens in it."""
+        words = tuple(Word(word.text, word.tokens) for word in self.words)
+        count = 1 + max(token for word in words for token in word.tokens)
+        texts = {token: word.text for word in words for token in word.tokens}
+        explained = torch.tensor([token in texts for token in range(count)], device="cpu")
+        return Words((tuple(texts.get(token, "") for token in range(count)),), (words,), explained)
+
+    @property
+    def caption(self) -> str:
+        """The answer, as the text whose words have maps."""
+        return self.answer
 
     @property
     def grid(self) -> Grid:

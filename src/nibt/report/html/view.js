@@ -38,6 +38,7 @@ class View {
       const container = element.querySelector(`[data-side="${number}"]`);
       return side.kind === "image" ? this.buildStage(side, container, panel) : this.buildCaption(side, container, panel);
     });
+    panel.textName = data.text;
     panel.image = panel.sides.find((side) => side.kind === "image");
     panel.text = panel.table && panel.sides.find((side) => side.kind === "text");
     return panel;

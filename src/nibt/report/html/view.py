@@ -15,7 +15,17 @@ from nibt.records import JsonObject
 from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
 from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
-from nibt.report.html.view_text import about, details, heading, no_match, ranking, selection_note, warnings, words
+from nibt.report.html.view_text import (
+    about,
+    answer_table,
+    details,
+    heading,
+    no_match,
+    ranking,
+    selection_note,
+    warnings,
+    words,
+)
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import is_noise
@@ -122,7 +132,7 @@ def _section(
     return (
         f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
         f'{about(panel, help_url)}\n{no_match(panel)}<div class="nibt-places">{elements}</div>\n'
-        f"{remarks}{details(panel)}</section>"
+        f"{remarks}{answer_table(panel)}{details(panel)}</section>"
     )
 
 

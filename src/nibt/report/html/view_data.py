@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
+from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 from nibt.results.narrowing import NarrowingCurve
@@ -23,6 +24,10 @@ from nibt.results.regions import Regions
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
 MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have hundreds of thousands of cells
+
+
+WordMaps: TypeAlias = Regions | AnswerExplanation
+"""Results with a map for each word: of a caption, or of an answer."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Panel:
 
     """
 
-    answer: Explanation | Regions
+    answer: Explanation | WordMaps
     table: Regions | None = None
     title: str = ""
     problem: str = ""
@@ -63,17 +68,17 @@ class Panel:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
 
     @property
-    def words_have_maps(self) -> Regions | None:
-        """The word-region table, if there is one."""
-        return self.answer if isinstance(self.answer, Regions) else self.table
+    def words_have_maps(self) -> "WordMaps | None":
+        """The table with a map for each word, if there is one."""
+        return self.table if isinstance(self.answer, Explanation) else self.answer
 
     @property
     def sides(self) -> Mapping[str, SideAttribution]:
         """The images and captions of the panel, by name; for a table alone, its sums over words and over patches."""
-        return _sums(self.answer) if isinstance(self.answer, Regions) else self.answer.sides
+        return self.answer.sides if isinstance(self.answer, Explanation) else _sums(self.answer)
 
 
-def _of_pair(result: Explanation | Regions) -> TypeGuard[Explanation]:
+def _of_pair(result: Explanation | WordMaps) -> TypeGuard[Explanation]:
     """Return whether a result explains an image with a caption."""
     return isinstance(result, Explanation) and not result.is_comparison
 
@@ -106,7 +111,13 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
     sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
-    return {"sides": sides, "table": None if table is None else _table(table), "signed": is_signed(panel.answer)}
+    text = "answer" if isinstance(panel.answer, AnswerExplanation) else "caption"
+    return {
+        "sides": sides,
+        "table": None if table is None else _table(table),
+        "signed": is_signed(panel.answer),
+        "text": text,
+    }
 
 
 def rounded(scores: Tensor) -> list[float]:
@@ -120,7 +131,7 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(attribution: SideAttribution, name: str, table: Regions | None, images: EncodedImages) -> JsonObject:
+def _side(attribution: SideAttribution, name: str, table: WordMaps | None, images: EncodedImages) -> JsonObject:
     if isinstance(attribution, ImageAttribution):
         return {
             "kind": "image",
@@ -161,18 +172,18 @@ def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> JsonObject:
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
 
-def _table(table: Regions) -> JsonObject:
+def _table(table: WordMaps) -> JsonObject:
     rows = [rounded(coarse(grid)) for grid in table.table]
     return {**_mapped(table.table, table.region, table.size), "rows": rows}
 
 
-def _row(word: WordScore, table: Regions | None) -> int | None:
+def _row(word: WordScore, table: WordMaps | None) -> int | None:
     """Return the row of the table with the same tokens as a word."""
     spelt = [] if table is None else [entry.tokens for entry in table.words]
     return spelt.index(word.tokens) if word.tokens in spelt else None
 
 
-def _sums(table: Regions) -> Mapping[str, SideAttribution]:
+def _sums(table: WordMaps) -> Mapping[str, SideAttribution]:
     """Return the sum of all words' maps, and the sum of each word's map."""
     scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):

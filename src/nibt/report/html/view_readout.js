@@ -8,7 +8,7 @@ function mapTitle(view, panel, stage) {
   const words = stage === panel.image ? view.selectedWords(panel) : [];
   if (words.length) return `Where the model sees ${quotedWords(panel, words)}`;
   if (!panel.sides.some((side) => side.kind === "text")) return "";
-  return "The whole caption";
+  return `The whole ${panel.textName}`;
 }
 
 /** The readout of a panel. */

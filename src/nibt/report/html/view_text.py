@@ -10,10 +10,12 @@ from nibt.report.image.curve import draw_curve
 from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
+from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
 
+_STRONGEST = 3  # words that the row of an answer's word names
 _CONTRASTS = ("difference", "softmax", "centered")  # targets whose question names other captions
 
 
@@ -21,6 +23,8 @@ def heading(panel: Panel) -> str:
     """Return the title of a panel, or its caption or sources."""
     if panel.title:
         return panel.title
+    if isinstance(panel.answer, AnswerExplanation):
+        return panel.answer.prompt
     if isinstance(panel.answer, Explanation) and panel.answer.is_comparison:
         return " with ".join(side.source for side in panel.answer.sides.values())
     return panel.answer.caption
@@ -34,10 +38,14 @@ def about(panel: Panel, help_url: str = "") -> str:
         name = escape(str(result.method["name"]))
         method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
         reading = f' <a href="{help_url}#reading">How to read this</a>'
-    contrasts = isinstance(result, Regions) or result.is_comparison or result.target["name"] in _CONTRASTS
+    contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
     lead = " ".join([*([question(result)] if contrasts else []), legend(result)])
+    if isinstance(result, AnswerExplanation):
+        strong = f"log-probability {_fixed(sum(word.log_probability for word in result.words))}"
+    else:
+        strong = f"similarity {_fixed(result.similarity)}"
     return (
-        f'<p class="nibt-about"><strong>similarity {_fixed(result.similarity)}</strong>, {method}</p>'
+        f'<p class="nibt-about"><strong>{strong}</strong>, {method}</p>'
         f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
     )
 
@@ -104,7 +112,7 @@ def signed_row(scores: Sequence[float]) -> list[str]:
 def selection_note(panel: Panel) -> str:
     """Return a note that says why no word can be selected, if none can."""
     result = panel.answer
-    if panel.words_have_maps is not None or isinstance(result, Regions):
+    if panel.words_have_maps is not None or not isinstance(result, Explanation):
         return ""
     if result.is_comparison:
         if any(isinstance(side, ImageAttribution) for side in panel.sides.values()):
@@ -153,12 +161,54 @@ def ranking(panel: Panel) -> str:
     )
 
 
+def answer_table(panel: Panel) -> str:
+    """Return the words of an answer, with what each took from the image, the prompt and the words before."""
+    result = panel.answer
+    if not isinstance(result, AnswerExplanation):
+        return ""
+    heads = (
+        "word",
+        "log-probability",
+        "blank image",
+        "other images",
+        "image",
+        "prompt",
+        "words before",
+        "gap",
+        "mostly",
+    )
+    rows = "".join(_answer_row(result, word) for word in result.words)
+    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return (
+        '<table class="nibt-answer"><caption>What each word took from the image, the prompt and the words before it. '
+        "Log-probabilities with this image, with a blank image and with other images.</caption>"
+        f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _answer_row(result: AnswerExplanation, word: AnswerWord) -> str:
+    """Return the row of a word of an answer."""
+    before = [*result.prompt_words, *(other.text for other in result.words)]
+    scores = [*word.prompt.tolist(), *word.earlier.tolist()]
+    strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
+    mostly = ", ".join(f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place])
+    if word.image_hardly_matters:
+        mostly = f"the image hardly matters; {mostly}" if mostly else "the image hardly matters"
+    other = "" if word.with_other_images is None else _fixed(word.with_other_images)
+    sums = (*(word.shares[name] for name in ("image", "prompt", "earlier")), word.gap)
+    cells = (_fixed(word.log_probability), _fixed(word.with_blank_image), other, *signed_row(sums))
+    return (
+        f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}'
+        f'<td dir="auto">{escape(mostly)}</td></tr>'
+    )
+
+
 def details(panel: Panel) -> str:
     """Return the sums, the targets, the completeness gaps, the resolved options, the model and the versions."""
     result = panel.answer
     facts = {"method": result.method, "model": result.model, "versions": result.versions}
     if not isinstance(result, Regions):
-        facts |= {"target": result.target}
+        facts |= {"target": dict(result.target)}
     else:
         facts |= {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
     rows = [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
@@ -203,9 +253,9 @@ def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _gaps(panel: Panel) -> Iterator[str]:
     """Yield the completeness gaps of a panel."""
     result, table = panel.answer, panel.words_have_maps
-    if table is not None:
+    if isinstance(table, Regions):
         yield f"word-region table: total {signed(table.sum)}, gap {signed(table.gap)}"
-    if isinstance(result, Regions):
+    if not isinstance(result, Explanation):
         return
     for name, side in result.sides.items():
         path = side.path

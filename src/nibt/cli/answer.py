@@ -1,0 +1,98 @@
+"""``nibt answer``, which lets a generator answer a prompt about an image, and explains each word of the answer."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import MethodOptions, OutputOptions, PlacedModelOptions, set_options
+from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
+from nibt.errors import BadOption
+from nibt.options import BatchSize
+
+if TYPE_CHECKING:
+    from nibt.models._answers import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerInputOptions(OptionGroup, panel="Input"):
+    """An image with a prompt, and perhaps an answer."""
+
+    image: Annotated[str, Argument(metavar="IMAGE", show_default=False, help="An image (a file, or sample:NAME).")]
+    prompt: Annotated[
+        str, Argument(metavar="PROMPT", show_default=False, help="The prompt, such as a question about the image.")
+    ]
+    answer: Annotated[
+        str | None, Option(help="The answer that is explained. Default: the model writes it.", show_default=False)
+    ] = None
+    against: Annotated[
+        str | None,
+        Option(
+            metavar="WORD",
+            help="Explain why each word rather than this one, or rather than the second best (runner-up).",
+        ),
+    ] = None
+    max_words: Annotated[BatchSize, Option(help="The largest number of words that the model writes.")] = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions(PlacedModelOptions):
+    """A generator, and how many words go through it together."""
+
+    model: Annotated[
+        str | None,
+        Option("--model", "-m", help="The generator: a folder, or a name on the hub, such as of LLaVA. Required."),
+    ] = None
+    batch_size: Annotated[BatchSize, Option(help="The number of words that go through the model together.")] = 8
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise BadOption("the generator is missing: give it with -m, as in -m ./my-llava")
+
+    def generator(self, quiet: bool) -> "Generator":
+        """Load the generator and show the progress on standard error."""
+        from nibt.cli.progress import show_progress
+
+        with show_progress(f"loading {self.name}", quiet):
+            from nibt.models._load_generator import load_generator
+
+            return load_generator(self.name, device=self.device, dtype=self.dtype)
+
+
+@expand_groups
+def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOptions, output: OutputOptions) -> None:
+    """Let a model answer a prompt about an image, and explain each word of the answer.
+
+    Shows what each word took from the image, from the prompt and from the words before it. Writes an interactive page
+    and a JSON file into the current folder, or the files of --out.
+    """
+    name_suffix = suffix(
+        "answer",
+        *method.spec.words,
+        model_name(model.model),
+        **set_options(answer=inputs.answer, against=inputs.against, **output.drawing),
+    )
+    read_paths = input_paths(inputs.image, model.model)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"))
+    targets = files.check([f"{slug(stem(inputs.image))}-{slug(inputs.prompt)}"], "answer")
+    from nibt.cli.console import show_answers
+    from nibt.cli.progress import show_progress
+    from nibt.data.images import read_image
+    from nibt.engine.answers import explain_answer
+
+    image = read_image(inputs.image)
+    generator = model.generator(files.silent)
+    with show_progress("explaining the answer", files.silent) as on_progress:
+        result = explain_answer(
+            generator,
+            image,
+            inputs.prompt,
+            inputs.answer,
+            method.spec,
+            against=inputs.against,
+            max_words=inputs.max_words,
+            batch_size=model.batch_size,
+            on_progress=on_progress,
+        )
+    files.write([result], targets, show_answers, output.drawing)
