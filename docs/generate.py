@@ -1,16 +1,17 @@
 """Writes what the documents derive from the code: ``python docs/generate.py``.
 
 - ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
-  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods.md``.
-- The table of formats in ``reference/files.md``.
+  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods-*.csv``.
+- The table of formats in ``reference/files.md``, and that of the defaults in ``reference/results/methods.md``.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
-- ``llms.txt``: the pages with a line each.
+- ``llms.txt``: the install line, three calls with their output, and the pages.
 - ``schemas/NAME.json``, by ``docs/schemas.py``.
 
 ``tests/test_generated_docs.py`` checks that all of it is current.
 """
 
 import ast
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -34,8 +35,11 @@ from nibt.registry import KINDS, available, find, summary
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
-RESULTS = DOCS / "reference" / "results" / "methods.md"
-STUDY = DOCS / "explanation" / "study.md"
+RESULTS = DOCS / "reference" / "results"
+STUDY = DOCS / "explanation" / "study"
+PRESENT = {"views-sweep": "3 views, layer 8, midpoint 3", "views-words": "midpoint 6"}
+"""The rows of the study that have NIB's present default; ``methods-*.csv`` has the former one, which is ``fast``."""
+PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
@@ -55,7 +59,6 @@ def module(name: str) -> ModuleType:
 
 
 SCHEMAS = module("schemas")
-_FORMATS = "(?<=<!-- formats -->\n).*?(?=<!-- /formats -->)"
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 
 
@@ -63,11 +66,18 @@ def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
-    texts[FILES] = re.sub(_FORMATS, lambda _: formats_table(), FILES.read_text(encoding="utf-8"), flags=re.S)
+    texts[FILES] = with_part(FILES, "formats", formats_table())
+    texts[RESULTS / "methods.md"] = with_part(RESULTS / "methods.md", "defaults", results_table())
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
     texts[DOCS / "llms.txt"] = llms(texts)
     return texts
+
+
+def with_part(path: Path, name: str, content: str) -> str:
+    """Return a page with a generated part between its marks."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _: content, text, flags=re.S)
 
 
 def own(kind: str) -> list[str]:
@@ -210,24 +220,32 @@ def cost(name: str, kind: Any) -> str:
 
 
 def quality(name: str) -> str:
-    """Return the means of a method on scenes, from the table of all methods."""
-    image, text = (rows(section) for section in RESULTS.read_text(encoding="utf-8").split("## Text side"))
-    row = next((label for label in image if label == name or label.startswith(f"{name} masks")), "")
-    if not row or not text:
+    """Return the means of a method on scenes, from the table of all methods; of NIB, from the study of views."""
+    row, image, text = measured(name)
+    if not row:
         return ""
-    values = ", ".join(f"{key} {image[row][key]}" for key in ("pointing", "energy", "AP"))
-    label = next(label for label in text if label == name)
+    values = ", ".join(f"{key} {float(image[key]):.2f}" for key in ("pointing", "energy", "AP"))
     options = f" with {row.partition(' ')[2]}" if row != name else ""
-    words = text[label]["AUC of words"]
-    counts = [f"{int(part['scenes']):,}" for part in (image[row], text[label])]
+    counts = [f"{int(part['scenes']):,}" for part in (image, text)]
     of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"
+    words = f"{float(text['AUC of words']):.2f}"
     return f"[On {counts[0]} drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}{of_words}."
+
+
+def measured(name: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the row of a method and its means on images and words; an empty row if it was not measured."""
+    if name == "nib":
+        image, text = (rows(STUDY / f"{table}.csv")[row] for table, row in PRESENT.items())
+        return name, *({**part, "scenes": str(PRESENT_SCENES)} for part in (image, text))
+    image, text = (rows(RESULTS / f"methods-{side}.csv") for side in SIDES)
+    row = row_of(image, name)
+    return row, image.get(row, {}), text.get(name, {})
 
 
 def amounts(name: str) -> str:
     """Return how well the maps of a method say how much, from the study of removal."""
-    table = rows(STUDY.read_text(encoding="utf-8").partition("<!-- removal -->")[2].partition("<!-- /removal -->")[0])
-    row = next((label for label in table if label == name or re.match(rf"{name} (masks|budget)=", label)), "")
+    table = rows(STUDY / "removal.csv")
+    row = row_of(table, name)
     if not row:
         return ""
     scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
@@ -237,13 +255,34 @@ def amounts(name: str) -> str:
     return f"**How much.** r {table[row]['r']} with {cost}{scaled}."
 
 
-def rows(text: str) -> dict[str, dict[str, str]]:
-    """Return the means of a table by the names of its rows and columns."""
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
-    ]
-    head = lines[0] if lines else []
-    return {line[0]: {key: cell.split(" ")[0] for key, cell in zip(head, line, strict=True)} for line in lines[1:]}
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a table by their first column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
+
+
+def row_of(table: Mapping[str, Any], name: str) -> str:
+    """Return the row of a method, whose budget may be smaller than its default; empty if it was not measured."""
+    return next((label for label in table if re.fullmatch(rf"{name}( (masks|budget)=\d+)?", label)), "")
+
+
+def results_table() -> str:
+    """Return the table of methods with their defaults, and what was not measured."""
+    lines = ["| method | pointing | AP | AUC of words | forwards |", "|---|---|---|---|---|"]
+    missing, variants, labels = [], [], rows(RESULTS / "methods-image.csv")
+    for name in own("methods"):
+        row, image, text = measured(name)
+        if row:
+            values = [f"{float(image[key]):.2f}" for key in ("pointing", "AP")]
+            values += [f"{float(text['AUC of words']):.2f}", f"{float(image['forwards']):g}"]
+            lines.append(f"| `{row}` | {' | '.join(values)} |")
+            sides = find("methods", name).variants
+            changed = [variant for variant in sides if sides[variant] != sides["default"]]
+            absent = [variant for variant in changed if f"{name} {variant}" not in labels]
+            variants += [f"`{name}:{variant}`" for variant in absent if name != "nib"]  # its row is ``fast``
+        else:
+            missing.append(f"`{name}`")
+    return "\n".join(lines) + f"\n\nNot measured: {', '.join(missing)}; of variants {', '.join(variants)}.\n"
 
 
 def metric_page(name: str) -> str:
