@@ -43,9 +43,30 @@ PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
-EXAMPLE = 'nibt explain sample:scene "a cat" -m scenes --method'
-FASTER = {"rise": '"rise masks=100"', "shapley": '"shapley budget=64"'}
-"""Methods whose example has options, with which it runs in seconds."""
+CALLS = """# nibt
+
+> Explains which parts of an image, and which words of a caption, make an image-text model match them. index.json has
+> all commands, options, plugins and pages for programs.
+
+In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install -q .`
+
+```python
+import nibt
+from nibt.datasets.scenes import Scenes
+
+answer = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
+print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.words])
+# torch.Size([24, 24]) [('a', 0.0), ('cat', 0.13)]
+
+table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches
+print(table.for_words("hamburger").shape)
+# torch.Size([24, 24])
+
+rows = nibt.measure("scenes", list(Scenes(count=2, seed=1)), ["pointing_game"])
+print([(row.item, row.value) for row in rows])
+# [(0, 1.0), (1, 1.0)]
+```
+"""
 
 
 def module(name: str) -> ModuleType:
@@ -70,7 +91,7 @@ def files() -> dict[Path, str]:
     texts[RESULTS / "methods.md"] = with_part(RESULTS / "methods.md", "defaults", results_table())
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
-    texts[DOCS / "llms.txt"] = llms(texts)
+    texts[DOCS / "llms.txt"] = llms()
     return texts
 
 
@@ -161,7 +182,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"# {name}\n\n{MARK}\n{doc.title}"
     if picture:
         yield picture
-    yield f"**Answers.** {doc.sections['Answers']}"
+    if "Answers" in doc.sections:
+        yield f"**Answers.** {doc.sections['Answers']}"
     if doc.formula:
         yield f"```text\n{doc.formula}\n```"
     if doc.notes:
@@ -180,7 +202,6 @@ def method_page(name: str) -> str:
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f"```bash\n{EXAMPLE} {FASTER.get(name, name)}\n```" if shipped else "",
     ]
     return "\n\n".join(filter(None, text)) + "\n"
 
@@ -251,8 +272,7 @@ def amounts(name: str) -> str:
     scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
     removal = next((table[label]["r"] for label in scaled_rows), "")
     scaled = f"; {removal} with `amounts=removal`" if removal else ""
-    cost = "[the cost of removing objects](../../explanation/study.md#how-much)"
-    return f"**How much.** r {table[row]['r']} with {cost}{scaled}."
+    return f"**[How much](../../explanation/study.md#how-much).** r {table[row]['r']}{scaled}."
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
@@ -402,22 +422,16 @@ def flat(title: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from flat(name, inside)
 
 
-def llms(texts: Mapping[Path, str]) -> str:
-    """Return the pages with their first sentences, by kind."""
-    lines = [
-        "# nibt",
-        "",
-        "> Explains which parts of an image, and which words of a caption, make an image-text model match them: a "
-        "Python library, a command and a page. The index of commands, options and plugins for programs is index.json.",
-    ]
+def llms() -> str:
+    """Return how to install and call nibt, and links to the pages; those of plugins are in index.json."""
+    lines = [CALLS.rstrip()]
     last = ""
     for kind, title, path in pages():
         if kind != last:
             lines += ["", f"## {kind}", ""]
             last = kind
-        source = source_page(path)
-        about = first_sentence(texts.get(source) or source.read_text(encoding="utf-8"), source.suffix)
-        lines.append(f"- [{title}]({link(path)}): {about}")
+        if Path(path).parent.name not in KINDS or Path(path).stem == "index":
+            lines.append(f"- [{title}]({link(path)})")
     return "\n".join(lines) + "\n"
 
 
@@ -431,20 +445,6 @@ def source_page(path: str) -> Path:
 def link(path: str) -> str:
     source = source_page(path)
     return source.relative_to(DOCS).as_posix() if source.is_relative_to(DOCS) else "../CHANGELOG.md"
-
-
-def first_sentence(text: str, suffix: str) -> str:
-    """Return the first sentence of a page, without links and images."""
-    if suffix == ".ipynb":
-        text = "\n\n".join(
-            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
-        )
-    text = re.sub(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)", "", text, flags=re.S)
-    for paragraph in text.split("\n\n"):
-        plain = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", paragraph).replace("**", "").split())
-        if plain and not plain.startswith(("#", "```", "|", "-")):
-            return re.split(r"(?<=[.:?])\s(?=[A-Z`]|nibt)", plain)[0].rstrip(":")
-    return ""
 
 
 if __name__ == "__main__":
