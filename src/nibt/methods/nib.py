@@ -52,7 +52,7 @@ class NIB(PathMethod, LayerMethod):
     Args:
         tolerance: The largest completeness gap, relative to the change of the score. The steps of an item are doubled,
             up to about 64, until it is reached.
-        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (that of the features).
+        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
         seed: The seed of the noise.
