@@ -46,7 +46,7 @@ COLUMNS = ("model", "method", "weights", "side", "median", "worst", "Spearman me
 ABOUT = """# Half precision
 
 This page compares maps of half-precision weights with those of float32.[^run]
-[Precision](../../explanation/cost.md#precision) explains how nibt uses the weights.
+[Precision](../../explanation/cost.md#precision) describes the method.
 
 The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
 Spearman's correlation, over {pairs} drawn scenes, both sides, and all methods. [precision.csv](precision.csv) has
