@@ -42,6 +42,8 @@ LISTS = (ROOT / "README.md", ROOT / "docs" / "reference" / "models.md")
 LIMIT = 1e-5
 CAPTIONS = ["a photo of a cat and a dog", "two cars"]
 QUICK = {
+    "banzhaf": {"budget": 12},
+    "fixlip": {"budget": 12},
     "integrated_gradients": {"steps": 2},
     "m2ib": {"steps": 2, "samples": 2},
     "mfaba": {"steps": 2},

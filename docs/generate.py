@@ -2,7 +2,8 @@
 
 - ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
   times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods-*.csv``.
-- The table of formats in ``reference/files.md``, and that of the defaults in ``reference/results/methods.md``.
+- The table of formats in ``reference/files.md``, that of the defaults in ``reference/results/methods.md``, and lists of
+  methods in ``explanation/reading.md`` and ``reference/methods/index.md``.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
 - ``llms.txt``: the install line, three calls with their output, and the pages.
 - ``schemas/NAME.json``, by ``docs/schemas.py``.
@@ -41,6 +42,7 @@ PRESENT = {"views-sweep": "3 views, layer 8, midpoint 3", "views-words": "midpoi
 """The rows of the study that have NIB's present default; ``methods-*.csv`` has the former one, which is ``fast``."""
 PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
+READING = DOCS / "explanation" / "reading.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
 CALLS = """# nibt
@@ -88,11 +90,24 @@ def files() -> dict[Path, str]:
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
     texts[FILES] = with_part(FILES, "formats", formats_table())
+    signed = [name for name in own("methods") if find("methods", name).signed]
+    texts[READING] = with_part(READING, "signed", f"{listed(signed)}.\n")
+    texts[METHODS / "index.md"] = with_part(METHODS / "index.md", "attention", f"{needing_attention()}\n")
     texts[RESULTS / "methods.md"] = with_part(RESULTS / "methods.md", "defaults", results_table())
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
     texts[DOCS / "llms.txt"] = llms()
     return texts
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def needing_attention() -> str:
+    """Return the sentence on the methods that reject towers without attention."""
+    names = [name for name in own("methods") if "attention" in find("methods", name).needs]
+    return f"{len(names)} methods need attention, and reject convolutional trunks: {listed(names)}."
 
 
 def with_part(path: Path, name: str, content: str) -> str:
