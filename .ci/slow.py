@@ -1,4 +1,4 @@
-"""The slow suite, and what it gave: docs/reference/results/slow.md.
+"""The slow suite, and what it gave: .ci/slow.csv.
 
 python .ci/slow.py                       # all of it: an hour and more, and 12 GB for two environments
 python .ci/slow.py full oldest           # some of it; the other rows of the table stay as they are
@@ -8,6 +8,7 @@ It runs in the environment of the gate (`.ci/run` makes it). Exit code 1: a part
 """
 
 import argparse
+import csv
 import datetime
 import json
 import os
@@ -21,25 +22,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "docs" / "reference" / "results" / "slow.md"
+TABLE = ROOT / ".ci" / "slow.csv"
 PARTS = {
     "full": "the full suite: all tests, while types and shapes are checked",
     "kills": "a benchmark killed twenty times has the table of an undisturbed one",
-    "study": "the study behind the defaults, measured again on its first scenes, agrees with docs/explanation/study.md",
+    "study": "the study behind the defaults, measured again on its first scenes, agrees with docs/reference/results",
     "release": "sdist and wheel are built, checked, and each runs in an empty environment",
     "mutation": "of a sample of mutants, the tests kill at least 85 %",
     "oldest": "the core with the oldest supported versions",
     "newest": "the core with the newest versions",
 }
 LIBRARIES = ("torch", "torchvision", "transformers", "open_clip_torch", "timm", "pillow", "numpy")
-HEAD = """# The slow suite
-
-What does not fit into the gate: `python .ci/slow.py` runs it, and writes this table. Each row is the last run of that
-part. The supported ranges of the README are the versions in the rows `oldest` and `newest`.
-
-| part | what | outcome | seconds | date | machine and versions |
-|---|---|---|---|---|---|
-"""
+COLUMNS = ("part", "what", "outcome", "seconds", "date", "machine", "versions")
 
 
 def command(part: str, options: argparse.Namespace) -> list[str]:
@@ -65,16 +59,16 @@ def outcome(part: str, into: Path, code: int) -> str:
     if part == "mutation" and (into / "mutation" / "mutation.json").exists():
         statuses = [row["status"] for row in json.loads((into / "mutation" / "mutation.json").read_text())]
         count = ", ".join(f"{statuses.count(name)} {name}" for name in sorted(set(statuses)))
-        return count if code == 0 else f"**{count}**"
+        return count if code == 0 else f"failed: {count}"
     reports = {"full": into / "full.xml", "oldest": into / "oldest/tests.xml", "newest": into / "newest/tests.xml"}
     if part not in reports or not reports[part].exists():
-        return "passed" if code == 0 else f"**failed** (exit code {code})"
+        return "passed" if code == 0 else f"failed: exit code {code}"
     count = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
     for suite in Tree.parse(reports[part]).getroot().iter("testsuite"):
         count = {key: count[key] + int(suite.get(key, 0)) for key in count}
     failed = count["failures"] + count["errors"]
     summary = f"{count['tests'] - failed - count['skipped']} passed, {failed} failed, {count['skipped']} skipped"
-    return summary if code == 0 else f"**{summary}**"
+    return summary if code == 0 else f"failed: {summary}"
 
 
 def versions(part: str, into: Path) -> dict[str, str]:
@@ -85,19 +79,21 @@ def versions(part: str, into: Path) -> dict[str, str]:
     return {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def row(part: str, summary: str, seconds: float, installed: dict[str, str]) -> str:
-    machine = f"{os.cpu_count()} cores of {platform.machine()}"
-    libraries = ", ".join(f"{name} {number}" for name, number in installed.items())
-    today = datetime.date.today().isoformat()
-    return f"| {part} | {PARTS[part]} | {summary} | {seconds:.0f} | {today} | {machine}; {libraries} |"
+def row(part: str, summary: str, seconds: float, installed: dict[str, str]) -> dict[str, str]:
+    values = [part, PARTS[part], summary, f"{seconds:.0f}", datetime.date.today().isoformat()]
+    values += [f"{os.cpu_count()} cores of {platform.machine()}"]
+    values += [", ".join(f"{name} {number}" for name, number in installed.items())]
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def written(rows: dict[str, str]) -> None:
-    """The table with these rows in place of the older ones of their parts."""
+def write(rows: dict[str, dict[str, str]]) -> None:
+    """Write the table with these rows in place of the older ones of their parts."""
     lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
-    known = {part: line for line in lines for part in PARTS if line.startswith(f"| {part} |")}
-    known.update(rows)
-    TABLE.write_text(HEAD + "".join(f"{known[part]}\n" for part in PARTS if part in known), encoding="utf-8")
+    rows = {row["part"]: row for row in csv.DictReader(lines)} | rows
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[part] for part in PARTS if part in rows)
 
 
 def main() -> None:
@@ -115,7 +111,7 @@ def main() -> None:
         began = time.monotonic()
         code = subprocess.run(command(part, options), cwd=ROOT, env=environment, check=False).returncode
         summary = outcome(part, options.into, code)
-        written({part: row(part, summary, time.monotonic() - began, versions(part, options.into))})
+        write({part: row(part, summary, time.monotonic() - began, versions(part, options.into))})
         print(f"{part}: {summary}", flush=True)
         worst = max(worst, code != 0)
     sys.exit(worst)

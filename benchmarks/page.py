@@ -6,11 +6,10 @@ It needs Debian's chromium. The images in docs/page come from here: each shows w
 """
 
 import argparse
-import re
 import shutil
 import statistics
 import time
-from collections import Counter
+from contextlib import contextmanager
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -32,12 +31,10 @@ FLAGS = [
 ]
 CAPTION = "a cat and a cup of coffee"
 COLLAGE = "?image=collage&captions=a+cat+and+a+cup+of+coffee&model=lite"
-FOUR = "?image=collage&captions=a+cat%0Aa+cup+of+coffee%0Aa+dog%0Aa+rocket&model=lite"
-SIZES = {"": (1366, 768), "-wide": (1920, 1080), "-narrow": (390, 844)}
-"""The sizes of the window, by the ending of the name of the image."""
+WINDOW, NARROW = (1366, 768), (390, 844)
 STATES = {
     "word": COLLAGE + "&words=0.4",
-    "four": FOUR,
+    "four": "?image=collage&captions=a+cat%0Aa+cup+of+coffee%0Aa+dog%0Aa+rocket&model=lite",
     "methods": COLLAGE + "&methods=nib,grad_cam",
     "contrast": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
     "labels": "?image=rocket&captions=a+rocket%0Aa+lighthouse%0Aa+castle&mode=labels",
@@ -48,18 +45,6 @@ STATES = {
 def photographed(page, path):
     """What is in the window, in all its colors: with fewer, the colors of a map show steps that it does not have."""
     Image.open(BytesIO(page.screenshot())).convert("RGB").save(path, optimize=True)
-
-
-def recorded(requests, address, path):
-    """How often the browser asked whom for what; of data that stand in the page only that they do."""
-    lines = Counter()
-    for method, url in requests:
-        parts = urlsplit(url)
-        whom = "the server" if url.startswith(address) else parts.netloc or "the page itself"
-        what = parts.path if parts.scheme.startswith("http") else f"{parts.scheme}:"
-        what = re.sub(r"(file=|heartbeat/).*", r"\1...", what)
-        lines[f"{method} {whom} {what}"] += 1
-    path.write_text("".join(f"{count:4} {line}\n" for line, count in sorted(lines.items())))
 
 
 def whole(page):
@@ -104,28 +89,34 @@ def first(page, address):
 
 
 def states(browser, address, folder):
-    """An image of each state in each size, in light and, for two states, in dark."""
-    for ending, (width, height) in SIZES.items():
-        for scheme in ("light", "dark"):
-            context = browser.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme=scheme,
-                has_touch=ending == "-narrow",
-                is_mobile=ending == "-narrow",
-            )
-            page, suffix = context.new_page(), ending + ("-dark" if scheme == "dark" else "")
-            started(page, address)
-            photographed(page, folder / f"start{suffix}.png")
-            for name in STATES if not suffix else ("word", "four"):
-                page.goto(address + STATES[name])
-                whole(page)
-                photographed(page, folder / f"{name}{suffix}.png")
-            if not suffix:
-                box(page, address, folder)
-                method_list(page, address, folder)
-                wrong(page, address, folder)
-                replaced(page, address, folder)
-            context.close()
+    """An image of each state that the guide shows; one in dark mode, and one on a narrow screen."""
+    with opened(browser, WINDOW) as page:
+        for name, state in STATES.items():
+            show(page, address + state)
+            photographed(page, folder / f"{name}.png")
+        box(page, address, folder)
+        method_list(page, address, folder)
+    for name, (size, scheme) in {"word-dark": (WINDOW, "dark"), "word-narrow": (NARROW, "light")}.items():
+        with opened(browser, size, scheme) as page:
+            show(page, address + STATES["word"])
+            photographed(page, folder / f"{name}.png")
+
+
+@contextmanager
+def opened(browser, size, scheme="light"):
+    """A page in a window of its own."""
+    width, height = size
+    touch = size == NARROW
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=touch, is_mobile=touch
+    )
+    yield context.new_page()
+    context.close()
+
+
+def show(page, url):
+    page.goto(url)
+    whole(page)
 
 
 def started(page, address):
@@ -158,26 +149,6 @@ def method_list(page, address, folder):
     page.set_viewport_size({"width": 1366, "height": 768})
 
 
-def wrong(page, address, folder):
-    """A message beside the button."""
-    instead(page, address, "")
-    page.get_by_role("alert").wait_for()
-    photographed(page, folder / "message.png")
-
-
-def replaced(page, address, folder):
-    """A new question in place of the last one."""
-    instead(page, address, "a spoon on a saucer")
-    page.locator(".nibt-pending").wait_for()
-    photographed(page, folder / "replaced.png")
-
-
-def instead(page, address, caption):
-    """Ask another question than the one that the page opens with."""
-    started(page, address)
-    ask(page, caption)
-
-
 def ask(page, caption):
     """Ask about a caption."""
     page.fill("#captions textarea", caption)
@@ -205,7 +176,6 @@ def main():
     elsewhere = [
         url for _, url in requests if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(address)
     ]
-    recorded(requests, address, options.out / "requests.txt")
     print(
         f"seconds to the map of a new page: {opening:.1f}; from a click to a map: median {statistics.median(took):.1f}"
     )

@@ -9,11 +9,12 @@ CPU. `TF32` rounds both factors of each matrix product to 11 bits, as accelerato
 products` rounds the factors and the result to the dtype of the weights, with all else in float32. The random models are
 those of `random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
 
-``--cost`` adds time and memory at ViT-B/32 size (`limit.py`). ``--write`` writes the tables to
-``docs/reference/results/precision.md``.
+``--cost`` adds time and memory at ViT-B/32 size (`limit.py`). ``--write`` writes ``precision.csv`` and, with a summary
+and the costs, ``precision.md`` in ``docs/reference/results``; it needs ``--cost``.
 """
 
 import argparse
+import csv
 import statistics
 import subprocess
 import sys
@@ -41,16 +42,27 @@ OF_RANDOM = ("nib", "gae")
 HALF = ("float16", "bfloat16")
 ZERO = 1e-6  # a map without a larger score is zero up to rounding
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
-HEAD = """# Half precision
+COLUMNS = ("model", "method", "weights", "side", "median", "worst", "Spearman median", "Spearman worst", "rounded")
+ABOUT = """# Half precision
 
-`OMP_NUM_THREADS=1 python benchmarks/precision.py --cost --write` writes this page;
-[Precision](../../explanation/cost.md#precision) says what nibt does. The numbers are differences of scores from those
-of float32, as shares of the largest score, and Spearman's correlation, over {pairs} drawn scenes: median and worst.
+This page compares maps of half-precision weights with those of float32.[^run]
+[Precision](../../explanation/cost.md#precision) describes the method.
+
+The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
+Spearman's correlation, over {pairs} drawn scenes, both sides, and all methods. [precision.csv](precision.csv) has
+medians, methods and sides, and two computations that nibt does not use:
 
 - **rounded**: the largest difference from the same rounded weights in float32.
-- **TF32**: the factors of matrix products are rounded as accelerators do it where TF32 is allowed.
-- **half products**: factors and results of matrix products in half precision, all else in float32: nibt does not do it.
+- **TF32**: the factors of matrix products are rounded as accelerators do where TF32 is allowed.
+- **half products**: factors and results of matrix products in half precision, all else in float32.
 
+{summary}
+
+Costs at ViT-B/32 size with random weights and batches of 8: times relative to float32, memory in GB.
+
+{costs}
+
+[^run]: {note}. `OMP_NUM_THREADS=1 python benchmarks/precision.py --cost --write`.
 """
 
 
@@ -108,7 +120,7 @@ def compared(actual, expected, side):
 
 
 def rows(name, images, captions):
-    """The rows of one model, as lines of Markdown."""
+    """The rows of one model."""
     for method in METHODS.get(name, OF_RANDOM):
         exact = nibt.explain(loaded(name, captions), images, captions, method)
         for dtype in HALF:
@@ -126,10 +138,26 @@ def rows(name, images, captions):
                     if not ranks:
                         continue
                     label = f"{method}, {products}" if products else method
-                    yield (
-                        f"| {name} | {label} | {dtype} | {side} | {statistics.median(apart):.4f} | "
-                        f"{max(apart):.4f} | {statistics.median(ranks):.4f} | {min(ranks):.4f} | {max(beyond):.0e} |"
-                    )
+                    numbers = statistics.median(apart), max(apart), statistics.median(ranks), min(ranks)
+                    yield [name, label, dtype, side, *(f"{number:.4f}" for number in numbers), f"{max(beyond):.0e}"]
+
+
+def summary(rows):
+    """The worst of each model and dtype, without the ways to compute that nibt does not use, as Markdown."""
+    lines = ["| model | weights | largest difference | smallest Spearman |", "|---|---|---|---|"]
+    for name in dict.fromkeys(row[0] for row in rows):
+        for dtype in HALF:
+            same = [row for row in rows if (row[0], row[2]) == (name, dtype) and "," not in row[1]]
+            largest, smallest = max(float(row[5]) for row in same), min(float(row[7]) for row in same)
+            lines.append(f"| {name} | {dtype} | {largest:.4f} | {smallest:.4f} |")
+    return "\n".join(lines)
+
+
+def write(rows, costs, pairs, note):
+    """The table and its page."""
+    with PAGE.with_suffix(".csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    PAGE.write_text(ABOUT.format(pairs=pairs, summary=summary(rows), costs="\n".join(costs), note=note))
 
 
 def of_size(dtype, size=8):
@@ -171,30 +199,26 @@ def main():
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--peak", help="print the peak memory of a process that explains in a dtype, in GB")
     options = parser.parse_args()
+    if options.write and (options.only or not options.cost):
+        parser.error("--write needs --cost, and all models: leave out --only")
     if options.peak:
         of_size(options.peak).maps("default", {})
         print(most_memory())
         return
     pairs = list(Scenes(count=options.pairs, seed=5, fewest=2, most=3, named="one"))
     images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
-    lines = [machine(), "| model | method | weights | side | median | worst | Spearman, median | worst | rounded |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    print(*lines, sep="\n")
+    print(machine(), ", ".join(COLUMNS), sep="\n")
+    measured = []
     for name in ("scenes", "lite", *RANDOM):
-        for line in rows(name, images, captions) if options.only in name else ():
-            print(line, flush=True)
-            lines.append(line)
+        for row in rows(name, images, captions) if options.only in name else ():
+            print(", ".join(row), flush=True)
+            measured.append(row)
+    of_costs = ["| weights | size | peak | forward | default maps |", "|---|---|---|---|---|"]
     if options.cost:
-        of_costs = [
-            "\nViT-B/32 size, random weights, batch 8; times relative to float32; weights and peak memory in GB:\n",
-            "| weights | size | peak | forward | default maps |",
-            "|---|---|---|---|---|",
-            *costs(),
-        ]
+        of_costs += costs()
         print(*of_costs, sep="\n")
-        lines += of_costs
     if options.write:
-        PAGE.write_text(HEAD.format(pairs=options.pairs) + "\n".join(lines) + "\n")
+        write(measured, of_costs, options.pairs, machine())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What word-region tables of each method cost, and how near they come to the exact interactions.
 
-    OMP_NUM_THREADS=1 python benchmarks/table_methods.py error      # error against forward passes
+    OMP_NUM_THREADS=1 python benchmarks/table_methods.py error      # error against forward passes, as CSV
     OMP_NUM_THREADS=1 python benchmarks/table_methods.py cost       # seconds and memory at ViT-B/32 size
 
 ``error``: the embedded model `scenes`, two scenes, 14 superpixels and captions of 8 words, so that all coalitions
@@ -13,6 +13,7 @@ its own. Seconds are processor time, memory is the peak of the process above tha
 """
 
 import argparse
+import csv
 import platform
 import subprocess
 import sys
@@ -70,12 +71,12 @@ def error():
         for label, (method, options) in OTHERS.items():
             apart = table_of(model, pair, method, **units, **options) - exact
             lines.setdefault((label, 0), []).append(float(apart.norm() / exact.norm()))
-    print("| method |", " | ".join(map(str, BUDGETS)), "|")
-    print("|---" * (len(BUDGETS) + 1) + "|")
+    write = csv.writer(sys.stdout, lineterminator="\n").writerow
+    write(["method", *(f"{budget} passes" for budget in BUDGETS)])
     for label in WAYS:
-        print(f"| {label} |", " | ".join(f"{np.mean(lines[label, budget]):.3f}" for budget in BUDGETS), "|")
+        write([label, *(f"{np.mean(lines[label, budget]):.3f}" for budget in BUDGETS)])
     for label in OTHERS:
-        print(f"| {label} (14 and 8 forward passes) | {np.mean(lines[label, 0]):.3f} |")
+        write([f"{label}, 14 and 8 forward passes", f"{np.mean(lines[label, 0]):.3f}", *[""] * (len(BUDGETS) - 1)])
 
 
 def peak_memory():
@@ -99,10 +100,9 @@ def cost(label):
     table, seconds = least(lambda: nibt.regions(ready, image, CAPTION, method=method, **options))
     peak = peak_memory()
     words = len(table.words)
-    print(
-        f"| {label} | {seconds:.2f} | {seconds / forward:.1f} | {peak - before:.2f} | {words} x {table.grid.count} |",
-        flush=True,
-    )
+    values = [f"{seconds:.2f}", f"{seconds / forward:.1f}", f"{peak - before:.2f}", f"{words} x {table.grid.count}"]
+    csv.writer(sys.stdout, lineterminator="\n").writerow([label, *values])
+    sys.stdout.flush()
 
 
 def main():
@@ -115,8 +115,8 @@ def main():
     if what == "error":
         error()
     else:
-        print("| method | seconds | plain forwards of both towers | peak GB above the model | table |")
-        print("|---|---|---|---|---|", flush=True)
+        heads = "method", "seconds", "forward passes of both towers", "peak GB above the model", "words x patches"
+        print(*heads, sep=",", flush=True)
         for label in COSTS:
             subprocess.run([sys.executable, __file__, label], check=True)
     print(

@@ -5,13 +5,14 @@
 A model passes if it gives its own embeddings when it is cut at any layer (1 - cosine below 1e-5), and if every method
 that its towers allow gives finite maps. The columns: the layers of the image and the text tower; the largest 1 - cosine
 of a cut; the completeness gap of NIB on the image with 64 steps, relative to the change of the score; and the methods
-that run on both sides, on one, and in all. ``--write`` writes the table to ``docs/reference/results/zoo.md``, and the
-list of classes to the pages with the marks ``<!-- zoo -->``. Exit code 1: a model does not pass.
+that run on both sides, or on one. ``--write`` writes the table to ``docs/reference/results/zoo.csv``, its summary to
+``zoo.md``, and the list of classes to the pages with the marks ``<!-- zoo -->``. Exit code 1: a model does not pass.
 
 Add builders to ``SOURCES``: each returns a module (or a pair), its processor and its tokenizer.
 """
 
 import argparse
+import csv
 import re
 import sys
 import warnings
@@ -41,6 +42,8 @@ LISTS = (ROOT / "README.md", ROOT / "docs" / "reference" / "models.md")
 LIMIT = 1e-5
 CAPTIONS = ["a photo of a cat and a dog", "two cars"]
 QUICK = {
+    "banzhaf": {"budget": 12},
+    "fixlip": {"budget": 12},
     "integrated_gradients": {"steps": 2},
     "m2ib": {"steps": 2, "samples": 2},
     "mfaba": {"steps": 2},
@@ -50,16 +53,18 @@ QUICK = {
 }
 HEAD = """# All classes of models
 
-`python benchmarks/zoo.py --write` writes this page. The models are small and have random weights; the processors and
-tokenizers have the classes of the checkpoints. So it shows that each class is cut correctly, not how good its maps are.
+This page shows that nibt cuts each class of model correctly: a model that is cut at any layer must give its own
+embeddings. The models are small and have random weights, so the page does not show how good the maps of released
+checkpoints are. The processors and tokenizers have the classes of the checkpoints. [zoo.csv](zoo.csv) has a row for
+each model; `python benchmarks/zoo.py --write` writes both.
 
-- **layers**: blocks of the image and the text tower.
-- **cut**: the largest 1 - cosine between the model's own embedding and that of the model cut at a layer.
+- **cut**: the largest 1 - cosine between the embedding of the model and that of the model cut at a layer.
 - **gap**: the completeness gap of NIB on the image with 64 steps, relative to the change of the score.
 - **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
   convolutions, windows or groups lacks.
 
 """
+COLUMNS = ("group", "model", "class", "image layers", "text layers", "cut", "gap, %", "methods", "failure")
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Row:
     group: str
     name: str
     kind: str
-    layers: str = ""
+    layers: tuple[int, ...] = ()
     cut: float = float("nan")
     gap: float = float("nan")
     methods: str = ""
@@ -79,9 +84,10 @@ class Row:
     def passed(self) -> bool:
         return not self.failure and self.cut < LIMIT
 
-    def line(self) -> str:
-        cells = [self.name, f"`{self.kind}`", self.layers, f"{self.cut:.0e}", f"{100 * self.gap:.2g} %", self.methods]
-        return f"| {' | '.join(cells)} |" if not self.failure else f"| {self.name} | **{self.failure}** | | | | |"
+    def cells(self) -> list[str]:
+        layers = [str(count) for count in self.layers] or ["", ""]
+        numbers = [f"{self.cut:.0e}", f"{100 * self.gap:.2g}"] if not self.failure else ["", ""]
+        return [self.group, self.name, self.kind, *layers, *numbers, self.methods, self.failure]
 
 
 def wrapped(name: str) -> Any:
@@ -189,7 +195,7 @@ def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
             group,
             name,
             type(getattr(model.module, "vision", model.module)).__name__,  # of a pair the first
-            f"{model.image.depth}, {model.text.depth}",
+            (model.image.depth, model.text.depth),
             max(cut_error(model, side) for side in ("image", "text")),
             relative_gap(sides["image"]),
             methods_of(sides),
@@ -201,25 +207,33 @@ def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
 def rows(only: str) -> Iterator[Row]:
     for group, builders in SOURCES.items():
         chosen = {name: build for name, build in builders.items() if only.lower() in f"{group} {name}".lower()}
-        if chosen:
-            print(f"\n## {group}\n\n| model | class | layers | cut | gap | methods |\n|---|---|---|---|---|---|")
         for name, build in chosen.items():
             row = examined(group, name, build)
-            print(row.line(), flush=True)
+            print(", ".join(filter(None, row.cells())), flush=True)
             yield row
 
 
 def written(results: list[Row], summary: str) -> None:
-    """Write the table and the lists."""
-    parts = [HEAD]
-    for group in SOURCES:
-        parts.append(f"## {group}\n\n| model | class | layers | cut | gap | methods |\n|---|---|---|---|---|---|\n")
-        parts += [f"{row.line()}\n" for row in results if row.group == group]
-        parts.append("\n")
-    TABLE.write_text("".join([*parts, f"{summary}\n"]), encoding="utf-8")
+    """Write the table, its summary and the lists."""
+    with TABLE.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(row.cells() for row in results)])
+    lines = ["| group | models | largest cut | median gap | largest gap | methods |", "|---|---|---|---|---|---|"]
+    lines += [group_line(group, [row for row in results if row.group == group]) for group in SOURCES]
+    TABLE.write_text(HEAD + "\n".join([*lines, "", summary, ""]), encoding="utf-8")
     for page in LISTS:
         text = page.read_text(encoding="utf-8")
         page.write_text(with_list(text, classes(results), summary), encoding="utf-8")
+
+
+def group_line(group: str, results: list[Row]) -> str:
+    """Return a row of the summary."""
+    passed = [row for row in results if row.passed]
+    if not passed:
+        return f"| {group} | 0 of {len(results)} | | | | |"
+    gaps = [100 * row.gap for row in passed]
+    cells = [group, f"{len(passed)} of {len(results)}", f"{max(row.cut for row in passed):.0e}"]
+    cells += [f"{np.median(gaps):.1g} %", f"{max(gaps):.2g} %"]
+    return f"| {' | '.join([*cells, ', '.join(sorted({row.methods for row in passed}))])} |"
 
 
 def classes(results: list[Row]) -> list[str]:

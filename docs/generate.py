@@ -1,16 +1,18 @@
 """Writes what the documents derive from the code: ``python docs/generate.py``.
 
 - ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
-  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods.md``.
-- The table of formats in ``reference/files.md``.
+  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods-*.csv``.
+- The table of formats in ``reference/files.md``, that of the defaults in ``reference/results/methods.md``, and lists of
+  methods in ``explanation/reading.md`` and ``reference/methods/index.md``.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
-- ``llms.txt``: the pages with a line each.
+- ``llms.txt``: the install line, three calls with their output, and the pages.
 - ``schemas/NAME.json``, by ``docs/schemas.py``.
 
 ``tests/test_generated_docs.py`` checks that all of it is current.
 """
 
 import ast
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -34,14 +36,39 @@ from nibt.registry import KINDS, available, find, summary
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
-RESULTS = DOCS / "reference" / "results" / "methods.md"
-STUDY = DOCS / "explanation" / "study.md"
+RESULTS = DOCS / "reference" / "results"
+STUDY = DOCS / "explanation" / "study"
+PRESENT = {"views-sweep": "3 views, layer 8, midpoint 3", "views-words": "midpoint 6"}
+"""The rows of the study that have NIB's present default; ``methods-*.csv`` has the former one, which is ``fast``."""
+PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
+READING = DOCS / "explanation" / "reading.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
-EXAMPLE = 'nibt explain sample:scene "a cat" -m scenes --method'
-FASTER = {"rise": '"rise masks=100"', "shapley": '"shapley budget=64"'}
-"""Methods whose example has options, with which it runs in seconds."""
+CALLS = """# nibt
+
+> Explains which parts of an image, and which words of a caption, make an image-text model match them. index.json has
+> all commands, options, plugins and pages for programs.
+
+In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install -q .`
+
+```python
+import nibt
+from nibt.datasets.scenes import Scenes
+
+answer = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
+print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.words])
+# torch.Size([24, 24]) [('a', 0.0), ('cat', 0.13)]
+
+table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches
+print(table.for_words("hamburger").shape)
+# torch.Size([24, 24])
+
+rows = nibt.measure("scenes", list(Scenes(count=2, seed=1)), ["pointing_game"])
+print([(row.item, row.value) for row in rows])
+# [(0, 1.0), (1, 1.0)]
+```
+"""
 
 
 def module(name: str) -> ModuleType:
@@ -55,7 +82,6 @@ def module(name: str) -> ModuleType:
 
 
 SCHEMAS = module("schemas")
-_FORMATS = "(?<=<!-- formats -->\n).*?(?=<!-- /formats -->)"
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 
 
@@ -63,11 +89,31 @@ def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
     texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
-    texts[FILES] = re.sub(_FORMATS, lambda _: formats_table(), FILES.read_text(encoding="utf-8"), flags=re.S)
+    texts[FILES] = with_part(FILES, "formats", formats_table())
+    signed = [name for name in own("methods") if find("methods", name).signed]
+    texts[READING] = with_part(READING, "signed", f"{listed(signed)}.\n")
+    texts[METHODS / "index.md"] = with_part(METHODS / "index.md", "attention", f"{needing_attention()}\n")
+    texts[RESULTS / "methods.md"] = with_part(RESULTS / "methods.md", "defaults", results_table())
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
-    texts[DOCS / "llms.txt"] = llms(texts)
+    texts[DOCS / "llms.txt"] = llms()
     return texts
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def needing_attention() -> str:
+    """Return the sentence on the methods that reject towers without attention."""
+    names = [name for name in own("methods") if "attention" in find("methods", name).needs]
+    return f"{len(names)} methods need attention, and reject convolutional trunks: {listed(names)}."
+
+
+def with_part(path: Path, name: str, content: str) -> str:
+    """Return a page with a generated part between its marks."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", lambda _: content, text, flags=re.S)
 
 
 def own(kind: str) -> list[str]:
@@ -151,7 +197,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"# {name}\n\n{MARK}\n{doc.title}"
     if picture:
         yield picture
-    yield f"**Answers.** {doc.sections['Answers']}"
+    if "Answers" in doc.sections:
+        yield f"**Answers.** {doc.sections['Answers']}"
     if doc.formula:
         yield f"```text\n{doc.formula}\n```"
     if doc.notes:
@@ -170,7 +217,6 @@ def method_page(name: str) -> str:
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
-        f"```bash\n{EXAMPLE} {FASTER.get(name, name)}\n```" if shipped else "",
     ]
     return "\n\n".join(filter(None, text)) + "\n"
 
@@ -210,40 +256,68 @@ def cost(name: str, kind: Any) -> str:
 
 
 def quality(name: str) -> str:
-    """Return the means of a method on scenes, from the table of all methods."""
-    image, text = (rows(section) for section in RESULTS.read_text(encoding="utf-8").split("## Text side"))
-    row = next((label for label in image if label == name or label.startswith(f"{name} masks")), "")
-    if not row or not text:
+    """Return the means of a method on scenes, from the table of all methods; of NIB, from the study of views."""
+    row, image, text = measured(name)
+    if not row:
         return ""
-    values = ", ".join(f"{key} {image[row][key]}" for key in ("pointing", "energy", "AP"))
-    label = next(label for label in text if label == name)
+    values = ", ".join(f"{key} {float(image[key]):.2f}" for key in ("pointing", "energy", "AP"))
     options = f" with {row.partition(' ')[2]}" if row != name else ""
-    words = text[label]["AUC of words"]
-    counts = [f"{int(part['scenes']):,}" for part in (image[row], text[label])]
+    counts = [f"{int(part['scenes']):,}" for part in (image, text)]
     of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"
+    words = f"{float(text['AUC of words']):.2f}"
     return f"[On {counts[0]} drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}{of_words}."
+
+
+def measured(name: str) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the row of a method and its means on images and words; an empty row if it was not measured."""
+    if name == "nib":
+        image, text = (rows(STUDY / f"{table}.csv")[row] for table, row in PRESENT.items())
+        return name, *({**part, "scenes": str(PRESENT_SCENES)} for part in (image, text))
+    image, text = (rows(RESULTS / f"methods-{side}.csv") for side in SIDES)
+    row = row_of(image, name)
+    return row, image.get(row, {}), text.get(name, {})
 
 
 def amounts(name: str) -> str:
     """Return how well the maps of a method say how much, from the study of removal."""
-    table = rows(STUDY.read_text(encoding="utf-8").partition("<!-- removal -->")[2].partition("<!-- /removal -->")[0])
-    row = next((label for label in table if label == name or re.match(rf"{name} (masks|budget)=", label)), "")
+    table = rows(STUDY / "removal.csv")
+    row = row_of(table, name)
     if not row:
         return ""
     scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
     removal = next((table[label]["r"] for label in scaled_rows), "")
     scaled = f"; {removal} with `amounts=removal`" if removal else ""
-    cost = "[the cost of removing objects](../../explanation/study.md#how-much)"
-    return f"**How much.** r {table[row]['r']} with {cost}{scaled}."
+    return f"**[How much](../../explanation/study.md#how-much).** r {table[row]['r']}{scaled}."
 
 
-def rows(text: str) -> dict[str, dict[str, str]]:
-    """Return the means of a table by the names of its rows and columns."""
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
-    ]
-    head = lines[0] if lines else []
-    return {line[0]: {key: cell.split(" ")[0] for key, cell in zip(head, line, strict=True)} for line in lines[1:]}
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a table by their first column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
+
+
+def row_of(table: Mapping[str, Any], name: str) -> str:
+    """Return the row of a method, whose budget may be smaller than its default; empty if it was not measured."""
+    return next((label for label in table if re.fullmatch(rf"{name}( (masks|budget)=\d+)?", label)), "")
+
+
+def results_table() -> str:
+    """Return the table of methods with their defaults, and what was not measured."""
+    lines = ["| method | pointing | AP | AUC of words | forwards |", "|---|---|---|---|---|"]
+    missing, variants, labels = [], [], rows(RESULTS / "methods-image.csv")
+    for name in own("methods"):
+        row, image, text = measured(name)
+        if row:
+            values = [f"{float(image[key]):.2f}" for key in ("pointing", "AP")]
+            values += [f"{float(text['AUC of words']):.2f}", f"{float(image['forwards']):g}"]
+            lines.append(f"| `{row}` | {' | '.join(values)} |")
+            sides = find("methods", name).variants
+            changed = [variant for variant in sides if sides[variant] != sides["default"]]
+            absent = [variant for variant in changed if f"{name} {variant}" not in labels]
+            variants += [f"`{name}:{variant}`" for variant in absent if name != "nib"]  # its row is ``fast``
+        else:
+            missing.append(f"`{name}`")
+    return "\n".join(lines) + f"\n\nNot measured: {', '.join(missing)}; of variants {', '.join(variants)}.\n"
 
 
 def metric_page(name: str) -> str:
@@ -363,22 +437,16 @@ def flat(title: str, value: Any) -> Iterator[tuple[str, str]]:
                 yield from flat(name, inside)
 
 
-def llms(texts: Mapping[Path, str]) -> str:
-    """Return the pages with their first sentences, by kind."""
-    lines = [
-        "# nibt",
-        "",
-        "> Explains which parts of an image, and which words of a caption, make an image-text model match them: a "
-        "Python library, a command and a page. The index of commands, options and plugins for programs is index.json.",
-    ]
+def llms() -> str:
+    """Return how to install and call nibt, and links to the pages; those of plugins are in index.json."""
+    lines = [CALLS.rstrip()]
     last = ""
     for kind, title, path in pages():
         if kind != last:
             lines += ["", f"## {kind}", ""]
             last = kind
-        source = source_page(path)
-        about = first_sentence(texts.get(source) or source.read_text(encoding="utf-8"), source.suffix)
-        lines.append(f"- [{title}]({link(path)}): {about}")
+        if Path(path).parent.name not in KINDS or Path(path).stem == "index":
+            lines.append(f"- [{title}]({link(path)})")
     return "\n".join(lines) + "\n"
 
 
@@ -392,20 +460,6 @@ def source_page(path: str) -> Path:
 def link(path: str) -> str:
     source = source_page(path)
     return source.relative_to(DOCS).as_posix() if source.is_relative_to(DOCS) else "../CHANGELOG.md"
-
-
-def first_sentence(text: str, suffix: str) -> str:
-    """Return the first sentence of a page, without links and images."""
-    if suffix == ".ipynb":
-        text = "\n\n".join(
-            "".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"
-        )
-    text = re.sub(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)", "", text, flags=re.S)
-    for paragraph in text.split("\n\n"):
-        plain = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", paragraph).replace("**", "").split())
-        if plain and not plain.startswith(("#", "```", "|", "-")):
-            return re.split(r"(?<=[.:?])\s(?=[A-Z`]|nibt)", plain)[0].rstrip(":")
-    return ""
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The axioms of attribution, as numbers: by how much a method breaks each of them, relative to its largest score.
 
 Every axiom says what two towers, two units or two targets must have in common if they are equal in a certain way.
-``python -m tests.axioms`` prints the table of docs/explanation/axioms.md.
+``python -m tests.axioms`` writes docs/explanation/axioms.csv and its summary in axioms.md.
 """
 
+import csv
+import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -21,8 +24,9 @@ from nibt.registry import find
 from nibt.types import Embedding, Modality
 from tests import axiom_towers as towers
 from tests.axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
-from tests.helpers import METHODS
+from tests.helpers import METHODS, ROOT
 
+PAGE = ROOT / "docs" / "explanation" / "axioms.md"
 NODES = 32
 KEPT, BROKEN = 1e-4, 1e-3
 """A violation below the first is rounding, one above the second is real; one between them is an error."""
@@ -199,18 +203,38 @@ def keeps(line: str, axiom: str, modality: Modality) -> bool | None:
 def _cell(line: str, axiom: str) -> str:
     broken = [modality for modality in SIDES if keeps(line, axiom, modality) is False]
     if not broken:
-        return "no meaning" if keeps(line, axiom, SIDES[0]) is None else "keeps"
+        return "does not apply" if keeps(line, axiom, SIDES[0]) is None else "keeps"
     worst = max(violation(line, axiom, modality) or 0.0 for modality in broken)
     return f"{broken[0]} breaks {worst:.2g}" if len(broken) == 1 else f"breaks {worst:.2g}"
 
 
 def table() -> str:
-    """Return the methods by axioms, as in docs/explanation/axioms.md."""
-    rows = [["", *AXIOMS], ["---"] * (len(AXIOMS) + 1)]
-    for line, case in lines().items():
-        rows.append([f"`{case.name}`{line.removeprefix(case.name)}", *(_cell(line, axiom) for axiom in AXIOMS)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """Return the methods by axioms, as CSV."""
+    file = io.StringIO()
+    rows = [[line, *(_cell(line, axiom) for axiom in AXIOMS)] for line in lines()]
+    csv.writer(file, lineterminator="\n").writerows([["method", *AXIOMS], *rows])
+    return file.getvalue()
+
+
+def summary(text: str) -> str:
+    """Return which methods with their defaults break each axiom, as Markdown."""
+    rows = [row for row in csv.DictReader(text.splitlines()) if "," not in row["method"]]
+    result = ["| axiom | methods that break it |", "|---|---|"]
+    for axiom in AXIOMS:
+        cells = {row["method"]: row[axiom].partition("breaks") for row in rows}
+        broken = [f"`{name}`{side and f' ({side.strip()})'}" for name, (side, breaks, _) in cells.items() if breaks]
+        result.append(f"| {axiom} | {', '.join(broken)} |")
+    return "\n".join(result)
+
+
+def page(text: str, old: str) -> str:
+    """Return the page with the summary of a table."""
+    return re.sub(
+        r"(?<=<!-- axioms -->\n).*?(?=\n<!-- /axioms -->)", lambda _: summary(text), old, count=1, flags=re.DOTALL
+    )
 
 
 if __name__ == "__main__":
-    print(table())
+    written = table()
+    PAGE.with_suffix(".csv").write_text(written, encoding="utf-8")
+    PAGE.write_text(page(written, PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -4,11 +4,11 @@ OMP_NUM_THREADS=1 python recipes/scenes/check_study.py [--count 100]
 
 The whole study takes hours (``study.py``, ``methods.py``). Here NIB, NIB as published and the center are measured on
 the first scenes of the same seed; each mean's bootstrap 95 % interval must reach the one in
-docs/reference/results/methods.md. Exit code 1: one does not.
+docs/reference/results/methods-*.csv. Exit code 1: one does not.
 """
 
 import argparse
-import re
+import csv
 import sys
 from pathlib import Path
 
@@ -17,24 +17,19 @@ from runs import NAMES, scenes
 import nibt
 from nibt.evaluation.statistics import interval
 
-TABLE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "methods.md"
+RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "results"
 METRICS = {"image": ["pointing_game", "energy", "average_precision", "own_object"], "text": ["word_auc"]}
 METHODS = {"nib": {}, "nib paper": {"variant": "paper"}, "center": {}}
 
 
 def documented(side):
     """The intervals of the table, by method and metric as it calls them."""
-    part = TABLE.read_text(encoding="utf-8").split("## Text side")[side == "text"]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("| ")
-    ]
-    names = next(row for row in rows if row[0] == "method")
-    return {
-        (row[0], name): tuple(map(float, match[1].split(",")))
-        for row in rows
-        for name, cell in zip(names, row, strict=True)
-        if (match := re.search(r"\[(.*?)\]", cell))
-    }
+    with (RESULTS / f"methods-{side}.csv").open(newline="") as file:
+        return {
+            (row["method"], name): (float(row[f"{name} low"]), float(row[f"{name} high"]))
+            for row in csv.DictReader(file)
+            for name in map(NAMES.get, METRICS[side])
+        }
 
 
 def main():

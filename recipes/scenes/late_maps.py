@@ -10,7 +10,19 @@ three objects; the map is that of the whole caption, prompt included.
 from dataclasses import dataclass
 from pathlib import Path
 
-from runs import NAMES, TRUTH, Setting, collect, machine, paired_test, parse_arguments, run, scenes_of
+from runs import (
+    NAMES,
+    TRUTH,
+    Setting,
+    collect,
+    csv_text,
+    machine,
+    paired_test,
+    parse_arguments,
+    rows_of,
+    run,
+    scenes_of,
+)
 
 import nibt
 from nibt.datasets._photos import with_article
@@ -21,6 +33,21 @@ from nibt.evaluation.statistics import holm, interval
 from nibt.methods.base import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "late_interaction.md"
+SHOWN = ("method", "views", "pointing", "AP", "energy", "forwards")
+ABOUT = """# Maps of late interaction
+
+This page compares methods on a small `ColPaliForRetrieval` that was trained on drawn scenes of 64 nouns
+([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In {first} of 500 scenes with
+one object, its noun has the largest similarity.
+
+The table has means over scenes of two or three objects, of which the caption names one.[^run] In
+[late_interaction.csv](late_interaction.csv) are further metrics and bootstrap 95 % intervals; `*` marks a difference
+from the similarity map with one view (paired test, Holm, p < 0.05).
+
+{table}
+
+[^run]: {note}. `python recipes/scenes/late_maps.py measure --model FOLDER --out RUN`, then `report`.
+"""
 METHODS = (
     "similarity_map",
     "nib",
@@ -70,7 +97,8 @@ def zero_shot(model, count=500):
     return [float(NOUNS[index] == data.scene(item).names[0]) for item, index in enumerate(best)]
 
 
-def report(model, records):
+def table(model, records):
+    """Means and intervals; a star where the similarity map with one view differs at 0.05 after Holm's correction."""
     shown = [setting for setting in settings() if setting.key in records]
     base = next(setting for setting in shown if setting.method == "similarity_map" and setting.options["views"] == 1)
     metrics, columns = base.metrics, {}
@@ -87,24 +115,14 @@ def report(model, records):
         cells = [setting.method, str(setting.options["views"]), *(columns[metric][row] for metric in metrics)]
         cells += [f"{forwards(model, setting):.1f}", str(scenes_of(records[setting.key]))]
         lines.append("| " + " | ".join(cells) + " |")
-    first = "{:.3f} [{:.3f}, {:.3f}]".format(*interval(zero_shot(model)))
-    return "\n".join(
-        [
-            "# Maps of late interaction",
-            "",
-            "A small `ColPaliForRetrieval` that knows 64 nouns, trained on drawn scenes (`recipes/scenes/late.py`). In "
-            f"{first} of 500 scenes with one object, its noun has the largest similarity among 64.",
-            "",
-            "Scenes have two or three objects, of which the caption names one. Means with bootstrap 95 % intervals; a "
-            "star marks a difference from the similarity map with one view (paired test, Holm, p < 0.05). Small "
-            "deletion and large insertion are good.",
-            "",
-            *lines,
-            "",
-            f"`python recipes/scenes/late_maps.py`, {machine()}.",
-            "",
-        ]
-    )
+    return "\n".join(lines)
+
+
+def page(rows, first, note):
+    """The page, with some columns of the table."""
+    columns = [rows[0].index(name) for name in SHOWN]
+    head, *lines = ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
+    return ABOUT.format(first=first, table="\n".join([head, "|---" * len(SHOWN) + "|", *lines]), note=note)
 
 
 def main():
@@ -113,8 +131,10 @@ def main():
     if options.what == "measure":
         path = options.out / f"late-{options.part}.jsonl"
         run(model, settings(), path, options.count, (options.part, options.parts))
-    else:
-        PAGE.write_text(report(model, collect(options.out, "late")))
+        return
+    rows = rows_of(table(model, collect(options.out, "late")))
+    PAGE.with_suffix(".csv").write_text(csv_text(rows))
+    PAGE.write_text(page(rows, "{:.3f} [{:.3f}, {:.3f}]".format(*interval(zero_shot(model))), machine()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How good can a map of so few patches be, and what comes nearer to that? NIB on the study's scenes, with remedies.
 
 OMP_NUM_THREADS=1 python recipes/scenes/limits.py measure --out RUN    # resumes
-python recipes/scenes/limits.py report --out RUN     # into docs/explanation/study.md
+python recipes/scenes/limits.py report --out RUN     # into docs/explanation/study
 
 `perfect` gives each patch of each view the share of it that the object covers: no method can know more from these
 views. Pointing is measured on the mask itself, within the published tolerance (15 pixels at 640, here 3 of 128), and
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from runs import FEW, collect, filled, kept, machine, on_mask, parse_arguments, scenes, stored
+from runs import FEW, SEED, collect, kept, machine, on_mask, parse_arguments, scenes, stored, write_tables
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -23,7 +23,7 @@ from nibt.methods._views import FINEST, blended, shifts
 from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 NIB = {"layer": "7", "baseline": "blank", "quadrature": "gauss", "steps": 4, "views": 1, "text_steps": 1}
 """The default of images until views came; captions are not looked at."""
 VIEWS = (1, 2, 3, 5, 7)
@@ -131,7 +131,8 @@ def main():
     if options.what == "measure":
         measure(options)
     else:
-        filled(DOCS / "study.md", {"limits": f"\n\n{table(collect(options.out, 'limits'))}\n\n{machine()}.\n\n"})
+        tables = {"limits": table(collect(options.out, "limits"))}
+        write_tables(STUDY, tables, f"{machine()}; scenes of seed {SEED}")
 
 
 if __name__ == "__main__":

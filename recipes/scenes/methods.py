@@ -1,4 +1,4 @@
-"""All methods and variants on scenes whose truth is known, both sides: the table of docs/reference/results/methods.md.
+"""All methods and variants on scenes whose truth is known, both sides: the tables of docs/reference/results/methods.md.
 
 OMP_NUM_THREADS=1 python recipes/scenes/methods.py measure --out RUN [--part 0/2]   # resumes
 python recipes/scenes/methods.py report --out RUN
@@ -10,7 +10,20 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import NAMES, SEED, TRUTH, Setting, collect, machine, paired_test, parse_arguments, run, scenes_of
+from runs import (
+    NAMES,
+    SEED,
+    TRUTH,
+    Setting,
+    collect,
+    csv_text,
+    machine,
+    paired_test,
+    parse_arguments,
+    rows_of,
+    run,
+    scenes_of,
+)
 
 import nibt
 from nibt.engine.spec import resolve
@@ -22,8 +35,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "methods.md"
-PLOT = PAGE.with_suffix(".png")
+RESULTS = Path(__file__).parents[2] / "docs" / "reference" / "results"
 VIEWS = (1, 3)
 FASTER = {"rise": {"masks": 500}}
 """Where the default would take days on a processor: 6,000 masks an image. What was used is said in the table."""
@@ -168,7 +180,7 @@ def plot(records, model):
     figure.draw_without_rendering()  # the places of labels depend on the layout
     for panel, best in zip(panels, fronts, strict=True):
         label(panel, best)
-    figure.savefig(PLOT, dpi=100)
+    figure.savefig(RESULTS / "methods.png", dpi=100)
     plt.close(figure)
 
 
@@ -212,23 +224,10 @@ def main():
         return
     records = collect(options.out, "methods")
     plot(records, model)
-    sides = "\n\n".join(f"## {side.capitalize()} side\n\n{table(records, side, model)}" for side in ("image", "text"))
-    about = (
-        f"Every method and variant on drawn scenes with ground truth. {machine()}; {options.count} scenes of seed "
-        f"{SEED} with two or three objects, one of them named; mean and bootstrap 95 % interval; * differs from NIB's "
-        "default (paired Wilcoxon over the scenes that both have, Holm over the methods, 0.05). On the image side, "
-        "each method has one view and three; the row without `views` is the default. Slow methods have only the "
-        "first scenes. `forwards` is the cost in forward passes of the image tower; `ms each` is processor time with "
-        "the metrics, whose share the rows `ones` show. `python recipes/scenes/methods.py`; [which one to "
-        "use](../methods/index.md#which-one)."
-    )
-    seen = (
-        f"![Pointing and AP of all methods against their cost]({PLOT.name})\n\nQuality against cost: hollow markers "
-        "have one view, filled ones three. The gray line joins the methods that no cheaper one equals, which are "
-        "labeled (the Pareto front). The points of slow methods are NIB's mean plus their mean difference "
-        "from NIB on the scenes that both have. Controls and the target `centered` are left out."
-    )
-    PAGE.write_text(f"# All methods on drawn scenes\n\n{about}\n\n{seen}\n\n{sides}\n")
+    for side in METRICS:
+        (RESULTS / f"methods-{side}.csv").write_text(csv_text(rows_of(table(records, side, model))))
+    print(f"{machine()}; {options.count} scenes of seed {SEED}; write the date into {RESULTS / 'methods.md'}")
+    print("and run docs/generate.py")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How the scores of units become pixels: stretchings and readings of the same maps, for each metric on the mask.
 
 OMP_NUM_THREADS=1 python recipes/scenes/pixels.py measure --out RUN    # resumes
-python recipes/scenes/pixels.py report --out RUN     # into docs/explanation/study.md
+python recipes/scenes/pixels.py report --out RUN     # into docs/explanation/study
 
 ``area`` is the mean over a window of the size of a patch of the map whose units have one score all over. With one
 view, whose units are patches, that is what ``bilinear`` gives; with more, ``bilinear`` takes the mean over a cell.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch.nn.functional as F
 from limits import masks, named_apart
-from runs import NAMES, collect, filled, kept, machine, on_mask, parse_arguments, scenes, stored
+from runs import NAMES, SEED, collect, kept, machine, on_mask, parse_arguments, scenes, stored, write_tables
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -24,7 +24,7 @@ from nibt.metrics.intersection_over_union import IntersectionOverUnion
 from nibt.metrics.pointing_game import PointingGame
 from nibt.results.attribution import to_pixels
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 SIZE, PATCHES = 128, 8
 COUNT = 500
 MAPS = {
@@ -105,13 +105,14 @@ def brief(values):
     return {NAMES[metric]: round(float(np.mean(numbers)), 3) for metric, numbers in values.items()}
 
 
-def table(records, metric):
-    lines = [f"| {NAMES[metric]} | " + " | ".join(STRETCHINGS) + " |", "|---" * (len(STRETCHINGS) + 1) + "|"]
-    for name, record in records.items():
-        for reading in READINGS:
-            ways = [record["values"][f"{reading}, {stretching}"][metric] for stretching in STRETCHINGS]
-            cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in ways]
-            lines.append(f"| {name}, {reading} | " + " | ".join(cells) + " |")
+def table(records):
+    lines = ["| metric | map | " + " | ".join(STRETCHINGS) + " |", "|---" * (len(STRETCHINGS) + 2) + "|"]
+    for metric in METRICS:
+        for name, record in records.items():
+            for reading in READINGS:
+                ways = [record["values"][f"{reading}, {stretching}"][metric] for stretching in STRETCHINGS]
+                cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in ways]
+                lines.append(f"| {NAMES[metric]} | {name}, {reading} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -122,8 +123,7 @@ def main():
         return
     measured = collect(options.out, "pixels")
     records = {name: measured[name] for name in MAPS if name in measured}
-    tables = "\n\n".join(table(records, metric) for metric in METRICS)
-    filled(DOCS / "study.md", {"pixels": f"\n\n{tables}\n\n{COUNT} scenes. {machine()}.\n\n"})
+    write_tables(STUDY, {"pixels": table(records)}, f"{machine()}; {COUNT} scenes of seed {SEED}")
 
 
 if __name__ == "__main__":

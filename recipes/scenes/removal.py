@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/removal.py measure --out RUN [--part 0/2]    # resumes
     OMP_NUM_THREADS=1 python recipes/scenes/removal.py measure --out RUN2 --model FOLDER    # the second model
-    python recipes/scenes/removal.py report --out RUN [--second RUN2]    # into docs/explanation/study.md
+    python recipes/scenes/removal.py report --out RUN [--second RUN2]    # into docs/explanation/study
 
 Captions name all two or three objects of a scene; scenes are drawn again without each. ``r`` and ``rho`` are the
 correlations of sums and drops over all objects (Pearson, Spearman), ``slope`` that of the line of drops on sums, ``R2``
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from runs import SEED, collect, filled, kept, machine, on_mask, parse_arguments, scenes, stored
+from runs import SEED, collect, kept, machine, on_mask, parse_arguments, scenes, stored, write_tables
 from scipy import stats
 
 import nibt
@@ -34,7 +34,7 @@ from nibt.metrics.removal import Removal
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "study.md"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 FASTER = {"rise": {"masks": 500}, "banzhaf": {"budget": 256}, "shapley": {"budget": 256}}
 """Where the default takes too long; what was used is said in the table."""
 SLOW = ("banzhaf", "integrated_gradients", "m2ib", "mfaba", "occlusion", "rise", "shapley")
@@ -208,12 +208,10 @@ def table(records):
 
 
 def report(options):
-    parts = {"removal": table(collect(options.out, "removal")), "removal machine": ""}
+    parts = {"removal": table(collect(options.out, "removal"))}
     if options.second:
-        parts["removal second"] = table(collect(options.second, "removal"))
-    parts = {name: f"\n\n{content}\n\n" for name, content in parts.items()}
-    parts["removal machine"] = f"{machine()}; scenes of seed {SEED}"
-    filled(PAGE, parts)
+        parts["removal-second"] = table(collect(options.second, "removal"))
+    write_tables(STUDY, parts, f"{machine()}; scenes of seed {SEED}")
 
 
 def main():

@@ -5,9 +5,12 @@ every scene, and the seconds it took.
 """
 
 import argparse
+import csv
+import io
 import json
 import math
 import platform
+import re
 import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -30,6 +33,9 @@ SEED = 2026  # kept for the study alone
 FEW = 300
 FIRST = {"few": FEW, "fewer": 100}
 """The kinds of data that are the first scenes of ``one``, and how many."""
+INTERVAL = re.compile(r"(\S+) \[(\S+), (\S+)\](?: (\*))?")
+WITH_P = re.compile(r"(\S+) \(p (\S+)\)")
+"""Cells of tables: a mean with its interval, and a star if it differs; a difference with its p."""
 STRETCH = 50  # scenes after which what is done of a setting is kept
 TRUTH = {
     "image": ["pointing_game", "energy", "average_precision", "intersection_over_union", "own_object"],
@@ -177,13 +183,47 @@ def on_mask(metric, grid, mask):
     return float(metric(MetricInput(None, attribution, (GroundTruth(mask),)))[0])
 
 
-def filled(page, parts):
-    """Put each part between its markers in a page that is written by hand."""
-    text = page.read_text()
-    for name, content in parts.items():
-        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        text = text.split(start)[0] + start + content + end + text.split(end)[1]
-    page.write_text(text)
+def write_tables(folder, tables, note):
+    """Write each table as a CSV file, and in ``runs.csv`` when and with what it was measured."""
+    folder.mkdir(parents=True, exist_ok=True)
+    notes, path = {}, folder / "runs.csv"
+    if path.exists():
+        notes = dict(list(csv.reader(io.StringIO(path.read_text())))[1:])
+    for name, table in tables.items():
+        (folder / f"{name}.csv").write_text(csv_text(rows_of(table)))
+        notes[name] = note
+    path.write_text(csv_text([["table", "measured"], *map(list, sorted(notes.items()))]))
+
+
+def csv_text(rows):
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def rows_of(table):
+    """The rows of a Markdown table, heads first, with columns of their own for intervals, p and stars."""
+    heads, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()]
+    columns = [[head or "setting", *cells] for head, *cells in zip(heads, *rows, strict=True)]
+    return [list(row) for row in zip(*[column for parts in map(split, columns) for column in parts], strict=True)]
+
+
+def split(column):
+    """A column of means with intervals, or of differences with p, as several; other columns as they are."""
+    head, *cells = column
+    if any(INTERVAL.fullmatch(cell) for cell in cells):
+        matches = [INTERVAL.fullmatch(cell) for cell in cells]
+        parts = [
+            match.groups("") if match else ("" if cell == "-" else cell, "", "", "")
+            for match, cell in zip(matches, cells, strict=True)
+        ]
+        names = [head, f"{head} low", f"{head} high", f"{head} differs"]
+        columns = [[name, *values] for name, values in zip(names, zip(*parts, strict=True), strict=True)]
+        return columns if any(columns[3][1:]) else columns[:3]
+    if any(WITH_P.fullmatch(cell) for cell in cells):
+        differences, tests = zip(*(WITH_P.fullmatch(cell).groups() for cell in cells), strict=True)
+        return [[head, *differences], [f"{head} p", *tests]]
+    return [column]
 
 
 def machine():

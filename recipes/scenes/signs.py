@@ -1,22 +1,24 @@
 """Does a negative word speak against the image? Nouns that are there beside nouns that are not, in the same caption.
 
-OMP_NUM_THREADS=1 python recipes/scenes/signs.py
+OMP_NUM_THREADS=1 python recipes/scenes/signs.py      # into docs/explanation/study
 
 Captions name two or three things, of which one is not in the image. A method that made every word negative would find
 all absent ones, so both signs are reported, and how well the score separates both kinds (AUC over all nouns).
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
-from runs import machine, scenes
+from runs import SEED, machine, scenes, write_tables
 from sklearn.metrics import roc_auc_score
 
 import nibt
 from nibt.data.ground_truth import ground_truth
 from nibt.evaluation.statistics import interval
 
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 QUICK = {"image_layer": 11, "image_steps": 1, "image_views": 1}  # the image side is not looked at
 GAUSS = {**QUICK, "text_quadrature": "gauss"}
 WAYS = {
@@ -60,13 +62,14 @@ def main():
     parser.add_argument("--count", type=int, default=1000, help="scenes")
     options = parser.parse_args()
     model, pairs = nibt.load_model("scenes"), scenes("absent", options.count)
-    print("| | there and positive | absent and negative | AUC |\n|---|---|---|---|")
+    lines = ["| | there and positive | absent and negative | AUC |", "|---|---|---|---|"]
     for name, way in WAYS.items():
         present, missing = scored(model, pairs, way)
         auc = roc_auc_score(np.r_[np.ones(len(present)), np.zeros(len(missing))], np.r_[present, missing])
         shares = " | ".join("{:.3f} [{:.3f}, {:.3f}]".format(*interval(one)) for one in (present > 0, missing < 0))
-        print(f"| {name} | {shares} | {auc:.3f} |", flush=True)
-    print(f"\n{machine()}; {options.count} scenes")
+        lines.append(f"| {name} | {shares} | {auc:.3f} |")
+        print(lines[-1], flush=True)
+    write_tables(STUDY, {"signs": "\n".join(lines)}, f"{machine()}; {options.count} scenes of seed {SEED + 1}")
 
 
 if __name__ == "__main__":

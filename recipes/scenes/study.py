@@ -1,7 +1,7 @@
 """The study of layers, baselines, rules, nodes and targets: NIB on 1,000 scenes whose truth is known.
 
 OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2]   # resumes; several parts side by side
-python recipes/scenes/study.py report --out RUN                                # docs/explanation/study.md and its plots
+python recipes/scenes/study.py report --out RUN          # tables and plots: docs/explanation/study
 """
 
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import FEW, NAMES, SEED, Setting, collect, filled, machine, paired_test, parse_arguments, run
+from runs import FEW, NAMES, SEED, Setting, collect, machine, paired_test, parse_arguments, run, write_tables
 
 import nibt
 from nibt.evaluation.statistics import interval
@@ -17,7 +17,7 @@ from nibt.evaluation.statistics import interval
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 DEPTH = 12
 TARGETS = ("cosine", "centered")
 BASELINES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
@@ -147,8 +147,8 @@ def plot(records, lines, metrics, across, name, title):
         panel.set_xlabel(title, fontsize=9)
         panel.grid(alpha=0.3)
     np.atleast_1d(panels)[-1].legend(fontsize=7)
-    (DOCS / "study").mkdir(exist_ok=True)
-    figure.savefig(DOCS / "study" / f"{name}.png", dpi=110)
+    STUDY.mkdir(exist_ok=True)
+    figure.savefig(STUDY / f"{name}.png", dpi=110)
     plt.close(figure)
 
 
@@ -186,7 +186,7 @@ def short(setting):
 
 
 def report(records):
-    """The tables and plots, as Markdown; their meaning is written by hand in docs/explanation/study.md."""
+    """The tables as Markdown, and the plots; docs/explanation/study.md, which is written by hand, says what follows."""
     parts = {}
     for side, metrics in (
         ("image", ["pointing_game", "average_precision", "energy", "own_object"]),
@@ -203,20 +203,15 @@ def report(records):
         lines = by_layer(side)
         plot(records, named(lines), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
         rows = [(short(setting), setting) for line in lines.values() for setting in line]
-        parts[f"{side} layers"] = table(records, rows, shown)
+        parts[f"{side}-layers"] = table(records, rows, shown)
         nodes_ = by_nodes(side)
-        plot(
-            records,
-            named(nodes_),
-            [*metrics[:2], "completeness_gap"],
-            lambda s: s.options["steps"],
-            f"{side}-nodes",
-            "nodes",
-        )
+        if side == "image":
+            shown_metrics = [*metrics[:2], "completeness_gap"]
+            plot(records, named(nodes_), shown_metrics, lambda s: s.options["steps"], "image-nodes", "nodes")
         rows = [(short(setting), setting) for line in nodes_.values() for setting in line]
-        parts[f"{side} nodes"] = table(records, rows, shown)
+        parts[f"{side}-nodes"] = table(records, rows, shown)
         rows = [(short(setting), setting) for setting in controls(side)]
-        parts[f"{side} controls"] = table(records, rows, shown)
+        parts[f"{side}-controls"] = table(records, rows, shown)
         candidates = [s for group in (*lines.values(), *nodes_.values()) for s in group]
         candidates += averages("image") if side == "image" else []
         free = [s for s in candidates if s.options["baseline"] != "mean" and s.target == "cosine"]
@@ -224,7 +219,7 @@ def report(records):
         for name, among in (("with what the embedded model ships", candidates), ("with nothing given", free)):
             best, cheap = pick(records, among, metrics[1] if side == "image" else metrics[0], metrics[:1])
             choices += [(f"best {name}: {short(best)}", best), (f"cheapest as good: {short(cheap)}", cheap)]
-        parts[f"{side} choice"] = table(records, choices, shown)
+        parts[f"{side}-choice"] = table(records, choices, shown)
     parts["averages"] = table(
         records,
         [(short(s), s) for s in averages("image")],
@@ -241,9 +236,8 @@ def main():
         run(nibt.load_model(options.model), settings(), path, options.count, (options.part, options.parts))
         return
     records = collect(options.out, "study")
-    tables = {name: f"\n\n{content}\n\n" for name, content in report(records).items()}
-    filled(DOCS / "study.md", {"machine": f"{machine()}; scenes of seed {SEED}", **tables})
-    print(f"study.md: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")
+    write_tables(STUDY, report(records), f"{machine()}; scenes of seed {SEED}")
+    print(f"{STUDY}: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from runs import SEED, collect, filled, kept, machine, paired_test, parse_arguments, stored
+from runs import SEED, collect, kept, machine, paired_test, parse_arguments, stored, write_tables
 
 import nibt
 from nibt.data.ground_truth import word_spans
@@ -51,7 +51,7 @@ METRICS = {
     **{f"additive {share}": AdditiveShare(count, share) for share, count in HELD_OUT.items()},
 }
 ABSENT = "absent"
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "study_regions.md"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study_regions"
 
 
 @dataclass(frozen=True)
@@ -204,16 +204,18 @@ COLUMNS = {
 
 
 def report(records):
-    """Print the tables, and put them into the page of the study."""
+    """Print the tables, and write them for the page of the study."""
     by_label = defaultdict(dict)
     for key, record in records.items():
         by_label[record["label"]][int(key.rpartition("| ")[2])] = record
     labels = [one.label for one in SETTINGS if one.label in by_label]
-    text = "\n\n".join(
-        [means(by_label, labels), differences(by_label, labels), orders_table(by_label, labels), machine()]
-    )
-    print(text)
-    filled(PAGE, {"tables": f"\n\n{text}.\n\n"})
+    tables = {
+        "regions": means(by_label, labels),
+        "differences": differences(by_label, labels),
+        "orders": orders_table(by_label, labels),
+    }
+    print("\n\n".join([*tables.values(), machine()]))
+    write_tables(STUDY, tables, f"{machine()}; scenes of seed {SEED + 7}")
 
 
 def means(by_label, labels):
@@ -227,8 +229,8 @@ def means(by_label, labels):
 
 
 def differences(by_label, labels):
+    """Differences from `nib` with its tolerance on the same scenes, and p of a paired test."""
     lines = [
-        "Difference from `nib` with its tolerance on the same scenes, and p of a paired test:\n",
         "| method | right object | energy | mass | R2, p 0.5 |",
         "|---" * 5 + "|",
     ]
@@ -243,9 +245,8 @@ def differences(by_label, labels):
 
 
 def orders_table(by_label, labels):
+    """R2 of models of held-out coalitions with the coefficients of `banzhaf`, and of any sum of a score per side."""
     lines = [
-        "R2 of models of the score of held-out coalitions, with the coefficients of `banzhaf` from 1,000 forward "
-        f"passes; and of any score of the image plus any score of the caption ({len(by_label['orders'])} scenes):\n",
         "| p | order one | order two | any sum of both sides |",
         "|---" * 4 + "|",
     ]
@@ -268,7 +269,6 @@ def main():
         measure(nibt.load_model(options.model), options.count, path, (options.part, options.parts))
         return
     report(collect(options.out, "tables"))
-    print(machine())
 
 
 if __name__ == "__main__":

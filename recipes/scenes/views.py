@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN [--part 0/2]    # resumes
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN2 --model FOLDER --depth 6    # the second model
-    python recipes/scenes/views.py report --out RUN [--second RUN2 --depth 6]    # into docs/explanation/study.md
+    python recipes/scenes/views.py report --out RUN [--second RUN2 --depth 6]    # into docs/explanation/study
 
 ``forwards`` counts the passes of the image tower: each view has one for its trace and two for each node, of which the
 blocks above the layer are a part. Names of rules: ``late`` is one node at two thirds of the path, others have n nodes.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from runs import SEED, Setting, collect, filled, kept, machine, paired_test, parse_arguments, run, scenes, stored
+from runs import SEED, Setting, collect, kept, machine, paired_test, parse_arguments, run, scenes, stored, write_tables
 from study import table
 
 import nibt
@@ -24,7 +24,7 @@ from nibt.evaluation.statistics import interval
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-DOCS = Path(__file__).parents[2] / "docs" / "explanation"
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 SHOWN = ["pointing_game", "average_precision", "energy", "own_object", "confidence_drop"]
 TRUE = ("pointing_game", "average_precision", "energy", "own_object")
 RULES = {"late": ("late", 1)} | {
@@ -87,7 +87,8 @@ def words(rule, data="one"):
 
 def words_table(records):
     """The words' own metrics by the rule, with the p of the difference from the rule before."""
-    lines = ["| rule | AUC of words | p | absent negative | p | median gap | 90th | forwards |", "|---" * 8 + "|"]
+    heads = ["rule", "AUC of words", "AUC p", "absent negative", "absent p", "median gap", "90th", "forwards"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for rule in WORD_RULES:
         cells = []
         for data, metric in (("one", "word_auc"), ("absent", "absent_words")):
@@ -173,8 +174,8 @@ def plot(records):
         panel.set_xlabel("forward passes of the image tower", fontsize=9)
         panel.grid(alpha=0.3)
     panels[-1].legend(fontsize=8)
-    (DOCS / "study").mkdir(exist_ok=True)
-    figure.savefig(DOCS / "study" / "views.png", dpi=110)
+    STUDY.mkdir(exist_ok=True)
+    figure.savefig(STUDY / "views.png", dpi=110)
     plt.close(figure)
 
 
@@ -186,19 +187,17 @@ def report(options):
         return rows_with_gaps(records, [(name, one) for name, one in named if one.key in records])
 
     parts = {
-        "views sweep": rows([(short(one), one) for one in sweep(12)]),
-        "views fill": rows(fills().items()),
-        "views blending": rows(blends().items()),
-        "views words": words_table(records),
+        "views-sweep": rows([(short(one), one) for one in sweep(12)]),
+        "views-fill": rows(fills().items()),
+        "views-blending": rows(blends().items()),
+        "views-words": words_table(records),
     }
     if options.second:
         second = collect(options.second, "views")
         known = [(short(one), one) for one in sweep(options.depth) if one.key in second]
-        parts["views second"] = rows_with_gaps(second, known)
-        parts["views second words"] = words_table(second)
-    parts = {name: f"\n\n{content}\n\n" for name, content in parts.items()}
-    parts["views machine"] = f"{machine()}; scenes of seed {SEED}"
-    filled(DOCS / "study.md", parts)
+        parts["views-second"] = rows_with_gaps(second, known)
+        parts["views-second-words"] = words_table(second)
+    write_tables(STUDY, parts, f"{machine()}; scenes of seed {SEED}")
 
 
 def main():

@@ -14,7 +14,7 @@ from nibt.types import Modality
 from tests import axiom_towers as towers
 from tests import axioms, tiny
 from tests.axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
-from tests.helpers import ROOT, make_side
+from tests.helpers import make_side
 from tests.suites import few
 
 both_sides = pytest.mark.parametrize("modality", SIDES)
@@ -92,8 +92,12 @@ def test_methods_keep_and_break_the_claimed_axioms(line: str) -> None:
 
 @pytest.mark.slow
 def test_axioms_table_of_the_documentation_is_current() -> None:
-    text = (ROOT / "docs/explanation/axioms.md").read_text(encoding="utf-8")
-    assert text.partition("<!-- axioms -->\n")[2].partition("\n<!-- /axioms -->")[0] == axioms.table()
+    assert axioms.PAGE.with_suffix(".csv").read_text(encoding="utf-8") == axioms.table()
+
+
+def test_summary_of_the_axioms_is_that_of_the_table() -> None:
+    text = axioms.PAGE.read_text(encoding="utf-8")
+    assert axioms.page(axioms.PAGE.with_suffix(".csv").read_text(encoding="utf-8"), text) == text
 
 
 SAME = {

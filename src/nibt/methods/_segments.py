@@ -22,10 +22,9 @@ class SegmentMethod(PlayerMethod):
     """Base class of methods whose units may be segments of the image.
 
     Args:
-        units: ``words`` (images have patches or cells), ``tower`` (tokens instead of words), ``segments`` (superpixels)
-            or ``segments:FILE`` (a label image, an .npy file or a JSON file with COCO masks; ``{stem}`` is the name of
-            the image without suffix).
-        segments: The number of superpixels that is aimed at.
+        units: ``words`` (images have patches or cells), ``tower`` (tokens), ``segments`` (superpixels) or
+            ``segments:FILE``.
+        segments: The intended number of superpixels.
 
     """
 

@@ -6,8 +6,7 @@ Each other unit is in the coalition with the probability ``share`` (1/2 in Banzh
 arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept (Hammer and
 Holzman, 1992). They are exact if the budget covers all coalitions.
 
-The words x patches table of this method has the cross-modal coefficients of the best model of order two of the score
-(``fixlip``), which two regressions of embeddings give for the price of their forward passes.
+The words x patches table of this method is that of ``fixlip``, from two regressions of embeddings.
 
 Answers:
     By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
@@ -17,7 +16,7 @@ Use it when:
     for one caption serve all others.
 
 Avoid it when:
-    The scores must add up (use ``shapley``), or few coalitions must do: below two per unit the values are rough.
+    The scores must add up (use ``shapley``), or there are fewer than two coalitions per unit: the estimates are noisy.
 """
 
 from dataclasses import dataclass

@@ -5,10 +5,8 @@
     with other captions c = 1 to n - 1:  w_0 cos(z_t, caption) - mean over c = 0 to n - 1 of w_c cos(z_t, c)
     w_c = n softmax over c of 2 cos(image, c)
 
-h_k enters the first of the last L blocks, whose values v are those of the unchanged model; the second path has no
-perceptrons. A token's embedding is that of the head of z_t alone. The captions c are those of ``against``, with a
-target that compares with them: ``difference`` or ``softmax``. What is subtracted is the mean over the captions of the
-weighted elementwise products, which all captions share. The map is one of cosines with any target. On captions, a
+h_k enters the first of the last L blocks, whose values v are those of the unchanged model. The captions c are those of
+``against``, with the target ``difference`` or ``softmax``. The map is one of cosines with any target. On captions, a
 blank image takes the place of the caption without words.
 
 Answers:

@@ -2,12 +2,12 @@
 
     S(coalition) = constant + sum_i e_i x_i + sum_{i<k} e_ik x_i x_k,   x_i = 1 if unit i is kept, else 0
 
-Units are kept independently with the probability ``share``. The score of a unit is its coefficient if each x has its
-mean subtracted, which is its mean effect, as of ``banzhaf``. In a words x patches table, the units of both sides are
-fitted together, and an entry is the coefficient of a word with a patch.
+Units are kept independently with the probability ``share``. The score of a unit is its mean effect, as of ``banzhaf``.
+In a words x patches table, the units of both sides are fitted together, and an entry is the coefficient of a word with
+a patch.
 
-The fit of all pairs of the coalitions of two sides gives the table that two regressions of embeddings give, if each
-side has more coalitions than units: ``banzhaf`` computes that. The variant ``paper`` keeps and removes single tokens.
+The fit of all pairs of the coalitions of two sides is the table of ``banzhaf``, if each side has more coalitions than
+units. The variant ``paper`` keeps and removes single tokens.
 
 Answers:
     Which words and patches, and which of them together, a model of order two says raise the score.

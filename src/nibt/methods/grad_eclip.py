@@ -7,8 +7,7 @@ The cosines are min-max scaled over the tokens that row r attends to. The forwar
 heads.
 
 The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv
-2605.12952): it computes the last attention, and S from it, with one head, takes q and k after the output projection,
-and scales the cosines over the patches, or over all rows of a caption.
+2605.12952): it computes the last attention with one head.
 
 Answers:
     Which values of the last attention raise the score, weighted by how well their keys fit the query.

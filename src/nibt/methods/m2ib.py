@@ -4,13 +4,10 @@
     loss = beta mean(KL) - mean S(z),  KL = -1/2 (1 + ln v - m^2 - v),  m = lambda h,  v = (1 - lambda)^2
     score of token t = sum_c KL_tc,  of the last forward pass
 
-a is learned and starts at 5, which replaces almost nothing. With ``noise="features"`` the noise has the mean and the
-standard deviation of the features, as in the information bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396):
-h is standardized first, per channel over the tokens of the item.
-
-The variant ``adaib`` weights the two terms for each pair, as AdaIB (ICLR 2026 submission): the loss is
-g mean(KL) - f mean S(z), with f = 1 / (distance of the unit embeddings + 1e-6) and g = 1 / (f + 1e-6), and the norm of
-an item's gradient is at most 1. With f and g constant, it is M2IB with beta = g / f.
+a is learned and starts at 5, which replaces almost nothing. The variant ``iba`` is the information bottleneck of Schulz
+et al. (ICLR 2020, arXiv 2001.00396): the noise has the mean and the standard deviation of the features. The variant
+``adaib`` is AdaIB (ICLR 2026 submission): the loss is g mean(KL) - f mean S(z), with f = 1 / (distance of the unit
+embeddings + 1e-6) and g = 1 / (f + 1e-6).
 
 Answers:
     How much information about each token must be kept for the pair to match. The unit is nats.

@@ -1,31 +1,23 @@
 """The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
 
-    score of token t = sum_c (h - r)_tc * mean of [dS/dz](z(l))_tc,  z(l) = r + l (h - r)
+    score of token t = sum_c (h - r)_tc * mean over l of [dS/dz](z(l))_tc,  z(l) = r + l (h - r)
+    with noise: r + d s n in place of r, and the mean over draws of n ~ N(0, 1)
 
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
-part of the change of S that its row contributes. The method is deterministic: it has no training, and no noise by
-default. With r = 0 it is the published method; the page on theory explains why another baseline is better. By default,
-an image is explained from three views with three steps each, and a caption with six. The variant ``fast`` takes one
-step for each view and four for a caption: its scores of images are relative, and do not add up.
-
-IBA, M2IB and NIB are one family of bottlenecks, z(l) = l h + (1 - l) e with noise e. With ``noise``, e has the mean r
-and the standard deviation d s, where s is 1 or the deviation of the features:
-
-    z(l) = r + l (h - r) + (1 - l) d s n,  n ~ N(0, 1)
-    score of token t = mean over n of sum_c (h - e)_tc * mean of [dS/dz](z(l))_tc,  e = r + d s n
-
-The scores are shares of the expected change of S. As d goes to 0, the map becomes that without noise.
+part of the change of S that its row contributes. With r = 0 it is the published method. By default, there is no noise.
+With ``noise``, s is 1 or the deviation of the features and d the ``deviation``; the scores are shares of the expected
+change of S.
 
 Answers:
-    How much each patch and each word adds to the similarity, compared with an input without content, and with which
-    sign. The sum misses the change of the similarity by a few percent; a ``tolerance`` sets how much at most.
+    How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The
+    completeness gap is a few percent of the change; a ``tolerance`` limits it.
 
 Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
     scores add up.
 
 Avoid it when:
-    You want to know what happens if a part is removed: use ``occlusion`` or ``amounts=removal``. Do not read signs in
+    You want to know what happens if a region is removed: use ``occlusion`` or ``amounts=removal``. Do not read signs in
     the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
@@ -58,12 +50,9 @@ class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        tolerance: The largest completeness gap, relative to the change of the score. For each item, the steps are
-            doubled, up to about 64, until the gap is below it, and the last doubling changed no score by more than its
-            square root, relative to the largest score. With several views or layers it holds for their mean. If 65
-            nodes of ``clenshaw_curtis`` do not meet it, 64 midpoints are tried.
-        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (that of the item's features, per
-            channel).
+        tolerance: The largest completeness gap, relative to the change of the score. The steps of an item are doubled,
+            up to about 64, until it is reached.
+        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
         seed: The seed of the noise.

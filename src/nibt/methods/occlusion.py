@@ -12,8 +12,8 @@ Use it when:
     You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
 
 Avoid it when:
-    Two parts say the same: neither drop shows it. On images it costs a forward pass per cell, which on convolutional
-    towers are hundreds.
+    Regions carry the same evidence: removing either changes little, so both get low scores. On images it costs a
+    forward pass per cell, which on convolutional towers are hundreds.
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,9 @@
 
     score = sum_n S(mask_n) mask_n / (N p)
 
-The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly to
-the pixels with a random shift and multiplied with the normalized pixels; outside the centers of its outermost cells,
-it is constant here and mirrored in the authors' program. The map has at most 32 x 32
-units. The mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
+The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly with
+a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The mask of a caption keeps
+or drops each word, or in the variant ``paper`` each token.
 
 Answers:
     Which parts are present when random masks leave a high score.

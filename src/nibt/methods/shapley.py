@@ -1,20 +1,19 @@
 """Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
 
-The game (Shapley, 1953) is the
-score of the input with only the units of a coalition kept. The Shapley values are the additive game with the sum
-S(all) - S(none) that is nearest to it by least squares, where coalitions of s of n units have the weight
-(n - 1) / (C(n, s) s (n - s)).
-The values are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its
-complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+The game (Shapley, 1953) is the score of the input with only the units of a coalition kept. The values are the additive
+game with the sum S(all) - S(none) that is nearest to it by least squares, where coalitions of s of n units have the
+weight (n - 1) / (C(n, s) s (n - s)). They are exact if the budget covers all coalitions; otherwise it is spent on pairs
+of a coalition and its complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
 
 Answers:
     What each part contributes on average over all orders in which parts are added.
 
 Use it when:
-    You want a reference that is fair to parts that say the same, or exact values for a caption of up to nine words.
+    You want scores that add up and that units with the same evidence share, or exact values for a caption of up to
+    nine words.
 
 Avoid it when:
-    The tower has many units: below four coalitions per unit the values are rough.
+    There are fewer than four coalitions per unit: the estimates are noisy.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,5 @@
 """The share of words for absent objects whose score is negative, from 0 to 1.
 
-Answers:
-    Do words that name absent objects get negative scores?
-
 Range:
     0 to 1
 

@@ -3,9 +3,6 @@
 It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
 score of the visible words can explain.
 
-Answers:
-    Is there any interaction of words with patches to explain?
-
 Range:
     0 to 1
 

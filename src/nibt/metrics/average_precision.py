@@ -1,12 +1,8 @@
 """Average precision of the map as a ranking of the pixels, from 0 to 1.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. The positives are the pixels of the objects that the caption names.
+The positives are the pixels of the objects that the caption names.
 A random map gets their share of the image.
 Where an object has labeled points instead of a mask, the points are ranked.
-
-Answers:
-    Do the pixels of the named object have the highest scores?
 
 Range:
     0 to 1

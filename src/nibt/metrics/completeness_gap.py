@@ -2,9 +2,6 @@
 
 A change below 0.01 counts as 0.01. The result is never negative; it is NaN for methods without a path.
 
-Answers:
-    How far are the scores from adding up to the change of the score?
-
 Range:
     0 and up
 

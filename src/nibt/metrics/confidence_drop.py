@@ -2,12 +2,7 @@
 
     drop = 100 max(0, S - S_kept)
 
-The map, scaled to [0, 1] over the units, becomes pixels bilinearly. Only
-the protocol ``correct`` measures the caption; ``paper`` is that of the
-authors of NIB.
-
-Answers:
-    How much of the similarity is lost if only what the map keeps is shown?
+Only the protocol ``correct`` measures the caption; ``paper`` is that of the authors of NIB.
 
 Range:
     0 to 200 for the cosine

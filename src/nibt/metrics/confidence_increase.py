@@ -1,10 +1,6 @@
 """Confidence increase: whether the score rises when only what the map keeps is shown.
 
-The map, scaled to [0, 1] over the units, becomes pixels bilinearly. The value
-of an example is 100 or 0, so a mean is a percentage.
-
-Answers:
-    Does the similarity rise if only what the map keeps is shown?
+The value of an example is 100 or 0, so a mean is a percentage.
 
 Range:
     0 or 100

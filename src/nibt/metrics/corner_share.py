@@ -1,8 +1,5 @@
 """The share of the absolute score on the four corner patches, from 0 to 1.
 
-Answers:
-    How much of the score is in the corners of the image?
-
 Range:
     0 to 1; a uniform map has 4 / number of patches
 

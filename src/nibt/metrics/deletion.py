@@ -2,9 +2,6 @@
 
 A faithful map has a small area. Units with equal scores are removed in their own order.
 
-Answers:
-    How fast does the score fall if the most important units are removed first?
-
 Range:
     that of the score
 

@@ -1,12 +1,8 @@
 """Energy-based pointing game: the share of the positive scores on the named objects, from 0 to 1.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. Then negative pixels become 0. A map without positive pixels gets 0.
+Negative pixels become 0. A map without positive pixels gets 0.
 
 This is the relevance mass accuracy of Arras et al., 2022, too.
-
-Answers:
-    How much of the positive score lies on the named object?
 
 Range:
     0 to 1

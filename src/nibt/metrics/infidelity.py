@@ -6,9 +6,6 @@ A mask draws a share uniformly from [0, 1]
 and removes each unit with that probability, so that few units are removed as often as many. Each item has its own
 masks. The exact attribution of a linear model has infidelity 0.
 
-Answers:
-    Do sums of scores predict the drop when random sets of units are removed?
-
 Range:
     0 and up, squared units of the score
 

@@ -2,9 +2,6 @@
 
 A faithful map has a large area.
 
-Answers:
-    How fast does the score rise if the most important units are inserted first?
-
 Range:
     that of the score
 

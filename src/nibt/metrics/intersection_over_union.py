@@ -1,12 +1,8 @@
 """Intersection over union of the thresholded map and the named objects, at the best or a fixed threshold.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. The best threshold is chosen for each example, so the value is an
+The best threshold is chosen for each example, so the value is an
 upper bound. With a fixed ``threshold``, the scores are first scaled to [0, 1]
 over the units, a flat map to 0, and pixels above it are on the object.
-
-Answers:
-    How well would the map outline the named object, if the threshold were known?
 
 Range:
     0 to 1

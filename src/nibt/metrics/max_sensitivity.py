@@ -5,9 +5,6 @@
 The norm is Euclidean; if the map is zero, the change is not divided. Images are perturbed on their normalized pixels
 and captions on the embeddings of their words. The maximum is taken over random draws.
 
-Answers:
-    How much does the map change under small noise?
-
 Range:
     0 and up
 

@@ -3,9 +3,6 @@
 The other caption is one of twelve of other subjects. It depends on the right caption only, and shares no word with it.
 A map that depends on the image alone has 1.
 
-Answers:
-    Does the map depend on the caption?
-
 Range:
     -1 to 1
 

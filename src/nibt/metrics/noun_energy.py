@@ -2,9 +2,6 @@
 
 The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels; negative pixels become 0.
 
-Answers:
-    How much of what speaks for a noun lies on its object, and how much on another's?
-
 Range:
     0 to 1
 

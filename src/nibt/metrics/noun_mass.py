@@ -2,9 +2,6 @@
 
     (positive score on the noun's own object + absolute negative score elsewhere) / all absolute score
 
-Answers:
-    Do the signs of a noun's map show where its object is?
-
 Range:
     0 to 1; about 1/2 for signs at random
 

@@ -3,9 +3,6 @@
 The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are
 replaced by their mean position. The tolerance is a share of the longer side, 15 of 640 pixels as published.
 
-Answers:
-    Does the table send each noun to its object?
-
 Range:
     0 to 1
 

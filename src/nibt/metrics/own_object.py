@@ -1,11 +1,7 @@
 """Whether the mean score on the named objects exceeds that on every other object, 1 or 0.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. A map that is the same for all captions of a scene fails this test, since
+A map that is the same for all captions of a scene fails this test, since
 the captions name different objects.
-
-Answers:
-    Does the map prefer the named object to the other objects of the image?
 
 Range:
     0 or 1

@@ -3,9 +3,6 @@
 Pairs of a word and a patch come by decreasing score; each takes away its word and its patch. The score is the cosine
 of what is visible of both, over the share of all units that are removed.
 
-Answers:
-    How fast does the match disappear with the strongest links of the table?
-
 Range:
     that of the cosine
 

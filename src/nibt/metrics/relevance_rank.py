@@ -1,11 +1,7 @@
 """Relevance rank accuracy: the share of the K highest pixels on the named objects, where K is the size of the objects.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. Equal scores share the last places. A random map gets the share of
+Equal scores share the last places. A random map gets the share of
 the image that the objects cover.
-
-Answers:
-    Are the highest pixels, as many as the object has, on the object?
 
 Range:
     0 to 1

@@ -5,9 +5,6 @@ object is filled in from the pixels around it, as ``road`` fills units. The sum 
 by area. Images with fewer than two visible named objects have no value. Equal sums share the value. Chance is
 1 / number of objects.
 
-Answers:
-    Does the map say which object matters more, and not only where objects are?
-
 Range:
     0 or 1
 

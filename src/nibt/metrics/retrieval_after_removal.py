@@ -3,12 +3,9 @@
 The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value, so
 the mean is the share of retrieved pairs that are lost. Nothing is trained again, unlike in ROAR.
 
-With ``corrupted="query"``, an image without its highest patches looks for its caption among all captions, and a caption
-without its highest words for its image among all images. With ``corrupted="candidate"``, the whole caption looks for
-the image without its highest patches among the other images, and so on. Equal images or captions do not compete.
-
-Answers:
-    Does the model still know which caption belongs to the image, without what the map shows?
+With ``corrupted="query"``, an image without its highest patches is the query for its caption, and a caption without
+its highest words for its image. With ``corrupted="candidate"``, the whole caption is the query for the image without
+its highest patches. Equal images or captions do not compete.
 
 Range:
     0 or 1

@@ -4,11 +4,8 @@ Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 besi
 the removed ones are unknown, too: a sparse linear system. Then noise is added. So the image does not show the shape of
 what was removed, as it may with ``deletion``.
 
-A faithful map has a small area. Units with equal scores are removed in their own order. The last share is
+A faithful map has a small area. Ties are broken by position. The last share is
 1 - 1 / ``levels``, since the pixels of a whole image cannot be filled in from others.
-
-Answers:
-    How fast does the score fall if the most important units are removed without a trace?
 
 Range:
     that of the score
@@ -20,8 +17,8 @@ Use it when:
     You want faithfulness to the model, and doubt the edges of removed patches. Read it beside ``deletion``.
 
 Avoid it when:
-    The map is made of large cells: few pixels at their borders fill them. Large images take seconds per level. Models
-    that take patches or tiles instead of an image (SigLIP 2 NaFlex) have no value.
+    Cells are large: they are reconstructed from the few pixels around them, which is unreliable. Large images take
+    seconds per level. Models that take patches or tiles instead of an image (SigLIP 2 NaFlex) have no value.
 
 Source:
     Rong et al., ICML 2022

@@ -5,9 +5,6 @@
 The units are the patches of an image, or the words of a caption. A map of
 zeros has 0.
 
-Answers:
-    Is the score on few units or on many?
-
 Range:
     0 to 1 - 1 / number of units
 

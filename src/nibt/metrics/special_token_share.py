@@ -2,9 +2,6 @@
 
 These rows are class, start, end and padding tokens.
 
-Answers:
-    How much of the score is on tokens that the map cannot show?
-
 Range:
     0 to 1
 

@@ -5,9 +5,6 @@ table over the kept words and patches. Both lose their means over the coalitions
 or a patch adds alone is no interaction. ``r2`` is 1 minus the mean squared error, relative to the mean square of the
 cosines; ``spearman`` is the rank correlation.
 
-Answers:
-    Do the sums of the table have the size of what words and patches add together?
-
 Range:
     at most 1; 0 for a table of zeros
 

@@ -1,10 +1,6 @@
 """Top-k intersection: the share of the highest pixels, a fixed share of the image, on the named objects.
 
-The raw scores become pixels bilinearly: a pixel has their mean over one unit
-around it. Equal scores share the last places.
-
-Answers:
-    Are the few highest pixels on the named object?
+Equal scores share the last places.
 
 Range:
     0 to 1

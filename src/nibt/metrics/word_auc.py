@@ -3,9 +3,6 @@
 The value is the probability that a word which names an object of the image has a higher score than a word which does
 not; ties count one half. scikit-learn computes it.
 
-Answers:
-    Do the words that name an object score above the other words?
-
 Range:
     0 to 1
 

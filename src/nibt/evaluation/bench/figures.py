@@ -1,6 +1,6 @@
 """Plots as PNG files in memory.
 
-This is the only module that imports matplotlib. It uses the Agg canvas and no global state.
+This module imports matplotlib, with the Agg canvas and without its global state.
 """
 
 import io
