@@ -147,6 +147,13 @@ class Result(Serializable):
         import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
 
 
+def require_result(value: Any, caller: str, *classes: type) -> None:
+    """Check that a function was given a result of one of the classes that it takes."""
+    if not isinstance(value, classes):
+        names = " or ".join(result_class.__name__ for result_class in classes)
+        raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__})")
+
+
 def _inputs(data: Mapping[str, Any]) -> JsonObject:
     return {name: data[name] for name in _INPUTS if name in data}
 

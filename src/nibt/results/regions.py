@@ -17,7 +17,7 @@ from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.data.pair import Box
+from nibt.data.pair import Box, read_box
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput
 from nibt.results.attribution import ImageItself, OfImage, over_image
@@ -182,7 +182,7 @@ class Regions(OfImage, Result):
                 area inside the box.
 
         Raises:
-            BadInput: The box does not overlap ``region``.
+            BadInput: The box has other values, or does not overlap ``region``.
 
         """
         share = self._covered(box)
@@ -200,7 +200,7 @@ class Regions(OfImage, Result):
             inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
             return inside.clamp_min(0) * cells / extent
 
-        left, top, width, height = map(float, box)
+        left, top, width, height = read_box(box)
         across = along(left, width, self.region.left, self.region.width, self.grid.columns)
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
         return down[:, None] * across[None, :]

@@ -13,13 +13,14 @@ import numpy as np
 import torch.nn.functional as F
 from PIL import Image
 
-from nibt.data.pair import Box
+from nibt.data.pair import Box, read_box
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.fonts import font_for, shortened
 from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
+from nibt.results.base import require_result
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
 
@@ -64,6 +65,7 @@ def draw_links(
             loaded table is missing.
 
     """
+    require_result(regions, "draw_links", Regions)
     look = appearance(positive_only, cmap=cmap)
     return Image.open(io.BytesIO(links_figure(regions, top, words, box, look))).convert("RGB")
 
@@ -117,7 +119,7 @@ def _block(size: int) -> int:
 
 def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Return which parts have their center in a box."""
-    left, top, width, height = map(float, box)
+    left, top, width, height = read_box(box)
     region = regions.region
     down = region.top + (np.arange(shape[0]) + 0.5) * region.height / shape[0]
     across = region.left + (np.arange(shape[1]) + 0.5) * region.width / shape[1]
