@@ -102,7 +102,7 @@ class Result(Serializable):
             raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
-            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]} of {stated[0]}")
+            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}")
         fields = {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}
         return read_record(cls, fields, cls.kind)
 
