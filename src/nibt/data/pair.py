@@ -130,15 +130,15 @@ def read_caption(caption: str | Caption) -> str:
     return caption
 
 
-def read_box(box: Any) -> tuple[float, float, float, float]:
+def read_box(box: Any, name: str = "a box") -> tuple[float, float, float, float]:
     """Return left, top, width and height of a box in pixels as numbers."""
     try:
         left, top, width, height = map(float, box)
     except (TypeError, ValueError):
         left = top = width = height = math.nan
-    if not all(map(math.isfinite, (left, top, width, height))) or width <= 0 or height <= 0:
+    if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
         raise BadInput(
-            "a box must be left, top, width and height in pixels, numbers of which the last two are above 0 "
+            f"{name} must be left, top, width and height in pixels, numbers of which the last two are at least 0 "
             f"(got {box!r:.100})"
         )
     return left, top, width, height
