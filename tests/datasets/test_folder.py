@@ -191,7 +191,9 @@ def test_a_table_refuses_objects_that_it_would_not_read(tmp_path: Path) -> None:
         ("t.jsonl", '{"image": "a.png", "caption": "a cat", "boxes": []}'),
     ):
         write(tmp_path / name, text)
-        with pytest.raises(BadInput, match=rf"{name}, line [12]: (mask|boxes) is read from a folder of pairs only"):
+        with pytest.raises(
+            BadInput, match=rf"{name}, line [12]: (mask|boxes) is read only if you give the folder of the table"
+        ):
             list(open_pairs(tmp_path / name).records())
     write(tmp_path / "t.csv", "image,caption,id\na.png,a cat,7\n")
     assert len(open_pairs(tmp_path / "t.csv")) == 1, "other columns are ignored"

@@ -29,8 +29,8 @@ class Table(TextTable):
         objects = [name for name in ("mask", "boxes") if name in names and name not in self.columns]
         if objects:
             raise BadInput(
-                f"{where}: {objects[0]} is read from a folder of pairs only: name the table pairs{self.root.suffix}, "
-                "and give its folder"
+                f"{where}: {objects[0]} is read only if you give the folder of the table, in which it must be named "
+                f"pairs{self.root.suffix}"
             )
         return super().row_record(row, values, folder, where)
 
