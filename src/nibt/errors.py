@@ -75,6 +75,12 @@ class OtherRequest(NibtError, ValueError):
     """A folder or a file has the results of another request."""
 
 
+def reason(error: Exception) -> str:
+    """Return the message of an error in one short line, of an error of the system without its number and its file."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:200] or type(error).__name__
+
+
 def import_optional(module: str, needs: str, extra: str) -> Any:
     """Import a module of an optional dependency.
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nibt.cli.options import DataOptions, assignments
@@ -25,7 +26,7 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
 
     values = assignments(options.data_option or [], option="-D")
     name, _, folder = options.data.partition(":")
-    if name not in available("datasets") and os.path.exists(options.data):
+    if name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix):
         return open_files(options.data, options.seed, values)
     if name not in available("datasets") and (name in embedded() or "/" in name):
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")

@@ -48,9 +48,11 @@ def _registered(names: Sequence[Any]) -> Dataset | None:
     name, colon, folder = os.fspath(names[0]).partition(":")
     if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
         return None
-    if not colon:
-        return find("datasets", name)()
     dataset_class = find("datasets", name)
+    if not folder and "folder" in {field.name for field in fields(dataset_class)}:
+        raise BadOption(f"the data set {name} needs its folder: give {name}:FOLDER")
+    if not colon:
+        return dataset_class()
     lenient = {"strict": False} if "strict" in {field.name for field in fields(dataset_class)} else {}
     return dataset_class(folder, **lenient)
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 from pydantic.fields import ComputedFieldInfo
 from torch import Tensor
 
-from nibt.errors import BadInput
+from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, plain_data, read_record
 from nibt.values import ByValue
@@ -124,7 +124,9 @@ class Result(Serializable):
                 raise ValueError(f"expected an object, got {type(data).__name__}")
             return cls.from_json(data)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({error})") from error
+            raise BadInput(
+                f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({reason(error)})"
+            ) from error
 
     def request(self) -> JsonObject:
         """Return the request as plain data: the inputs, the method, the model and the target."""

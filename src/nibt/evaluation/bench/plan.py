@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.evaluation import CONTROLS
 from nibt.io import read_text
 from nibt.options import BatchSize, Keywords, Seed, changed_options
@@ -317,7 +317,7 @@ def _load(source: str | Path) -> JsonObject:
     try:
         return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
+        raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({reason(error)})") from error
 
 
 def _expand_all(choices: Sequence[_AnyChoice], section: str) -> Iterator[_AnyChoice]:
