@@ -1,6 +1,7 @@
 """The package itself: its public names, what an import costs, and the rules that all its files keep."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -342,3 +343,19 @@ def test_every_line_is_formatted(folder: str) -> None:
             comments = [token for token in tokenize.tokenize(stream.readline) if token.type == tokenize.COMMENT]
         switched_off = [token.start[0] for token in comments if token.string.replace(" ", "").startswith("#fmt:")]
         assert not switched_off, f"{file} is not formatted at lines {switched_off}"
+
+
+@pytest.mark.parametrize("folder", ["recipes", "docs"])
+def test_scripts_import_modules_that_exist(folder: str) -> None:
+    """A script imports packages, scripts beside it, and those of ``docs``."""
+    root = TESTS.parent
+    for path in (root / folder).rglob("*.py"):
+        beside = {file.stem for place in (path.parent, root / "docs") for file in place.glob("*.py")}
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            missing = [name for name in names if name.partition(".")[0] not in beside and not _importable(name)]
+            assert not missing, f"{path} imports {missing[0]}"
+
+
+def _importable(name: str) -> bool:
+    return importlib.util.find_spec(name.partition(".")[0]) is not None

@@ -1,6 +1,6 @@
 """Tests of ``nibt.records``."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +48,17 @@ def test_read_record_counts_the_mistakes_that_it_does_not_name() -> None:
     with pytest.raises(BadOption, match=r"and 2 more$") as raised:
         read_record(_Outer, data, "", BadOption)
     assert str(raised.value).startswith("entries[0].sizes[0] must be a valid integer")
+
+
+def test_a_list_is_not_called_too_short_for_a_wrong_entry() -> None:
+    class Filled(BaseModel):
+        sizes: Annotated[tuple[_Inner, ...], Field(min_length=1)]
+
+    for entry, place in ((3, "sizes[0]"), ({"sizes": 3}, "sizes[0].sizes")):
+        with pytest.raises(BadInput) as raised:
+            read_record(Filled, {"sizes": [entry]}, "")
+        assert str(raised.value).startswith(f"{place} must be")
+        assert ";" not in str(raised.value)
 
 
 def test_read_record_returns_the_record() -> None:

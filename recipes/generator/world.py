@@ -88,7 +88,12 @@ def background(scene: Scene) -> str:
 def question(scene: Scene, draws: Draws, is_plain: bool = False) -> Task:
     """Draw a question about a scene with a one-word answer."""
     order = from_left_to_right(scene)
-    kinds = ["count", "there", *(["side", "side", "side"] if len(order) > 1 else []), *(["color"] * 3 if is_plain else [])]
+    kinds = [
+        "count",
+        "there",
+        *(["side", "side", "side"] if len(order) > 1 else []),
+        *(["color"] * 3 if is_plain else []),
+    ]
     kind = draws.one_of(kinds)
     if kind == "count":
         return Task("how many objects are there ?", NUMBERS[len(order) - 1], ("many",))

@@ -26,15 +26,15 @@ class NibtError(Exception):
 class UnknownName(NibtError, LookupError):
     """A method, metric, target, model family or data set does not exist."""
 
-    def __init__(self, group: str, name: str, names: Iterable[str]) -> None:
+    def __init__(self, group: str, name: Any, names: Iterable[str]) -> None:
         names = sorted(names)
         self._arguments = group, name, names
-        near = get_close_matches(name, names, n=1)
+        near = get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = f" Known {group}: {', '.join(names)}." if names else f" No {group} are available."
         super().__init__(f"unknown {group.removesuffix('s')} {name!r}.{hint}{listed}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:
+    def __reduce__(self) -> tuple[type, tuple[str, Any, list[str]]]:
         """Return the class and the arguments, so that the error can be sent to another process."""
         return type(self), self._arguments
 
@@ -73,6 +73,12 @@ class WouldOverwrite(CannotWrite):
 
 class OtherRequest(NibtError, ValueError):
     """A folder or a file has the results of another request."""
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an error in one short line, of an error of the system without its number and its file."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text[:200] or type(error).__name__
 
 
 def import_optional(module: str, needs: str, extra: str) -> Any:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from nibt import parquet
-from nibt.errors import BadInput, CannotWrite, WouldOverwrite
+from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
 from nibt.io import DIGITS, all_or_none, atomic_write, draft_target, load_json, short_digest
 from nibt.records import read_record
 from nibt.results.provenance import require_same, session_info
@@ -271,8 +271,14 @@ def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
     path, expected_kind = folder / MANIFEST, manifest_class.model_fields["kind"].default
     try:
         data = load_json(path)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{str(folder)!r} has no {expected_kind} (it has no {MANIFEST}): give the folder of one"
+        ) from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({error})") from error
+        raise BadInput(
+            f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({reason(error)})"
+        ) from error
     if not isinstance(data, dict) or data.get("kind") != expected_kind:
         raise BadInput(f"{path} is not the manifest of a {expected_kind}: choose another folder")
     if data.get("schema") != SCHEMA:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from nibt.errors import BadInput, NibtError
+from nibt.errors import BadInput, NibtError, reason
 from nibt.io import open_bytes
 
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
@@ -41,7 +41,7 @@ def readable(name: str) -> Iterator[None]:
     except PermissionError as error:
         raise BadInput(f"{name!r:.300} cannot be read: permission denied") from error
     except Exception as error:
-        raise BadInput(f"{name!r:.300} is a broken or truncated image ({_reason(error)})") from error
+        raise BadInput(f"{name!r:.300} is a broken or truncated image ({reason(error)})") from error
 
 
 def too_large(name: str, size: str = "") -> str:
@@ -53,15 +53,10 @@ def _check_file(path: Path, name: str) -> None:
     try:
         exists, size = path.exists(), path.stat().st_size if path.exists() else 0
     except (OSError, ValueError) as error:  # a name that is too long, or has a null character
-        raise BadInput(f"there is no image {name!r:.100}: {_reason(error)}") from error
+        raise BadInput(f"there is no image {name!r:.100}: {reason(error)}") from error
     if not exists:
         raise BadInput(f"there is no image {name!r:.300}: no such file")
     if path.is_dir():
         raise BadInput(f"{name!r:.300} is a folder: give the path of one image")
     if path.is_file() and size == 0:
         raise BadInput(f"{name!r:.300} is an empty file (0 bytes)")
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text[:200] or type(error).__name__

@@ -4,7 +4,8 @@ A record is a frozen dataclass, a ``TypedDict`` or a pydantic model. pydantic is
 read, so that ``import nibt`` and ``nibt --help`` stay fast.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -19,10 +20,17 @@ _MOST = 3  # the number of mistakes in a message
 
 def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
+    with described(record_type, where, error):
+        return _adapter(record_type).validate_python(data)
+
+
+@contextmanager
+def described(record_type: type, where: str, error: type[NibtError] = BadInput) -> Iterator[None]:
+    """Raise the mistakes of a validation as one error of nibt."""
     from pydantic import ValidationError
 
     try:
-        return _adapter(record_type).validate_python(data)
+        yield
     except ValidationError as mistakes:
         text = describe(mistakes.errors(include_url=False), json_schema(record_type))
         raise error(f"{where}: {text}" if where else text) from mistakes
@@ -44,6 +52,9 @@ def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -
     >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}], {})
     'image.grid[0] is missing'
     """
+    # a list without its wrong entries is too short, too
+    inside = {mistake["loc"][:depth] for mistake in mistakes for depth in range(len(mistake["loc"]))}
+    mistakes = [mistake for mistake in mistakes if mistake["type"] != "too_short" or mistake["loc"] not in inside]
     more = [f"and {len(mistakes) - _MOST} more"] if len(mistakes) > _MOST else []
     return "; ".join([*(_describe(mistake, schema) for mistake in mistakes[:_MOST]), *more])
 

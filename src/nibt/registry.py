@@ -96,6 +96,10 @@ def parse_method(text: str) -> tuple[str, str, Keywords]:
         ('nib', 'paper', {'steps': '10'})
 
     """
+    if not isinstance(text, str):
+        raise BadOption(
+            f"a method must be its name, a text such as 'nib:paper steps=10', or a Method (got {text!r:.100})"
+        )
     try:
         first, *assignments = shlex.split(text) or [""]
     except ValueError as error:

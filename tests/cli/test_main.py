@@ -1,8 +1,40 @@
 """Tests of ``nibt.cli.main``."""
 
+from pathlib import Path
+
+import pytest
+
 from nibt import __version__
 from tests.helpers import Run
 
 
 def test_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"nibt {__version__}\n")
+
+
+MISSING = {
+    ("explain", "none.png", "a cat"): "there is no image 'none.png': no such file",
+    ("explain", "sample:scene", "--labels", "none.txt"): "as lines of text (No such file or directory): give a text",
+    ("explain", "sample:scene", "--labels", "folder"): "as lines of text (Is a directory): give a text",
+    ("batch", "none.csv", "--out", "JOB"): "there are no pairs in 'none.csv': no such file or folder",
+    ("audit", "none.csv", "-m", "scenes"): "there are no pairs in 'none.csv': no such file or folder",
+    ("roar", "none.csv", "-m", "scenes", "--out", "RUN"): "there are no pairs in 'none.csv': no such file or folder",
+    ("bench", "none.toml", "--out", "RUN"): "there is no file 'none.toml'",
+    ("show", "none"): "there is no folder 'none': give the folder of a job or of a benchmark",
+    ("show", "folder"): "'folder' has no benchmark (it has no manifest.json): give the folder of one",
+    ("show", "folder", "0"): "'folder' has no job (it has no manifest.json)",
+}
+USAGE = {
+    ("batch", "coco", "--out", "JOB"): "the data set coco needs its folder: give coco:FOLDER",
+    ("audit", "coco", "-m", "scenes"): "the data set coco needs its folder: give coco:FOLDER",
+    ("explain", "sample:scene", "a cat", "--target", "nope"): "unknown target 'nope'",
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [*MISSING.items(), *USAGE.items()])
+def test_missing_inputs_exit_with_1_and_wrong_usage_with_2(arguments: tuple[str, ...], message: str, run: Run) -> None:
+    Path("folder").mkdir()
+    code, _, err = run(*arguments)
+    assert code == (1 if arguments in MISSING else 2)
+    assert message in err.splitlines()[-1]
+    assert "Errno" not in err

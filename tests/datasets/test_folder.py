@@ -8,6 +8,7 @@ from PIL import Image
 
 import nibt
 from nibt.data.ground_truth import seen_mask
+from nibt.datasets._opening import open_pairs
 from nibt.datasets.folder import Folder
 from nibt.errors import BadInput
 from tests import tiny
@@ -35,26 +36,50 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("{'image'}", "this is not JSON"),
-        ('["a.png", "a cat"]', "does not have the expected layout"),
+        ('["a.png", "a cat"]', r"must be an object with image and caption \(got \['a.png', 'a cat'\]\)"),
         ('{"image": "a.png"}', "'caption' is missing"),
         ('{"image": "a.png", "caption": 3}', r"the caption must be a text \(got int\)"),
-        ('{"image": "a.png", "caption": "a", "boxes": 3}', "boxes must be a list"),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": 3}',
+            r"boxes must be a list of objects with name and box \(got 3\)",
+        ),
         (
             '{"image": "a.png", "caption": "a", "masks": "m.png"}',
             "unknown key 'masks'. Did you mean 'mask'. Known keys: boxes, caption, image, mask",
         ),
         ('{"image": "a.png", "captoin": "a"}', "unknown key 'captoin'. Did you mean 'caption'"),
-        ('{"image": "a.png", "caption": "a", "mask": 3}', r"the path of a mask must be a text \(got 3\)"),
+        ('{"image": "a.png", "caption": "a", "mask": 3}', r": mask must be the path of an image \(got 3\)"),
         (
             '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "bbox": [1, 2, 3, 4]}]}',
             "unknown key 'bbox'. Did you mean 'box'",
         ),
-        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}', "'box' is missing"),
-        ('{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}', "not enough values"),
-        ('{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}', "must be a text"),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": "a"}]}',
+            r"boxes\[0\].box must be left, .*\(got None\)",
+        ),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [3]}',
+            r"boxes\[0\] must be an object with name and box \(got 3\)",
+        ),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"box": [1, 2, 3, 4]}]}',
+            r"boxes\[0\].name must .* \(got nothing\)",
+        ),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "mask": 3}]}',
+            r"boxes\[0\].mask must be the path",
+        ),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 3]}]}',
+            r"boxes\[0\].box must be left",
+        ),
+        (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}',
+            r"boxes\[0\].name must be a text \(got 1\)",
+        ),
         (
             '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [0, 0, 1, 1], "spans": [[0, 2]]}]}',
-            r"a span must be .* 1 characters \(got 0, 2\)",
+            r"boxes\[0\].spans must be .* end <= 1, .* \(got \[\[0, 2\]\]\)",
         ),
     ],
 )
@@ -143,6 +168,35 @@ def test_folder_notices_missing_and_changed_masks(tmp_path: Path) -> None:
     assert Folder(tmp_path).fingerprint() != before
     (tmp_path / "one.png").unlink()
     assert "there is no mask" in Folder.check(tmp_path)
+
+
+@pytest.mark.parametrize("spans", ["3", "[3]", "[[0]]", '[["a", 1]]', "[[0.5, 1]]", "[[1, 1]]", "[[-1, 1]]"])
+def test_spans_are_starts_and_ends_in_the_caption(tmp_path: Path, spans: str) -> None:
+    box = f'{{"name": "a", "box": [0, 0, 1, 1], "spans": {spans}}}'
+    write(tmp_path / "pairs.jsonl", f'{{"image": "a.png", "caption": "a cat", "boxes": [{box}]}}')
+    with pytest.raises(BadInput, match=r"pairs\.jsonl, line 1: boxes\[0\]\.spans must be a list of \[start, end\]"):
+        Folder(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "text"), [("pairs.csv", "image,caption\n"), ("pairs.jsonl", "")])
+def test_a_table_without_rows_is_named(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path / name, text)
+    with pytest.raises(BadInput, match=rf"{name} has no pairs: write a row with an image and a caption for each"):
+        Folder(tmp_path)
+
+
+def test_a_table_refuses_objects_that_it_would_not_read(tmp_path: Path) -> None:
+    for name, text in (
+        ("t.csv", "image,caption,mask,id\na.png,a cat,m.png,7\n"),
+        ("t.jsonl", '{"image": "a.png", "caption": "a cat", "boxes": []}'),
+    ):
+        write(tmp_path / name, text)
+        with pytest.raises(
+            BadInput, match=rf"{name}, line [12]: (mask|boxes) is read only if you give the folder of the table"
+        ):
+            list(open_pairs(tmp_path / name).records())
+    write(tmp_path / "t.csv", "image,caption,id\na.png,a cat,7\n")
+    assert len(open_pairs(tmp_path / "t.csv")) == 1, "other columns are ignored"
 
 
 def test_folder_refuses_unknown_columns(tmp_path: Path) -> None:

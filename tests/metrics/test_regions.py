@@ -88,6 +88,7 @@ def test_noun_metrics_of_known_tables() -> None:
     assert number(NounPointing(0.0), metric_input) == 0.5
     assert number(NounEnergy(), metric_input) == pytest.approx(0.5, abs=0.12)  # bilinear edges lie outside
     assert number(NounEnergy("others"), metric_input) == pytest.approx(0.5, abs=0.12)
+    assert (NounEnergy().better, NounEnergy("others").better) == ("higher", "lower")
     only = input_of(known([right]), nouns[0])
     assert number(NounPointing(), only) == 1.0
     assert number(NounEnergy(), only) > 0.75

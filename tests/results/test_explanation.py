@@ -38,6 +38,21 @@ def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
         (lambda data: data["sides"]["image"].update(grid=[[]]), "at least 1"),
         (lambda data: data["target"].pop("text"), "target must have the value of each side"),
         (lambda data: data.update(similarity=float("inf")), "finite"),
+        (lambda data: data["sides"]["text"]["scores"].pop(), "scores must have an entry for each token .got 4 for 5"),
+        (lambda data: data["sides"]["text"]["special"].pop(), "special must have an entry for each token"),
+        (lambda data: data["sides"]["text"]["tokens"].pop(), "must have an entry for each token .got 5 for 4"),
+        (
+            lambda data: data["sides"]["text"]["words"][0].update(tokens=[9]),
+            r"positions from 0 to 4 \(got \[9\] of 'a'\)",
+        ),
+        (
+            lambda data: data["sides"]["image"].update(region=[0, 0, 0, 9]),
+            r"a width and a height above 0.*\(got 0 x 9\)",
+        ),
+        (lambda data: data["sides"]["image"].update(region=[0, 0, 1e9, 1e9]), "at most 357,913,940 pixels"),
+        (lambda data: data["sides"]["image"].update(region=[99, 0, 9, 9]), "region must overlap the image"),
+        (lambda data: data["sides"]["image"].update(size=[10**6, 10**6]), "size must have at most 89,478,485 pixels"),
+        (lambda data: data.update(schema="4"), "expected schema 4 of explanation, got schema '4'"),
         (lambda data: data.update(sides={"first": data["sides"]["image"], "second": 1}), "second"),
     ],
 )

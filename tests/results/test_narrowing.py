@@ -1,8 +1,10 @@
 """Tests of ``nibt.results.narrowing``."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,19 @@ def test_curve_describes_itself() -> None:
     assert "of 2 pairs" in repr(
         nibt.narrowing_curve(MODEL, [IMAGE, tiny.image(seed=1)], "a cat", points=2, noise="none")
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["positions"].pop(), r"sides.image must have 2 scores .* for each of 1 pairs \(got \[3\]\)"),
+        (lambda data: data["sides"]["text"]["information"].clear(), r"sides.text must have 3 scores .*\(got \[\]\)"),
+        (lambda data: data["pairs"].clear(), "a curve must have a pair"),
+        (lambda data: data["sides"].clear(), "a curve must have a pair, a side"),
+    ],
+)
+def test_damaged_data_are_refused(change: Callable[[Any], object], message: str) -> None:
+    data = nibt.narrowing_curve(MODEL, IMAGE, "a cat", points=3, samples=2).to_json()
+    change(data)
+    with pytest.raises(BadInput, match=message):
+        NarrowingCurve.from_json(data)

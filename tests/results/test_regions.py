@@ -1,8 +1,10 @@
 """Tests of ``nibt.results.regions``."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +66,20 @@ def test_interaction_is_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_positions_of_words_may_be_numbers_of_numpy() -> None:
     assert word_indices(table().words, [np.int64(1)]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["special"].pop(), "special must have an entry for each token"),
+        (lambda data: data["rest"]["image"].pop(), "table and rest.image must have an entry for each word"),
+        (lambda data: data["rest"]["text"].pop(), "rest.text must have the rows and columns of a map"),
+        (lambda data: data["words"][0].update(tokens=[-1]), "the tokens of a word must be positions"),
+        (lambda data: data.update(region=[0, 0, 9, 0]), "region must have a width and a height above 0"),
+    ],
+)
+def test_damaged_data_are_refused(change: Callable[[Any], object], message: str) -> None:
+    data = table().to_json()
+    change(data)
+    with pytest.raises(BadInput, match=message):
+        Regions.from_json(data)

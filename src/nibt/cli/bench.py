@@ -1,6 +1,6 @@
 """``nibt bench``, which measures a plan into a folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -50,7 +50,7 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
     """
     if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
-    from nibt.cli.progress import clock, interruptible, show_progress
+    from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
     from nibt.evaluation.bench.validation import dry_run, override_plan
@@ -77,14 +77,9 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         complete = planned - len(run.missing_chunks())
         return f"{complete} of {planned} chunks are kept in {out}; the same command resumes the run"
 
-    def start(model: str, skipped: Sequence[str], estimate: Callable[[], float | None]) -> None:
-        if output.quiet:
-            return
-        if skipped:
+    def start(model: str, skipped: Sequence[str]) -> None:
+        if skipped and not output.quiet:
             say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
-        seconds = estimate()
-        if seconds is not None:
-            say(f"measuring {model} takes about {clock(seconds)}", err=True)
 
     with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
         run.measure_missing(data, on_progress, start)

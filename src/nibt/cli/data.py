@@ -1,6 +1,7 @@
 """Reading of the pairs of an evaluation from the options of a command."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nibt.cli.options import DataOptions, assignments
@@ -24,7 +25,7 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
 
     values: Keywords = dict(assignments(options.data_option or [], option="-D"))
     name = options.data.partition(":")[0]
-    is_path = name not in available("datasets") and os.path.exists(options.data)
+    is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
     if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
     types = {} if is_path else option_types(find("datasets", name))

@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
 from nibt.models._load_options import LoadOptions
 from nibt.options import BatchSize, Count, Keywords, Seed, field_types, parsed
@@ -354,4 +354,6 @@ def read_lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{str(path)!r} cannot be read as lines of text ({error}): give a text file in UTF-8") from error
+        raise BadInput(
+            f"{str(path)!r} cannot be read as lines of text ({reason(error)}): give a text file in UTF-8"
+        ) from error

@@ -5,9 +5,10 @@ string in second place is a caption. Other types have one meaning in both places
 """
 
 import json
+import math
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
@@ -129,6 +130,20 @@ def read_caption(caption: str | Caption) -> str:
     return caption
 
 
+def read_box(box: Any, name: str = "a box") -> tuple[float, float, float, float]:
+    """Return left, top, width and height of a box in pixels as numbers."""
+    try:
+        left, top, width, height = map(float, box)
+    except (TypeError, ValueError):
+        left = top = width = height = math.nan
+    if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
+        raise BadInput(
+            f"{name} must be left, top, width and height in pixels, numbers of which the last two are at least 0 "
+            f"(got {box!r:.100})"
+        )
+    return left, top, width, height
+
+
 def caption_notes(caption: str) -> tuple[str, ...]:
     """Return a warning if a caption has control characters, which are invisible but may reach the model."""
     controls = sorted(
@@ -176,8 +191,14 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
     return pairs, is_list
 
 
-def require_image_text(pair: Any, caller: str) -> Pair:
-    """Return a pair if it is an image and a caption."""
+def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
+    """Return pairs as a list if each is an image and a caption."""
+    if not isinstance(pairs, Iterable):
+        raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
+    return [_image_text_pair(pair, caller) for pair in pairs]
+
+
+def _image_text_pair(pair: Any, caller: str) -> Pair:
     if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
         return pair
     items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)

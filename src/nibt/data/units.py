@@ -1,11 +1,13 @@
 """The units that the token rows of a tower stand for, and which rows are explained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nibt.errors import BadInput
 from nibt.types import PerExample, PerToken, PerUnit, UnitValues
 from nibt.values import ByValue
 
@@ -81,6 +83,19 @@ class WordScore:
     text: str
     score: float
     tokens: tuple[int, ...]
+
+
+def check_tokens(words: Sequence[Word | WordScore], tokens: Sequence[str], **values: Tensor) -> None:
+    """Check that values have an entry for each token, and that words have their tokens among them."""
+    for name, entries in values.items():
+        if len(entries) != len(tokens):
+            raise BadInput(f"{name} must have an entry for each token (got {len(entries)} for {len(tokens)} tokens)")
+    for word in words:
+        if any(not 0 <= position < len(tokens) for position in word.tokens):
+            raise BadInput(
+                f"the tokens of a word must be positions from 0 to {len(tokens) - 1} (got {list(word.tokens)} of "
+                f"{word.text!r:.100})"
+            )
 
 
 @dataclass(frozen=True, eq=False)

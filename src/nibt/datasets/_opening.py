@@ -1,7 +1,7 @@
 """Opening of data sets by a registered name with a folder, or by files."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,7 +28,7 @@ def open_pairs(
     if isinstance(pairs, Dataset):
         data: Dataset = pairs
     else:
-        names = [pairs] if isinstance(pairs, str | os.PathLike) else list(pairs)
+        names = [pairs] if isinstance(pairs, str) or not isinstance(pairs, Iterable) else list(pairs)
         if not names or not all(isinstance(name, str | os.PathLike) for name in names):
             raise BadInput(f"pairs must be {_EXPECTED} (got {type(pairs).__name__})")
         columns = {"image": image, "caption": caption, "key": key}
@@ -44,7 +44,7 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     Options that a grid of pictures lacks are those of the data set of its pictures.
     """
     name, _, folder = source.partition(":")
-    if name not in available("datasets") and os.path.exists(source):
+    if name not in available("datasets") and (os.path.exists(source) or Path(source).suffix):
         return _open_path(source, options)
     dataset_class = find("datasets", name)
     types = option_types(dataset_class)

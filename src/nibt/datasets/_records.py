@@ -1,6 +1,5 @@
 """Data sets in files, which are read record by record."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from nibt.data.images import ImageInput, decode_image, read_image
 from nibt.data.masks import decoded
-from nibt.data.pair import Box, Object, Pair, Point, read_caption
+from nibt.data.pair import Box, Object, Pair, Point, read_box, read_caption
 from nibt.datasets._files import format_errors
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
@@ -186,9 +185,7 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
 
     Edges that are at most one pixel outside of the image, as in published files, are clipped.
     """
-    left, top, width, height = map(float, box)
-    if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
-        raise BadInput(f"{where}: a box must be left, top, width and height in pixels (got {list(box)})")
+    left, top, width, height = read_box(box, f"{where}: a box")
     if min(left, top) < -1 or left + width > size[0] + 1 or top + height > size[1] + 1:
         raise BadInput(
             f"{where}: the box (left, top, width, height) must be inside the image of {size[0]} x {size[1]} pixels "

@@ -42,6 +42,9 @@ class TableDataset(RecordDataset):
         """Build the record of a row; a row that cannot be read gives a record with its error."""
         if isinstance(values, BadInput):
             return Record.of_error(values, row, where)
+        if not isinstance(values, dict):
+            error = BadInput(f"{where} must be an object with {' and '.join(self.columns)} (got {values!r:.60})")
+            return Record.of_error(error, row, where)
         key = ""
         try:
             with format_errors(where):

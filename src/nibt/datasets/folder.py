@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nibt.datasets._files import format_errors
+from nibt.data.pair import read_box
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._table import TextTable, row_values
-from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted, edges
+from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, UnknownName
 from nibt.image_files import open_image
 from nibt.io import short_digest
@@ -56,6 +56,11 @@ class Folder(LocalDataset, TextTable):
         first = self.row_record(0, row_values(row, where), self.root, where)
         return images_folder(self.root, first.name)
 
+    def chosen_records(self, records: list[Record]) -> list[Record]:
+        if not records:
+            raise BadInput(f"{self.table} has no pairs: write a row with an image and a caption for each")
+        return super().chosen_records(records)
+
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         record = super().row_record(row, values, folder, where)
         try:
@@ -63,14 +68,14 @@ class Folder(LocalDataset, TextTable):
                 _check_keys(values, (*self.columns, "boxes", "mask"), where)
             if record.error:
                 return record
-            with format_errors(where):
-                boxes = values.get("boxes") or []
-                if not isinstance(boxes, list):
-                    raise ValueError("boxes must be a list")
-                annotations = tuple(_annotation(box, len(record.captions[0]), where) for box in boxes)
-                if values.get("mask"):
-                    outline = _text(values["mask"], "the path of a mask")
-                    annotations += (ObjectAnnotation("", None, WHOLE_CAPTION, outline),)
+            boxes = values.get("boxes") or []
+            if not isinstance(boxes, list):
+                raise BadInput(f"{where}: boxes must be a list of objects with name and box (got {boxes!r:.60})")
+            length = len(record.captions[0])
+            annotations = tuple(_annotation(box, length, f"{where}: boxes[{i}]") for i, box in enumerate(boxes))
+            if values.get("mask"):
+                outline = _text(values["mask"], f"{where}: mask must be the path of an image")
+                annotations += (ObjectAnnotation("", None, WHOLE_CAPTION, outline),)
         except BadInput as error:
             return Record(row=row, where=where, key=record.key, error=str(error))
         return replace(record, annotations=annotations)
@@ -118,25 +123,31 @@ def _read_mask(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
     return mask
 
 
-def _annotation(values: JsonObject, length: int, where: str) -> ObjectAnnotation:
+def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
+    if not isinstance(values, dict):
+        raise BadInput(f"{where} must be an object with name and box (got {values!r:.60})")
     _check_keys(values, ("name", "box", "spans", "mask"), where)
-    outline = None if values.get("mask") is None else _text(values["mask"], "the path of a mask")
-    box = edges(values["box"]) if outline is None or "box" in values else None
-    name, spans = _text(values["name"], "the name of a box"), values.get("spans")
-    if spans is None:
-        return ObjectAnnotation(name, box, outline=outline)
-    pairs = tuple((int(first), int(last)) for first, last in spans)
-    for first, last in pairs:
-        if not 0 <= first < last <= length:
-            raise ValueError(
-                f"a span must be start and end (exclusive) in the caption of {length} characters (got {first}, {last})"
-            )
-    return ObjectAnnotation(name, box, pairs, outline)
+    name = _text(values.get("name"), f"{where}.name must be a text")
+    mask = values.get("mask")
+    outline = None if mask is None else _text(mask, f"{where}.mask must be the path of an image")
+    box = read_box(values.get("box"), f"{where}.box") if outline is None or "box" in values else None
+    spans = values.get("spans")
+    if spans is not None and not (isinstance(spans, list) and all(_is_span(span, length) for span in spans)):
+        raise BadInput(
+            f"{where}.spans must be a list of [start, end], whole numbers with 0 <= start < end <= {length}, the "
+            f"length of the caption (got {spans!r:.60})"
+        )
+    return ObjectAnnotation(name, box, None if spans is None else tuple(map(tuple, spans)), outline)
 
 
-def _text(value: Any, what: str) -> str:
+def _is_span(span: Any, length: int) -> bool:
+    """Return whether a span has its first character, and its last one plus 1, in a caption of that length."""
+    return isinstance(span, list) and [type(place) for place in span] == [int, int] and 0 <= span[0] < span[1] <= length
+
+
+def _text(value: Any, rule: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be a text (got {value!r})")
+        raise BadInput(f"{rule} (got {'nothing' if value is None else repr(value)[:60]})")
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast, overload
 from torch import nn
 
 from nibt.data.images import ImageSource, is_image_name, read_image
-from nibt.data.pair import Caption, Pair, as_list, make_pairs, modality, read_caption, require_image_text
+from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs, modality, read_caption
 from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.explanations import to_explanations
@@ -100,7 +100,7 @@ def explain(
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
     read, many = make_pairs(image, caption)
-    pairs = [require_image_text(pair, "explain") for pair in read]
+    pairs = image_text_pairs(read, "explain")
     spec, contrast = MethodSpec.of(method, variant, options), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
     explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
@@ -225,8 +225,8 @@ def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ran
 
 def read_labels(labels: Sequence[_Text]) -> list[str]:
     """Check labels and return their texts."""
-    if isinstance(labels, str | Caption):
-        raise BadInput("labels must be a list of texts (got a single text)")
+    if isinstance(labels, str | Caption) or not isinstance(labels, Sequence):
+        raise BadInput(f"labels must be a list of texts (got {labels!r:.100})")
     if len(labels) < 2:
         raise BadInput(f"give at least two labels to rank (got {len(labels)})")
     texts = [read_caption(label) for label in labels]

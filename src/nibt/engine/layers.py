@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nibt.core.side import Side
 from nibt.data.images import read_image, sample_captions
-from nibt.data.pair import Pair
+from nibt.data.pair import Pair, image_text_pairs
 from nibt.data.units import Grid
 from nibt.methods.base import Method, MethodSpec
 from nibt.metrics.base import MetricInput
@@ -32,7 +32,7 @@ def resolve_auto(
     sample: Sequence[Pair] | None,
 ) -> tuple[Keywords, Keywords]:
     """Replace each "auto" in the options by the layer with the smallest deletion area."""
-    pairs = shipped_sample() if sample is None else list(sample)
+    pairs = shipped_sample() if sample is None else image_text_pairs(sample, "sample")
     options = spec.options
     resolved = {name: value for name, value in options.items() if name != "layer" or value != "auto"}
     areas_by_side: Keywords = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
-from nibt.data.pair import Caption, make_pairs, require_image_text
+from nibt.data.pair import Caption, image_text_pairs, make_pairs
 from nibt.data.units import Grid
 from nibt.engine.batches import PreparedBatch, batch_indices, trace_sides
 from nibt.engine.spec import resolve
@@ -88,7 +88,7 @@ def narrowing_curve(
     if any(name.endswith("amounts") and value not in (None, "method") for name, value in options.items()):
         raise BadOption("amounts must be method for a narrowing curve (got removal): leave amounts out")
     read, _ = make_pairs(image, caption)
-    pairs = [require_image_text(pair, "narrowing_curve") for pair in read]
+    pairs = image_text_pairs(read, "narrowing_curve")
     spec = resolve(
         load_model(model), MethodSpec("nib", variant, {"noise": "features", **options, "image_views": 1}), target
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
-from nibt.data.pair import Caption, Pair, as_list, make_pairs, require_image_text
+from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
 from nibt.data.units import Words
 from nibt.engine.batches import trace_sides
 from nibt.engine.mismatch import mismatches
@@ -81,7 +81,7 @@ def regions(
     """
     method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     read, many = make_pairs(image, caption)
-    pairs = [require_image_text(pair, "regions") for pair in read]
+    pairs = image_text_pairs(read, "regions")
     spec = resolve_regions(load_model(model), method_spec)
     tables = []
     for pair in pairs:

@@ -10,7 +10,7 @@ from torch import nn
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
-from nibt.data.pair import Pair, require_image_text
+from nibt.data.pair import Pair, image_text_pairs
 from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
@@ -95,6 +95,7 @@ def measure(
         UnknownName: No metric, method, target, variant or option has that name.
 
     """
+    pairs = image_text_pairs(pairs, "measure")
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     if side not in (None, *get_args(MeasuredSide)):
@@ -104,7 +105,6 @@ def measure(
     model = load_model(model)
     if cache is not None and cache.model is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
-    pairs = [require_image_text(pair, "measure") for pair in pairs]
     labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
     sides = [
         name
@@ -153,12 +153,16 @@ def _labeled(metrics: _Metrics) -> dict[str, Metric[Any]]:
     """Return the metrics by their labels: their names and the options that differ from the defaults."""
     if isinstance(metrics, Mapping):
         return {label: _metric(metric) for label, metric in metrics.items()}
-    listed = [metrics] if isinstance(metrics, str | Metric) else metrics
+    listed = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Sequence) else metrics
     return {default_label(metric.name, **changed_options(metric)): metric for metric in map(_metric, listed)}
 
 
 def _metric(metric: _Metric) -> Metric[Any]:
-    return find("metrics", metric)() if isinstance(metric, str) else metric
+    if isinstance(metric, str):
+        return find("metrics", metric)()
+    if not isinstance(metric, Metric):
+        raise BadOption(f"a metric must be its name, or a Metric with its options (got {metric!r:.100})")
+    return metric
 
 
 def _measure_batch(

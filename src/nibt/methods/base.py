@@ -243,7 +243,7 @@ class Method(Plugin, ABC):
             Unsupported: The tower lacks what the method needs.
 
         """
-        if variant not in cls.variants:
+        if variant not in list(cls.variants):
             raise UnknownName("variants", variant, cls.variants)
         cls._check_names(options)
         of_variant, changes = cls.variants[variant][tower.modality], {}

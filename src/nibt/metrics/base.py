@@ -135,7 +135,7 @@ class Metric(Plugin, ABC, Generic[_Input]):
     with ``sides = ("regions",)``. An example that lacks what the metric needs, such as a mask, gets NaN.
 
     Attributes:
-        better: Which values are better.
+        better: Which values are better. An object may have another direction than its class, by its options.
         sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
 
     """

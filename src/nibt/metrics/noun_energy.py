@@ -33,7 +33,7 @@ class NounEnergy(Metric[RegionsInput]):
     """The share of each noun's positive scores on objects.
 
     Args:
-        on: ``own`` for the object of the noun, ``others`` for all other objects.
+        on: ``own`` for the object of the noun, ``others`` for all other objects, of which lower shares are better.
 
     """
 
@@ -41,6 +41,11 @@ class NounEnergy(Metric[RegionsInput]):
     sides = ("regions",)
 
     on: Annotated[str, OneOf(("own", "others"))] = "own"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.on == "others":
+            object.__setattr__(self, "better", "lower")
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
         return mean_over_nouns(metric_input, self._share)

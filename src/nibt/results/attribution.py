@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from pydantic import Field, GetPydanticSchema, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region, image_at
-from nibt.data.units import Grid, Units, Word, Words, WordScore, word_scores
+from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, word_scores
+from nibt.image_files import MOST_PIXELS
 from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.records import Size
@@ -22,6 +23,9 @@ from nibt.values import ByValue
 ImageItself: TypeAlias = Annotated[
     ImageInput | None, GetPydanticSchema(lambda _, handler: handler(Any)), Field(exclude=True)  # not in the JSON form
 ]
+
+
+_ImageRecord = TypeVar("_ImageRecord", bound="OfImage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +156,10 @@ class Attribution(ByValue):
 
 
 class OfImage(Serializable):
-    """Base class of records of an image, which have its ``source``, its ``image_hash`` and, as ``input``, the image."""
+    """Base class of records of an image: its source, hash, size, region and, as ``input``, the image itself."""
+
+    size: Size
+    region: Region
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +168,19 @@ class OfImage(Serializable):
         if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
             return data
         return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
+
+    @model_validator(mode="after")
+    def _region_of_image(self: _ImageRecord) -> _ImageRecord:
+        """Check that the region of plain data is a part of the image, and no larger than a map can be."""
+        left, top, width, height = self.region
+        if min(width, height) <= 0 or width * height > 4 * MOST_PIXELS:
+            raise ValueError(
+                f"region must have a width and a height above 0, and at most {4 * MOST_PIXELS:,} pixels "
+                f"(got {width:g} x {height:g})"
+            )
+        if left >= self.size[0] or top >= self.size[1] or left + width <= 0 or top + height <= 0:
+            raise ValueError(f"region must overlap the image, {self.size} (got {tuple(self.region)})")
+        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -282,6 +302,9 @@ class TextAttribution(Serializable):
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
     special_token_share: Annotated[PerExample, Array()]
     path: PathSummary | None = None
+
+    def __post_init__(self) -> None:
+        check_tokens(self.words, self.tokens, scores=self.scores, special=self.special)
 
     @classmethod
     def of(cls, attribution: Attribution, caption: str) -> "TextAttribution":

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 from pydantic.fields import ComputedFieldInfo
 from torch import Tensor
 
-from nibt.errors import BadInput
+from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, plain_data, read_record
 from nibt.values import ByValue
@@ -102,7 +102,7 @@ class Result(Serializable):
             raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
-            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]} of {stated[0]}")
+            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}")
         fields = {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}
         return read_record(cls, fields, cls.kind)
 
@@ -124,7 +124,9 @@ class Result(Serializable):
                 raise ValueError(f"expected an object, got {type(data).__name__}")
             return cls.from_json(data)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({error})") from error
+            raise BadInput(
+                f"{str(path)!r} is not a file of kind {cls.kind!r} that nibt wrote ({reason(error)})"
+            ) from error
 
     def request(self) -> JsonObject:
         """Return the request as plain data: the inputs, the method, the model and the target."""
@@ -145,6 +147,13 @@ class Result(Serializable):
 
         """
         import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
+
+
+def require_result(value: Any, caller: str, *classes: type) -> None:
+    """Check that a function was given a result of one of the classes that it takes."""
+    if not isinstance(value, classes):
+        names = " or ".join(result_class.__name__ for result_class in classes)
+        raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__})")
 
 
 def _inputs(data: Mapping[str, Any]) -> JsonObject:

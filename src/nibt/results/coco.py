@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from nibt.records import JsonObject
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Explanation, explanations_of
 from nibt.results.map_regions import MapRegion, Ring
 
 
@@ -26,9 +26,10 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
 
     Raises:
         BadOption: The threshold is not above 0 and at most 1.
+        BadInput: A value is not an ``Explanation``.
 
     """
-    listed = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    listed = explanations_of(explanations, "to_coco")
     images: dict[tuple[str, str, tuple[int, int]], int] = {}
     categories: dict[str, int] = {}
     annotations: list[JsonObject] = []

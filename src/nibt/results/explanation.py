@@ -1,6 +1,6 @@
 """Explanations of an image with a caption, of two images, or of two captions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput, MissingSide
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.base import Result
+from nibt.results.base import Result, require_result
 from nibt.results.map_regions import MapRegion
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
@@ -195,6 +195,14 @@ class Explanation(Result):
         return "\n".join(
             [subject, f"  {question_line(self)}", *scores, *(f"  warning: {text}" for text in self.warnings)]
         )
+
+
+def explanations_of(explanations: Any, caller: str) -> list[Explanation]:
+    """Return one explanation, or several, as a list."""
+    listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
+    for explanation in listed:
+        require_result(explanation, caller, Explanation)
+    return listed
 
 
 def change_side(explanation: Explanation, name: str, **changes: Any) -> Explanation:

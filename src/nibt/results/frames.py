@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from nibt.errors import BadOption, import_optional
 from nibt.records import JsonObject
 from nibt.results.attribution import SideAttribution
-from nibt.results.explanation import Explanation, mismatch
+from nibt.results.explanation import Explanation, explanations_of, mismatch
 
 DataFrame: TypeAlias = Any
 """A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
@@ -42,6 +42,7 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
 
     Raises:
         BadOption: ``rows`` has another value.
+        BadInput: A value is not an ``Explanation``.
         Unsupported: pandas is not installed.
 
     Examples:
@@ -53,7 +54,7 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
     """
     if rows not in _ROWS:
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")
-    listed = [explanations] if isinstance(explanations, Explanation) else list(explanations)
+    listed = explanations_of(explanations, "to_frame")
     described = [(_description(number, explanation), explanation) for number, explanation in enumerate(listed)]
     if rows == "words":
         data = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
+from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.results.base import Result
 from nibt.results.explanation import method_text
@@ -90,6 +91,18 @@ class NarrowingCurve(Result):
     model: ModelRecord
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.pairs and self.sides and self.positions):
+            raise BadInput("a curve must have a pair, a side and a position (got none)")
+        for name, side in self.sides.items():
+            for values in (side.scores, side.information):
+                lengths = [len(curve) for curve in values]
+                if lengths != [len(self.positions)] * len(self.pairs):
+                    raise BadInput(
+                        f"sides.{name} must have {len(self.positions)} scores and values of information, one per "
+                        f"position, for each of {len(self.pairs)} pairs (got {lengths})"
+                    )
 
     def __getitem__(self, index: int) -> "NarrowingCurve":
         """Return the curve of one pair."""

@@ -2,15 +2,25 @@
 
 from typing import Annotated, NotRequired
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from nibt.image_files import MOST_PIXELS
 from nibt.records import JsonObject
 from nibt.types import ModelRecord
 
 SCHEMA = 4
 """The version of the JSON form of explanations and regions."""
-Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+
+
+def few_pixels(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of an image, which has no more pixels than an image that can be read."""
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"must have at most {MOST_PIXELS:,} pixels (got {size[0]:,} x {size[1]:,})")
+    return size
+
+
+Size = Annotated[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], AfterValidator(few_pixels)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 _FORBID = ConfigDict(extra="forbid")

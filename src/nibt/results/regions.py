@@ -17,8 +17,8 @@ from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.data.pair import Box
-from nibt.data.units import Grid, Word, Words
+from nibt.data.pair import Box, read_box
+from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput
 from nibt.results.attribution import ImageItself, OfImage, over_image
 from nibt.results.base import Array, Result, Serializable
@@ -93,7 +93,14 @@ class Regions(OfImage, Result):
 
     def __post_init__(self) -> None:
         if not len(self.words) == len(self.table) == len(self.rest.image):
-            raise BadInput(f"table must have a map for each word (got {len(self.table)} for {len(self.words)} words)")
+            raise BadInput(
+                f"table and rest.image must have an entry for each word (got {len(self.table)} and "
+                f"{len(self.rest.image)} for {len(self.words)} words)"
+            )
+        if self.table.shape[1:] != self.rest.text.shape:
+            shapes = (" x ".join(map(str, shape)) for shape in (self.table.shape[1:], self.rest.text.shape))
+            raise BadInput("rest.text must have the rows and columns of a map, {} (got {})".format(*shapes))
+        check_tokens(self.words, self.tokens, special=self.special)
 
     @classmethod
     def of(cls, scores: Float[Tensor, "word patch"], grid: Grid, words: Words, **pair: Any) -> "Regions":
@@ -182,7 +189,7 @@ class Regions(OfImage, Result):
                 area inside the box.
 
         Raises:
-            BadInput: The box does not overlap ``region``.
+            BadInput: The box has other values, or does not overlap ``region``.
 
         """
         share = self._covered(box)
@@ -200,7 +207,7 @@ class Regions(OfImage, Result):
             inside = edges[1:].clamp(max=start + length) - edges[:-1].clamp(min=start)
             return inside.clamp_min(0) * cells / extent
 
-        left, top, width, height = map(float, box)
+        left, top, width, height = read_box(box)
         across = along(left, width, self.region.left, self.region.width, self.grid.columns)
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
         return down[:, None] * across[None, :]

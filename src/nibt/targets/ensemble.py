@@ -22,8 +22,8 @@ class Ensemble(Target):
 
     def __post_init__(self) -> None:
         for template in self.templates:
-            if template.count("{}") != 1:
-                raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r})")
+            if not isinstance(template, str) or template.count("{}") != 1:
+                raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r:.100})")
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.to_other(embedding)

@@ -13,14 +13,11 @@ import numpy as np
 import pytest
 
 import nibt
-from nibt.datasets.scenes import Scenes
 from nibt.engine.batch_cache import BatchCache
 from nibt.errors import BadInput, BadOption, OtherRequest, Unsupported
 from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
 from nibt.evaluation.bench import run as running
-from nibt.evaluation.bench.estimate import estimated_seconds
-from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.rows import fingerprint
 from nibt.evaluation.bench.run import Benchmark
 from nibt.progress import Progress
@@ -51,27 +48,12 @@ def test_star_skips_what_a_model_cannot_run(
     started: list[Any] = []
     run, data = Benchmark.begin(plan, tmp_path / "run")
     run.measure_missing(data, on_start=lambda *values: started.append(values))
-    ((_, skipped, estimate),) = started
+    ((_, skipped),) = started
     assert skipped == ["gae"]
-    assert estimate() > 0
     again = Benchmark.open(tmp_path / "run")
     assert list(again.manifest.skipped.values()) == [{"gae": "no attention"}]
     assert not again.missing_chunks()
     assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "center", "ones"}
-
-
-def test_estimate_counts_the_passes_of_methods(tmp_path: Path, plan: dict[str, Any]) -> None:
-    """With a clock that advances by a second per reading, each measured time is one second."""
-    plan["methods"] = ["occlusion"]
-    parsed, seconds = Plan.read(plan), iter(map(float, range(100)))
-    model, (data,) = nibt.load_model(plan["models"][0]["name"]), parsed.data
-    cells = [work.CellRunner(parsed, cell, model) for cell in parsed.cells(parsed.models[0], data, [])]
-    pair = Scenes(count=1)[0]
-    occlusion = next(cell for cell in cells if cell.cell.method.name == "occlusion")
-    controls = [(cell, 2) for cell in cells if cell is not occlusion]
-    assert estimated_seconds(controls, pair, lambda: next(seconds)) == 6.0
-    assert estimated_seconds([(cell, 2) for cell in cells], pair, lambda: next(seconds)) > 6.0 + 2 * 16
-    assert estimated_seconds(controls, BadInput("gone")) is None
 
 
 KILLED = """

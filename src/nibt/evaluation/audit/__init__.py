@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from nibt.data.pair import Pair, pairs_hash, require_image_text
+from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.discrimination import discrimination_checks
@@ -86,12 +86,12 @@ def audit(
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
+    pairs = image_text_pairs(pairs, "audit")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
         )
     started = time.perf_counter()
-    pairs = [require_image_text(pair, "audit") for pair in pairs]
     model = load_model(model)
     hash_before = model.renewed(anew=True).weights_hash
     runner = AuditRunner(model, pairs, specs, seed, batch_size)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.evaluation import CONTROLS
 from nibt.io import read_text
 from nibt.options import BatchSize, Keywords, Seed, changed_options
-from nibt.records import JsonObject, read_record
+from nibt.records import JsonObject, described, read_record
 from nibt.registry import available, find, parse_method
 from nibt.types import MeasuredSide
 
@@ -234,6 +234,10 @@ class Plan(BaseModel):
     published: bool = Field(False, strict=True, description="Whether the report shows the figures of the paper, too.")
     about: str = Field("", description="The title of the report.")
 
+    def __init__(self, **entries: Any) -> None:
+        with described(type(self), "", BadOption):
+            super().__init__(**entries)
+
     @classmethod
     def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
         """Read a plan from a TOML file, from a mapping with the same keys, or by the name of a plan of nibt.
@@ -249,6 +253,8 @@ class Plan(BaseModel):
         """
         if isinstance(source, Plan):
             return source
+        if not isinstance(source, str | Path | Mapping):
+            raise BadInput(f"a plan must be its name, a TOML file, a mapping or a Plan (got {type(source).__name__})")
         plan = read_record(cls, dict(source) if isinstance(source, Mapping) else _load(source), "", BadOption)
         methods = [choice for method in _expand_all(plan.methods, "methods") for choice in method.expanded()]
         missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
@@ -311,7 +317,7 @@ def _load(source: str | Path) -> JsonObject:
     try:
         return tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({error})") from error
+        raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({reason(error)})") from error
 
 
 def _expand_all(choices: Sequence[_AnyChoice], section: str) -> Iterator[_AnyChoice]:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +16,6 @@ from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.errors import NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
-from nibt.evaluation.bench.estimate import estimated_seconds
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.rows import NEEDED_BY, Row, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
@@ -31,8 +29,8 @@ from nibt.records import JsonObject
 from nibt.results.frames import DataFrame, pandas
 from nibt.types import ModelRecord
 
-OnStart = Callable[[str, Sequence[str], Callable[[], float | None]], None]
-"""Called with the label of a model, the methods that it cannot run, and a function that estimates the seconds."""
+OnStart = Callable[[str, Sequence[str]], None]
+"""Called with the label of a model and the methods that it cannot run."""
 
 
 class BenchmarkRequest(TypedDict):
@@ -200,10 +198,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
             chunks = [chunk for chunk in chunks if chunk.cell.method.label not in skipped]
             data_sets = {entry.label: with_best_caption(data[entry.label], entry, model) for entry in self.plan.data}
             if chunks and on_start is not None:
-                counts = [(CellRunner(self.plan, chunk.cell, model), chunk.stop - chunk.start) for chunk in chunks]
-                start = chunks[0].start
-                pair = _read_pairs(data_sets[chunks[0].cell.data.label], start, start + 1)[start]
-                on_start(choice.label, list(skipped), partial(estimated_seconds, counts, pair))
+                on_start(choice.label, list(skipped))
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
@@ -109,7 +110,7 @@ class Summary:
     def better(self, metric: str) -> Better:
         """Return which values of a metric are better, by its label."""
         choice = next(choice for choice in self.plan.metrics if choice.label == metric)
-        return choice.plugin.better if choice.is_known else "neither"
+        return build_metric(choice).better if choice.is_known else "neither"
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""

@@ -10,7 +10,7 @@ from nibt.data.images import ImageInput
 from nibt.datasets._opening import FolderMissing, open_dataset
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
-from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName
+from nibt.errors import BadInput, BadOption, NibtError, UnknownName
 from nibt.evaluation.bench.plan import Choice, MethodChoice, MetricChoice, Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
@@ -124,10 +124,10 @@ def error_key(key: str) -> Iterator[None]:
     """Prefix the messages of errors with a key of the plan."""
     try:
         yield
-    except (BadInput, CannotLoad) as error:
-        raise type(error)(f"{key}: {error}") from error
-    except NibtError as error:
+    except UnknownName as error:
         raise BadOption(f"{key}: {error}") from error
+    except NibtError as error:
+        raise type(error)(f"{key}: {error}") from error
 
 
 def _check_method(choice: MethodChoice) -> None:

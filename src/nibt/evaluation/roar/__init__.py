@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from nibt.data.pair import Pair, require_image_text
+from nibt.data.pair import Pair, image_text_pairs
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import with_controls
@@ -80,11 +80,11 @@ def roar(
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
     _check_sides(named)
+    pairs = image_text_pairs(pairs, "roar")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"ROAR needs at least {LEAST_PAIRS} pairs, for training and validation (got {len(pairs)}): give more"
         )
-    pairs = [require_image_text(pair, "roar") for pair in pairs]
     model = load_model(model)
     if model.dtype != "float32":
         raise Unsupported(f"model must be in float32 to be trained (got {model.dtype}): load it with dtype='float32'")

@@ -17,6 +17,7 @@ from nibt.report.image.rows import photograph
 from nibt.report.request import is_signed
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.base import require_result
 from nibt.results.explanation import Explanation
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
@@ -53,6 +54,7 @@ class Panel:
     curve: NarrowingCurve | None = None
 
     def __post_init__(self) -> None:
+        require_result(self.answer, "a page", Explanation, Regions)
         if self.curve is not None:
             curve_pairs = [(pair.source, pair.caption) for pair in self.curve.pairs]
             if not _of_pair(self.answer) or curve_pairs != [(self.answer.image.source, self.answer.caption)]:

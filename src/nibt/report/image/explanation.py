@@ -12,6 +12,7 @@ from nibt.report.image.layout import MARGIN, SIDE, centered, resized, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
+from nibt.results.base import require_result
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
@@ -40,9 +41,10 @@ def draw(
 
     Raises:
         BadOption: There is no such style or color map.
-        BadInput: An image of a loaded result is missing.
+        BadInput: An image of a loaded result is missing, or there is no such picture of the result.
 
     """
+    require_result(answer, "draw", Explanation, Regions, NarrowingCurve)
     look = appearance(positive_only, style, cmap)
     if isinstance(answer, NarrowingCurve):
         return draw_curve(answer)

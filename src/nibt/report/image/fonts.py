@@ -1,6 +1,9 @@
-"""Drawing of texts on one line, with fonts that have their characters: Pillow's own, or a system font."""
+"""Drawing of texts on one line, with fonts that have their characters: Pillow's own, matplotlib's, or a system font."""
 
+from bisect import bisect_right
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -8,8 +11,8 @@ from nibt.display import one_line
 from nibt.report.colors import RGB
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+ELLIPSIS = "\u2026"
 _NAMES = (
-    "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "NotoSansCJK-Regular.ttc",
     "wqy-zenhei.ttc",
@@ -35,19 +38,33 @@ def length(text: str, size: int) -> float:
     return font_for(line, size).getlength(line)
 
 
+def fitting(line: str, size: int, width: float) -> int:
+    """Return how many characters at the start of a line fit into a width, at least 1."""
+    font, most = font_for(line, size), max(1, min(len(line), round(width)))  # a character has about a pixel or more
+    return max(1, bisect_right(range(1, most + 1), width, key=lambda count: font.getlength(line[:count])))
+
+
+def shortened(text: str, size: int, width: float) -> str:
+    """Return a text on one line that fits into a width; an ellipsis stands for what does not fit."""
+    line = one_line(text)
+    if fitting(line, size, width) >= len(line):
+        return line
+    return line[: fitting(line, size, width - length(ELLIPSIS, size))] + ELLIPSIS
+
+
 def font_for(text: str, size: int) -> Font:
-    """Return the first font that has all characters of the text, or the first font if none has."""
-    fonts = _fonts(size)
-    return next(
-        (font for font in fonts if all(_has(font, character) for character in set(text) if not character.isspace())),
-        fonts[0],
-    )
+    """Return the first of the fonts that have the most characters of the text."""
+    characters = [character for character in set(text) if not character.isspace()]
+    return max(_fonts(size), key=lambda font: sum(_has(font, character) for character in characters))
 
 
 @lru_cache(maxsize=8)
 def _fonts(size: int) -> tuple[Font, ...]:
     fonts: list[Font] = [ImageFont.load_default(size)]
-    for name in _NAMES:
+    matplotlib = find_spec("matplotlib")
+    assert matplotlib is not None, "nibt depends on matplotlib"
+    shipped = Path(str(matplotlib.origin)).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in (str(shipped), *_NAMES):
         try:
             fonts.append(ImageFont.truetype(name, size))
         except OSError:

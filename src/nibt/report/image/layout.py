@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw
 
 from nibt.display import one_line
 from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
-from nibt.report.image.fonts import font_for, length, write
+from nibt.report.image.fonts import fitting, length, shortened, write
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
 _LABEL, _LEAST_LABEL = 20, 11
+_MOST_LINES = 4  # the lines of one word
 _PIXELS_SHOWN = 4  # the enlargement above which the pixels of an image are shown as squares
 Color: TypeAlias = tuple[int, int, int]
 
@@ -56,8 +57,8 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - length(number, SMALL)
-    sizes = range(_LABEL, _LEAST_LABEL, -1)
-    write(pen, (2, 4), name, INK, next((size for size in sizes if length(name, size) <= room), _LEAST_LABEL))
+    size = next((size for size in range(_LABEL, _LEAST_LABEL, -1) if length(name, size) <= room), _LEAST_LABEL)
+    write(pen, (2, 4), shortened(name, size, room), INK, size)
     write(pen, (framed.width - 2, 8), number, INK, SMALL, anchor="rt")
     return framed
 
@@ -99,15 +100,12 @@ def _wrapped(text: str, width: int, size: int) -> Iterator[str]:
 
 
 def _broken(text: str, width: int, size: int) -> Iterator[str]:
-    """Yield the words; words wider than a line are broken."""
+    """Yield the words; a word wider than a line is broken, and shortened after ``_MOST_LINES``."""
     for word in one_line(text).split(" "):
-        font, start = font_for(word, size), 0
-        while font.getlength(word[start:]) > width and start < len(word) - 1:
-            end = next(
-                end
-                for end in range(len(word), start, -1)
-                if end == start + 1 or font.getlength(word[start:end]) <= width
-            )
-            yield word[start:end]
-            start = end
-        yield word[start:]
+        for _ in range(_MOST_LINES - 1):
+            end = fitting(word, size, width)
+            if end >= len(word):
+                break
+            yield word[:end]
+            word = word[end:]
+        yield shortened(word, size, width)

@@ -13,20 +13,21 @@ import numpy as np
 import torch.nn.functional as F
 from PIL import Image
 
-from nibt.data.pair import Box
-from nibt.display import one_line
+from nibt.data.pair import Box, read_box
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
 from nibt.report.appearance import Appearance, appearance
-from nibt.report.image.fonts import font_for
+from nibt.report.image.fonts import font_for, shortened
 from nibt.report.image.rows import photograph
 from nibt.report.request import method_line
+from nibt.results.base import require_result
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
 
 MOST_CELLS = 12
 """The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
 _WIDTH, _WORDS, _MARGIN = 7.0, 0.75, 0.5  # inches: the figure, the row of words, the scale
+_LONGEST = 0.75 * 72 * _WIDTH  # points: a word
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def draw_links(
             loaded table is missing.
 
     """
+    require_result(regions, "draw_links", Regions)
     look = appearance(positive_only, cmap=cmap)
     return Image.open(io.BytesIO(links_figure(regions, top, words, box, look))).convert("RGB")
 
@@ -117,7 +119,7 @@ def _block(size: int) -> int:
 
 def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Return which parts have their center in a box."""
-    left, top, width, height = map(float, box)
+    left, top, width, height = read_box(box)
     region = regions.region
     down = region.top + (np.arange(shape[0]) + 0.5) * region.height / shape[0]
     across = region.left + (np.arange(shape[1]) + 0.5) * region.width / shape[1]
@@ -186,11 +188,11 @@ def _figure_bytes(
 
 def _lettering(text: str) -> tuple[str, Any]:
     """Return a word with a font that has its characters; a box stands for each that no font has."""
-    manager = import_module("matplotlib.font_manager")
+    manager, text = import_module("matplotlib.font_manager"), shortened(text, 13, _LONGEST)
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
     name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
     font = manager.get_font(name)
-    drawable = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in one_line(text))
+    drawable = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
     return drawable, manager.FontProperties(fname=name, size=13)
 
 

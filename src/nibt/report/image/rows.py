@@ -1,16 +1,16 @@
 """The rows of images: the question, a colored caption, a color bar, a ranking, the notes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from nibt.data.images import ImageInput, read_image
-from nibt.display import one_line
 from nibt.errors import BadInput, NibtError
 from nibt.report.appearance import Appearance
 from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
-from nibt.report.image.fonts import length, write
+from nibt.report.image.fonts import length, shortened, write
 from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
 from nibt.report.words import ColoredWord, Worded, runs
@@ -40,7 +40,8 @@ def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -
     high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
-    for run in runs(worded, look):
+    for word in runs(worded, look):
+        run = replace(word, text=shortened(word.text, size, usable - 2 * inner))
         across = int(length(run.text, size)) + 2 * inner
         if used + across > usable and lines[-1]:
             lines.append([])
@@ -131,7 +132,7 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
         write(pen, (left + across, 4), text, FAINT, SMALL)
     for number, item in enumerate(listed, 1):
         top = 26 * number
-        text = _shortened(item.label, name_width - 10)
+        text = shortened(item.label, SMALL, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
         write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
         write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
@@ -142,13 +143,6 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
         text = f"and {more} more labels"
         write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
     return row
-
-
-def _shortened(text: str, width: int) -> str:
-    text, end = one_line(text), min(len(text), width)  # a character has at least a pixel
-    while end and length(text[:end], SMALL) > width:
-        end -= 1
-    return text if end == len(text) else text[: max(1, end - 2)] + "\u2026"
 
 
 def notes(explanation: Explanation, width: int) -> Image.Image:
