@@ -212,7 +212,7 @@ def methods_of(effort):
     import nibt
     from nibt.registry import find
 
-    known = (name for name in nibt.available("methods") if "vectors" not in find("methods", name).needs)
+    known = (name for name in nibt.available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs})
     return effort.methods or tuple(known)
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="all without one")
     names = parser.parse_args().methods or [
-        name for name in nibt.available("methods") if "vectors" not in find("methods", name).needs
+        name for name in nibt.available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs}
     ]
     FOLDER.mkdir(parents=True, exist_ok=True)
     costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"methods": {}}

@@ -162,7 +162,11 @@ def noise_pairs(count: int) -> list[Pair]:
 
 # Methods
 
-METHODS = {name: find("methods", name) for name in available("methods") if "vectors" not in find("methods", name).needs}
+METHODS = {
+    name: find("methods", name)
+    for name in available("methods")
+    if not {"vectors", "answer"} & {*find("methods", name).needs}
+}
 """The methods of dual encoders; those that need the vectors of late interaction are tested with such models."""
 QUICK: dict[str, dict[str, Any]] = {
     "banzhaf": {"budget": 64},

@@ -147,7 +147,7 @@ def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Gen
     the batch nor on the padding of a caption.
     """
     values = inputs.values[item].cpu()
-    if inputs.words is not None:
+    if inputs.words is not None and values.ndim == 1:
         values = values[inputs.words.explained[item].cpu()]
     return np.random.default_rng((seed, zlib.crc32(values.float().contiguous().numpy().tobytes()), *place))
 

@@ -1,9 +1,10 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -62,9 +63,10 @@ def explain_answer(
 ) -> AnswerExplanation:
     """Explain each word of an answer: what it took from the image, from the prompt and from the words before.
 
-    The target is the log-probability of the word, the sum over its tokens, with the answer forced. All that is
-    narrowed goes from a blank input to the actual one: the image from a blank image, words from a neutral embedding.
-    The scores of the patches, of the prompt's words and of earlier words add up to the change, up to ``gap``.
+    The target is the log-probability of the word, the sum over its tokens, with the answer forced. The image, the
+    prompt and the words before are each narrowed with everything else in place: the image from a blank image, words
+    from a neutral embedding. The scores of the patches add up to what the word's log-probability loses with a blank
+    image, up to ``gap``, and likewise those of words.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
@@ -75,7 +77,7 @@ def explain_answer(
         variant: A variant of the method.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
-        narrow: What is narrowed, among "image", "prompt" and "answer" (its earlier words). The rest keeps its states.
+        narrow: What is explained, among "image", "prompt" and "answer" (its earlier words).
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
         max_words: The largest number of words that the model writes.
         batch_size: The largest number of words that go through the model together.
@@ -102,34 +104,42 @@ def explain_answer(
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     most = parsed("max_words", max_words, BatchSize)
     prompted = Prompted(read_image(image), _text("prompt", prompt))
-    given = None if answer is None else _text("answer", answer)
+    forced_text = None if answer is None else _text("answer", answer)
     others = [read_image(f"{SAMPLE}{name}") for name in samples()] if other_images is None else other_images
     others = [read_image(other) for other in others]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
-    tower = generator.answers.narrowing(_sources(narrow))
+    sources, tower = _sources(narrow), generator.answers
     resolved, record = _resolved(spec, tower, seed)
-    tokens = tower.write(prompted, most) if given is None else tower.read(prompted, given)
+    tokens = tower.write(prompted, most) if forced_text is None else tower.read(prompted, forced_text)
     if not tokens.words:
         raise BadInput(
             "the model wrote no word: give the answer that is to be explained, or another prompt"
-            if given is None
+            if answer is None
             else f"the answer {answer!r} has no word for this model: give another one"
         )
-    forced = _Forced(generator, tower, prompted, tokens)
+    forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if against is None else forced.alternatives(_text("against", against))
-    states = _Probabilities.of(forced, [other for other in others if other.digest != prompted.image.digest])
+    states = Probabilities.of(forced, [other for other in others if other.digest != prompted.image.digest])
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
 
     def explained(numbers: Sequence[int]) -> list[AnswerWord]:
-        side = forced.side(numbers, alternatives, memory)
-        return _words(forced, numbers, side, resolved(side), states)
+        explanations = {}
+        for source in sources:
+            side = forced.narrowing([source]).side(numbers, alternatives, memory)
+            explanations[source] = side, resolved(side)
+        side, _ = explanations[sources[0]]
+        if len(sources) > 1:
+            side = forced.narrowing(sources).side(numbers, alternatives, memory)
+        with torch.no_grad():
+            at_blank = side.score(side.blank()).tolist()
+        return _words(forced, numbers, explanations, at_blank, states)
 
     for numbers, results in within_memory(batches, explained):
         words |= dict(zip(numbers, results, strict=True))
         on_progress(Progress(len(words), len(tokens.words)))
     in_order = tuple(words[number] for number in range(len(tokens.words)))
-    target_options = {"narrow": sorted(tower.narrowed, key=SOURCES.index), "other_images": states.others}
+    target_options = {"narrow": list(sources), "other_images": states.others}
     return AnswerExplanation(
         source=prompted.image.source,
         image_hash=prompted.image.digest,
@@ -137,7 +147,7 @@ def explain_answer(
         region=forced.region,
         prompt=prompted.prompt,
         answer=tokens.text,
-        written=given is None,
+        written=answer is None,
         prompt_words=forced.prompt_words,
         words=in_order,
         target=(
@@ -170,7 +180,7 @@ def _sources(names: Sequence[str]) -> tuple[Source, ...]:
             raise UnknownName("sources", str(name), SOURCES)
     if not listed:
         raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
-    return cast(tuple[Source, ...], tuple(listed))
+    return cast(tuple[Source, ...], tuple(sorted({*listed}, key=SOURCES.index)))
 
 
 def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
@@ -195,13 +205,25 @@ def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[M
 
 
 @dataclass(frozen=True)
-class _Forced:
-    """A forced answer."""
+class ForcedAnswer:
+    """An answer that a generator is forced to write.
+
+    Attributes:
+        generator: The generator.
+        tower: Its tower, with what is narrowed.
+        prompted: The image and the prompt.
+        answer: The answer.
+
+    """
 
     generator: Generator
     tower: AnswerTower
     prompted: Prompted
     answer: AnswerTokens
+
+    def narrowing(self, sources: Sequence[Source]) -> "ForcedAnswer":
+        """Return the answer with a blank input that lacks only these sources."""
+        return replace(self, tower=self.tower.narrowing(sources))
 
     def side(self, numbers: Sequence[int], alternatives: Tensor | None, memory: float | None) -> Side:
         """Trace the sequence, with a row for each of these words."""
@@ -239,7 +261,7 @@ class _Forced:
             ids.append(tokens.ids[after[0].tokens[0]])
         return torch.tensor(ids)
 
-    @property
+    @cached_property
     def _inputs(self) -> Any:
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
 
@@ -255,7 +277,7 @@ class _Forced:
 
 
 @dataclass(frozen=True)
-class _Probabilities:
+class Probabilities:
     """The log-probabilities of all words with the image, with a blank image and with other images."""
 
     image: list[float]
@@ -264,7 +286,7 @@ class _Probabilities:
     others: int
 
     @classmethod
-    def of(cls, forced: _Forced, others: Sequence[ImageInput]) -> "_Probabilities":
+    def of(cls, forced: ForcedAnswer, others: Sequence[ImageInput]) -> "Probabilities":
         """Compute the log-probabilities in one forward pass for each image."""
         image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
         with_others = [forced.log_probabilities(other) for other in others]
@@ -273,24 +295,21 @@ class _Probabilities:
 
 
 def _words(
-    forced: _Forced, numbers: Sequence[int], side: Side, attribution: Attribution, states: _Probabilities
+    forced: ForcedAnswer,
+    numbers: Sequence[int],
+    explanations: Mapping[Source, tuple[Side, Attribution]],
+    at_blank: Sequence[float],
+    states: Probabilities,
 ) -> list[AnswerWord]:
-    """Return the words of a batch with their scores."""
-    with torch.no_grad():
-        values, at_blank = side.value().tolist(), side.score(side.blank()).tolist()
-    units, path = attribution.units, attribution.path
-    assert isinstance(units, SequenceUnits)
-    assert side.inputs.words is not None
-    narrowed, count = forced.tower.narrowed, len(forced.prompt_words)
+    """Return the words of a batch with their scores; each source has its side, and its attribution."""
     words = []
     for row, number in enumerate(numbers):
-        scores = attribution.scores[row].float().cpu()
-        cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
-        sums = torch.tensor([float(tokens[list(word.tokens)].sum()) for word in side.inputs.words.words[row]])
-        prompt = sums[:count] if "prompt" in narrowed else torch.zeros(count)
-        earlier = sums[len(sums) - number :] if "answer" in narrowed else torch.zeros(number)
-        word = forced.answer.words[number]
-        kept = float(scores.sum())
+        scores = {source: _source_scores(*explained, row) for source, explained in explanations.items()}
+        side, attribution = next(iter(explanations.values()))
+        assert isinstance(attribution.units, SequenceUnits)
+        grid, word = attribution.units.grid, forced.answer.words[number]
+        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "answer": number}
+        units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
         words.append(
             AnswerWord(
                 word.text,
@@ -298,15 +317,42 @@ def _words(
                 states.image[number],
                 states.blank[number],
                 states.other[number],
-                values[row],
+                float(side.value()[row]),
+                {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
-                units.grid.unfold(cells),
-                prompt,
-                earlier,
-                0.0 if path is None else float(path.sum[row]) - kept,
+                grid.unfold(units["image"]),
+                units["prompt"],
+                units["answer"],
+                sum(of_source.special for of_source in scores.values()),
             )
         )
     return words
+
+
+class _SourceScores(NamedTuple):
+    """The scores of the units of one source, that of other tokens, and the value without the source."""
+
+    units: Tensor
+    special: float
+    without: float
+
+
+def _source_scores(side: Side, attribution: Attribution, row: int) -> _SourceScores:
+    units, scores = attribution.units, attribution.scores[row].float().cpu()
+    assert isinstance(units, SequenceUnits)
+    assert isinstance(side.tower, AnswerTower)
+    cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
+    words = torch.stack([tokens[list(word.tokens)].sum() for word in units.words.words[row]] or [torch.zeros(())])
+    kept = cells if "image" in side.tower.narrowed else words[: len(units.words.words[row])]
+    with torch.no_grad():
+        without = float(side.score(side.blank())[row])
+    path = attribution.path
+    return _SourceScores(kept, 0.0 if path is None else float(path.sum[row] - kept.sum()), without)
+
+
+def _change(word: AnswerWord) -> float:
+    """Return the sum of the changes of the target without each source."""
+    return sum(abs(word.value - without) for without in word.without.values())
 
 
 def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
@@ -319,7 +365,9 @@ def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
             f"{'it' if len(guessed) == 1 else 'them'}"
         )
     if method.kind == "path":
-        large = [word.text for word in words if abs(word.gap) > _LARGE_GAP * max(0.01, abs(word.value - word.at_blank))]
+        large = [word.text for word in words if abs(word.gap) > _LARGE_GAP * max(0.01, _change(word))]
         if large:
-            warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to its change: set a tolerance")
+            warnings.append(
+                f"the scores of {', '.join(map(repr, large))} do not add up to their change: set a tolerance"
+            )
     return warnings

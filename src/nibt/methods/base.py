@@ -26,7 +26,7 @@ from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
 Options = Mapping[str, Any]
-Need = Literal["attention", "stem", "vectors"]
+Need = Literal["attention", "stem", "vectors", "answer"]
 Kind = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 

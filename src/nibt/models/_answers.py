@@ -20,7 +20,7 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding, Hidden, PerExample
 
 _CHUNK = 8192  # rows of a vocabulary that are read together
 Source: TypeAlias = Literal["image", "prompt", "answer"]
@@ -141,6 +141,10 @@ class AnswerTower(ImageTower, TextTower):
     @abstractmethod
     def logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
         """Compute the logits of the next token from states that the tower returns."""
+
+    def last_states(self, stream: Hidden) -> Hidden:
+        """Return the states of all rows from which logits are computed, if the tower offers ``answer``."""
+        raise NotImplementedError
 
     @abstractmethod
     def own_logits(self, inputs: Inputs) -> Float[Tensor, "batch token vocabulary"]:

@@ -7,15 +7,13 @@ from torch import nn
 
 from nibt.errors import CannotLoad
 from nibt.models._request import Request
+from nibt.models._vision_language.generators import DecoderFamily
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.vision_language import VisionLanguage
 
 
-class Llava(VisionLanguage):
+class Llava(DecoderFamily):
     """Vision-language models that only generate text."""
 
-    model_types = ()
-    class_names = ()
     generator_classes = ("LlavaForConditionalGeneration", "Gemma3ForConditionalGeneration")
 
     @staticmethod

@@ -34,11 +34,13 @@ class AnswerWord(Serializable):
         with_blank_image: The same with a blank image.
         with_other_images: The mean of the same over other images; None if there are none.
         value: The value of the target.
-        at_blank: The value of the target for the blank input, which lacks all that is narrowed.
+        without: The value of the target without each source: with a blank image, without the prompt's words, and
+            without the words before.
+        at_blank: The value of the target without all these sources.
         grid: The scores of the patches, rows x columns.
         prompt: The score of each word of the prompt.
         earlier: The score of each word of the answer before it.
-        special: The sum of the scores of all other tokens, such as those of the chat template.
+        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources.
 
     """
 
@@ -48,6 +50,7 @@ class AnswerWord(Serializable):
     with_blank_image: float
     with_other_images: float | None
     value: float
+    without: Mapping[str, float]
     at_blank: float
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
@@ -57,15 +60,25 @@ class AnswerWord(Serializable):
     @computed_field
     @property
     def shares(self) -> dict[str, float]:
-        """The sums of the scores of the image, the prompt, the words before, and other tokens."""
+        """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
+
+        ``image``, ``prompt`` and ``earlier`` are sums of scores, ``special`` is that of other tokens. ``together`` is
+        what the sources gave only together: without any one of them, it is lost, so it is in none or in several sums.
+        """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
-        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
+        alone = sum(self.value - without for without in self.without.values())
+        return {
+            **{name: float(scores.sum()) for name, scores in sums.items()},
+            "special": self.special,
+            "together": self.value - self.at_blank - alone,
+        }
 
     @computed_field
     @property
     def gap(self) -> float:
-        """The signed completeness gap: value - at_blank - the sum of all scores."""
-        return self.value - self.at_blank - sum(self.shares.values())
+        """The signed completeness gap: the changes without each source, less the sum of all scores."""
+        alone = sum(self.value - without for without in self.without.values())
+        return alone - sum(share for name, share in self.shares.items() if name != "together")
 
     @computed_field
     @property

@@ -29,6 +29,8 @@ _TOKENS_PER_WORD = 4  # that are written at most for each word of the limit
 class AnswerNetwork(Network):
     """A model whose decoder predicts the tokens of an answer."""
 
+    offers = frozenset({"attention", "stem", "answer"})
+
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model, and return the states at the rows that predict the tokens of a word."""
         arguments = dict(arguments)
@@ -197,7 +199,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         device = inputs.values.device
         return replace(
             inputs,
-            extra={**inputs.extra, "rows": rows.to(device), "targets": targets.to(device)},
+            extra={
+                **inputs.extra,
+                "rows": rows.to(device),
+                "targets": targets.to(device),
+                "start": torch.full((len(items),), start, device=device),
+            },
             words=Words((texts,) * len(items), tuple(words), explained),
         )
 
@@ -230,6 +237,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def logits(self, states: Embedding) -> Tensor:
         return self.root.get_output_embeddings()(states)
+
+    def last_states(self, stream: Hidden) -> Hidden:
+        return self.network.norm(stream)
 
     def own_logits(self, inputs: Inputs) -> Tensor:
         with torch.no_grad(), self.computing():

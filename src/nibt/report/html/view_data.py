@@ -54,7 +54,7 @@ class Panel:
     curve: NarrowingCurve | None = None
 
     def __post_init__(self) -> None:
-        require_result(self.answer, "a page", Explanation, Regions)
+        require_result(self.answer, "a page", Explanation, Regions, AnswerExplanation)
         if self.curve is not None:
             curve_pairs = [(pair.source, pair.caption) for pair in self.curve.pairs]
             if not _of_pair(self.answer) or curve_pairs != [(self.answer.image.source, self.answer.caption)]:

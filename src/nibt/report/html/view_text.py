@@ -174,6 +174,7 @@ def answer_table(panel: Panel) -> str:
         "image",
         "prompt",
         "words before",
+        "together",
         "gap",
         "mostly",
     )
@@ -195,7 +196,7 @@ def _answer_row(result: AnswerExplanation, word: AnswerWord) -> str:
     if word.image_hardly_matters:
         mostly = f"the image hardly matters; {mostly}" if mostly else "the image hardly matters"
     other = "" if word.with_other_images is None else _fixed(word.with_other_images)
-    sums = (*(word.shares[name] for name in ("image", "prompt", "earlier")), word.gap)
+    sums = (*(word.shares[name] for name in ("image", "prompt", "earlier", "together")), word.gap)
     cells = (_fixed(word.log_probability), _fixed(word.with_blank_image), other, *signed_row(sums))
     return (
         f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}'

@@ -1,0 +1,245 @@
+"""Measure which methods find the object of a noun that the generator of scenes wrote, and which nouns it guessed.
+
+    python recipes/generator/study.py measure --model RUN/model --out STUDY [--count 500]
+    python recipes/generator/study.py report --out STUDY
+
+Resumes: STUDY/rows.jsonl has a line for each noun and setting. A noun is *seen* if the image shows its object, and
+*guessed* if it is the companion of the noun before and the image does not show it (see world.py). Other nouns are
+mistakes, which are only counted; companions that are there are left out, since both may be why they were written.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from world import COMPANIONS, DESCRIBE, NOUNS, Scenes, tasks
+
+from nibt.core.perturbation import masker
+from nibt.data.images import Region
+from nibt.data.units import SequenceUnits
+from nibt.engine.answers import ForcedAnswer
+from nibt.evaluation.statistics import interval
+from nibt.methods.base import MethodSpec
+from nibt.models._answers import SOURCES, Prompted
+from nibt.models._load_generator import load_generator
+from nibt.registry import find
+from nibt.results.attribution import over_image
+
+TEST, QUESTIONS = 13, 14  # seeds of scenes that served for nothing else
+BACKGROUNDS = ("plain", "gradient", "noise", "texture")
+OTHERS = 8  # other images
+THRESHOLDS = (0.25, 0.5, 1.0, 2.0)  # of what the image adds, in nats
+SETTINGS = {
+    "nib": ("nib tolerance=0.05", SOURCES),
+    "nib, image only": ("nib tolerance=0.05", ("image",)),
+    "nib, image only, 3 steps": ("nib steps=3", ("image",)),
+    "nib, image only, layer 1": ("nib tolerance=0.05 layer=1", ("image",)),
+    "nib, image only, layer 2": ("nib tolerance=0.05 layer=2", ("image",)),
+    "nib, image only, layer 3": ("nib tolerance=0.05 layer=3", ("image",)),
+    "grad_cam": ("grad_cam layer=0", SOURCES),
+    "saliency_map at input": ("saliency_map:textbook", SOURCES),
+    "gae": ("gae", SOURCES),
+    "rollout": ("rollout", SOURCES),
+    "occlusion": ("occlusion", SOURCES),
+    "logit_lens": ("logit_lens", SOURCES),
+    "tam": ("tam", SOURCES),
+    "random": ("random", SOURCES),
+}
+
+
+def scene_of(seed, item):
+    data = Scenes(count=10**9, seed=seed, fewest=1, most=3, backgrounds=BACKGROUNDS)
+    scene, both = tasks(data, item)
+    return data, scene, both
+
+
+def image_of(data, scene, item):
+    return data._image(scene, item)
+
+
+def nouns_of(words, scene):
+    """Return the numbers of the nouns of an answer, with what is known of each."""
+    found, before = [], ""
+    for number, word in enumerate(words):
+        if word.text not in NOUNS:
+            continue
+        is_companion = COMPANIONS.get(before) == word.text
+        if word.text in scene.names and not is_companion:
+            found.append((number, word.text, "seen"))
+        elif word.text not in scene.names and is_companion:
+            found.append((number, word.text, "guessed"))
+        else:
+            found.append((number, word.text, "left out" if word.text in scene.names else "mistake"))
+        before = word.text
+    return found
+
+
+def measure_map(grid, mask):
+    """Return pointing, average precision and the share of the positive score on the mask."""
+    heat = over_image(grid, Region(0.0, 0.0, 128.0, 128.0), (128, 128))
+    place = np.unravel_index(np.argmax(heat), heat.shape)
+    positive = heat.clip(min=0)
+    return {
+        "pointing": float(mask[place]),
+        "ap": float(average_precision_score(mask.flatten(), heat.flatten())),
+        "energy": float(positive[mask].sum() / max(positive.sum(), 1e-12)),
+    }
+
+
+def removal_areas(side, grid):
+    """Return the mean log-probability while the patches with the highest scores are removed, and are added."""
+    units = side.units
+    assert isinstance(units, SequenceUnits)
+    cells = units.grid.count
+    order = torch.argsort(grid.flatten(), descending=True, stable=True)
+    steps = [round(share * cells) for share in np.linspace(0, 1, 9)]
+    keep = torch.ones(2 * len(steps), 1, units.count)
+    for number, count in enumerate(steps):
+        keep[number, 0, order[:count]] = 0
+        keep[len(steps) + number, 0, order[count:]] = 0
+    with torch.no_grad():
+        scores = masker(side, units)(keep)[:, 0]
+    return {"deletion": float(scores[: len(steps)].mean()), "insertion": float(scores[len(steps) :].mean())}
+
+
+def measure(options):
+    generator = load_generator(options.model)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "rows.jsonl"
+    done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
+    others = [image_of(*scene_of(TEST, 10**6 + item)[:2], 10**6 + item) for item in range(OTHERS)]
+    with path.open("a", buffering=1) as out:
+        for item in range(options.count):
+            if item in done:
+                continue
+            rows = [*captions(generator, item, others), *questions(generator, item)]
+            out.write("".join(json.dumps({"scene": item, **row}) + "\n" for row in rows or [{"what": "nothing"}]))
+
+
+def captions(generator, item, others):
+    """Yield the measurements of the nouns of the caption that the generator writes."""
+    data, scene, _ = scene_of(TEST, item)
+    tower = generator.answers
+    prompted = Prompted(image_of(data, scene, item), DESCRIBE)
+    answer = tower.write(prompted, 20)
+    nouns = nouns_of(answer.words, scene)
+    forced = ForcedAnswer(generator, tower, prompted, answer)
+    logs = forced.log_probabilities(prompted.image)
+    blank = forced.log_probabilities(None)
+    with_others = np.mean([forced.log_probabilities(other) for other in others], 0)
+    for number, word in enumerate(answer.words):
+        if word.text not in NOUNS:
+            yield {"what": "word", "log": logs[number], "blank": blank[number], "others": float(with_others[number])}
+    for number, noun, known in nouns:
+        row = {"what": "noun", "noun": noun, "known": known, "log": logs[number], "blank": blank[number]}
+        row |= {"others": float(with_others[number])}
+        if known in ("mistake", "left out"):
+            yield row | {"setting": ""}
+            continue
+        for name, (text, sources) in SETTINGS.items():
+            side = ForcedAnswer(generator, tower.narrowing(sources), prompted, answer).side([number], None, None)
+            spec, started = MethodSpec.parse(text), time.perf_counter()
+            method = find("methods", spec.name).configured(side.tower, spec.variant, spec.options, {})
+            attribution = method(side)
+            seconds = time.perf_counter() - started
+            units = attribution.units
+            grid = units.grid.unfold(attribution.scores[0, : units.grid.count].float())
+            values = {"setting": name, "seconds": seconds, "image": float(grid.sum())}
+            if attribution.path is not None:
+                path = attribution.path
+                change = float(path.at_input[0] - path.at_baseline[0])
+                values |= {"gap": float(path.gap[0]), "change": change, "steps": int(path.steps[0])}
+                values |= {"at_patches": float(grid.sum() / path.sum[0])}
+            if known == "seen":
+                mask = scene.masks[scene.names.index(noun)]
+                values |= measure_map(grid, mask) | removal_areas(side, grid)
+            yield row | values
+
+
+def questions(generator, item):
+    """Yield how well the scores of a question's words name those that the answer needs."""
+    data, scene, (_, task) = scene_of(QUESTIONS, item)
+    tower = generator.answers
+    prompted = Prompted(image_of(data, scene, item), task.prompt)
+    answer = tower.write(prompted, 3)
+    right = answer.text == task.answer
+    row = {"what": "question", "right": right, "prompt": task.prompt, "answer": answer.text}
+    if not right or len(answer.words) != 1 or not {"left", "right"} & {*task.needed}:
+        yield row
+        return
+    for name in ("nib", "occlusion", "gae", "saliency_map at input", "random"):
+        text, sources = SETTINGS[name]
+        forced = ForcedAnswer(generator, tower.narrowing(sources), prompted, answer)
+        side, spec = forced.side([0], None, None), MethodSpec.parse(text)
+        method = find("methods", spec.name).configured(side.tower, spec.variant, spec.options, {})
+        attribution = method(side)
+        tokens = attribution.scores[0, attribution.units.grid.count :]
+        words = side.inputs.words.words[0]
+        scores = [abs(float(tokens[list(word.tokens)].sum())) for word in words]
+        needed = [word.text in task.needed for word in words]
+        yield row | {"setting": name, "auc": float(roc_auc_score(needed, scores))}
+
+
+def report(options):
+    rows = [json.loads(line) for line in (options.out / "rows.jsonl").read_text().splitlines()]
+    nouns = [row for row in rows if row["what"] == "noun"]
+    settings = list(SETTINGS)
+    unique = [row for row in nouns if row.get("setting") in ("", settings[0])]
+    kinds = ("seen", "guessed", "left out", "mistake")
+    counts = {known: sum(row["known"] == known for row in unique) for known in kinds}
+    print(f"{len({row['scene'] for row in rows})} scenes; nouns: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
+    asked = [row for row in rows if row["what"] == "question" and row.get("setting") in (None, "nib")]
+    print(f"questions: {np.mean([row['right'] for row in asked]):.2f} right of {len(asked)}")
+    print("\nsetting | pointing | AP | energy | deletion | insertion | guessed AUC | gap | at patches | seconds")
+    for name in settings:
+        own = [row for row in nouns if row.get("setting") == name]
+        seen, guessed = ([row for row in own if row["known"] == known] for known in ("seen", "guessed"))
+        if not seen:
+            continue
+        cells = [bootstrap(seen, key) for key in ("pointing", "ap", "energy", "deletion", "insertion")]
+        labels = [1] * len(seen) + [0] * len(guessed)
+        cells.append(f"{roc_auc_score(labels, [row['image'] for row in [*seen, *guessed]]):.3f}" if guessed else "")
+        gaps = [abs(row["gap"] / row["change"]) for row in own if row.get("change")]
+        cells.append(f"{np.median(gaps):.3f}" if gaps else "")
+        shares = [row["at_patches"] for row in seen if "at_patches" in row]
+        cells.append(f"{np.median(shares):.2f}" if shares else "")
+        cells.append(f"{np.median([row['seconds'] for row in own]):.2f}")
+        print(" | ".join([name, *cells]))
+    seen, guessed = ([row for row in unique if row["known"] == known] for known in ("seen", "guessed"))
+    for name in ("others", "blank"):
+        gains = [[row["log"] - row[name] for row in group] for group in (seen, guessed)]
+        auc = roc_auc_score([1] * len(seen) + [0] * len(guessed), [*gains[0], *gains[1]])
+        print(f"\ngain against {name}: AUC of seen against guessed {auc:.3f}")
+        for known, values in zip(("seen", "guessed"), gains, strict=True):
+            shares = {threshold: round(float(np.mean(np.less(values, threshold))), 3) for threshold in THRESHOLDS}
+            print(known, "quantiles", np.quantile(values, [0.05, 0.5, 0.95]).round(2).tolist(), "share below", shares)
+    print("\nwords of questions that the answer needs, AUC")
+    for name in settings:
+        own = [row for row in rows if row["what"] == "question" and row.get("setting") == name]
+        if own:
+            print(f"{name} | {bootstrap(own, 'auc')} | n={len(own)}")
+
+
+def bootstrap(rows, key):
+    """Return the mean with its interval."""
+    mean, low, high = interval([row[key] for row in rows])
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("measure", "report"))
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=500)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"measure": measure, "report": report}[options.step](options)
+
+
+if __name__ == "__main__":
+    main()

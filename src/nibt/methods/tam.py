@@ -1,0 +1,107 @@
+"""Token Activation Maps (Li et al., ICCV 2025, arXiv 2506.23270), for answers of generators.
+
+    activation of row i for token y = relu(logit of y from the last state of row i)
+    map of the word = F(relu(a_y - s * sum_j w_j a_j)),  w_j = activation of row j for y, summing to 1
+
+Here a_j is the map of the j-th token before, of the prompt or the answer, other than y itself, and s the least-squares
+scale of this interference. F is a 3 x 3 Gaussian over ranks, whose width is the coefficient of variation.
+
+Answers:
+    Where the logit of a word is high among the states of the patches, beyond that of the words before it.
+
+Use it when:
+    You compare with the literature on generators, or want a map for one forward pass.
+
+Avoid it when:
+    You need a sign or sums: the map has neither.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nibt.core.side import Side
+from nibt.data.units import Grid, SequenceUnits
+from nibt.methods.base import Method
+from nibt.models._answers import AnswerTower
+from nibt.results.attribution import Attribution
+
+_SIDE = 3  # of the window of the filter
+
+
+@dataclass(frozen=True)
+class TokenActivationMap(Method):
+    """Logits of the word at each patch, less those that the words before explain."""
+
+    paper = "Li et al., ICCV 2025, arXiv 2506.23270"
+    kind = "other"
+    cost = "1"
+    needs = ("answer",)
+    signed = False
+    variants: ClassVar = {"default": {"image": {}, "text": {}}}
+
+    def attribute(self, side: Side) -> Attribution:
+        tower, units = side.tower, side.units
+        assert isinstance(tower, AnswerTower)
+        assert isinstance(units, SequenceUnits)
+        hidden = side.cut(tower.depth).hidden
+        with torch.no_grad(), tower.computing():
+            logits = tower.logits(tower.last_states(hidden[:1]))[0].float().cpu()
+        ids, grid = side.inputs.extra["input_ids"][0].cpu(), units.grid
+        scores = torch.zeros(len(hidden), units.count, dtype=torch.float32, device="cpu")
+        for item in range(len(hidden)):
+            target = int(side.inputs.extra["targets"][item, 0])
+            before = sorted(row for word in units.words.words[item] for row in word.tokens)
+            cells, rows = _activations(logits, ids, grid, target, before, int(side.inputs.extra["start"][item]))
+            everything = torch.cat([cells, rows])
+            low, high = everything.min(), everything.max()
+            everything = (everything - low) / (high - low).clamp_min(1e-30)
+            scores[item, : grid.count] = _filtered(grid.unfold(everything[: grid.count])).flatten()
+            scores[item, [grid.count + row for row in before]] = everything[grid.count :]
+        return Attribution(scores.to(hidden.device), units, scores.new_zeros(len(scores)))
+
+
+def _activations(
+    logits: Float[Tensor, "row vocabulary"],
+    ids: Int[Tensor, " row"],
+    grid: Grid,
+    target: int,
+    before: list[int],
+    start: int,
+) -> tuple[Float[Tensor, " cell"], Float[Tensor, " before"]]:
+    """Return the map of a token without the interference of the tokens before, and the activations of these tokens."""
+
+    def activations(token: int) -> Float[Tensor, " row"]:
+        return logits[:, token].clamp_min(0)
+
+    own = activations(target)
+    cells = grid.keep(own[None])[0]
+    # a token of the answer, which begins at the row ``start``, is represented by the row that predicts it
+    weights = own[[row - (row >= start) for row in before]]
+    others = [place for place, row in enumerate(before) if int(ids[row]) != target]
+    if others:
+        maps = torch.stack([grid.keep(activations(int(ids[before[place]]))[None])[0] for place in others])
+        shares = weights[others] / (weights[others].sum() + 1e-8)
+        interference = (maps * shares[:, None]).sum(0)
+        scale = (cells * interference).sum() / interference.square().sum().clamp_min(1e-30)
+        cells = (cells - scale * interference).clamp_min(0)
+    return cells, weights
+
+
+def _filtered(cells: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+    """Return the mean over each window, weighted by a Gaussian over the ranks of its values."""
+    padded = np.pad(cells.numpy(), _SIDE // 2, mode="reflect")
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, (_SIDE, _SIDE)).reshape(*cells.shape, -1), -1)
+    mean = windows.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ranks = np.arange(_SIDE**2) - _SIDE**2 // 2
+        weights = np.exp(-(ranks**2) / (2 * (windows.std(-1, keepdims=True) / mean) ** 2))
+        values = (windows * weights).sum(-1) / weights.sum(-1)
+    return torch.from_numpy(np.where(mean[..., 0] > 0, np.nan_to_num(values, nan=0.0), 0.0)).float()
+
+
+PLUGIN = TokenActivationMap
