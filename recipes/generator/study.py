@@ -33,22 +33,33 @@ TEST, QUESTIONS = 13, 14  # seeds of scenes that served for nothing else
 BACKGROUNDS = ("plain", "gradient", "noise", "texture")
 OTHERS = 8  # other images
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)  # of what the image adds, in nats
+IMAGE, PROMPT = ("image",), ("prompt",)
 SETTINGS = {
-    "nib": ("nib tolerance=0.05", SOURCES),
-    "nib, image only": ("nib tolerance=0.05", ("image",)),
-    "nib, image only, 3 steps": ("nib steps=3", ("image",)),
-    "nib, image only, layer 1": ("nib tolerance=0.05 layer=1", ("image",)),
-    "nib, image only, layer 2": ("nib tolerance=0.05 layer=2", ("image",)),
-    "nib, image only, layer 3": ("nib tolerance=0.05 layer=3", ("image",)),
-    "grad_cam": ("grad_cam layer=0", SOURCES),
-    "saliency_map at input": ("saliency_map:textbook", SOURCES),
-    "gae": ("gae", SOURCES),
-    "rollout": ("rollout", SOURCES),
-    "occlusion": ("occlusion", SOURCES),
-    "logit_lens": ("logit_lens", SOURCES),
+    "nib": ("nib tolerance=0.05", IMAGE),
+    "nib, layer 1": ("nib tolerance=0.05 layer=1", IMAGE),
+    "nib, layer 2": ("nib tolerance=0.05 layer=2", IMAGE),
+    "nib, layer 3": ("nib tolerance=0.05 layer=3", IMAGE),
+    "nib, all sources at once": ("nib tolerance=0.05", SOURCES),
+    "integrated_gradients": ("integrated_gradients", IMAGE),
+    "grad_cam": ("grad_cam layer=0", IMAGE),
+    "saliency_map at input": ("saliency_map:textbook", IMAGE),
+    "gae": ("gae", IMAGE),
+    "rollout": ("rollout", IMAGE),
+    "occlusion": ("occlusion", IMAGE),
+    "logit_lens": ("logit_lens", IMAGE),
     "tam": ("tam", SOURCES),
-    "random": ("random", SOURCES),
+    "random": ("random", IMAGE),
 }
+"""The methods of maps, with the sources that are narrowed."""
+OF_WORDS = {
+    "nib": ("nib tolerance=0.05", PROMPT),
+    "nib, all sources at once": ("nib tolerance=0.05", SOURCES),
+    "occlusion": ("occlusion", PROMPT),
+    "gae": ("gae", PROMPT),
+    "saliency_map at input": ("saliency_map:textbook", PROMPT),
+    "random": ("random", PROMPT),
+}
+"""The methods of words of questions."""
 
 
 def scene_of(seed, item):
@@ -171,8 +182,7 @@ def questions(generator, item):
     if not right or len(answer.words) != 1 or not {"left", "right"} & {*task.needed}:
         yield row
         return
-    for name in ("nib", "occlusion", "gae", "saliency_map at input", "random"):
-        text, sources = SETTINGS[name]
+    for name, (text, sources) in OF_WORDS.items():
         forced = ForcedAnswer(generator, tower.narrowing(sources), prompted, answer)
         side, spec = forced.side([0], None, None), MethodSpec.parse(text)
         method = find("methods", spec.name).configured(side.tower, spec.variant, spec.options, {})
@@ -218,7 +228,7 @@ def report(options):
             shares = {threshold: round(float(np.mean(np.less(values, threshold))), 3) for threshold in THRESHOLDS}
             print(known, "quantiles", np.quantile(values, [0.05, 0.5, 0.95]).round(2).tolist(), "share below", shares)
     print("\nwords of questions that the answer needs, AUC")
-    for name in settings:
+    for name in OF_WORDS:
         own = [row for row in rows if row["what"] == "question" and row.get("setting") == name]
         if own:
             print(f"{name} | {bootstrap(own, 'auc')} | n={len(own)}")

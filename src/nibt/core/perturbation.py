@@ -77,7 +77,8 @@ def masker(
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]
-        scores = torch.cat([score_masks(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
+        with torch.no_grad():
+            scores = torch.cat([score_masks(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
         return scores if keep.ndim == 3 else scores[0]
 
     return score

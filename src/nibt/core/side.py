@@ -141,7 +141,8 @@ class Side:
 
     def value(self) -> PerExample:
         """Compute the score of the inputs."""
-        return self.score(self.trace.embedding)
+        with torch.no_grad():
+            return self.score(self.trace.embedding)
 
     def gradient(self, cut: Cut, states: States) -> States:
         """Compute the gradients of the score at states of the cut tower."""

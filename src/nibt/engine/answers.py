@@ -15,7 +15,7 @@ from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, sample
 from nibt.data.units import SequenceUnits
 from nibt.engine.memory import within_memory
 from nibt.engine.spec import versions
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.io import file_digests
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._answers import (
@@ -302,11 +302,14 @@ def _words(
     states: Probabilities,
 ) -> list[AnswerWord]:
     """Return the words of a batch with their scores; each source has its side, and its attribution."""
+    side, attribution = next(iter(explanations.values()))
+    if not isinstance(attribution.units, SequenceUnits):
+        raise Unsupported("this method scores parts of the image that are no patches of the model: choose occlusion")
+    with torch.no_grad():
+        values = side.value().tolist()
     words = []
     for row, number in enumerate(numbers):
         scores = {source: _source_scores(*explained, row) for source, explained in explanations.items()}
-        side, attribution = next(iter(explanations.values()))
-        assert isinstance(attribution.units, SequenceUnits)
         grid, word = attribution.units.grid, forced.answer.words[number]
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "answer": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
@@ -317,7 +320,7 @@ def _words(
                 states.image[number],
                 states.blank[number],
                 states.other[number],
-                float(side.value()[row]),
+                values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
                 grid.unfold(units["image"]),

@@ -1,0 +1,174 @@
+"""Tests of ``nibt.engine.answers``: explanations of the words of answers."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import nibt
+from nibt.data.images import read_image
+from nibt.engine.answers import ForcedAnswer
+from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
+from nibt.models._answers import SOURCES, Generator, Prompted
+from nibt.models._load_generator import load_generator
+from nibt.registry import find
+from nibt.results.answer import AnswerExplanation
+from tests.shared_models import shared
+from tests.tiny_vision_language import built
+
+PROMPT, ANSWER = "the red cat on a mat", "two small cats on the mat"
+
+
+@shared
+def generator(kind: str) -> Generator:
+    """Return the small random generator of a kind that all tests share: a test must not change it."""
+    plain = built(kind)
+    return load_generator(plain.module, processor=plain.processor)
+
+
+def explained(**options: Any) -> AnswerExplanation:
+    return nibt.explain_answer(
+        generator("qwen2_vl"), "sample:chelsea", PROMPT, ANSWER, **{"other_images": ["sample:coffee"], **options}
+    )
+
+
+def test_shares_add_up_to_the_change_of_the_log_probability() -> None:
+    explanation = explained(steps=64, quadrature="midpoint")
+    assert [word.text for word in explanation.words] == ANSWER.split()
+    assert explanation.prompt_words == tuple(PROMPT.split())
+    for word in explanation.words:
+        assert sum(word.shares.values()) + word.gap == pytest.approx(word.value - word.at_blank, abs=1e-4)
+        assert word.value == pytest.approx(word.log_probability, abs=1e-4)
+        assert word.without["image"] == pytest.approx(word.with_blank_image, abs=1e-4)
+        assert abs(word.shares["special"]) < 1e-4
+        changes = [abs(word.value - without) for without in word.without.values()]
+        assert abs(word.gap) < 0.1 * sum(changes) + 0.05
+    assert float(explanation.words[0].earlier.numel()) == 0
+
+
+def test_log_probabilities_are_those_of_the_model() -> None:
+    model = generator("qwen2_vl")
+    tower, prompted = model.answers, Prompted(read_image("sample:chelsea"), PROMPT)
+    answer = tower.read(prompted, ANSWER)
+    logs = ForcedAnswer(model, tower, prompted, answer).logs(prompted.image)
+    values = tower._prepared(prompted)  # pyright: ignore
+    inputs = dict(values) | {"input_ids": torch.cat([values["input_ids"], torch.tensor([[*answer.ids]])], 1)}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["mm_token_type_ids"] = torch.cat([values["mm_token_type_ids"], torch.zeros(1, len(answer.ids)).long()], 1)
+    with torch.no_grad():
+        expected = built("qwen2_vl").module(**inputs).logits[0, -len(answer.ids) - 1 : -1].log_softmax(-1)
+    assert torch.allclose(logs, expected, atol=1e-4)
+
+
+def test_written_answer_has_the_most_probable_token_at_each_place() -> None:
+    model = generator("qwen2_vl")
+    prompted = Prompted(read_image("sample:chelsea"), PROMPT)
+    answer = model.answers.write(prompted, 4)
+    logs = ForcedAnswer(model, model.answers, prompted, answer).logs(prompted.image)
+    assert logs.argmax(-1).tolist() == list(answer.ids)
+    assert len(answer.words) <= 4
+
+
+def test_a_blank_image_has_a_map_of_zeros() -> None:
+    model = generator("qwen2_vl")
+    tower, prompted = model.answers.narrowing(["image"]), Prompted(read_image("sample:chelsea"), PROMPT)
+    side = ForcedAnswer(model, tower, prompted, tower.read(prompted, ANSWER)).side([1], None, None)
+    inputs = tower.blank_inputs(side.inputs)
+    blank = type(side)(model, tower.trace(inputs), side.score)
+    method = find("methods", "nib").configured(tower, "default", {}, {})
+    assert method(blank).scores.abs().max() < 1e-6
+
+
+def test_words_do_not_depend_on_their_batch() -> None:
+    one, three = (explained(batch_size=size, steps=3) for size in (1, 3))
+    for alone, together in zip(one.words, three.words, strict=True):
+        assert torch.allclose(alone.grid, together.grid, atol=1e-5)
+        assert torch.allclose(alone.prompt, together.prompt, atol=1e-5)
+        assert torch.allclose(alone.earlier, together.earlier, atol=1e-5)
+
+
+def test_only_what_is_narrowed_has_scores() -> None:
+    image = explained(narrow="image", steps=3)
+    assert all(word.prompt.abs().max() == 0 for word in image.words)
+    assert all(list(word.without) == ["image"] for word in image.words)
+    words = explained(narrow=["answer", "prompt"], steps=3)
+    assert all(word.grid.abs().max() == 0 for word in words.words)
+    assert words.target["options"]["narrow"] == ["prompt", "answer"]
+
+
+def test_against_explains_the_difference_of_two_logits() -> None:
+    plain, contrast = explained(steps=3), explained(steps=3, against="car")
+    same = explained(steps=3, against="small")
+    assert contrast.target["name"] == "logit_difference"
+    assert contrast.words[1].value != pytest.approx(plain.words[1].value)
+    assert same.words[1].value == pytest.approx(0, abs=1e-5)
+    assert same.words[1].grid.abs().max() < 1e-5
+    best = explained(steps=3, against="runner-up")
+    assert max(word.value for word in best.words) < max(word.value for word in contrast.words) + 20
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gae", "logit_lens", "tam", "grad_cam layer=1", "random"])
+def test_methods_explain_answers(method: str) -> None:
+    explanation = explained(method=method)
+    assert all(bool(word.grid.isfinite().all()) for word in explanation.words)
+    assert any(float(word.grid.abs().max()) > 0 for word in explanation.words)
+
+
+def test_occlusion_is_the_drop_without_a_patch() -> None:
+    model = generator("qwen2_vl")
+    explanation = explained(method="occlusion", narrow="image")
+    word = explanation.words[2]
+    assert float(word.grid.sum()) != 0
+    assert model.answers.narrowed == frozenset(SOURCES)
+
+
+def test_json_round_trip(tmp_path: Any) -> None:
+    explanation = explained(steps=3)
+    path = tmp_path / "answer.json"
+    explanation.save(path)
+    assert AnswerExplanation.load(path).to_json() == explanation.to_json()
+    explanation.save(tmp_path / "answer.html")
+    page = (tmp_path / "answer.html").read_text()
+    assert "What each word took from the image" in page
+    assert explanation.heatmap("small").shape == explanation.size[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompt": "  "}, BadInput, "the prompt must not be empty"),
+        ({"answer": ""}, BadInput, "the answer must not be empty"),
+        ({"answer": 3}, BadInput, "the answer must be a text"),
+        ({"narrow": "pixels"}, NibtError, "unknown source 'pixels'"),
+        ({"narrow": []}, BadOption, "narrow must name at least one of image, prompt, answer"),
+        ({"layer": "auto"}, BadOption, "layer cannot be auto for answers"),
+        ({"layer": 99}, BadOption, "layer must be between 0 and 4"),
+        ({"max_words": 0}, BadOption, "max_words must be between 1"),
+        ({"answer": "cat " * 400}, BadInput, "tokens .got 4"),
+        ({"method": "clip_surgery"}, Unsupported, "a model that compares images with captions"),
+        ({"method": "rise"}, Unsupported, "no patches of the model: choose occlusion"),
+        ({"baseline": "mean"}, Unsupported, "a model that compares images with captions"),
+    ],
+)
+def test_rejects_bad_input(options: dict[str, Any], error: type[NibtError], message: str) -> None:
+    arguments: dict[str, Any] = {"image": "sample:chelsea", "prompt": PROMPT, "answer": ANSWER, "other_images": []}
+    with pytest.raises(error, match=message):
+        nibt.explain_answer(generator("qwen2_vl"), **{**arguments, **options})
+
+
+def test_a_dual_encoder_writes_no_answer() -> None:
+    for model in ("lite", nibt.load_model("lite")):
+        with pytest.raises(CannotLoad, match="'lite' writes no text about images"):
+            nibt.explain_answer(model, "sample:chelsea", PROMPT)  # pyright: ignore
+
+
+def test_the_model_is_not_changed() -> None:
+    plain = built("qwen2_vl")
+    before = {name: tensor.clone() for name, tensor in plain.module.state_dict().items()}
+    attributes = {name: set(vars(module)) for name, module in plain.module.named_modules()}
+    loaded = load_generator(plain.module, processor=plain.processor)
+    nibt.explain_answer(loaded, "sample:chelsea", PROMPT, other_images=[], steps=2, max_words=3)
+    assert all(torch.equal(before[name], tensor) for name, tensor in plain.module.state_dict().items())
+    assert {name: set(vars(module)) for name, module in plain.module.named_modules()} == attributes
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in plain.module.modules())
+    assert plain.module.get_submodule("model").rope_deltas is None
