@@ -35,8 +35,8 @@ def settings(source: str, request: Request) -> JsonObject:
     values = {**by_name, **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):
         raise CannotLoad(
-            f"{source!r} is a vision-language model, and nothing says that or how it embeds: if it was trained to, "
-            "pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card "
+            f"{source!r} is a vision-language model, and nothing says that or how it embeds: to explain what it writes, "
+            "use nibt answer; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or 'mean', and its instruction or prompts, as its card "
             "says"
         )
     LoadOptions.read({"pooling": values["pooling"]})  # that of a folder may be none of the known ones

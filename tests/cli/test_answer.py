@@ -1,0 +1,55 @@
+"""Tests of ``nibt answer``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nibt.results.answer import AnswerExplanation
+from tests.cli.test_vision_language import saved
+from tests.helpers import Run, list_folder
+
+
+@pytest.fixture(scope="module")
+def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(saved("qwen2_vl", tmp_path_factory.mktemp("generator")))
+
+
+def test_answer_writes_a_page_and_json(
+    run: Run, generator_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["sample:chelsea", "a red cat", "-m", generator_folder, "--method", "nib steps=2"]
+    code, out, err = run("answer", *arguments, "--answer", "two cats on the mat")
+    assert code == 0, err
+    assert "two cats on the mat" in out
+    assert "others" in out
+    assert sorted(Path(name).suffix for name in list_folder(tmp_path)) == [".html", ".json"]
+    result = AnswerExplanation.load(next(tmp_path.glob("*.json")))
+    assert [word.text for word in result.words] == ["two", "cats", "on", "the", "mat"]
+    assert not result.written
+    code, out, err = run("answer", *arguments, "--max-words", "2", "-o", "-")
+    assert code == 0, err
+    data = json.loads(out)
+    assert data["written"]
+    assert len(data["words"]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["sample:chelsea", "a cat"], 2, "the generator is missing: give it with -m"),
+        (["sample:chelsea", "a cat", "-m", "lite"], 1, "'lite' writes no text about images"),
+        (["sample:chelsea", "", "-m", "FOLDER"], 1, "the prompt must not be empty"),
+        (["none.jpg", "a cat", "-m", "FOLDER"], 1, "none.jpg"),
+        (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.png"], 2, "png"),
+        (["sample:chelsea", "a cat", "-m", "FOLDER", "--max-words", "0"], 2, "max_words must be between 1"),
+        (["sample:chelsea", "a cat", "-m", "/nowhere/at/all"], 1, "no model '/nowhere/at/all'"),
+    ],
+)
+def test_answer_rejects_bad_arguments(
+    arguments: list[str], code: int, message: str, run: Run, generator_folder: str
+) -> None:
+    actual, _, err = run("answer", *(generator_folder if text == "FOLDER" else text for text in arguments))
+    assert actual == code, err
+    assert message in err
