@@ -42,7 +42,11 @@ class GeneratorOptions(PlacedModelOptions):
 
     model: Annotated[
         str | None,
-        Option("--model", "-m", help="The generator: a folder, or a name on the hub, such as of LLaVA. Required."),
+        Option(
+            "--model",
+            "-m",
+            help="The generator: scenes_generator, which ships with nibt, a folder, or a name on the hub. Required.",
+        ),
     ] = None
     batch_size: Annotated[BatchSize, Option(help="The number of words that go through the model together.")] = 8
 

@@ -52,10 +52,11 @@ def _lines(kind: Kind) -> dict[str, str]:
 
 
 def _models() -> str:
-    from nibt.models._loading import embedded
+    from nibt.models._loading import embedded, embedded_generators
     from nibt.registry import available
 
     return f"""embedded   {", ".join(embedded()) or "none"}
+generators {", ".join(embedded_generators()) or "none"}, for nibt answer
 families   {", ".join(available("models"))}
 others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
            org/name@revision, org/name:folder, or the address of its page

@@ -17,7 +17,7 @@ from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, check_tensors
 from nibt.models._load_options import LoadOptions
-from nibt.models._loading import check_finite, embedded, loading, seeded_noise
+from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name
 from nibt.models._request import Request
 from nibt.models.base import Model
@@ -42,7 +42,8 @@ def load_generator(
     A model in memory is used as it is, neither moved nor changed.
 
     Args:
-        id: A folder with a model of Transformers, its name on the hub, or a model in memory.
+        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, its name on the
+            hub, or a model in memory.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory.
@@ -63,7 +64,8 @@ def load_generator(
     request = Request(getattr(torch, options.dtype), processor=processor)
     if isinstance(id, nn.Module):
         return _checked(_from_memory(id, request))
-    name, folder = str(id), Path(id)
+    name = str(id)
+    folder = EMBEDDED / name if name in embedded_generators() else Path(name)
     if name in embedded():
         raise CannotLoad(_no_generator(name))
     if not folder.is_dir():

@@ -38,6 +38,8 @@ from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
+EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
+"""The folder of the models that ship with the package."""
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 _ADVICE = (
     "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
@@ -47,8 +49,12 @@ _ADVICE = (
 
 def embedded() -> list[str]:
     """Return the names of the models that ship with the package."""
-    folder = Path(str(files("nibt") / "models" / "embedded"))
-    return sorted(path.parent.name for path in folder.glob("*/nibt.json"))
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/nibt.json"))
+
+
+def embedded_generators() -> list[str]:
+    """Return the names of the generators that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/generator.json"))
 
 
 @plain_torch()
@@ -112,7 +118,9 @@ def load_model(
     if not name.strip():
         raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
     if name in embedded():
-        return _checked(_from_folder(name, Path(str(files("nibt"))) / "models" / "embedded" / name, request, device))
+        return _checked(_from_folder(name, EMBEDDED / name, request, device))
+    if name in embedded_generators():
+        raise CannotLoad(f"{name!r} writes text about images, and does not compare them with captions: use nibt answer")
     if Path(name).is_dir():
         return _checked(_from_folder(name, Path(name), request, device))
     if Path(name).exists():
