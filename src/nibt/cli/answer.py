@@ -45,7 +45,7 @@ class GeneratorOptions(PlacedModelOptions):
         Option(
             "--model",
             "-m",
-            help="The generator: scenes_generator, which ships with nibt, a folder, or a name on the hub. Required.",
+            help="The generator: scenes_generator (embedded), a folder, or a name on the hub. Required.",
         ),
     ] = None
     batch_size: Annotated[BatchSize, Option(help="The number of words that go through the model together.")] = 8

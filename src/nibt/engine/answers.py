@@ -368,9 +368,10 @@ def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
             f"{'it' if len(guessed) == 1 else 'them'}"
         )
     if method.kind == "path":
-        large = [word.text for word in words if abs(word.gap) > _LARGE_GAP * max(0.01, _change(word))]
+        tolerance = vars(method).get("tolerance")
+        share = _LARGE_GAP if tolerance is None else tolerance
+        large = [word.text for word in words if abs(word.gap) > share * max(0.01, _change(word))]
         if large:
-            warnings.append(
-                f"the scores of {', '.join(map(repr, large))} do not add up to their change: set a tolerance"
-            )
+            advice = "set a tolerance" if tolerance is None else "their gaps are above the tolerance after all steps"
+            warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to their change: {advice}")
     return warnings

@@ -35,9 +35,9 @@ def settings(source: str, request: Request) -> JsonObject:
     values = {**by_name, **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):
         raise CannotLoad(
-            f"{source!r} is a vision-language model, and nothing says that or how it embeds: use nibt answer to explain "
-            "what it writes; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or 'mean', "
-            "and its instruction or prompts, as its card says"
+            f"{source!r} is a vision-language model, and nothing says that or how it embeds: use nibt answer to "
+            "explain what it writes; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or "
+            "'mean', and its instruction or prompts, as its card says"
         )
     LoadOptions.read({"pooling": values["pooling"]})  # that of a folder may be none of the known ones
     return values
