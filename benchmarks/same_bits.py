@@ -209,11 +209,9 @@ def target_cases(method, targets):
 
 
 def methods_of(effort):
-    import nibt
-    from nibt.registry import find
+    from nibt.methods.base import pair_methods
 
-    known = (name for name in nibt.available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs})
-    return effort.methods or tuple(known)
+    return effort.methods or tuple(pair_methods())
 
 
 def all_cases(effort, means):

@@ -27,7 +27,7 @@ import nibt
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import Unsupported
-from nibt.registry import find
+from nibt.methods.base import pair_methods
 from nibt.report.appearance import Appearance
 from nibt.report.image.fonts import font_for
 from nibt.report.image.heatmap import overlay
@@ -51,9 +51,7 @@ def main() -> None:
     """Draw and time the methods of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="all without one")
-    names = parser.parse_args().methods or [
-        name for name in nibt.available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs}
-    ]
+    names = parser.parse_args().methods or [name for name in nibt.available("methods") if name in pair_methods()]
     FOLDER.mkdir(parents=True, exist_ok=True)
     costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"methods": {}}
     costs["machine"] = (

@@ -29,7 +29,7 @@ import yaml
 import nibt
 from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import plans
-from nibt.methods.base import SIDES, Method
+from nibt.methods.base import SIDES, Method, pair_methods
 from nibt.models._loading import embedded
 from nibt.registry import KINDS, available, find, summary
 
@@ -210,7 +210,7 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 def method_page(name: str) -> str:
     """Return the page of a method."""
     kind, doc = find("methods", name), parts("methods", name)
-    options, shipped = list(option_lines(kind)), "vectors" not in kind.needs  # no embedded model offers vectors
+    options, shipped = list(option_lines(kind)), name in pair_methods()
     text = [
         *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
@@ -222,7 +222,11 @@ def method_page(name: str) -> str:
 
 
 def facts(kind: Any) -> str:
-    named = {"attention": " Needs attention.", "vectors": " Needs a model with late interaction."}
+    named = {
+        "attention": " Needs attention.",
+        "vectors": " Needs a model with late interaction.",
+        "answer": " Needs a generator.",
+    }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
     return f"**Scores** are {'signed' if kind.signed else 'without a sign'}.{needs}"
 

@@ -22,8 +22,9 @@ from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.explain import explain
 from nibt.errors import Unsupported
+from nibt.methods.base import pair_methods
 from nibt.models.base import Inputs, Model, Tower
-from nibt.registry import available, find
+from nibt.registry import find
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.targets._similarity import cosine
@@ -162,11 +163,7 @@ def noise_pairs(count: int) -> list[Pair]:
 
 # Methods
 
-METHODS = {
-    name: find("methods", name)
-    for name in available("methods")
-    if not {"vectors", "answer"} & {*find("methods", name).needs}
-}
+METHODS = {name: find("methods", name) for name in pair_methods()}
 """The methods of dual encoders; those that need the vectors of late interaction are tested with such models."""
 QUICK: dict[str, dict[str, Any]] = {
     "banzhaf": {"budget": 64},

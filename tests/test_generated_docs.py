@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 import nibt
-from nibt.registry import find
+from nibt.methods.base import pair_methods
 from tests.documents import load_docs_module
 from tests.helpers import ROOT
 
@@ -32,7 +32,7 @@ def test_each_method_and_metric_has_a_page_and_no_other(kind: str, generate: Mod
 
 
 def test_each_method_has_a_picture_and_a_time(generate: ModuleType) -> None:
-    methods = {name for name in generate.own("methods") if "vectors" not in find("methods", name).needs}
+    methods = {*pair_methods()}
     costs = json.loads(generate.COSTS.read_text())
     assert {path.stem for path in generate.COSTS.parent.glob("*.webp")} == costs["methods"].keys() == methods
     assert all(costs["methods"][name]["scenes"]["seconds"] > 0 for name in methods)

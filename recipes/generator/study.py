@@ -9,6 +9,7 @@ mistakes, which are only counted; companions that are there are left out, since 
 """
 
 import argparse
+import csv
 import json
 import time
 from pathlib import Path
@@ -197,28 +198,16 @@ def questions(generator, item):
 def report(options):
     rows = [json.loads(line) for line in (options.out / "rows.jsonl").read_text().splitlines()]
     nouns = [row for row in rows if row["what"] == "noun"]
-    settings = list(SETTINGS)
-    unique = [row for row in nouns if row.get("setting") in ("", settings[0])]
+    unique = [row for row in nouns if row.get("setting") in ("", next(iter(SETTINGS)))]
     kinds = ("seen", "guessed", "left out", "mistake")
     counts = {known: sum(row["known"] == known for row in unique) for known in kinds}
     print(f"{len({row['scene'] for row in rows})} scenes; nouns: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
     asked = [row for row in rows if row["what"] == "question" and row.get("setting") in (None, "nib")]
-    print(f"questions: {np.mean([row['right'] for row in asked]):.2f} right of {len(asked)}")
-    print("\nsetting | pointing | AP | energy | deletion | insertion | guessed AUC | gap | at patches | seconds")
-    for name in settings:
-        own = [row for row in nouns if row.get("setting") == name]
-        seen, guessed = ([row for row in own if row["known"] == known] for known in ("seen", "guessed"))
-        if not seen:
-            continue
-        cells = [bootstrap(seen, key) for key in ("pointing", "ap", "energy", "deletion", "insertion")]
-        labels = [1] * len(seen) + [0] * len(guessed)
-        cells.append(f"{roc_auc_score(labels, [row['image'] for row in [*seen, *guessed]]):.3f}" if guessed else "")
-        gaps = [abs(row["gap"] / row["change"]) for row in own if row.get("change")]
-        cells.append(f"{np.median(gaps):.3f}" if gaps else "")
-        shares = [row["at_patches"] for row in seen if "at_patches" in row]
-        cells.append(f"{np.median(shares):.2f}" if shares else "")
-        cells.append(f"{np.median([row['seconds'] for row in own]):.2f}")
-        print(" | ".join([name, *cells]))
+    print(f"questions: {np.mean([row['right'] for row in asked]):.2f} right of {len(asked)}\n")
+    table = [line for name in SETTINGS for line in map_line(name, [r for r in nouns if r.get("setting") == name])]
+    print(
+        "\n".join(" | ".join(map(str, line.values())) for line in [dict(zip(table[0], table[0], strict=True)), *table])
+    )
     seen, guessed = ([row for row in unique if row["known"] == known] for known in ("seen", "guessed"))
     for name in ("others", "blank"):
         gains = [[row["log"] - row[name] for row in group] for group in (seen, guessed)]
@@ -232,6 +221,35 @@ def report(options):
         own = [row for row in rows if row["what"] == "question" and row.get("setting") == name]
         if own:
             print(f"{name} | {bootstrap(own, 'auc')} | n={len(own)}")
+    if options.csv:
+        with options.csv.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(table[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+
+
+def map_line(name, own):
+    """Yield the line of a setting."""
+    seen, guessed = ([row for row in own if row["known"] == known] for known in ("seen", "guessed"))
+    if not seen:
+        return
+    line = {"method": name, "nouns": len(seen)}
+    for key in ("pointing", "ap", "energy", "deletion", "insertion"):
+        mean, low, high = interval([row[key] for row in seen])
+        line |= {key: f"{mean:.3f}", f"{key} low": f"{low:.3f}", f"{key} high": f"{high:.3f}"}
+    labels = [1] * len(seen) + [0] * len(guessed)
+    auc = roc_auc_score(labels, [row["image"] for row in [*seen, *guessed]]) if guessed else None
+    gaps = [abs(row["gap"] / row["change"]) for row in own if row.get("change")]
+    shares = [row["at_patches"] for row in seen if "at_patches" in row]
+    steps = [row["steps"] for row in own if "steps" in row]
+    line |= {
+        "seen against guessed": "" if auc is None else f"{auc:.3f}",
+        "median gap": f"{np.median(gaps):.4f}" if gaps else "",
+        "at patches": f"{np.median(shares):.2f}" if shares else "",
+        "median steps": int(np.median(steps)) if steps else "",
+        "median seconds": f"{np.median([row['seconds'] for row in own]):.2f}",
+    }
+    yield line
 
 
 def bootstrap(rows, key):
@@ -246,6 +264,7 @@ def main():
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--csv", type=Path, help="a file for the table of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"measure": measure, "report": report}[options.step](options)

@@ -54,7 +54,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
         lambda: nibt.draw_links(answer(PEAK, (90, 90), WHOLE)),
         "draw_links takes results of class Regions (got Explanation)",
     ),
-    (lambda: nibt.Panel(3), "a page takes results of class Explanation or Regions (got int)"),
+    (lambda: nibt.Panel(3), "a page takes results of class Explanation or Regions or AnswerExplanation (got int)"),
     (lambda: nibt.benchmark(None, "run"), "a plan must be its name, a TOML file, a mapping or a Plan (got NoneType)"),
     (lambda: nibt.Plan(), "models is missing; methods is missing"),
     (

@@ -13,8 +13,8 @@ import nibt
 from benchmarks.tiny_vision_language import EMBEDDERS, LATE
 from nibt.data.units import Grid
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
+from nibt.methods.base import pair_methods
 from nibt.models.base import Tower
-from nibt.registry import available, find
 from tests import tiny
 from tests.suites import few
 from tests.tiny_vision_language import KINDS, built, loading, model
@@ -211,8 +211,7 @@ def test_saved_model_gives_the_same_embeddings(kind: str, tmp_path: Path) -> Non
 EXPLAINED = [
     (kind, method)
     for kind in ("qwen3_vl", "colqwen2", "colmodernvbert")
-    for method in available("methods")
-    if kind in LATE or "vectors" not in find("methods", method).needs
+    for method in [*pair_methods(), *(["similarity_map"] if kind in LATE else [])]
 ]
 
 

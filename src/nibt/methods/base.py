@@ -336,6 +336,11 @@ def _as_text(value: Any) -> str:
     return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
+def pair_methods() -> list[str]:
+    """Return the names of the methods of images with captions that need neither late interaction nor a generator."""
+    return [name for name in available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs}]
+
+
 def linear_methods() -> list[str]:
     """Return the names of the methods whose units have vectors."""
     return [name for name in available("methods") if find("methods", name).linear]

@@ -19,8 +19,9 @@ from nibt.results.explanation import method_text, shortened
 from nibt.results.records import SCHEMA, MethodRecord, Size, TargetRecord
 from nibt.types import ModelRecord
 
-HARDLY = 0.5
-"""The gain of the log-probability, in nats, below which the image hardly matters for a word."""
+HARDLY = 2.0
+"""The gain of the log-probability, in nats, below which the image hardly matters for a word: on scenes, it is above this
+for nouns that the model saw, and below for those that it guessed (``recipes/generator/study.py``)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class AnswerWord(Serializable):
     @computed_field
     @property
     def image_hardly_matters(self) -> bool:
-        """Whether the image adds less than 0.5 nats: the word may be guessed from the words around it."""
+        """Whether the image adds less than 2 nats: the word may be guessed from the words around it."""
         return self.image_gain < HARDLY
 
 

@@ -109,7 +109,7 @@ def test_plan_opens_files_and_folders_by_path(tmp_path: Path) -> None:
     assert {pair.caption for pair in data} == {"a cat", "a dog"}
     for change, message in (
         ({"name": str(tmp_path), "options": {"captoin": "text"}}, r"data\[0\]: unknown option 'captoin'"),
-        ({"name": str(tmp_path / "pairs.tsv")}, r"data\[0\]: unknown dataset"),
+        ({"name": str(tmp_path / "pairs.tsv")}, r"data\[0\]: there are no pairs in .*no such file"),
         ({"name": str(tmp_path), "options": {"caption": "text", "count": 3}}, r"data\[0\]: count must be between"),
     ):
         with pytest.raises((BadOption, BadInput), match=message):
