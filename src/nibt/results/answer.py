@@ -20,8 +20,10 @@ from nibt.results.records import SCHEMA, MethodRecord, Size, TargetRecord
 from nibt.types import ModelRecord
 
 HARDLY = 2.0
-"""The gain of the log-probability, in nats, below which the image hardly matters for a word: on scenes, it is above this
-for nouns that the model saw, and below for those that it guessed (``recipes/generator/study.py``)."""
+"""The gain of the log-probability, in nats, below which the image hardly matters for a word.
+
+On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
+(``recipes/generator/study.py``)."""
 
 
 @dataclass(frozen=True, eq=False)
