@@ -217,6 +217,7 @@ def method_page(name: str) -> str:
     text = [
         *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
+        "[Published and default](../../explanation/published.md) compares both settings." if name == "nib" else "",
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
