@@ -1,5 +1,7 @@
 """Every class of model that nibt explains, small and with random weights, and what runs on it.
 
+It feeds docs/reference/results/zoo.md and docs/reference/models.md.
+
     OMP_NUM_THREADS=1 python benchmarks/zoo.py [--only TEXT] [--write]
 
 A model passes if it gives its own embeddings when it is cut at any layer (1 - cosine below 1e-5), and if every method
@@ -23,11 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny_families
-import tiny_open_clip
-import tiny_vision_language
 import torch
 import torch.nn.functional as F
+from models import tiny_families, tiny_open_clip, tiny_vision_language
 from PIL import Image
 from torch import nn
 

@@ -8,7 +8,7 @@ import sys
 import open_clip
 import pytest
 
-from benchmarks import tiny_families, tiny_vision_language
+from benchmarks.models import tiny_families, tiny_vision_language
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
