@@ -43,7 +43,7 @@ def command(part: str, options: argparse.Namespace) -> list[str]:
         case "full":
             return ["bash", ".ci/full", "-q", f"--junitxml={into / 'full.xml'}"]
         case "kills":
-            return [python, "benchmarks/kills.py", "--out", tempfile.mkdtemp(dir=into)]
+            return [python, ".ci/kills.py", "--out", tempfile.mkdtemp(dir=into)]
         case "study":
             return [python, "recipes/scenes/check_study.py"]
         case "release":

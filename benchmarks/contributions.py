@@ -1,5 +1,7 @@
 """From how many captions on one table for an image pays: nibt.contributions against NIB, caption by caption.
 
+It feeds docs/explanation/cost.md.
+
     OMP_NUM_THREADS=1 python benchmarks/contributions.py
 
 On the embedded model `scenes`, and on a Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend

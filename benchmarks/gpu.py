@@ -1,5 +1,7 @@
 """What explanations cost on an accelerator: pairs a second, plain forwards and memory, from prepared inputs and files.
 
+It feeds no page yet, since no accelerator was available; tests/test_benchmarks.py runs it.
+
     python benchmarks/gpu.py [--device cuda] [--sizes b32 l14 so400m] [--precisions fp32 tf32 fp16 bf16]
         [--batches 1 8 32 128 512] [--method nib] [--workers 4] [--seconds 3] [--quick]
 
@@ -21,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import random_models
 import torch
 from limit import CAPTION, NOUNS, machine, most_memory
+from models import random_models
 from PIL import Image
 from transformers import (
     CLIPConfig,

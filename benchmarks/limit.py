@@ -1,5 +1,7 @@
 """What an explanation costs, in plain forward passes of the same batch: time and peak memory.
 
+It feeds docs/explanation/cost.md.
+
     OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
     OMP_NUM_THREADS=1 python benchmarks/limit.py --profile    # which operations the time is spent in
 

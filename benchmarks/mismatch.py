@@ -1,5 +1,7 @@
 """How often nibt says wrongly, or fails to say, that the model rates an image and a caption as no match.
 
+It feeds docs/explanation/reading.md.
+
     python benchmarks/mismatch.py                  # drawn scenes, with the model scenes
     python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
     python benchmarks/mismatch.py --notes [--photos FOLDER]  # notes on what a model does not know

@@ -1,5 +1,7 @@
 """The same maps by other packages: the numbers of docs/guides/coming_from.md.
 
+It feeds docs/guides/coming_from.md.
+
 pip install --no-deps grad-cam==1.5.7 ttach opencv-python-headless exclip legrad_torch einops
 pip install --no-deps --target OLD open_clip_torch==2.23.0      # LeGrad computes its map with this version or older
 python benchmarks/other_packages.py --old OLD

@@ -1,5 +1,7 @@
 """Screenshots of the page of nibt serve, the times to its start and to explanations, and the requests of the browser.
 
+It feeds docs/guides/serve.md (the images in docs/page).
+
 python benchmarks/page.py [--out FOLDER]
 
 It needs Debian's chromium. The images in docs/page come from here: each shows what a visitor sees without scrolling.

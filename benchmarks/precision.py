@@ -1,5 +1,7 @@
 """How far weights in half precision move a map, on both sides: float16 and bfloat16 against float32.
 
+It feeds docs/reference/results/precision.md.
+
     OMP_NUM_THREADS=1 python benchmarks/precision.py [--pairs 30] [--only TEXT] [--cost] [--write]
 
 For each pair the largest difference of a score, as a share of the largest score of float32, and Spearman's correlation
@@ -7,7 +9,7 @@ of the scores: the median and the worst over the pairs. `rounded` is the largest
 rounded weights, held in float32: what is not the rounding of the weights. Two rows are what nibt does not do on the
 CPU. `TF32` rounds both factors of each matrix product to 11 bits, as accelerators do where TF32 is allowed. `half
 products` rounds the factors and the result to the dtype of the weights, with all else in float32. The random models are
-those of `random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
+those of `models/random_models.py`. Pairs whose float32 map is zero are left out; constant maps have no correlation.
 
 ``--cost`` adds time and memory at ViT-B/32 size (`limit.py`). ``--write`` writes ``precision.csv`` and, with a summary
 and the costs, ``precision.md`` in ``docs/reference/results``; it needs ``--cost``.
@@ -21,9 +23,9 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import random_models
 import torch
 from limit import Batch, machine, most_memory, seconds
+from models import random_models
 from regions import model as large
 from torch.utils._python_dispatch import TorchDispatchMode
 

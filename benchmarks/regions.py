@@ -1,5 +1,7 @@
 """What the word-region table costs: nibt's against the second-order method of exCLIP, written plainly, on one model.
 
+It feeds docs/explanation/regions.md.
+
     OMP_NUM_THREADS=2 python benchmarks/regions.py
 
 A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them), one image, a caption of

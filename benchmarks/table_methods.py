@@ -1,5 +1,7 @@
 """What word-region tables of each method cost, and how near they come to the exact interactions.
 
+It feeds docs/explanation/regions.md.
+
     OMP_NUM_THREADS=1 python benchmarks/table_methods.py error      # error against forward passes, as CSV
     OMP_NUM_THREADS=1 python benchmarks/table_methods.py cost       # seconds and memory at ViT-B/32 size
 

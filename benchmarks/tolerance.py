@@ -1,5 +1,7 @@
 """What a tolerance costs, in gradients per item, and how large the true error then is.
 
+It feeds docs/explanation/cost.md.
+
     OMP_NUM_THREADS=1 python benchmarks/tolerance.py [--count 24] [--models scenes lite random]
 
 The true error is the largest difference from the scores of 100 Gauss-Legendre nodes, relative to the largest score.
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from limit import machine
-from random_models import draw_weights
+from models.random_models import draw_weights
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 import nibt

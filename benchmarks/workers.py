@@ -1,5 +1,7 @@
 """Rows a second of a job by the number of its workers: in this process, and by workers of Ray on this machine.
 
+It feeds docs/explanation/cost.md.
+
     OMP_NUM_THREADS=1 python benchmarks/workers.py --out FOLDER [--count 640] [--workers 1 2] [--rounds 2]
     OMP_NUM_THREADS=1 python benchmarks/workers.py --out FOLDER --explain [--large] [--count 320] [--rounds 3]
 

@@ -1,12 +1,14 @@
 """Every class of model that nibt explains, small and with random weights, and what runs on it.
 
+It feeds docs/reference/results/zoo.md and docs/reference/models.md.
+
     OMP_NUM_THREADS=1 python benchmarks/zoo.py [--only TEXT] [--write]
 
 A model passes if it gives its own embeddings when it is cut at any layer (1 - cosine below 1e-5), and if every method
 that its towers allow gives finite maps. The columns: the layers of the image and the text tower; the largest 1 - cosine
 of a cut; the completeness gap of NIB on the image with 64 steps, relative to the change of the score; and the methods
 that run on both sides, or on one. ``--write`` writes the table to ``docs/reference/results/zoo.csv``, its summary to
-``zoo.md``, and the list of classes to the pages with the marks ``<!-- zoo -->``. Exit code 1: a model does not pass.
+``zoo.md``, and the list of classes to ``docs/reference/models.md``. Exit code 1: a model does not pass.
 
 Add builders to ``SOURCES``: each returns a module (or a pair), its processor and its tokenizer.
 """
@@ -23,11 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny_families
-import tiny_open_clip
-import tiny_vision_language
 import torch
 import torch.nn.functional as F
+from models import tiny_families, tiny_open_clip, tiny_vision_language
 from PIL import Image
 from torch import nn
 
@@ -38,7 +38,7 @@ from nibt.registry import find
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "docs" / "reference" / "results" / "zoo.md"
-LISTS = (ROOT / "README.md", ROOT / "docs" / "reference" / "models.md")
+LIST = ROOT / "docs" / "reference" / "models.md"
 LIMIT = 1e-5
 CAPTIONS = ["a photo of a cat and a dog", "two cars"]
 QUICK = {
@@ -220,9 +220,8 @@ def written(results: list[Row], summary: str) -> None:
     lines = ["| group | models | largest cut | median gap | largest gap | methods |", "|---|---|---|---|---|---|"]
     lines += [group_line(group, [row for row in results if row.group == group]) for group in SOURCES]
     TABLE.write_text(HEAD + "\n".join([*lines, "", summary, ""]), encoding="utf-8")
-    for page in LISTS:
-        text = page.read_text(encoding="utf-8")
-        page.write_text(with_list(text, classes(results), summary), encoding="utf-8")
+    text = LIST.read_text(encoding="utf-8")
+    LIST.write_text(with_list(text, classes(results), summary), encoding="utf-8")
 
 
 def group_line(group: str, results: list[Row]) -> str:

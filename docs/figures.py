@@ -2,10 +2,12 @@
 
 python docs/figures.py                 # all methods: some minutes on one core
 python docs/figures.py nib rise        # these only; the other pictures and times stay
+python docs/figures.py --pictures      # the pictures only
 python docs/generate.py                # afterwards: the pages with these numbers
 
-Each picture has a drawn scene with the model ``scenes``, where the named object is outlined in black, and a photograph
-with ``lite``. ``costs.json`` has the seconds of one explanation of both sides, as the median of repeated calls.
+Each picture has two drawn scenes with the model ``scenes``, which every method explains; the named objects are
+outlined. ``methods.webp`` has the first scene with all methods. ``costs.json`` has the seconds of one explanation of
+both sides of a scene, and of a photograph with ``lite``, as the median of repeated calls.
 """
 
 import argparse
@@ -21,29 +23,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 import nibt
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
+from nibt.registry import summary
 from nibt.report.appearance import Appearance
-from nibt.report.image.fonts import font_for
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.rows import caption
+from nibt.report.image.layout import MARGIN, text_rows
+from nibt.report.image.rows import caption, part_scale
+from nibt.report.request import is_signed
 from nibt.results.explanation import Explanation
 
 FOLDER = Path(__file__).parent / "images" / "methods"
 COSTS = FOLDER / "costs.json"
+GALLERY = FOLDER.parent / "methods.webp"
 SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]
+SECOND = Scenes(count=8, seed=4, fewest=3, most=3, named="all", smallest=30, backgrounds=("gradient", "texture"))[3]
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
 PHOTOGRAPH_SIZE = 384
 """The side of the input of ``lite``; smaller than its default, so that slow methods take minutes."""
 FEWER = {"rise": {"image_masks": 400}, "shapley": {"budget": 256}}
 """Options that keep slow methods within minutes on the photograph."""
 REPEATS, LONG = 5, 3.0  # explanations that take longer than LONG seconds are timed once
-SIDE, GAP, LINE, INK = 300, 12, 26, (30, 30, 30)
+SIDE, GAP, INK = 300, 12, (30, 30, 30)
+COLUMNS, ABOUT = 4, 64  # of the gallery: tiles in a row, and the height of the line below each
 COLORS = Appearance(style="colors")  # the only outline is that of the named object
 
 
@@ -51,58 +58,88 @@ def main() -> None:
     """Draw and time the methods of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="all without one")
-    names = parser.parse_args().methods or [name for name in nibt.available("methods") if name in pair_methods()]
+    parser.add_argument("--pictures", action="store_true", help="measure no times")
+    arguments = parser.parse_args()
+    every = pair_methods()
     FOLDER.mkdir(parents=True, exist_ok=True)
+    scenes = nibt.load_model("scenes")
+    for name in arguments.methods or every:
+        answers = [nibt.explain(scenes, pair.image, pair.caption, name) for pair in (SCENE, SECOND)]
+        tiles = [drawn(answer, pair, bar=True) for answer, pair in zip(answers, (SCENE, SECOND), strict=True)]
+        beside(tiles).save(FOLDER / f"{name}.webp", quality=80, method=6)
+        print(name, flush=True)
+    if not arguments.methods:
+        gallery(scenes, every).save(GALLERY, quality=80, method=6)
+    if not arguments.pictures:
+        measure(scenes, arguments.methods or every)
+
+
+def measure(scenes: Any, names: list[str]) -> None:
+    """Write the seconds of each method into ``costs.json``."""
     costs = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {"methods": {}}
     costs["machine"] = (
         f"{os.cpu_count()} {platform.machine()} cores, {torch.get_num_threads()} thread, Python "
         f"{platform.python_version()}, torch {version('torch').partition('+')[0]}, {date.today().isoformat()}"
     )
     costs["photograph"] = f"`lite` at {PHOTOGRAPH_SIZE} pixels"
-    scenes, lite = nibt.load_model("scenes"), nibt.load_model("lite", image_size=PHOTOGRAPH_SIZE)
+    lite = nibt.load_model("lite", image_size=PHOTOGRAPH_SIZE)
     for name in names:
-        explain = {
-            "scenes": (scenes, SCENE.image, SCENE.caption, {}),
-            "lite": (lite, *PHOTOGRAPH, FEWER.get(name, {})),
-        }
-        tiles, costs["methods"][name] = [], {}
-        for model_name, (model, image, text, options) in explain.items():
+        inputs = {"scenes": (scenes, SCENE.image, SCENE.caption, {}), "lite": (lite, *PHOTOGRAPH, FEWER.get(name, {}))}
+        costs["methods"][name] = {}
+        for model_name, (model, image, text, options) in inputs.items():
             try:
-                answer, seconds = timed(model, image, text, name, options)
-            except Unsupported:
-                tiles.append(empty(f"not with {model_name}: it has no attention"))
+                seconds = timed(model, image, text, name, options)
+            except Unsupported:  # lite has no attention
                 continue
             costs["methods"][name][model_name] = {"seconds": float(f"{seconds:.2g}"), "options": options}
-            tiles.append(drawn(answer, SCENE if model_name == "scenes" else None))
-        beside(tiles).save(FOLDER / f"{name}.webp", quality=80, method=6)
         COSTS.write_text(json.dumps(costs, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(name, costs["methods"][name], flush=True)
 
 
-def timed(model: Any, image: Any, text: str, name: str, options: dict[str, Any]) -> tuple[Explanation, float]:
-    """Explain a pair, and return the result with the seconds of a call on a warm model."""
+def gallery(model: Any, names: list[str]) -> Image.Image:
+    """Draw the first scene with every method, its name above and its first line below."""
+    tiles = []
+    for name in names:
+        image = drawn(nibt.explain(model, SCENE.image, SCENE.caption, name), SCENE)
+        heading = text_rows([name], SIDE, 20, INK)
+        about = text_rows([summary("methods", name)], SIDE + 2 * MARGIN, 14)
+        about = about.crop((MARGIN, 0, SIDE + MARGIN, about.height))
+        tile = Image.new("RGB", (SIDE, heading.height + image.height + ABOUT + 8), "white")
+        for part, top in ((heading, 0), (image, heading.height), (about, heading.height + image.height + 8)):
+            tile.paste(part, (0, top))
+        tiles.append(tile)
+    rows = [beside(tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
+    page = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
+    for place, row in enumerate(rows):
+        page.paste(row, (0, sum(earlier.height for earlier in rows[:place])))
+    return page
+
+
+def timed(model: Any, image: Any, text: str, name: str, options: dict[str, Any]) -> float:
+    """Return the seconds of a call on a warm model."""
     nibt.explain(model, image, text)  # blank states and the like are computed once
     seconds: list[float] = []
     while True:
         start = time.perf_counter()
-        answer = nibt.explain(model, image, text, name, **options)
+        nibt.explain(model, image, text, name, **options)
         seconds.append(time.perf_counter() - start)
         if len(seconds) == REPEATS or seconds[-1] > LONG:
-            return answer, statistics.median(seconds)
+            return statistics.median(seconds)
 
 
-def drawn(answer: Explanation, pair: Pair | None) -> Image.Image:
-    """Draw the map over the image, with the outline of the named object if the pair has one, and the words below."""
+def drawn(answer: Explanation, pair: Pair, bar: bool = False) -> Image.Image:
+    """Draw the map over the image, with the outline of the named objects, the words below, and a color bar."""
     assert answer.image.input is not None
     original = answer.image.input.pil_image
     scale = SIDE / original.width
     image = overlay(answer, original.resize((SIDE, round(original.height * scale)), Image.Resampling.LANCZOS), COLORS)
-    if pair is not None:
-        outline_named(image, pair)
-    words = caption(answer.text, SIDE, COLORS, small=True)
-    tile = Image.new("RGB", (SIDE, image.height + words.height + 8), "white")
-    tile.paste(image, (0, 0))
-    tile.paste(words, ((SIDE - words.width) // 2, image.height + 8))
+    outline_named(image, pair)
+    rows = [image, caption(answer.text, SIDE, COLORS, small=True)]
+    if bar:
+        rows.append(part_scale(answer.image, SIDE, COLORS, is_signed(answer)))
+    tile = Image.new("RGB", (SIDE, sum(row.height for row in rows) + 8 * (len(rows) - 1)), "white")
+    for place, row in enumerate(rows):
+        tile.paste(row, (0, sum(earlier.height + 8 for earlier in rows[:place])))
     return tile
 
 
@@ -112,12 +149,6 @@ def outline_named(image: Image.Image, pair: Pair) -> None:
     whole = Image.fromarray(mask).convert("L").resize(image.size).point(lambda value: 255 * (value > 127))
     edge = np.asarray(whole) != np.asarray(whole.filter(ImageFilter.MinFilter(3)))
     image.paste(Image.new("RGB", image.size, "black"), mask=Image.fromarray(edge))
-
-
-def empty(text: str) -> Image.Image:
-    tile = Image.new("RGB", (SIDE, LINE), "white")
-    ImageDraw.Draw(tile).text((SIDE // 2, 4), text, INK, font_for(text, 15), anchor="mt")
-    return tile
 
 
 def beside(tiles: list[Image.Image]) -> Image.Image:

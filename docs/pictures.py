@@ -14,17 +14,17 @@ import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
-from nibt.report.image.rows import caption
+from nibt.report.image.rows import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
-TRUTH = "The black outline is that of the named object. The model does not see it."
+TRUTH = "The black outline is that of the named object. The model is not given this outline."
 
 
 def main() -> None:
     """Draw all pictures."""
     nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
-    nibt.draw(nibt.regions("lite", *PHOTOGRAPH)).save(FOLDER / "regions.png", optimize=True)
+    nibt.draw(nibt.regions("lite", *PHOTOGRAPH, words=["camera", "tripod"])).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
     links().save(FOLDER / "images" / "links.png", optimize=True)
 
@@ -47,7 +47,8 @@ def scene() -> Image.Image:
     row = Image.new("RGB", (width, original.height), "white")
     for place, image in enumerate((original, drawn)):
         row.paste(image, (MARGIN + place * (original.width + MARGIN), 0))
-    return stacked([row, caption(answer.text, width, COLORS), text_rows([TRUTH], width)], width)
+    bar = part_scale(answer.image, width, COLORS, signed=True)
+    return stacked([row, caption(answer.text, width, COLORS), bar, text_rows([TRUTH], width)], width)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import re
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -50,13 +51,39 @@ def test_index_names_every_command_plugin_and_page(generate: ModuleType) -> None
     index = json.loads((DOCS / "index.json").read_text(encoding="utf-8"))
     assert "--against" in {name for option in index["commands"]["explain"]["options"] for name in option["names"]}
     assert set(nibt.__all__) == set(index["python"])
-    assert index["plugins"]["methods"]["nib"]["options"]["steps"] == "3 (image), 6 (text)"
-    assert all(index["python"].values())
+    assert all(one["about"] for one in index["python"].values())
     assert all(one["about"] for kind in index["plugins"].values() for one in kind.values())
     for entry in index["pages"]:
         assert generate.source_page(entry["path"]).exists()
     for kind in ("methods", "metrics"):
         assert all((DOCS / one["page"]).exists() for one in index["plugins"][kind].values())
+
+
+def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleType) -> None:
+    index = generate.index({})
+    explain = {option["names"][0]: option for option in index["commands"]["explain"]["options"]}
+    assert (explain["--model"]["default"], explain["--out"]["default"]) == (
+        "lite",
+        "an image and a JSON file in the current folder",
+    )
+    assert explain["--batch-size"]["range"] == "between 1 and 1,000,000"
+    assert explain["--target"]["plugins"] == "targets"
+    unset = {(name, one["names"][0]) for name, one in _options(index) if one["default"] is None}
+    assert unset == {("explain", "--labels"), ("explain", "--compare"), ("explain", "--memory-mb")} | {
+        ("answer", "--against"),
+        ("bench", "--device"),
+        ("calibrate", "--captions"),
+    }, "state the default in the help, as Default: VALUE. or Required."
+    assert all(one["type"] for _, one in _options(index))
+    steps = index["plugins"]["methods"]["nib"]["options"]["steps"]
+    assert (steps["default"], steps["type"]) == ({"image": 3, "text": 6}, "integer")
+    assert index["plugins"]["metrics"]["deletion"]["options"]["hide"]["choices"] == ["mean", "blur", "noise"]
+    assert index["python"]["explain"]["signature"].startswith("explain(model: ")
+    assert " at 0x" not in json.dumps(index), "addresses differ by run"
+
+
+def _options(index: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, option) for name, command in index["commands"].items() for option in command["options"]]
 
 
 def test_llms_txt_has_calls_with_their_output_and_existing_links(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ from transformers import (
     SiglipModel,
 )
 
-from benchmarks import tiny_families
+from benchmarks.models import tiny_families
 from nibt.data.images import ImageInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model

@@ -3,7 +3,7 @@
 import copy
 from functools import cache
 
-from benchmarks.tiny_vision_language import EMBEDDERS, LATE
+from benchmarks.models.tiny_vision_language import EMBEDDERS, LATE
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests.shared_models import shared

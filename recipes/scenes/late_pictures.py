@@ -28,7 +28,7 @@ METHODS = ("similarity_map", "nib", "occlusion")
 COUNT = 5
 NOTES = (
     "The first scenes that are measured. Red is evidence for the caption, blue against it.",
-    "The outline is that of the object that the caption names. The model does not see it.",
+    "The outline is that of the object that the caption names. The model is not given this outline.",
 )
 
 

@@ -4,6 +4,7 @@ OMP_NUM_THREADS=1 python recipes/scenes/study.py measure --out RUN [--part 0/2] 
 python recipes/scenes/study.py report --out RUN          # tables and plots: docs/explanation/study
 """
 
+import csv
 import math
 from pathlib import Path
 
@@ -21,6 +22,10 @@ STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 DEPTH = 12
 TARGETS = ("cosine", "centered")
 BASELINES = {"zero": ("geometric", 4), "blank": ("gauss", 4), "mean": ("gauss", 4)}
+METRICS = {
+    "image": ["pointing_game", "average_precision", "energy", "own_object"],
+    "text": ["word_auc", "confidence_drop", "confidence_increase"],
+}
 CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 """The layers at which the target ``centered`` stands beside the cosine."""
 
@@ -133,23 +138,39 @@ def table(records, rows, metrics, digits=2):
     return "\n".join(lines)
 
 
-def plot(records, lines, metrics, across, name, title):
-    """One panel a metric, one line a kind of setting, with the intervals as bands."""
-    figure, panels = plt.subplots(1, len(metrics), figsize=(4.2 * len(metrics), 3.4), layout="constrained")
-    for panel, metric in zip(np.atleast_1d(panels), metrics, strict=True):
+def plot(lines, metrics, across, name, title):
+    """One panel per metric, one line per kind of setting, with the intervals as bands, from the table of that name."""
+    with (STUDY / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["setting"]: row for row in csv.DictReader(file)}
+    down = -(-len(metrics) // 2)
+    figure, panels = plt.subplots(down, 2, figsize=(9, 3.6 * down), layout="constrained")
+    for panel in panels.flat[len(metrics) :]:
+        panel.set_axis_off()
+    for panel, metric in zip(panels.flat, metrics, strict=False):
+        columns = [NAMES[metric] + end for end in ("", " low", " high")]
         for label, settings_ in lines.items():
-            points = [(across(s), *interval(records[s.key]["values"][metric])) for s in settings_ if s.key in records]
+            drawn = [(across(s), rows[short(s)]) for s in settings_ if short(s) in rows]
+            points = [(place, *(float(row[key]) for key in columns)) for place, row in drawn if row[columns[0]]]
             if points:
                 places, mean, low, high = map(np.array, zip(*points, strict=True))
-                (drawn,) = panel.plot(places, mean, marker="o", markersize=3, label=label)
-                panel.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
-        panel.set_title(NAMES[metric], fontsize=10)
-        panel.set_xlabel(title, fontsize=9)
+                (line,) = panel.plot(places, mean, marker="o", markersize=3, label=label)
+                panel.fill_between(places, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+        panel.set_title(NAMES[metric], fontsize=13)
+        panel.set_xlabel(title, fontsize=12)
+        panel.tick_params(labelsize=11)
         panel.grid(alpha=0.3)
-    np.atleast_1d(panels)[-1].legend(fontsize=7)
-    STUDY.mkdir(exist_ok=True)
-    figure.savefig(STUDY / f"{name}.png", dpi=110)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=11, loc="outside lower center", ncols=3)
+    figure.savefig(STUDY / f"{name}.png", dpi=100)
     plt.close(figure)
+
+
+def plots():
+    """Draw the tables that ``report`` has written."""
+    for side, metrics in METRICS.items():
+        plot(named(by_layer(side)), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
+    metrics = [*METRICS["image"][:2], "completeness_gap"]
+    plot(named(by_nodes("image")), metrics, lambda s: s.options["steps"], "image-nodes", "steps")
 
 
 def named(lines):
@@ -186,12 +207,9 @@ def short(setting):
 
 
 def report(records):
-    """The tables as Markdown, and the plots; docs/explanation/study.md, which is written by hand, says what follows."""
+    """The tables as Markdown; docs/explanation/study.md, which is written by hand, says what follows."""
     parts = {}
-    for side, metrics in (
-        ("image", ["pointing_game", "average_precision", "energy", "own_object"]),
-        ("text", ["word_auc", "confidence_drop", "confidence_increase"]),
-    ):
+    for side, metrics in METRICS.items():
         shown = [
             *metrics,
             *(
@@ -201,13 +219,9 @@ def report(records):
             ),
         ]
         lines = by_layer(side)
-        plot(records, named(lines), metrics, lambda s: int(s.options["layer"]), f"{side}-layers", "layer")
         rows = [(short(setting), setting) for line in lines.values() for setting in line]
         parts[f"{side}-layers"] = table(records, rows, shown)
         nodes_ = by_nodes(side)
-        if side == "image":
-            shown_metrics = [*metrics[:2], "completeness_gap"]
-            plot(records, named(nodes_), shown_metrics, lambda s: s.options["steps"], "image-nodes", "nodes")
         rows = [(short(setting), setting) for line in nodes_.values() for setting in line]
         parts[f"{side}-nodes"] = table(records, rows, shown)
         rows = [(short(setting), setting) for setting in controls(side)]
@@ -237,6 +251,7 @@ def main():
         return
     records = collect(options.out, "study")
     write_tables(STUDY, report(records), f"{machine()}; scenes of seed {SEED}")
+    plots()
     print(f"{STUDY}: {sum(setting.key in records for setting in settings())} of {len(settings())} settings")
 
 

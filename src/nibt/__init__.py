@@ -26,6 +26,7 @@ Inputs and results:
 Measure and audit:
     measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
                                        model
+    check                              explanations with three checks each
     benchmark, write_report            a benchmark from a plan, and its report
     Measurement, Plan, Roar, Audit     their inputs and results
 

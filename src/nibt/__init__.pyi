@@ -16,6 +16,7 @@ from .engine.narrowing import narrowing_curve as narrowing_curve
 from .engine.regions import regions as regions
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
+from .evaluation.audit.pair import check as check
 from .evaluation.bench.plan import Plan as Plan
 from .evaluation.bench.report import write_report as write_report
 from .evaluation.bench.run import benchmark as benchmark

@@ -141,6 +141,24 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
 
 
+def test_check_says_in_the_terminal_the_json_and_the_page_whether_the_map_can_be_trusted(
+    run: Run, photo: Path, clip_folder: Path
+) -> None:
+    inputs = "explain", photo, "a cat", "-m", clip_folder, "--method", "ones", "--check"
+    code, out, err = run(*inputs, "-o", "x.json", "-o", "x.html")
+    assert code == 0, err
+    checks = json.loads(Path("x.json").read_text())["checks"]
+    assert [check["name"] for check in checks] == ["weights", "mismatch_image", "top_region"]
+    assert checks[0]["verdict"] == "fail"
+    page = Path("x.html").read_text(encoding="utf-8")
+    for text in ("ith random weights, the map is almost the same (rank correlation 1.00)", checks[2]["about"][1:]):
+        assert text in out
+        assert text in page
+    code, _, err = run(*inputs, "--target", "logit")
+    assert code == 2
+    assert "--check checks the map of an image for the cosine" in err
+
+
 @pytest.mark.parametrize("caption", ["a red\ncat", "a cat\n", "a\tcat\r\n"])
 def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
     for command in ("explain", "regions"):

@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor
 
 import nibt
-from benchmarks import tiny_families
+from benchmarks.models import tiny_families
 from nibt.core.side import Side
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._loading import load_model

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import nibt
-from benchmarks.tiny_vision_language import LATE
+from benchmarks.models.tiny_vision_language import LATE
 from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.targets._similarity import MaxSim

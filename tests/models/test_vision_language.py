@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 
 import nibt
-from benchmarks.tiny_vision_language import EMBEDDERS, LATE
+from benchmarks.models.tiny_vision_language import EMBEDDERS, LATE
 from nibt.data.units import Grid
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 from nibt.methods.base import pair_methods

@@ -29,7 +29,9 @@ class PlanOptions(OptionGroup, panel="Plan"):
         None
     )
     device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
-    count: Annotated[Count | None, Option(help="The number of pairs of each data set, from the first.")] = None
+    count: Annotated[
+        Count | None, Option(help="The number of pairs of each data set, from the first. Default: that of the plan.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

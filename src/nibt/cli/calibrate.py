@@ -26,7 +26,7 @@ class CalibrationOptions(OptionGroup, panel="Data"):
 class CalibrationOutput(OverwriteOptions):
     """The file of mean states."""
 
-    out: Annotated[Path | None, Option("--out", "-o", help="The file to write (safetensors).")] = None
+    out: Annotated[Path | None, Option("--out", "-o", help="The file to write (safetensors). Required.")] = None
 
 
 @expand_groups

@@ -167,6 +167,9 @@ def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False
         console.print(summary(answer))
         for note in view_notes(answer):
             console.print(note, style="dim", soft_wrap=True)
+        for check in answer.checks:
+            verdict = Text(f"{check.verdict}: ", style=_VERDICT_STYLES[check.verdict])
+            console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
         if verbose:
             console.print(paths(answer))
             console.print(versions(answer), style="dim", soft_wrap=True)

@@ -18,6 +18,7 @@ from nibt.cli.options import (
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.errors import BadOption
 from nibt.options import Keywords, Megabytes
+from nibt.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,24 @@ class ExplainModelOptions(BatchedModelOptions):
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplainMethodOptions(MethodOptions):
+    """The method, and whether its maps are checked."""
+
+    check: Annotated[
+        bool,
+        Option(
+            "--check",
+            help="Check the map of the image: it must differ with random weights and for another caption, and removal "
+            "of its top region must lower the similarity more than removal of other regions.",
+        ),
+    ] = False
+
+
 @expand_groups
 def explain(
     inputs: ExplainInputOptions,
-    method: MethodOptions,
+    method: ExplainMethodOptions,
     model: ExplainModelOptions,
     output: OutputOptions,
     target: TargetOptions,
@@ -51,6 +66,10 @@ def explain(
         )
     if typed.same_modality and target.template:
         raise BadOption("--template is for an image with a caption: leave it out with --compare")
+    if method.check and (typed.same_modality or inputs.labels or target.target != "cosine" or target.against):
+        raise BadOption(
+            "--check checks the map of an image for the cosine: leave --compare, --labels, --target and --against out"
+        )
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
@@ -74,6 +93,14 @@ def explain(
     elif not inputs.labels:
         options |= target.contrast
     answers: Any = items.explain(loaded, files.silent, options)
+    if method.check:
+        from nibt.cli.progress import show_progress
+        from nibt.evaluation.audit.pair import with_checks
+
+        with show_progress("checking", files.silent, len(answers)) as on_progress:
+            for row, answer in enumerate(answers):
+                answers[row] = with_checks(loaded, answer, spec)
+                on_progress(Progress(row + 1))
     if needs:
         from nibt.cli.panels import panels
 

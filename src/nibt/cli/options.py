@@ -282,7 +282,8 @@ class RunOptions(QuietOptions):
 
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if any item failed.")] = False
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="DIR", help="The folder of the run; an existing run is resumed.")
+        Path | None,
+        Option("--out", "-o", metavar="DIR", help="The folder of the run; an existing run is resumed. Required."),
     ] = None
 
 
@@ -298,7 +299,9 @@ class DataOptions(OptionGroup, panel="Data"):
             autocompletion=completing("datasets"),
         ),
     ] = "scenes"
-    count: Annotated[Count | None, Option(help="The number of pairs.")] = None
+    count: Annotated[
+        Count | None, Option(help="The number of pairs. Default: 24 for audit, 12 with --quick, 400 for roar.")
+    ] = None
     seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
     data_option: Annotated[
         list[str] | None,

@@ -68,7 +68,8 @@ class RoarOutput(OverwriteOptions):
     """The folder of the run."""
 
     out: Annotated[
-        Path | None, Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed.")
+        Path | None,
+        Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed. Required."),
     ] = None
 
 

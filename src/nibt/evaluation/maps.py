@@ -1,7 +1,7 @@
 """Maps of many pairs as NumPy arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def maps(
     pairs: Sequence[Pair],
     method: MethodSpec,
     side: Modality,
-    seed: int,
+    seed: int | None,
     batch_size: int = 16,
     cache: BatchCache | None = None,
 ) -> list[Map]:
@@ -93,7 +93,7 @@ def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> Met
     """Return the method, with the baseline ``blank`` instead of mean states, which are valid for one model only."""
     baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
     options: Keywords = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
-    return MethodSpec(method.name, method.variant, {**method.options, **options})
+    return replace(method, options={**method.options, **options})
 
 
 def _map(attribution: Attribution, inputs: Inputs, row: int) -> Map:

@@ -13,6 +13,7 @@ from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput, MissingSide
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.audit import Check
 from nibt.results.base import Result, require_result
 from nibt.results.map_regions import MapRegion
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
@@ -54,6 +55,7 @@ class Explanation(Result):
         versions: The versions of the packages that computed it.
         warnings: Warnings for the reader; a mismatch of the pair comes first.
         ranking: The ranked labels, if labels were explained.
+        checks: The checks of the map of the image, if ``nibt.check`` computed it.
 
     """
 
@@ -68,6 +70,7 @@ class Explanation(Result):
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         modalities = [side.modality for side in self.sides.values()]
@@ -193,7 +196,13 @@ class Explanation(Result):
             subject = f"Explanation of {first.source} with {second.source!r}"
         scores = [f"  {_NAMES.get(name, name):6} {_short(side)}" for name, side in self.sides.items()]
         return "\n".join(
-            [subject, f"  {question_line(self)}", *scores, *(f"  warning: {text}" for text in self.warnings)]
+            [
+                subject,
+                f"  {question_line(self)}",
+                *scores,
+                *(f"  check: {check.verdict}: {check.about}" for check in self.checks),
+                *(f"  warning: {text}" for text in self.warnings),
+            ]
         )
 
 

@@ -85,10 +85,7 @@ def cascade(
     same = [str(method) for method in methods if adapted[str(method)] == method]
     original = {name: unchanged[name] for name in same} if unchanged else {}
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
-        for parameter in stage.parameters:
-            if id(parameter) not in shuffled:  # blocks may share weights
-                _shuffle(parameter, generator)
-                shuffled.add(id(parameter))
+        _randomize(stage, shuffled, generator)
         reused = {} if shuffled else original
         yield (
             stage.name,
@@ -97,6 +94,24 @@ def cascade(
                 for name, method in adapted.items()
             },
         )
+
+
+def randomized(model: Model, pair: Pair, side: Modality, seed: int) -> Model:
+    """Return a copy of a model in which the whole tower of one side is randomized."""
+    model = copied(model)
+    tower, generator, shuffled = model.tower(side), torch.Generator().manual_seed(seed), set[int]()
+    item = pair.image if side == "image" else pair.caption
+    for stage in stages(tower, tower.prepare([item]), 1):
+        _randomize(stage, shuffled, generator)
+    return model
+
+
+def _randomize(stage: Stage, shuffled: set[int], generator: torch.Generator) -> None:
+    """Shuffle the parameters of a stage that are not yet shuffled, since blocks may share weights."""
+    for parameter in stage.parameters:
+        if id(parameter) not in shuffled:
+            _shuffle(parameter, generator)
+            shuffled.add(id(parameter))
 
 
 def _shuffle(parameter: Tensor, generator: torch.Generator) -> None:

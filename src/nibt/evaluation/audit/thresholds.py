@@ -63,6 +63,7 @@ BOUNDS = {
     "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings"),
     "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds"),
     "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map"),
+    "top_region": Bound(5, "higher", 0.9, 0.5, "regions whose removal lowers the similarity less than the top region"),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
     "corners": Bound(6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map"),
     "auc": Bound(7, "higher", 0.8, 0.6, "right captions ranked above wrong captions (AUC)"),

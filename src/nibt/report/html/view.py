@@ -18,6 +18,7 @@ from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import (
     about,
     answer_table,
+    checks,
     details,
     heading,
     no_match,
@@ -123,7 +124,7 @@ def _section(
         else words(attribution, side["name"] if side["name"] in ("first", "second") else "")
         for attribution, side in zip(panel.sides.values(), data["sides"], strict=True)
     ]
-    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{warnings(panel)}'
+    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{checks(panel)}{warnings(panel)}'
     if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, if there is space
         sides[-1], remarks = ranking(panel) + sides[-1] + remarks, ""
     elements = "\n".join(

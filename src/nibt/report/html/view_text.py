@@ -143,6 +143,16 @@ def warnings(panel: Panel) -> str:
     return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
 
 
+def checks(panel: Panel) -> str:
+    """Return the checks of the map of the image."""
+    if not isinstance(panel.answer, Explanation) or not panel.answer.checks:
+        return ""
+    lines = "".join(
+        f"<li><strong>{check.verdict}</strong>: {escape(sentence(check.about))}</li>" for check in panel.answer.checks
+    )
+    return f'<ul class="nibt-checks" aria-label="checks">{lines}</ul>'
+
+
 def ranking(panel: Panel) -> str:
     """Return the labels from best to worst, with bars."""
     if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:

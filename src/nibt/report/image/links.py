@@ -225,7 +225,7 @@ def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple
 def _draw_link(
     frame: _Frame, regions: Regions, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
-    """Draw a part of the image and a curve from a word to its center."""
+    """Draw a part of the image and a curve from a word into it."""
     patches = import_module("matplotlib.patches")
     paths = import_module("matplotlib.path")
     region, share, color = regions.region, frame.share(link.score), frame.color(link.score)
@@ -236,7 +236,9 @@ def _draw_link(
     )
     frame.axes.add_patch(patches.Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
     inverse = frame.figure.transFigure.inverted()
-    end = inverse.transform(frame.axes.transData.transform((corner[0] + across / 2, corner[1] + down / 2)))
+    beside = 0.35 if link.score > 0 else 0.65  # so that links into one part with both signs are seen
+    end = inverse.transform(frame.axes.transData.transform((corner[0] + across * beside, corner[1] + down / 2)))
+    start = start[0] + (-0.006 if link.score > 0 else 0.006), start[1]
     middle = (start[1] + end[1]) / 2
     curve = paths.Path([start, (start[0], middle), (end[0], middle), tuple(end)], [1, 4, 4, 4])
     for line_color, extra in (("white", 1.4), (color, 0.0)):  # a white edge sets lines apart from the photograph

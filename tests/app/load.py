@@ -1,6 +1,6 @@
 """Many visitors at once on the page of nibt serve: how many answers came, whether each is right, what memory did.
 
-OMP_NUM_THREADS=1 python benchmarks/load.py [--users 50] [--duration 120]
+OMP_NUM_THREADS=1 python tests/app/load.py [--users 50] [--duration 120]
 
 A page is started on this machine. Each visitor uploads a sample, requests an explanation, waits for it and starts
 again, with the requests of the browser. Every answer is compared with that of the same data without a page.

@@ -1,6 +1,6 @@
 """Kill -9 at twenty random moments, then resume: is the table, times aside, the one of an undisturbed run, bit by bit?
 
-OMP_NUM_THREADS=1 python benchmarks/kills.py --out FOLDER [--kills 20] [--seed 0]
+OMP_NUM_THREADS=1 python .ci/kills.py --out FOLDER [--kills 20] [--seed 0]
 
 Each run is the command ``nibt bench`` in a process of its own. It is killed a random while after a random number of
 chunks is there, so at any moment of its work, its writing too. Exit code 1: the tables differ.

@@ -14,8 +14,8 @@ from unittest.mock import patch
 import open_clip
 import timm
 import transformers
+from models.tiny_families import Family, randomized, roberta_tokenizer
 from open_clip.tokenizer import HFTokenizer
-from tiny_families import Family, randomized, roberta_tokenizer
 
 CONTEXT = 16
 WIDTH = 32

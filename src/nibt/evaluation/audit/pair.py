@@ -1,0 +1,157 @@
+"""Three checks of the map of one image: other weights, another caption, and removal of its top region.
+
+They use what the audit uses, on one pair: a map that fails should not be trusted, and a map that passes may be wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nibt.core.perturbation import masker
+from nibt.data.images import ImageSource, sample_captions
+from nibt.data.pair import Caption, Pair
+from nibt.data.units import Grid
+from nibt.engine.batches import trace_sides
+from nibt.engine.encode import encode
+from nibt.engine.explain import explain
+from nibt.engine.spec import resolve
+from nibt.evaluation.audit.randomization import randomized
+from nibt.evaluation.audit.similarity import spearman
+from nibt.evaluation.audit.thresholds import BOUNDS
+from nibt.evaluation.maps import maps, without_mean_states
+from nibt.evaluation.statistics import Interval
+from nibt.methods.base import Method, MethodSpec
+from nibt.models._loading import load_model
+from nibt.models.base import Model
+from nibt.results.audit import Check
+from nibt.results.explanation import Explanation
+from nibt.torch_modes import plain_torch
+
+_SEED, _SHARE, _REGIONS = 0, 0.1, 16
+_TOGETHER = 4  # masks; more hardly save time
+_CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
+
+
+@plain_torch()
+def check(
+    model: Model | str | Path | nn.Module,
+    image: ImageSource | Sequence[ImageSource],
+    caption: str | Caption | Sequence[str | Caption],
+    method: str | MethodSpec | Method = "nib",
+    *,
+    variant: str = "default",
+    batch_size: int = 8,
+    seed: int | None = None,
+    **options: Any,
+) -> Explanation | list[Explanation]:
+    """Explain images with captions, and check each map of an image: should it be trusted?
+
+    A map must differ from that of a copy of the model whose weights are shuffled, and from that of an unrelated
+    caption: of the sample images' captions, the least similar to the image. Removal of the top tenth of the map
+    must lower the similarity more than removal of a region of the same shape elsewhere. This needs about two further
+    explanations, 17 forward passes and a copy of the model, which itself is not changed. Use ``audit`` for a model.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: An image or a list of images, as in ``explain``.
+        caption: A caption or a list of captions.
+        method: The method, as in ``explain``.
+        variant: A variant of the method.
+        batch_size: The largest number of pairs that go through the model together.
+        seed: A seed for methods that draw at random.
+        **options: Options of the method. The target is the cosine.
+
+    Returns:
+        What ``explain`` returns, with three ``checks`` each.
+
+    Raises:
+        NibtError: As ``explain``.
+
+    Examples:
+        >>> explanation = check("scenes", "sample:scene", "a cat")
+        >>> [(check.name, check.verdict) for check in explanation.checks]
+        [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass')]
+    """
+    model, spec = load_model(model), MethodSpec.of(method, variant, options)
+    explained = explain(model, image, caption, spec, batch_size=batch_size, seed=seed)
+    if isinstance(explained, Explanation):
+        return with_checks(model, explained, spec, seed)
+    return [with_checks(model, explanation, spec, seed) for explanation in explained]
+
+
+@plain_torch()
+def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed: int | None = None) -> Explanation:
+    """Return a new explanation of the cosine with its checks."""
+    assert explanation.image.input is not None, "a new explanation has its image"
+    pair, method = Pair(explanation.image.input, explanation.caption), _with_layers(method, explanation)
+    computed = explanation.grid.double().numpy()
+    checks = (
+        _weights(model, pair, method, seed, computed),
+        _caption(model, pair, method, seed, computed),
+        _region(model, pair, method, seed, computed),
+    )
+    return replace(explanation, checks=checks)
+
+
+def _with_layers(method: MethodSpec, explanation: Explanation) -> MethodSpec:
+    """Return the method with the layers that ``layer="auto"`` has chosen."""
+    if "auto" not in explanation.method:
+        return method
+    options = {name: value for name, value in method.options.items() if not name.endswith("layer")}
+    layers = {f"{side}_layer": explanation.method.get(side, {})["layer"] for side in ("image", "text")}
+    return replace(method, options={**options, **layers})
+
+
+def _weights(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
+    """Compare the map with that of random weights, for which mean states of the model are not valid."""
+    adapted = without_mean_states(model, method, "image")
+    if adapted != method:
+        computed = maps(model, [pair], adapted, "image", seed)[0].scores
+    changed = maps(randomized(model, pair, "image", _SEED), [pair], adapted, "image", seed)[0].scores
+    return _similarity("weights", "with random weights, the map", method, computed, changed)
+
+
+def _caption(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
+    """Compare the map with that of the caption of a sample that is least similar to the image."""
+    captions = [caption for caption in sample_captions().values() if caption != pair.caption]
+    image, texts = encode(model.image, [pair.image]), encode(model.text, captions)
+    unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
+    changed = maps(model, [Pair(pair.image, unrelated)], method, "image", seed)[0].scores
+    return _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed)
+
+
+def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarray, changed: np.ndarray) -> Check:
+    """Return the check of the rank correlation of two maps."""
+    value = spearman(computed, changed)
+    result = _check(name, method, 0.0 if np.isnan(value) else value)  # fewer than three cells
+    return replace(result, about=f"{subject} {_CHANGES[result.verdict]} (rank correlation {value:.2f})")
+
+
+def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
+    """Compare the removal of the top cells with that of cells of the same shape, moved with wraparound."""
+    side, cells = trace_sides(resolve(model, method, seed=seed), [pair])[0], torch.from_numpy(computed)
+    count = max(1, round(_SHARE * cells.numel()))
+    top = torch.zeros(cells.numel(), dtype=torch.float32)
+    top[cells.flatten().argsort(descending=True, stable=True)[:count]] = 1
+    places = 1 + np.random.default_rng(_SEED).choice(cells.numel() - 1, min(_REGIONS, cells.numel() - 1), replace=False)
+    moves = [(0, 0), *(divmod(int(place), cells.shape[1]) for place in places)]
+    removed = torch.stack([top.view(cells.shape).roll(move, (0, 1)).flatten() for move in moves])[:, None]
+    embed = masker(side, Grid(*cells.shape))
+    scores = torch.cat([embed(keep)[:, 0] for keep in (1 - removed).to(side.tower.example.device).split(_TOGETHER)])
+    first, *drops = (side.value()[0] - scores).tolist()
+    lower = sum((drop < first) + 0.5 * (drop == first) for drop in drops)
+    result = _check("top_region", method, lower / len(drops))
+    about = (
+        f"without the top tenth of the map, the similarity changes by {-first:+.3f}; it falls less without "
+        f"{lower:g} of {len(drops)} other regions of that shape (mean {-np.mean(drops):+.3f})"
+    )
+    return replace(result, about=about)
+
+
+def _check(name: str, method: MethodSpec, value: float) -> Check:
+    return BOUNDS[name].check(name, str(method), "image", Interval(value, value, value), 1)
