@@ -25,8 +25,8 @@ MISSING = {
     ("show", "folder", "0"): "'folder' has no job (it has no manifest.json)",
 }
 USAGE = {
-    ("batch", "coco", "--out", "JOB"): "the data set coco needs its folder: give coco:FOLDER",
-    ("audit", "coco", "-m", "scenes"): "the data set coco needs its folder: give coco:FOLDER",
+    ("batch", "coco", "--out", "JOB"): "coco needs its folder: give coco:FOLDER",
+    ("audit", "coco", "-m", "scenes"): "coco needs its folder: give coco:FOLDER",
     ("explain", "sample:scene", "a cat", "--target", "nope"): "unknown target 'nope'",
 }
 
