@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nibt.core.quadrature import AT_ONCE
 from nibt.core.side import Side
-from nibt.data.units import Grid
+from nibt.data.units import Grid, SequenceUnits
 from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution, PathSummary
 
@@ -69,7 +69,8 @@ class Views:
     @classmethod
     def of(cls, side: Side, count: int, layers: Sequence[int] = ()) -> "Views":
         """Return the views of a side for a method with these layers, or without layers."""
-        grid = side.cut(min(layers)).units if layers else side.units
+        units = side.cut(min(layers)).units if layers else side.units
+        grid = units.grid if isinstance(units, SequenceUnits) else units
         assert isinstance(grid, Grid)
         assert isinstance(side.tower, ImageTower)
         extent = side.tower.extent(side.inputs)
@@ -118,12 +119,16 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
     units, batch = results[0].units, len(views.side.inputs)
-    assert isinstance(units, Grid)
+    grid = units.grid if isinstance(units, SequenceUnits) else units
+    assert isinstance(grid, Grid)
     by_view = (len(views.shifts), batch)
-    maps = torch.cat([result.scores for result in results]).unflatten(0, by_view)
+    scores = torch.cat([result.scores for result in results]).unflatten(0, by_view)
+    maps, words = scores[..., : grid.count], scores[..., grid.count :].mean(0)
     shares = torch.cat([result.special_token_share for result in results]).unflatten(0, by_view)
-    scores, fine = views.blend(maps, units)
-    special = views.special_token_share(maps, units, shares)
+    scores, fine = views.blend(maps, grid)
+    special = views.special_token_share(maps, grid, shares)
+    if isinstance(units, SequenceUnits):
+        scores, fine = torch.cat([scores, words], -1), SequenceUnits(fine, units.words)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
