@@ -232,7 +232,7 @@ def facts(kind: Any) -> str:
         "answer": " Needs a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**Scores** are {'signed' if kind.signed else 'without a sign'}.{needs}"
+    return f"**Scores** are {'signed' if kind.signed else 'unsigned'}.{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:

@@ -22,8 +22,7 @@ class SegmentMethod(PlayerMethod):
     """Base class of methods whose units may be segments of the image.
 
     Args:
-        units: ``words`` (images have patches or cells), ``tower`` (tokens), ``segments`` (superpixels) or
-            ``segments:FILE``.
+        units: ``words``, ``tower`` (tokens), ``segments`` (superpixels) or ``segments:FILE``.
         segments: The intended number of superpixels.
 
     """

@@ -6,8 +6,6 @@ Each other unit is in the coalition with the probability ``share`` (1/2 in Banzh
 arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept (Hammer and
 Holzman, 1992). They are exact if the budget covers all coalitions.
 
-The words x patches table of this method is that of ``fixlip``, from two regressions of embeddings.
-
 Answers:
     By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
 

@@ -117,8 +117,8 @@ class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
     Args:
-        views: The number of views of an image, 1 to 16: windows that are shifted by parts of a unit. Captions have one.
-            Of several views, what lies outside of the image is in no cell, so the sum of a map leaves it out.
+        views: The number of views of an image (shifted windows), 1 to 16. The sum of their map leaves out what lies
+            outside of the image.
         amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
             each region of the map to what the target loses if the region is filled in from the pixels around it, and
             makes scores of all methods signed. Captions have their own amounts: there, use ``occlusion``.

@@ -3,8 +3,8 @@
     score of token t = relu(sum_c h_tc dS/dh_tc)
     textbook:          relu(sum_c w_c h_tc),  w_c the mean of dS/dh_tc over the units
 
-Zhu et al. (ICLR 2025) compare the first form, which does not pool the weights. The default layer is what leaves the
-block at three quarters of the depth; on a convolutional trunk it is the last feature map, as published.
+Zhu et al. (ICLR 2025) compare the first form, which does not pool the weights. On a convolutional trunk, the default
+layer is the last feature map, as published.
 
 Answers:
     Which tokens of a late layer raise the score, to first order.

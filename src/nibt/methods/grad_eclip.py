@@ -3,8 +3,7 @@
     score of token t = relu(sum_d (dS/do_r)_d * l_t * v_td),  l_t = cos(q_r, k_t), scaled to [0, 1]
 
 o is the output of the attention before its projection, and v are its values; d runs over the channels of all heads.
-The cosines are min-max scaled over the tokens that row r attends to. The forward pass is the model's own, with all
-heads.
+The cosines are min-max scaled over the tokens that row r attends to.
 
 The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv
 2605.12952): it computes the last attention with one head.

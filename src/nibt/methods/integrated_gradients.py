@@ -2,7 +2,7 @@
 
     score of token t = sum_c (h - r)_tc * mean_{j=1..n} [dS/dx](r + (j - 1/2)/n (h - r))_tc,  h the first tokens
 
-The path is NIB's, but at the input of the tower and with the midpoint rule.
+The path is NIB's, but at the input of the tower.
 
 Answers:
     How much each patch of the input, and each word, adds to the similarity, compared with an input without content.
@@ -11,8 +11,7 @@ Use it when:
     You need scores of the input itself rather than of a hidden layer: it keeps all axioms that the tests check.
 
 Avoid it when:
-    You are in a hurry, or explain a convolutional tower: it has 50 steps, and the map has a cell per cell of the
-    first feature map.
+    You are in a hurry, or explain a convolutional tower, whose first feature map gives the cells.
 """
 
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class IntegratedGradients(PathMethod):
     """Integrated gradients of the tower's first tokens.
 
     Args:
-        baseline: ``blank`` or ``zero``. The variant ``paper`` uses the zero embedding.
+        baseline: ``blank`` or ``zero`` (the zero embedding).
 
     """
 

@@ -4,8 +4,8 @@
     loss = beta mean(KL) - mean S(z),  KL = -1/2 (1 + ln v - m^2 - v),  m = lambda h,  v = (1 - lambda)^2
     score of token t = sum_c KL_tc,  of the last forward pass
 
-a is learned and starts at 5, which replaces almost nothing. The variant ``iba`` is the information bottleneck of Schulz
-et al. (ICLR 2020, arXiv 2001.00396): the noise has the mean and the standard deviation of the features. The variant
+a is learned and starts at 5, which replaces almost nothing. The variant ``iba`` is the bottleneck of Schulz et al.
+(ICLR 2020, arXiv 2001.00396), whose noise has the mean and the standard deviation of the features. The variant
 ``adaib`` is AdaIB (ICLR 2026 submission): the loss is g mean(KL) - f mean S(z), with f = 1 / (distance of the unit
 embeddings + 1e-6) and g = 1 / (f + 1e-6).
 
@@ -54,10 +54,10 @@ class M2IB(LayerMethod):
         rate: The learning rate.
         seed: The first seed.
         seeds: The number of seeds, whose maps are averaged.
-        noise: ``unit`` for standard normal noise, ``features`` for noise with the moments of the features.
-        pair_weight: How a pair weights its score: ``none`` (then ``beta`` weights the information), ``euclidean`` or
-            ``manhattan`` (1 / distance of the unit embeddings), or ``softplus`` of the cosine. The information then has
-            the inverse weight.
+        noise: Standard normal noise (``unit``), or noise with the moments of the ``features``.
+        pair_weight: The weight of a pair's score: ``none``, ``euclidean`` or ``manhattan`` (1 / distance of the unit
+            embeddings), or ``softplus`` of the cosine. The weight of the information is its inverse; with
+            ``none``, it is ``beta``.
         sharpness: The factor of (1 + cosine) / 2 in ``softplus``.
         clip: The largest norm of an item's gradient. None does not limit it.
 

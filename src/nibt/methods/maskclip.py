@@ -3,10 +3,9 @@
     z = the last block with its attention replaced by its values: o_t = v_t
     score of token t = S(head of z_t alone)
 
-The last attention no longer mixes tokens; its projections, the residual connection and the perceptron of the block
-stay. If the head pools by attention, this is the last attention, and the head of a patch alone is its value. The score
-of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of the target of the image.
-With late interaction, the head embeds each token alone already.
+The last attention no longer mixes tokens; the rest of the block stays. If the head pools by attention, this is the last
+attention, and the head of a patch alone is its value. The score of a patch is the target of its own embedding, as
+``cos(patch, caption)``, and not a share of that of the image. With late interaction, the head embeds each token alone.
 
 Answers:
     Which patches have values in the last attention that are like the caption.

@@ -4,17 +4,15 @@
     with noise: r + d s n in place of r, and the mean over draws of n ~ N(0, 1)
 
 A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
-part of the change of S that its row contributes. With r = 0 it is the published method. By default, there is no noise.
-With ``noise``, s is 1 or the deviation of the features and d the ``deviation``; the scores are shares of the expected
-change of S.
+part of the change of S that its row contributes. With r = 0 it is the published method. By default, there is no noise;
+with it, the scores are shares of the expected change of S.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The
     completeness gap is a few percent of the change; a ``tolerance`` limits it.
 
 Use it when:
-    You need a first answer. It explains both sides of every model in a few forward passes, and reports how far its
-    scores add up.
+    You need a first answer. It explains both sides of every model in a few forward passes.
 
 Avoid it when:
     You want to know what happens if a region is removed: use ``occlusion`` or ``amounts=removal``. Do not read signs in
@@ -50,9 +48,8 @@ class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        tolerance: The largest completeness gap, relative to the change of the score. The steps of an item are doubled,
-            up to about 64, until it is reached.
-        noise: ``none``, or the deviation of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
+        tolerance: The largest completeness gap, relative to the change of the score.
+        noise: ``none``, or the deviation s of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
         seed: The seed of the noise.

@@ -2,8 +2,7 @@
 
     score of unit u = S - S(without u)
 
-A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a time,
-so two words with the same content both get low scores.
+A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a time.
 
 Answers:
     By how much the score drops if this patch, or this word, is missing.

@@ -32,8 +32,7 @@ class Shapley(CoalitionMethod):
     """Shapley values by weighted least squares.
 
     Args:
-        budget: The number of coalitions, besides the full and the empty one. The scores
-            add up to S(all) - S(none) for any budget.
+        budget: The number of coalitions, besides the full and the empty one.
         seed: The seed of the coalitions.
 
     """

@@ -3,8 +3,8 @@
     score of patch j = sum over the vectors i of the query of q_i . d_j
     score of token i = the largest q_i . d_j over the vectors j of the image
 
-q and d are the vectors of the query and of the image, one for each token of their prompts. Each score is the similarity
-that the token's own vector would have alone. The scores of a query's tokens add up to the similarity.
+q and d are the vectors of the query and of the image, one for each token of their prompts. The scores of a query's
+tokens add up to the similarity.
 
 With tiles, the similarity of a cell of the overview is divided among the patches that it covers, and added to theirs.
 
@@ -12,7 +12,7 @@ Answers:
     Which patches have vectors that are like those of the query; for a query, how well each token is matched.
 
 Use it when:
-    You want what other packages draw for these models, to compare it.
+    You compare with other packages for these models.
 
 Avoid it when:
     You want to know why the model answers as it does. A vector is not its patch: attention moves content between

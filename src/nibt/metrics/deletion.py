@@ -1,6 +1,6 @@
 """Deletion: the area under the score while units are removed by decreasing attribution score.
 
-A faithful map has a small area. Units with equal scores are removed in their own order.
+A faithful map has a small area. Ties are broken by position.
 
 Range:
     that of the score

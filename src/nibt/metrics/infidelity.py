@@ -2,9 +2,8 @@
 
     infidelity = mean over random masks of (sum of the scores of the removed units - (S - S without them))^2
 
-A mask draws a share uniformly from [0, 1]
-and removes each unit with that probability, so that few units are removed as often as many. Each item has its own
-masks. The exact attribution of a linear model has infidelity 0.
+A mask draws a share uniformly from [0, 1] and removes each unit with that probability, so that few units are removed as
+often as many. The exact attribution of a linear model has infidelity 0.
 
 Range:
     0 and up, squared units of the score

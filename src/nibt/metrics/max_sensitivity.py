@@ -2,8 +2,7 @@
 
     max over perturbed inputs of |perturbed map - map| / |map|
 
-The norm is Euclidean; if the map is zero, the change is not divided. Images are perturbed on their normalized pixels
-and captions on the embeddings of their words. The maximum is taken over random draws.
+The norm is Euclidean; if the map is zero, the change is not divided. The maximum is taken over random draws.
 
 Range:
     0 and up
@@ -37,8 +36,8 @@ class MaxSensitivity(Metric):
 
     Args:
         samples: The number of perturbed inputs.
-        radius: The bound of the uniform noise: on each number of a normalized image, or, times the root mean square of
-            the caption's embeddings, on each number of a word's embedding. Both are as in captum.
+        radius: The bound of the uniform noise on a normalized image, and, times the root mean square of the caption's
+            embeddings, on those of words, as in captum.
         seed: The seed of the noise.
 
     """

@@ -1,7 +1,7 @@
 """Noun pointing: the share of nouns whose map peaks on their own object.
 
-The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are
-replaced by their mean position. The tolerance is a share of the longer side, 15 of 640 pixels as published.
+The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are replaced by
+their mean position. The tolerance is that of ``pointing_game``.
 
 Range:
     0 to 1

@@ -1,11 +1,9 @@
 """Pointing game: whether the maximum of the map lies on a named object, 1 or 0.
 
-Several equal maxima are replaced by their mean position. The
-tolerance is a share of the longer side, 15 of 640 pixels as published.
+Several equal maxima are replaced by their mean position. The tolerance, 15 of 640 pixels, is the published one.
 
-Where an object has labeled points instead of a mask, the value is whether the
-labeled point with the highest score is on the object, without a tolerance. Of
-several equal maxima, it is the share of those on the object.
+With labeled points instead of a mask, the value is whether the labeled point with the highest score is on the object,
+without a tolerance. Of several equal maxima, it is the share of those on the object.
 
 Range:
     0 or 1; with labeled points and equal maxima, 0 to 1

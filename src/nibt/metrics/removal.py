@@ -1,9 +1,8 @@
 """Removal: whether the object with the largest sum of scores is the one whose removal lowers the score most, 1 or 0.
 
 Each object that the caption names is removed alone: the data set draws the image again without it (``scenes``), or the
-object is filled in from the pixels around it, as ``road`` fills units. The sum of a map over an object divides units
-by area. Images with fewer than two visible named objects have no value. Equal sums share the value. Chance is
-1 / number of objects.
+object is filled in as by ``road``. The sum of a map over an object divides units by area. Images with fewer than two
+visible named objects have no value. Equal sums share the value. Chance is 1 / number of objects.
 
 Range:
     0 or 1
@@ -12,8 +11,7 @@ Forward passes:
     1 per named object of the image, once for all methods
 
 Use it when:
-    You compare the amounts of a map: which region contributes more. ``pointing_game`` and ``average_precision`` only
-    say whether scores are on objects.
+    You want to know which region contributes more, and not only whether scores are on objects.
 
 Avoid it when:
     Captions name one object. Models that take patches or tiles instead of an image (SigLIP 2 NaFlex) have a value only

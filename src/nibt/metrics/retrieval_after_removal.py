@@ -1,7 +1,7 @@
 """Retrieval after removal: whether a pair that is retrieved is lost once its highest units are removed, 1 or 0.
 
 The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value, so
-the mean is the share of retrieved pairs that are lost. Nothing is trained again, unlike in ROAR.
+the mean is the share of retrieved pairs that are lost.
 
 With ``corrupted="query"``, an image without its highest patches is the query for its caption, and a caption without
 its highest words for its image. With ``corrupted="candidate"``, the whole caption is the query for the image without
@@ -17,8 +17,7 @@ Use it when:
     You want faithfulness in terms of a task. Compare it with the control ``random``.
 
 Avoid it when:
-    The call has few pairs: they are all retrieved, whatever is removed. In a benchmark, the pairs of a chunk
-    (``batch_size``) compete.
+    The call (in a benchmark, a chunk of ``batch_size``) has few pairs: all are retrieved, whatever is removed.
 
 Source:
     AdaIB (ICLR 2026 submission), which calls it ROAR and reports (acc - acc after) / acc
@@ -46,8 +45,8 @@ class RetrievalAfterRemoval(PerturbationMetric):
     """Whether a pair that is retrieved is lost once its highest units are removed.
 
     Args:
-        corrupted: The side without its highest units: the ``query``, or the ``candidate`` that is looked for.
-        image_share: The share of patches that are removed, those with the highest scores.
+        corrupted: The side without its highest units: ``query`` or ``candidate``.
+        image_share: The share of patches that are removed.
         text_share: The share of the tokens of words that are removed, at least one.
 
     """
