@@ -1,4 +1,4 @@
-"""Small models on vision-language models, with their own processors: embedders of one vector, and late interaction.
+"""Small vision-language models with their own processors: embedders of one vector, late interaction, and generators.
 
 A builder returns what makes the model, so that its weights can be drawn by those who use it. Nothing here imports nibt.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
+    CLIPImageProcessor,
     ColModernVBertConfig,
     ColModernVBertForRetrieval,
     ColModernVBertProcessor,
@@ -20,10 +21,17 @@ from transformers import (
     ColQwen2Config,
     ColQwen2ForRetrieval,
     ColQwen2Processor,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -262,6 +270,53 @@ def colmodernvbert() -> Making:
     return Making(partial(ColModernVBertForRetrieval, config), processor)
 
 
+_CLIP = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+_CLIP |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+
+
+def llava() -> Making:
+    words = tokenizer(("<image>", "<|im_start|>", "<|im_end|>"))
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        images,
+        words,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+    )
+    text = {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
+    config = LlavaConfig(vision_config=_CLIP, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"))
+    return Making(partial(LlavaForConditionalGeneration, config), processor)
+
+
+def _gemma3_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
+    """Return a model that sees the image: the projection of a new one is zero."""
+    model = Gemma3ForConditionalGeneration(config)
+    nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.3)
+    return model
+
+
+def gemma3() -> Making:
+    special = ("<image_soft_token>", "<start_of_image>", "<end_of_image>", "<|im_start|>", "<|im_end|>")
+    words = tokenizer(special, image_token=special[0], boi_token=special[1], eoi_token=special[2])
+    for name, token in zip(("image", "boi", "eoi"), special, strict=False):
+        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
+    chat = _CHAT.replace("{IMAGE}", "<start_of_image>")
+    images = Gemma3ImageProcessor(size={"height": 64, "width": 64})
+    processor = Gemma3Processor(images, words, chat_template=chat, image_seq_length=16)
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 64, "patch_size": 8, "vision_use_head": False}
+    text = {**_DECODER, "vocab_size": len(words), "pad_token_id": words.pad_token_id, "head_dim": 8}
+    text |= {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    ids = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("image", "boi", "eoi")}
+    renamed = {"boi_token_index": ids["boi_token_id"], "eoi_token_index": ids["eoi_token_id"]}
+    config = Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=16, image_token_id=ids["image_token_id"], **renamed
+    )
+    return Making(partial(_gemma3_model, config), processor)
+
+
 EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -271,3 +326,4 @@ EMBEDDERS = {
     "paligemma": paligemma,
 }
 LATE = {"colpali": colpali, "colqwen2": colqwen2, "colqwen2_5": colqwen2_5, "colmodernvbert": colmodernvbert}
+GENERATORS = {"llava": llava, "gemma3": gemma3}

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
-from nibt.models.base import Model
+from nibt.models._loaded import LoadedModel
+
+Loaded = TypeVar("Loaded", bound=LoadedModel)
 
 _LOADED: list[tuple[str, nn.Module, list[Any]]] = []
 """The kinds of the shared models, the models, and their states as they were loaded."""
@@ -30,11 +32,11 @@ def module_state(module: nn.Module) -> list[Any]:
     return [parts, [(one.requires_grad, one.grad is None, one.data_ptr(), one._version) for one in module.parameters()]]
 
 
-def shared(load: Callable[[str], Model]) -> Callable[[str], Model]:
+def shared(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
     """Load each kind of model once for all tests."""
 
     @cache
-    def loaded(kind: str) -> Model:
+    def loaded(kind: str) -> Loaded:
         model = load(kind)
         _LOADED.append((f"{load.__module__} {kind}", model.module, module_state(model.module)))
         return model

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,7 +149,7 @@ def explain_answer(
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(*generator.request.notes, *prompted.image.notes, *_warnings(in_order, resolved)),
+        warnings=(*generator.request.notes, *forced.notes, *_warnings(in_order, resolved)),
         input=prompted.image,
     )
 
@@ -239,7 +240,7 @@ class _Forced:
             ids.append(tokens.ids[after[0].tokens[0]])
         return torch.tensor(ids)
 
-    @property
+    @cached_property
     def _inputs(self) -> Any:
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
 
@@ -247,6 +248,11 @@ class _Forced:
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
         return tuple(word.text for word in self._inputs.words.words[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The warnings about how the image was read and resized."""
+        return self._inputs.notes[0]
 
     @property
     def region(self) -> Any:

@@ -14,7 +14,7 @@ from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._compiled import uncompiled
-from nibt.models._families import family_of_module, known_classes, refusal
+from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
 from nibt.models._family import class_names
 from nibt.models._pair import ProjectionPair
 from nibt.models._request import Request
@@ -85,6 +85,7 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         return _unwrapped(module.get_base_model(), request)  # pyright: ignore
     if family_of_module(module) is not None:
         return module, request
+    check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
     added = _added_parts(module) if names & _WRAPPERS else []
     if len(inside) == 1 and names & _WRAPPERS and not added:

@@ -12,7 +12,7 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import ForcedWord, Generator, Prompted
 from nibt.models._devices import check_device
 from nibt.models._failures import json_object
-from nibt.models._families import families
+from nibt.models._families import families, family_of_generator
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, check_tensors
@@ -98,9 +98,9 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
 def _family(name: str, config: JsonObject) -> str:
     """Return the name of the family of a generator by the classes that its configuration names."""
     classes = config.get("architectures") or []
-    for family, family_class in families():
-        if not set(classes).isdisjoint(family_class.generator_classes):
-            return family
+    family = family_of_generator(classes)
+    if family is not None:
+        return family
     known = sorted(name for _, family_class in families() for name in family_class.generator_classes)
     raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(known)}")
 

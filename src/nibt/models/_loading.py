@@ -21,9 +21,10 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad, NibtError, install
+from nibt.models._answers import Generator
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
-from nibt.models._families import family_of_type
+from nibt.models._families import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._load_options import LoadOptions
@@ -99,6 +100,8 @@ def load_model(
     """
     if isinstance(id, Model):
         return id.renewed()
+    if isinstance(id, Generator):
+        check_no_generator(id.id, [type(id.module).__name__])
     check_source(id)
     dtype = str(dtype).removeprefix("torch.")
     options = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
@@ -283,7 +286,9 @@ def _advice() -> str:
 
 
 def _family(name: str, config: JsonObject) -> str:
-    model_type = config.get("model_type")
+    model_type, classes = config.get("model_type"), config.get("architectures") or []
+    if not any(model_type in family.model_types for _, family in families()):
+        check_no_generator(name, map(str, classes) if isinstance(classes, list) else ())
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 
 

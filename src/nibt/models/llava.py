@@ -3,11 +3,6 @@
 They write text about an image, and do not embed captions. Layers are those of the decoder.
 """
 
-from torch import nn
-
-from nibt.errors import CannotLoad
-from nibt.models._request import Request
-from nibt.models.base import ImageTower, TextTower
 from nibt.models.vision_language import VisionLanguage
 
 
@@ -17,14 +12,6 @@ class Llava(VisionLanguage):
     model_types = ()
     class_names = ()
     generator_classes = ("LlavaForConditionalGeneration", "Gemma3ForConditionalGeneration")
-
-    @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        return Llava.load_generator(source, request)
-
-    @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        raise CannotLoad("it writes text about images, and does not compare them with captions: use nibt answer")
 
 
 PLUGIN = Llava

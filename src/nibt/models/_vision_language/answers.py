@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nibt.data.images import Region
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted
@@ -88,21 +87,22 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
-        image = prompted.image
+        image, token, text = prompted.image, self.processor.image_token, self.chat(prompted.prompt)
+        if token in prompted.prompt:
+            raise BadInput(f"the prompt must not contain the model's image token {token!r}")
+        if token not in text:
+            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
         try:
             with float32_numbers(), TOKENIZER_LOCK:
-                output = self.processor(text=[self.chat(prompted.prompt)], images=listed, return_tensors="pt")
+                output = self.processor(text=[text], images=listed, return_tensors="pt")
         except ValueError as error:  # such as an aspect ratio of 200
             width, height = image.size
             raise BadInput(
                 f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
                 f"({error}): crop it, or use another model"
             ) from error
-        values = encoded(self.processor, output)
-        if not (values["input_ids"] == image_token_id(self.root)).any():
-            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
-        return values
+        return encoded(self.processor, output)
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         from transformers import GenerationConfig
@@ -171,6 +171,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]
+        if image_token_id(self.root) in first.answer.ids:
+            raise BadInput(f"the answer must not contain the model's image token {self.processor.image_token!r}")
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = len(prompt_ids), [*prompt_ids, *first.answer.ids]
@@ -218,8 +220,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return Inputs(
             pixels,
             {name: value[None].to(pixels.device) for name, value in extra.items()},
-            regions=(Region(0.0, 0.0, *map(float, prompted.image.size)),),
-            notes=(prompted.image.notes,),
+            regions=(self.layout.region(prompted.image),),
+            notes=(self.layout.notes(prompted.image),),
         )
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:

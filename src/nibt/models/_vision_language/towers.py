@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput
 from nibt.models._tower import Tower
@@ -140,8 +140,8 @@ class DecoderImageTower(DecoderPixels):
         return Inputs(
             pixels,
             {name: torch.stack([extra[name] for extra in extras]).to(pixels.device) for name in extras[0]},
-            regions=tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items),
-            notes=tuple(item.notes for item in items),
+            regions=tuple(self.layout.region(item) for item in items),
+            notes=tuple(self.layout.notes(item) for item in items),
         )
 
     def run(self, inputs: Inputs) -> Embedding:

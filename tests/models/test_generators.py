@@ -1,0 +1,231 @@
+"""Generators: the cut, the forced answer, the words and the errors, on small random models of each class."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import nibt
+from nibt.core.side import Side
+from nibt.engine.answers import explain_answer
+from nibt.errors import BadInput, BadOption, CannotLoad
+from nibt.methods.nib import NIB
+from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.models._load_generator import load_generator
+from nibt.results.answer import AnswerExplanation
+from tests import tiny
+from tests.shared_models import module_state
+from tests.suites import few
+from tests.tiny_vision_language import WRITERS, built, generator
+
+IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
+PROMPTED = Prompted(IMAGE, PROMPT)
+FAST = ("llava", "qwen2_vl")
+every_class = pytest.mark.parametrize("kind", few(WRITERS, FAST))
+
+
+def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
+    tower = generator(kind).answers
+    return tower, tower.read(PROMPTED, ANSWER)
+
+
+def explained(kind: str, **options: object) -> AnswerExplanation:
+    options = {"answer": ANSWER, "other_images": [], "layer": 0, "steps": 4, **options}
+    return explain_answer(generator(kind), IMAGE, PROMPT, **options)  # pyright: ignore
+
+
+@every_class
+def test_cut_gives_the_own_probabilities_at_every_layer(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 1), ForcedWord(PROMPTED, answer, 4)])
+    trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
+    for layer in range(tower.depth + 1):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = tower.logits(cut.rest(torch.stack([cut.hidden, cut.hidden]))).log_softmax(-1)
+        torch.testing.assert_close(replayed, expected.expand_as(replayed), atol=1e-4, rtol=0)
+
+
+def own_logits(kind: str, ids: list[int]) -> Tensor:
+    """Return the logits of the model itself after its processor's prompt and these tokens."""
+    plain = built(kind)
+    chat = generator(kind).answers.chat(PROMPT)  # pyright: ignore
+    images = [[IMAGE.pil_image]] if kind in ("idefics3", "smolvlm") else [IMAGE.pil_image]
+    values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
+    for name in ("num_crops", "labels"):
+        values.pop(name, None)
+    answer = torch.tensor([ids], dtype=torch.long)
+    prompt = values["input_ids"].shape[1]
+    values["input_ids"] = torch.cat([values["input_ids"], answer], 1)
+    values["attention_mask"] = torch.ones_like(values["input_ids"])
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in values:  # the tokens that PaliGemma writes have the type 1, since it reads its prompt at once
+            tail = torch.full_like(answer, int(kind == "paligemma"))
+            values[name] = torch.cat([values[name], tail], 1)
+    with torch.no_grad():
+        return plain.module(**values).logits[0, prompt - 1 :]
+
+
+@every_class
+def test_forced_words_have_the_probabilities_of_the_model_itself(kind: str) -> None:
+    """Also those of the first words alone: an answer does not change what comes before."""
+    tower, answer = answer_of(kind)
+    for count in (1, 3, 6):
+        first = answer.first(count)
+        expected = own_logits(kind, list(first.ids))[: len(first.ids)].log_softmax(-1)
+        inputs = tower.prepare([ForcedWord(PROMPTED, answer)])
+        actual = tower.logits(tower.encode(inputs))[0, : len(first.ids)].log_softmax(-1)
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+@every_class
+def test_answer_is_the_most_probable_token_at_each_place(kind: str) -> None:
+    tower = generator(kind).answers
+    before = module_state(generator(kind).module)
+    written = tower.write(PROMPTED, 3)
+    assert 1 <= len(written.words) <= 3
+    inputs = tower.prepare([ForcedWord(PROMPTED, written)])
+    assert tower.own_logits(inputs)[0].argmax(-1).tolist() == list(written.ids)
+    assert module_state(generator(kind).module) == before
+
+
+@every_class
+def test_blank_image_gives_nothing(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    tower = tower.narrowing(["image"])
+    inputs = tower.blank_inputs(tower.prepare([ForcedWord(PROMPTED, answer, word) for word in (0, 3)]))
+    score = AnswerScore(tower, inputs.extra["targets"])
+    attribution = NIB(layer=0, steps=2)(Side(generator(kind), tower.trace(inputs), score))
+    assert attribution.scores.abs().max() < 1e-6
+
+
+@every_class
+def test_words_do_not_depend_on_the_batch(kind: str) -> None:
+    alone, together = explained(kind, batch_size=1), explained(kind, batch_size=3)
+    for one, other in zip(alone.words, together.words, strict=True):
+        for name in ("grid", "prompt", "earlier"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=1e-5, rtol=1e-5)
+        assert abs(one.special - other.special) < 1e-5
+
+
+@every_class
+def test_model_is_unchanged(kind: str) -> None:
+    plain = built(kind)
+    loaded = load_generator(plain.module, processor=plain.processor)
+    before, weights = module_state(plain.module), copy.deepcopy(plain.module.state_dict())
+    offsets = [getattr(part, "rope_deltas", None) for part in plain.module.modules()]
+    result = explain_answer(loaded, IMAGE, PROMPT, other_images=[], max_words=2, layer=0, steps=2)
+    assert result.written
+    assert module_state(plain.module) == before
+    assert [getattr(part, "rope_deltas", None) for part in plain.module.modules()] == offsets
+    for name, value in plain.module.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+@every_class
+def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    assert answer.text == ANSWER
+    assert [word.text for word in answer.words] == ANSWER.split()
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 2)])
+    assert inputs.words is not None
+    (words,) = inputs.words.words
+    assert [word.text for word in words] == [*PROMPT.split(), *ANSWER.split()[:2]]
+    ids = inputs.extra["input_ids"][0].tolist()
+    for word in words:
+        assert tower.tokenizer.decode([ids[row] for row in word.tokens]).strip() == word.text
+    assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
+    result = explained(kind, steps=32, layer=4 if kind == "paligemma" else 2)  # whose random layers are rough
+    assert result.prompt_words == tuple(PROMPT.split())
+    grid = tower.trace(inputs).cut(0).units.grid  # pyright: ignore
+    for number, word in enumerate(result.words):
+        assert word.grid.shape == (grid.rows, grid.columns)
+        assert len(word.earlier) == number
+        assert abs(word.gap) < 0.01
+
+
+CELLS = {"llava": (4, 4), "gemma3": (4, 4)}
+
+
+@pytest.mark.parametrize("kind", few(CELLS, ("llava",)))
+def test_cells_are_in_rows_and_columns(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    units = tower.trace(tower.prepare([ForcedWord(PROMPTED, answer, 0)])).cut(0).units
+    grid = units.grid  # pyright: ignore
+    assert (grid.rows, grid.columns) == CELLS[kind]
+
+
+@pytest.mark.parametrize("kind", few([*WRITERS], ("llava",)))
+def test_cells_are_where_the_pixels_are(kind: str) -> None:
+    """Hiding the pixels of a cell mostly changes the state of its token most, before the decoder mixes tokens."""
+    tower, answer = answer_of(kind)
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 0)])
+    height, width = tower.extent(inputs)
+    first = tower.trace(inputs).cut(0)
+    grid = first.units.grid  # pyright: ignore
+    hits = 0
+    for cell in range(grid.count):
+        keep = torch.ones(1, grid.count)
+        keep[0, cell] = 0
+        pixels = torch.nn.functional.interpolate(grid.unfold(keep)[:, None], (height, width), mode="nearest")[:, 0]
+        masked = tower.trace(tower.mask_pixels(inputs, pixels)).cut(0).hidden
+        hits += int((masked - first.hidden)[0, list(grid.tokens)].norm(dim=-1).argmax()) == cell
+    assert hits > 0.5 * grid.count
+
+
+def test_map_covers_what_the_processor_crops() -> None:
+    result = explained("llava")
+    assert tuple(result.region) == (8.0, 0.0, 48.0, 48.0)
+    assert "the model sees only the center of the image: the rest was cropped" in result.warnings
+
+
+def test_processor_without_a_template_puts_the_image_before_the_prompt() -> None:
+    plain = built("llava")
+    processor = copy.copy(plain.processor)
+    processor.chat_template = None
+    loaded = load_generator(plain.module, processor=processor)
+    assert loaded.answers.chat("a cat") == "<image>a cat"  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": " "}, "the prompt must not be empty"),
+        ({"answer": ""}, "the answer must not be empty"),
+        ({"prompt": "what is <image>"}, "the prompt must not contain the model's image token '<image>'"),
+        ({"answer": "a <image>"}, "the answer must not contain the model's image token '<image>'"),
+        ({"answer": "cat " * 300}, r"may have 256 tokens \(got 3\d\d\): shorten the prompt or the answer"),
+    ],
+)
+def test_wrong_input_is_one_error(options: dict, message: str) -> None:
+    options = {"prompt": PROMPT, "answer": ANSWER, **options}
+    with pytest.raises(BadInput, match=message):
+        explain_answer(generator("llava"), IMAGE, **options)
+
+
+def test_processor_without_an_image_token_is_refused() -> None:
+    plain = built("llava")
+    processor = copy.copy(plain.processor)
+    processor.chat_template = "{{ messages[0]['content'][1]['text'] }}"
+    with pytest.raises(CannotLoad, match="the model's prompt has no image token: save the processor with its chat"):
+        load_generator(plain.module, processor=processor)
+
+
+def test_generator_compares_nothing(tmp_path: Path) -> None:
+    plain, message = (
+        built("llava"),
+        "writes text about images, and does not compare them with captions: use nibt answer",
+    )
+    plain.module.save_pretrained(tmp_path)
+    for model in (plain.module, generator("llava"), str(tmp_path)):
+        with pytest.raises(CannotLoad, match=message):
+            nibt.load_model(model)  # pyright: ignore
+
+
+def test_dual_encoder_writes_nothing() -> None:
+    with pytest.raises(CannotLoad, match="writes no text about images, so it has no answer to explain: use explain"):
+        explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
+    with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, answer"):
+        explained("llava", narrow=[])
