@@ -3,12 +3,17 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 import nibt
 from nibt.core.side import Side
+from nibt.data.images import ImageInput, Region
+from nibt.data.units import Grid
 from nibt.engine.answers import explain_answer
 from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.methods.nib import NIB
@@ -146,7 +151,14 @@ def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -
         assert abs(word.gap) < 0.01
 
 
-CELLS = {"llava": (4, 4), "gemma3": (4, 4)}
+CELLS = {
+    "llava": (4, 4),
+    "gemma3": (4, 4),
+    "llava_next": (6, 8),
+    "llava_onevision": (6, 8),
+    "llava_onevision_1": (3, 4),
+    "internvl": (4, 6),
+}
 
 
 @pytest.mark.parametrize("kind", few(CELLS, ("llava",)))
@@ -155,24 +167,58 @@ def test_cells_are_in_rows_and_columns(kind: str) -> None:
     units = tower.trace(tower.prepare([ForcedWord(PROMPTED, answer, 0)])).cut(0).units
     grid = units.grid  # pyright: ignore
     assert (grid.rows, grid.columns) == CELLS[kind]
+    assert len({*grid.tokens, *(grid.overview.tokens if grid.overview else ())}) == grid.count + (
+        grid.overview.count if grid.overview else 0
+    )
+
+
+def inverted(image: ImageInput, region: Region, grid: Grid, cell: int) -> ImageInput:
+    """Return an image with inverted colors in the rectangle of a cell."""
+    row, column = divmod(cell, grid.columns)
+    rows = (region.top + (row + end) * region.height / grid.rows for end in (0, 1))
+    columns = (region.left + (column + end) * region.width / grid.columns for end in (0, 1))
+    (top, bottom), (left, right) = ([max(0, round(edge)) for edge in edges] for edges in (rows, columns))
+    pixels = np.array(image.pil_image)
+    pixels[top:bottom, left:right] = 255 - pixels[top:bottom, left:right]
+    return ImageInput(Image.fromarray(pixels), f"cell {cell}")
+
+
+@pytest.mark.parametrize("size", [(64, 48), (150, 46), (40, 100)])
+@pytest.mark.parametrize("kind", few([*WRITERS], ("llava",)))
+def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> None:
+    """Changing the image where a cell is changes the state of its token most, before the decoder mixes tokens."""
+    tower, answer = answer_of(kind)
+    image = tiny.image(*size)
+
+    def states(item: ImageInput) -> tuple[Tensor, Grid, Region]:
+        inputs = tower.prepare([ForcedWord(Prompted(item, PROMPT), answer, 0)])
+        cut = tower.trace(inputs).cut(0)
+        return cut.hidden[0], cut.units.grid, inputs.regions[0]  # pyright: ignore
+
+    before, grid, region = states(image)
+    cells = range(0, grid.count, max(1, grid.count // 16))
+    hits = 0
+    for cell in cells:
+        after, _, _ = states(inverted(image, region, grid, cell))
+        hits += int((after - before)[list(grid.tokens)].norm(dim=-1).argmax()) == cell
+    assert hits >= 0.5 * len(cells)
 
 
 @pytest.mark.parametrize("kind", few([*WRITERS], ("llava",)))
-def test_cells_are_where_the_pixels_are(kind: str) -> None:
-    """Hiding the pixels of a cell mostly changes the state of its token most, before the decoder mixes tokens."""
+def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
+    """Hiding pixels of the tower's input where a cell is changes the state of its token most, too."""
     tower, answer = answer_of(kind)
-    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 0)])
-    height, width = tower.extent(inputs)
+    inputs = tower.prepare([ForcedWord(Prompted(tiny.image(150, 46), PROMPT), answer, 0)])
     first = tower.trace(inputs).cut(0)
     grid = first.units.grid  # pyright: ignore
-    hits = 0
-    for cell in range(grid.count):
+    hits, cells = 0, range(0, grid.count, max(1, grid.count // 16))
+    for cell in cells:
         keep = torch.ones(1, grid.count)
         keep[0, cell] = 0
-        pixels = torch.nn.functional.interpolate(grid.unfold(keep)[:, None], (height, width), mode="nearest")[:, 0]
+        pixels = F.interpolate(grid.unfold(keep)[:, None], tower.extent(inputs), mode="nearest")[:, 0]
         masked = tower.trace(tower.mask_pixels(inputs, pixels)).cut(0).hidden
         hits += int((masked - first.hidden)[0, list(grid.tokens)].norm(dim=-1).argmax()) == cell
-    assert hits > 0.5 * grid.count
+    assert hits > 0.5 * len(cells)
 
 
 def test_map_covers_what_the_processor_crops() -> None:

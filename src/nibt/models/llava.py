@@ -1,4 +1,4 @@
-"""Generators whose decoder reads image tokens: LLaVA, Gemma 3 (Liu et al., NeurIPS 2023, arXiv 2304.08485).
+"""Generators whose decoder reads image tokens: LLaVA, InternVL, Gemma 3 (Liu et al., NeurIPS 2023, arXiv 2304.08485).
 
 They write text about an image, and do not embed captions. Layers are those of the decoder.
 """
@@ -11,7 +11,9 @@ class Llava(VisionLanguage):
 
     model_types = ()
     class_names = ()
-    generator_classes = ("LlavaForConditionalGeneration", "Gemma3ForConditionalGeneration")
+    generator_classes = tuple(
+        f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
+    )
 
 
 PLUGIN = Llava

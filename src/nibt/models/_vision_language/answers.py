@@ -102,7 +102,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
                 f"({error}): crop it, or use another model"
             ) from error
-        return encoded(self.processor, output)
+        width, height = image.size
+        return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         from transformers import GenerationConfig
