@@ -360,9 +360,7 @@ def llava_onevision(most: int = 9) -> Making:
 def internvl() -> Making:
     names = {"start_image": "<img>", "end_image": "</img>", "context_image": "<IMG_CONTEXT>", "video": "<video>"}
     words = tokenizer((*names.values(), "<|im_start|>", "<|im_end|>"))
-    for name, token in names.items():
-        setattr(words, f"{name}_token", token)
-        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
+    words._set_model_specific_special_tokens({f"{name}_token": token for name, token in names.items()})
     images = GotOcr2ImageProcessor(size={"height": 32, "width": 32}, crop_to_patches=True, max_patches=6)
     chat = _CHAT.replace("{IMAGE}", names["context_image"] + "\n")
     processor = InternVLProcessor(images, words, InternVLVideoProcessor(), image_seq_length=4, chat_template=chat)
@@ -383,9 +381,10 @@ def _gemma3_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
 
 def gemma3() -> Making:
     special = ("<image_soft_token>", "<start_of_image>", "<end_of_image>", "<|im_start|>", "<|im_end|>")
-    words = tokenizer(special, image_token=special[0], boi_token=special[1], eoi_token=special[2])
-    for name, token in zip(("image", "boi", "eoi"), special, strict=False):
-        setattr(words, f"{name}_token_id", words.convert_tokens_to_ids(token))
+    words = tokenizer(special)
+    words._set_model_specific_special_tokens(
+        {f"{name}_token": token for name, token in zip(("image", "boi", "eoi"), special, strict=False)}
+    )
     chat = _CHAT.replace("{IMAGE}", "<start_of_image>")
     images = Gemma3ImageProcessor(size={"height": 64, "width": 64})
     processor = Gemma3Processor(images, words, chat_template=chat, image_seq_length=16)

@@ -15,7 +15,7 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.engine.answers import explain_answer
-from nibt.errors import BadInput, BadOption, CannotLoad
+from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 from nibt.methods.nib import NIB
 from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
 from nibt.models._load_generator import load_generator
@@ -23,12 +23,13 @@ from nibt.results.answer import AnswerExplanation
 from tests import tiny
 from tests.shared_models import module_state
 from tests.suites import few
-from tests.tiny_vision_language import WRITERS, built, generator
+from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, built, generator
 
 IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
 PROMPTED = Prompted(IMAGE, PROMPT)
 FAST = ("llava", "qwen2_vl")
-every_class = pytest.mark.parametrize("kind", few(WRITERS, FAST))
+decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
+every_class = pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], (*FAST, "blip_caption")))
 
 
 def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
@@ -55,8 +56,11 @@ def test_cut_gives_the_own_probabilities_at_every_layer(kind: str) -> None:
 
 def own_logits(kind: str, ids: list[int]) -> Tensor:
     """Return the logits of the model itself after its processor's prompt and these tokens."""
+    tower = generator(kind).answers
+    if kind in ENCODER_DECODERS:
+        return tower.own_logits(tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]))[0]
     plain = built(kind)
-    chat = generator(kind).answers.chat(PROMPT)  # pyright: ignore
+    chat = tower.chat(PROMPT)  # pyright: ignore
     images = [[IMAGE.pil_image]] if kind in ("idefics3", "smolvlm") else [IMAGE.pil_image]
     values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
     for name in ("num_crops", "labels"):
@@ -129,7 +133,7 @@ def test_model_is_unchanged(kind: str) -> None:
         assert torch.equal(value, weights[name]), name
 
 
-@every_class
+@decoders
 def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -> None:
     tower, answer = answer_of(kind)
     assert answer.text == ANSWER
@@ -184,7 +188,7 @@ def inverted(image: ImageInput, region: Region, grid: Grid, cell: int) -> ImageI
 
 
 @pytest.mark.parametrize("size", [(64, 48), (150, 46), (40, 100)])
-@pytest.mark.parametrize("kind", few([*WRITERS], ("llava",)))
+@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], ("llava",)))
 def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> None:
     """Changing the image where a cell is changes the state of its token most, before the decoder mixes tokens."""
     tower, answer = answer_of(kind)
@@ -204,7 +208,7 @@ def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> Non
     assert hits >= 0.5 * len(cells)
 
 
-@pytest.mark.parametrize("kind", few([*WRITERS], ("llava",)))
+@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], ("llava",)))
 def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
     """Hiding pixels of the tower's input where a cell is changes the state of its token most, too."""
     tower, answer = answer_of(kind)
@@ -219,6 +223,24 @@ def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
         masked = tower.trace(tower.mask_pixels(inputs, pixels)).cut(0).hidden
         hits += int((masked - first.hidden)[0, list(grid.tokens)].norm(dim=-1).argmax()) == cell
     assert hits > 0.5 * len(cells)
+
+
+@pytest.mark.parametrize("kind", few(ENCODER_DECODERS, ("blip_caption",)))
+def test_encoder_takes_the_image_alone(kind: str) -> None:
+    result = explained(kind, steps=32, layer=1)
+    asked = generator(kind).answers.prompts != "none"
+    assert result.prompt_words == (tuple(PROMPT.split()) if asked else ())
+    assert [word.text for word in result.words] == ANSWER.split()
+    assert result.target["options"]["narrow"] == ["image"]
+    for word in result.words:
+        assert word.grid.shape == (4, 4)
+        assert not word.prompt.any()
+        assert not word.earlier.any()
+        assert word.value == pytest.approx(word.log_probability, abs=1e-4)
+        assert word.at_blank == pytest.approx(word.with_blank_image, abs=1e-4)
+        assert abs(word.gap) < 0.02
+    with pytest.raises(Unsupported, match=r"this model can narrow only the image \(got prompt\)"):
+        explained(kind, narrow=["prompt"])
 
 
 def test_map_covers_what_the_processor_crops() -> None:
@@ -268,6 +290,21 @@ def test_generator_compares_nothing(tmp_path: Path) -> None:
     for model in (plain.module, generator("llava"), str(tmp_path)):
         with pytest.raises(CannotLoad, match=message):
             nibt.load_model(model)  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], ("blip_caption",)))
+def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
+    plain = built(kind)
+    plain.module.save_pretrained(tmp_path)
+    plain.processor.save_pretrained(tmp_path)
+    loaded, (tower, answer) = load_generator(tmp_path), answer_of(kind)
+    assert loaded.family == generator(kind).family
+    inputs = loaded.answers.prepare([ForcedWord(PROMPTED, loaded.answers.read(PROMPTED, ANSWER))])
+    expected = tower.encode(tower.prepare([ForcedWord(PROMPTED, answer)]))
+    torch.testing.assert_close(loaded.answers.encode(inputs), expected, atol=1e-5, rtol=1e-5)
+    if kind in ENCODER_DECODERS:
+        with pytest.raises(CannotLoad, match="writes text about images, and does not compare them with captions"):
+            nibt.load_model(tmp_path)
 
 
 def test_dual_encoder_writes_nothing() -> None:

@@ -119,7 +119,8 @@ def _checked(generator: Generator) -> Generator:
     report_stage("checking its tower")
     with loading(generator.id):
         tower = generator.answers
-        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), "what is in the image")
+        prompt = "" if tower.prompts == "none" else "what is in the image"
+        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), prompt)
         inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
         trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
         for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):

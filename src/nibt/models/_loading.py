@@ -287,8 +287,9 @@ def _advice() -> str:
 
 def _family(name: str, config: JsonObject) -> str:
     model_type, classes = config.get("model_type"), config.get("architectures") or []
-    if not any(model_type in family.model_types for _, family in families()):
-        check_no_generator(name, map(str, classes) if isinstance(classes, list) else ())
+    classes = {*map(str, classes)} if isinstance(classes, list) else set()
+    if classes.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
+        check_no_generator(name, classes)
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 
 

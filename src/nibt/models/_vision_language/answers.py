@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
-from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.network import Network, apart
 from nibt.models._vision_language.parts import encoded, image_token_id
@@ -21,7 +20,6 @@ from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
 _TYPES = ("mm_token_type_ids", "token_type_ids")
-_TOKENS_PER_WORD = 4  # that are written at most for each word of the limit
 
 
 @dataclass(frozen=True)
@@ -63,19 +61,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
 
-    @property
-    def pad(self) -> tuple[int, str]:
-        """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
-        tokenizer = self.tokenizer
-        token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return token, tokenizer.convert_ids_to_tokens(token)
-
-    def tokens(self, caption: str) -> Any:
-        raise NotImplementedError("a generator reads prompts with images")
-
-    def group(self, item: Any) -> Any:
-        return id(item)
-
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt."""
         if not getattr(self.processor, "chat_template", None):
@@ -113,18 +98,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         settings = self.root.generation_config
         config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=_TOKENS_PER_WORD * most,
+            max_new_tokens=TOKENS_PER_WORD * most,
             eos_token_id=settings.eos_token_id or self.tokenizer.eos_token_id,
             pad_token_id=self.pad[0],
         )
         root = apart(self.root, self.network.base)
         with torch.no_grad(), self.computing():
             out = root.generate(**self.arguments(inputs), generation_config=config)
-        ids = out[0, inputs.extra["input_ids"].shape[1] :].tolist()
-        special = set(self.tokenizer.all_special_ids)
-        while ids and ids[-1] in special:
-            ids.pop()
-        return self._answer(ids).first(most)
+        return self.written(out[0, inputs.extra["input_ids"].shape[1] :].tolist(), most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         text = self.chat(prompted.prompt)
@@ -132,19 +113,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         with TOKENIZER_LOCK:
             before, both = self.tokenizer(text).input_ids, self.tokenizer(text + answer).input_ids
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
-        return self._answer(both[len(before) :] if both[: len(before)] == before else alone)
-
-    def _answer(self, ids: Sequence[int]) -> AnswerTokens:
-        """Return the words that the tokens of an answer spell."""
-        with TOKENIZER_LOCK:
-            decoded = [
-                self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
-            ]
-            texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
-        text, offsets = decoded[-1], list(pairwise(map(len, decoded)))
-        pieces = tuple(text[first:last] for first, last in offsets)
-        words = words_by_offsets(text, texts, [True] * len(ids), offsets)
-        return AnswerTokens(text.strip(), tuple(ids), pieces, words)
+        return self.spelled(both[len(before) :] if both[: len(before)] == before else alone)
 
     def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
         """Return the words of the user's prompt, with their rows in the sequence."""
@@ -184,13 +153,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
-        lengths = [len(item.tokens) for item in items]
-        rows = torch.zeros(len(items), max(lengths), dtype=torch.long, device="cpu")
-        targets = torch.full_like(rows, -1)
+        rows, targets = word_rows(items, start - 1)
         words = []
-        for number, item in enumerate(items):
-            rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + start - 1
-            targets[number, : len(item.tokens)] = torch.tensor([ids[start + token] for token in item.tokens])
+        for item in items:
             before = item.answer.words[: item.word or 0] if item.word is not None else ()
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
             kept = {"prompt": prompt_words, "answer": earlier}
