@@ -1,4 +1,4 @@
-"""Small generators whose decoder attends to the states of an image encoder, with their own processors.
+"""Small generators with an image encoder whose states a decoder reads, with their own processors.
 
 Nothing here imports nibt.
 """
@@ -13,7 +13,18 @@ from transformers import (
     BlipForQuestionAnswering,
     BlipImageProcessor,
     BlipProcessor,
+    CLIPImageProcessor,
+    GitConfig,
+    GitForCausalLM,
+    GitProcessor,
+    GPT2Config,
     PreTrainedTokenizerFast,
+    TrOCRConfig,
+    TrOCRProcessor,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    ViTImageProcessor,
 )
 
 from benchmarks.tiny_vision_language import Making, tokenizer
@@ -39,7 +50,36 @@ def _blip(model_class: Any) -> Making:
     return Making(partial(model_class, config), BlipProcessor(BlipImageProcessor(**_SIZE), words))
 
 
+def _pair(decoder: Any) -> Making:
+    words = _framed()
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**_VISION), decoder(len(words)))
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 2, 0, 3
+    return Making(partial(VisionEncoderDecoderModel, config), TrOCRProcessor(ViTImageProcessor(**_SIZE), words))
+
+
+def _gpt_2(count: int) -> GPT2Config:
+    sizes = {"n_embd": 20, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.4}
+    return GPT2Config(vocab_size=count, bos_token_id=2, eos_token_id=3, **sizes)
+
+
+def _trocr(count: int) -> TrOCRConfig:
+    sizes = {"d_model": 24, "decoder_layers": 2, "decoder_attention_heads": 3, "decoder_ffn_dim": 32}
+    ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0, "decoder_start_token_id": 2}
+    return TrOCRConfig(vocab_size=count, cross_attention_hidden_size=24, max_position_embeddings=64, **sizes, **ids)
+
+
+def git() -> Making:
+    words = _framed()
+    words.cls_token, words.sep_token = "<bos>", "<eos>"
+    ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    config = GitConfig(vision_config=_VISION, vocab_size=len(words), max_position_embeddings=64, **_LAYERS, **ids)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return Making(partial(GitForCausalLM, config), GitProcessor(images, words))
+
+
 ENCODER_DECODERS = {
+    "vit_gpt_2": partial(_pair, _gpt_2),
+    "vit_trocr": partial(_pair, _trocr),
     "blip_caption": partial(_blip, BlipForConditionalGeneration),
     "blip_question": partial(_blip, BlipForQuestionAnswering),
 }

@@ -3,7 +3,7 @@
 import copy
 from functools import cache
 
-from benchmarks.tiny_encoder_decoder import ENCODER_DECODERS
+from benchmarks.tiny_encoder_decoder import ENCODER_DECODERS, git
 from benchmarks.tiny_vision_language import EMBEDDERS, GENERATORS, LATE
 from nibt.models._answers import Generator
 from nibt.models._load_generator import load_generator
@@ -13,7 +13,7 @@ from tests.shared_models import shared
 from tests.tiny import BuiltModel, randomized
 
 KINDS = {**EMBEDDERS, **LATE}
-WRITERS = {**EMBEDDERS, **GENERATORS}
+WRITERS = {**EMBEDDERS, **GENERATORS, "git": git}
 _ALL = {**KINDS, **WRITERS, **ENCODER_DECODERS}
 
 

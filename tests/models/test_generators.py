@@ -26,7 +26,7 @@ from tests.suites import few
 from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, built, generator
 
 IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
-PROMPTED = Prompted(IMAGE, PROMPT)
+PROMPTED, SILENT = Prompted(IMAGE, PROMPT), ("vit_gpt_2", "vit_trocr")  # which read no prompt
 FAST = ("llava", "qwen2_vl")
 decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
 every_class = pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], (*FAST, "blip_caption")))
@@ -39,7 +39,7 @@ def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
 
 def explained(kind: str, **options: object) -> AnswerExplanation:
     options = {"answer": ANSWER, "other_images": [], "layer": 0, "steps": 4, **options}
-    return explain_answer(generator(kind), IMAGE, PROMPT, **options)  # pyright: ignore
+    return explain_answer(generator(kind), IMAGE, "" if kind in SILENT else PROMPT, **options)  # pyright: ignore
 
 
 @every_class
@@ -60,6 +60,11 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
     if kind in ENCODER_DECODERS:
         return tower.own_logits(tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]))[0]
     plain = built(kind)
+    if kind == "git":
+        prompt = plain.processor.tokenizer(PROMPT).input_ids[:-1]
+        pixels = plain.processor.image_processor(IMAGE.pil_image, return_tensors="pt").pixel_values
+        with torch.no_grad():
+            return plain.module(torch.tensor([prompt + ids]), pixel_values=pixels).logits[0, 17 + len(prompt) - 1 :]
     chat = tower.chat(PROMPT)  # pyright: ignore
     images = [[IMAGE.pil_image]] if kind in ("idefics3", "smolvlm") else [IMAGE.pil_image]
     values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
@@ -125,7 +130,9 @@ def test_model_is_unchanged(kind: str) -> None:
     loaded = load_generator(plain.module, processor=plain.processor)
     before, weights = module_state(plain.module), copy.deepcopy(plain.module.state_dict())
     offsets = [getattr(part, "rope_deltas", None) for part in plain.module.modules()]
-    result = explain_answer(loaded, IMAGE, PROMPT, other_images=[], max_words=2, layer=0, steps=2)
+    result = explain_answer(
+        loaded, IMAGE, "" if kind in SILENT else PROMPT, other_images=[], max_words=2, layer=0, steps=2
+    )
     assert result.written
     assert module_state(plain.module) == before
     assert [getattr(part, "rope_deltas", None) for part in plain.module.modules()] == offsets
@@ -144,7 +151,7 @@ def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -
     assert [word.text for word in words] == [*PROMPT.split(), *ANSWER.split()[:2]]
     ids = inputs.extra["input_ids"][0].tolist()
     for word in words:
-        assert tower.tokenizer.decode([ids[row] for row in word.tokens]).strip() == word.text
+        assert tower.tokenizer.decode([ids[row - tower.offset] for row in word.tokens]).strip() == word.text
     assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
     result = explained(kind, steps=32, layer=4 if kind == "paligemma" else 2)  # whose random layers are rough
     assert result.prompt_words == tuple(PROMPT.split())
@@ -273,6 +280,17 @@ def test_wrong_input_is_one_error(options: dict, message: str) -> None:
         explain_answer(generator("llava"), IMAGE, **options)
 
 
+def test_model_without_prompts_takes_none() -> None:
+    with pytest.raises(BadInput, match=r"the prompt must be empty for this model, .* \(got 'Describe the image \.'\)"):
+        explain_answer(generator("vit_trocr"), IMAGE, PROMPT, ANSWER)
+
+
+@pytest.mark.parametrize("kind", ["blip_caption", "git"])
+def test_captions_need_no_prompt(kind: str) -> None:
+    result = explain_answer(generator(kind), IMAGE, "", ANSWER, other_images=[], layer=0, steps=2)
+    assert result.prompt_words == ()
+
+
 def test_processor_without_an_image_token_is_refused() -> None:
     plain = built("llava")
     processor = copy.copy(plain.processor)
@@ -302,7 +320,7 @@ def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
     inputs = loaded.answers.prepare([ForcedWord(PROMPTED, loaded.answers.read(PROMPTED, ANSWER))])
     expected = tower.encode(tower.prepare([ForcedWord(PROMPTED, answer)]))
     torch.testing.assert_close(loaded.answers.encode(inputs), expected, atol=1e-5, rtol=1e-5)
-    if kind in ENCODER_DECODERS:
+    if kind in (*ENCODER_DECODERS, "git"):
         with pytest.raises(CannotLoad, match="writes text about images, and does not compare them with captions"):
             nibt.load_model(tmp_path)
 

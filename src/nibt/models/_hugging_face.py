@@ -50,7 +50,6 @@ def load_generator_class(names: Sequence[str], source: str, request: Request) ->
     """Load a generator of one of these classes, which its configuration names, with its processor."""
     import transformers
 
-    request = with_joint_processor(source, request)
     (name, *_) = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
     if name not in names:  # a class of the checkpoint's own code is not run
         raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")

@@ -51,11 +51,13 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     modality = "text"
     root: Any
+    offset: int = 0
+    """The number of rows of the image before those of the text, if no tokens of the text stand for the image."""
 
-    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any) -> None:
+    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
         super().__init__()
         self.root, self.network, self.layout = network.root, network, layout
-        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
 
     @property
     def embedder(self) -> nn.Module:
@@ -117,6 +119,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
         """Return the words of the user's prompt, with their rows in the sequence."""
+        if not prompt:
+            return ()
         text = self.chat(prompt)
         start = text.rfind(prompt)
         with TOKENIZER_LOCK:
@@ -137,7 +141,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         texts, offsets = self.tokenizer.convert_ids_to_tokens(wanted), [span for _, span in inside]
         words = words_by_offsets(prompt, texts, [True] * len(wanted), offsets)
-        return tuple(Word(word.text, tuple(place + row for row in word.tokens)) for word in words)
+        return tuple(Word(word.text, tuple(self.offset + place + row for row in word.tokens)) for word in words)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]
@@ -145,7 +149,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             raise BadInput(f"the answer must not contain the model's image token {self.processor.image_token!r}")
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
-        start, ids = len(prompt_ids), [*prompt_ids, *first.answer.ids]
+        start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
         if len(ids) > self.network.context:
             raise BadInput(
                 f"the image with its prompt and answer may have {self.network.context} tokens (got {len(ids)}): "
@@ -160,8 +164,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
             kept = {"prompt": prompt_words, "answer": earlier}
             words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
-        texts = tuple(self.tokenizer.convert_ids_to_tokens(ids))
-        explained = torch.tensor([in_words(group, len(ids)) for group in words], device="cpu")
+        texts = ("",) * self.offset + tuple(self.tokenizer.convert_ids_to_tokens(ids))
+        explained = torch.tensor([in_words(group, len(texts)) for group in words], device="cpu")
         device = inputs.values.device
         return replace(
             inputs,
@@ -219,4 +223,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
         key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
         nothing = self.blank_inputs(inputs) if has_image else inputs
-        return self._blank_state(key, self._now(), nothing, layer, self.blend_to_padding((~explained).float()))
+        return self._blank_state(
+            key, self._now(), nothing, layer, self.blend_to_padding((~explained[:, self.offset :]).float())
+        )

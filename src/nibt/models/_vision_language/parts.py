@@ -27,8 +27,8 @@ def check_sizes(request: Request) -> None:
 
 
 def image_token_id(module: Any) -> int:
-    """Return the id of the tokens that stand for parts of an image."""
-    return getattr(module.config, "vlm_config", module.config).image_token_id
+    """Return the id of the tokens that stand for parts of an image; -1 if there are none."""
+    return getattr(getattr(module.config, "vlm_config", module.config), "image_token_id", -1)
 
 
 def layout_of(processor: Any, nested: bool = False) -> Layout:

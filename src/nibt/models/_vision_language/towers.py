@@ -76,8 +76,11 @@ class DecoderPixels(_DecoderTower, ImageTower):
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        places = (inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist()
-        return self.layout.grid(inputs, tuple(places))
+        return self.layout.grid(inputs, self.places(inputs))
+
+    def places(self, inputs: Inputs) -> tuple[int, ...]:
+        """Return the rows of the image, which those of an overview and ends of rows belong to."""
+        return tuple((inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist())
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         return self.layout.extent(inputs)
