@@ -7,7 +7,11 @@ from functools import partial
 from typing import Any
 
 from tokenizers.processors import TemplateProcessing
+from torch import nn
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipForQuestionAnswering,
@@ -18,6 +22,9 @@ from transformers import (
     GitForCausalLM,
     GitProcessor,
     GPT2Config,
+    InstructBlipConfig,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
     PreTrainedTokenizerFast,
     TrOCRConfig,
     TrOCRProcessor,
@@ -77,7 +84,45 @@ def git() -> Making:
     return Making(partial(GitForCausalLM, config), GitProcessor(images, words))
 
 
+def _queried(model_class: Any, config: Any) -> nn.Module:
+    """Return a model with random query tokens: those of a new one are zeros."""
+    model = model_class(config)
+    nn.init.normal_(model.query_tokens)
+    return model
+
+
+def _blip_2(model: str) -> Making:
+    words = _framed()
+    words.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    words.image_token = "<image>"
+    count, ids = len(words), {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    former = {**_LAYERS, "encoder_hidden_size": 24, "vocab_size": count, "cross_attention_frequency": 2}
+    former |= {"max_position_embeddings": 64, "pad_token_id": 0}
+    opt = {"model_type": "opt", "hidden_size": 16, "word_embed_proj_dim": 16, "num_hidden_layers": 2, "ffn_dim": 24}
+    opt |= {"num_attention_heads": 2, "max_position_embeddings": 64, "vocab_size": count, **ids}
+    t5 = {"model_type": "t5", "d_model": 16, "d_ff": 24, "d_kv": 8, "num_layers": 2, "num_heads": 2}
+    t5 |= {"vocab_size": count, "decoder_start_token_id": 0, **ids}
+    instructed = model == "instruct"
+    config = (InstructBlipConfig if instructed else Blip2Config)(
+        vision_config=_VISION,
+        qformer_config=former,
+        text_config=t5 if model == "t5" else opt,
+        num_query_tokens=5,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+    )
+    images = BlipImageProcessor(**_SIZE)
+    if instructed:
+        processor: Any = InstructBlipProcessor(images, words, _framed(), num_query_tokens=5)
+    else:
+        processor = Blip2Processor(images, words, num_query_tokens=5)
+    model_class = InstructBlipForConditionalGeneration if instructed else Blip2ForConditionalGeneration
+    return Making(partial(_queried, model_class, config), processor)
+
+
 ENCODER_DECODERS = {
+    "blip_2_opt": partial(_blip_2, "opt"),
+    "blip_2_t5": partial(_blip_2, "t5"),
+    "instructblip": partial(_blip_2, "instruct"),
     "vit_gpt_2": partial(_pair, _gpt_2),
     "vit_trocr": partial(_pair, _trocr),
     "blip_caption": partial(_blip, BlipForConditionalGeneration),

@@ -245,7 +245,7 @@ def test_encoder_takes_the_image_alone(kind: str) -> None:
         assert not word.earlier.any()
         assert word.value == pytest.approx(word.log_probability, abs=1e-4)
         assert word.at_blank == pytest.approx(word.with_blank_image, abs=1e-4)
-        assert abs(word.gap) < 0.02
+        assert abs(word.gap) < 0.05
     with pytest.raises(Unsupported, match=r"this model can narrow only the image \(got prompt\)"):
         explained(kind, narrow=["prompt"])
 
