@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch import Tensor
 
@@ -323,6 +324,26 @@ def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
     if kind in (*ENCODER_DECODERS, "git"):
         with pytest.raises(CannotLoad, match="writes text about images, and does not compare them with captions"):
             nibt.load_model(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+@pytest.mark.parametrize("kind", few(("llava", "qwen2_vl", "blip_caption"), ("llava",)))
+def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
+    plain, target = built(kind), "query" if kind == "blip_caption" else "q_proj"
+    plain.module.save_pretrained(tmp_path / "base")
+    plain.processor.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(target_modules=[target], r=2, init_lora_weights=False)
+    peft_model = get_peft_model(type(plain.module).from_pretrained(tmp_path / "base"), lora).eval()
+    peft_model.save_pretrained(tmp_path / "adapters")
+    before, answer = answer_of(kind)
+    inputs = before.prepare([ForcedWord(PROMPTED, answer)])
+    in_memory = load_generator(peft_model, processor=plain.processor).answers
+    own = in_memory.own_logits(inputs)
+    loaded = load_generator(tmp_path / "adapters")
+    assert loaded.id == str(tmp_path / "adapters")
+    for tower in (loaded.answers, in_memory):
+        torch.testing.assert_close(tower.logits(tower.encode(inputs)), own, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
 
 
 def test_dual_encoder_writes_nothing() -> None:

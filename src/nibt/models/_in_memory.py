@@ -56,7 +56,7 @@ def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]
     if isinstance(source, tuple):
         source = _pair(*(uncompiled(model) for model in source))
     for submodule in [source] if isinstance(source, jit.ScriptModule) else source.modules():
-        _check_part(submodule)
+        check_part(submodule)
     module, request = _unwrapped(uncompiled(source), request)
     family = family_of_module(module)
     assert family is not None
@@ -125,7 +125,7 @@ def _added_parts(module: nn.Module) -> list[str]:
     return [name for child in list(module)[1:] if (name := type(child).__name__) not in NO_EFFECT]
 
 
-def _check_part(module: nn.Module) -> None:
+def check_part(module: nn.Module) -> None:
     """Check that a part of a model can be observed, and that gradients flow through it."""
     if isinstance(module, jit.ScriptModule):
         raise CannotLoad(
