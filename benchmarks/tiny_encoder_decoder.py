@@ -18,6 +18,9 @@ from transformers import (
     BlipImageProcessor,
     BlipProcessor,
     CLIPImageProcessor,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
     GitConfig,
     GitForCausalLM,
     GitProcessor,
@@ -38,6 +41,7 @@ from benchmarks.tiny_vision_language import Making, tokenizer
 
 _SIZE: dict[str, Any] = {"size": {"height": 32, "width": 32}}
 _LAYERS = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3}
+_ATTENTION = {"attention_heads": 2, "ffn_dim": 24}
 _VISION = {**_LAYERS, "image_size": 32, "patch_size": 8}
 
 
@@ -73,6 +77,26 @@ def _trocr(count: int) -> TrOCRConfig:
     sizes = {"d_model": 24, "decoder_layers": 2, "decoder_attention_heads": 3, "decoder_ffn_dim": 32}
     ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0, "decoder_start_token_id": 2}
     return TrOCRConfig(vocab_size=count, cross_attention_hidden_size=24, max_position_embeddings=64, **sizes, **ids)
+
+
+def florence_2() -> Making:
+    words = _framed()
+    words.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    words._set_model_specific_special_tokens({"image_token": "<image>"})
+    sides = [8, 8, 8, 16]
+    vision = {"depths": [1] * 4, "embed_dim": sides, "num_heads": [2] * 4, "num_groups": [2] * 4, "window_size": 4}
+    vision |= {"projection_dim": 20, "drop_path_rate": 0.0}
+    ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0, "decoder_start_token_id": 3}
+    text = {"model_type": "bart", "d_model": 20, "encoder_layers": 3, "decoder_layers": 2, "vocab_size": len(words)}
+    text |= {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in _ATTENTION.items()}
+    config = Florence2Config(
+        vision_config=vision,
+        text_config={**text, "max_position_embeddings": 96, "forced_bos_token_id": 2, **ids},
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+    )
+    images = CLIPImageProcessor(size={"height": 128, "width": 128}, do_center_crop=False)
+    images.image_seq_length = 17
+    return Making(partial(Florence2ForConditionalGeneration, config), Florence2Processor(images, words))
 
 
 def git() -> Making:
@@ -120,6 +144,7 @@ def _blip_2(model: str) -> Making:
 
 
 ENCODER_DECODERS = {
+    "florence_2": florence_2,
     "blip_2_opt": partial(_blip_2, "opt"),
     "blip_2_t5": partial(_blip_2, "t5"),
     "instructblip": partial(_blip_2, "instruct"),

@@ -150,11 +150,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
-        if len(ids) > self.network.context:
-            raise BadInput(
-                f"the image with its prompt and answer may have {self.network.context} tokens (got {len(ids)}): "
-                "shorten the prompt or the answer"
-            )
+        self.check_length(len(ids))
         prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows, targets = word_rows(items, start - 1)
@@ -172,6 +168,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             extra={**inputs.extra, "rows": rows.to(device), "targets": targets.to(device)},
             words=Words((texts,) * len(items), tuple(words), explained),
         )
+
+    def check_length(self, length: int) -> None:
+        """Check that the model can read a sequence of a length."""
+        if length > self.network.context:
+            raise BadInput(
+                f"the image with its prompt and answer may have {self.network.context} tokens (got {length}): "
+                "shorten the prompt or the answer"
+            )
 
     def _inputs_of(
         self, values: Mapping[str, Tensor], prompted: Prompted, length: int, answer: Sequence[int] = ()
