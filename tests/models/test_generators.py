@@ -23,6 +23,7 @@ from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedW
 from nibt.models._load_generator import load_generator
 from nibt.results.answer import AnswerExplanation
 from tests import tiny
+from tests.helpers import assert_close
 from tests.shared_models import module_state
 from tests.suites import few
 from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, built, generator
@@ -140,6 +141,29 @@ def test_model_is_unchanged(kind: str) -> None:
     assert [getattr(part, "rope_deltas", None) for part in plain.module.modules()] == offsets
     for name, value in plain.module.state_dict().items():
         assert torch.equal(value, weights[name]), name
+
+
+@every_class
+def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
+    half, wide = built(kind), built(kind)
+    half.module.bfloat16()
+    wide.module.bfloat16().float()
+    results = [
+        explain_answer(
+            load_generator(plain.module, processor=plain.processor),
+            IMAGE,
+            "" if kind in SILENT else PROMPT,
+            "a red",
+            other_images=[],
+            layer=0,
+            steps=2,
+        )
+        for plain in (half, wide)
+    ]
+    assert results[0].model["dtype"] == "bfloat16"
+    for one, other in zip(*(result.words for result in results), strict=True):
+        assert_close(one.grid, other.grid, 1e-3, 1e-4)
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 
 
 @decoders

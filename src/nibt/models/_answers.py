@@ -178,9 +178,14 @@ class AnswerTower(ImageTower, TextTower):
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         """Return the tokens of an answer after a prompt."""
 
-    @abstractmethod
     def logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
         """Compute the logits of the next token from states that the tower returns."""
+        with self.computing():
+            return self._logits(states)
+
+    @abstractmethod
+    def _logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
+        """Compute the logits, while the tower computes in float32."""
 
     @abstractmethod
     def own_logits(self, inputs: Inputs) -> Float[Tensor, "batch token vocabulary"]:

@@ -71,7 +71,7 @@ class BLIPCaptionTower(EncoderAnswerTower):
         decoder = self.root.text_decoder.bert
         return decoder(ids, encoder_hidden_states=seen, is_decoder=True, use_cache=False).last_hidden_state
 
-    def logits(self, states: Embedding) -> Tensor:
+    def _logits(self, states: Embedding) -> Tensor:
         return self.root.text_decoder.cls(states)
 
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:

@@ -135,7 +135,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         root._modules = {**self.root._modules, "vision_model": _Given(states)}
         return self._read(root, states, texts)
 
-    def logits(self, states: Embedding) -> Tensor:
+    def _logits(self, states: Embedding) -> Tensor:
         return states  # since language models differ in what follows their states
 
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:

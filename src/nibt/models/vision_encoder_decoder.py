@@ -49,7 +49,7 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
         seen = self.root.enc_to_dec_proj(states) if hasattr(self.root, "enc_to_dec_proj") else states
         return self.root.decoder(input_ids=texts["ids"], encoder_hidden_states=seen, use_cache=False).logits
 
-    def logits(self, states: Embedding) -> Tensor:
+    def _logits(self, states: Embedding) -> Tensor:
         return states  # since decoders differ in what follows their states
 
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:

@@ -204,7 +204,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
 
-    def logits(self, states: Embedding) -> Tensor:
+    def _logits(self, states: Embedding) -> Tensor:
         return self.root.get_output_embeddings()(states)
 
     def own_logits(self, inputs: Inputs) -> Tensor:
