@@ -29,7 +29,7 @@ MODES = ("loaded", "plain", "nib", "nib-1")
 PROMPT, ANSWER = "Describe the image .", "cat"
 
 
-def made() -> tuple[Any, Any]:
+def build() -> tuple[Any, Any]:
     """Return a model like LLaVA with its processor."""
     words = tokenizer(("<image>",))
     vision = {"model_type": "clip_vision_model", "hidden_size": 768, "intermediate_size": 3072, "image_size": 224}
@@ -65,7 +65,7 @@ def plain(model: Any, inputs: Any, backward: bool) -> None:
 def measured(mode: str) -> None:
     """Do the work of a mode, and print the number of weights and the peak memory in MB."""
     torch.set_num_threads(2)
-    model, processor = made()
+    model, processor = build()
     image = Image.effect_noise((320, 240), 80).convert("RGB")
     if mode.startswith("nib"):
         memory = 1 if mode == "nib-1" else None

@@ -34,6 +34,7 @@ NOT_YET_RENAMED: set[str] = {
 
 
 PUBLIC_VERBS = {
+    "engine/answers.py": {"explain_answer"},
     "engine/explain.py": {"compare", "explain"},
     "evaluation/measure.py": {"measure"},
     "evaluation/roar/__init__.py": {"roar"},

@@ -289,8 +289,8 @@ def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
 def test_words_before_a_word_pass_by_an_encoder(kind: str) -> None:
     sources = list(generator(kind).answers.sources)
     result = explained(kind, steps=32, layer=1)
-    asked = generator(kind).answers.prompts != "none"
-    assert result.prompt_words == (tuple(PROMPT.split()) if asked else ())
+    has_prompt = generator(kind).answers.prompts != "none"
+    assert result.prompt_words == (tuple(PROMPT.split()) if has_prompt else ())
     assert [word.text for word in result.words] == ANSWER.split()
     assert result.target["options"]["narrow"] == sources
     for word in result.words:

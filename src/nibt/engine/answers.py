@@ -103,19 +103,19 @@ def explain_answer(
     spec = MethodSpec.of(method, variant, options)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     most = parsed("max_words", max_words, BatchSize)
-    picture, asked = read_image(image), _text("prompt", prompt, empty=True)
-    given = None if answer is None else _text("answer", answer)
+    picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
+    answer_text = None if answer is None else _text("answer", answer)
     others = [read_image(f"{SAMPLE}{name}") for name in samples()] if other_images is None else other_images
     others = [read_image(other) for other in others]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers.narrowing(_sources(narrow, generator.answers.sources))
-    prompted = Prompted(picture, _prompt(asked, tower))
+    prompted = Prompted(picture, _prompt(prompt_text, tower))
     resolved, record = _resolved(spec, tower, seed)
-    tokens = tower.write(prompted, most) if given is None else tower.read(prompted, given)
+    tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
         raise BadInput(
             "the model wrote no word: give the answer that is to be explained, or another prompt"
-            if given is None
+            if answer_text is None
             else f"the answer {answer!r} has no word for this model: give another one"
         )
     forced = _Forced(generator, tower, prompted, tokens)
@@ -140,7 +140,7 @@ def explain_answer(
         region=forced.region,
         prompt=prompted.prompt,
         answer=tokens.text,
-        written=given is None,
+        written=answer_text is None,
         prompt_words=forced.prompt_words,
         words=in_order,
         target=(

@@ -76,7 +76,7 @@ class BLIP2TextTower(HuggingFaceTextTower):
         return F.normalize(self.root.text_projection(states[:, :1]), dim=-1)
 
 
-class _Given(nn.Module):
+class _FixedEncoder(nn.Module):
     """An image encoder that returns given states."""
 
     def __init__(self, states: Hidden) -> None:
@@ -132,7 +132,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
 
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         root = apart(self.root)
-        root._modules = {**self.root._modules, "vision_model": _Given(states)}
+        root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
         return self._read(root, states, texts)
 
     def _logits(self, states: Embedding) -> Tensor:

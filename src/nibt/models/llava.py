@@ -3,17 +3,28 @@
 They write text about an image, and do not embed captions. Layers are those of the decoder.
 """
 
-from nibt.models.vision_language import VisionLanguage
+from torch import nn
+
+from nibt.models._family import OnlyGenerators
+from nibt.models._hugging_face import load_generator_class, with_joint_processor
+from nibt.models._request import Request
+from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
 
 
-class Llava(VisionLanguage):
+class Llava(OnlyGenerators):
     """Vision-language models that only generate text."""
 
-    model_types = ()
-    class_names = ()
     generator_classes = tuple(
         f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
     )
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
+
+    @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
+        return decoder_answer_tower(module, request)
 
 
 PLUGIN = Llava

@@ -7,7 +7,6 @@ language model.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from nibt.data.images import ImageInput
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
-from nibt.models._vision_language.answers import AnswerNetwork, DecoderAnswerTower
+from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
 from nibt.models._vision_language.checkpoints import settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
 from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
@@ -39,9 +38,7 @@ class VisionLanguage(Family):
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
-        base: Any = module.model
-        network = AnswerNetwork(module, base, decoder_of(base))
-        return DecoderAnswerTower(network, layout_of(request.processor), request.processor)
+        return decoder_answer_tower(module, request)
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
@@ -55,7 +52,7 @@ class VisionLanguage(Family):
         request = with_joint_processor(source, request)
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
-        known = {*cls.class_names, *cls.generator_classes}
+        known = cls.class_names
         model_class = getattr(transformers, names[0] if names[0] in known else "AutoModel")
         return load_pretrained(model_class, source, request)
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._request import Request
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.network import Network, apart
-from nibt.models._vision_language.parts import encoded, image_token_id
+from nibt.models._vision_language.network import Network, apart, decoder_of
+from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
 from nibt.models._vision_language.pixels import Layout, TileLayout
 from nibt.models._vision_language.towers import DecoderPixels
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
@@ -230,3 +231,10 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self._blank_state(
             key, self._now(), nothing, layer, self.blend_to_padding((~explained[:, self.offset :]).float())
         )
+
+
+def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:
+    """Return the tower of a generator of Transformers whose decoder reads image tokens."""
+    base = module.model
+    network = AnswerNetwork(module, base, decoder_of(base))
+    return DecoderAnswerTower(network, layout_of(request.processor), request.processor)
