@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -30,6 +30,9 @@ _CHUNK = 8192  # rows of a vocabulary that are read together
 Source: TypeAlias = Literal["image", "prompt", "answer"]
 SOURCES: tuple[Source, ...] = ("image", "prompt", "answer")
 """What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
+
+
+AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class AnswerTower(ImageTower, TextTower):
             ids.pop()
         return self.spelled(ids).first(most)
 
-    def narrowing(self, sources: Sequence[Source]) -> Self:
+    def narrowing(self: AnyTower, sources: Sequence[Source]) -> AnyTower:
         """Return the tower with a blank input that lacks only these sources."""
         tower = copy(self)
         tower.narrowed = frozenset(sources)

@@ -54,7 +54,7 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
         """Return the ids that the decoder reads before the answer, ``ids``, and those that other parts read."""
 
     @abstractmethod
-    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Hidden:
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         """Return the last states of the decoder, which reads the ids and the normalized states of the image."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
         with torch.no_grad(), self.computing():
             return self._at_rows(self.own(inputs.values, inputs.extra), inputs.extra["rows"])
 
-    def _at_rows(self, states: Hidden, rows: Tensor) -> Embedding:
+    def _at_rows(self, states: Tensor, rows: Tensor) -> Embedding:
         return states.gather(1, rows[..., None].expand(-1, -1, states.shape[-1]))
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:

@@ -63,10 +63,10 @@ class BLIPCaptionTower(EncoderAnswerTower):
         ids = self.tokenizer(prompt).input_ids
         return {"ids": [self.root.config.text_config.bos_token_id, *ids[1:-1]]}
 
-    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Hidden:
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         return self._words(texts["ids"], states)
 
-    def _words(self, ids: Tensor, seen: Hidden) -> Hidden:
+    def _words(self, ids: Tensor, seen: Tensor) -> Tensor:
         """Return the last states of the decoder."""
         decoder = self.root.text_decoder.bert
         return decoder(ids, encoder_hidden_states=seen, is_decoder=True, use_cache=False).last_hidden_state
@@ -91,7 +91,7 @@ class BLIPQuestionTower(BLIPCaptionTower):
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         return {"ids": [self.root.decoder_start_token_id], "question": self.tokenizer(prompt).input_ids}
 
-    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Hidden:
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         question = self.root.text_encoder(texts["question"], encoder_hidden_states=states).last_hidden_state
         return self._words(texts["ids"], question)
 
