@@ -8,6 +8,8 @@ from torch import nn
 
 from nibt.models._loaded import LoadedModel
 
+Loaded = TypeVar("Loaded", bound=LoadedModel)
+
 AnyModel = TypeVar("AnyModel", bound=LoadedModel)
 _LOADED: list[tuple[str, nn.Module, list[Any]]] = []
 """The kinds of the shared models, the models, and their states as they were loaded."""
@@ -31,11 +33,11 @@ def module_state(module: nn.Module) -> list[Any]:
     return [parts, [(one.requires_grad, one.grad is None, one.data_ptr(), one._version) for one in module.parameters()]]
 
 
-def shared(load: Callable[[str], AnyModel]) -> Callable[[str], AnyModel]:
+def shared(load: Callable[[str], Loaded]) -> Callable[[str], Loaded]:
     """Load each kind of model once for all tests."""
 
     @cache
-    def loaded(kind: str) -> AnyModel:
+    def loaded(kind: str) -> Loaded:
         model = load(kind)
         _LOADED.append((f"{load.__module__} {kind}", model.module, module_state(model.module)))
         return model

@@ -1,25 +1,30 @@
-"""Small random embedders on vision-language models, and small random models with late interaction."""
+"""Small random embedders on vision-language models, models with late interaction, and generators."""
 
 import copy
 from functools import cache
 
-from benchmarks.models.tiny_vision_language import EMBEDDERS, LATE
+from benchmarks.models.tiny_encoder_decoder import ENCODER_DECODERS, git
+from benchmarks.models.tiny_vision_language import EMBEDDERS, GENERATORS, LATE
+from nibt.models._answers import Generator
+from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests.shared_models import shared
 from tests.tiny import BuiltModel, randomized
 
 KINDS = {**EMBEDDERS, **LATE}
+WRITERS = {**EMBEDDERS, **GENERATORS, "git": git}
+_ALL = {**KINDS, **WRITERS, **ENCODER_DECODERS}
 
 
 def loading(kind: str) -> dict[str, str]:
     """Return the options with which a model of a kind is loaded."""
-    return KINDS[kind]().options
+    return _ALL[kind]().options
 
 
 @cache
 def _built(kind: str) -> BuiltModel:
-    making = KINDS[kind]()
+    making = _ALL[kind]()
     return BuiltModel(randomized(making.make), making.processor)
 
 
@@ -34,3 +39,10 @@ def model(kind: str) -> Model:
     """Return the model of a kind that all tests share, loaded from memory: a test must not change it."""
     plain = built(kind)
     return load_model(plain.module, processor=plain.processor, **loading(kind))
+
+
+@shared
+def generator(kind: str) -> Generator:
+    """Return the generator of a kind that all tests share, loaded from memory: a test must not change it."""
+    plain = built(kind)
+    return load_generator(plain.module, processor=plain.processor)

@@ -1,4 +1,4 @@
-"""Small models on vision-language models, with their own processors: embedders of one vector, and late interaction.
+"""Small vision-language models with their own processors: embedders of one vector, late interaction, and generators.
 
 A builder returns what makes the model, so that its weights can be drawn by those who use it. Nothing here imports nibt.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
+    CLIPImageProcessor,
     ColModernVBertConfig,
     ColModernVBertForRetrieval,
     ColModernVBertProcessor,
@@ -20,10 +21,31 @@ from transformers import (
     ColQwen2Config,
     ColQwen2ForRetrieval,
     ColQwen2Processor,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3ImageProcessor,
+    Gemma3Processor,
+    GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessor,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
+    LlavaProcessor,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
@@ -262,6 +284,122 @@ def colmodernvbert() -> Making:
     return Making(partial(ColModernVBertForRetrieval, config), processor)
 
 
+_CLIP = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3}
+_CLIP |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+
+
+_LLAVA = ("<image>", "<video>", "<|im_start|>", "<|im_end|>")
+_PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
+
+
+def _llava_text(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
+
+
+def llava() -> Making:
+    words = tokenizer(_LLAVA)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        images,
+        words,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+    )
+    image_token = words.convert_tokens_to_ids("<image>")
+    config = LlavaConfig(vision_config=_CLIP, text_config=_llava_text(words), image_token_id=image_token)
+    return Making(partial(LlavaForConditionalGeneration, config), processor)
+
+
+def llava_next() -> Making:
+    words = tokenizer(_LLAVA)
+    processor = LlavaNextProcessor(
+        LlavaNextImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS
+        ),
+        words,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+    )
+    config = LlavaNextConfig(
+        vision_config=_CLIP,
+        text_config=_llava_text(words),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=_PINPOINTS,
+    )
+    return Making(partial(LlavaNextForConditionalGeneration, config), processor)
+
+
+def llava_onevision(most: int = 9) -> Making:
+    words = tokenizer(_LLAVA)
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessor(size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS),
+        words,
+        LlavaOnevisionVideoProcessor(),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+        vision_aspect_ratio=f"anyres_max_{most}",
+    )
+    vision = {**_CLIP, "model_type": "siglip_vision_model", "vision_use_head": False}
+    config = LlavaOnevisionConfig(
+        vision_config=vision,
+        text_config=_llava_text(words),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        video_token_index=words.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=_PINPOINTS,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio=f"anyres_max_{most}",
+    )
+    return Making(partial(LlavaOnevisionForConditionalGeneration, config), processor)
+
+
+def internvl() -> Making:
+    names = {"start_image": "<img>", "end_image": "</img>", "context_image": "<IMG_CONTEXT>", "video": "<video>"}
+    words = tokenizer((*names.values(), "<|im_start|>", "<|im_end|>"))
+    words._set_model_specific_special_tokens({f"{name}_token": token for name, token in names.items()})
+    images = GotOcr2ImageProcessor(size={"height": 32, "width": 32}, crop_to_patches=True, max_patches=6)
+    chat = _CHAT.replace("{IMAGE}", names["context_image"] + "\n")
+    processor = InternVLProcessor(images, words, InternVLVideoProcessor(), image_seq_length=4, chat_template=chat)
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": [32, 32], "patch_size": [8, 8]}
+    config = InternVLConfig(
+        vision_config=vision, text_config=_llava_text(words), image_token_id=words.context_image_token_id
+    )
+    return Making(partial(InternVLForConditionalGeneration, config), processor)
+
+
+def _gemma3_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
+    """Return a model that sees the image: the projection of a new one is zero."""
+    model = Gemma3ForConditionalGeneration(config)
+    nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.3)
+    return model
+
+
+def gemma3() -> Making:
+    special = ("<image_soft_token>", "<start_of_image>", "<end_of_image>", "<|im_start|>", "<|im_end|>")
+    words = tokenizer(special)
+    words._set_model_specific_special_tokens(
+        {f"{name}_token": token for name, token in zip(("image", "boi", "eoi"), special, strict=False)}
+    )
+    chat = _CHAT.replace("{IMAGE}", "<start_of_image>")
+    images = Gemma3ImageProcessor(size={"height": 64, "width": 64})
+    processor = Gemma3Processor(images, words, chat_template=chat, image_seq_length=16)
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 64, "patch_size": 8, "vision_use_head": False}
+    text = {**_DECODER, "vocab_size": len(words), "pad_token_id": words.pad_token_id, "head_dim": 8}
+    text |= {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    ids = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("image", "boi", "eoi")}
+    renamed = {"boi_token_index": ids["boi_token_id"], "eoi_token_index": ids["eoi_token_id"]}
+    config = Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=16, image_token_id=ids["image_token_id"], **renamed
+    )
+    return Making(partial(_gemma3_model, config), processor)
+
+
 EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -271,3 +409,11 @@ EMBEDDERS = {
     "paligemma": paligemma,
 }
 LATE = {"colpali": colpali, "colqwen2": colqwen2, "colqwen2_5": colqwen2_5, "colmodernvbert": colmodernvbert}
+GENERATORS = {
+    "llava": llava,
+    "llava_next": llava_next,
+    "llava_onevision": llava_onevision,
+    "llava_onevision_1": partial(llava_onevision, most=1),
+    "internvl": internvl,
+    "gemma3": gemma3,
+}

@@ -66,3 +66,10 @@ def test_special_token_share_is_never_negative() -> None:
 def test_word_scores_are_sums_over_tokens() -> None:
     assert word_scores(torch.tensor([9.0, 1, 2, 9]), WORDS[0]) == (WordScore("cat", 3.0, (1, 2)),)
     assert word_scores(torch.tensor([9.0, -1, 2, 9]), WORDS[1]) == (WordScore("dog", -1.0, (1,)),)
+
+
+def test_overview_is_divided_by_area() -> None:
+    grid = Grid(3, 2, places=(4, 5, 6, 7, 8, 9), overview=Grid(2, 2, places=(0, 1, 2, 3)))
+    scores = torch.zeros(1, 10)
+    scores[0, :4] = torch.tensor([3.0, 6.0, 12.0, 24.0])
+    assert grid.unfold(grid.keep(scores))[0].tolist() == [[2.0, 4.0], [5.0, 10.0], [8.0, 16.0]]

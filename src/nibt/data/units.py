@@ -23,7 +23,7 @@ class Grid:
             are token rows after the grid, such as padding.
         places: The token row of each cell, where the cells are not in row-major order; empty where they are.
         overview: A coarser grid of further tokens, each of which stands for the same part of the image as a block of
-            cells. Its scores are divided equally among these cells.
+            cells. Its scores are divided among these cells, by area.
 
     """
 
@@ -55,10 +55,10 @@ class Grid:
         return cells if self.overview is None else cells + self._spread(self.overview, scores)
 
     def _spread(self, coarse: "Grid", scores: PerToken) -> PerUnit:
-        """Divide the scores of a coarser grid equally among the cells that it covers."""
-        down, across = self.rows // coarse.rows, self.columns // coarse.columns
-        blocks = coarse.unfold(coarse.keep(scores)).repeat_interleave(down, -2).repeat_interleave(across, -1)
-        return blocks.flatten(-2) / (down * across)
+        """Divide the scores of a coarser grid among the cells that it covers, by area."""
+        down, across = _overlaps(self.rows, coarse.rows), _overlaps(self.columns, coarse.columns)
+        blocks = coarse.unfold(coarse.keep(scores))
+        return (down.to(blocks) @ blocks @ across.to(blocks).T).flatten(-2)
 
     def unfold(self, scores: PerUnit) -> Float[Tensor, "*batch rows columns"]:
         """Return scores in rows and columns."""
@@ -66,6 +66,13 @@ class Grid:
 
     def __getitem__(self, item: int) -> "Grid":
         return self
+
+
+def _overlaps(fine: int, coarse: int) -> Float[Tensor, "fine coarse"]:
+    """Return the share of each of ``coarse`` equal intervals in each of ``fine`` equal intervals; columns sum to 1."""
+    starts, wide = torch.arange(fine, device="cpu")[:, None] * coarse, torch.arange(coarse, device="cpu")[None] * fine
+    common = torch.minimum(starts + coarse, wide + fine) - torch.maximum(starts, wide)
+    return common.clamp_min(0) / fine
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,14 @@ def explain_answer(
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
         image: The image; a string is a path or ``sample:NAME``.
-        prompt: The prompt, such as a question.
+        prompt: The prompt, such as a question; empty for a model that takes none.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
         variant: A variant of the method.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
         narrow: What is explained, among "image", "prompt" and "answer" (its earlier words).
+            A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
         max_words: The largest number of words that the model writes.
         batch_size: The largest number of words that go through the model together.
@@ -103,14 +104,15 @@ def explain_answer(
     spec = MethodSpec.of(method, variant, options)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     most = parsed("max_words", max_words, BatchSize)
-    prompted = Prompted(read_image(image), _text("prompt", prompt))
-    forced_text = None if answer is None else _text("answer", answer)
+    picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
+    answer_text = None if answer is None else _text("answer", answer)
     others = [read_image(f"{SAMPLE}{name}") for name in samples()] if other_images is None else other_images
     others = [read_image(other) for other in others]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
-    sources, tower = _sources(narrow), generator.answers
+    tower = generator.answers
+    sources, prompted = _sources(narrow, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
     resolved, record = _resolved(spec, tower, seed)
-    tokens = tower.write(prompted, most) if forced_text is None else tower.read(prompted, forced_text)
+    tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
         raise BadInput(
             "the model wrote no word: give the answer that is to be explained, or another prompt"
@@ -158,29 +160,42 @@ def explain_answer(
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(*generator.request.notes, *prompted.image.notes, *_warnings(in_order, resolved)),
+        warnings=(*generator.request.notes, *forced.notes, *_warnings(in_order, resolved)),
         input=prompted.image,
     )
 
 
-def _text(name: str, text: Any) -> str:
+def _prompt(prompt: str, tower: AnswerTower) -> str:
+    """Check that there is a prompt if the model needs one, and none if it takes none."""
+    if tower.prompts == "none" and prompt:
+        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {prompt!r})")
+    return _text("prompt", prompt, empty=tower.prompts != "needed")
+
+
+def _text(name: str, text: Any, empty: bool = False) -> str:
     """Return a text without blanks around it."""
     if not isinstance(text, str):
         raise BadInput(f"the {name} must be a text (got {type(text).__name__})")
-    if not text.strip():
+    if not text.strip() and not empty:
         raise BadInput(f"the {name} must not be empty (got {text!r})")
     return text.strip()
 
 
-def _sources(names: Sequence[str]) -> tuple[Source, ...]:
-    """Check what is narrowed."""
+def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Check what is narrowed; all sources are those that the model offers."""
     listed = [names] if isinstance(names, str) else list(names)
     for name in listed:
         if name not in SOURCES:
             raise UnknownName("sources", str(name), SOURCES)
     if not listed:
         raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
-    return cast(tuple[Source, ...], tuple(sorted({*listed}, key=SOURCES.index)))
+    absent = set(listed) - set(offered)
+    if absent and not set(SOURCES) <= set(listed):
+        raise Unsupported(
+            f"this model can narrow only the {' and the '.join(offered)} (got {', '.join(listed)}): its words do not "
+            "pass through the layers that are explained"
+        )
+    return cast(tuple[Source, ...], tuple(name for name in SOURCES if name in listed and name in offered))
 
 
 def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
@@ -269,6 +284,11 @@ class ForcedAnswer:
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
         return tuple(word.text for word in self._inputs.words.words[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The warnings about how the image was read and resized."""
+        return self._inputs.notes[0]
 
     @property
     def region(self) -> Any:

@@ -8,7 +8,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,12 +21,18 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
+from nibt.preprocessing.captions import TOKENIZER_LOCK, words_by_offsets
 from nibt.types import Embedding, Hidden, PerExample
 
+TOKENS_PER_WORD = 4
+"""The tokens that are written at most for each word of a limit."""
 _CHUNK = 8192  # rows of a vocabulary that are read together
 Source: TypeAlias = Literal["image", "prompt", "answer"]
 SOURCES: tuple[Source, ...] = ("image", "prompt", "answer")
 """What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
+
+
+AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 
 @dataclass(frozen=True)
@@ -97,13 +104,49 @@ class AnswerTower(ImageTower, TextTower):
     modality = "text"
     shiftable = False
     kept_blanks = 2  # those of whole sequences are large
+    sources: ClassVar[tuple[Source, ...]] = SOURCES
+    """What can be narrowed."""
+    prompts: ClassVar[Literal["needed", "optional", "none"]] = "needed"
+    """Whether the model reads a prompt."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._empty: dict[str, Any] = {}
 
-    def narrowing(self, sources: Sequence[Source]) -> Self:
+    @property
+    def pad(self) -> tuple[int, str]:
+        """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
+        tokenizer = self.tokenizer
+        token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        return token, tokenizer.convert_ids_to_tokens(token)
+
+    def tokens(self, caption: str) -> Any:
+        raise NotImplementedError("a generator reads prompts with images")
+
+    def group(self, item: Any) -> Any:
+        return id(item)
+
+    def spelled(self, ids: Sequence[int]) -> AnswerTokens:
+        """Return the words that the tokens of an answer spell."""
+        with TOKENIZER_LOCK:
+            decoded = [
+                self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
+            ]
+            texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
+        text, offsets = decoded[-1], list(pairwise(map(len, decoded)))
+        pieces = tuple(text[first:last] for first, last in offsets)
+        words = words_by_offsets(text, texts, [True] * len(ids), offsets)
+        return AnswerTokens(text.strip(), tuple(ids), pieces, words)
+
+    def written(self, ids: Sequence[int], most: int) -> AnswerTokens:
+        """Return at most ``most`` words of what a model wrote, without special tokens at its end."""
+        ids, special = list(ids), set(self.tokenizer.all_special_ids)
+        while ids and ids[-1] in special:
+            ids.pop()
+        return self.spelled(ids).first(most)
+
+    def narrowing(self: AnyTower, sources: Sequence[Source]) -> AnyTower:
         """Return the tower with a blank input that lacks only these sources."""
         tower = copy(self)
         tower.narrowed = frozenset(sources)
@@ -138,9 +181,14 @@ class AnswerTower(ImageTower, TextTower):
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         """Return the tokens of an answer after a prompt."""
 
-    @abstractmethod
     def logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
         """Compute the logits of the next token from states that the tower returns."""
+        with self.computing():
+            return self._logits(states)
+
+    @abstractmethod
+    def _logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
+        """Compute the logits, while the tower computes in float32."""
 
     def last_states(self, stream: Hidden) -> Hidden:
         """Return the states of all rows from which logits are computed, if the tower offers ``answer``."""
@@ -149,6 +197,22 @@ class AnswerTower(ImageTower, TextTower):
     @abstractmethod
     def own_logits(self, inputs: Inputs) -> Float[Tensor, "batch token vocabulary"]:
         """Run the whole model, and return its own logits at the states that the tower returns."""
+
+
+def word_rows(items: Sequence[ForcedWord], before: int) -> tuple[Tensor, Tensor]:
+    """Return the rows that predict the tokens of words, and the ids of the tokens; padding has the id -1.
+
+    Args:
+        items: The words.
+        before: The row before the first token of the answer.
+
+    """
+    rows = torch.zeros(len(items), max(len(item.tokens) for item in items), dtype=torch.long, device="cpu")
+    targets = torch.full_like(rows, -1)
+    for number, item in enumerate(items):
+        rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + before
+        targets[number, : len(item.tokens)] = torch.tensor([item.answer.ids[token] for token in item.tokens])
+    return rows, targets
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,6 +1,6 @@
 """The family of a checkpoint or of a model in memory, and the models that are refused for a reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -19,6 +19,21 @@ def families() -> Iterator[tuple[str, type[Family]]]:
     """Yield the names and the classes of all families."""
     for name in available("models"):
         yield name, find("models", name)
+
+
+def family_of_generator(classes: Iterable[str]) -> str | None:
+    """Return the name of the family of a generator by the names of its classes; None if there is none."""
+    names = {*classes}
+    return next((name for name, family in families() if not names.isdisjoint(family.generator_classes)), None)
+
+
+def check_no_generator(name: str, classes: Iterable[str]) -> None:
+    """Check that a model that no family takes does not write text."""
+    if family_of_generator(classes) is not None:
+        raise CannotLoad(
+            f"{name!r} writes text about images, and does not compare them with captions: use nibt answer, or "
+            "explain_answer"
+        )
 
 
 def family_of_type(name: str, model_type: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from nibt.errors import BadOption
+from nibt.errors import BadOption, CannotLoad
 from nibt.models._answers import AnswerTower
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
@@ -76,3 +76,15 @@ class Family(Plugin, ABC):
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()
+
+
+class OnlyGenerators(Family):
+    """Base class of families whose models only write."""
+
+    @classmethod
+    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return cls.load_generator(source, request)
+
+    @staticmethod
+    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        raise CannotLoad("it writes text about images, and does not compare them with captions: use nibt answer")

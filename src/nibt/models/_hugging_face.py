@@ -46,6 +46,16 @@ def load_pretrained(model_class: Any, source: str, request: Request) -> tuple[nn
     return module, request
 
 
+def load_generator_class(names: Sequence[str], source: str, request: Request) -> tuple[nn.Module, Request]:
+    """Load a generator of one of these classes, which its configuration names, with its processor."""
+    import transformers
+
+    (name, *_) = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
+    if name not in names:  # a class of the checkpoint's own code is not run
+        raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")
+    return load_pretrained(getattr(transformers, name), source, request)
+
+
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
     """Turn the bar of loaded weights off, which Transformers writes to the terminal of the caller."""

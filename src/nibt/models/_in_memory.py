@@ -14,7 +14,7 @@ from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._compiled import uncompiled
-from nibt.models._families import family_of_module, known_classes, refusal
+from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
 from nibt.models._family import class_names
 from nibt.models._pair import ProjectionPair
 from nibt.models._request import Request
@@ -56,7 +56,7 @@ def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]
     if isinstance(source, tuple):
         source = _pair(*(uncompiled(model) for model in source))
     for submodule in [source] if isinstance(source, jit.ScriptModule) else source.modules():
-        _check_part(submodule)
+        check_part(submodule)
     module, request = _unwrapped(uncompiled(source), request)
     family = family_of_module(module)
     assert family is not None
@@ -85,6 +85,7 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         return _unwrapped(module.get_base_model(), request)  # pyright: ignore
     if family_of_module(module) is not None:
         return module, request
+    check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
     added = _added_parts(module) if names & _WRAPPERS else []
     if len(inside) == 1 and names & _WRAPPERS and not added:
@@ -124,7 +125,7 @@ def _added_parts(module: nn.Module) -> list[str]:
     return [name for child in list(module)[1:] if (name := type(child).__name__) not in NO_EFFECT]
 
 
-def _check_part(module: nn.Module) -> None:
+def check_part(module: nn.Module) -> None:
     """Check that a part of a model can be observed, and that gradients flow through it."""
     if isinstance(module, jit.ScriptModule):
         raise CannotLoad(

@@ -9,13 +9,15 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
+from nibt.models._adapters import FILE_NAME, adapted, base_model
 from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._compiled import uncompiled
 from nibt.models._devices import check_device
 from nibt.models._failures import json_object
-from nibt.models._families import families
+from nibt.models._families import families, family_of_generator
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
-from nibt.models._in_memory import check_processor, check_source, check_tensors
+from nibt.models._in_memory import check_part, check_processor, check_source, check_tensors
 from nibt.models._load_options import LoadOptions
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name
@@ -42,8 +44,8 @@ def load_generator(
     A model in memory is used as it is, neither moved nor changed.
 
     Args:
-        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, its name on the
-            hub, or a model in memory.
+        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers or with PEFT
+            adapters of one, its name on the hub, or a model in memory.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory.
@@ -75,6 +77,8 @@ def load_generator(
         with loading(name):
             folder, commit = model_folder(place, request, Wants(lambda config: _family(name, config)))
         request = replace(request, facts={"revision": commit})
+    if (folder / FILE_NAME).exists():
+        return _checked(_with_adapters(name, folder, request, device))
     config = json_object(folder / "config.json")
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
@@ -86,7 +90,26 @@ def load_generator(
         return _checked(_generator(name, family, module, request))
 
 
+def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Generator:
+    """Load PEFT adapters on the base model that their configuration names."""
+    with base_model(name, folder) as base:
+        if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
+            from nibt.models._hugging_face import with_joint_processor
+
+            request = with_joint_processor(str(folder), request)
+        plain = load_generator(base, dtype=request.dtype, processor=request.processor)
+    with loading(name):
+        module = adapted(name, folder, plain.module).to(device)
+    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
+    return _generator(name, plain.family, module, request)
+
+
 def _from_memory(module: nn.Module, request: Request) -> Generator:
+    for submodule in module.modules():
+        check_part(submodule)
+    module = uncompiled(module)
+    if type(module).__name__.startswith("Peft"):
+        module = module.get_base_model()  # pyright: ignore
     name = f"{type(module).__name__} in memory"
     family = _family(name, {"architectures": sorted(class_names(module))})
     if any(submodule.training for submodule in module.modules()):
@@ -100,9 +123,9 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
 def _family(name: str, config: JsonObject) -> str:
     """Return the name of the family of a generator by the classes that its configuration names."""
     classes = config.get("architectures") or []
-    for family, family_class in families():
-        if not set(classes).isdisjoint(family_class.generator_classes):
-            return family
+    family = family_of_generator(classes)
+    if family is not None:
+        return family
     known = sorted(name for _, family_class in families() for name in family_class.generator_classes)
     raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(known)}")
 
@@ -121,7 +144,8 @@ def _checked(generator: Generator) -> Generator:
     report_stage("checking its tower")
     with loading(generator.id):
         tower = generator.answers
-        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), "what is in the image")
+        prompt = "" if tower.prompts == "none" else "what is in the image"
+        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), prompt)
         inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
         trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
         for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):

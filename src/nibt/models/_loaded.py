@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from nibt.models._stamp import renew, weights_stamp
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.types import ModelRecord
+
+AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +58,7 @@ class LoadedModel(ABC):
             self._hashes.update(stamp=stamp, hash=self._hash())
         return self._hashes["hash"]
 
-    def renewed(self, anew: bool = False) -> Self:
+    def renewed(self: AnyModel, anew: bool = False) -> AnyModel:
         """Return the model, whose weights may have been changed in place since its last use.
 
         Args:

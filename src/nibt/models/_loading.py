@@ -6,7 +6,6 @@ embeddings as the uncut model.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
@@ -20,10 +19,12 @@ from PIL import Image
 from torch import nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import CannotLoad, NibtError, install
+from nibt.errors import CannotLoad, NibtError
+from nibt.models._adapters import FILE_NAME, adapted, base_model
+from nibt.models._answers import Generator
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
-from nibt.models._families import family_of_type
+from nibt.models._families import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._load_options import LoadOptions
@@ -105,6 +106,8 @@ def load_model(
     """
     if isinstance(id, Model):
         return id.renewed()
+    if isinstance(id, Generator):
+        check_no_generator(id.id, [type(id.module).__name__])
     check_source(id)
     dtype = str(dtype).removeprefix("torch.")
     options = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
@@ -149,7 +152,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     config = json_object(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
-    if (folder / "adapter_config.json").exists():
+    if (folder / FILE_NAME).exists():
         return _with_adapters(name, folder, request, device)
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
@@ -163,30 +166,11 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
     """Load PEFT adapters on the base model that their configuration names."""
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
-    settings = json_object(folder / "adapter_config.json")
-    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    if not base or not isinstance(base, str):
-        raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to adapter_config.json")
-    if (folder / base).is_dir():  # a base model in the folder of its adapters
-        base = str(folder / base)
-    elif revision and not Path(base).is_dir() and "@" not in base:
-        base = f"{base}@{revision}"
-    if (folder / "preprocessor_config.json").exists():
-        from nibt.models._hugging_face import with_processor
+    with base_model(name, folder) as base:
+        if (folder / "preprocessor_config.json").exists():
+            from nibt.models._hugging_face import with_processor
 
-        request = with_processor(str(folder), request)
-    bases = _bases.get()
-    if base in bases:
-        raise CannotLoad(
-            f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
-            "on which they were trained"
-        )
-    token = _bases.set((*bases, base))
-    try:
+            request = with_processor(str(folder), request)
         plain = load_model(
             base,
             dtype=request.dtype,
@@ -196,33 +180,12 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
             tokenizer=request.tokenizer,
             **{key: value for key, value in request.embedding.items() if key != "positions"},
         )
-    finally:
-        _bases.reset(token)
     with loading(name):
-        peft_model = PeftModel.from_pretrained(plain.module, str(folder))
-        _check_adapters(name, folder, peft_model)
-        adapted = peft_model.get_base_model().eval()  # pyright: ignore
+        module = adapted(name, folder, plain.module).to(device)
     embedding = {**plain.request.embedding, **request.embedding}  # adapters embed as their base model does
     processor, tokenizer = plain.request.processor, plain.request.tokenizer
     request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding)
-    return _model(name, plain.family, adapted.to(device), request, folder=folder)
-
-
-_bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
-"""The base models that adapters name, while they are loaded."""
-
-
-def _check_adapters(name: str, folder: Path, peft_model: Any) -> None:
-    """Check that every weight of the adapters has its place in the base model; PEFT only warns."""
-    from peft import get_peft_model_state_dict, load_peft_weights
-
-    places = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
-    lost = set(load_peft_weights(str(folder), device="cpu")) - places
-    if lost:
-        raise CannotLoad(
-            f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
-            f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
-        )
+    return _model(name, plain.family, module, request, folder=folder)
 
 
 def _from_hub(text: str, request: Request, device: Any) -> Model:
@@ -291,7 +254,10 @@ def _advice() -> str:
 
 
 def _family(name: str, config: JsonObject) -> str:
-    model_type = config.get("model_type")
+    model_type, classes = config.get("model_type"), config.get("architectures") or []
+    classes = {*map(str, classes)} if isinstance(classes, list) else set()
+    if classes.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
+        check_no_generator(name, classes)
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 
 

@@ -1,16 +1,24 @@
-"""BLIP from Hugging Face Transformers: the contrastive part of ``BlipForImageTextRetrieval`` (Li et al., 2022).
+"""BLIP from Hugging Face Transformers: the image-text model, and those that write about images (Li et al., 2022).
 
-Its score is the cosine, as with ``use_itm_head=False``: the model has no logit scale. The matching head reads both
-inputs together, so it is no dual encoder.
+Of ``BlipForImageTextRetrieval``, this is the contrastive part. Its score is the cosine, as with
+``use_itm_head=False``: the model has no logit scale. The matching head reads both inputs together, so it is no dual
+encoder.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
+from nibt.models._hooks import set_hook
+from nibt.models._hugging_face import load_generator_class
+from nibt.models._request import Request
 from nibt.models.base import Inputs
-from nibt.types import Embedding
+from nibt.options import Keywords
+from nibt.types import Embedding, Hidden
 
 
 class BLIPImageTower(ClassTokenTower):
@@ -41,14 +49,86 @@ class BLIPTextTower(FirstTokenTower):
         return self.projection(states[:, 0])
 
 
+class BLIPCaptionTower(EncoderAnswerTower):
+    """The image encoder of BLIP, whose decoder continues a prompt."""
+
+    prompts = "optional"
+
+    @property
+    def context(self) -> int:  # pyright: ignore
+        """The largest number of tokens."""
+        return self.root.config.text_config.max_position_embeddings
+
+    def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
+        ids = self.tokenizer(prompt).input_ids
+        return {"ids": [self.root.config.text_config.bos_token_id, *ids[1:-1]]}
+
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
+        return self._words(texts["ids"], states)
+
+    def _words(self, ids: Tensor, seen: Tensor) -> Tensor:
+        """Return the last states of the decoder."""
+        decoder = self.root.text_decoder.bert
+        return decoder(ids, encoder_hidden_states=seen, is_decoder=True, use_cache=False).last_hidden_state
+
+    def _logits(self, states: Embedding) -> Tensor:
+        return self.root.text_decoder.cls(states)
+
+    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        return self.root(pixel_values=pixels, input_ids=texts["ids"]).logits
+
+    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+        ids = texts["ids"]
+        ended = torch.cat([ids, ids[:, :1]], 1)  # whose last token, the end of the prompt, the model removes
+        return self.root.generate(pixels, ended, **options)[0, ids.shape[1] :].tolist()
+
+
+class BLIPQuestionTower(BLIPCaptionTower):
+    """The image encoder of BLIP, whose text encoder reads a question, and whose decoder writes the answer."""
+
+    prompts = "needed"
+
+    def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
+        return {"ids": [self.root.decoder_start_token_id], "question": self.tokenizer(prompt).input_ids}
+
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
+        question = self.root.text_encoder(texts["question"], encoder_hidden_states=states).last_hidden_state
+        return self._words(texts["ids"], question)
+
+    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        logits: list[Tensor] = []  # which the model does not return
+
+        def after(_: nn.Module, args: tuple, out: Tensor) -> None:
+            logits.append(out)
+
+        handle = set_hook(self.root.text_decoder.cls.register_forward_hook, after)
+        try:
+            self.root(texts["question"], pixels, decoder_input_ids=texts["ids"])
+        finally:
+            handle.remove()
+        return logits[0]
+
+    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+        return self.root.generate(texts["question"], pixels, **options)[0, 1:].tolist()
+
+
 class BLIP(DualEncoder):
-    """The checkpoints of ``BlipForImageTextRetrieval``."""
+    """The checkpoints of ``BlipForImageTextRetrieval``, and of the models that write captions and answers."""
 
     model_types = ("blip",)
     class_names = ("BlipForImageTextRetrieval",)
     auto_class = "BlipForImageTextRetrieval"
     image_tower = BLIPImageTower
     text_tower = BLIPTextTower
+    generator_classes = ("BlipForConditionalGeneration", "BlipForQuestionAnswering")
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return load_generator_class(cls.generator_classes, source, request)
+
+    @staticmethod
+    def answer_tower(module: Any, request: Request) -> EncoderAnswerTower:
+        return (BLIPQuestionTower if hasattr(module, "text_encoder") else BLIPCaptionTower)(module, request)
 
 
 PLUGIN = BLIP

@@ -1,20 +1,32 @@
-"""BLIP-2 from Hugging Face Transformers: the contrastive part of ``Blip2ForImageTextRetrieval`` (Li et al., 2023).
+"""BLIP-2 from Hugging Face Transformers: the image-text model, and those that write (Li et al., 2023), as InstructBLIP.
 
-An image is embedded as a vector for each of the query tokens of the Q-Former, and a caption as one vector. Their
-similarity is the largest cosine, which is MaxSim with a query of one vector. Layers of the image are those of its
-encoder; the Q-Former belongs to the head.
+Of ``Blip2ForImageTextRetrieval``, this is the contrastive part. An image is embedded as a vector for each of the query
+tokens of the Q-Former, and a caption as one vector. Their similarity is the largest cosine, which is MaxSim with a
+query of one vector. Layers of the image are those of its encoder; the Q-Former belongs to the head.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from nibt.errors import CannotLoad
+from nibt.models._answers import AnswerTokens, Prompted
+from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import DualEncoder
-from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower
+from nibt.models._hugging_face import (
+    HuggingFaceImageTower,
+    HuggingFaceTextTower,
+    load_generator_class,
+    with_joint_processor,
+)
+from nibt.models._request import Request
+from nibt.models._vision_language.network import apart
 from nibt.models.base import Inputs
+from nibt.options import Keywords
 from nibt.targets._similarity import MaxSim
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden
 
 
 class BLIP2ImageTower(HuggingFaceImageTower):
@@ -64,8 +76,80 @@ class BLIP2TextTower(HuggingFaceTextTower):
         return F.normalize(self.root.text_projection(states[:, :1]), dim=-1)
 
 
+class _FixedEncoder(nn.Module):
+    """An image encoder that returns given states."""
+
+    def __init__(self, states: Hidden) -> None:
+        super().__init__()
+        self.states = states
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return BaseModelOutputWithPooling(last_hidden_state=self.states, pooler_output=self.states[:, 0])  # pyright: ignore
+
+
+class BLIP2AnswerTower(EncoderAnswerTower):
+    """The image encoder of BLIP-2 or InstructBLIP, with the Q-Former and the language model as the head."""
+
+    def __init__(self, root: Any, request: Any) -> None:
+        super().__init__(root, request)
+        self.query_tokenizer = getattr(request.processor, "qformer_tokenizer", None)  # of InstructBLIP
+        if root.config.image_token_index is None:
+            raise CannotLoad("its configuration lacks image_token_index: save the model with a newer Transformers")
+
+    @property
+    def prompts(self) -> Any:  # pyright: ignore
+        """Whether the model reads a prompt."""
+        return "optional" if self.query_tokenizer is None else "needed"
+
+    @property
+    def context(self) -> int:  # pyright: ignore
+        """The largest number of tokens; T5 has no limit, and was trained on 512."""
+        return getattr(self.root.config.text_config, "max_position_embeddings", 512)
+
+    def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
+        config = self.root.config
+        read = [config.image_token_index] * config.num_query_tokens + self.tokenizer(prompt).input_ids
+        texts = {"ids": read}
+        if not config.use_decoder_only_language_model:
+            texts = {"ids": [self.root.language_model.config.decoder_start_token_id], "input_ids": read}
+        if self.query_tokenizer is not None:
+            texts["qformer_input_ids"] = self.query_tokenizer(prompt).input_ids
+        return texts
+
+    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
+        continued = prompted.prompt and self.root.config.use_decoder_only_language_model
+        return super().read(prompted, f" {answer}" if continued else answer)
+
+    def _read(self, root: Any, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        ids = {"decoder_input_ids": texts["ids"]} if "input_ids" in texts else {"input_ids": texts["ids"]}
+        return root(pixel_values=pixels, **ids, **self._others(texts)).logits
+
+    def _others(self, texts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what other parts than the decoder read."""
+        return {name: texts[name] for name in ("input_ids", "qformer_input_ids") if name in texts}
+
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
+        root = apart(self.root)
+        root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
+        return self._read(root, states, texts)
+
+    def _logits(self, states: Embedding) -> Tensor:
+        return states  # since language models differ in what follows their states
+
+    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        return self._read(self.root, pixels, texts)
+
+    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+        ids, start = {"input_ids": texts["ids"], **self._others(texts)}, 1
+        if "input_ids" not in texts:
+            start = texts["ids"].shape[1]
+        return self.root.generate(pixels, **ids, **options)[0, start:].tolist()
+
+
 class BLIP2(DualEncoder):
-    """The checkpoints of ``Blip2ForImageTextRetrieval``."""
+    """The checkpoints of ``Blip2ForImageTextRetrieval``, and of the models that write."""
 
     model_types = ("blip-2",)
     class_names = ("Blip2ForImageTextRetrieval",)
@@ -74,6 +158,15 @@ class BLIP2(DualEncoder):
     text_tower = BLIP2TextTower
     similarity = MaxSim()
     has_logits = False
+    generator_classes = ("Blip2ForConditionalGeneration", "InstructBlipForConditionalGeneration")
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
+
+    @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> BLIP2AnswerTower:
+        return BLIP2AnswerTower(module, request)
 
 
 PLUGIN = BLIP2

@@ -1,28 +1,30 @@
-"""Generators whose decoder reads image tokens: LLaVA, Gemma 3 (Liu et al., NeurIPS 2023, arXiv 2304.08485).
+"""Generators whose decoder reads image tokens: LLaVA, InternVL, Gemma 3 (Liu et al., NeurIPS 2023, arXiv 2304.08485).
 
 They write text about an image, and do not embed captions. Layers are those of the decoder.
 """
 
 from torch import nn
 
-from nibt.errors import CannotLoad
+from nibt.models._family import OnlyGenerators
+from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
-from nibt.models._vision_language.generators import DecoderFamily
-from nibt.models.base import ImageTower, TextTower
+from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
 
 
-class Llava(DecoderFamily):
+class Llava(OnlyGenerators):
     """Vision-language models that only generate text."""
 
-    generator_classes = ("LlavaForConditionalGeneration", "Gemma3ForConditionalGeneration")
+    generator_classes = tuple(
+        f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
+    )
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
 
     @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
-        return Llava.load_generator(source, request)
-
-    @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        raise CannotLoad("it writes text about images, and does not compare them with captions: use nibt answer")
+    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
+        return decoder_answer_tower(module, request)
 
 
 PLUGIN = Llava

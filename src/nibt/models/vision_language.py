@@ -11,9 +11,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
+from nibt.models._family import Family
+from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
+from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
 from nibt.models._vision_language.checkpoints import settings
-from nibt.models._vision_language.generators import DecoderFamily
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
 from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
 from nibt.models._vision_language.pixels import TileLayout
@@ -22,7 +24,7 @@ from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTo
 from nibt.models.base import ImageTower, TextTower
 
 
-class VisionLanguage(DecoderFamily):
+class VisionLanguage(Family):
     """Vision-language models that were trained to embed prompts."""
 
     model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma")
@@ -32,11 +34,27 @@ class VisionLanguage(DecoderFamily):
         for head in ("ForConditionalGeneration", "Model")
     )
     generator_classes = tuple(name for name in class_names if name.endswith("ForConditionalGeneration"))
+    has_logits = False
+
+    @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
+        return decoder_answer_tower(module, request)
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         settings(source, request)  # before weights are loaded
         return VisionLanguage.load_generator(source, request)
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        import transformers
+
+        request = with_joint_processor(source, request)
+        names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
+        # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
+        known = cls.class_names
+        model_class = getattr(transformers, names[0] if names[0] in known else "AutoModel")
+        return load_pretrained(model_class, source, request)
 
     @staticmethod
     def resolved(source: str, request: Request) -> Request:

@@ -57,7 +57,7 @@ class AnswerWord(Serializable):
     at_blank: float
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
-    earlier: Annotated[Float[Tensor, " word"], Array(1)]
+    earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
     special: float
 
     @computed_field

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nibt.data.images import Region
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
-from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._request import Request
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.network import Network, apart
-from nibt.models._vision_language.parts import encoded, image_token_id
+from nibt.models._vision_language.network import Network, apart, decoder_of
+from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
 from nibt.models._vision_language.pixels import Layout, TileLayout
 from nibt.models._vision_language.towers import DecoderPixels
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
@@ -22,7 +21,6 @@ from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
 _TYPES = ("mm_token_type_ids", "token_type_ids")
-_TOKENS_PER_WORD = 4  # that are written at most for each word of the limit
 
 
 @dataclass(frozen=True)
@@ -56,28 +54,17 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     modality = "text"
     root: Any
+    offset: int = 0
+    """The number of rows of the image before those of the text, if no tokens of the text stand for the image."""
 
-    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any) -> None:
+    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
         super().__init__()
         self.root, self.network, self.layout = network.root, network, layout
-        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
 
     @property
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
-
-    @property
-    def pad(self) -> tuple[int, str]:
-        """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
-        tokenizer = self.tokenizer
-        token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return token, tokenizer.convert_ids_to_tokens(token)
-
-    def tokens(self, caption: str) -> Any:
-        raise NotImplementedError("a generator reads prompts with images")
-
-    def group(self, item: Any) -> Any:
-        return id(item)
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt."""
@@ -90,21 +77,23 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
-        image = prompted.image
+        image, token, text = prompted.image, self.processor.image_token, self.chat(prompted.prompt)
+        if token in prompted.prompt:
+            raise BadInput(f"the prompt must not contain the model's image token {token!r}")
+        if token not in text:
+            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
         try:
             with float32_numbers(), TOKENIZER_LOCK:
-                output = self.processor(text=[self.chat(prompted.prompt)], images=listed, return_tensors="pt")
+                output = self.processor(text=[text], images=listed, return_tensors="pt")
         except ValueError as error:  # such as an aspect ratio of 200
             width, height = image.size
             raise BadInput(
                 f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
                 f"({error}): crop it, or use another model"
             ) from error
-        values = encoded(self.processor, output)
-        if not (values["input_ids"] == image_token_id(self.root)).any():
-            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
-        return values
+        width, height = image.size
+        return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         from transformers import GenerationConfig
@@ -114,18 +103,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         settings = self.root.generation_config
         config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=_TOKENS_PER_WORD * most,
+            max_new_tokens=TOKENS_PER_WORD * most,
             eos_token_id=settings.eos_token_id or self.tokenizer.eos_token_id,
             pad_token_id=self.pad[0],
         )
         root = apart(self.root, self.network.base)
         with torch.no_grad(), self.computing():
             out = root.generate(**self.arguments(inputs), generation_config=config)
-        ids = out[0, inputs.extra["input_ids"].shape[1] :].tolist()
-        special = set(self.tokenizer.all_special_ids)
-        while ids and ids[-1] in special:
-            ids.pop()
-        return self._answer(ids).first(most)
+        return self.written(out[0, inputs.extra["input_ids"].shape[1] :].tolist(), most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         text = self.chat(prompted.prompt)
@@ -133,22 +118,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         with TOKENIZER_LOCK:
             before, both = self.tokenizer(text).input_ids, self.tokenizer(text + answer).input_ids
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
-        return self._answer(both[len(before) :] if both[: len(before)] == before else alone)
-
-    def _answer(self, ids: Sequence[int]) -> AnswerTokens:
-        """Return the words that the tokens of an answer spell."""
-        with TOKENIZER_LOCK:
-            decoded = [
-                self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
-            ]
-            texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
-        text, offsets = decoded[-1], list(pairwise(map(len, decoded)))
-        pieces = tuple(text[first:last] for first, last in offsets)
-        words = words_by_offsets(text, texts, [True] * len(ids), offsets)
-        return AnswerTokens(text.strip(), tuple(ids), pieces, words)
+        return self.spelled(both[len(before) :] if both[: len(before)] == before else alone)
 
     def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
         """Return the words of the user's prompt, with their rows in the sequence."""
+        if not prompt:
+            return ()
         text = self.chat(prompt)
         start = text.rfind(prompt)
         with TOKENIZER_LOCK:
@@ -169,33 +144,27 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         texts, offsets = self.tokenizer.convert_ids_to_tokens(wanted), [span for _, span in inside]
         words = words_by_offsets(prompt, texts, [True] * len(wanted), offsets)
-        return tuple(Word(word.text, tuple(place + row for row in word.tokens)) for word in words)
+        return tuple(Word(word.text, tuple(self.offset + place + row for row in word.tokens)) for word in words)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]
+        if image_token_id(self.root) in first.answer.ids:
+            raise BadInput(f"the answer must not contain the model's image token {self.processor.image_token!r}")
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
-        start, ids = len(prompt_ids), [*prompt_ids, *first.answer.ids]
-        if len(ids) > self.network.context:
-            raise BadInput(
-                f"the image with its prompt and answer may have {self.network.context} tokens (got {len(ids)}): "
-                "shorten the prompt or the answer"
-            )
+        start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
+        self.check_length(len(ids))
         prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
-        lengths = [len(item.tokens) for item in items]
-        rows = torch.zeros(len(items), max(lengths), dtype=torch.long, device="cpu")
-        targets = torch.full_like(rows, -1)
+        rows, targets = word_rows(items, start - 1)
         words = []
-        for number, item in enumerate(items):
-            rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + start - 1
-            targets[number, : len(item.tokens)] = torch.tensor([ids[start + token] for token in item.tokens])
+        for item in items:
             before = item.answer.words[: item.word or 0] if item.word is not None else ()
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
             kept = {"prompt": prompt_words, "answer": earlier}
             words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
-        texts = tuple(self.tokenizer.convert_ids_to_tokens(ids))
-        explained = torch.tensor([in_words(group, len(ids)) for group in words], device="cpu")
+        texts = ("",) * self.offset + tuple(self.tokenizer.convert_ids_to_tokens(ids))
+        explained = torch.tensor([in_words(group, len(texts)) for group in words], device="cpu")
         device = inputs.values.device
         return replace(
             inputs,
@@ -207,6 +176,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             },
             words=Words((texts,) * len(items), tuple(words), explained),
         )
+
+    def check_length(self, length: int) -> None:
+        """Check that the model can read a sequence of a length."""
+        if length > self.network.context:
+            raise BadInput(
+                f"the image with its prompt and answer may have {self.network.context} tokens (got {length}): "
+                "shorten the prompt or the answer"
+            )
 
     def _inputs_of(
         self, values: Mapping[str, Tensor], prompted: Prompted, length: int, answer: Sequence[int] = ()
@@ -225,8 +202,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return Inputs(
             pixels,
             {name: value[None].to(pixels.device) for name, value in extra.items()},
-            regions=(Region(0.0, 0.0, *map(float, prompted.image.size)),),
-            notes=(prompted.image.notes,),
+            regions=(self.layout.region(prompted.image),),
+            notes=(self.layout.notes(prompted.image),),
         )
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -235,7 +212,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
 
-    def logits(self, states: Embedding) -> Tensor:
+    def _logits(self, states: Embedding) -> Tensor:
         return self.root.get_output_embeddings()(states)
 
     def last_states(self, stream: Hidden) -> Hidden:
@@ -261,4 +238,13 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
         key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
         nothing = self.blank_inputs(inputs) if has_image else inputs
-        return self._blank_state(key, self._now(), nothing, layer, self.blend_to_padding((~explained).float()))
+        return self._blank_state(
+            key, self._now(), nothing, layer, self.blend_to_padding((~explained[:, self.offset :]).float())
+        )
+
+
+def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:
+    """Return the tower of a generator of Transformers whose decoder reads image tokens."""
+    base = module.model
+    network = AnswerNetwork(module, base, decoder_of(base))
+    return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

@@ -10,6 +10,7 @@ from torch import Tensor
 from nibt.errors import BadOption
 from nibt.models._request import Request
 from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
+from nibt.models._vision_language.tiles import AnyResolutionLayout, CanvasLayout
 
 _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
@@ -26,13 +27,17 @@ def check_sizes(request: Request) -> None:
 
 
 def image_token_id(module: Any) -> int:
-    """Return the id of the tokens that stand for parts of an image."""
-    return getattr(module.config, "vlm_config", module.config).image_token_id
+    """Return the id of the tokens that stand for parts of an image; -1 if there are none."""
+    return getattr(getattr(module.config, "vlm_config", module.config), "image_token_id", -1)
 
 
 def layout_of(processor: Any, nested: bool = False) -> Layout:
     """Return the layout of a processor's pixels."""
     images = processor.image_processor
+    if hasattr(images, "image_grid_pinpoints"):
+        return AnyResolutionLayout(processor)
+    if hasattr(images, "crop_to_patches"):
+        return CanvasLayout(images)
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)

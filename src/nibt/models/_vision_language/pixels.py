@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.models._trace import Inputs
-from nibt.preprocessing.hugging_face import blank_value
+from nibt.preprocessing.hugging_face import blank_value, image_preparation, native_size
 
 
 class Layout(ABC):
@@ -50,13 +51,35 @@ class Layout(ABC):
         height, width = inputs.values.shape[-2:]
         return height, width
 
+    def region(self, image: ImageInput) -> Region:
+        """Return the part of the image that the grid covers."""
+        return Region(0.0, 0.0, *map(float, image.size))
+
+    def notes(self, image: ImageInput) -> tuple[str, ...]:
+        """Return the warnings about how an image was read and resized."""
+        return image.notes
+
     def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         """Return a weight per pixel in the layout of the inputs."""
         return keep[:, None]
 
 
 class SquareLayout(Layout):
-    """One image of a fixed size, as in PaliGemma."""
+    """One image of a fixed size, as in PaliGemma and LLaVA."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        if getattr(processor, "do_pad", False) and type(processor).__name__.startswith("LlavaImageProcessor"):
+            raise Unsupported("the processor pads images to a square, which is not supported: set its do_pad to False")
+        self.preparation = image_preparation(processor, None, None, native_size(processor), None)
+
+    def region(self, image: ImageInput) -> Region:
+        """Return the part of the image that the processor does not crop."""
+        return self.preparation.region(image)
+
+    def notes(self, image: ImageInput) -> tuple[str, ...]:
+        """Return the warnings about how an image was read and cropped."""
+        return self.preparation.notes(image)
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels: (channel, height, width)."""

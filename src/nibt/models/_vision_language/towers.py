@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput
 from nibt.models._tower import Tower
@@ -76,8 +76,11 @@ class DecoderPixels(_DecoderTower, ImageTower):
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        places = (inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist()
-        return self.layout.grid(inputs, tuple(places))
+        return self.layout.grid(inputs, self.places(inputs))
+
+    def places(self, inputs: Inputs) -> tuple[int, ...]:
+        """Return the rows of the image, which those of an overview and ends of rows belong to."""
+        return tuple((inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist())
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         return self.layout.extent(inputs)
@@ -140,8 +143,8 @@ class DecoderImageTower(DecoderPixels):
         return Inputs(
             pixels,
             {name: torch.stack([extra[name] for extra in extras]).to(pixels.device) for name in extras[0]},
-            regions=tuple(Region(0.0, 0.0, *map(float, item.size)) for item in items),
-            notes=tuple(item.notes for item in items),
+            regions=tuple(self.layout.region(item) for item in items),
+            notes=tuple(self.layout.notes(item) for item in items),
         )
 
     def run(self, inputs: Inputs) -> Embedding:

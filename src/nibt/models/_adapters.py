@@ -1,0 +1,66 @@
+"""PEFT adapters: the base model that their configuration names, and the model with the adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nibt.errors import CannotLoad, install
+from nibt.models._failures import json_object
+
+FILE_NAME = "adapter_config.json"
+_bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
+"""The base models that adapters name, while they are loaded."""
+
+
+@contextmanager
+def base_model(name: str, folder: Path) -> Iterator[str]:
+    """Return the name or the folder of the base model of adapters, which is loaded inside ``with``."""
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
+    settings = json_object(folder / FILE_NAME)
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if not base or not isinstance(base, str):
+        raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to {FILE_NAME}")
+    if (folder / base).is_dir():  # a base model in the folder of its adapters
+        base = str(folder / base)
+    elif revision and not Path(base).is_dir() and "@" not in base:
+        base = f"{base}@{revision}"
+    bases = _bases.get()
+    if base in bases:
+        raise CannotLoad(
+            f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
+            "on which they were trained"
+        )
+    token = _bases.set((*bases, base))
+    try:
+        yield base
+    finally:
+        _bases.reset(token)
+
+
+def adapted(name: str, folder: Path, module: nn.Module) -> nn.Module:
+    """Return a base model with the adapters of a folder."""
+    from peft import PeftModel
+
+    peft_model = PeftModel.from_pretrained(module, str(folder))
+    _check_places(name, folder, peft_model)
+    return peft_model.get_base_model().eval()  # pyright: ignore
+
+
+def _check_places(name: str, folder: Path, peft_model: Any) -> None:
+    """Check that every weight of the adapters has its place in the base model; PEFT only warns."""
+    from peft import get_peft_model_state_dict, load_peft_weights
+
+    places = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
+    lost = set(load_peft_weights(str(folder), device="cpu")) - places
+    if lost:
+        raise CannotLoad(
+            f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
+            f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
+        )

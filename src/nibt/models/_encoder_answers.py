@@ -1,0 +1,151 @@
+"""The tower of a generator whose decoder attends to the states of an image encoder (BLIP, TrOCR).
+
+Layers are those of the image encoder; the decoder, with the prompt and the forced answer, belongs to the head. Only the
+image can be narrowed, since words do not pass through these layers.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
+from nibt.errors import BadInput, Unsupported
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._hugging_face import HuggingFaceImageTower
+from nibt.models._trace import Inputs
+from nibt.models.base import ImageTower
+from nibt.options import Keywords
+from nibt.preprocessing import hugging_face
+from nibt.preprocessing.captions import TOKENIZER_LOCK
+from nibt.types import Embedding, Hidden
+
+_PREFIX = 8  # tokens before the patches at most, such as a class token and registers
+
+
+class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
+    """The image encoder of a generator, with all that reads its states as the head.
+
+    Attributes:
+        tokenizer: The tokenizer.
+
+    """
+
+    modality = "text"
+    sources = ("image",)
+    mapped = False  # masks of decoders
+    offers = frozenset({"stem"})  # the head has many attentions
+    context: ClassVar[int]
+
+    def __init__(self, root: Any, request: Any) -> None:
+        super().__init__(root, request)
+        self.tokenizer = request.text_tokenizer
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.root.get_input_embeddings()
+
+    @abstractmethod
+    def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
+        """Return the ids that the decoder reads before the answer, ``ids``, and those that other parts read."""
+
+    @abstractmethod
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
+        """Return the last states of the decoder, which reads the ids and the normalized states of the image."""
+
+    @abstractmethod
+    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        """Return the logits of the whole model."""
+
+    @abstractmethod
+    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+        """Return the ids that the model writes."""
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the blocks."""
+        return self.vision.post_layernorm
+
+    def _texts(self, prompt: str, answer: Sequence[int] = ()) -> dict[str, Tensor]:
+        with TOKENIZER_LOCK:
+            texts = self.prompt_ids(prompt)
+        texts = {**texts, "ids": [*texts["ids"], *answer]}
+        longest = max(map(len, texts.values()))
+        if longest > self.context:
+            raise BadInput(
+                f"the prompt with the answer may have {self.context} tokens (got {longest}): shorten the prompt or the "
+                "answer"
+            )
+        device = self.example.device
+        return {name: torch.tensor([ids], dtype=torch.long, device=device) for name, ids in texts.items()}
+
+    def write(self, prompted: Prompted, most: int) -> AnswerTokens:
+        pixels, texts = ImageTower.prepare(self, [prompted.image]).values, self._texts(prompted.prompt)
+        greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+        with torch.no_grad(), self.computing():
+            ids = self.generated(pixels, texts, {**greedy, "max_new_tokens": TOKENS_PER_WORD * most})
+        return self.written(ids, most)
+
+    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
+        with TOKENIZER_LOCK:
+            ids = self.tokenizer(answer, add_special_tokens=False).input_ids
+        return self.spelled(ids)
+
+    def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
+        prompted, answer = items[0].prompted, items[0].answer
+        texts = self._texts(prompted.prompt, answer.ids)
+        rows, targets = word_rows(items, texts["ids"].shape[1] - len(answer.ids) - 1)
+        inputs = ImageTower.prepare(self, [prompted.image])
+        inputs = replace(inputs, extra=texts).take([0] * len(items))
+        height, width = inputs.values.shape[-2:]
+        count = (height // self.patch) * (width // self.patch) + _PREFIX
+        words = self._prompt_words(prompted.prompt) if "prompt" in self.narrowed else ()
+        nothing = torch.zeros(len(items), count, dtype=torch.bool, device="cpu")
+        return replace(
+            inputs,
+            extra={**inputs.extra, "rows": rows.to(self.example.device), "targets": targets.to(self.example.device)},
+            words=Words((("",) * count,) * len(items), (words,) * len(items), nothing),
+        )
+
+    def _prompt_words(self, prompt: str) -> tuple[Word, ...]:
+        return hugging_face.tokens(self.tokenizer, prompt, self.context, False).words if prompt else ()
+
+    def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {name: value for name, value in inputs.extra.items() if name != "targets"}
+
+    def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
+        return self._at_rows(self.decoded(self.norm(stream), extra), extra["rows"])
+
+    def run(self, inputs: Inputs) -> Embedding:
+        states = self.vision(inputs.values).last_hidden_state
+        return self._at_rows(self.decoded(states, inputs.extra), inputs.extra["rows"])
+
+    def own_logits(self, inputs: Inputs) -> Tensor:
+        with torch.no_grad(), self.computing():
+            return self._at_rows(self.own(inputs.values, inputs.extra), inputs.extra["rows"])
+
+    def _at_rows(self, states: Tensor, rows: Tensor) -> Embedding:
+        return states.gather(1, rows[..., None].expand(-1, -1, states.shape[-1]))
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        rows, columns = (side // self.patch for side in inputs.values.shape[-2:])
+        prefix = stream.shape[1] - rows * columns
+        if not 0 <= prefix <= _PREFIX:
+            raise Unsupported(
+                f"the image encoder has {stream.shape[1]} states for {rows} x {columns} patches, so nibt cannot place "
+                "them on the image"
+            )
+        assert inputs.words is not None
+        words = inputs.words
+        explained = words.explained[:, : stream.shape[1]]
+        return SequenceUnits(Grid(rows, columns, prefix=prefix), Words(words.tokens, words.words, explained))
+
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        nothing = self.blank_inputs(inputs.item(0))
+        key = tuple(nothing.values.shape), tuple(nothing.extra["ids"].flatten().tolist()) if layer is None else ()
+        state = self._blank_state(key, self._now(), nothing, layer, nullcontext())
+        return state.expand(len(inputs), *state.shape[1:])

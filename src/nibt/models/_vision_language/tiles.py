@@ -1,0 +1,164 @@
+"""The layouts of processors that choose the tiles by the size of the image: InternVL, LLaVA-NeXT, LLaVA-OneVision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.data.images import ImageInput, Region
+from nibt.data.units import Grid
+from nibt.errors import Unsupported
+from nibt.models._trace import Inputs
+from nibt.models._vision_language.pixels import Layout, TileLayout
+
+
+class CanvasLayout(TileLayout):
+    """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.processor = processor
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles, and their number in rows and columns."""
+        from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+
+        tiles, processor = encoded["pixel_values"], self.processor
+        columns, rows = 1, 1
+        if processor.crop_to_patches:
+            size, tile = tuple(encoded["image_sizes"][0].tolist()), tuple(tiles.shape[-2:])
+            columns, rows = get_optimal_tiled_canvas(size, tile, processor.min_patches, processor.max_patches)
+        count = rows * columns
+        if len(tiles) != (count if count == 1 else count + 1):
+            raise Unsupported(
+                f"the processor gives {len(tiles)} tiles, and {rows} x {columns} with an overview were expected: use a "
+                "processor of GOT-OCR2 or InternVL"
+            )
+        return tiles, {"tiles": torch.tensor([rows, columns], device="cpu")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the tiles of all images."""
+        return {"pixel_values": inputs.values.flatten(0, 1)}
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A canvas of tiles, on which an image was pasted in the middle.
+
+    Attributes:
+        rows: The number of rows of tiles.
+        columns: The number of columns of tiles.
+        patch: The side of a cell in pixels.
+        shape: The rows and columns of the cells that the model keeps; others hold only padding.
+        before: The rows above them, and the columns to the left.
+        shrunk: The rows and columns to which the model shrinks them.
+
+    """
+
+    rows: int
+    columns: int
+    patch: int
+    shape: tuple[int, int]
+    before: tuple[int, int]
+    shrunk: tuple[int, int]
+
+
+class AnyResolutionLayout(Layout):
+    """An overview of the whole image and, after it, tiles of a canvas, as in LLaVA-NeXT and LLaVA-OneVision.
+
+    The model removes cells that hold only padding, and ends each row of cells with a token that is no cell.
+    """
+
+    shiftable = False
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor.image_processor)
+        self.processor = processor
+        self.pinpoints = processor.image_processor.image_grid_pinpoints
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the overview and the tiles, and the size of the image."""
+        return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the overviews and the tiles, and the sizes of the images."""
+        return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
+
+    @property
+    def tile(self) -> int:
+        """The side of a tile in pixels."""
+        images = self.processor.image_processor
+        boxes = [dict(box) for box in (images.crop_size, images.size) if box]
+        return next(int(box[name]) for box in boxes for name in ("height", "shortest_edge") if box.get(name))
+
+    @property
+    def side(self) -> int:
+        """The rows of cells of a tile."""
+        patch = getattr(self.processor, "patch_size", None)
+        return self.tile // patch if patch else round(self.processor.num_image_tokens**0.5)
+
+    def _canvas(self, height: int, width: int) -> _Canvas:
+        """Return the canvas of an image."""
+        from transformers.image_processing_utils import select_best_resolution
+        from transformers.models.llava_next.modeling_llava_next import unpad_image
+
+        best = select_best_resolution((height, width), [list(pair) for pair in self.pinpoints])
+        down, across = (edge // self.tile for edge in best)
+        numbers = torch.arange(down * across * self.side**2, device="cpu").view(1, down * self.side, -1)
+        kept = unpad_image(numbers, (height, width))[0]
+        rows, columns = kept.shape
+        before = divmod(int(kept[0, 0]), across * self.side)
+        most = getattr(self.processor, "vision_aspect_ratio", None)  # of OneVision
+        ratio = (rows * columns / (int(most.removeprefix("anyres_max_")) * self.side**2)) ** 0.5 if most else 1.0
+        shrunk = (int(rows // ratio), int(columns // ratio)) if ratio > 1.1 else (rows, columns)
+        return _Canvas(down, across, self.tile // self.side, (rows, columns), before, shrunk)
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        """Return the grid of the kept cells, whose overview is a coarser grid."""
+        (height, width), base = inputs.extra["image_sizes"][0].tolist(), self.side**2
+        rows, columns = self._canvas(height, width).shrunk
+        if len(places) != base + rows * (columns + 1):
+            raise Unsupported(
+                f"the model reads {len(places)} image tokens, and {base} of an overview with {rows} x {columns} and "
+                f"{rows} ends of rows were expected: nibt cannot place them on the image"
+            )
+        cells = torch.tensor(places[base:]).view(rows, columns + 1)[:, :-1].flatten().tolist()
+        return Grid(rows, columns, places=tuple(cells), overview=Grid(self.side, self.side, places=places[:base]))
+
+    def region(self, image: ImageInput) -> Region:
+        """Return the rectangle of the kept cells, which may end some pixels beyond the image or within it."""
+        from transformers.image_processing_utils import get_patch_output_size
+
+        width, height = image.size
+        canvas = self._canvas(height, width)
+        whole = canvas.rows * self.tile, canvas.columns * self.tile
+        size = get_patch_output_size(torch.empty(1, height, width, device="meta"), whole, "channels_first")
+        starts, lengths = [], []
+        for axis, original in enumerate((height, width)):
+            scale = original / size[axis]
+            starts.append((canvas.before[axis] * canvas.patch - (whole[axis] - size[axis]) // 2) * scale)
+            lengths.append(canvas.shape[axis] * canvas.patch * scale)
+        return Region(starts[1], starts[0], lengths[1], lengths[0])
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        """Return the height and the width of the kept cells in pixels."""
+        canvas = self._canvas(*inputs.extra["image_sizes"][0].tolist())
+        rows, columns = canvas.shape
+        return rows * canvas.patch, columns * canvas.patch
+
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights of the overview, the means of ``keep`` over its pixels, and those of the tiles."""
+        canvas = self._canvas(*inputs.extra["image_sizes"][0].tolist())
+        top, left = (count * canvas.patch for count in canvas.before)
+        bottom, right = (
+            count * self.tile - start - length
+            for count, start, length in zip((canvas.rows, canvas.columns), (top, left), keep.shape[1:], strict=True)
+        )
+        whole = F.pad(keep, (left, right, top, bottom), value=1.0)
+        tiles = whole.unflatten(2, (canvas.columns, self.tile)).unflatten(1, (canvas.rows, self.tile))
+        overview = F.interpolate(keep[:, None], (self.tile, self.tile), mode="area")
+        return torch.cat([overview, tiles.transpose(2, 3).flatten(1, 2)], 1)[:, :, None]

@@ -1,0 +1,76 @@
+"""Pairs of an image encoder and a text decoder that write: ``VisionEncoderDecoderModel``, such as TrOCR and ViT-GPT-2.
+
+They describe or read an image without a prompt. Layers are those of the image encoder.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from nibt.models._encoder_answers import EncoderAnswerTower
+from nibt.models._family import OnlyGenerators
+from nibt.models._hugging_face import load_generator_class
+from nibt.models._request import Request
+from nibt.options import Keywords
+from nibt.types import Embedding, Hidden
+
+
+class VisionEncoderDecoderTower(EncoderAnswerTower):
+    """The image encoder, whose states the decoder attends to."""
+
+    prompts = "none"
+
+    @property
+    def vision(self) -> Any:
+        return self.root.encoder
+
+    @property
+    def vision_config(self) -> Any:
+        return self.root.config.encoder
+
+    @property
+    def norm(self) -> nn.Module:
+        return getattr(self.vision, "layernorm", nn.Identity())
+
+    @property
+    def context(self) -> int:  # pyright: ignore
+        """The largest number of tokens."""
+        return self.root.config.decoder.max_position_embeddings
+
+    def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
+        settings = self.root.generation_config, self.root.config, self.root.config.decoder
+        starts = (
+            getattr(values, name, None) for name in ("decoder_start_token_id", "bos_token_id") for values in settings
+        )
+        return {"ids": [next(start for start in starts if start is not None)]}
+
+    def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
+        seen = self.root.enc_to_dec_proj(states) if hasattr(self.root, "enc_to_dec_proj") else states
+        return self.root.decoder(input_ids=texts["ids"], encoder_hidden_states=seen, use_cache=False).logits
+
+    def _logits(self, states: Embedding) -> Tensor:
+        return states  # since decoders differ in what follows their states
+
+    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+        return self.root(pixel_values=pixels, decoder_input_ids=texts["ids"], use_cache=False).logits
+
+    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+        return self.root.generate(pixels, decoder_input_ids=texts["ids"], **options)[0, 1:].tolist()
+
+
+class VisionEncoderDecoder(OnlyGenerators):
+    """The checkpoints of ``VisionEncoderDecoderModel``."""
+
+    generator_classes = ("VisionEncoderDecoderModel",)
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return load_generator_class(cls.generator_classes, source, request)
+
+    @staticmethod
+    def answer_tower(module: nn.Module, request: Request) -> VisionEncoderDecoderTower:
+        return VisionEncoderDecoderTower(module, request)
+
+
+PLUGIN = VisionEncoderDecoder

@@ -1,0 +1,407 @@
+"""Generators: the cut, the forced answer, the words and the errors, on small random models of each class."""
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from torch import Tensor
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.images import ImageInput, Region
+from nibt.data.units import Grid
+from nibt.engine.answers import explain_answer
+from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
+from nibt.methods.nib import NIB
+from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.models._load_generator import load_generator
+from nibt.results.answer import AnswerExplanation
+from tests import tiny
+from tests.helpers import assert_close
+from tests.shared_models import module_state
+from tests.suites import few
+from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, built, generator
+
+IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
+PROMPTED, SILENT = Prompted(IMAGE, PROMPT), ("vit_gpt_2", "vit_trocr")  # which read no prompt
+FAST = ("llava", "qwen2_vl")
+decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
+every_class = pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], (*FAST, "blip_caption")))
+
+
+def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
+    tower = generator(kind).answers
+    return tower, tower.read(PROMPTED, ANSWER)
+
+
+def explained(kind: str, **options: object) -> AnswerExplanation:
+    options = {"answer": ANSWER, "other_images": [], "layer": 0, "steps": 4, **options}
+    return explain_answer(generator(kind), IMAGE, "" if kind in SILENT else PROMPT, **options)  # pyright: ignore
+
+
+@every_class
+def test_cut_gives_the_own_probabilities_at_every_layer(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 1), ForcedWord(PROMPTED, answer, 4)])
+    trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
+    for layer in range(tower.depth + 1):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = tower.logits(cut.rest(torch.stack([cut.hidden, cut.hidden]))).log_softmax(-1)
+        torch.testing.assert_close(replayed, expected.expand_as(replayed), atol=1e-4, rtol=0)
+
+
+def own_logits(kind: str, ids: list[int]) -> Tensor:
+    """Return the logits of the model itself after its processor's prompt and these tokens."""
+    tower = generator(kind).answers
+    if kind in ENCODER_DECODERS:
+        return tower.own_logits(tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]))[0]
+    plain = built(kind)
+    if kind == "git":
+        prompt = plain.processor.tokenizer(PROMPT).input_ids[:-1]
+        pixels = plain.processor.image_processor(IMAGE.pil_image, return_tensors="pt").pixel_values
+        with torch.no_grad():
+            return plain.module(torch.tensor([prompt + ids]), pixel_values=pixels).logits[0, 17 + len(prompt) - 1 :]
+    chat = tower.chat(PROMPT)  # pyright: ignore
+    images = [[IMAGE.pil_image]] if kind in ("idefics3", "smolvlm") else [IMAGE.pil_image]
+    values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
+    for name in ("num_crops", "labels"):
+        values.pop(name, None)
+    answer = torch.tensor([ids], dtype=torch.long)
+    prompt = values["input_ids"].shape[1]
+    values["input_ids"] = torch.cat([values["input_ids"], answer], 1)
+    values["attention_mask"] = torch.ones_like(values["input_ids"])
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in values:  # the tokens that PaliGemma writes have the type 1, since it reads its prompt at once
+            tail = torch.full_like(answer, int(kind == "paligemma"))
+            values[name] = torch.cat([values[name], tail], 1)
+    with torch.no_grad():
+        return plain.module(**values).logits[0, prompt - 1 :]
+
+
+@every_class
+def test_forced_words_have_the_probabilities_of_the_model_itself(kind: str) -> None:
+    """Also those of the first words alone: an answer does not change what comes before."""
+    tower, answer = answer_of(kind)
+    for count in (1, 3, 6):
+        first = answer.first(count)
+        expected = own_logits(kind, list(first.ids))[: len(first.ids)].log_softmax(-1)
+        inputs = tower.prepare([ForcedWord(PROMPTED, answer)])
+        actual = tower.logits(tower.encode(inputs))[0, : len(first.ids)].log_softmax(-1)
+        torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+@every_class
+def test_answer_is_the_most_probable_token_at_each_place(kind: str) -> None:
+    tower = generator(kind).answers
+    before = module_state(generator(kind).module)
+    written = tower.write(PROMPTED, 3)
+    assert 1 <= len(written.words) <= 3
+    inputs = tower.prepare([ForcedWord(PROMPTED, written)])
+    assert tower.own_logits(inputs)[0].argmax(-1).tolist() == list(written.ids)
+    assert module_state(generator(kind).module) == before
+
+
+@every_class
+def test_blank_image_gives_nothing(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    tower = tower.narrowing(["image"])
+    inputs = tower.blank_inputs(tower.prepare([ForcedWord(PROMPTED, answer, word) for word in (0, 3)]))
+    score = AnswerScore(tower, inputs.extra["targets"])
+    attribution = NIB(layer=0, steps=2)(Side(generator(kind), tower.trace(inputs), score))
+    assert attribution.scores.abs().max() < 1e-6
+
+
+@every_class
+def test_words_do_not_depend_on_the_batch(kind: str) -> None:
+    alone, together = explained(kind, batch_size=1), explained(kind, batch_size=3)
+    for one, other in zip(alone.words, together.words, strict=True):
+        for name in ("grid", "prompt", "earlier"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=1e-5, rtol=1e-5)
+        assert abs(one.special - other.special) < 1e-5
+
+
+@every_class
+def test_model_is_unchanged(kind: str) -> None:
+    plain = built(kind)
+    loaded = load_generator(plain.module, processor=plain.processor)
+    before, weights = module_state(plain.module), copy.deepcopy(plain.module.state_dict())
+    offsets = [getattr(part, "rope_deltas", None) for part in plain.module.modules()]
+    result = explain_answer(
+        loaded, IMAGE, "" if kind in SILENT else PROMPT, other_images=[], max_words=2, layer=0, steps=2
+    )
+    assert result.written
+    assert module_state(plain.module) == before
+    assert [getattr(part, "rope_deltas", None) for part in plain.module.modules()] == offsets
+    for name, value in plain.module.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+@every_class
+def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
+    half, wide = built(kind), built(kind)
+    half.module.bfloat16()
+    wide.module.bfloat16().float()
+    results = [
+        explain_answer(
+            load_generator(plain.module, processor=plain.processor),
+            IMAGE,
+            "" if kind in SILENT else PROMPT,
+            "a red",
+            other_images=[],
+            layer=0,
+            steps=2,
+        )
+        for plain in (half, wide)
+    ]
+    assert results[0].model["dtype"] == "bfloat16"
+    for one, other in zip(*(result.words for result in results), strict=True):
+        assert_close(one.grid, other.grid, 1e-3, 1e-4)
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
+
+
+@decoders
+def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    assert answer.text == ANSWER
+    assert [word.text for word in answer.words] == ANSWER.split()
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 2)])
+    assert inputs.words is not None
+    (words,) = inputs.words.words
+    assert [word.text for word in words] == [*PROMPT.split(), *ANSWER.split()[:2]]
+    ids = inputs.extra["input_ids"][0].tolist()
+    for word in words:
+        assert tower.tokenizer.decode([ids[row - tower.offset] for row in word.tokens]).strip() == word.text
+    assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
+    result = explained(kind, steps=32, layer=4 if kind == "paligemma" else 2)  # whose random layers are rough
+    assert result.prompt_words == tuple(PROMPT.split())
+    grid = tower.trace(inputs).cut(0).units.grid  # pyright: ignore
+    for number, word in enumerate(result.words):
+        assert word.grid.shape == (grid.rows, grid.columns)
+        assert len(word.earlier) == number
+        assert abs(word.gap) < 0.01
+
+
+CELLS = {
+    "llava": (4, 4),
+    "gemma3": (4, 4),
+    "llava_next": (6, 8),
+    "llava_onevision": (6, 8),
+    "llava_onevision_1": (3, 4),
+    "internvl": (4, 6),
+}
+
+
+@pytest.mark.parametrize("kind", few(CELLS, ("llava",)))
+def test_cells_are_in_rows_and_columns(kind: str) -> None:
+    tower, answer = answer_of(kind)
+    units = tower.trace(tower.prepare([ForcedWord(PROMPTED, answer, 0)])).cut(0).units
+    grid = units.grid  # pyright: ignore
+    assert (grid.rows, grid.columns) == CELLS[kind]
+    assert len({*grid.tokens, *(grid.overview.tokens if grid.overview else ())}) == grid.count + (
+        grid.overview.count if grid.overview else 0
+    )
+
+
+LOCAL = [kind for kind in (*WRITERS, *ENCODER_DECODERS) if kind != "florence_2"]
+
+
+def inverted(image: ImageInput, region: Region, grid: Grid, cell: int) -> ImageInput:
+    """Return an image with inverted colors in the rectangle of a cell."""
+    row, column = divmod(cell, grid.columns)
+    rows = (region.top + (row + end) * region.height / grid.rows for end in (0, 1))
+    columns = (region.left + (column + end) * region.width / grid.columns for end in (0, 1))
+    (top, bottom), (left, right) = ([max(0, round(edge)) for edge in edges] for edges in (rows, columns))
+    pixels = np.array(image.pil_image)
+    pixels[top:bottom, left:right] = 255 - pixels[top:bottom, left:right]
+    return ImageInput(Image.fromarray(pixels), f"cell {cell}")
+
+
+def states_of(tower: AnswerTower, answer: AnswerTokens, image: ImageInput) -> tuple[Tensor, Grid, Region]:
+    """Return the states at layer 0, the grid and its part of the image."""
+    inputs = tower.prepare([ForcedWord(Prompted(image, PROMPT), answer, 0)])
+    cut = tower.trace(inputs).cut(0)
+    return cut.hidden[0], cut.units.grid, inputs.regions[0]  # pyright: ignore
+
+
+def changes(tower: AnswerTower, answer: AnswerTokens, image: ImageInput, cells: Iterable[int]) -> Tensor:
+    """Return how much the state of each cell changes if the image does where another cell is: (other cell, cell)."""
+    before, grid, region = states_of(tower, answer, image)
+    afters = [states_of(tower, answer, inverted(image, region, grid, cell))[0] for cell in cells]
+    return torch.stack([(after - before)[list(grid.tokens)].norm(dim=-1) for after in afters])
+
+
+@pytest.mark.parametrize("size", [(64, 48), (150, 46), (40, 100)])
+@pytest.mark.parametrize("kind", few(LOCAL, ("llava",)))
+def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> None:
+    """Changing the image where a cell is changes the state of its token most, before the decoder mixes tokens."""
+    tower, answer = answer_of(kind)
+    image = tiny.image(*size)
+    count = states_of(tower, answer, image)[1].count
+    cells = range(0, count, max(1, count // 16))
+    hits = changes(tower, answer, image, cells).argmax(1) == torch.tensor(list(cells))
+    assert hits.float().mean() >= 0.5
+
+
+@pytest.mark.slow
+def test_cells_of_florence_are_in_rows_and_columns() -> None:
+    """Its encoder of overlapping patches mixes neighbors, so the centers of the changes are compared."""
+    plain = built("florence_2")
+    with torch.no_grad():
+        for name, part in plain.module.model.vision_tower.named_modules():
+            if name.endswith("attn.proj"):
+                part.weight *= 0.05
+    tower = load_generator(plain.module, processor=plain.processor).answers
+    answer = tower.read(PROMPTED, ANSWER)
+    table = changes(tower, answer, IMAGE, range(16))
+    weights = (table / table.mean(0)) ** 2
+    places = torch.stack([torch.arange(16) // 4, torch.arange(16) % 4]).float()
+    centers = (weights / weights.sum(1, keepdim=True)) @ places.T
+    similar = torch.corrcoef(torch.cat([places, centers.T]))[:2, 2:]
+    assert similar.diag().min() > 0.7
+    assert (similar - similar.diag().diag()).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("kind", few(LOCAL, ("llava",)))
+def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
+    """Hiding pixels of the tower's input where a cell is changes the state of its token most, too."""
+    tower, answer = answer_of(kind)
+    inputs = tower.prepare([ForcedWord(Prompted(tiny.image(150, 46), PROMPT), answer, 0)])
+    first = tower.trace(inputs).cut(0)
+    grid = first.units.grid  # pyright: ignore
+    hits, cells = 0, range(0, grid.count, max(1, grid.count // 16))
+    for cell in cells:
+        keep = torch.ones(1, grid.count)
+        keep[0, cell] = 0
+        pixels = F.interpolate(grid.unfold(keep)[:, None], tower.extent(inputs), mode="nearest")[:, 0]
+        masked = tower.trace(tower.mask_pixels(inputs, pixels)).cut(0).hidden
+        hits += int((masked - first.hidden)[0, list(grid.tokens)].norm(dim=-1).argmax()) == cell
+    assert hits > 0.5 * len(cells)
+
+
+@pytest.mark.parametrize("kind", few(ENCODER_DECODERS, ("blip_caption",)))
+def test_words_before_a_word_pass_by_an_encoder(kind: str) -> None:
+    sources = list(generator(kind).answers.sources)
+    result = explained(kind, steps=32, layer=1)
+    has_prompt = generator(kind).answers.prompts != "none"
+    assert result.prompt_words == (tuple(PROMPT.split()) if has_prompt else ())
+    assert [word.text for word in result.words] == ANSWER.split()
+    assert result.target["options"]["narrow"] == sources
+    for word in result.words:
+        assert word.grid.shape == (4, 4)
+        assert bool(word.prompt.any()) == ("prompt" in sources)
+        assert not word.earlier.any()
+        assert word.value == pytest.approx(word.log_probability, abs=1e-4)
+        assert abs(word.gap) < 0.05
+    for word in explained(kind, narrow=["image"]).words:
+        assert word.at_blank == pytest.approx(word.with_blank_image, abs=1e-4)
+    with pytest.raises(Unsupported, match=r"this model can narrow only the image( and the prompt)? \(got answer\)"):
+        explained(kind, narrow=["answer"])
+
+
+def test_map_covers_what_the_processor_crops() -> None:
+    result = explained("llava")
+    assert tuple(result.region) == (8.0, 0.0, 48.0, 48.0)
+    assert "the model sees only the center of the image: the rest was cropped" in result.warnings
+
+
+def test_processor_without_a_template_puts_the_image_before_the_prompt() -> None:
+    plain = built("llava")
+    processor = copy.copy(plain.processor)
+    processor.chat_template = None
+    loaded = load_generator(plain.module, processor=processor)
+    assert loaded.answers.chat("a cat") == "<image>a cat"  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": " "}, "the prompt must not be empty"),
+        ({"answer": ""}, "the answer must not be empty"),
+        ({"prompt": "what is <image>"}, "the prompt must not contain the model's image token '<image>'"),
+        ({"answer": "a <image>"}, "the answer must not contain the model's image token '<image>'"),
+        ({"answer": "cat " * 300}, r"may have 256 tokens \(got 3\d\d\): shorten the prompt or the answer"),
+    ],
+)
+def test_wrong_input_is_one_error(options: dict, message: str) -> None:
+    options = {"prompt": PROMPT, "answer": ANSWER, **options}
+    with pytest.raises(BadInput, match=message):
+        explain_answer(generator("llava"), IMAGE, **options)
+
+
+def test_model_without_prompts_takes_none() -> None:
+    with pytest.raises(BadInput, match=r"the prompt must be empty for this model, .* \(got 'Describe the image \.'\)"):
+        explain_answer(generator("vit_trocr"), IMAGE, PROMPT, ANSWER)
+
+
+@pytest.mark.parametrize("kind", ["blip_caption", "git"])
+def test_captions_need_no_prompt(kind: str) -> None:
+    result = explain_answer(generator(kind), IMAGE, "", ANSWER, other_images=[], layer=0, steps=2)
+    assert result.prompt_words == ()
+
+
+def test_processor_without_an_image_token_is_refused() -> None:
+    plain = built("llava")
+    processor = copy.copy(plain.processor)
+    processor.chat_template = "{{ messages[0]['content'][1]['text'] }}"
+    with pytest.raises(CannotLoad, match="the model's prompt has no image token: save the processor with its chat"):
+        load_generator(plain.module, processor=processor)
+
+
+def test_generator_compares_nothing(tmp_path: Path) -> None:
+    plain, message = (
+        built("llava"),
+        "writes text about images, and does not compare them with captions: use nibt answer",
+    )
+    plain.module.save_pretrained(tmp_path)
+    for model in (plain.module, generator("llava"), str(tmp_path)):
+        with pytest.raises(CannotLoad, match=message):
+            nibt.load_model(model)  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], ("blip_caption",)))
+def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
+    plain = built(kind)
+    plain.module.save_pretrained(tmp_path)
+    plain.processor.save_pretrained(tmp_path)
+    loaded, (tower, answer) = load_generator(tmp_path), answer_of(kind)
+    assert loaded.family == generator(kind).family
+    inputs = loaded.answers.prepare([ForcedWord(PROMPTED, loaded.answers.read(PROMPTED, ANSWER))])
+    expected = tower.encode(tower.prepare([ForcedWord(PROMPTED, answer)]))
+    torch.testing.assert_close(loaded.answers.encode(inputs), expected, atol=1e-5, rtol=1e-5)
+    if kind in (*ENCODER_DECODERS, "git"):
+        with pytest.raises(CannotLoad, match="writes text about images, and does not compare them with captions"):
+            nibt.load_model(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+@pytest.mark.parametrize("kind", few(("llava", "qwen2_vl", "blip_caption"), ("llava",)))
+def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
+    plain, target = built(kind), "query" if kind == "blip_caption" else "q_proj"
+    plain.module.save_pretrained(tmp_path / "base")
+    plain.processor.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(target_modules=[target], r=2, init_lora_weights=False)
+    peft_model = get_peft_model(type(plain.module).from_pretrained(tmp_path / "base"), lora).eval()
+    peft_model.save_pretrained(tmp_path / "adapters")
+    before, answer = answer_of(kind)
+    inputs = before.prepare([ForcedWord(PROMPTED, answer)])
+    in_memory = load_generator(peft_model, processor=plain.processor).answers
+    own = in_memory.own_logits(inputs)
+    loaded = load_generator(tmp_path / "adapters")
+    assert loaded.id == str(tmp_path / "adapters")
+    for tower in (loaded.answers, in_memory):
+        torch.testing.assert_close(tower.logits(tower.encode(inputs)), own, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
+
+
+def test_dual_encoder_writes_nothing() -> None:
+    with pytest.raises(CannotLoad, match="writes no text about images, so it has no answer to explain: use explain"):
+        explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
+    with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, answer"):
+        explained("llava", narrow=[])
