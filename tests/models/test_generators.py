@@ -1,13 +1,14 @@
 """Generators: the cut, the forced answer, the words and the errors, on small random models of each class."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from jaxtyping import config
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from torch import Tensor
@@ -114,7 +115,7 @@ def test_blank_image_gives_nothing(kind: str) -> None:
     tower = tower.narrowing(["image"])
     inputs = tower.blank_inputs(tower.prepare([ForcedWord(PROMPTED, answer, word) for word in (0, 3)]))
     score = AnswerScore(tower, inputs.extra["targets"])
-    attribution = NIB(layer=0, steps=2)(Side(generator(kind), tower.trace(inputs), score))
+    attribution = NIB(layer=(0,), steps=2)(Side(generator(kind), tower.trace(inputs), score))
     assert attribution.scores.abs().max() < 1e-6
 
 
@@ -354,6 +355,15 @@ def test_processor_without_an_image_token_is_refused() -> None:
         load_generator(plain.module, processor=processor)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Turn off the type checks of the tests."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_generator_compares_nothing(tmp_path: Path) -> None:
     plain, message = (
         built("llava"),
@@ -400,6 +410,7 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
     assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_dual_encoder_writes_nothing() -> None:
     with pytest.raises(CannotLoad, match="writes no text about images, so it has no answer to explain: use explain"):
         explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
