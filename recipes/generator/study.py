@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 from world import COMPANIONS, DESCRIBE, NOUNS, Scenes, tasks
 
@@ -36,15 +37,17 @@ OTHERS = 8  # other images
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)  # of what the image adds, in nats
 IMAGE, PROMPT = ("image",), ("prompt",)
 SETTINGS = {
-    "nib": ("nib tolerance=0.05", IMAGE),
-    "nib, layer 1": ("nib tolerance=0.05 layer=1", IMAGE),
-    "nib, layer 2": ("nib tolerance=0.05 layer=2", IMAGE),
-    "nib, layer 3": ("nib tolerance=0.05 layer=3", IMAGE),
-    "nib, all sources at once": ("nib tolerance=0.05", SOURCES),
-    "integrated_gradients": ("integrated_gradients", IMAGE),
+    "nib": ("nib tolerance=0.05 views=3", IMAGE),
+    "nib, 1 view": ("nib tolerance=0.05", IMAGE),
+    "nib, 5 views": ("nib tolerance=0.05 views=5", IMAGE),
+    "nib, 1 view, layer 1": ("nib tolerance=0.05 layer=1", IMAGE),
+    "nib, 1 view, layer 2": ("nib tolerance=0.05 layer=2", IMAGE),
+    "nib, 1 view, layer 3": ("nib tolerance=0.05 layer=3", IMAGE),
+    "nib, 1 view, all sources at once": ("nib tolerance=0.05", SOURCES),
     "grad_cam": ("grad_cam layer=0", IMAGE),
     "saliency_map at input": ("saliency_map:textbook", IMAGE),
     "gae": ("gae", IMAGE),
+    "gae, 3 views": ("gae views=3", IMAGE),
     "rollout": ("rollout", IMAGE),
     "occlusion": ("occlusion", IMAGE),
     "logit_lens": ("logit_lens", IMAGE),
@@ -107,7 +110,8 @@ def removal_areas(side, grid):
     units = side.units
     assert isinstance(units, SequenceUnits)
     cells = units.grid.count
-    order = torch.argsort(grid.flatten(), descending=True, stable=True)
+    coarse = F.adaptive_avg_pool2d(grid[None], (units.grid.rows, units.grid.columns))  # of several views
+    order = torch.argsort(coarse.flatten(), descending=True, stable=True)
     steps = [round(share * cells) for share in np.linspace(0, 1, 9)]
     keep = torch.ones(2 * len(steps), 1, units.count)
     for number, count in enumerate(steps):

@@ -33,7 +33,7 @@ def explained(**options: Any) -> AnswerExplanation:
 
 
 def test_shares_add_up_to_the_change_of_the_log_probability() -> None:
-    explanation = explained(steps=64, quadrature="midpoint")
+    explanation = explained(steps=64, quadrature="midpoint", views=1)
     assert [word.text for word in explanation.words] == ANSWER.split()
     assert explanation.prompt_words == tuple(PROMPT.split())
     for word in explanation.words:

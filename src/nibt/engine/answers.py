@@ -39,6 +39,7 @@ from nibt.torch_modes import plain_torch
 
 RUNNER_UP = "runner-up"
 _LARGE_GAP = 0.3  # of the change of the score
+_LARGE_STATE = 2**17  # numbers
 
 
 @plain_torch()
@@ -87,7 +88,8 @@ def explain_answer(
         processor: The processor of a model in memory.
         on_progress: Called after each batch with the number of words that are done.
         **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without them, ``nib`` narrows the
-            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs.
+            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs, and takes three views of the
+            image.
 
     Raises:
         BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
@@ -129,7 +131,7 @@ def explain_answer(
         explanations = {}
         for source in sources:
             side = forced.narrowing([source]).side(numbers, alternatives, memory)
-            explanations[source] = side, resolved(side)
+            explanations[source] = side, (resolved if source == "image" else replace(resolved, views=1))(side)
         side, _ = explanations[sources[0]]
         if len(sources) > 1:
             side = forced.narrowing(sources).side(numbers, alternatives, memory)
@@ -209,14 +211,22 @@ def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[M
             options["seed"] = seed
         if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
             raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
-        sets_path = any(name in options for name in ("steps", "quadrature", "tolerance"))
-        if method_class.answer_tolerance is not None and spec.variant == "default" and not sets_path:
-            options["tolerance"] = method_class.answer_tolerance
-        method = method_class.configured(tower, spec.variant, options, {})
+        method = method_class.configured(tower, spec.variant, _defaults(method_class, spec, tower) | options, {})
+    method.check_amounts("answers")
     values = method.options()
     record: dict[str, Any] = {"name": spec.name, "variant": spec.variant, "seed": seed, "signed": method_class.signed}
     digests = file_digests(values.values())
     return method, cast(MethodRecord, {**record, "text": values, **({"files": digests} if digests else {})})
+
+
+def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) -> dict[str, Any]:
+    """Return the defaults for answers: a tolerance unless steps are set, and views of an image that can be shifted."""
+    defaults = dict(method_class.answer_defaults) if spec.variant == "default" else {}
+    if {"steps", "quadrature"} & {*spec.options}:
+        defaults.pop("tolerance", None)
+    if not tower.shiftable:
+        defaults.pop("views", None)
+    return defaults
 
 
 @dataclass(frozen=True)
@@ -244,8 +254,11 @@ class ForcedAnswer:
         """Trace the sequence, with a row for each of these words."""
         inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
         others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
-        score = AnswerScore(self.tower, inputs.extra["targets"], others)
-        return Side(self.generator, self.tower.trace(inputs), score, memory)
+        score, trace = AnswerScore(self.tower, inputs.extra["targets"], others), self.tower.trace(inputs)
+        state = trace.cut(self.tower.depth).hidden[0]
+        if memory is None and state.numel() > _LARGE_STATE:
+            memory = 1.0  # one state at a time, beside which the weights of such a model are large
+        return Side(self.generator, trace, score, memory)
 
     def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
         """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""

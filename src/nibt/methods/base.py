@@ -148,8 +148,8 @@ class Method(Plugin, ABC):
     """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
-    answer_tolerance: ClassVar[float | None] = None
-    """The default tolerance of answers, for methods that have one."""
+    answer_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Options for answers of generators that differ from the default."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 

@@ -61,7 +61,7 @@ class NIB(PathMethod, LayerMethod):
     linear = True
     cost = "1 + 2 x steps x (1 - layer / depth)"
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
-    answer_tolerance = 0.05  # the path from all that is blank is longer than that of a caption
+    answer_defaults: ClassVar = {"tolerance": 0.05, "views": 3}  # decoders need more steps than encoders
     variants: ClassVar = {
         "default": {
             "image": {"layer": 0.65, "baseline": "blank", "quadrature": "midpoint", "steps": 3, "views": 3},

@@ -69,6 +69,11 @@ class DecoderPixels(_DecoderTower, ImageTower):
     def blank_value(self) -> float:
         return self.layout.blank
 
+    @property
+    def shiftable(self) -> bool:  # pyright: ignore
+        """Whether inputs are images that can be shifted."""
+        return self.layout.shiftable
+
     def additions(self) -> AbstractContextManager[list[Tensor]]:
         return self.network.additions()
 
@@ -110,11 +115,6 @@ class DecoderImageTower(DecoderPixels):
     def __init__(self, network: Network, layout: Layout, encode_image: Encode) -> None:
         super().__init__()
         self.root, self.network, self.layout, self.encode_image = network.root, network, layout, encode_image
-
-    @property
-    def shiftable(self) -> bool:  # pyright: ignore
-        """Whether inputs are images that can be shifted."""
-        return self.layout.shiftable
 
     def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
         try:
