@@ -23,7 +23,7 @@ from world import COMPANIONS, DESCRIBE, NOUNS, Scenes, tasks
 from nibt.core.perturbation import masker
 from nibt.data.images import Region
 from nibt.data.units import SequenceUnits
-from nibt.engine.answers import ForcedAnswer
+from nibt.engine.forced_answers import ForcedAnswer
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
 from nibt.models._answers import SOURCES, Prompted

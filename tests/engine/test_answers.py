@@ -7,7 +7,7 @@ import torch
 
 import nibt
 from nibt.data.images import read_image
-from nibt.engine.answers import ForcedAnswer
+from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.models._answers import SOURCES, Generator, Prompted
 from nibt.models._load_generator import load_generator

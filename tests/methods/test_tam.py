@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.units import SequenceUnits
-from nibt.engine.answers import ForcedAnswer
+from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import Unsupported
 from nibt.models._answers import AnswerTower, Prompted
 from nibt.registry import find

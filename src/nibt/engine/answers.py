@@ -1,18 +1,17 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
+from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.units import SequenceUnits
+from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.memory import within_memory
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
@@ -20,10 +19,7 @@ from nibt.io import file_digests
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._answers import (
     SOURCES,
-    AnswerScore,
-    AnswerTokens,
     AnswerTower,
-    ForcedWord,
     Generator,
     Prompted,
     Source,
@@ -37,9 +33,7 @@ from nibt.results.attribution import Attribution
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 
-RUNNER_UP = "runner-up"
 _LARGE_GAP = 0.3  # of the change of the score
-_LARGE_STATE = 2**17  # numbers
 
 
 @plain_torch()
@@ -227,104 +221,6 @@ def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) 
     if not tower.shiftable:
         defaults.pop("views", None)
     return defaults
-
-
-@dataclass(frozen=True)
-class ForcedAnswer:
-    """An answer that a generator is forced to write.
-
-    Attributes:
-        generator: The generator.
-        tower: Its tower, with what is narrowed.
-        prompted: The image and the prompt.
-        answer: The answer.
-
-    """
-
-    generator: Generator
-    tower: AnswerTower
-    prompted: Prompted
-    answer: AnswerTokens
-
-    def narrowing(self, sources: Sequence[Source]) -> "ForcedAnswer":
-        """Return the answer with a blank input that lacks only these sources."""
-        return replace(self, tower=self.tower.narrowing(sources))
-
-    def side(self, numbers: Sequence[int], alternatives: Tensor | None, memory: float | None) -> Side:
-        """Trace the sequence, with a row for each of these words."""
-        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
-        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
-        score, trace = AnswerScore(self.tower, inputs.extra["targets"], others), self.tower.trace(inputs)
-        state = trace.cut(self.tower.depth).hidden[0]
-        if memory is None and state.numel() > _LARGE_STATE:
-            memory = 1.0  # one state at a time, beside which the weights of such a model are large
-        return Side(self.generator, trace, score, memory)
-
-    def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
-        """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""
-        prompted = self.prompted if image is None else Prompted(image, self.prompted.prompt)
-        inputs = self.tower.prepare([ForcedWord(prompted, self.answer)])
-        states = self.tower.encode(self.tower.blank_inputs(inputs) if image is None else inputs)
-        with torch.no_grad():
-            return self.tower.logits(states)[0].float().log_softmax(-1).cpu()
-
-    def log_probabilities(self, image: ImageInput | None) -> list[float]:
-        """Compute the log-probability of each word with an image."""
-        logs = self.logs(image)
-        of_tokens = logs[torch.arange(len(logs)), list(self.answer.ids)]
-        return [float(of_tokens[list(word.tokens)].sum()) for word in self.answer.words]
-
-    def alternatives(self, against: str) -> Tensor:
-        """Return the token that each word's first token is compared with."""
-        firsts = [word.tokens[0] for word in self.answer.words]
-        if against == RUNNER_UP:
-            logs = self.logs(self.prompted.image)[firsts]
-            written = torch.tensor([[self.answer.ids[token]] for token in firsts])
-            return logs.scatter(-1, written, -torch.inf).argmax(-1)
-        ids = []
-        for number in range(len(firsts)):
-            before = " ".join(word.text for word in self.answer.words[:number])
-            tokens = self.tower.read(self.prompted, f"{before} {against}".strip())
-            after = [word for word in tokens.words if word.tokens[0] >= firsts[number]] or list(tokens.words[-1:])
-            ids.append(tokens.ids[after[0].tokens[0]])
-        return torch.tensor(ids)
-
-    @cached_property
-    def _inputs(self) -> Any:
-        return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
-
-    @property
-    def prompt_words(self) -> tuple[str, ...]:
-        """The words of the prompt."""
-        return tuple(word.text for word in self._inputs.words.words[0])
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The warnings about how the image was read and resized."""
-        return self._inputs.notes[0]
-
-    @property
-    def region(self) -> Any:
-        """The part of the image that the tower sees."""
-        return self._inputs.regions[0]
-
-
-@dataclass(frozen=True)
-class Probabilities:
-    """The log-probabilities of all words with the image, with a blank image and with other images."""
-
-    image: list[float]
-    blank: list[float]
-    other: list[float | None]
-    others: int
-
-    @classmethod
-    def of(cls, forced: ForcedAnswer, others: Sequence[ImageInput]) -> "Probabilities":
-        """Compute the log-probabilities in one forward pass for each image."""
-        image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
-        with_others = [forced.log_probabilities(other) for other in others]
-        means: list[float | None] = [sum(values) / len(others) for values in zip(*with_others, strict=True)]
-        return cls(image, blank, means or [None] * len(image), len(others))
 
 
 def _words(
