@@ -220,10 +220,10 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         for heading in ("word", "log-prob.", "others", "image", "prompt", "before", "together", "gap"):
             table.add_column(heading, justify="left" if heading == "word" else "right")
         for word in result.words:
-            other = word.with_blank_image if word.with_other_images is None else word.with_other_images
+            elsewhere = word.with_blank_image if word.with_other_images is None else word.with_other_images
             sums = (*(word.shares[name] for name in ("image", "prompt", "earlier", "together")), word.gap)
             shares = (f"{value:+z.2f}" for value in sums)
-            table.add_row(word.text, f"{word.log_probability:z.2f}", f"{other:z.2f}", *shares)
+            table.add_row(word.text, f"{word.log_probability:z.2f}", f"{elsewhere:z.2f}", *shares)
         console.print(table)
         for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")

@@ -102,8 +102,8 @@ def explain_answer(
     most = parsed("max_words", max_words, BatchSize)
     picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
     answer_text = None if answer is None else _text("answer", answer)
-    others = [read_image(f"{SAMPLE}{name}") for name in samples()] if other_images is None else other_images
-    others = [read_image(other) for other in others]
+    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else other_images
+    compared = [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
     sources, prompted = _sources(narrow, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
@@ -117,7 +117,7 @@ def explain_answer(
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if against is None else forced.alternatives(_text("against", against))
-    states = Probabilities.of(forced, [other for other in others if other.digest != prompted.image.digest])
+    states = Probabilities.of(forced, [item for item in compared if item.digest != picture.digest])
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
 
@@ -137,7 +137,7 @@ def explain_answer(
         words |= dict(zip(numbers, results, strict=True))
         on_progress(Progress(len(words), len(tokens.words)))
     in_order = tuple(words[number] for number in range(len(tokens.words)))
-    target_options = {"narrow": list(sources), "other_images": states.others}
+    target_options = {"narrow": list(sources), "other_images": states.images}
     return AnswerExplanation(
         source=prompted.image.source,
         image_hash=prompted.image.digest,
@@ -248,7 +248,7 @@ def _words(
                 word.tokens,
                 states.image[number],
                 states.blank[number],
-                states.other[number],
+                states.elsewhere[number],
                 values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],

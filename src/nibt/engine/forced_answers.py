@@ -109,17 +109,25 @@ class ForcedAnswer:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The log-probabilities of all words with the image, with a blank image and with other images."""
+    """The log-probabilities of all words.
+
+    Attributes:
+        image: With the image.
+        blank: With a blank image.
+        elsewhere: Their means over other images; None without other images.
+        images: The number of other images.
+
+    """
 
     image: list[float]
     blank: list[float]
-    other: list[float | None]
-    others: int
+    elsewhere: list[float | None]
+    images: int
 
     @classmethod
-    def of(cls, forced: ForcedAnswer, others: Sequence[ImageInput]) -> "Probabilities":
+    def of(cls, forced: ForcedAnswer, images: Sequence[ImageInput]) -> "Probabilities":
         """Compute the log-probabilities in one forward pass for each image."""
         image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
-        with_others = [forced.log_probabilities(other) for other in others]
-        means: list[float | None] = [sum(values) / len(others) for values in zip(*with_others, strict=True)]
-        return cls(image, blank, means or [None] * len(image), len(others))
+        elsewhere = [forced.log_probabilities(another) for another in images]
+        means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
+        return cls(image, blank, means or [None] * len(image), len(images))

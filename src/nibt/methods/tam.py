@@ -78,10 +78,10 @@ def _activations(
     def activations(token: int) -> Float[Tensor, " row"]:
         return logits[:, token].clamp_min(0)
 
-    own = activations(target)
-    cells = grid.keep(own[None])[0]
+    of_target = activations(target)
+    cells = grid.keep(of_target[None])[0]
     # a token of the answer, which begins at the row ``start``, is represented by the row that predicts it
-    weights = own[[row - (row >= start) for row in before]]
+    weights = of_target[[row - (row >= start) for row in before]]
     others = [place for place, row in enumerate(before) if int(ids[row]) != target]
     if others:
         maps = torch.stack([grid.keep(activations(int(ids[before[place]]))[None])[0] for place in others])

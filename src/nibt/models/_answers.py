@@ -257,8 +257,10 @@ class AnswerScore:
         """Compute the score of each word from the states that predict its tokens."""
         if self.others is not None:
             logits = self.tower.logits(states[..., 0, :])
-            first, other = (ids.expand(logits.shape[:-1])[..., None] for ids in (self.targets[:, 0], self.others))
-            return (logits.gather(-1, first) - logits.gather(-1, other))[..., 0]
+            written, alternative = (
+                ids.expand(logits.shape[:-1])[..., None] for ids in (self.targets[:, 0], self.others)
+            )
+            return (logits.gather(-1, written) - logits.gather(-1, alternative))[..., 0]
         logs = self.tower.logits(states).log_softmax(-1)
         ids = self.targets.clamp_min(0).expand(logs.shape[:-1])
         return logs.gather(-1, ids[..., None])[..., 0].masked_fill(self.targets < 0, 0.0).sum(-1)

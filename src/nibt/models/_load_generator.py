@@ -126,8 +126,8 @@ def _family(name: str, config: JsonObject) -> str:
     family = family_of_generator(classes)
     if family is not None:
         return family
-    known = sorted(name for _, family_class in families() for name in family_class.generator_classes)
-    raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(known)}")
+    supported = sorted(name for _, family_class in families() for name in family_class.generator_classes)
+    raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(supported)}")
 
 
 def _no_generator(name: str) -> str:

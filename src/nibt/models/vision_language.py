@@ -52,8 +52,7 @@ class VisionLanguage(Family):
         request = with_joint_processor(source, request)
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
-        known = cls.class_names
-        model_class = getattr(transformers, names[0] if names[0] in known else "AutoModel")
+        model_class = getattr(transformers, names[0] if names[0] in cls.class_names else "AutoModel")
         return load_pretrained(model_class, source, request)
 
     @staticmethod

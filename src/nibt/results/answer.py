@@ -205,8 +205,8 @@ class AnswerExplanation(OfImage, Result):
             float32, (height, width), resized bilinearly as in the pictures; NaN outside ``region``.
 
         """
-        chosen = [self.word(name) for name in words] or self.words
-        return over_image(torch.stack([word.grid for word in chosen]).sum(0), self.region, self.size)
+        selected = [self.word(name) for name in words] or self.words
+        return over_image(torch.stack([word.grid for word in selected]).sum(0), self.region, self.size)
 
     def __repr__(self) -> str:
         lines = [f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"]

@@ -135,12 +135,12 @@ class AnyResolutionLayout(Layout):
 
         width, height = image.size
         canvas = self._canvas(height, width)
-        whole = canvas.rows * self.tile, canvas.columns * self.tile
-        size = get_patch_output_size(torch.empty(1, height, width, device="meta"), whole, "channels_first")
+        tiled = canvas.rows * self.tile, canvas.columns * self.tile
+        size = get_patch_output_size(torch.empty(1, height, width, device="meta"), tiled, "channels_first")
         starts, lengths = [], []
         for axis, original in enumerate((height, width)):
             scale = original / size[axis]
-            starts.append((canvas.before[axis] * canvas.patch - (whole[axis] - size[axis]) // 2) * scale)
+            starts.append((canvas.before[axis] * canvas.patch - (tiled[axis] - size[axis]) // 2) * scale)
             lengths.append(canvas.shape[axis] * canvas.patch * scale)
         return Region(starts[1], starts[0], lengths[1], lengths[0])
 
@@ -158,7 +158,7 @@ class AnyResolutionLayout(Layout):
             count * self.tile - start - length
             for count, start, length in zip((canvas.rows, canvas.columns), (top, left), keep.shape[1:], strict=True)
         )
-        whole = F.pad(keep, (left, right, top, bottom), value=1.0)
-        tiles = whole.unflatten(2, (canvas.columns, self.tile)).unflatten(1, (canvas.rows, self.tile))
+        padded = F.pad(keep, (left, right, top, bottom), value=1.0)
+        tiles = padded.unflatten(2, (canvas.columns, self.tile)).unflatten(1, (canvas.rows, self.tile))
         overview = F.interpolate(keep[:, None], (self.tile, self.tile), mode="area")
         return torch.cat([overview, tiles.transpose(2, 3).flatten(1, 2)], 1)[:, :, None]

@@ -199,15 +199,15 @@ def answer_table(panel: Panel) -> str:
 
 def _answer_row(result: AnswerExplanation, word: AnswerWord) -> str:
     """Return the row of a word of an answer."""
-    before = [*result.prompt_words, *(other.text for other in result.words)]
+    before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
     mostly = ", ".join(f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place])
     if word.image_hardly_matters:
         mostly = f"the image hardly matters; {mostly}" if mostly else "the image hardly matters"
-    other = "" if word.with_other_images is None else _fixed(word.with_other_images)
+    elsewhere = "" if word.with_other_images is None else _fixed(word.with_other_images)
     sums = (*(word.shares[name] for name in ("image", "prompt", "earlier", "together")), word.gap)
-    cells = (_fixed(word.log_probability), _fixed(word.with_blank_image), other, *signed_row(sums))
+    cells = (_fixed(word.log_probability), _fixed(word.with_blank_image), elsewhere, *signed_row(sums))
     return (
         f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}'
         f'<td dir="auto">{escape(mostly)}</td></tr>'
