@@ -1,11 +1,10 @@
 """Peak memory of explaining one word of an answer, against one forward and backward pass of the decoder.
 
-    python benchmarks/answer_memory.py
+    python recipes/generator/memory.py
 
 The model is like LLaVA, with about 0.3 billion random weights. Each number is the peak of a new process, which also
 holds the weights; ``loaded`` only loads them and runs the model once without gradients. The plain pass computes the
-gradient with respect to the states that enter the decoder, and of no weight. ``nib-1`` has ``memory_mb=1``, so that one
-state goes through the model at a time; by default it is as many as have two million numbers together, here 7.
+gradient with respect to the states that enter the decoder, and of no weight. Large models take one state at a time.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from typing import Any
 
@@ -25,7 +24,7 @@ from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGen
 import nibt
 from benchmarks.models.tiny_vision_language import tokenizer
 
-MODES = ("loaded", "plain", "nib", "nib-1")
+MODES = ("loaded", "plain", "nib")
 PROMPT, ANSWER = "Describe the image .", "cat"
 
 
@@ -67,9 +66,8 @@ def measured(mode: str) -> None:
     torch.set_num_threads(2)
     model, processor = build()
     image = Image.effect_noise((320, 240), 80).convert("RGB")
-    if mode.startswith("nib"):
-        memory = 1 if mode == "nib-1" else None
-        options: dict[str, Any] = {"other_images": [], "batch_size": 1, "memory_mb": memory, "processor": processor}
+    if mode == "nib":
+        options: dict[str, Any] = {"other_images": [], "batch_size": 1, "processor": processor}
         nibt.explain_answer(model, image, PROMPT, ANSWER, **options)
     else:
         inputs = processor(text=[f"<image>{PROMPT}"], images=[image], return_tensors="pt")
