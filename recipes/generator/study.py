@@ -129,7 +129,7 @@ def measure(options):
     done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
     others = [image_of(*scene_of(TEST, 10**6 + item)[:2], 10**6 + item) for item in range(OTHERS)]
     with path.open("a", buffering=1) as out:
-        for item in range(options.count):
+        for item in range(options.first, options.first + options.count):
             if item in done:
                 continue
             rows = [*captions(generator, item, others), *questions(generator, item)]
@@ -268,9 +268,13 @@ def main():
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="the first scene; those below 500 chose defaults")
+    parser.add_argument("--only", nargs="*", metavar="SETTING", help="the settings of maps; all without it")
     parser.add_argument("--csv", type=Path, help="a file for the table of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    for name in set(SETTINGS) - set(options.only or SETTINGS):
+        del SETTINGS[name]
     {"measure": measure, "report": report}[options.step](options)
 
 
