@@ -78,19 +78,19 @@ def image_of(data, scene, item):
 
 def nouns_of(words, scene):
     """Return the numbers of the nouns of an answer, with what is known of each."""
-    found, before = [], ""
+    nouns, before = [], ""
     for number, word in enumerate(words):
         if word.text not in NOUNS:
             continue
         is_companion = COMPANIONS.get(before) == word.text
         if word.text in scene.names and not is_companion:
-            found.append((number, word.text, "seen"))
+            nouns.append((number, word.text, "seen"))
         elif word.text not in scene.names and is_companion:
-            found.append((number, word.text, "guessed"))
+            nouns.append((number, word.text, "guessed"))
         else:
-            found.append((number, word.text, "left out" if word.text in scene.names else "mistake"))
+            nouns.append((number, word.text, "left out" if word.text in scene.names else "mistake"))
         before = word.text
-    return found
+    return nouns
 
 
 def measure_map(grid, mask):
@@ -206,8 +206,8 @@ def report(options):
     kinds = ("seen", "guessed", "left out", "mistake")
     counts = {known: sum(row["known"] == known for row in unique) for known in kinds}
     print(f"{len({row['scene'] for row in rows})} scenes; nouns: " + ", ".join(f"{v} {k}" for k, v in counts.items()))
-    asked = [row for row in rows if row["what"] == "question" and row.get("setting") in (None, "nib")]
-    print(f"questions: {np.mean([row['right'] for row in asked]):.2f} right of {len(asked)}\n")
+    posed = [row for row in rows if row["what"] == "question" and row.get("setting") in (None, "nib")]
+    print(f"questions: {np.mean([row['right'] for row in posed]):.2f} right of {len(posed)}\n")
     table = [line for name in SETTINGS for line in map_line(name, [r for r in nouns if r.get("setting") == name])]
     print(
         "\n".join(" | ".join(map(str, line.values())) for line in [dict(zip(table[0], table[0], strict=True)), *table])

@@ -52,7 +52,7 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     for option in options:
         if option not in types and option not in of_pictures:
             raise UnknownName("options", option, {**of_pictures, **types})
-    values = {option: value for option, value in options.items() if option in types}
+    values = {option: parsed(option, value, types[option]) for option, value in options.items() if option in types}
     inside = {option: parsed(option, options[option], of_pictures[option]) for option in options if option not in types}
     if inside:
         values["options"] = {**values.get("options", {}), **inside}

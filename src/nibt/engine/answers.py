@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
+from nibt.data.pair import as_list
 from nibt.data.units import SequenceUnits
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.memory import within_memory
@@ -17,13 +18,7 @@ from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.io import file_digests
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._answers import (
-    SOURCES,
-    AnswerTower,
-    Generator,
-    Prompted,
-    Source,
-)
+from nibt.models._answers import SOURCES, AnswerTokens, AnswerTower, Generator, Prompted, Source
 from nibt.models._load_generator import load_generator
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
@@ -102,7 +97,7 @@ def explain_answer(
     most = parsed("max_words", max_words, BatchSize)
     picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
     answer_text = None if answer is None else _text("answer", answer)
-    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else other_images
+    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
@@ -116,7 +111,7 @@ def explain_answer(
             else f"the answer {answer!r} has no word for this model: give another one"
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
-    alternatives = None if against is None else forced.alternatives(_text("against", against))
+    alternatives = None if against is None else forced.alternatives(_text("word of against", against))
     states = Probabilities.of(forced, [item for item in compared if item.digest != picture.digest])
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
@@ -151,12 +146,20 @@ def explain_answer(
         target=(
             {"name": "log_probability", "options": target_options}
             if against is None
-            else {"name": "logit_difference", "options": {**target_options, "against": against}}
+            else {
+                "name": "logit_difference",
+                "options": {**target_options, "against": against, "tokens": forced.spelled(alternatives)},
+            }
         ),
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(*generator.request.notes, *forced.notes, *_warnings(in_order, resolved)),
+        warnings=(
+            *generator.request.notes,
+            *forced.notes,
+            *_reading(answer_text, tokens),
+            *_warnings(in_order, resolved),
+        ),
         input=prompted.image,
     )
 
@@ -172,6 +175,10 @@ def _text(name: str, text: Any, empty: bool = False) -> str:
     """Return a text without blanks around it."""
     if not isinstance(text, str):
         raise BadInput(f"the {name} must be a text (got {type(text).__name__})")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"the {name} must be text in Unicode (got {text[:40]!r})") from error
     if not text.strip() and not empty:
         raise BadInput(f"the {name} must not be empty (got {text!r})")
     return text.strip()
@@ -179,6 +186,8 @@ def _text(name: str, text: Any, empty: bool = False) -> str:
 
 def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
     """Check what is narrowed; all sources are those that the model offers."""
+    if not isinstance(names, str | list | tuple):
+        raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
     listed = [names] if isinstance(names, str) else list(names)
     for name in listed:
         if name not in SOURCES:
@@ -203,6 +212,9 @@ def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[M
     else:
         if seed is not None and "seed" in {field.name for field in fields(method_class)}:
             options["seed"] = seed
+        prefixed = next((name for name in options if name.startswith(("image_", "text_"))), None)
+        if prefixed is not None:
+            raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
         if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
             raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
         method = method_class.configured(tower, spec.variant, _defaults(method_class, spec, tower) | options, {})
@@ -256,17 +268,19 @@ def _words(
                 units["prompt"],
                 units["answer"],
                 sum(of_source.special for of_source in scores.values()),
+                sum(of_source.gap for of_source in scores.values()),
             )
         )
     return words
 
 
 class _SourceScores(NamedTuple):
-    """The scores of the units of one source, that of other tokens, and the value without the source."""
+    """The scores of the units of one source, that of other tokens, the value without the source, and the gap."""
 
     units: Tensor
     special: float
     without: float
+    gap: float
 
 
 def _source_scores(side: Side, attribution: Attribution, row: int) -> _SourceScores:
@@ -277,9 +291,18 @@ def _source_scores(side: Side, attribution: Attribution, row: int) -> _SourceSco
     words = torch.stack([tokens[list(word.tokens)].sum() for word in units.words.words[row]] or [torch.zeros(())])
     kept = cells if "image" in side.tower.narrowed else words[: len(units.words.words[row])]
     with torch.no_grad():
-        without = float(side.score(side.blank())[row])
+        value, without = float(side.value()[row]), float(side.score(side.blank())[row])
     path = attribution.path
-    return _SourceScores(kept, 0.0 if path is None else float(path.sum[row] - kept.sum()), without)
+    if path is None:
+        return _SourceScores(kept, 0.0, without, value - without - float(kept.sum()))
+    return _SourceScores(kept, float(path.sum[row] - kept.sum()), without, float(path.gap[row]))
+
+
+def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:
+    """Return a warning if the model reads a given answer as another text."""
+    if answer is None or answer.split() == tokens.text.split():
+        return []
+    return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 
 
 def _change(word: AnswerWord) -> float:
@@ -289,7 +312,7 @@ def _change(word: AnswerWord) -> float:
 
 def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
     """Return warnings about words that the image hardly affects, and about large gaps."""
-    guessed = [repr(word.text) for word in words if word.image_hardly_matters]
+    guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
     warnings = []
     if guessed:
         warnings.append(
@@ -299,7 +322,7 @@ def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
     if method.kind == "path":
         tolerance = vars(method).get("tolerance")
         share = _LARGE_GAP if tolerance is None else tolerance
-        large = [word.text for word in words if abs(word.gap) > share * max(0.01, _change(word))]
+        large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, _change(word))))
         if large:
             advice = "set a tolerance" if tolerance is None else "their gaps are above the tolerance after all steps"
             warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to their change: {advice}")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
+from nibt.errors import BadInput
 from nibt.models._answers import (
     SOURCES,
     AnswerScore,
@@ -21,6 +22,7 @@ from nibt.models._answers import (
     Prompted,
     Source,
 )
+from nibt.preprocessing.captions import unknown_notes
 
 RUNNER_UP = "runner-up"
 """Stands for the most probable other token at each place."""
@@ -79,6 +81,10 @@ class ForcedAnswer:
             logs = self.logs(self.prompted.image)[firsts]
             written = torch.tensor([[self.answer.ids[token]] for token in firsts])
             return logs.scatter(-1, written, -torch.inf).argmax(-1)
+        if len(self.tower.read(self.prompted, against).words) != 1:
+            raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
+        if self._unknown(self.tower.read(self.prompted, against)):
+            raise BadInput(f"against must be a word that the model knows (got {against!r})")
         ids = []
         for number in range(len(firsts)):
             before = " ".join(word.text for word in self.answer.words[:number])
@@ -86,6 +92,14 @@ class ForcedAnswer:
             after = [word for word in tokens.words if word.tokens[0] >= firsts[number]] or list(tokens.words[-1:])
             ids.append(tokens.ids[after[0].tokens[0]])
         return torch.tensor(ids)
+
+    def spelled(self, ids: Tensor | None) -> list[str]:
+        """Return the texts of tokens."""
+        return [] if ids is None else [self.tower.tokenizer.decode([token]) for token in ids.tolist()]
+
+    def _unknown(self, answer: AnswerTokens) -> list[str]:
+        """Return warnings that name the words of an answer that the tokenizer reads as its token for unknown text."""
+        return unknown_notes(answer.words, answer.ids, self.tower.tokenizer.unk_token_id)
 
     @cached_property
     def _inputs(self) -> Any:
@@ -99,7 +113,10 @@ class ForcedAnswer:
     @property
     def notes(self) -> tuple[str, ...]:
         """The warnings about how the image was read and resized."""
-        return self._inputs.notes[0]
+        ids, words = self._inputs.extra["input_ids"][0].tolist(), self._inputs.words.words[0]
+        unknown = unknown_notes(words, ids, self.tower.tokenizer.unk_token_id) if self.tower.prompts != "none" else []
+        of_prompt = [f"the prompt: {note}" for note in unknown]
+        return (*self._inputs.notes[0], *of_prompt, *(f"the answer: {note}" for note in self._unknown(self.answer)))
 
     @property
     def region(self) -> Any:

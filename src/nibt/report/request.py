@@ -19,6 +19,8 @@ Shown = Explanation | Regions | AnswerExplanation
 def question(result: Shown) -> str:
     """Return the question of a result as a sentence."""
     if isinstance(result, AnswerExplanation):
+        if not result.written:
+            return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}?"
         return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}?"
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"

@@ -43,7 +43,9 @@ class AnswerWord(Serializable):
         grid: The scores of the patches, rows x columns.
         prompt: The score of each word of the prompt.
         earlier: The score of each word of the answer before it.
-        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources.
+        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources, and of
+            what views of the image show beyond it.
+        gap: The signed completeness gap: what the scores miss of the changes along their paths.
 
     """
 
@@ -59,6 +61,7 @@ class AnswerWord(Serializable):
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
     earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
     special: float
+    gap: float
 
     @computed_field
     @property
@@ -69,19 +72,8 @@ class AnswerWord(Serializable):
         what the sources gave only together: without any one of them, it is lost, so it is in none or in several sums.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
-        alone = sum(self.value - without for without in self.without.values())
-        return {
-            **{name: float(scores.sum()) for name, scores in sums.items()},
-            "special": self.special,
-            "together": self.value - self.at_blank - alone,
-        }
-
-    @computed_field
-    @property
-    def gap(self) -> float:
-        """The signed completeness gap: the changes without each source, less the sum of all scores."""
-        alone = sum(self.value - without for without in self.without.values())
-        return alone - sum(share for name, share in self.shares.items() if name != "together")
+        shares = {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
+        return {**shares, "together": self.value - self.at_blank - self.gap - sum(shares.values())}
 
     @computed_field
     @property

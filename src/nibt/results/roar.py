@@ -19,7 +19,7 @@ class LossIncrease:
     Attributes:
         method: The method.
         trainable: What was trained.
-        side: The side whose most important part was side: "image", "text" or "both".
+        side: The side whose most important part was removed: "image", "text" or "both".
         value: The increase as a share of the loss after training on untouched data, the mean over repeats.
         low: The lower end of its 95 % interval.
         high: The upper end.
@@ -63,7 +63,7 @@ class Agreement:
     Attributes:
         trainable: The first trainable.
         other: The second trainable.
-        side: The side whose most important part was side: "image", "text" or "both".
+        side: The side whose most important part was removed: "image", "text" or "both".
         controls: Whether negative controls are among the ranked methods.
         methods: The number of ranked methods.
         tau: Kendall's tau, in [-1, 1].

@@ -38,13 +38,13 @@ def length(text: str, size: int) -> float:
     return font_for(line, size).getlength(line)
 
 
-def fitting(line: str, size: int, width: float) -> int:
+def fitting(line: str, size: int, width: float | int) -> int:
     """Return how many characters at the start of a line fit into a width, at least 1."""
     font, most = font_for(line, size), max(1, min(len(line), round(width)))  # a character has about a pixel or more
     return max(1, bisect_right(range(1, most + 1), width, key=lambda count: font.getlength(line[:count])))
 
 
-def shortened(text: str, size: int, width: float) -> str:
+def shortened(text: str, size: int, width: float | int) -> str:
     """Return a text on one line that fits into a width; an ellipsis stands for what does not fit."""
     line = one_line(text)
     if fitting(line, size, width) >= len(line):
