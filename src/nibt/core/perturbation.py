@@ -72,8 +72,9 @@ def masker(
         with tower.blend_to_padding(kept.flatten(0, 1)):
             return score_of_pixels(side, pixels, behind)
 
-    by_kind = {Words: text_scores, SequenceUnits: sequence_scores}
-    score_masks = by_kind.get(type(units), image_scores)
+    score_masks = image_scores
+    if isinstance(units, Words | SequenceUnits):
+        score_masks = text_scores if isinstance(units, Words) else sequence_scores
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]
