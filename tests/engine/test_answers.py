@@ -143,7 +143,7 @@ def test_json_round_trip(tmp_path: Any) -> None:
         ({"layer": "auto"}, BadOption, "layer cannot be auto for answers"),
         ({"layer": 99}, BadOption, "layer must be between 0 and 4"),
         ({"max_words": 0}, BadOption, "max_words must be between 1"),
-        ({"answer": "cat " * 400}, BadInput, "an answer may have 256 tokens"),
+        ({"answer": "cat " * 400}, BadInput, "tokens .got 4"),
         ({"method": "clip_surgery"}, Unsupported, "a model that compares images with captions"),
         ({"method": "rise"}, Unsupported, "no patches of the model: choose occlusion"),
         ({"baseline": "mean"}, Unsupported, "a model that compares images with captions"),

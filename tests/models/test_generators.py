@@ -289,7 +289,7 @@ def test_hidden_pixels_are_those_of_a_cell(kind: str) -> None:
 @pytest.mark.parametrize("kind", few(ENCODER_DECODERS, ("blip_caption",)))
 def test_words_before_a_word_pass_by_an_encoder(kind: str) -> None:
     sources = list(generator(kind).answers.sources)
-    result = explained(kind, steps=32, layer=1)
+    result = explained(kind, views=1, steps=32, layer=1)
     has_prompt = generator(kind).answers.prompts != "none"
     assert result.prompt_words == (tuple(PROMPT.split()) if has_prompt else ())
     assert [word.text for word in result.words] == ANSWER.split()

@@ -89,7 +89,7 @@ def explain_answer(
     Examples:
         >>> explanation = explain_answer("my-llava", "photo.jpg", "What is on the table?")  # doctest: +SKIP
         >>> explanation.words[0].shares  # doctest: +SKIP
-        {'image': 3.1, 'prompt': 0.4, 'earlier': 0.0, 'special': 0.0}
+        {'image': 3.1, 'prompt': 0.4, 'earlier': 0.0, 'special': 0.0, 'together': 0.2}
 
     """
     spec = MethodSpec.of(method, variant, options)
@@ -248,9 +248,10 @@ def _words(
         raise Unsupported("this method scores parts of the image that are no patches of the model: choose occlusion")
     with torch.no_grad():
         values = side.value().tolist()
+    by_source = {source: _source_scores(*explained) for source, explained in explanations.items()}
     words = []
     for row, number in enumerate(numbers):
-        scores = {source: _source_scores(*explained, row) for source, explained in explanations.items()}
+        scores = {source: of_words[row] for source, of_words in by_source.items()}
         grid, word = attribution.units.grid, forced.answer.words[number]
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "answer": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
@@ -283,19 +284,24 @@ class _SourceScores(NamedTuple):
     gap: float
 
 
-def _source_scores(side: Side, attribution: Attribution, row: int) -> _SourceScores:
-    units, scores = attribution.units, attribution.scores[row].float().cpu()
+def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
+    """Return the scores of one source for each word of a batch."""
+    units, path = attribution.units, attribution.path
     assert isinstance(units, SequenceUnits)
     assert isinstance(side.tower, AnswerTower)
-    cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
-    words = torch.stack([tokens[list(word.tokens)].sum() for word in units.words.words[row]] or [torch.zeros(())])
-    kept = cells if "image" in side.tower.narrowed else words[: len(units.words.words[row])]
     with torch.no_grad():
-        value, without = float(side.value()[row]), float(side.score(side.blank())[row])
-    path = attribution.path
-    if path is None:
-        return _SourceScores(kept, 0.0, without, value - without - float(kept.sum()))
-    return _SourceScores(kept, float(path.sum[row] - kept.sum()), without, float(path.gap[row]))
+        values, without = side.value().tolist(), side.score(side.blank()).tolist()
+    results = []
+    for row, scores in enumerate(attribution.scores.float().cpu()):
+        cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
+        words = [tokens[list(word.tokens)].sum() for word in units.words.words[row]]
+        kept = cells if "image" in side.tower.narrowed else torch.stack(words) if words else cells[:0]
+        if path is None:
+            special, gap = 0.0, values[row] - without[row] - float(kept.sum())
+        else:
+            special, gap = float(path.sum[row] - kept.sum()), float(path.gap[row])
+        results.append(_SourceScores(kept, special, without[row], gap))
+    return results
 
 
 def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:

@@ -81,9 +81,10 @@ class ForcedAnswer:
             logs = self.logs(self.prompted.image)[firsts]
             written = torch.tensor([[self.answer.ids[token]] for token in firsts])
             return logs.scatter(-1, written, -torch.inf).argmax(-1)
-        if len(self.tower.read(self.prompted, against).words) != 1:
+        alone = self.tower.read(self.prompted, against)
+        if len(alone.words) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
-        if self._unknown(self.tower.read(self.prompted, against)):
+        if self._unknown(alone):
             raise BadInput(f"against must be a word that the model knows (got {against!r})")
         ids = []
         for number in range(len(firsts)):
@@ -113,8 +114,8 @@ class ForcedAnswer:
     @property
     def notes(self) -> tuple[str, ...]:
         """The warnings about how the image was read and resized."""
-        ids, words = self._inputs.extra["input_ids"][0].tolist(), self._inputs.words.words[0]
-        unknown = unknown_notes(words, ids, self.tower.tokenizer.unk_token_id) if self.tower.prompts != "none" else []
+        words = self._inputs.words
+        unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
         of_prompt = [f"the prompt: {note}" for note in unknown]
         return (*self._inputs.notes[0], *of_prompt, *(f"the answer: {note}" for note in self._unknown(self.answer)))
 

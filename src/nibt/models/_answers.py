@@ -264,8 +264,3 @@ class AnswerScore:
         logs = self.tower.logits(states).log_softmax(-1)
         ids = self.targets.clamp_min(0).expand(logs.shape[:-1])
         return logs.gather(-1, ids[..., None])[..., 0].masked_fill(self.targets < 0, 0.0).sum(-1)
-
-    def take(self, rows: Sequence[int]) -> "AnswerScore":
-        """Return the score of some of the words."""
-        index = torch.tensor(rows, device=self.targets.device)
-        return AnswerScore(self.tower, self.targets[index], None if self.others is None else self.others[index])

@@ -7,6 +7,7 @@ from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._answers import AnswerTower
+from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
 from nibt.registry import Plugin
@@ -50,8 +51,12 @@ class Family(Plugin, ABC):
     @classmethod
     def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         """Load a generator and its processor from a folder."""
-        return cls.load(source, request)
+        if cls.joint_processor:
+            request = with_joint_processor(source, request)
+        return load_generator_class(cls.generator_classes, source, request)
 
+    joint_processor: ClassVar[bool] = True
+    """Whether the processor of its generators prepares images and texts together."""
     generator_classes: ClassVar[tuple[str, ...]] = ()
     """The class names of models that write text about an image."""
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models._hooks import set_hook
-from nibt.models._hugging_face import load_generator_class
 from nibt.models._request import Request
 from nibt.models.base import Inputs
 from nibt.options import Keywords
@@ -121,10 +120,7 @@ class BLIP(DualEncoder):
     image_tower = BLIPImageTower
     text_tower = BLIPTextTower
     generator_classes = ("BlipForConditionalGeneration", "BlipForQuestionAnswering")
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, request)
+    joint_processor = False
 
     @staticmethod
     def answer_tower(module: Any, request: Request) -> EncoderAnswerTower:

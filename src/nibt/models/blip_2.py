@@ -18,8 +18,6 @@ from nibt.models._heads import DualEncoder
 from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
-    load_generator_class,
-    with_joint_processor,
 )
 from nibt.models._request import Request
 from nibt.models._vision_language.network import apart
@@ -159,10 +157,6 @@ class BLIP2(DualEncoder):
     similarity = MaxSim()
     has_logits = False
     generator_classes = ("Blip2ForConditionalGeneration", "InstructBlipForConditionalGeneration")
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> BLIP2AnswerTower:

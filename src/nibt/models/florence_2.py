@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, ForcedWord, Prompted, word_rows
 from nibt.models._family import OnlyGenerators
-from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.answers import AnswerNetwork, DecoderAnswerTower
@@ -132,10 +131,6 @@ class Florence2(OnlyGenerators):
     """The checkpoints of ``Florence2ForConditionalGeneration``."""
 
     generator_classes = ("Florence2ForConditionalGeneration",)
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> Florence2Tower:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from nibt.models._answers import Prompted
 from nibt.models._family import OnlyGenerators
-from nibt.models._hugging_face import load_generator_class
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.answers import AnswerNetwork, DecoderAnswerTower
@@ -67,10 +66,7 @@ class GIT(OnlyGenerators):
     """The checkpoints of ``GitForCausalLM``."""
 
     generator_classes = ("GitForCausalLM",)
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, request)
+    joint_processor = False
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> GITTower:

@@ -6,7 +6,6 @@ They write text about an image, and do not embed captions. Layers are those of t
 from torch import nn
 
 from nibt.models._family import OnlyGenerators
-from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
 
@@ -17,10 +16,6 @@ class Llava(OnlyGenerators):
     generator_classes = tuple(
         f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
     )
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, with_joint_processor(source, request))
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._family import OnlyGenerators
-from nibt.models._hugging_face import load_generator_class
 from nibt.models._request import Request
 from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
@@ -63,10 +62,7 @@ class VisionEncoderDecoder(OnlyGenerators):
     """The checkpoints of ``VisionEncoderDecoderModel``."""
 
     generator_classes = ("VisionEncoderDecoderModel",)
-
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return load_generator_class(cls.generator_classes, source, request)
+    joint_processor = False
 
     @staticmethod
     def answer_tower(module: nn.Module, request: Request) -> VisionEncoderDecoderTower:

@@ -127,7 +127,7 @@ def special_notes(caption: str, special: Iterable[str]) -> list[str]:
     ]
 
 
-def unknown_notes(words: Sequence[Word], ids: Sequence[int], unknown: int | None) -> list[str]:
+def unknown_notes(words: Sequence[Word], ids: Sequence[int | str], unknown: int | str | None) -> list[str]:
     """Return a warning that names the words that the tokenizer reads as its token for unknown text."""
     names = dict.fromkeys(word.text for word in words if any(ids[row] == unknown for row in word.tokens))
     return [f"{UNKNOWN} {', '.join(map(repr, names))}"] if names else []

@@ -119,10 +119,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             before, both = self.tokenizer(text).input_ids, self.tokenizer(text + answer).input_ids
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
         ids = both[len(before) :] if both[: len(before)] == before else alone
-        if len(ids) > self.network.context:  # before its words are found, which takes long
-            raise BadInput(
-                f"an answer may have {self.network.context} tokens with image and prompt (got {len(ids)}): shorten it"
-            )
+        self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
     def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
