@@ -87,9 +87,11 @@ def explain_answer(
         CannotLoad: The model cannot be loaded, or writes no text.
 
     Examples:
-        >>> explanation = explain_answer("my-llava", "photo.jpg", "What is on the table?")  # doctest: +SKIP
-        >>> explanation.words[0].shares  # doctest: +SKIP
-        {'image': 3.1, 'prompt': 0.4, 'earlier': 0.0, 'special': 0.0, 'together': 0.2}
+        >>> explanation = explain_answer("scenes_generator", "sample:scene", "what is left of the house ?")
+        >>> explanation.answer
+        'hamburger'
+        >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
+        {'image': 9, 'prompt': 0, 'earlier': 0, 'special': 0, 'together': 2}
 
     """
     spec = MethodSpec.of(method, variant, options)
