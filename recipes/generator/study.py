@@ -26,10 +26,11 @@ from nibt.data.units import SequenceUnits
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
-from nibt.models._answers import SOURCES, Prompted
+from nibt.models._answers import Prompted
 from nibt.models._load_generator import load_generator
 from nibt.registry import find
 from nibt.results.attribution import over_image
+from nibt.types import SOURCES
 
 TEST, QUESTIONS = 13, 14  # seeds of scenes that served for nothing else
 BACKGROUNDS = ("plain", "gradient", "noise", "texture")

@@ -8,6 +8,9 @@ from typing_extensions import TypedDict
 
 Modality: TypeAlias = Literal["image", "text"]
 MeasuredSide: TypeAlias = Literal[Modality, "regions"]  # the map of a side, or the regions of the words of a pair
+Source: TypeAlias = Literal["image", "prompt", "earlier"]
+SOURCES: tuple[Source, ...] = ("image", "prompt", "earlier")
+"""What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path

@@ -9,10 +9,11 @@ import nibt
 from nibt.data.images import read_image
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
-from nibt.models._answers import SOURCES, Generator, Prompted
+from nibt.models._answers import Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.registry import find
 from nibt.results.answer import AnswerExplanation
+from nibt.types import SOURCES
 from tests.shared_models import shared
 from tests.tiny_vision_language import built
 
@@ -91,9 +92,9 @@ def test_only_what_is_narrowed_has_scores() -> None:
     image = explained(narrow="image", steps=3)
     assert all(word.prompt.abs().max() == 0 for word in image.words)
     assert all(list(word.without) == ["image"] for word in image.words)
-    words = explained(narrow=["answer", "prompt"], steps=3)
+    words = explained(narrow=["earlier", "prompt"], steps=3)
     assert all(word.grid.abs().max() == 0 for word in words.words)
-    assert words.target["options"]["narrow"] == ["prompt", "answer"]
+    assert words.target["options"]["narrow"] == ["prompt", "earlier"]
 
 
 def test_against_explains_the_difference_of_two_logits() -> None:
@@ -139,13 +140,12 @@ def test_json_round_trip(tmp_path: Any) -> None:
         ({"prompt": "  "}, BadInput, "the prompt must not be empty"),
         ({"answer": ""}, BadInput, "the answer must not be empty"),
         ({"narrow": "pixels"}, NibtError, "unknown source 'pixels'"),
-        ({"narrow": []}, BadOption, "narrow must name at least one of image, prompt, answer"),
+        ({"narrow": []}, BadOption, "narrow must name at least one of image, prompt, earlier"),
         ({"layer": "auto"}, BadOption, "layer cannot be auto for answers"),
         ({"layer": 99}, BadOption, "layer must be between 0 and 4"),
         ({"max_words": 0}, BadOption, "max_words must be between 1"),
         ({"answer": "cat " * 400}, BadInput, "tokens .got 4"),
         ({"method": "clip_surgery"}, Unsupported, "a model that compares images with captions"),
-        ({"method": "rise"}, Unsupported, "no patches of the model: choose occlusion"),
         ({"baseline": "mean"}, Unsupported, "a model that compares images with captions"),
     ],
 )
@@ -170,3 +170,60 @@ def test_the_model_is_not_changed() -> None:
     assert {name: set(vars(module)) for name, module in plain.module.named_modules()} == attributes
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in plain.module.modules())
     assert plain.module.get_submodule("model").rope_deltas is None
+
+
+@pytest.mark.parametrize("method", ["shapley", "banzhaf", "rise", "occlusion"])
+def test_only_units_of_the_source_are_removed(method: str) -> None:
+    options = {"rise": {"masks": 20}, "occlusion": {}}.get(method, {"budget": 40})
+    explanation = explained(method=method, **options)
+    first, second = explanation.words[:2]
+    assert first.earlier.shape == (0,)
+    assert second.earlier.shape == (1,)
+    assert all(float(scores.abs().max()) > 0 for scores in (second.grid, second.prompt, second.earlier))
+    if method == "shapley":
+        for word in explanation.words:
+            assert float(word.grid.sum()) == pytest.approx(word.value - word.without["image"], abs=1e-3)
+            assert float(word.prompt.sum()) == pytest.approx(word.value - word.without["prompt"], abs=1e-3)
+            assert float(word.earlier.sum()) == pytest.approx(word.value - word.without["earlier"], abs=1e-3)
+
+
+def test_segments_of_the_image_add_up() -> None:
+    explanation = nibt.explain_answer(
+        "scenes_generator", "sample:scene", "what is left of the house ?", method="shapley units=segments budget=64"
+    )
+    word = explanation.words[0]
+    assert float(word.grid.sum()) == pytest.approx(word.value - word.without["image"], abs=1e-3)
+    assert word.grid.numel() > 64
+
+
+def test_scores_without_a_unit_are_named() -> None:
+    attention, path = explained(method="gae"), explained(steps=16, views=1)
+    assert any("compare only their order" in warning for warning in attention.warnings)
+    assert list(attention.columns) == ["log-prob.", "blank", "others"]
+    assert list(path.columns) == ["log-prob.", "blank", "others", "image", "prompt", "earlier", "together", "gap"]
+    for place, word in enumerate(path.words):
+        parts = [path.columns[name][place] for name in ("image", "prompt", "earlier", "together", "gap")]
+        assert sum(parts) + word.special == pytest.approx(word.value - word.at_blank, abs=1e-4)
+    contrast = explained(steps=16, views=1, against="runner-up")
+    assert next(iter(contrast.columns)) == "difference"
+    assert len(contrast.alternatives) == len(contrast.words)
+
+
+def _with_word(**changes: Any) -> dict[str, Any]:
+    data = explained(steps=2).to_json()
+    data["words"][1] |= changes
+    return data
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"without": {"sky": 1.0}}, "without of word 1 must have the same sources"),
+        ({"tokens": [0]}, "must come after those of the words before"),
+        ({"text": "elephants"}, "must be in the answer"),
+        ({"special": 1.7e308, "value": -1.7e308}, "too large to be added"),
+    ],
+)
+def test_contradicting_files_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        AnswerExplanation.from_json(_with_word(**changes))

@@ -16,7 +16,7 @@ from nibt.report.colors import ink_on
 from nibt.report.html.audit import QUESTIONS, span, threshold
 from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import CHANGES, AnswerExplanation
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Explanation, mismatch, other_warnings, shortened
@@ -217,13 +217,20 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         console.print(Text(result.source, style="bold").append(f"  {result.prompt}", "not bold"))
         console.print(Text(result.answer, style="bold"))
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("word", "log-prob.", "others", "image", "prompt", "before", "together", "gap"):
-            table.add_column(heading, justify="left" if heading == "word" else "right")
-        for word in result.words:
-            elsewhere = word.with_blank_image if word.with_other_images is None else word.with_other_images
-            sums = (*(word.shares[name] for name in ("image", "prompt", "earlier", "together")), word.gap)
-            shares = (f"{value:+z.2f}" for value in sums)
-            table.add_row(word.text, f"{word.log_probability:z.2f}", f"{elsewhere:z.2f}", *shares)
+        columns = {"word": [word.text for word in result.words], "against": result.alternatives, **result.columns}
+        for heading, values in columns.items():
+            if values:
+                table.add_column(heading, justify="left" if isinstance(values[0], str) else "right")
+        texts = (
+            [
+                value if isinstance(value, str) else f"{value:{'+' if heading in CHANGES else ''}z.2f}"
+                for value in values
+            ]
+            for heading, values in columns.items()
+            if values
+        )
+        for row in zip(*texts, strict=True):
+            table.add_row(*row)
         console.print(table)
         for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")

@@ -1,7 +1,7 @@
 """The units that the token rows of a tower stand for, and which rows are explained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -205,11 +205,13 @@ class SequenceUnits(ByValue):
     Attributes:
         grid: The cells of the image.
         words: The words of the text; their rows are those of the whole sequence.
+        with_image: Whether the cells are explained, too, and not only the words.
 
     """
 
     grid: Grid
     words: Words
+    with_image: bool = True
 
     @property
     def count(self) -> int:
@@ -218,9 +220,9 @@ class SequenceUnits(ByValue):
 
     @property
     def explained(self) -> Bool[Tensor, "batch token"]:
-        """True on the rows of cells and of words."""
+        """True on the rows of cells and of words that are explained."""
         rows = self.words.explained.clone()
-        rows[:, list(self.grid.tokens)] = True
+        rows[:, list(self.grid.tokens)] = self.with_image
         return rows
 
     def keep(self, scores: PerToken) -> PerUnit:
@@ -233,7 +235,7 @@ class SequenceUnits(ByValue):
         return torch.cat([cells, self.words.keep(rows)], 1)
 
     def __getitem__(self, item: int) -> "SequenceUnits":
-        return SequenceUnits(self.grid, self.words[item])
+        return replace(self, words=self.words[item])
 
 
 Units = Grid | Words | SequenceUnits

@@ -1,7 +1,7 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -11,22 +11,21 @@ from torch import Tensor, nn
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
-from nibt.data.units import SequenceUnits
+from nibt.data.units import Grid, SequenceUnits
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.memory import within_memory
-from nibt.engine.spec import versions
+from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
-from nibt.io import file_digests
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._answers import SOURCES, AnswerTokens, AnswerTower, Generator, Prompted, Source
+from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import find
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import Attribution
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
+from nibt.types import SOURCES, Source
 
 _LARGE_GAP = 0.3  # of the change of the score
 
@@ -67,7 +66,7 @@ def explain_answer(
         variant: A variant of the method.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
-        narrow: What is explained, among "image", "prompt" and "answer" (its earlier words).
+        narrow: What is explained, among "image", "prompt" and "earlier" (the words of the answer before).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
         max_words: The largest number of words that the model writes.
@@ -99,11 +98,14 @@ def explain_answer(
     most = parsed("max_words", max_words, BatchSize)
     picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
     answer_text = None if answer is None else _text("answer", answer)
+    other_word = None if against is None else _text("word of against", against)
+    narrowed = _narrowed(narrow)
+    _check_options(spec)
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
-    sources, prompted = _sources(narrow, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
+    sources, prompted = _offered(narrowed, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
     resolved, record = _resolved(spec, tower, seed)
     tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
@@ -113,7 +115,7 @@ def explain_answer(
             else f"the answer {answer!r} has no word for this model: give another one"
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
-    alternatives = None if against is None else forced.alternatives(_text("word of against", against))
+    alternatives = None if other_word is None else forced.alternatives(other_word)
     states = Probabilities.of(forced, [item for item in compared if item.digest != picture.digest])
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
@@ -135,7 +137,7 @@ def explain_answer(
         on_progress(Progress(len(words), len(tokens.words)))
     in_order = tuple(words[number] for number in range(len(tokens.words)))
     target_options = {"narrow": list(sources), "other_images": states.images}
-    return AnswerExplanation(
+    result = AnswerExplanation(
         source=prompted.image.source,
         image_hash=prompted.image.digest,
         size=prompted.image.size,
@@ -147,23 +149,19 @@ def explain_answer(
         words=in_order,
         target=(
             {"name": "log_probability", "options": target_options}
-            if against is None
+            if other_word is None
             else {
                 "name": "logit_difference",
-                "options": {**target_options, "against": against, "tokens": forced.spelled(alternatives)},
+                "options": {**target_options, "against": other_word, "tokens": forced.spelled(alternatives)},
             }
         ),
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(
-            *generator.request.notes,
-            *forced.notes,
-            *_reading(answer_text, tokens),
-            *_warnings(in_order, resolved),
-        ),
+        warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens)),
         input=prompted.image,
     )
+    return replace(result, warnings=(*result.warnings, *_warnings(result, resolved)))
 
 
 def _prompt(prompt: str, tower: AnswerTower) -> str:
@@ -186,8 +184,8 @@ def _text(name: str, text: Any, empty: bool = False) -> str:
     return text.strip()
 
 
-def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
-    """Check what is narrowed; all sources are those that the model offers."""
+def _narrowed(names: Sequence[str]) -> list[str]:
+    """Check the names of what is narrowed."""
     if not isinstance(names, str | list | tuple):
         raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
     listed = [names] if isinstance(names, str) else list(names)
@@ -196,6 +194,11 @@ def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source,
             raise UnknownName("sources", str(name), SOURCES)
     if not listed:
         raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
+    return listed
+
+
+def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Check that the model offers what is narrowed; all sources are those that it offers."""
     absent = set(listed) - set(offered)
     if absent and not set(SOURCES) <= set(listed):
         raise Unsupported(
@@ -207,24 +210,23 @@ def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source,
 
 def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
     """Return the method with its options for the tower, and its record."""
-    method_class, options = find("methods", spec.name), dict(spec.options)
+    method_class, options, extra = class_and_options(spec, seed)
     if spec.instance is not None:
-        method_class, method = type(spec.instance), spec.instance
+        method = spec.instance
         method.check(tower)
     else:
-        if seed is not None and "seed" in {field.name for field in fields(method_class)}:
-            options["seed"] = seed
-        prefixed = next((name for name in options if name.startswith(("image_", "text_"))), None)
-        if prefixed is not None:
-            raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
-        if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
-            raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
         method = method_class.configured(tower, spec.variant, _defaults(method_class, spec, tower) | options, {})
     method.check_amounts("answers")
-    values = method.options()
-    record: dict[str, Any] = {"name": spec.name, "variant": spec.variant, "seed": seed, "signed": method_class.signed}
-    digests = file_digests(values.values())
-    return method, cast(MethodRecord, {**record, "text": values, **({"files": digests} if digests else {})})
+    return method, method_record(spec, seed, {"text": method}, extra)
+
+
+def _check_options(spec: MethodSpec) -> None:
+    """Check that no option is for models with two towers."""
+    prefixed = next((name for name in spec.options if name.startswith(("image_", "text_"))), None)
+    if prefixed is not None:
+        raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
+    if spec.options.get("layer") == "auto":
+        raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
 
 
 def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) -> dict[str, Any]:
@@ -246,16 +248,14 @@ def _words(
 ) -> list[AnswerWord]:
     """Return the words of a batch with their scores; each source has its side, and its attribution."""
     side, attribution = next(iter(explanations.values()))
-    if not isinstance(attribution.units, SequenceUnits):
-        raise Unsupported("this method scores parts of the image that are no patches of the model: choose occlusion")
     with torch.no_grad():
         values = side.value().tolist()
     by_source = {source: _source_scores(*explained) for source, explained in explanations.items()}
     words = []
     for row, number in enumerate(numbers):
         scores = {source: of_words[row] for source, of_words in by_source.items()}
-        grid, word = attribution.units.grid, forced.answer.words[number]
-        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "answer": number}
+        grid, word = _cells(attribution), forced.answer.words[number]
+        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
         words.append(
             AnswerWord(
@@ -269,7 +269,7 @@ def _words(
                 at_blank[row],
                 grid.unfold(units["image"]),
                 units["prompt"],
-                units["answer"],
+                units["earlier"],
                 sum(of_source.special for of_source in scores.values()),
                 sum(of_source.gap for of_source in scores.values()),
             )
@@ -288,22 +288,31 @@ class _SourceScores(NamedTuple):
 
 def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
     """Return the scores of one source for each word of a batch."""
-    units, path = attribution.units, attribution.path
-    assert isinstance(units, SequenceUnits)
+    path, cells = attribution.path, _cells(attribution).count
     assert isinstance(side.tower, AnswerTower)
+    assert side.inputs.words is not None
     with torch.no_grad():
         values, without = side.value().tolist(), side.score(side.blank()).tolist()
     results = []
     for row, scores in enumerate(attribution.scores.float().cpu()):
-        cells, tokens = scores[: units.grid.count], scores[units.grid.count :]
-        words = [tokens[list(word.tokens)].sum() for word in units.words.words[row]]
-        kept = cells if "image" in side.tower.narrowed else torch.stack(words) if words else cells[:0]
+        kept = scores[:cells]
+        if "image" not in side.tower.narrowed:
+            words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
+            kept = torch.stack(words) if words else kept[:0]
         if path is None:
             special, gap = 0.0, values[row] - without[row] - float(kept.sum())
         else:
             special, gap = float(path.sum[row] - kept.sum()), float(path.gap[row])
         results.append(_SourceScores(kept, special, without[row], gap))
     return results
+
+
+def _cells(attribution: Attribution) -> Grid:
+    """Return the cells of a map of an image."""
+    units = attribution.units
+    grid = units.grid if isinstance(units, SequenceUnits) else units
+    assert isinstance(grid, Grid)
+    return grid
 
 
 def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:
@@ -313,13 +322,9 @@ def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:
     return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 
 
-def _change(word: AnswerWord) -> float:
-    """Return the sum of the changes of the target without each source."""
-    return sum(abs(word.value - without) for without in word.without.values())
-
-
-def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
+def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
     """Return warnings about words that the image hardly affects, and about large gaps."""
+    words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
     warnings = []
     if guessed:
@@ -330,8 +335,12 @@ def _warnings(words: Sequence[AnswerWord], method: Method) -> list[str]:
     if method.kind == "path":
         tolerance = vars(method).get("tolerance")
         share = _LARGE_GAP if tolerance is None else tolerance
-        large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, _change(word))))
+        large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, word.change)))
         if large:
             advice = "set a tolerance" if tolerance is None else "their gaps are above the tolerance after all steps"
             warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to their change: {advice}")
+    elif not result.adds_up:
+        warnings.append(
+            f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
+        )
     return warnings

@@ -13,16 +13,15 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
 from nibt.models._answers import (
-    SOURCES,
     AnswerScore,
     AnswerTokens,
     AnswerTower,
     ForcedWord,
     Generator,
     Prompted,
-    Source,
 )
 from nibt.preprocessing.captions import unknown_notes
+from nibt.types import SOURCES, Source
 
 RUNNER_UP = "runner-up"
 """Stands for the most probable other token at each place."""

@@ -83,11 +83,9 @@ def resolve(
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
     scores, target_warnings = resolve_targets(model, target, contrast, modalities)
-    method_class, options, extra = _method_class(method)
+    method_class, options, extra = class_and_options(method, seed)
     if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
-    if seed is not None and method.instance is None and "seed" in {field.name for field in fields(method_class)}:
-        options = {**options, "seed": seed}
     options, unserved = _mean_states_by_side(model, method_class, options, modalities)
     if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
         unresolved = MethodSpec(method.name, method.variant, options)
@@ -97,12 +95,6 @@ def resolve(
         modality: _configured(method, method_class, model.tower(modality), options, model.defaults)
         for modality in dict.fromkeys(modalities)
     }
-    resolved = {side: methods[side].options() for side in methods}
-    common = {"name": method.name, "variant": method.variant, "seed": seed, "signed": method_class.signed}
-    method_record = cast(MethodRecord, {**common, **resolved, **extra})
-    digests = file_digests(value for side in resolved.values() for value in side.values())
-    if digests:
-        method_record["files"] = digests
     target_options = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
     target_record: TargetRecord = {"name": target, "options": {**target_options, **contrast.record()}}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
@@ -110,7 +102,7 @@ def resolve(
         model,
         methods,
         scores,
-        {"method": method_record, "target": target_record},
+        {"method": method_record(method, seed, methods, extra), "target": target_record},
         (*model.request.notes, *target_warnings, *notes),
         modalities,
     )
@@ -152,17 +144,31 @@ def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None
             )
 
 
-def _method_class(method: MethodSpec) -> tuple[type[Method], Keywords, Keywords]:
-    """Return the class of the method, its options, and other entries of its record."""
+def method_record(
+    method: MethodSpec, seed: int | None, methods: Mapping[Modality, Method], extra: Keywords
+) -> MethodRecord:
+    """Return the method with the options of each side, as plain data."""
+    resolved = {side: side_method.options() for side, side_method in methods.items()}
+    signed = next(iter(methods.values())).signed
+    common = {"name": method.name, "variant": method.variant, "seed": seed, "signed": signed}
+    digests = file_digests(value for side in resolved.values() for value in side.values())
+    return cast(MethodRecord, {**common, **resolved, **extra, **({"files": digests} if digests else {})})
+
+
+def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method], Keywords, Keywords]:
+    """Return the class of the method, its options with the seed, and other entries of its record."""
     others = {name: value for name, value in method.options.items() if name != "along_path"}
     along = str(method.options.get("along_path", False)).lower()
     if along not in ("true", "false"):
         raise BadOption(f"along_path must be true or false (got {method.options['along_path']!r})")
     if method.instance is not None:
         return type(method.instance), {}, {}
-    if along == "false":
-        return find("methods", method.name), others, {}
-    return along_path(method.name), others, {"along_path": True}
+    method_class, extra = find("methods", method.name), {}
+    if along == "true":
+        method_class, extra = along_path(method.name), {"along_path": True}
+    if seed is not None and "seed" in {field.name for field in fields(method_class)}:
+        others["seed"] = seed
+    return method_class, others, extra
 
 
 def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> Keywords:

@@ -12,8 +12,7 @@ from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Segments, Units
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._units import PlayerMethod
-from nibt.models.base import ImageTower
+from nibt.methods._units import PlayerMethod, explains_pixels
 from nibt.options import Range
 
 
@@ -51,7 +50,7 @@ class SegmentMethod(PlayerMethod):
         return self.cost.replace("units", "segments") if self._segmented else self.cost
 
     def units_of(self, side: Side) -> Units | Segments:
-        if not self._segmented or not isinstance(side.tower, ImageTower):
+        if not self._segmented or not explains_pixels(side):
             return side.units
         labels = [self._labels(side, item) for item in range(len(side.inputs))]
         return Segments(torch.from_numpy(np.stack(labels)), tuple(int(segments.max()) + 1 for segments in labels))
@@ -59,11 +58,13 @@ class SegmentMethod(PlayerMethod):
     def _labels(self, side: Side, item: int) -> np.ndarray:
         """Return the segment of each pixel of the tower's input."""
         pixels = side.inputs.values[item]
-        if pixels.ndim != 3 or not side.inputs.around:
+        if pixels.ndim != 3:
             raise Unsupported(
                 f"units must be words or tower for a {type(side.tower).__name__}, which takes patches instead of an "
                 "image"
             )
+        if self.units != "segments" and not side.inputs.around:
+            raise Unsupported(f"units cannot come from a file for a {type(side.tower).__name__}: write units=segments")
         if self.units == "segments":
             return superpixels(pixels.float().permute(1, 2, 0).cpu().numpy(), self.segments)
         image, region = side.inputs.around[item].image, side.inputs.regions[item]

@@ -16,6 +16,7 @@ from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._vectors import UnitVectors
 from nibt.methods.base import Method
+from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, UnitValues
 
@@ -85,6 +86,11 @@ def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[
     return vectors if isinstance(units, Grid) else units.keep(vectors.T).T
 
 
+def explains_pixels(side: Side) -> bool:
+    """Return whether the cells of an image are explained, and not only words."""
+    return isinstance(side.tower, ImageTower) and getattr(side.units, "with_image", True)
+
+
 @dataclass(frozen=True)
 class PlayerMethod(UnitMethod):
     """Base class of methods that keep or remove units as wholes: the players of a game.
@@ -116,7 +122,8 @@ class PlayerMethod(UnitMethod):
         if isinstance(units, Grid):
             return [[(cell,) for cell in range(units.count)]] * count
         if isinstance(units, SequenceUnits):
-            cells, words = self.players(units.grid, count), self.players(units.words, count)
+            cells = self.players(units.grid, count) if units.with_image else [[] for _ in range(count)]
+            words = self.players(units.words, count)
             shifted = [[tuple(row + units.grid.count for row in rows) for rows in item] for item in words]
             return [[*of_image, *of_text] for of_image, of_text in zip(cells, shifted, strict=True)]
         if self.units == "tower":

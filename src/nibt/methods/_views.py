@@ -10,7 +10,7 @@ the image is in no cell, and counts as the share of special tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -128,7 +128,7 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     scores, fine = views.blend(maps, grid)
     special = views.special_token_share(maps, grid, shares)
     if isinstance(units, SequenceUnits):
-        scores, fine = torch.cat([scores, words], -1), SequenceUnits(fine, units.words)
+        scores, fine = torch.cat([scores, words], -1), replace(units, grid=fine)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]
     return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)

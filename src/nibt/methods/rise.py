@@ -27,9 +27,9 @@ from torch import Tensor
 
 from nibt.core.perturbation import mask_chunks, score_of_pixels
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Words
+from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.methods._checks import generator
-from nibt.methods._units import PlayerMethod
+from nibt.methods._units import PlayerMethod, explains_pixels
 from nibt.models._trace import Cut
 from nibt.models.base import ImageTower
 from nibt.options import Range, Samples, Seed, Share
@@ -67,8 +67,9 @@ class RISE(PlayerMethod):
     seed: Seed = 0
 
     def units_of(self, side: Side) -> Units:
-        if not isinstance(side.tower, ImageTower):
+        if not explains_pixels(side):
             return side.stem().units
+        assert isinstance(side.tower, ImageTower)
         height, width = side.tower.extent(side.inputs)
         return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
 
@@ -107,10 +108,11 @@ class RISE(PlayerMethod):
 
     def _caption_scores(self, side: Side) -> UnitValues:
         stem = side.stem()
-        explained, count = _explained(stem), stem.units.count
+        explained, units = _explained(stem), _words(stem)
+        count = units.count
         first = torch.arange(count, device="cpu").repeat(len(explained), 1)
         sizes = torch.ones(len(explained), count, dtype=torch.float32, device="cpu")
-        for item, players in enumerate(self.players(stem.units, len(explained))):
+        for item, players in enumerate(self.players(units, len(explained))):
             for rows in players:
                 first[item, list(rows)], sizes[item, list(rows)] = rows[0], float(len(rows))
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
@@ -121,13 +123,20 @@ class RISE(PlayerMethod):
             scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
             total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[chunk].to(total))
         parts = (self.masks * self.share * sizes).to(total)
-        return total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
+        scores = total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
+        return F.pad(scores, (stem.units.count - count, 0)) if stem.units is not units else scores
 
 
 def _explained(stem: Cut) -> Bool[Tensor, "batch token"]:
-    """Return which rows of captions belong to words."""
-    assert isinstance(stem.units, Words)
-    return stem.units.explained.to(stem.hidden.device)
+    """Return which rows belong to words that are explained."""
+    return _words(stem).explained.to(stem.hidden.device)
+
+
+def _words(stem: Cut) -> Words:
+    """Return the words of a caption, or of a sequence with an image."""
+    units = stem.units.words if isinstance(stem.units, SequenceUnits) else stem.units
+    assert isinstance(units, Words)
+    return units
 
 
 def _upsample(

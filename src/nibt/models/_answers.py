@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,14 +22,11 @@ from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, words_by_offsets
-from nibt.types import Embedding, Hidden, PerExample
+from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 
 TOKENS_PER_WORD = 4
 """The tokens that are written at most for each word of a limit."""
 _CHUNK = 8192  # rows of a vocabulary that are read together
-Source: TypeAlias = Literal["image", "prompt", "answer"]
-SOURCES: tuple[Source, ...] = ("image", "prompt", "answer")
-"""What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
 
 
 AnyTower = TypeVar("AnyTower", bound="AnswerTower")

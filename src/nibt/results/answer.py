@@ -1,8 +1,8 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from nibt.results.attribution import ImageItself, OfImage, over_image
 from nibt.results.base import Array, Result, Serializable
 from nibt.results.explanation import method_text, shortened
 from nibt.results.records import SCHEMA, MethodRecord, Size, TargetRecord
-from nibt.types import ModelRecord
+from nibt.types import SOURCES, ModelRecord
 
 HARDLY = 2.0
 """The gain of the log-probability, in nats, below which the image hardly matters for a word.
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
+CHANGES = frozenset({*SOURCES, "together", "difference", "gap"})
+"""The columns of an answer that have a sign; those of log-probabilities are negative."""
+_ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +40,8 @@ class AnswerWord(Serializable):
         with_blank_image: The same with a blank image.
         with_other_images: The mean of the same over other images; None if there are none.
         value: The value of the target.
-        without: The value of the target without each source: with a blank image, without the prompt's words, and
-            without the words before.
+        without: The value of the target without each source: with a blank image (``image``), without the prompt's
+            words (``prompt``), and without the words before (``earlier``).
         at_blank: The value of the target without all these sources.
         grid: The scores of the patches, rows x columns.
         prompt: The score of each word of the prompt.
@@ -74,6 +77,11 @@ class AnswerWord(Serializable):
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
         shares = {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
         return {**shares, "together": self.value - self.at_blank - self.gap - sum(shares.values())}
+
+    @property
+    def change(self) -> float:
+        """The sum of the absolute changes of the target without each source."""
+        return sum(abs(self.value - without) for without in self.without.values())
 
     @computed_field
     @property
@@ -142,6 +150,54 @@ class AnswerExplanation(OfImage, Result):
                     f"word {number} must have scores of {tuple(shape)} patches, {len(self.prompt_words)} words of the "
                     f"prompt and {number} earlier words (got {tuple(lengths[0])}, {lengths[1]} and {lengths[2]})"
                 )
+            self._check(number, word)
+
+    def _check(self, number: int, word: AnswerWord) -> None:
+        """Check that a word agrees with the answer, and that its numbers can be added."""
+        before = [token for earlier in self.words[:number] for token in earlier.tokens]
+        if not word.tokens or min(word.tokens) <= max(before, default=-1):
+            raise BadInput(f"the tokens of word {number} must come after those of the words before (got {word.tokens})")
+        if word.text not in self.answer:
+            raise BadInput(f"word {number} must be in the answer {shortened([self.answer])} (got {word.text!r})")
+        if set(word.without) != set(self.words[0].without) or not set(word.without) <= set(SOURCES):
+            raise BadInput(
+                f"without of word {number} must have the same sources as that of word 0, among {', '.join(SOURCES)} "
+                f"(got {', '.join(word.without) or 'none'})"
+            )
+        if not np.isfinite([*word.shares.values(), word.image_gain]).all():
+            raise BadInput(f"the scores of word {number} are too large to be added")
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the scores are in nats of the target and add up to its changes, at least roughly.
+
+        If not, as for methods that read attention, only their order has a meaning.
+        """
+        gaps = [abs(word.gap) for word in self.words]
+        return sum(gaps) <= _ADDS_UP * sum(word.change for word in self.words)
+
+    @property
+    def columns(self) -> dict[str, list[float]]:
+        """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up."""
+        words = self.words
+        if self.target["name"] == "log_probability":
+            columns = {"log-prob.": [word.log_probability for word in words]}
+            columns["blank"] = [word.with_blank_image for word in words]
+            if words[0].with_other_images is not None:
+                columns["others"] = [cast(float, word.with_other_images) for word in words]
+        else:
+            columns = {"difference": [word.value for word in words]}
+        if self.adds_up:
+            sources = [name for name in SOURCES if name in words[0].without]
+            for name in [*sources, "together"] if len(sources) > 1 else sources:
+                columns[name] = [word.shares[name] for word in words]
+            columns["gap"] = [word.gap for word in words]
+        return columns
+
+    @property
+    def alternatives(self) -> Sequence[str]:
+        """The token that the first token of each word is compared with; empty without ``against``."""
+        return cast(Sequence[str], self.target["options"].get("tokens", ()))
 
     @property
     def table(self) -> Float[Tensor, "word row column"]:

@@ -163,7 +163,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         for item in items:
             before = item.answer.words[: item.word or 0] if item.word is not None else ()
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
-            kept = {"prompt": prompt_words, "answer": earlier}
+            kept = {"prompt": prompt_words, "earlier": earlier}
             words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
         texts = ("",) * self.offset + tuple(self.tokenizer.convert_ids_to_tokens(ids))
         explained = torch.tensor([in_words(group, len(texts)) for group in words], device="cpu")
@@ -231,7 +231,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         grid = super().units(inputs, stream)
         assert isinstance(grid, Grid)
         assert inputs.words is not None
-        return SequenceUnits(grid, inputs.words)
+        return SequenceUnits(grid, inputs.words, "image" in self.narrowed)
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None

@@ -10,7 +10,7 @@ from nibt.report.image.curve import draw_curve
 from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
-from nibt.results.answer import AnswerExplanation, AnswerWord
+from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
@@ -176,28 +176,25 @@ def answer_table(panel: Panel) -> str:
     result = panel.answer
     if not isinstance(result, AnswerExplanation):
         return ""
-    heads = (
-        "word",
-        "log-probability",
-        "blank image",
-        "other images",
-        "image",
-        "prompt",
-        "words before",
-        "together",
-        "gap",
-        "mostly",
+    columns = {"against": [*result.alternatives]} if result.alternatives else {}
+    for heading, values in result.columns.items():
+        columns[heading] = signed_row(values) if heading in CHANGES else [*map(_fixed, values)]
+    heads = ("word", *columns, "mostly")
+    by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
+    rows = "".join(_answer_row(result, word, row) for word, row in by_word)
+    units = (
+        "The difference is that of the logits of its first token and of the token in the column against."
+        if result.alternatives
+        else "Log-probabilities in nats: with this image, with a blank image, and the mean with other images."
     )
-    rows = "".join(_answer_row(result, word) for word in result.words)
-    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    headings = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     return (
         '<table class="nibt-answer"><caption>What each word took from the image, the prompt and the words before it. '
-        "Log-probabilities with this image, with a blank image and with other images.</caption>"
-        f"<thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>"
+        f"{units}</caption><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
-def _answer_row(result: AnswerExplanation, word: AnswerWord) -> str:
+def _answer_row(result: AnswerExplanation, word: AnswerWord, cells: Sequence[str]) -> str:
     """Return the row of a word of an answer."""
     before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
@@ -205,13 +202,8 @@ def _answer_row(result: AnswerExplanation, word: AnswerWord) -> str:
     mostly = ", ".join(f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place])
     if word.image_hardly_matters:
         mostly = f"the image hardly matters; {mostly}" if mostly else "the image hardly matters"
-    elsewhere = "" if word.with_other_images is None else _fixed(word.with_other_images)
-    sums = (*(word.shares[name] for name in ("image", "prompt", "earlier", "together")), word.gap)
-    cells = (_fixed(word.log_probability), _fixed(word.with_blank_image), elsewhere, *signed_row(sums))
-    return (
-        f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}'
-        f'<td dir="auto">{escape(mostly)}</td></tr>'
-    )
+    data = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{data}<td dir="auto">{escape(mostly)}</td></tr>'
 
 
 def details(panel: Panel) -> str:
