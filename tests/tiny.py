@@ -245,11 +245,17 @@ def both_ways() -> BuiltModel:
     return built
 
 
-def coca() -> BuiltModel:
+def coca_configuration() -> dict[str, Any]:
+    """Return the configuration of CoCa, whose decoder has the width of both towers' tokens."""
     vision = {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 6, "output_tokens": True}
-    text = {"embed_cls": True, "output_tokens": True}
-    decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    return own(vision, text, open_clip.CoCa, multimodal_cfg={**decoder, "attn_pooler_heads": 2})
+    text = {"embed_cls": True, "output_tokens": True, "width": 16}
+    decoder = {"context_length": CONTEXT, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
+    return {**configuration(vision, text), "multimodal_cfg": {**decoder, "attn_pooler_heads": 2}}
+
+
+def coca() -> BuiltModel:
+    module = randomized(lambda: open_clip.CoCa(**coca_configuration()))
+    return BuiltModel(module, None, open_clip.SimpleTokenizer(context_length=CONTEXT))
 
 
 def trunk(

@@ -10,7 +10,7 @@ from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests.shared_models import shared
-from tests.tiny import BuiltModel, randomized
+from tests.tiny import BuiltModel, coca, randomized
 
 KINDS = {**EMBEDDERS, **LATE}
 WRITERS = {**EMBEDDERS, **GENERATORS, "git": git}
@@ -24,6 +24,8 @@ def loading(kind: str) -> dict[str, str]:
 
 @cache
 def _built(kind: str) -> BuiltModel:
+    if kind == "coca":
+        return coca()
     making = _ALL[kind]()
     return BuiltModel(randomized(making.make), making.processor)
 
@@ -31,7 +33,7 @@ def _built(kind: str) -> BuiltModel:
 def built(kind: str) -> BuiltModel:
     """Return a new model of a kind, which a test may change, but for its processor."""
     plain = _built(kind)
-    return BuiltModel(copy.deepcopy(plain.module), plain.processor)
+    return BuiltModel(copy.deepcopy(plain.module), plain.processor, plain.tokenizer)
 
 
 @shared

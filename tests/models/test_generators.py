@@ -1,6 +1,7 @@
 """Generators: the cut, the forced answer, the words and the errors, on small random models of each class."""
 
 import copy
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import config
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 import nibt
@@ -25,6 +27,7 @@ from nibt.models._load_generator import load_generator
 from nibt.results.answer import AnswerExplanation
 from tests import tiny
 from tests.helpers import assert_close
+from tests.models.saved import save_open_clip
 from tests.shared_models import module_state
 from tests.suites import few
 from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, built, generator
@@ -33,7 +36,9 @@ IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat o
 PROMPTED, SILENT = Prompted(IMAGE, PROMPT), ("vit_gpt_2", "vit_trocr")  # which read no prompt
 FAST = ("llava", "qwen2_vl")
 decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
-every_class = pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], (*FAST, "blip_caption")))
+every_class = pytest.mark.parametrize(
+    "kind", few([*WRITERS, *ENCODER_DECODERS, "coca"], (*FAST, "blip_caption", "coca"))
+)
 
 
 def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
@@ -64,6 +69,12 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
     if kind in ENCODER_DECODERS:
         return tower.own_logits(tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]))[0]
     plain = built(kind)
+    if kind == "coca":
+        caption = [49406, *plain.tokenizer.encode(PROMPT), *ids]  # after the start of a text
+        pixels = tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]).values
+        with torch.no_grad():
+            logits = plain.module(pixels, torch.tensor([caption]), output_labels=False)["logits"]
+        return logits[0, len(caption) - len(ids) - 1 :]
     if kind == "git":
         prompt = plain.processor.tokenizer(PROMPT).input_ids[:-1]
         pixels = plain.processor.image_processor(IMAGE.pil_image, return_tensors="pt").pixel_values
@@ -302,8 +313,8 @@ def test_words_before_a_word_pass_by_an_encoder(kind: str) -> None:
         assert abs(word.gap) < 0.05
     for word in explained(kind, narrow=["image"]).words:
         assert word.at_blank == pytest.approx(word.with_blank_image, abs=1e-4)
-    with pytest.raises(Unsupported, match=r"this model can narrow only the image( and the prompt)? \(got answer\)"):
-        explained(kind, narrow=["answer"])
+    with pytest.raises(Unsupported, match=r"this model can narrow only the image( and the prompt)? \(got earlier\)"):
+        explained(kind, narrow=["earlier"])
 
 
 def test_map_covers_what_the_processor_crops() -> None:
@@ -390,6 +401,33 @@ def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
             nibt.load_model(tmp_path)
 
 
+def test_coca_is_loaded_from_the_folder_of_open_clip(tmp_path: Path) -> None:
+    module, config = built("coca").module, tiny.coca_configuration()
+    save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": {}})
+    )
+    loaded, (tower, answer) = load_generator(tmp_path), answer_of("coca")
+    items = [ForcedWord(PROMPTED, answer)]
+    torch.testing.assert_close(
+        loaded.answers.own_logits(loaded.answers.prepare(items)), tower.own_logits(tower.prepare(items))
+    )
+    assert loaded.record()["family"] == "open_clip"
+    assert nibt.load_model(tmp_path).image.depth == tower.depth
+
+
+def test_coca_reads_captions_as_open_clip_does() -> None:
+    ours, tokenizer = generator("coca").answers.tokenizer, built("coca").tokenizer
+    for text in ("a Red cat, on the mat!", "naïve café at 12:30", "don't  we?", "日本 🙂"):
+        assert ours(text, add_special_tokens=False).input_ids == tokenizer.encode(text)
+
+
+def test_other_models_of_open_clip_write_nothing(tmp_path: Path) -> None:
+    save_open_clip(tmp_path / "clip")
+    with pytest.raises(CannotLoad, match="writes no text about images"):
+        load_generator(tmp_path / "clip")
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
 @pytest.mark.parametrize("kind", few(("llava", "qwen2_vl", "blip_caption"), ("llava",)))
 def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
@@ -414,5 +452,5 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
 def test_dual_encoder_writes_nothing() -> None:
     with pytest.raises(CannotLoad, match="writes no text about images, so it has no answer to explain: use explain"):
         explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
-    with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, answer"):
+    with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, earlier"):
         explained("llava", narrow=[])

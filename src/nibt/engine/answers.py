@@ -329,8 +329,9 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
     warnings = []
     if guessed:
         warnings.append(
-            f"the image hardly matters for {', '.join(guessed)}: with other images, the model is about as sure of "
-            f"{'it' if len(guessed) == 1 else 'them'}"
+            f"the image hardly matters for {', '.join(guessed)}: with "
+            f"{'a blank image' if words[0].with_other_images is None else 'other images'}, the model is about as sure "
+            f"of {'it' if len(guessed) == 1 else 'them'}"
         )
     if method.kind == "path":
         tolerance = vars(method).get("tolerance")

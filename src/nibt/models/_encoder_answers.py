@@ -27,11 +27,12 @@ from nibt.types import Embedding, Hidden
 _PREFIX = 8  # tokens before the patches at most, such as a class token and registers
 
 
-class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
+class EncoderAnswers(AnswerTower):
     """The image encoder of a generator, with all that reads its states as the head.
 
     Attributes:
         tokenizer: The tokenizer.
+        patch: The sides of a patch, in pixels.
 
     """
 
@@ -40,14 +41,7 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
     mapped = False  # masks of decoders
     offers = frozenset({"stem"})  # the head has many attentions
     context: ClassVar[int]
-
-    def __init__(self, root: Any, request: Any) -> None:
-        super().__init__(root, request)
-        self.tokenizer = request.text_tokenizer
-
-    @property
-    def embedder(self) -> nn.Module:
-        return self.root.get_input_embeddings()
+    patch: int
 
     @abstractmethod
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
@@ -55,7 +49,15 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
 
     @abstractmethod
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
-        """Return the last states of the decoder, which reads the ids and the normalized states of the image."""
+        """Return the last states of the decoder, which reads the ids and the last states of the image."""
+
+    @abstractmethod
+    def encoded(self, pixels: Tensor) -> Hidden:
+        """Return the last states of the image encoder."""
+
+    @abstractmethod
+    def after_blocks(self, stream: Hidden) -> Hidden:
+        """Return the last states of the image encoder from those that leave its blocks."""
 
     @abstractmethod
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
@@ -64,11 +66,6 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
     @abstractmethod
     def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
         """Return the ids that the model writes."""
-
-    @property
-    def norm(self) -> nn.Module:
-        """The norm after the blocks."""
-        return self.vision.post_layernorm
 
     def _texts(self, prompt: str, answer: Sequence[int] = ()) -> dict[str, Tensor]:
         with TOKENIZER_LOCK:
@@ -118,11 +115,10 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
         return {name: value for name, value in inputs.extra.items() if name != "targets"}
 
     def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
-        return self._at_rows(self.decoded(self.norm(stream), extra), extra["rows"])
+        return self._at_rows(self.decoded(self.after_blocks(stream), extra), extra["rows"])
 
     def run(self, inputs: Inputs) -> Embedding:
-        states = self.vision(inputs.values).last_hidden_state
-        return self._at_rows(self.decoded(states, inputs.extra), inputs.extra["rows"])
+        return self._at_rows(self.decoded(self.encoded(inputs.values), inputs.extra), inputs.extra["rows"])
 
     def own_logits(self, inputs: Inputs) -> Tensor:
         with torch.no_grad(), self.computing():
@@ -149,3 +145,26 @@ class EncoderAnswerTower(AnswerTower, HuggingFaceImageTower):
         key = tuple(nothing.values.shape), tuple(nothing.extra["ids"].flatten().tolist()) if layer is None else ()
         state = self._blank_state(key, self._now(), nothing, layer, nullcontext())
         return state.expand(len(inputs), *state.shape[1:])
+
+
+class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
+    """The image encoder of a generator of Transformers."""
+
+    def __init__(self, root: Any, request: Any) -> None:
+        super().__init__(root, request)
+        self.tokenizer = request.text_tokenizer
+
+    @property
+    def embedder(self) -> nn.Module:
+        return self.root.get_input_embeddings()
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the blocks."""
+        return self.vision.post_layernorm
+
+    def encoded(self, pixels: Tensor) -> Hidden:
+        return self.vision(pixels).last_hidden_state
+
+    def after_blocks(self, stream: Hidden) -> Hidden:
+        return self.norm(stream)

@@ -86,6 +86,8 @@ class Family(Plugin, ABC):
 class OnlyGenerators(Family):
     """Base class of families whose models only write."""
 
+    needs_processor = True
+
     @classmethod
     def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         return cls.load_generator(source, request)

@@ -20,7 +20,7 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_tensors
 from nibt.models._load_options import LoadOptions
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
-from nibt.models._names import hub_name
+from nibt.models._names import hub_name, open_clip_name
 from nibt.models._request import Request
 from nibt.models.base import Model
 from nibt.progress import report_stage
@@ -44,8 +44,8 @@ def load_generator(
     A model in memory is used as it is, neither moved nor changed.
 
     Args:
-        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers or with PEFT
-            adapters of one, its name on the hub, or a model in memory.
+        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, a CoCa of OpenCLIP
+            or PEFT adapters, its name on a hub, or a model in memory.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory.
@@ -71,23 +71,34 @@ def load_generator(
     if name in embedded():
         raise CannotLoad(_no_generator(name))
     if not folder.is_dir():
-        place = hub_name(name)
+        weights = open_clip_name(name)
+        if weights is not None and not weights.startswith("hf-hub:"):
+            return _checked(_load(name, "open_clip", weights, request, device))
+        place = hub_name(name if weights is None else weights)
         if place is None:
             raise CannotLoad(f"there is no model {name!r}, and no folder of that name")
         with loading(name):
-            folder, commit = model_folder(place, request, Wants(lambda config: _family(name, config)))
+            wants = Wants(lambda config: _family(name, config), open_clip=weights is not None)
+            folder, commit = model_folder(place, request, wants)
         request = replace(request, facts={"revision": commit})
     if (folder / FILE_NAME).exists():
         return _checked(_with_adapters(name, folder, request, device))
+    if (folder / "open_clip_config.json").exists():
+        return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
     config = json_object(folder / "config.json")
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
-    family = _family(name, config)
-    with loading(name, folder):
+    return _checked(_load(name, _family(name, config), str(folder), request, device))
+
+
+def _load(name: str, family: str, source: str, request: Request, device: Any) -> Generator:
+    """Load the generator of a family from a folder, or by its name."""
+    with loading(name, Path(source.removeprefix("local-dir:"))):
         report_stage("importing libraries and reading its weights")
-        module, request = find("models", family).load_generator(str(folder), request)
-        module = module.eval().requires_grad_(False).to(device)
-        return _checked(_generator(name, family, module, request))
+        module, request = find("models", family).load_generator(source, request)
+        if family_of_generator(class_names(module)) is None:
+            raise CannotLoad(_no_generator(name))
+        return _generator(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Generator:
@@ -115,7 +126,9 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
     if any(submodule.training for submodule in module.modules()):
         raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
     check_tensors(name, module)
-    check_processor(request)
+    family_class = find("models", family)
+    if family_class.model_types or family_class.needs_processor:
+        check_processor(request)
     with loading(name):
         return _generator(name, family, module, request)
 

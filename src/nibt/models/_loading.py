@@ -43,8 +43,8 @@ EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
 """The folder of the models that ship with the package."""
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 _ADVICE = (
-    "Without a hub, use an embedded model ({embedded}), or the path of a local folder with a saved Hugging Face or "
-    "OpenCLIP model"
+    "Without a hub, use an embedded model ({embedded}; for answers {generators}), or the path of a local folder with a "
+    "saved Hugging Face or OpenCLIP model"
 )
 
 
@@ -250,7 +250,8 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
 
 
 def _advice() -> str:
-    return _ADVICE.format(embedded=", ".join(embedded()) or "none installed")
+    names = (", ".join(listed) or "none installed" for listed in (embedded(), embedded_generators()))
+    return _ADVICE.format(**dict(zip(("embedded", "generators"), names, strict=True)))
 
 
 def _family(name: str, config: JsonObject) -> str:

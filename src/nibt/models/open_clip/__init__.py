@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
+from nibt.models._answers import AnswerTower
 from nibt.models._family import Family
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
@@ -23,6 +24,7 @@ class OpenCLIP(Family):
     """The models of ``open_clip.create_model``, from a hub, a folder or memory, and those of OpenAI's package."""
 
     class_names = ("CLIP", "CustomTextCLIP", "CoCa")
+    generator_classes = ("CoCa",)
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
@@ -51,6 +53,16 @@ class OpenCLIP(Family):
             **options,
         )
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
+
+    @classmethod
+    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return cls.load(source, request)
+
+    @staticmethod
+    def answer_tower(module: Any, request: Request) -> AnswerTower:
+        from nibt.models.open_clip.coca import CoCaAnswers
+
+        return CoCaAnswers(module, replace(request, tokenizer=request.tokenizer or _own_tokenizer(module)))
 
     @staticmethod
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
