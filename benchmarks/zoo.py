@@ -4,11 +4,12 @@ It feeds docs/reference/results/zoo.md and docs/reference/models.md.
 
     OMP_NUM_THREADS=1 python benchmarks/zoo.py [--only TEXT] [--write]
 
-A model passes if it gives its own embeddings when it is cut at any layer (1 - cosine below 1e-5), and if every method
-that its towers allow gives finite maps. The columns: the layers of the image and the text tower; the largest 1 - cosine
-of a cut; the completeness gap of NIB on the image with 64 steps, relative to the change of the score; and the methods
-that run on both sides, or on one. ``--write`` writes the table to ``docs/reference/results/zoo.csv``, its summary to
-``zoo.md``, and the list of classes to ``docs/reference/models.md``. Exit code 1: a model does not pass.
+A model passes if it gives its own embeddings, or log-probabilities, when it is cut at any layer (1 - cosine below
+1e-5), and if every method that its towers allow gives finite maps. The columns: the layers of the image and the text
+tower; the largest 1 - cosine of a cut; the completeness gap of NIB on the image with 64 steps, relative to the change
+of the score; and the methods that run on both sides, or on one. ``--write`` writes the table to
+``docs/reference/results/zoo.csv``, its summary to ``zoo.md``, and the list of classes to ``docs/reference/models.md``.
+Exit code 1: a model does not pass.
 
 Add builders to ``SOURCES``: each returns a module (or a pair), its processor and its tokenizer.
 """
@@ -27,13 +28,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from models import tiny_families, tiny_open_clip, tiny_vision_language
+from models import tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
 from PIL import Image
 from torch import nn
 
 import nibt
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
+from nibt.engine.forced_answers import ForcedAnswer
+from nibt.errors import Unsupported
+from nibt.models._answers import Prompted
 from nibt.registry import find
 
 ROOT = Path(__file__).parents[1]
@@ -54,11 +58,12 @@ QUICK = {
 HEAD = """# All classes of models
 
 This page shows that nibt cuts each class of model correctly: a model that is cut at any layer must give its own
-embeddings. The models are small and have random weights, so the page does not show how good the maps of released
-checkpoints are. The processors and tokenizers have the classes of the checkpoints. [zoo.csv](zoo.csv) has a row for
-each model; `python benchmarks/zoo.py --write` writes both.
+embeddings, and a generator its own log-probabilities. The models are small and have random weights, so the page does
+not show how good the maps of released checkpoints are. The processors and tokenizers have the classes of the
+checkpoints. [zoo.csv](zoo.csv) has a row for each model; `python benchmarks/zoo.py --write` writes both.
 
-- **cut**: the largest 1 - cosine between the embedding of the model and that of the model cut at a layer.
+- **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
+  model and that of the model cut at a layer.
 - **gap**: the completeness gap of NIB on the image with 64 steps, relative to the change of the score.
 - **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
   convolutions, windows or groups lacks.
@@ -118,6 +123,15 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
         name: partial(vision_language, making) for name, making in tiny_vision_language.EMBEDDERS.items()
     },
     "Late interaction": {name: partial(vision_language, making) for name, making in tiny_vision_language.LATE.items()},
+    "Generators": {
+        name: partial(vision_language, making)
+        for name, making in {
+            **tiny_vision_language.EMBEDDERS,
+            **tiny_vision_language.GENERATORS,
+            "git": tiny_encoder_decoder.git,
+            **tiny_encoder_decoder.ENCODER_DECODERS,
+        }.items()
+    },
     "OpenCLIP": {name: lambda name=name: tiny_open_clip.build(name) for name in tiny_open_clip.CONFIGURATIONS},
     "Wrappers, around CLIP": {name: lambda name=name: wrapped(name) for name in WRAPPERS},
 }
@@ -136,16 +150,14 @@ def items(side: str) -> list[Any]:
     return [ImageInput(picture(seed), "noise") for seed in (0, 1)] if side == "image" else CAPTIONS
 
 
-def cut_error(model: Any, side: str) -> float:
-    """Return the largest 1 - cosine between the own embedding and that of the model cut at a layer."""
-    tower = model.tower(side)
-    trace = tower.trace(tower.prepare(items(side)))
+def cut_error(trace: Any, output: Callable[[torch.Tensor], torch.Tensor] = lambda embedding: embedding) -> float:
+    """Return the largest 1 - cosine between the own output and that of the model cut at a layer."""
     errors = []
-    for layer in range(tower.depth + 1):
+    for layer in range(trace.tower.depth + 1):
         cut = trace.cut(layer)
         with torch.no_grad():
             replayed = cut.rest(cut.hidden[None])[0]
-        pairs = replayed.flatten(1), trace.embedding.flatten(1)
+            pairs = output(replayed).flatten(1), output(trace.embedding).flatten(1)
         errors.append(1 - F.cosine_similarity(*pairs, dim=-1).min().item())
     return max(errors)
 
@@ -163,9 +175,10 @@ def sides_of(model: Any) -> dict[str, Side]:
 def explained(side: Side, name: str, **options: Any) -> Any:
     """Return the maps of a method, or None if it needs what the tower lacks."""
     method, tower = find("methods", name), side.tower
-    if tower.modality not in method.sides or not set(method.needs) <= tower.offers:
+    try:
+        answer = method.configured(tower, "default", {**QUICK.get(name, {}), **options}, {})(side)
+    except Unsupported:
         return None
-    answer = method.configured(tower, "default", {**QUICK.get(name, {}), **options}, {})(side)
     if not answer.scores.isfinite().all():
         raise ValueError(f"{name} gives a map of the {tower.modality} that is not finite")
     return answer
@@ -186,9 +199,25 @@ def relative_gap(side: Side) -> float:
     return float((path.gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
 
 
+def generator_row(name: str, built: Any) -> Row:
+    """Return the row of a generator, whose words are explained by the image."""
+    generator = nibt.load_generator(built.module, processor=built.processor)
+    tower = generator.answers
+    prompted = Prompted(items("image")[0], "" if tower.prompts == "none" else CAPTIONS[0])
+    answer = tower.read(prompted, CAPTIONS[1])
+    side = ForcedAnswer(generator, tower, prompted, answer).narrowing(["image"]).side([0, 1], None, None)
+    methods = sum(explained(side, name) is not None for name in nibt.available("methods"))
+    error = cut_error(side.trace, lambda states: tower.logits(states).log_softmax(-1))
+    return Row(
+        "Generators", name, type(built.module).__name__, (tower.depth,) * 2, error, relative_gap(side), str(methods)
+    )
+
+
 def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
     try:
         built = build()
+        if group == "Generators":
+            return generator_row(name, built)
         model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, **built.options)
         sides = sides_of(model)
         return Row(
@@ -196,7 +225,7 @@ def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
             name,
             type(getattr(model.module, "vision", model.module)).__name__,  # of a pair the first
             (model.image.depth, model.text.depth),
-            max(cut_error(model, side) for side in ("image", "text")),
+            max(cut_error(side.trace) for side in sides.values()),
             relative_gap(sides["image"]),
             methods_of(sides),
         )
@@ -257,9 +286,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     results = list(rows(options.only))
     passed = sum(row.passed for row in results)
-    summary = (
-        f"{passed} of {len(results)} small models with random weights give their own embeddings when they are cut."
-    )
+    summary = f"{passed} of {len(results)} small models with random weights give their own outputs when they are cut."
     print(f"\n{summary}")
     if options.write:
         written(results, summary)

@@ -37,7 +37,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from benchmarks.models.tiny_vision_language import Making, tokenizer
+from .tiny_vision_language import Making, tokenizer
 
 _SIZE: dict[str, Any] = {"size": {"height": 32, "width": 32}}
 _LAYERS = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3}

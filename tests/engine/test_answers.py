@@ -1,7 +1,9 @@
 """Tests of ``nibt.engine.answers``: explanations of the words of answers."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -185,6 +187,16 @@ def test_only_units_of_the_source_are_removed(method: str) -> None:
             assert float(word.grid.sum()) == pytest.approx(word.value - word.without["image"], abs=1e-3)
             assert float(word.prompt.sum()) == pytest.approx(word.value - word.without["prompt"], abs=1e-3)
             assert float(word.earlier.sum()) == pytest.approx(word.value - word.without["earlier"], abs=1e-3)
+
+
+def test_a_picture_has_a_map_for_each_word() -> None:
+    explanation = explained(steps=2)
+    picture = nibt.draw(explanation)
+    first, second, *others = explanation.words
+    moved = replace(explanation, words=(first, replace(second, grid=-second.grid), *others))
+    changed = np.asarray(nibt.draw(moved)) != np.asarray(picture)
+    places = np.nonzero(changed.any(-1).any(0))[0]
+    assert places.max() - places.min() < picture.width / 4  # one tile of five
 
 
 def test_segments_of_the_image_add_up() -> None:

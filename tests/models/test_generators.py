@@ -139,6 +139,30 @@ def test_words_do_not_depend_on_the_batch(kind: str) -> None:
         assert abs(one.special - other.special) < 1e-5
 
 
+@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS, "coca"], ("git", "blip_caption")))
+def test_methods_give_finite_scores_or_say_why_not(kind: str) -> None:
+    quick = {
+        "nib": "steps=2 views=1",
+        "integrated_gradients": "steps=2",
+        "mfaba": "steps=2",
+        "m2ib": "steps=2 samples=2",
+    }
+    quick |= {"rise": "masks=8", **dict.fromkeys(("shapley", "banzhaf", "fixlip"), "budget=12")}
+    refused = set()
+    for method in nibt.available("methods"):
+        try:
+            prompt = "" if kind in SILENT else PROMPT
+            result = explain_answer(
+                generator(kind), IMAGE, prompt, "a cat", f"{method} {quick.get(method, '')}", other_images=[]
+            )
+        except Unsupported:
+            refused.add(method)
+            continue
+        assert all(bool(word.grid.isfinite().all()) for word in result.words), method
+    assert {"clip_surgery", "similarity_map"} <= refused
+    assert refused.isdisjoint({"nib", "occlusion", "shapley", "banzhaf", "rise", "center", "random", "grad_cam"})
+
+
 @every_class
 def test_model_is_unchanged(kind: str) -> None:
     plain = built(kind)

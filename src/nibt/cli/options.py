@@ -109,8 +109,7 @@ class EvaluatedModelOptions(ModelOptions):
 
 
 METHOD_HELP = (
-    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 image_layer=5 views=5'; see "
-    "nibt list methods."
+    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 views=5'; see nibt list methods."
 )
 
 
@@ -229,8 +228,8 @@ class OutputOptions(OverwriteOptions):
             "-o",
             metavar="FILE",
             help="A file, whose ending chooses the format (x.png, x.html, x.json, ...; see nibt list formats); - "
-            "prints JSON. {stem} stands for the name of each pair, as in maps/{stem}.png. Repeatable. Default: an "
-            "image and a JSON file in the current folder.",
+            "prints JSON. {stem} stands for the name of each pair, as in maps/{stem}.png. Repeatable. Default: a "
+            "picture or a page, and a JSON file, in the current folder.",
         ),
     ] = None
     draw: Annotated[

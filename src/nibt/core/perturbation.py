@@ -68,8 +68,10 @@ def masker(
         assert isinstance(tower, TextTower)
         cells, explained = units.grid.count, units.words.explained.to(keep.device)
         pixels = F.interpolate(units.grid.unfold(keep[..., :cells]), tower.extent(side.inputs), mode=mode)
+        if not bool(explained.any()):
+            return score_of_pixels(side, pixels, behind)
         kept = torch.where(explained, keep[..., cells:], 1.0)
-        with tower.blend_to_padding(kept.flatten(0, 1)):
+        with tower.blend_to_padding(kept[..., tower.offset :].flatten(0, 1)):
             return score_of_pixels(side, pixels, behind)
 
     score_masks = image_scores

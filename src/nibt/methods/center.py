@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, Units, Words
+from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.methods._units import UnitMethod
 from nibt.options import Positive
 from nibt.types import PerUnit
@@ -44,16 +44,22 @@ class Center(UnitMethod):
     spread: Positive = 0.5
 
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
-        if not isinstance(units, Words):
-            assert isinstance(units, Grid)
-            rows, columns = _line(units.rows), _line(units.columns)
-            distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
-        else:
-            assert isinstance(units, Words)
-            distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
-            for row, explained in zip(distances, units.explained.cpu(), strict=True):
-                row[explained] = _line(int(explained.sum())) ** 2
+        distances = _distances(units, len(side.inputs))
         return torch.exp(-distances / (2 * self.spread**2)).to(side.tower.example.device)
+
+
+def _distances(units: Units | Segments, count: int) -> PerUnit:
+    """Return the squared distance of each unit from the center of the image, or of the caption."""
+    if isinstance(units, SequenceUnits):
+        return torch.cat([_distances(units.grid, count), _distances(units.words, count)], -1)
+    if isinstance(units, Grid):
+        rows, columns = _line(units.rows), _line(units.columns)
+        return (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(count, -1)
+    assert isinstance(units, Words)
+    distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
+    for row, explained in zip(distances, units.explained.cpu(), strict=True):
+        row[explained] = _line(int(explained.sum())) ** 2
+    return distances
 
 
 def _line(count: int) -> Tensor:

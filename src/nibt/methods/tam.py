@@ -21,6 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -52,6 +53,7 @@ class TokenActivationMap(Method):
         with torch.no_grad(), tower.computing():
             logits = tower.logits(tower.last_states(hidden[:1]))[0].float().cpu()
         ids, grid = side.inputs.extra["input_ids"][0].cpu(), units.grid
+        ids = F.pad(ids, (len(logits) - len(ids), 0))  # after rows of the image without ids
         scores = torch.zeros(len(hidden), units.count, dtype=torch.float32, device="cpu")
         for item in range(len(hidden)):
             target = int(side.inputs.extra["targets"][item, 0])

@@ -153,6 +153,8 @@ class TextTower(Tower):
 
     modality = "text"
     tokenizer: Any
+    offset: int = 0
+    """The number of rows before those of embedded tokens, such as those of an image in a sequence."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ Images, pages and the terminal share these texts.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.results.answer import AnswerExplanation
@@ -13,7 +13,9 @@ from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
-Shown = Explanation | Regions | AnswerExplanation
+WordMaps: TypeAlias = Regions | AnswerExplanation
+"""Results with a map for each word: of a caption, or of an answer."""
+Shown = Explanation | WordMaps
 
 
 def question(result: Shown) -> str:
@@ -44,7 +46,8 @@ def legend(result: Shown, look: Appearance = DEFAULT) -> str:
         return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(result) else "")
     name = "similarity" if isinstance(result, Regions) else "score"
     if isinstance(result, AnswerExplanation):
-        name = result.target["name"].replace("_", " ") + " of the word"
+        name = {"log_probability": "log-probability", "logit_difference": "difference of logits"}[result.target["name"]]
+        name += " of the word"
     if not result.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
     positive, negative = look.palette.names

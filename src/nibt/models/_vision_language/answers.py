@@ -54,8 +54,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     modality = "text"
     root: Any
-    offset: int = 0
-    """The number of rows of the image before those of the text, if no tokens of the text stand for the image."""
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
         super().__init__()

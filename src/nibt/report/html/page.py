@@ -7,9 +7,9 @@ from typing import Any
 from nibt.report.appearance import appearance
 from nibt.report.html.document import document
 from nibt.report.html.view import SCRIPT, STYLE, fragment
-from nibt.report.html.view_data import Panel, WordMaps
+from nibt.report.html.view_data import Panel
 from nibt.report.html.view_text import heading
-from nibt.report.request import question
+from nibt.report.request import WordMaps, question
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeGuard
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.rows import photograph
-from nibt.report.request import is_signed
+from nibt.report.request import WordMaps, is_signed
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import require_result
@@ -25,10 +25,6 @@ from nibt.results.regions import Regions
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
 MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have hundreds of thousands of cells
-
-
-WordMaps: TypeAlias = Regions | AnswerExplanation
-"""Results with a map for each word: of a caption, or of an answer."""
 
 
 @dataclass(frozen=True)

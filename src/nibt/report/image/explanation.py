@@ -12,6 +12,7 @@ from nibt.report.image.layout import MARGIN, SIDE, centered, resized, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
+from nibt.results.answer import AnswerExplanation
 from nibt.results.base import require_result
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.narrowing import NarrowingCurve
@@ -21,15 +22,15 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def draw(
-    answer: Explanation | Regions | NarrowingCurve,
+    answer: Explanation | Regions | AnswerExplanation | NarrowingCurve,
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
 ) -> Image.Image:
     """Draw a result: the photograph, the map over it, and the caption below.
 
-    A comparison has both inputs below each other, a word-region table a small map per word, and a narrowing curve its
-    plots.
+    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word,
+    and a narrowing curve its plots.
 
     Args:
         answer: The result.
@@ -44,11 +45,11 @@ def draw(
         BadInput: An image of a loaded result is missing, or there is no such picture of the result.
 
     """
-    require_result(answer, "draw", Explanation, Regions, NarrowingCurve)
+    require_result(answer, "draw", Explanation, Regions, AnswerExplanation, NarrowingCurve)
     look = appearance(positive_only, style, cmap)
     if isinstance(answer, NarrowingCurve):
         return draw_curve(answer)
-    if isinstance(answer, Regions):
+    if isinstance(answer, Regions | AnswerExplanation):
         return draw_table(answer, look)
     return draw_comparison(answer, look) if answer.is_comparison else _page(answer, look)
 
