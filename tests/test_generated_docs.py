@@ -64,7 +64,7 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
     explain = {option["names"][0]: option for option in index["commands"]["explain"]["options"]}
     assert (explain["--model"]["default"], explain["--out"]["default"]) == (
         "lite",
-        "an image and a JSON file in the current folder",
+        "a picture or a page, and a JSON file, in the current folder",
     )
     assert explain["--batch-size"]["range"] == "between 1 and 1,000,000"
     assert explain["--target"]["plugins"] == "targets"

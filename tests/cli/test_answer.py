@@ -39,7 +39,7 @@ def test_answer_writes_a_page_and_json(run: Run, generator_folder: str) -> None:
         (["sample:chelsea", "a cat", "-m", "lite"], 1, "'lite' writes no text about images"),
         (["sample:chelsea", "", "-m", "FOLDER"], 1, "the prompt must not be empty"),
         (["none.jpg", "a cat", "-m", "FOLDER"], 1, "none.jpg"),
-        (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.png"], 2, "png"),
+        (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.tif"], 2, "is for explanations (got answers)"),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "--max-words", "0"], 2, "max_words must be between 1"),
         (["sample:chelsea", "a cat", "-m", "/nowhere/at/all"], 1, "no model '/nowhere/at/all'"),
     ],
