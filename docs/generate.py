@@ -126,10 +126,9 @@ def own(kind: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The parts of a plugin's docstring: its first line, formulas, other paragraphs, and named sections."""
+    """The parts of a plugin's docstring: its first line, other paragraphs, and named sections."""
 
     title: str
-    formula: str
     notes: str
     sections: Mapping[str, str]
 
@@ -140,14 +139,8 @@ def parts(kind: str, name: str) -> Parts:
     text = cleandoc(ast.get_docstring(ast.parse(source)) or "")
     sections = {title: SCHEMAS.flowing(body) for title, body in _SECTION.findall(text)}
     paragraphs = _SECTION.sub("", text).strip().split("\n\n")
-    formulas = [one for one in paragraphs[1:] if one.startswith("    ")]
-    notes = [SCHEMAS.flowing(one) for one in paragraphs[1:] if not one.startswith("    ")]
-    return Parts(
-        SCHEMAS.flowing(paragraphs[0]),
-        "\n".join(cleandoc(f"\n{one}") for one in formulas),
-        "\n\n".join(notes),
-        sections,
-    )
+    title, *notes = map(SCHEMAS.flowing, paragraphs)
+    return Parts(title, "\n\n".join(notes), sections)
 
 
 def source_of(kind: str, name: str) -> str:
@@ -202,8 +195,6 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
         yield picture
     if "Answers" in doc.sections:
         yield f"**Answers.** {doc.sections['Answers']}"
-    if doc.formula:
-        yield f"```text\n{doc.formula}\n```"
     if doc.notes:
         yield doc.notes
     yield f"**Use it when.** {doc.sections['Use it when']}"
