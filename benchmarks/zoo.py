@@ -214,12 +214,12 @@ def rows(only: str) -> Iterator[Row]:
 
 
 def written(results: list[Row], summary: str) -> None:
-    """Write the table, its summary and the lists."""
+    """Write the table, and its summary with the list of classes."""
     with TABLE.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(row.cells() for row in results)])
     lines = ["| group | models | largest cut | median gap | largest gap | methods |", "|---|---|---|---|---|---|"]
     lines += [group_line(group, [row for row in results if row.group == group]) for group in SOURCES]
-    TABLE.write_text(HEAD + "\n".join([*lines, "", summary, ""]), encoding="utf-8")
+    TABLE.write_text(HEAD + "\n".join([*lines, ""]), encoding="utf-8")
     text = LIST.read_text(encoding="utf-8")
     LIST.write_text(with_list(text, classes(results), summary), encoding="utf-8")
 
@@ -258,7 +258,7 @@ def main() -> None:
     results = list(rows(options.only))
     passed = sum(row.passed for row in results)
     summary = (
-        f"{passed} of {len(results)} small models with random weights give their own embeddings when they are cut."
+        f"{passed} of {len(results)} small models with random weights keep their embeddings when nibt cuts them."
     )
     print(f"\n{summary}")
     if options.write:
