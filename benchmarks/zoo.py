@@ -257,9 +257,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     results = list(rows(options.only))
     passed = sum(row.passed for row in results)
-    summary = (
-        f"{passed} of {len(results)} small models with random weights keep their embeddings when nibt cuts them."
-    )
+    summary = f"{passed} of {len(results)} small models with random weights keep their embeddings when nibt cuts them."
     print(f"\n{summary}")
     if options.write:
         written(results, summary)
