@@ -52,11 +52,8 @@ This page compares maps of half-precision weights with those of float32.[^run]
 
 The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
 Spearman's correlation, over {pairs} drawn scenes, both sides, and all methods. [precision.csv](precision.csv) has
-medians, methods and sides, and two computations that nibt does not use:
-
-- **rounded**: the largest difference from the same rounded weights in float32.
-- **TF32**: the factors of matrix products are rounded as accelerators do where TF32 is allowed.
-- **half products**: factors and results of matrix products in half precision, all else in float32.
+medians, methods and sides, and two computations that nibt does not use (described in
+[precision.py](../../../benchmarks/precision.py)).
 
 {summary}
 

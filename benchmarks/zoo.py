@@ -243,12 +243,12 @@ def rows(only: str) -> Iterator[Row]:
 
 
 def written(results: list[Row], summary: str) -> None:
-    """Write the table, its summary and the lists."""
+    """Write the table, and its summary with the list of classes."""
     with TABLE.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(row.cells() for row in results)])
     lines = ["| group | models | largest cut | median gap | largest gap | methods |", "|---|---|---|---|---|---|"]
     lines += [group_line(group, [row for row in results if row.group == group]) for group in SOURCES]
-    TABLE.write_text(HEAD + "\n".join([*lines, "", summary, ""]), encoding="utf-8")
+    TABLE.write_text(HEAD + "\n".join([*lines, ""]), encoding="utf-8")
     text = LIST.read_text(encoding="utf-8")
     LIST.write_text(with_list(text, classes(results), summary), encoding="utf-8")
 
@@ -286,7 +286,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     results = list(rows(options.only))
     passed = sum(row.passed for row in results)
-    summary = f"{passed} of {len(results)} small models with random weights give their own outputs when they are cut."
+    summary = f"{passed} of {len(results)} small models with random weights keep their outputs when nibt cuts them."
     print(f"\n{summary}")
     if options.write:
         written(results, summary)

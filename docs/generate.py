@@ -126,10 +126,9 @@ def own(kind: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """The parts of a plugin's docstring: its first line, formulas, other paragraphs, and named sections."""
+    """The parts of a plugin's docstring: its first line, other paragraphs, and named sections."""
 
     title: str
-    formula: str
     notes: str
     sections: Mapping[str, str]
 
@@ -140,14 +139,8 @@ def parts(kind: str, name: str) -> Parts:
     text = cleandoc(ast.get_docstring(ast.parse(source)) or "")
     sections = {title: SCHEMAS.flowing(body) for title, body in _SECTION.findall(text)}
     paragraphs = _SECTION.sub("", text).strip().split("\n\n")
-    formulas = [one for one in paragraphs[1:] if one.startswith("    ")]
-    notes = [SCHEMAS.flowing(one) for one in paragraphs[1:] if not one.startswith("    ")]
-    return Parts(
-        SCHEMAS.flowing(paragraphs[0]),
-        "\n".join(cleandoc(f"\n{one}") for one in formulas),
-        "\n\n".join(notes),
-        sections,
-    )
+    title, *notes = map(SCHEMAS.flowing, paragraphs)
+    return Parts(title, "\n\n".join(notes), sections)
 
 
 def source_of(kind: str, name: str) -> str:
@@ -167,16 +160,16 @@ def option_lines(kind: type) -> Iterator[str]:
     texts, elsewhere = argument_texts(kind), shared_options(kind)
     for field in dataclasses.fields(kind):
         if field.init and field.name not in elsewhere:
-            text = texts.get(field.name, "The seed of the draws." if field.name == "seed" else "")
+            text = texts.get(field.name)
             assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
             yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
 
 
 def shared_options(kind: type) -> set[str]:
-    """Return the options of all methods that a method does not set; the page about all methods has them."""
+    """Return the options that the page about all metrics has, or that about all methods unless a method sets them."""
     if not issubclass(kind, Method):
-        return set()
-    return {field.name for field in dataclasses.fields(Method)} - {*kind.variants["default"]["image"]}
+        return {"seed"}
+    return {"seed", *(field.name for field in dataclasses.fields(Method))} - {*kind.variants["default"]["image"]}
 
 
 def default_of(kind: Any, field: Any) -> str:
@@ -202,8 +195,6 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
         yield picture
     if "Answers" in doc.sections:
         yield f"**Answers.** {doc.sections['Answers']}"
-    if doc.formula:
-        yield f"```text\n{doc.formula}\n```"
     if doc.notes:
         yield doc.notes
     yield f"**Use it when.** {doc.sections['Use it when']}"
@@ -236,18 +227,18 @@ def facts(kind: Any) -> str:
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
-    """Yield a line for each variant that differs from the default."""
+    """Yield a line for each variant, with the options that differ from the default."""
+    fields = {field.name: field.default for field in dataclasses.fields(kind)}
     for variant, sides in kind.variants.items():
-        if sides == kind.variants["default"]:
-            continue
-        values = {
-            side: ", ".join(f"`{key}` {shown(kind, key, value)}" for key, value in sides[side].items())
-            for side in SIDES
-            if sides[side]
-        }
-        both = set(values.values()) if len(values) == 2 else set()
-        text = both.pop() if len(both) == 1 else "; ".join(f"{value} ({side})" for side, value in values.items())
-        yield f"- Variant `{variant}`: {text}."
+        changes: dict[str, list[str]] = {}
+        for side in SIDES:
+            default, values = ({**fields, **options[side]} for options in (kind.variants["default"], sides))
+            for key in fields:
+                if values[key] != default[key]:
+                    changes.setdefault(f"`{key}={values[key]}`", []).append(side)
+        if changes:
+            texts = [text if len(where) == 2 else f"{text} ({where[0]})" for text, where in changes.items()]
+            yield f"- Variant `{variant}`: {', '.join(texts)}."
 
 
 def cost(name: str, kind: Any) -> str:
@@ -295,7 +286,7 @@ def amounts(name: str) -> str:
     scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
     removal = next((table[label]["r"] for label in scaled_rows), "")
     scaled = f"; {removal} with `amounts=removal`" if removal else ""
-    return f"**[How much](../../explanation/study.md#how-much).** r {table[row]['r']}{scaled}."
+    return f"**[Correlation with removal](../../explanation/study.md#how-much).** {table[row]['r']}{scaled}."
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:

@@ -1,5 +1,7 @@
-"""What the site needs beside the pages of this folder: the changelog, the notebooks, the commands, and links that lead
-out of it.
+"""What the site needs beside the pages of this folder: the changelog, the notebooks, the commands, formulas, and links
+that lead out of it.
+
+Formulas are LaTeX between ``$$``, or ``$`` in a sentence. The site has them as MathML, which needs no script.
 
 Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
 those files; there, such a link is the file's name. Notebooks become pages with their stored outputs.
@@ -8,16 +10,20 @@ those files; there, such a link is the file's name. Notebooks become pages with 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import typer
+from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from typer.cli import get_docs_for_click
 
 from nibt.cli.main import app
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_FORMULA = re.compile(r'<(div|span) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 _ROOT_LINK = re.compile(r"\]\((?!\w+:|#)(docs/)?")
 
 
@@ -79,6 +85,19 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"`{name}`" if link[1].strip("`") in (target.name, str(name)) else f"{link[1]} (`{name}`)"
 
     return _LINK.sub(inside, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Typeset the formulas, which ``pymdownx.arithmatex`` has marked."""
+    return _FORMULA.sub(_typeset, html)
+
+
+def _typeset(formula: re.Match[str]) -> str:
+    """Return a formula as MathML; if it is wider than the page, it scrolls."""
+    mathml = convert(unescape(formula[2]).strip(), display="block" if formula[1] == "div" else "inline")
+    if "\\" in mathml:
+        raise PluginError(f"latex2mathml must know all commands of a formula (got {formula[2]}): use others")
+    return f'<div class="formula">{mathml}</div>' if formula[1] == "div" else mathml
 
 
 def _commands() -> str:

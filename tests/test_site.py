@@ -52,10 +52,23 @@ def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_site_has_the_outputs_of_notebooks(site: Path) -> None:
-    for name in ("first_steps", "compare_methods", "audit_your_model"):
+    for name in ("first_steps", "compare_methods", "audit_your_model", "ask_a_generator"):
         text = (site / "tutorials" / f"{name}.html").read_text(encoding="utf-8")
         assert "data:image/jpeg;base64," in text
     assert '<table border="1" class="dataframe">' in text
+
+
+def test_site_has_formulas_as_mathml(site: Path) -> None:
+    formulas = 0
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        formulas += text.count("<math")
+        prose = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+        assert not re.findall(r"\$\$|arithmatex|\\[a-zA-Z]+", prose), page.name
+    assert formulas > 100
+    assert '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in (
+        site / "reference" / "methods" / "nib.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_site_has_every_command_and_public_name(site: Path) -> None:
@@ -122,6 +135,8 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser:
     narrow.on("request", lambda request: requests.append(request.url))
     narrow.goto(f"{served}/reference/metrics/index.html")
     wide = narrow.evaluate("document.documentElement.scrollWidth")
+    narrow.goto(f"{served}/reference/methods/m2ib.html")  # with long formulas
+    wide = max(wide, narrow.evaluate("document.documentElement.scrollWidth"))
     assert requests
     assert all(url.startswith((served, "data:", "blob:")) for url in requests), requests
     assert wide <= 380, "a narrow screen scrolls horizontally"

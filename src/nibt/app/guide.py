@@ -1,9 +1,11 @@
 """The help page of ``nibt serve``: how a map is read, and what each method computes, from the docstrings of methods."""
 
+import re
 from html import escape
 from importlib import import_module
 from inspect import cleandoc
-from textwrap import dedent
+
+from latex2mathml.converter import convert
 
 from nibt.app.methods import KINDS, by_kind
 from nibt.registry import find
@@ -14,8 +16,8 @@ main{max-width:46rem}
 h2{margin:2rem 0 .4rem;font-size:1.3rem}
 h3{margin:1.4rem 0 .3rem;font-size:1.05rem;scroll-margin-top:1rem}
 p{margin:.4rem 0}
-pre{margin:.4rem 0;padding:.6rem .8rem;background:var(--card);border:1px solid var(--line);border-radius:.4rem;
-overflow-x:auto;font-size:.85rem}
+math{font-family:"STIX Two Math","Cambria Math","Latin Modern Math","DejaVu Math TeX Gyre",math}
+.formula{margin:.8rem 0;padding:.4rem 0;overflow:auto hidden}
 .facts{color:var(--faint);font-size:.9rem}
 a{color:var(--accent)}
 """
@@ -80,7 +82,8 @@ def _method(name: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Return a paragraph of a docstring; a formula is indented."""
-    if text.startswith(" "):
-        return f"<pre>{escape(dedent(text))}</pre>"
-    return f"<p>{escape(text).replace('``', '')}</p>"
+    """Return a paragraph of a docstring, with its formulas as MathML: LaTeX between ``$$``, or ``$`` in a sentence."""
+    if text.startswith("$$"):
+        return f'<div class="formula">{convert(text.strip("$"), display="block")}</div>'
+    parts = re.split(r"\$(.+?)\$", text.replace("``", ""), flags=re.S)
+    return f"<p>{''.join(convert(part) if place % 2 else escape(part) for place, part in enumerate(parts))}</p>"

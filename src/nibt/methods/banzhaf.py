@@ -1,6 +1,6 @@
-"""Banzhaf values of the units: their mean effect if all other units are kept independently of each other.
+r"""Banzhaf values of the units: their mean effect if all other units are kept independently of each other.
 
-    score of unit u = E[S(coalition with u)] - E[S(coalition without u)]
+$$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
 
 Each other unit is in the coalition with the probability ``share`` (1/2 in Banzhaf, 1965; Wang and Jia, AISTATS 2023,
 arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept (Hammer and

@@ -1,9 +1,9 @@
-"""A control: a Gaussian around the center, the same for every image and caption.
+r"""A control: a Gaussian around the center, the same for every image and caption.
 
-    score = exp(-d^2 / (2 spread^2))
+$$\text{score} = \exp(-d^2 / (2 \, \text{spread}^2))$$
 
-d is the distance from the center, where the outermost units along either axis lie at 1. The tokens of a caption's words
-lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
+$d$ is the distance from the center, where the outermost units along either axis lie at 1. The tokens of a caption's
+words lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
 
 Answers:
     Nothing: it is a control.

@@ -1,6 +1,6 @@
-"""Chefer's attention relevance on the last attention (Chefer et al., ICCV 2021, arXiv 2103.15679).
+r"""Chefer's attention relevance on the last attention (Chefer et al., ICCV 2021, arXiv 2103.15679).
 
-    score of token t = mean over heads of relu(dS/dA * A)[r, t]
+$$\text{score}_t = \text{mean}_{\text{heads}} \, \text{relu}(A_{rt} \, \partial S / \partial A_{rt})$$
 
 Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
 

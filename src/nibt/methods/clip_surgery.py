@@ -1,13 +1,17 @@
-"""CLIP Surgery: attention of values with values, without what all captions share (Li et al., arXiv 2304.05653).
+r"""CLIP Surgery: attention of values with values, without what all captions share (Li et al., arXiv 2304.05653).
 
-    z = h_k + sum over the last L blocks of the projection of softmax(v v^T / sqrt(width of a head)) v
-    score of token t = cos(z_t, caption) - cos(z_t, caption without words)
-    with other captions c = 1 to n - 1:  w_0 cos(z_t, caption) - mean over c = 0 to n - 1 of w_c cos(z_t, c)
-    w_c = n softmax over c of 2 cos(image, c)
+$$z = h_k + \sum_{l \geq k} \text{softmax}(v_l v_l^T / \sqrt{d}) \, v_l W_l$$
 
-h_k enters the first of the last L blocks, whose values v are those of the unchanged model. The captions c are those of
-``against``, with the target ``difference`` or ``softmax``. The map is one of cosines with any target. On captions, a
-blank image takes the place of the caption without words.
+$$\text{score}_t = \cos(z_t, \text{caption}) - \cos(z_t, \text{caption without words})$$
+
+$h_k$ enters the first of the last blocks. The values $v_l$ of block $l$ are those of the unchanged model; $W_l$ is the
+output projection, and $d$ the width of a head. On captions, a blank image takes the place of the caption without words.
+The map is one of cosines with any target. With the target ``difference`` or ``softmax``, the captions $c_1$ to
+$c_{n-1}$ of ``against`` are compared with the caption $c_0$:
+
+$$\text{score}_t = w_0 \cos(z_t, c_0) - \frac{1}{n} \sum_i w_i \cos(z_t, c_i)$$
+
+$$w_i = n \, \text{softmax}_i(2 \cos(\text{image}, c_i))$$
 
 Answers:
     Which patches are more like the caption than like a caption without words, or than like the other captions.

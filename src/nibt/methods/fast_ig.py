@@ -1,9 +1,11 @@
-"""FastIG: integrated gradients in one step (Hesse et al., NeurIPS 2021, arXiv 2111.07668).
+r"""FastIG: integrated gradients in one step (Hesse et al., NeurIPS 2021, arXiv 2111.07668).
 
-    score of token t = mean over heads of (dS/dA * A)[r, t],  the last attention
-    textbook:          sum_c x_tc (dS/dx)_tc,                 x the first tokens
+$$\text{score}_t = \text{mean}_{\text{heads}} \, A_{rt} \, \partial S / \partial A_{rt}$$
 
-Zhu et al. (ICLR 2025) compare the first form.
+Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. The variant ``textbook`` is for the first tokens
+$x$:
+
+$$\text{score}_t = \sum_c x_{tc} \, \partial S / \partial x_{tc}$$
 
 Answers:
     Which tokens of the last attention raise or lower the score, to first order.

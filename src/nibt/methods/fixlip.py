@@ -1,10 +1,10 @@
-"""FIxLIP: a model of order two, fitted by least squares to the scores of coalitions (Baniecki et al., NeurIPS 2025).
+r"""FIxLIP: a model of order two, fitted by least squares to the scores of coalitions (Baniecki et al., NeurIPS 2025).
 
-    S(coalition) = constant + sum_i e_i x_i + sum_{i<k} e_ik x_i x_k,   x_i = 1 if unit i is kept, else 0
+$$S(\text{coalition}) = e_0 + \sum_i e_i x_i + \sum_{i<k} e_{ik} x_i x_k$$
 
-Units are kept independently with the probability ``share``. The score of a unit is its mean effect, as of ``banzhaf``.
-In a words x patches table, the units of both sides are fitted together, and an entry is the coefficient of a word with
-a patch.
+$x_i$ is 1 if unit $i$ is kept, else 0. Units are kept independently with the probability ``share``. The score of a unit
+is its mean effect, as of ``banzhaf``. In a words x patches table, the units of both sides are fitted together, and an
+entry is the coefficient of a word with a patch.
 
 The fit of all pairs of the coalitions of two sides is the table of ``banzhaf``, if each side has more coalitions than
 units. The variant ``paper`` keeps and removes single tokens.

@@ -1,9 +1,12 @@
-"""Generic attention explainability (Chefer et al., ICCV 2021, arXiv 2103.15679).
+r"""Generic attention explainability (Chefer et al., ICCV 2021, arXiv 2103.15679).
 
-    R = 1;  R <- R + relu(mean over heads of dS/dA_l * A_l) R  for each block l;  score of token t = R[r, t]
-    textbook: the mean over heads of relu(dS/dA_l * A_l), as published
+$$R \leftarrow R + \text{relu}(\text{mean}_{\text{heads}} \, A_l \odot \partial S / \partial A_l) \, R$$
 
-A head that pools by attention multiplies R by its own map. With ``blocks``, R starts at the first of the last blocks.
+$$\text{score}_t = R_{rt}$$
+
+$R$ starts as the identity, and changes in each block $l$. The variant ``textbook`` has the mean of the rectified
+products, as published. A head that pools by attention multiplies $R$ by its own map. With ``blocks``, $R$ starts at the
+first of the last blocks.
 
 Answers:
     Which patches and words the tower attends to, through all blocks, where more attention raises the score.

@@ -1,10 +1,12 @@
-"""Grad-CAM on a hidden layer (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
+r"""Grad-CAM on a hidden layer (Selvaraju et al., ICCV 2017, arXiv 1610.02391).
 
-    score of token t = relu(sum_c h_tc dS/dh_tc)
-    textbook:          relu(sum_c w_c h_tc),  w_c the mean of dS/dh_tc over the units
+$$\text{score}_t = \text{relu}(\sum_c h_{tc} \, \partial S / \partial h_{tc})$$
 
-Zhu et al. (ICLR 2025) compare the first form, which does not pool the weights. On a convolutional trunk, the default
-layer is the last feature map, as published.
+Zhu et al. (ICLR 2025) compare this form. The variant ``textbook`` pools the gradient: $w_c$ is its mean over the units.
+
+$$\text{score}_t = \text{relu}(\sum_c w_c h_{tc})$$
+
+On a convolutional trunk, the default layer is the last feature map, as published.
 
 Answers:
     Which tokens of a late layer raise the score, to first order.

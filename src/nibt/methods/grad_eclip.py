@@ -1,9 +1,9 @@
-"""Grad-ECLIP on the last attention (Zhao et al., ICML 2024, arXiv 2502.18816).
+r"""Grad-ECLIP on the last attention (Zhao et al., ICML 2024, arXiv 2502.18816).
 
-    score of token t = relu(sum_d (dS/do_r)_d * l_t * v_td),  l_t = cos(q_r, k_t), scaled to [0, 1]
+$$\text{score}_t = \text{relu}(l_t \sum_d v_{td} \, \partial S / \partial o_{rd})$$
 
-o is the output of the attention before its projection, and v are its values; d runs over the channels of all heads.
-The cosines are min-max scaled over the tokens that row r attends to.
+$o$ is the output of the attention before its projection, and $v$ are its values; $d$ runs over the channels of all
+heads. $l_t$ is the cosine of the query $q_r$ and the key $k_t$, min-max scaled over the tokens that row $r$ attends to.
 
 The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv
 2605.12952): it computes the last attention with one head.

@@ -1,8 +1,10 @@
-"""Integrated gradients on the first tokens (Sundararajan et al., ICML 2017, arXiv 1703.01365).
+r"""Integrated gradients on the first tokens (Sundararajan et al., ICML 2017, arXiv 1703.01365).
 
-    score of token t = sum_c (h - r)_tc * mean_{j=1..n} [dS/dx](r + (j - 1/2)/n (h - r))_tc,  h the first tokens
+$$\text{score}_t = \frac{1}{n} \sum_{j=1}^{n} \sum_c (h - r)_{tc} \frac{\partial S}{\partial z_{tc}}(z_j)$$
 
-The path is NIB's, but at the input of the tower.
+$$z_j = r + \frac{j - 1/2}{n} (h - r)$$
+
+The path is NIB's, but at the input of the tower: $h$ are the first tokens, and $r$ is their baseline.
 
 Answers:
     How much each patch of the input, and each word, adds to the similarity, compared with an input without content.

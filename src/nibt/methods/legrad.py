@@ -1,9 +1,9 @@
-"""LeGrad: gradients of each block's attention (Bousselham et al., ICCV 2025, arXiv 2404.03214).
+r"""LeGrad: gradients of each block's attention (Bousselham et al., ICCV 2025, arXiv 2404.03214).
 
-    s_l = the score of the head applied to the mean of the tokens that leave block l
-    score of token t = sum over the last L blocks of the mean over heads and queries of relu(ds_l / dA_l)[., t]
+$$\text{score}_t = \sum_l \text{mean}_{\text{heads}, q} \, \text{relu}(\partial s_l / \partial A_{l,qt})$$
 
-The tokens of a block are the rows that the embedding depends on; padding is excluded.
+$s_l$ is the score of the head applied to the mean of the tokens that leave block $l$, one of the last blocks; $q$ runs
+over the queries. The tokens of a block are the rows that the embedding depends on; padding is excluded.
 
 Answers:
     For which patches more attention, in any block, would raise the score.

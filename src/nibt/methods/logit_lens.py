@@ -1,8 +1,8 @@
-"""The logit lens (nostalgebraist, 2020), for answers of generators.
+r"""The logit lens (nostalgebraist, 2020), for answers of generators.
 
-    score of token t = softmax(logits of the state of row t)[y],  y the first token of the word
+$$\text{score}_t = \text{softmax}(\text{logits of the state of row } t)_y$$
 
-The head of the decoder reads each row alone, at the output of a layer.
+$y$ is the first token of the word. The head of the decoder reads each row alone, at the output of a layer.
 
 Answers:
     Which patches, and which words before, already stand for the word.

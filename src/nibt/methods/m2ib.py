@@ -1,13 +1,18 @@
-"""M2IB: a learned information bottleneck (Wang et al., NeurIPS 2023, arXiv 2312.17174).
+r"""M2IB: a learned information bottleneck (Wang et al., NeurIPS 2023, arXiv 2312.17174).
 
-    lambda = sigmoid(a),  z = lambda h + (1 - lambda) e,  e ~ N(0, 1) fresh for each pass
-    loss = beta mean(KL) - mean S(z),  KL = -1/2 (1 + ln v - m^2 - v),  m = lambda h,  v = (1 - lambda)^2
-    score of token t = sum_c KL_tc,  of the last forward pass
+$$z = \lambda h + (1 - \lambda) e, \quad e \sim N(0, 1)$$
 
-a is learned and starts at 5, which replaces almost nothing. The variant ``iba`` is the bottleneck of Schulz et al.
-(ICLR 2020, arXiv 2001.00396), whose noise has the mean and the standard deviation of the features. The variant
-``adaib`` is AdaIB (ICLR 2026 submission): the loss is g mean(KL) - f mean S(z), with f = 1 / (distance of the unit
-embeddings + 1e-6) and g = 1 / (f + 1e-6).
+$$\text{loss} = \beta \, \text{mean}(\text{KL}) - \text{mean}(S(z))$$
+
+$$\text{KL} = -\frac{1}{2} (1 + \ln(v) - m^2 - v)$$
+
+$$\text{score}_t = \sum_c \text{KL}_{tc}$$
+
+Here, $\lambda = \text{sigmoid}(a)$, $m = \lambda h$ and $v = (1 - \lambda)^2$; $a$ is learned and starts at 5, which
+replaces almost nothing. The noise $e$ is drawn for each pass, and the score is that of the last forward pass. The
+variant ``iba`` is the bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396), whose noise has the mean and the
+standard deviation of the features. The variant ``adaib`` is AdaIB (ICLR 2026 submission): in the loss, the score has
+the weight $f = 1 / (|u - v| + 10^{-6})$, with the unit embeddings $u$ and $v$, and $\beta$ is $1 / (f + 10^{-6})$.
 
 Answers:
     How much information about each token must be kept for the pair to match. The unit is nats.

@@ -1,11 +1,11 @@
-"""MaskCLIP: the similarity of each patch's own value (Zhou et al., ECCV 2022, arXiv 2112.01071).
+r"""MaskCLIP: the similarity of each patch's own value (Zhou et al., ECCV 2022, arXiv 2112.01071).
 
-    z = the last block with its attention replaced by its values: o_t = v_t
-    score of token t = S(head of z_t alone)
+$$\text{score}_t = S(\text{head}(z_t))$$
 
-The last attention no longer mixes tokens; the rest of the block stays. If the head pools by attention, this is the last
-attention, and the head of a patch alone is its value. The score of a patch is the target of its own embedding, as
-``cos(patch, caption)``, and not a share of that of the image. With late interaction, the head embeds each token alone.
+$z_t$ leaves the last block, whose attention is replaced by its values: it no longer mixes tokens, and the rest of the
+block stays. If the head pools by attention, this is the last attention, and the head of a patch alone is its value. The
+score of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of that of the image.
+With late interaction, the head embeds each token alone.
 
 Answers:
     Which patches have values in the last attention that are like the caption.

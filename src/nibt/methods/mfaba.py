@@ -1,8 +1,11 @@
-"""MFABA: gradients along an adversarial path (Zhu et al., AAAI 2024, arXiv 2312.13630).
+r"""MFABA: gradients along an adversarial path (Zhu et al., AAAI 2024, arXiv 2312.13630).
 
-    x_0 = first tokens,  x_{j+1} = x_j - stride sign(dS/dx_j),  score = -sum_c sum_j (x_{j+1} - x_j) dS/dx_j
+$$x_{j+1} = x_j - \text{stride} \, \text{sign}(\partial S / \partial x_j)$$
 
-Each step lowers the score, so every term is |dS/dx_j| times the stride: a sensitivity, which is never negative.
+$$\text{score}_t = -\sum_j \sum_c (x_{j+1} - x_j)_{tc} \, (\partial S / \partial x_j)_{tc}$$
+
+$x_0$ are the first tokens. Each step lowers the score, so every term is the stride times an absolute gradient: a
+sensitivity, which is never negative.
 
 Answers:
     How sensitive the score is to each first token, along an adversarial path.

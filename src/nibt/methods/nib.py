@@ -1,11 +1,13 @@
-"""The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
+r"""The Narrowing Information Bottleneck (Zhu et al., ICLR 2025, arXiv 2502.14889).
 
-    score of token t = sum_c (h - r)_tc * mean over l of [dS/dz](z(l))_tc,  z(l) = r + l (h - r)
-    with noise: r + d s n in place of r, and the mean over draws of n ~ N(0, 1)
+$$\text{score}_t = \sum_c (h - r)_{tc} \int_0^1 \frac{\partial S}{\partial z_{tc}}(z(\lambda)) \, d\lambda$$
 
-A hidden layer moves along a straight path from its state h to a baseline r without information. A token's score is the
-part of the change of S that its row contributes. With r = 0 it is the published method. By default, there is no noise;
-with it, the scores are shares of the expected change of S.
+$$z(\lambda) = r + \lambda (h - r)$$
+
+A hidden layer moves along a straight path from its state $h$ to a baseline $r$ without information. A token's score is
+the part of the change of $S$ that its row contributes. With $r = 0$ it is the published method. By default, there is no
+noise; with it, $r + d s n$ with $n \sim N(0, 1)$ takes the place of $r$, and the scores, means over draws of $n$, are
+shares of the expected change of $S$.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The

@@ -1,6 +1,6 @@
-"""Occlusion: the drop of the score without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
+r"""Occlusion: the drop of the score without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
 
-    score of unit u = S - S(without u)
+$$\text{score}_u = S - S(\text{without } u)$$
 
 A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a time.
 

@@ -1,10 +1,10 @@
-"""RISE: scores averaged over random masks (Petsiuk et al., BMVC 2018, arXiv 1806.07421).
+r"""RISE: scores averaged over random masks (Petsiuk et al., BMVC 2018, arXiv 1806.07421).
 
-    score = sum_n S(mask_n) mask_n / (N p)
+$$\text{score} = \frac{1}{N p} \sum_{n=1}^{N} S(m_n) \, m_n$$
 
-The mask of an image is a grid of 8 x 8 cells, each kept with the probability p. The grid is upsampled bilinearly with
-a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The mask of a caption keeps
-or drops each word, or in the variant ``paper`` each token.
+The mask $m_n$ of an image is a grid of 8 x 8 cells, each kept with the probability $p$. The grid is upsampled
+bilinearly with a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The mask of
+a caption keeps or drops each word, or in the variant ``paper`` each token.
 
 Answers:
     Which parts are present when random masks leave a high score.

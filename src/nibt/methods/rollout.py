@@ -1,6 +1,6 @@
-"""Attention rollout, a control (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
+r"""Attention rollout, a control (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
 
-    score of token t = (product over blocks l of (mean over heads of A_l + 1) / 2)[r, t]
+$$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{rt}$$
 
 The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
 

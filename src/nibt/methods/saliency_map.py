@@ -1,9 +1,11 @@
-"""Saliency maps: absolute gradients (Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034).
+r"""Saliency maps: absolute gradients (Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034).
 
-    score of token t = mean over heads of abs(dS/dA)[r, t],  the last attention
-    textbook:          max_c abs(dS/dx)_tc,                  x the first tokens
+$$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{rt}|$$
 
-Zhu et al. (ICLR 2025) compare the first form. Masked weights, which are 0, get no score.
+Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. Masked weights, which are 0, get no score. The
+variant ``textbook`` is for the first tokens $x$:
+
+$$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 
 Answers:
     To which tokens the score is sensitive, without direction.

@@ -1,9 +1,13 @@
-"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
+r"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
 
 The game (Shapley, 1953) is the score of the input with only the units of a coalition kept. The values are the additive
-game with the sum S(all) - S(none) that is nearest to it by least squares, where coalitions of s of n units have the
-weight (n - 1) / (C(n, s) s (n - s)). They are exact if the budget covers all coalitions; otherwise it is spent on pairs
-of a coalition and its complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+game with the sum S(all) - S(none) that is nearest to it by least squares, where coalitions of $s$ of $n$ units have the
+weight
+
+$$w_s = \frac{n - 1}{\binom{n}{s} \, s \, (n - s)}$$
+
+They are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its complement
+(Covert and Lee, AISTATS 2021, arXiv 2012.01536).
 
 Answers:
     What each part contributes on average over all orders in which parts are added.

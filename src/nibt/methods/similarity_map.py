@@ -1,9 +1,10 @@
-"""The similarity map of late interaction, as in ColPali (Faysse et al., ICLR 2025, arXiv 2407.01449).
+r"""The similarity map of late interaction, as in ColPali (Faysse et al., ICLR 2025, arXiv 2407.01449).
 
-    score of patch j = sum over the vectors i of the query of q_i . d_j
-    score of token i = the largest q_i . d_j over the vectors j of the image
+$$\text{score}_j = \sum_i q_i \cdot d_j \quad \text{for patch } j$$
 
-q and d are the vectors of the query and of the image, one for each token of their prompts. The scores of a query's
+$$\text{score}_i = \max_j q_i \cdot d_j \quad \text{for token } i$$
+
+$q$ and $d$ are the vectors of the query and of the image, one for each token of their prompts. The scores of a query's
 tokens add up to the similarity.
 
 With tiles, the similarity of a cell of the overview is divided among the patches that it covers, and added to theirs.

@@ -1,10 +1,11 @@
-"""Token Activation Maps (Li et al., ICCV 2025, arXiv 2506.23270), for answers of generators.
+r"""Token Activation Maps (Li et al., ICCV 2025, arXiv 2506.23270), for answers of generators.
 
-    activation of row i for token y = relu(logit of y from the last state of row i)
-    map of the word = F(relu(a_y - s * sum_j w_j a_j)),  w_j = activation of row j for y, summing to 1
+$$\text{map} = F(\text{relu}(a_y - s \sum_j w_j a_j))$$
 
-Here a_j is the map of the j-th token before, of the prompt or the answer, other than y itself, and s the least-squares
-scale of this interference. F is a 3 x 3 Gaussian over ranks, whose width is the coefficient of variation.
+The activation of a row for a token is its rectified logit, from the last state of the row. $a_y$ are the activations of
+the patches for the token $y$, and $a_j$ those for the $j$-th token before, of the prompt or the answer, other than $y$.
+Its weight $w_j$ is the activation of its own row for $y$; the weights sum to 1. $s$ is the least-squares scale of this
+interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of variation.
 
 Answers:
     Where the logit of a word is high among the states of the patches, beyond that of the words before it.

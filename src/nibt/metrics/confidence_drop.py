@@ -1,8 +1,8 @@
-"""Confidence drop: how much of the score is lost when only what the map keeps is shown.
+r"""Confidence drop: how much of the score is lost when only what the map keeps is shown.
 
-    drop = 100 max(0, S - S_kept)
+$$\text{drop} = 100 \max(0, S - S_{\text{kept}})$$
 
-Only the protocol ``correct`` measures the caption; ``paper`` is that of the authors of NIB.
+The protocol ``paper`` is that of the authors of NIB, which encodes captions without their start and end tokens.
 
 Range:
     0 to 200 for the cosine

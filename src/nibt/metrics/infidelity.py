@@ -1,9 +1,10 @@
-"""Infidelity: the squared error of scores as predictions of the drop when units are removed.
+r"""Infidelity: the squared error of scores as predictions of the drop when units are removed.
 
-    infidelity = mean over random masks of (sum of the scores of the removed units - (S - S without them))^2
+$$\text{infidelity} = \text{mean}_M \left(\sum_{u \in M} \text{score}_u - \text{drop}_M\right)^2$$
 
-A mask draws a share uniformly from [0, 1] and removes each unit with that probability, so that few units are removed as
-often as many. The exact attribution of a linear model has infidelity 0.
+$M$ are the units that a random mask removes, and $\text{drop}_M = S - S(\text{without } M)$. A mask draws a share
+uniformly from [0, 1] and removes each unit with that probability, so that few units are removed as often as many. The
+exact attribution of a linear model has infidelity 0.
 
 Range:
     0 and up, squared units of the score

@@ -1,6 +1,6 @@
-"""Max-sensitivity: the largest relative change of a map under small perturbations of the input.
+r"""Max-sensitivity: the largest relative change of a map under small perturbations of the input.
 
-    max over perturbed inputs of |perturbed map - map| / |map|
+$$\max_{\text{perturbed inputs}} \frac{|\text{perturbed map} - \text{map}|}{|\text{map}|}$$
 
 The norm is Euclidean; if the map is zero, the change is not divided. The maximum is taken over random draws.
 

@@ -1,6 +1,6 @@
-"""Noun mass: the share of the absolute scores with the right sign in the right place.
+r"""Noun mass: the share of the absolute scores with the right sign in the right place.
 
-    (positive score on the noun's own object + absolute negative score elsewhere) / all absolute score
+$$\frac{\text{positive score on the object} + \text{absolute negative score elsewhere}}{\text{all absolute score}}$$
 
 Range:
     0 to 1; about 1/2 for signs at random

@@ -1,7 +1,6 @@
 """Pair insertion: the area under the cosine while words and patches are inserted by the strongest pairs.
 
-Pairs of a word and a patch come by decreasing score; each brings in its word and its patch. The score is the cosine
-of what is visible of both, over the share of all units that are inserted.
+It is computed as ``pair_deletion``, but each pair brings in its word and its patch.
 
 Range:
     that of the cosine
@@ -10,10 +9,10 @@ Forward passes:
     2 x ``levels``, 22
 
 Use it when:
-    You want faithfulness of the strongest links, without ground truth.
+    As for ``pair_deletion``. Report both.
 
 Avoid it when:
-    The caption has few words: they are in after a few pairs, and the curve shows patches only.
+    As for ``pair_deletion``.
 
 Source:
     Petsiuk et al., BMVC 2018 (RISE), for pairs

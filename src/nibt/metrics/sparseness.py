@@ -1,9 +1,9 @@
-"""Sparseness: the Gini index of the absolute scores, from 0 (all equal) to almost 1 (one unit has all).
+r"""Sparseness: the Gini index of the absolute scores, from 0 (all equal) to almost 1 (one unit has all).
 
-    G = sum over i of (2 i - n - 1) |s_i| / (n sum over i of |s_i|), with the |s_i| in increasing order
+$$G = \frac{\sum_i (2 i - n - 1) |s_i|}{n \sum_i |s_i|}$$
 
-The units are the patches of an image, or the words of a caption. A map of
-zeros has 0.
+The $n$ absolute scores $|s_i|$ are in increasing order. The units are the patches of an image, or the words of a
+caption. A map of zeros has 0.
 
 Range:
     0 to 1 - 1 / number of units

@@ -1,6 +1,6 @@
 """The headline of the paper: the gain of NIB over M2IB, averaged over data sets (Zhu et al., ICLR 2025).
 
-    (M2IB - NIB) / M2IB for confidence drop, (NIB - M2IB) / NIB for confidence increase and explanations per second
+(M2IB - NIB) / M2IB for confidence drop, (NIB - M2IB) / NIB for confidence increase and explanations per second.
 
 The published formulas have different denominators. The gains with M2IB as the denominator of all formulas are reported
 as well. The intervals resample the pairs of each data set, the same pairs for both methods (percentile bootstrap).
