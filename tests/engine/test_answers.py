@@ -221,6 +221,15 @@ def test_scores_without_a_unit_are_named() -> None:
     assert len(contrast.alternatives) == len(contrast.words)
 
 
+def test_special_tokens_in_texts_are_named() -> None:
+    token = generator("qwen2_vl").answers.tokenizer.all_special_tokens[0]
+    explanation = nibt.explain_answer(
+        generator("qwen2_vl"), "sample:chelsea", f"the red {token} cat", ANSWER, method="random", other_images=[]
+    )
+    assert any(f"the prompt: the model reads {token!r}" in warning for warning in explanation.warnings)
+    assert not any("special token" in warning for warning in explained(method="random").warnings)
+
+
 def _with_word(**changes: Any) -> dict[str, Any]:
     data = explained(steps=2).to_json()
     data["words"][1] |= changes

@@ -13,7 +13,7 @@ from jaxtyping import config
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import nibt
 from nibt.core.side import Side
@@ -24,6 +24,7 @@ from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
 from nibt.methods.nib import NIB
 from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
 from nibt.models._load_generator import load_generator
+from nibt.models._trace import Inputs
 from nibt.results.answer import AnswerExplanation
 from tests import tiny
 from tests.helpers import assert_close
@@ -478,3 +479,42 @@ def test_dual_encoder_writes_nothing() -> None:
         explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
     with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, earlier"):
         explained("llava", narrow=[])
+
+
+@pytest.mark.parametrize("kind", few(("llava", "qwen2_vl", "paligemma"), ("llava",)))
+def test_map_is_the_integral_of_the_gradients_of_the_model_itself(kind: str) -> None:
+    """The model runs as a whole, and a hook replaces what enters its first layer by states on the way from blank."""
+    tower, answer = answer_of(kind)
+    tower = tower.narrowing(["image"])
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 2)])
+    first, entering = tower.blocks[0], []
+
+    def run(values: Inputs) -> Tensor:
+        states = tower.logits(tower.run(values)).log_softmax(-1)
+        return states[0, 0, inputs.extra["targets"][0, 0]]
+
+    def record(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        entering.append(args[0] if args else kwargs["hidden_states"])
+
+    handle = first.register_forward_pre_hook(record, with_kwargs=True)
+    with torch.no_grad():
+        run(inputs), run(tower.blank_inputs(inputs))
+    handle.remove()
+    states, blank = entering
+    places, weights = np.polynomial.legendre.leggauss(12)
+    total = torch.zeros_like(states)
+    for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
+        on_the_way = (blank + float(place) * (states - blank)).detach().requires_grad_()
+
+        def replace_input(_: nn.Module, args: tuple, kwargs: dict, state: Tensor = on_the_way) -> tuple[tuple, dict]:
+            return ((state, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": state})
+
+        handle = first.register_forward_pre_hook(replace_input, with_kwargs=True)
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(run(inputs), on_the_way)
+        handle.remove()
+        total += float(weight) * gradient
+    expected = ((states - blank) * total).sum(-1)[0]
+    result = explained(kind, narrow=["image"], steps=12, quadrature="gauss", views=1, layer=0)
+    grid = tower.units(inputs, states).grid  # pyright: ignore
+    assert_close(result.words[2].grid.flatten(), expected[list(grid.tokens)].detach(), 1e-4)

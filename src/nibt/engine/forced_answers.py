@@ -112,11 +112,21 @@ class ForcedAnswer:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The warnings about how the image was read and resized."""
+        """The warnings about how the image, the prompt and the answer are read."""
         words = self._inputs.words
         unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
-        of_prompt = [f"the prompt: {note}" for note in unknown]
-        return (*self._inputs.notes[0], *of_prompt, *(f"the answer: {note}" for note in self._unknown(self.answer)))
+        of_prompt = [*unknown, *self._special(self.prompted.prompt)]
+        of_answer = [*self._unknown(self.answer), *self._special(self.answer.text)]
+        return (
+            *self._inputs.notes[0],
+            *(f"the prompt: {note}" for note in of_prompt),
+            *(f"the answer: {note}" for note in of_answer),
+        )
+
+    def _special(self, text: str) -> list[str]:
+        """Return a warning that names the special tokens that a text spells."""
+        spelled = [repr(token) for token in self.tower.tokenizer.all_special_tokens if token in text]
+        return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
 
     @property
     def region(self) -> Any:
