@@ -104,7 +104,7 @@ def explain_answer(
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
     sources, prompted = _sources(narrow, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
-    resolved, record = _resolved(spec, tower, seed)
+    resolved, record = resolved_method(spec, tower, seed)
     tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
         raise BadInput(
@@ -205,7 +205,7 @@ def _sources(names: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source,
     return cast(tuple[Source, ...], tuple(name for name in SOURCES if name in listed and name in offered))
 
 
-def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
+def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
     """Return the method with its options for the tower, and its record."""
     method_class, options = find("methods", spec.name), dict(spec.options)
     if spec.instance is not None:
