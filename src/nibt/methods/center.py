@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
+from nibt.errors import Unsupported
 from nibt.methods._units import UnitMethod
 from nibt.options import Positive
 from nibt.types import PerUnit
@@ -45,7 +46,8 @@ class Center(UnitMethod):
 
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         if not isinstance(units, Words):
-            assert isinstance(units, Grid)
+            if not isinstance(units, Grid):
+                raise Unsupported("center scores the patches of an image or the words of a caption: use random")
             rows, columns = _line(units.rows), _line(units.columns)
             distances = (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(len(side.inputs), -1)
         else:
