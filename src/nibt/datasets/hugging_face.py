@@ -43,7 +43,10 @@ class HuggingFace(CaptionedDataset, TableDataset):
     def rows(self) -> Any:
         """The table of the package ``datasets``, which decodes an image when its row is read."""
         chosen = {name: getattr(self, name) for name in ("image", "caption", "key", "prompt", "answer")}
-        columns = [(value, name) for name, value in chosen.items() if value in self.columns]
+        return self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+
+    def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
+        """Open the table, which must have these columns."""
         try:
             return saved(self.root, self.split, *columns)
         except (OSError, ValueError, KeyError) as error:
@@ -56,7 +59,7 @@ class HuggingFace(CaptionedDataset, TableDataset):
         return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
 
     def column_names(self) -> Sequence[str]:
-        return saved(self.root, self.split).column_names
+        return self._saved().column_names
 
     def quick_length(self) -> int:
         return len(self.rows)
