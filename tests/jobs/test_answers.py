@@ -72,7 +72,7 @@ def test_failed_rows_have_their_errors(whole: nibt.Job) -> None:
     assert "the prompt must not be empty" in errors[3]
     assert whole.manifest.errors == 2
     failed = [row for row in whole.rows() if row["error"]]
-    assert [(row["prompt"], row["given_answer"], row["words"]) for row in failed] == [
+    assert [(row["prompt"], row["forced_answer"], row["words"]) for row in failed] == [
         ("the red cat", "a dog", None),
         ("", "a dog", None),
     ]
@@ -133,7 +133,7 @@ def test_job_refuses_other_answers(model: Generator, table: Path, tmp_path: Path
     data = json.loads(manifest.read_text())
     data["request"]["pairs"]["fingerprint"] = Parquet(tmp_path / "rows.parquet").identity()["fingerprint"]
     manifest.write_text(json.dumps(data))
-    with pytest.raises(OtherRequest, match=r"row 0: given_answer 'a mat' \(now 'a cat'\)"):
+    with pytest.raises(OtherRequest, match=r"row 0: forced_answer 'a mat' \(now 'a cat'\)"):
         nibt.batch(model, tmp_path / "rows.parquet", tmp_path / "out", **OPTIONS)
 
 
@@ -150,7 +150,7 @@ def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Pat
     rows = [{"image": image, "question": "the cat", "reply": "a mat"}, {"image": image, "question": "the cat"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     job = nibt.batch(model, tmp_path / "rows.jsonl", tmp_path / "out", prompt="question", answer="reply", **OPTIONS)
-    assert [row["given_answer"] for row in job.rows()] == ["a mat", None]
+    assert [row["forced_answer"] for row in job.rows()] == ["a mat", None]
     assert nibt.Job.open(tmp_path / "out").explanation(1).written  # pyright: ignore
 
 
@@ -165,8 +165,6 @@ def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Pat
         ("image,question", {}, BadOption, "has no column caption: it has image, question; .* for a generator prompt="),
         ("image,question", {"answer": "question"}, BadOption, "answers needs one of prompts"),
         ("image,question", {"prompt": "question", "caption": "image"}, BadOption, "captions or of prompts, not both"),
-        ("image,caption", {}, CannotLoad, "writes text about images, .*nibt batch with a column of prompts"),
-        ("image,caption,prompt", {}, CannotLoad, "writes text about images"),
     ],
 )
 def test_job_rejects_what_is_not_for_prompts(
@@ -178,6 +176,13 @@ def test_job_rejects_what_is_not_for_prompts(
     with pytest.raises(error, match=message):
         nibt.batch(model, tmp_path / "rows.csv", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("heading", ["image,caption", "image,caption,prompt"])
+def test_job_of_captions_rejects_a_generator(heading: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"{heading}\n{','.join(['sample:scene'] * (heading.count(',') + 1))}\n")
+    with pytest.raises(CannotLoad, match=r"writes text about images, .*nibt batch with a column of prompts"):
+        nibt.batch("scenes_generator", tmp_path / "rows.csv", tmp_path / "out")
 
 
 def test_job_of_prompts_rejects_other_models_and_data(table: Path, tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ class TableDataset(RecordDataset):
                 key = str(values[self.key]) if self.key else ""
                 name, location = image_location(values[self.image], folder, row)
                 text = caption_text(values[self.prompt or self.caption], "prompt" if self.prompt else "caption")
-                given = values.get(self.answer) if self.answer else None
-                answer = None if given in (None, "") else caption_text(given, "answer")
+                value = values.get(self.answer) if self.answer else None
+                answer = None if value in (None, "") else caption_text(value, "answer")
                 return Record((text,), location, where, row, name, key, answer)
         except BadInput as error:
             return Record.of_error(error, row, where, key)

@@ -29,7 +29,7 @@ def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda:
 def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
     chunks, size = set(job.chunks()), job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
-    texts = ("prompt", "given_answer") if job.has_prompts else ("caption",)
+    texts = ("prompt", "forced_answer") if job.has_prompts else ("caption",)
     for row in job.rows((*_COLUMNS, *texts)):
         on_row()
         record = next(records, None)
@@ -48,7 +48,7 @@ def _difference(record: Record, row: JsonObject) -> Iterator[str]:
         return  # data sets that generate their pairs are compared as a whole
     now: JsonObject = {"key": as_utf8(record.key), "source": as_utf8(record.source)}
     if "prompt" in row:
-        now |= {"prompt": (record.caption or "").strip(), "given_answer": record.answer}
+        now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
     else:
         now["caption"] = record.caption
     for name, value in now.items():

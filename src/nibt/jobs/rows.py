@@ -70,7 +70,7 @@ def failed_row(record: Record, error: str, image_hash: str) -> JsonObject:
         "image_hash": image_hash,
         "caption": text,
         "prompt": text,
-        "given_answer": answer,
+        "forced_answer": answer,
         "error": as_utf8(error),
     }
 
@@ -85,7 +85,7 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or data["source"]),
-        "given_answer": record.answer,
+        "forced_answer": record.answer,
         "error": None,
     }
 
@@ -100,7 +100,7 @@ def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplan
             "schema": AnswerExplanation.schema,
             "kind": AnswerExplanation.kind,
             **{name: row[name] for name in (*_ANSWER_FIELDS, "warnings")},
-            "written": row["given_answer"] is None,
+            "written": row["forced_answer"] is None,
             "target": {**shared["target"], "options": {**options, **varying}},
             **{name: shared[name] for name in ("method", "model", "versions")},
         }
@@ -172,7 +172,7 @@ def answer_schema(arrow: Any) -> Any:
     declared, text = json_schema(AnswerExplanation, "serialization"), arrow.string()
     properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
     fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
-    varying = [("given_answer", text), ("other_images", arrow.int32()), ("tokens", arrow.list_(text))]
+    varying = [("forced_answer", text), ("other_images", arrow.int32()), ("tokens", arrow.list_(text))]
     return arrow.schema(
         [("row", arrow.int64()), ("key", text), *fields, *varying, ("warnings", arrow.list_(text)), ("error", text)]
     )
