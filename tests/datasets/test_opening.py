@@ -265,6 +265,8 @@ def test_prompts_are_read_from_tables_without_captions(tmp_path: Path) -> None:
         pairs = open_rows(tmp_path / name, caption="answer")
         assert not pairs.has_prompts
         assert not open_pairs(tmp_path / name).has_prompts, "only jobs take prompts"
+    again = open_rows(data)
+    assert (again.has_prompts, [record.answer for record in again.records() if record]) == (True, ["b", None])
     len(data)
     assert [record.answer for record in data.entries] == ["b", None]  # type: ignore[attr-defined]
     (tmp_path / "both.csv").write_text("image,caption,prompt\nsample:scene,a,b\n")

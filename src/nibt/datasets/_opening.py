@@ -50,6 +50,7 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
                 f"set {data.name}): write a table with the columns {PROMPT} and {ANSWER}"
             )
         return data
+    prompt, answer = prompt or data.prompt, answer or data.answer
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
     names = data.column_names()
@@ -57,7 +58,9 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
         prompt = PROMPT
     if prompt is None and answer:
         raise BadOption(f"a column of answers needs one of prompts (got only {answer!r}): give prompt, too")
-    return replace(data, prompt=prompt, answer=answer or (ANSWER if prompt and ANSWER in names else None))
+    if prompt is None:
+        return data
+    return replace(data, prompt=prompt, answer=answer or (ANSWER if ANSWER in names else None))
 
 
 def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
