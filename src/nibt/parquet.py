@@ -31,6 +31,8 @@ def struct(schema: Mapping[str, Any]) -> Any:
             return of(definitions[node["$ref"].rpartition("/")[2]])
         if "anyOf" in node:  # a value or null
             return of(node["anyOf"][0])
+        if node["type"] == "object" and "properties" not in node:
+            return arrow.map_(arrow.string(), of(node["additionalProperties"]))
         if node["type"] == "object":
             return arrow.struct([(name, of(field)) for name, field in node["properties"].items()])
         if node["type"] == "array":

@@ -134,6 +134,29 @@ def test_page_answers_again_after_stop(page: Page, address: str) -> None:
 
 
 @pytest.mark.slow
+def test_page_explains_an_answer_of_a_generator(page: Page, address: str) -> None:
+    requests, wrong = watched(page)
+    page.goto(address + "?image=scene&mode=answer&model=scenes_generator&captions=what+is+left+of+the+house+%3F")
+    answered(page)
+    word = page.locator("#answer button.nibt-word")
+    expect(word).to_have_count(1)
+    word.click()
+    expect(word).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".nibt-map-title")).to_contain_text("hamburger")
+    expect(page.locator("table.nibt-answer tbody tr")).to_have_count(1)
+    page.goto(address + str(page.locator(".nibt-link").get_attribute("href")))
+    answered(page)
+    expect(word).to_have_attribute("aria-pressed", "true")
+    page.locator("#setting button").first.click()
+    page.locator("#mode label", has_text="each caption").click()
+    expect(page.locator("#model input")).to_have_value("lite")
+    page.locator("#mode label", has_text="an answer").click()
+    expect(page.locator("#model input")).to_have_value("scenes_generator")
+    assert wrong == []
+    assert {url for url in requests if not url.startswith((address, "data:", "blob:" + address))} == set()
+
+
+@pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
     run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default"]}

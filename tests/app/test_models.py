@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from nibt.app.methods import MethodFacts
 from nibt.app.models import ModelCache, SerialExecutor
 from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
@@ -26,6 +28,28 @@ def test_model_cache_loads_on_demand_and_keeps_the_last(scenes: Model) -> None:
     assert loaded == ["a", "b", "c", "b"]
     with pytest.raises(UnknownName, match="Known models: a, b, c"):
         cache.get("../d")
+
+
+def test_models_and_generators_are_chosen_by_the_mode(clip_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["LlavaForConditionalGeneration"]}')
+    folder, names = str(tmp_path), ["scenes_generator", str(clip_folder), str(tmp_path), "owner/name"]
+    models = ModelCache.of_names(("lite", "scenes"), names)
+    assert models.names == ["lite", "scenes", str(clip_folder), folder, "owner/name"]
+    generators = models.for_answers(True)
+    assert generators.names == [folder, "scenes_generator", "owner/name"]
+    assert models.for_answers(False) is models
+    assert models.all_names == [*models.names, "scenes_generator"]
+    with pytest.raises(BadInput, match="this page has no generator"):
+        ModelCache(["lite"]).for_answers(True)
+    assert generators.get("scenes_generator").answers.prompts == "needed"
+    facts = models.facts("scenes_generator", "paper")
+    assert facts["similarity_map"].reason.startswith("needs vectors")
+    assert facts["nib"] == MethodFacts()
+    generators.record("scenes_generator", "paper", "nib", 3.0)
+    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(), "the first explanation is slower"
+    generators.measure("scenes_generator")
+    generators.record("scenes_generator", "paper", "nib", 3.0)
+    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(3.0)
 
 
 def test_serial_executor_runs_one_step_at_a_time() -> None:

@@ -1,22 +1,27 @@
 """Tests of ``nibt.app.render``."""
 
+import json
 import re
+from itertools import count
 from typing import Any
 
 import pytest
 
 import nibt
 from nibt.app.cache import ResultCache
-from nibt.app.limits import TimeLimitExceeded
+from nibt.app.limits import Deadline, TimeLimitExceeded
 from nibt.app.link import Link
 from nibt.app.methods import ForwardTime
 from nibt.app.models import ModelCache
 from nibt.app.render import EMPTY, answer_events, first_update, model_facts
-from nibt.app.request import ExplainRequest
+from nibt.app.request import ExplainRequest, explain_steps
 from nibt.data.images import sample_file
 from nibt.models.base import Model
+from nibt.report.html.view_data import rounded
 from tests import tiny
-from tests.app.requests import LIMITS
+from tests.app.requests import LIMITS, make_request
+from tests.shared_models import module_state
+from tests.suites import few
 
 
 @pytest.mark.slow
@@ -152,3 +157,55 @@ def test_model_facts_load_no_model(scenes: Model) -> None:
     assert loads == ["a"]
     models.get("b")
     assert 'data-method="gae" data-available="false">needs attention' in model_facts(models, "b", None, LIMITS)
+
+
+def test_page_explains_an_answer(scenes: Model) -> None:
+    """The view is that of ``explain_answer``, and other models, empty prompts and the PNG are refused in one line."""
+    models, results = ModelCache.of_names(["scenes"], []), ResultCache(60.0)
+    fields = [
+        sample_file("scene"),
+        "describe the picture\na house",
+        "answer",
+        ["saliency_map"],
+        "scenes_generator",
+        "default",
+    ]
+    *_, last = answer_events(models, LIMITS, results, fields)
+    view = str(last.answer)
+    expected = nibt.explain_answer(
+        "scenes_generator", "sample:scene", "describe the picture", "a house", "saliency_map", seed=0
+    )
+    (data,) = (json.loads(text) for text in re.findall(r'nibt-data">(.*?)</script>', view, re.DOTALL))
+    assert data["panels"][0]["table"]["rows"] == pytest.approx(
+        [pytest.approx(rounded(word.grid), abs=1e-4) for word in expected.words]
+    )
+    assert "describe the picture</h2>" in view
+    assert 'class="nibt-answer"' in view
+    assert "mode=answer" in view
+    token = re.findall(r"answer/([^.]*)\.json", view)[0]
+    assert f"answer/{token}.png" in view
+    assert results.export(token, "png") is not None
+    assert json.loads(results.export(token, "json") or b"")["kind"] == "answer"
+    for changes, message in (
+        ({4: "scenes"}, "This mode needs a generator, which writes answers, such as scenes_generator"),
+        ({2: "each"}, "This mode needs a model that compares captions, such as scenes"),
+        ({1: "\na house"}, "The prompt must not be empty"),
+        ({1: ""}, "The prompt must not be empty"),
+        ({1: "x" * 3000}, "3,000 characters"),
+        ({4: "../x"}, "unknown model"),
+    ):
+        *_, last = answer_events(models, LIMITS, results, [changes.get(n, value) for n, value in enumerate(fields)])
+        assert message.lower() in last.message.lower(), last.message
+        assert last.message.count('role="alert"') == 1
+
+
+@pytest.mark.parametrize("after", few((3, 60, 300), (60,)))
+def test_answer_leaves_no_trace_after_the_time_limit(after: int) -> None:
+    generator, ticks = nibt.load_generator("scenes_generator"), count()
+    before = module_state(generator.module)
+    request = make_request(
+        "describe the picture\na house", "answer", file=sample_file("scene"), model="scenes_generator"
+    )
+    ((outcome,),) = explain_steps(request, generator, lambda step: Deadline(float(after), lambda: float(next(ticks))))
+    assert "takes longer" in outcome.message  # pyright: ignore
+    assert module_state(generator.module) == before

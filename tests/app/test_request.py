@@ -27,6 +27,12 @@ def test_request_takes_one_caption_per_line() -> None:
     assert make_request(" a cat \n\n a dog\n").captions == ("a cat", "a dog")
 
 
+def test_request_takes_a_prompt_and_an_answer() -> None:
+    assert make_request(" what is it ? \n\n", "answer").captions == ("what is it ?",)
+    assert make_request("what is it ?\na red\n cat", "answer").captions == ("what is it ?", "a red cat")
+    assert make_request("\na cat", "answer").captions == ("", "a cat"), "some generators take no prompt"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -172,4 +178,4 @@ def test_messages_are_sentences() -> None:
 
 
 def test_modes_are_those_of_the_page() -> None:
-    assert [mode.value for mode in Mode] == ["each", "contrast", "labels"]
+    assert [mode.value for mode in Mode] == ["each", "contrast", "labels", "answer"]

@@ -15,6 +15,7 @@ import pytest
 
 import nibt
 from nibt import parquet
+from nibt.datasets._opening import open_pairs, open_rows
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.models.base import Model
@@ -245,3 +246,31 @@ def test_batch_records_a_truncated_shard(model: Model, job_images: Path, tmp_pat
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] * 2 + [False] * 4
     assert "the sample has no image" in rows[4]["error"]
     assert "damaged or truncated" in rows[5]["error"]
+
+
+def test_prompts_are_read_from_tables_without_captions(tmp_path: Path) -> None:
+    """The default columns are found in every form of a table; a table with captions stays one of pairs."""
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
+    arrow, files = parquet.pyarrow()
+    rows = [{"image": "sample:scene", "prompt": text, "answer": answer} for text, answer in (("a", "b"), ("c", ""))]
+    (tmp_path / "rows.csv").write_text("image,prompt,answer\nsample:scene,a,b\nsample:scene,c,\n")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files.write_table(arrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    package.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    for name in ("rows.csv", "rows.jsonl", "rows.parquet", "saved"):
+        data = open_rows(tmp_path / name)
+        assert data.has_prompts
+        records = [record for record in data.records() if record is not None]
+        assert [(record.caption, record.answer) for record in records] == [("a", "b"), ("c", None)], name
+        pairs = open_rows(tmp_path / name, caption="answer")
+        assert not pairs.has_prompts
+        assert not open_pairs(tmp_path / name).has_prompts, "only jobs take prompts"
+    again = open_rows(data)
+    assert (again.has_prompts, [record.answer for record in again.records() if record]) == (True, ["b", None])
+    len(data)
+    assert [record.answer for record in data.entries] == ["b", None]  # type: ignore[attr-defined]
+    (tmp_path / "both.csv").write_text("image,caption,prompt\nsample:scene,a,b\n")
+    assert not open_rows(tmp_path / "both.csv").has_prompts
+    assert open_rows(tmp_path / "both.csv", "prompt").has_prompts
+    with pytest.raises(BadInput, match="lacks a saved data set"):
+        open_rows(f"hugging_face:{tmp_path}")

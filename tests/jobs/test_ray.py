@@ -95,6 +95,22 @@ def test_ray_job_with_a_killed_worker_has_the_same_bits(
 
 
 @slow
+def test_ray_job_of_prompts_has_the_same_bits(table: Path, tmp_path: Path) -> None:
+    """Workers load the generator, and explain the answers as one process with one thread does."""
+    prompts = tmp_path / "prompts.csv"
+    lines = [f"{table.parent / name},describe the picture,a house" for name in ("0.png", "5.png", "1.png")]
+    prompts.write_text("\n".join(["image,prompt,answer", *lines]))
+    options: dict[str, Any] = {"method": "saliency_map", "chunk_size": 1}
+    code = f"import nibt; nibt.batch('scenes_generator', {str(prompts)!r}, {str(tmp_path / 'here')!r}, **{options!r})"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    job = nibt.batch("scenes_generator", prompts, tmp_path / "ray", on="ray", workers=2, **options)
+    assert parts(tmp_path / "ray") == parts(tmp_path / "here")
+    assert (job.manifest.rows, job.manifest.errors) == (3, 1)
+    with pytest.raises(BadOption, match="must be a name or a folder"):
+        nibt.batch(nibt.load_generator("scenes_generator"), prompts, tmp_path / "no", on="ray")
+
+
+@slow
 def test_ray_job_with_workers_killed_repeatedly_has_the_same_bits(
     clip_folder: Path, table: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -2,11 +2,12 @@
 
 import math
 import sys
+from typing import Any
 
 import pytest
 
 import nibt
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.models.base import Model
 from tests.answers import PEAK, WHOLE, answer
 
@@ -41,6 +42,28 @@ def test_frame_has_a_row_per_word(model: Model) -> None:
     assert frame["score"].tolist() == [word.score for one in explanations for word in one.words]
     sums = nibt.to_frame(explanations)["text_sum"]
     assert frame.groupby("pair")["score"].sum().tolist() == pytest.approx(sums.tolist(), abs=1e-6)
+
+
+def test_frame_of_answers_has_a_row_per_word() -> None:
+    options: dict[str, Any] = {"method": "saliency_map", "other_images": []}
+    explanations = [
+        nibt.explain_answer("scenes_generator", "sample:scene", "describe the picture", text, **options)
+        for text in ("a house", "a cat")
+    ]
+    for rows in ("pairs", "words"):
+        frame = nibt.to_frame(explanations, rows=rows)
+        assert frame["word"].tolist() == ["a", "house", "a", "cat"]
+    assert frame["pair"].tolist() == [0, 0, 1, 1]
+    assert frame["position"].tolist() == [0, 1, 0, 1]
+    assert set(frame["answer"]) == {"a house", "a cat"}
+    words = [word for explanation in explanations for word in explanation.words]
+    for row, word in zip(frame.to_dict("records"), words, strict=True):
+        assert math.isnan(row["with_other_images"])
+        for name in ("log_probability", "with_blank_image", "image_gain", "image_hardly_matters", "value", "gap"):
+            assert row[name] == getattr(word, name)
+        assert {name: row[f"{name}_share"] for name in word.shares} == word.shares
+    with pytest.raises(BadInput, match="of pairs, or of answers"):
+        nibt.to_frame([answer(PEAK, (90, 90), WHOLE), explanations[0]])
 
 
 def test_frame_of_one_explanation_without_a_path() -> None:

@@ -15,6 +15,12 @@ FORMATS = {ending: format_of(f"nibt.{ending}") for ending in ("png", "json", "ht
 """The formats of downloads by the endings of their files."""
 
 
+def endings(panels: Sequence[Panel]) -> list[str]:
+    """Return the endings of the files that can hold the results of panels."""
+    kinds = {panel.answer.kind for panel in panels}
+    return [ending for ending, file_format in FORMATS.items() if kinds <= {*file_format.holds}]
+
+
 _MAX_LINKED = 16
 
 
@@ -54,7 +60,7 @@ class ResultCache:
         with self._lock:
             self._remove_expired()
             stored = self._results.get(token)
-        if stored is None or ending not in FORMATS:
+        if stored is None or ending not in endings(stored[1]):
             return None
         results: list[Any] = list(stored[1])
         if ending == "json":  # which has the word-region tables as results of their own

@@ -45,6 +45,12 @@ _READING = (
         "If they do not, trust the map less.",
     ),
     (
+        "Answers",
+        "A generator writes an answer to a prompt. The map of a word shows what it took from the image, in nats of its "
+        "log-probability, and the table what it took from the prompt and from the words before it. A word that is as "
+        "probable with other images was not read from this one.",
+    ),
+    (
         "Details",
         "Under Details are the sums of the map and of your selection, the completeness gap (the share of the change of "
         "the similarity that the scores do not account for), and all options.",

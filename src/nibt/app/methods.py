@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
-from nibt.errors import Unsupported
-from nibt.methods.base import SIDES, Method
+from nibt.engine.answers import resolved_method
+from nibt.errors import NibtError, Unsupported
+from nibt.methods.base import SIDES, Method, MethodSpec
+from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.registry import available, find, summary
 from nibt.types import Modality
@@ -98,8 +100,7 @@ def method_facts(
                 None if times is None else sum(_seconds(method, model, times, side) for side, method in sides.items())
             )
         except Unsupported as error:
-            reason = str(error).partition(";")[0].removeprefix(f"{name} ")
-            facts[name] = MethodFacts(reason=re.sub(r" \(\w+\)", "", reason))  # without the class of the tower
+            facts[name] = MethodFacts(reason=_reason(name, error))
         except ValueError:  # a method of another package, whose cost is not a formula
             facts[name] = MethodFacts()
     estimates = {name: fact.seconds for name, fact in facts.items() if fact.seconds}
@@ -107,6 +108,29 @@ def method_facts(
     ratio = median(ratios) if ratios else 1.0
     corrected = {name: MethodFacts(measured.get(name, ratio * seconds)) for name, seconds in estimates.items()}
     return facts | corrected
+
+
+def generator_facts(
+    generator: Generator,
+    times: ForwardTimes | None,
+    variant: str = "default",
+    measured: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, MethodFacts]:
+    """Return the facts of all methods for a generator. The time of a method is that of its last explanation."""
+    facts: dict[str, MethodFacts] = {}
+    for name in available("methods"):
+        applied_variant = variant if variant in find("methods", name).variants else "default"
+        try:
+            resolved_method(MethodSpec(name, applied_variant), generator.answers, None)
+            facts[name] = MethodFacts(measured.get(name))
+        except NibtError as error:
+            facts[name] = MethodFacts(reason=_reason(name, error))
+    return facts
+
+
+def _reason(name: str, error: Exception) -> str:
+    """Return why a model cannot run a method, without the class of the tower."""
+    return re.sub(r" \(\w+\)", "", str(error).partition(";")[0].removeprefix(f"{name} "))
 
 
 def _seconds(method: Method, model: Model, times: ForwardTimes, side: Modality) -> float:

@@ -5,13 +5,14 @@ const nibtPage = {
   mount(root, link) {
     const view = nibtView(root);
     if (!link) return view;
-    const baseUrl = link.getAttribute("href"), captions = new URLSearchParams(baseUrl).get("captions").split("\n");
+    const baseUrl = link.getAttribute("href"), query = new URLSearchParams(baseUrl), captions = query.get("captions").split("\n");
+    const isAnswer = query.get("mode") === "answer"; // all panels have the words of one answer, which the model may have written
     const words = this.query.get("words"); // pairs caption.word, both counted from 0
     if (words) view.select(words.split(",").map((pair) => pair.split(".").map(Number))
-      .map(([caption, index]) => ({ caption: captions[caption], index })));
+      .map(([caption, index]) => (isAnswer ? index : { caption: captions[caption], index })));
     this.query.delete("words"); // only the first answer has the words of the opened link
     const updateLink = () => {
-      const selected = view.state().words.map((word) => `${captions.indexOf(word.caption)}.${word.index}`);
+      const selected = view.state().words.map((word) => `${isAnswer ? 0 : captions.indexOf(word.caption)}.${word.index}`);
       link.setAttribute("href", selected.length ? `${baseUrl}&words=${selected.join(",")}` : baseUrl);
     };
     root.addEventListener("nibt-select", updateLink);

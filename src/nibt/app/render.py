@@ -7,7 +7,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
-from nibt.app.cache import FORMATS, ResultCache
+from nibt.app.cache import ResultCache, endings
 from nibt.app.limits import Deadline, Limits, Replaced
 from nibt.app.link import Link
 from nibt.app.methods import duration, facts_list
@@ -50,7 +50,7 @@ def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
     """Return the first update after a question: the captions in place of the last answer, or what is wrong."""
     try:
         request = ExplainRequest.of_values(values, limits)
-        _check_times(models, request, limits)
+        _check_times(_models_for(models, request), request, limits)
     except NibtError as error:
         return Update(None, _error(as_sentence(error)))
     captions = "".join(f'<li dir="auto">{escape(caption)}</li>' for caption in request.captions)
@@ -67,6 +67,7 @@ def answer_events(
     """Yield the updates of the page, before and after each step of a computation."""
     try:
         request = ExplainRequest.of_values(values, limits)
+        models = _models_for(models, request)
         link = Link.of(request)
         recalled = () if link is None else results.recall(link.query)
         if link is not None and any(
@@ -111,6 +112,17 @@ def answer_events(
         return
     except NibtError as error:
         yield Update(None, _error(as_sentence(error)))
+
+
+def _models_for(models: ModelCache, request: ExplainRequest) -> ModelCache:
+    """Return the models for the mode of a request, and check that its model is among them."""
+    fitting = models.for_answers(request.mode == Mode.answer)
+    if request.model in fitting.names or request.model not in models.all_names:
+        return fitting
+    needed = "a generator, which writes answers" if request.mode == Mode.answer else "a model that compares captions"
+    raise BadInput(
+        f"this mode needs {needed}, such as {fitting.names[0]}: choose one as the model (got {request.model})"
+    )
 
 
 def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) -> None:
@@ -172,7 +184,7 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
         return view
     token, link = results.store(panels), Link.of(request)
     downloads = " ".join(
-        f'<a href="answer/{token}.{ending}" download="nibt.{ending}">{ending.upper()}</a>' for ending in FORMATS
+        f'<a href="answer/{token}.{ending}" download="nibt.{ending}">{ending.upper()}</a>' for ending in endings(panels)
     )
     shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
     return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {downloads} {shared}</nav>'
@@ -196,4 +208,4 @@ def _without_options(warning: str) -> str:
     """
     if warning.startswith("words are explained with cosine"):
         return "the scores of the words explain the similarity with this caption alone, without the comparison"
-    return re.sub(r"(, or set a tolerance|; give [^;]*\(--[^;]*\))$", "", warning)
+    return re.sub(r"([:,] (or )?set a tolerance|; give [^;]*\(--[^;]*\))$", "", warning)

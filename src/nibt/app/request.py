@@ -12,15 +12,18 @@ from PIL import Image
 
 from nibt.app.limits import Limits, Replaced
 from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
+from nibt.engine.answers import explain_answer
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.image_files import open_image
+from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import resized
+from nibt.results.answer import AnswerExplanation
 from nibt.results.explanation import Explanation, change_side
 from nibt.results.regions import Regions
 
@@ -36,17 +39,22 @@ class Mode(StrEnum):
         each: The match of the image with each caption.
         contrast: Why the first caption matches better than the second.
         labels: The ranking of the captions as labels.
+        answer: What a generator answers to a prompt, or an answer that is given.
 
     """
 
     each = "each"
     contrast = "contrast"
     labels = "labels"
+    answer = "answer"
 
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """A checked request: an image, captions, and how they are explained."""
+    """A checked request: an image, captions, and how they are explained.
+
+    The captions of the mode ``answer`` are a prompt, which may be empty, and perhaps an answer.
+    """
 
     image: ImageInput
     captions: tuple[str, ...]
@@ -62,10 +70,13 @@ class ExplainRequest:
         """Return the request of the input fields, whose values may come from any client."""
         _check_types(captions, mode, model, methods, variant)
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
+        if mode == Mode.answer:
+            prompt, _, answer = captions.partition("\n")
+            lines = [prompt.strip(), *filter(None, [" ".join(answer.split())])]
         limits.check_captions(lines)
         if not lines:
             raise BadInput("write a caption first, such as a description of the image")
-        if mode != Mode.each and len(lines) < 2:
+        if mode in (Mode.contrast, Mode.labels) and len(lines) < 2:
             raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
             raise BadInput("choose at least one method, under Methods")
@@ -141,7 +152,7 @@ def check_pixels(data: bytes, max_pixels: int) -> None:
 
 def explain_steps(
     request: ExplainRequest,
-    model: Model,
+    model: Model | Generator,
     step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """Yield all outcomes so far after each step: one step per method, then one for the word-region tables.
@@ -156,7 +167,7 @@ def explain_steps(
             with step_context(number):
                 outcomes += [
                     Panel(
-                        change_side(answer, "image", input=small),
+                        _with_image(answer, small),
                         None,
                         _title(request, method, answer),
                         _PENDING if request.has_tables and method == "nib" else "",
@@ -176,9 +187,13 @@ _PENDING = "their regions are still being computed"
 _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError if there is not enough memory
 
 
-def _explain(request: ExplainRequest, model: Model, method: str) -> list[Explanation]:
+def _explain(
+    request: ExplainRequest, model: Model | Generator, method: str
+) -> Sequence[Explanation | AnswerExplanation]:
     options: Keywords = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
     first, *rest = request.captions
+    if isinstance(model, Generator):
+        return [explain_answer(model, request.image, first, *rest, **options)]
     if request.mode == Mode.labels:
         return [explain_labels(model, request.image, request.captions, **options)]
     if request.mode == Mode.contrast:
@@ -186,16 +201,24 @@ def _explain(request: ExplainRequest, model: Model, method: str) -> list[Explana
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
 
 
-def _title(request: ExplainRequest, method: str, answer: Explanation) -> str:
-    """Return the title of a panel: its caption, after its method if there are several."""
-    return answer.caption if len(request.methods) == 1 else f"{method}: {answer.caption}"
+def _with_image(answer: Explanation | AnswerExplanation, image: ImageInput) -> Explanation | AnswerExplanation:
+    """Return a result with another copy of its image."""
+    if isinstance(answer, AnswerExplanation):
+        return replace(answer, input=image)
+    return change_side(answer, "image", input=image)
+
+
+def _title(request: ExplainRequest, method: str, answer: Explanation | AnswerExplanation) -> str:
+    """Return the title of a panel: its caption or prompt, after its method if there are several."""
+    text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
+    return text if len(request.methods) == 1 else f"{method}: {text}"
 
 
 def _with_table(
-    outcome: Panel | Failure, request: ExplainRequest, model: Model, context: AbstractContextManager[Any]
+    outcome: Panel | Failure, request: ExplainRequest, model: Model | Generator, context: AbstractContextManager[Any]
 ) -> Panel | Failure:
     """Return a panel of NIB with its word-region table, or with the reason why it has none; else the same outcome."""
-    if isinstance(outcome, Failure) or outcome.answer.method["name"] != "nib":
+    if isinstance(outcome, Failure) or isinstance(model, Generator) or outcome.answer.method["name"] != "nib":
         return outcome
     answer = outcome.answer
     assert isinstance(answer, Explanation)

@@ -50,7 +50,7 @@ def serve(
 
         # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
-        model_cache = ModelCache(KEPT, models)
+        model_cache = ModelCache.of_names(KEPT, models)
         app = Guard(
             page(model_cache, limits), Path(folder), limits.max_upload_bytes, hosts=() if public else LOOPBACK_HOSTS
         )

@@ -41,11 +41,16 @@ MODES = [
     ("Explain each caption", Mode.each.value),
     ("Compare two captions", Mode.contrast.value),
     ("Rank labels", Mode.labels.value),
+    ("Explain an answer", Mode.answer.value),
 ]
 CAPTIONS = {
     Mode.each.value: ("Captions, one per line", "a cat and a cup of coffee"),
     Mode.contrast.value: ("Two captions, one per line: why the first rather than the second?", "a cat\na dog"),
     Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
+    Mode.answer.value: (
+        "A prompt; an answer on a second line, or none to let the model write it",
+        "what is left of the house ?\nhamburger",
+    ),
 }
 """The label and the placeholder of the captions in each mode."""
 _OPENING = "collage"
@@ -173,7 +178,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                         break
 
         def read_link(request: gr.Request) -> list[Any]:
-            link = Link.from_query(dict(request.query_params), models.names, limits.characters) or opening
+            link = Link.from_query(dict(request.query_params), models.all_names, limits.characters) or opening
             return [
                 str(sample_file(link.image)),
                 link.captions,
@@ -201,6 +206,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         for choice in selection:
             choice.change(show_facts, selection, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
+        mode.change(lambda mode, name: fitting_model(models, mode, name), [mode, model_name], model_name, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
         questions.ask(_PREPARATION, 0)
         threading.Thread(target=prepare, name="nibt-opening", daemon=True).start()
@@ -269,6 +275,12 @@ def describe_captions(mode: Any) -> Any:
     return gr.Textbox(label=label, placeholder=placeholder)
 
 
+def fitting_model(models: ModelCache, mode: Any, name: Any) -> Any:
+    """Return the model for a mode: the selected one, or if it does not fit, the first one that does."""
+    names = models.for_answers(mode == Mode.answer.value).names
+    return gr.skip() if name in names else names[0]
+
+
 def _choices(models: ModelCache, limits: Limits) -> list[Any]:
     """Return the components for methods, their facts, the model and the variant."""
     methods = gr.HTML(
@@ -282,7 +294,7 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
     )
     facts = gr.HTML(model_facts(models, models.names[0], "default", limits), elem_id="facts", visible="hidden")
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):
-        model = gr.Dropdown(models.names, value=models.names[0], label="Model", elem_id="model")
+        model = gr.Dropdown(models.all_names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(
             [
                 ("Defaults of nibt", "default"),

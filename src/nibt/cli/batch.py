@@ -13,6 +13,7 @@ from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
 
+_COLUMNS = ("image", "caption", "prompt", "answer", "key", "split")
 _RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
 
 
@@ -33,8 +34,9 @@ class PairsOptions(OptionGroup, panel="Data"):
         Option(
             "-D",
             metavar="NAME=VALUE",
-            help="An option of the data: image, caption and key name columns (image: paths relative to the table, or "
-            "bytes; in shards the file ending), split a split that the package datasets saved; repeatable.",
+            help="An option of the data: image, caption (or for a generator prompt and answer) and key name columns "
+            "(image: paths relative to the table, or bytes; in shards the file ending), split a split that the package "
+            "datasets saved; repeatable.",
         ),
     ] = None
     chunk_size: Annotated[
@@ -74,13 +76,17 @@ def batch(
 ) -> None:
     """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
 
+    A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer.
+
     If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.
     """
     if not pairs.pairs:
         raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
-    columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(("image", "caption", "key", "split"), str))
+    columns = typed_assignments(
+        pairs.data_option, "-D", dict.fromkeys(("image", "caption", "prompt", "answer", "key", "split"), str)
+    )
     if model.model is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.cli.progress import interruptible, show_progress

@@ -60,7 +60,8 @@ def serve(
         Option(
             "--model",
             "-m",
-            help="A model to choose from, in addition to the embedded models; repeatable. It is loaded when chosen.",
+            help="A model or generator to choose from, in addition to the embedded ones; repeatable. It is loaded when "
+            "chosen.",
         ),
     ] = None,
 ) -> None:

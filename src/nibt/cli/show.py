@@ -1,5 +1,6 @@
 """``nibt show``, which draws a row of a job, checks a job, or shows the report of a benchmark."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,16 +42,24 @@ def show(
 
 
 def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
-    from nibt.cli.console import show as print_answers
+    from nibt.cli.console import show as show_pairs
+    from nibt.cli.console import show_answers
     from nibt.jobs.job import Job
+    from nibt.results.answer import AnswerExplanation
 
     drawing, job = output.drawing, Job.open(folder)
     explanation = job.explanation(row)
+    text, single, show_results = (
+        explanation.caption,
+        ".png",
+        partial(show_pairs, look=output.look, verbose=output.verbose),
+    )
+    if isinstance(explanation, AnswerExplanation):
+        text, single, show_results = explanation.prompt, ".html", show_answers
     read_paths = input_paths(folder, explanation.source, job.manifest.names)
-    files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths)
-    name = f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(explanation.caption)}"
-    targets = files.check([name], "explanation")
-    files.write([explanation], targets, lambda answers: print_answers(answers, output.look, output.verbose), drawing)
+    files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths, default=(single, ".json"))
+    targets = files.check([f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(text)}"], explanation.kind)
+    files.write([explanation], targets, show_results, drawing)
 
 
 def _verify(folder: Path, quiet: bool) -> None:

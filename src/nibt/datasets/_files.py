@@ -23,9 +23,7 @@ def table_rows(
     path: Path, columns: tuple[str, ...], remedy: str = ""
 ) -> Iterator[tuple[dict[str, str] | BadInput, str]]:
     """Yield the rows of a file as ``table`` does, with an error in place of each row that cannot be read."""
-    with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        heading = [name.strip() for name in next(reader, [])]
+    with _open_table(path) as (reader, heading):
         double = next((name for name in columns if heading.count(name) > 1), None)
         if double is not None:
             raise BadInput(f"{path} has {heading.count(double)} columns {double!r}: rename or remove all but one")
@@ -44,6 +42,20 @@ def table_rows(
             else:
                 message = f"expected {len(heading)} fields (got {len(fields)}); put texts that have the separator in "
                 yield BadInput(f"{where}: {message}double quotes"), where
+
+
+def table_heading(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV or TSV file."""
+    with _open_table(path) as (_, heading):
+        return heading
+
+
+@contextmanager
+def _open_table(path: Path) -> Iterator[tuple[Any, list[str]]]:
+    """Open a CSV or TSV file, and provide the reader of its rows and the names of its columns."""
+    with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+        yield reader, [name.strip() for name in next(reader, [])]
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:

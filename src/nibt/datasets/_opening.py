@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nibt.datasets._paths import SHARDS, existing, files_in, joined
-from nibt.datasets._table import SUFFIXES
+from nibt.datasets._table import SUFFIXES, TableDataset
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
 
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
+CAPTION, PROMPT, ANSWER = "caption", "prompt", "answer"
+"""The names of the columns that are read by default."""
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
 
 
@@ -36,6 +38,29 @@ def open_pairs(
     if split is not None and data.name != "hugging_face":
         raise BadOption(f"split can only be used with a data set that the package datasets saved (got {split!r})")
     return data
+
+
+def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None, **columns: Any) -> Dataset:
+    """Open pairs, or the prompts of a generator: a table with a column ``prompt``, and without one of captions."""
+    data = open_pairs(pairs, **columns)
+    if not isinstance(data, TableDataset):
+        if prompt or answer:
+            raise BadOption(
+                f"prompts are read from tables, .csv, .tsv, .jsonl or .parquet (got {prompt or answer!r} for the data "
+                f"set {data.name}): write a table with the columns {PROMPT} and {ANSWER}"
+            )
+        return data
+    prompt, answer = prompt or data.prompt, answer or data.answer
+    if prompt and data.caption != CAPTION:
+        raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
+    names = data.column_names()
+    if prompt is None and data.caption == CAPTION and CAPTION not in names and PROMPT in names:
+        prompt = PROMPT
+    if prompt is None and answer:
+        raise BadOption(f"a column of answers needs one of prompts (got only {answer!r}): give prompt, too")
+    if prompt is None:
+        return data
+    return replace(data, prompt=prompt, answer=answer or (ANSWER if ANSWER in names else None))
 
 
 def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:

@@ -1,21 +1,24 @@
 """Data sets in tables, which are read row by row. An error in one row does not affect the others."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from nibt.data.images import SAMPLE
-from nibt.datasets._files import format_errors, lines, parsed, readable, table_rows
+from nibt.datasets._files import format_errors, lines, parsed, readable, table_heading, table_rows
 from nibt.datasets._records import RecordDataset
 from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
 from nibt.records import JsonObject
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-CHOOSE = "choose columns with -D image=, caption= and key= (in Python image=, caption=, key=)"
+CHOOSE = (
+    "choose columns with -D image=, caption= and key= (in Python image=, caption=, key=), and for a generator prompt= "
+    "and answer="
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,29 @@ class TableDataset(RecordDataset):
         image: The column of images.
         caption: The column of captions.
         key: The column with the user's identifiers of rows.
+        prompt: The column of prompts of a generator, which take the place of captions.
+        answer: The column of answers to the prompts, where an empty one is not known; None without answers.
 
     """
 
     image: str = "image"
     caption: str = "caption"
     key: str | None = None
+    prompt: str | None = field(default=None, repr=False)
+    answer: str | None = field(default=None, repr=False)
+
+    @property
+    def has_prompts(self) -> bool:
+        return self.prompt is not None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return (self.image, self.caption, *([self.key] if self.key else []))
+        return (self.image, self.prompt or self.caption, *filter(None, (self.key, self.answer)))
+
+    @abstractmethod
+    def column_names(self) -> Sequence[str]:
+        """Return the names of all columns; those of a file of JSON lines are the keys of its first line."""
 
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         """Build the record of a row; a row that cannot be read gives a record with its error."""
@@ -50,7 +65,10 @@ class TableDataset(RecordDataset):
             with format_errors(where):
                 key = str(values[self.key]) if self.key else ""
                 name, location = image_location(values[self.image], folder, row)
-                return Record((caption_text(values[self.caption]),), location, where, row, name, key)
+                text = caption_text(values[self.prompt or self.caption], "prompt" if self.prompt else "caption")
+                value = values.get(self.answer) if self.answer else None
+                answer = None if value in (None, "") else caption_text(value, "answer")
+                return Record((text,), location, where, row, name, key, answer)
         except BadInput as error:
             return Record.of_error(error, row, where, key)
 
@@ -71,6 +89,12 @@ class TextTable(TableDataset):
 
     def identity(self) -> JsonObject:
         return {"kind": "table", "fingerprint": file_hash(self.table)}
+
+    def column_names(self) -> Sequence[str]:
+        if self.table.suffix.lower() in (".csv", ".tsv"):
+            return table_heading(self.table)
+        values = next((row_values(row, where) for row, where in lines(self.table)), None)
+        return list(values) if isinstance(values, dict) else ()
 
     def quick_length(self) -> int:
         return sum(1 for _ in self.rows())
@@ -107,13 +131,13 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 
-def caption_text(value: Any) -> str:
-    """Return the caption of a row."""
+def caption_text(value: Any, name: str = "caption") -> str:
+    """Return the caption of a row, or another text."""
     value = value[0] if isinstance(value, list | tuple) and value else value
     if not isinstance(value, str):
-        raise BadInput(f"the caption must be a text (got {_type_name(value)})")
+        raise BadInput(f"the {name} must be a text (got {_type_name(value)})")
     if value != as_utf8(value):
-        raise BadInput("the caption must be valid Unicode (got an unpaired surrogate): save it in UTF-8")
+        raise BadInput(f"the {name} must be valid Unicode (got an unpaired surrogate): save it in UTF-8")
     return value
 
 

@@ -110,6 +110,7 @@ class Record:
         row: The position in the data set, from 0.
         name: The name of the image, which does not depend on the folder; empty means its path.
         key: The user's identifier of the record.
+        answer: The answer to the caption, which is then a prompt; None without one.
         annotations: The objects of the image.
         names: The names that are searched for in the caption; empty means those of the objects.
         size: Width and height of the image that was annotated; None if the file does not have them.
@@ -123,6 +124,7 @@ class Record:
     row: int = 0
     name: str = ""
     key: str = ""
+    answer: str | None = None
     annotations: tuple[ObjectAnnotation, ...] = ()
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
@@ -228,6 +230,11 @@ class Dataset(Plugin, ABC):
 
         """
         return self[record.row].image
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the captions are prompts of a generator."""
+        return False
 
     def known_length(self) -> int | None:
         """Return the number of records, or None if all of them must be read to count them."""

@@ -3,7 +3,7 @@
 Q. Lhoest et al., Datasets: A Community Library for Natural Language Processing, EMNLP 2021.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -42,7 +42,11 @@ class HuggingFace(CaptionedDataset, TableDataset):
     @cached_property
     def rows(self) -> Any:
         """The table of the package ``datasets``, which decodes an image when its row is read."""
-        columns = [(self.image, "image"), (self.caption, "caption")] + ([(self.key, "key")] if self.key else [])
+        chosen = {name: getattr(self, name) for name in ("image", "caption", "key", "prompt", "answer")}
+        return self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+
+    def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
+        """Open the table, which must have these columns."""
         try:
             return saved(self.root, self.split, *columns)
         except (OSError, ValueError, KeyError) as error:
@@ -54,12 +58,20 @@ class HuggingFace(CaptionedDataset, TableDataset):
         described = sorted(path for path in self.root.rglob("*.json") if path.name in _DESCRIPTIONS)
         return {"kind": "hugging_face", "split": self.split, "fingerprint": files_hash(described)}
 
+    def column_names(self) -> Sequence[str]:
+        return self._saved().column_names
+
     def quick_length(self) -> int:
         return len(self.rows)
 
     def read_records(self) -> list[Record]:
-        captions = self.rows.select_columns([self.caption])[self.caption]
-        return [Record(texts(value, f"row {row}"), where=f"row {row}") for row, value in enumerate(captions)]
+        column = self.prompt or self.caption
+        captions = self.rows.select_columns([column])[column]
+        answers = self.rows.select_columns([self.answer])[self.answer] if self.answer else [None] * len(captions)
+        return [
+            Record(texts(value, f"row {row}"), where=f"row {row}", answer=answer or None)
+            for row, (value, answer) in enumerate(zip(captions, answers, strict=True))
+        ]
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         """Yield the records of the rows, with the bytes of their images.

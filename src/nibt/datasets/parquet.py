@@ -32,6 +32,9 @@ class Parquet(TableDataset):
     def identity(self) -> JsonObject:
         return {"kind": "parquet", "fingerprint": files_hash(self.paths, _TAIL)}
 
+    def column_names(self) -> Sequence[str]:
+        return next((parquet.table_schema(path, REMEDY)[0] for path in self.paths), [])
+
     def quick_length(self) -> int:
         total = 0
         for path in self.paths:

@@ -106,7 +106,7 @@ def explain_answer(
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
     sources, prompted = _offered(narrowed, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
-    resolved, record = _resolved(spec, tower, seed)
+    resolved, record = resolved_method(spec, tower, seed)
     tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
         raise BadInput(
@@ -208,8 +208,9 @@ def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source
     return cast(tuple[Source, ...], tuple(name for name in SOURCES if name in listed and name in offered))
 
 
-def _resolved(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
+def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
     """Return the method with its options for the tower, and its record."""
+    _check_options(spec)
     method_class, options, extra = class_and_options(spec, seed)
     if spec.instance is not None:
         method = spec.instance

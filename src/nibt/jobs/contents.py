@@ -9,7 +9,7 @@ from nibt.errors import OtherRequest
 from nibt.jobs.job import Job
 from nibt.records import JsonObject
 
-_COLUMNS = ("row", "key", "source", "caption", "image_hash", "error")
+_COLUMNS = ("row", "key", "source", "image_hash", "error")
 _MOST = 3  # the number of differences in a message
 
 
@@ -29,7 +29,8 @@ def check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda:
 def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
     chunks, size = set(job.chunks()), job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
-    for row in job.rows(_COLUMNS):
+    texts = ("prompt", "forced_answer") if job.has_prompts else ("caption",)
+    for row in job.rows((*_COLUMNS, *texts)):
         on_row()
         record = next(records, None)
         while record is not None and record.row < row["row"]:
@@ -45,7 +46,11 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
 def _difference(record: Record, row: JsonObject) -> Iterator[str]:
     if not record.source and record.image is None:
         return  # data sets that generate their pairs are compared as a whole
-    now = {"key": as_utf8(record.key), "source": as_utf8(record.source), "caption": record.caption}
+    now: JsonObject = {"key": as_utf8(record.key), "source": as_utf8(record.source)}
+    if "prompt" in row:
+        now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
+    else:
+        now["caption"] = record.caption
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"

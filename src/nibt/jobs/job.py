@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nibt.datasets._opening import open_pairs
+from nibt.data.images import ImageInput
+from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.folder import MANIFEST, RunFolder, open_table
 from nibt.jobs.manifest import JobManifest
-from nibt.jobs.rows import explanation_of, shared_metadata
+from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
 from nibt.records import JsonObject
+from nibt.results.answer import AnswerExplanation
 from nibt.results.explanation import Explanation, change_side, method_text
 
 
@@ -78,9 +80,14 @@ class Job(RunFolder[JobManifest]):
         """
         for path, *_ in self.chunks().values():
             with open_table(path) as table:
-                yield from table.read(columns=columns).to_pylist()
+                yield from plain_rows(table.read(columns=columns))
 
-    def explanation(self, row: int) -> Explanation:
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the rows are prompts of a generator, whose answers are explained."""
+        return "prompt" in self.manifest.request["pairs"]
+
+    def explanation(self, row: int) -> Explanation | AnswerExplanation:
         """Return the explanation of a row. It has the image if that is still at its source.
 
         Raises:
@@ -89,7 +96,14 @@ class Job(RunFolder[JobManifest]):
 
         """
         values, shared = self._row(row)
-        return self._with_image(explanation_of(values, shared), row)
+        explanation = answer_of(values, shared) if self.has_prompts else explanation_of(values, shared)
+        image = self._image(row, values["image_hash"])
+        if image is None:
+            return explanation
+        changes = {"input": image[0], "source": image[1] or explanation.source}
+        if isinstance(explanation, AnswerExplanation):
+            return replace(explanation, **changes)
+        return change_side(explanation, "image", **changes)
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.
@@ -165,12 +179,13 @@ class Job(RunFolder[JobManifest]):
         names, pairs = self.manifest.names, self.manifest.request["pairs"]
         if names is None:
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
-        return open_pairs(names, pairs["image"], pairs["caption"], pairs["key"], pairs["split"])
+        columns = ("image", "caption", "key", "split", "prompt", "answer")
+        return open_rows(names, **{name: pairs[name] for name in columns if name in pairs})
 
     def _row(self, row: int) -> tuple[JsonObject, JsonObject]:
         for path in self.chunks().get(row // self.chunk_size, [])[:1]:
             with open_table(path) as table:
-                for values in table.read().to_pylist():
+                for values in plain_rows(table.read()):
                     if values["row"] == row:
                         return values, shared_metadata(table)
         raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
@@ -186,17 +201,15 @@ class Job(RunFolder[JobManifest]):
         stored = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
         return f"{stored}; the job is not finished"
 
-    def _with_image(self, explanation: Explanation, row: int) -> Explanation:
+    def _image(self, row: int, digest: str) -> tuple[ImageInput, str] | None:
+        """Return the image of a row with its path, which may be empty; None if the image is gone or has changed."""
         try:
             data = self.data()
             record = next(record for record in data.records(lambda number: number == row) if record is not None)
             image = data.load_image(record)
         except (BadInput, StopIteration):
-            return explanation
-        if image.digest != explanation.image.image_hash:
-            return explanation  # the image at its source has changed
-        source = record.image if isinstance(record.image, str) else explanation.source
-        return change_side(explanation, "image", input=image, source=source)
+            return None
+        return (image, record.image if isinstance(record.image, str) else "") if image.digest == digest else None
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""

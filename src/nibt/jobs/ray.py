@@ -19,9 +19,10 @@ import torch
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported, install
 from nibt.folder import ChunkFile
+from nibt.jobs.answers import worker_of
 from nibt.jobs.chunks import Chunk
 from nibt.jobs.worker import JobSpec, Worker
-from nibt.models.base import Model
+from nibt.models._loaded import LoadedModel
 from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject
 
@@ -36,7 +37,7 @@ class Actor:
         torch.set_num_threads(threads)  # rounding depends on the number of threads
         self._worker: Worker | NibtError
         try:
-            self._worker = Worker(spec, data)
+            self._worker = worker_of(spec, data)
         except NibtError as error:  # Ray would wrap an error that is raised here
             self._worker = error
 
@@ -90,7 +91,7 @@ class Cluster:
         self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JsonObject], None]
     ) -> Iterator[ChunkFile]:
         """Explain chunks on the workers."""
-        if isinstance(spec.model, Model | torch.nn.Module):
+        if isinstance(spec.model, LoadedModel | torch.nn.Module):
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()
         with self._connected(ray):

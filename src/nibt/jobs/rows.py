@@ -14,6 +14,7 @@ from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.records import JsonObject, json_schema
+from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
@@ -36,6 +37,10 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "text_path": ("text", "path"),
 }
 """The columns of the fields of both attributions."""
+_ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words")
+_MAPPINGS = ("without", "shares")  # of a word of an answer; Arrow has them as pairs
+_VARYING = {"other_images": 0, "tokens": []}
+"""The options of the target of an answer that differ between rows, and their values where the target lacks them."""
 
 
 def explained_row(record: Record, explanation: Explanation) -> JsonObject:
@@ -57,21 +62,54 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
 
 def failed_row(record: Record, error: str, image_hash: str) -> JsonObject:
     """Return the row of a pair that failed."""
-    caption = None if record.caption is None else as_utf8(record.caption)
+    text, answer = (None if value is None else as_utf8(value) for value in (record.caption, record.answer))
     return {
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source),
         "image_hash": image_hash,
-        "caption": caption,
+        "caption": text,
+        "prompt": text,
+        "forced_answer": answer,
         "error": as_utf8(error),
     }
 
 
+def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
+    """Return the row of an explained answer."""
+    data = explanation.to_json()
+    options = data["target"]["options"]
+    return {
+        **{name: data[name] for name in (*_ANSWER_FIELDS, "warnings")},
+        **{name: options.get(name, empty) for name, empty in _VARYING.items()},
+        "row": record.row,
+        "key": as_utf8(record.key),
+        "source": as_utf8(record.source or data["source"]),
+        "forced_answer": record.answer,
+        "error": None,
+    }
+
+
+def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplanation:
+    """Build the explanation of a row of an answer."""
+    _check_explained(row)
+    options = shared["target"]["options"]
+    varying = {name: row[name] for name in _VARYING if name != "tokens" or "against" in options}
+    return AnswerExplanation.from_json(
+        {
+            "schema": AnswerExplanation.schema,
+            "kind": AnswerExplanation.kind,
+            **{name: row[name] for name in (*_ANSWER_FIELDS, "warnings")},
+            "written": row["forced_answer"] is None,
+            "target": {**shared["target"], "options": {**options, **varying}},
+            **{name: shared[name] for name in ("method", "model", "versions")},
+        }
+    )
+
+
 def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
     """Build the explanation of a row."""
-    if row["error"] is not None:
-        raise BadInput(f"row {row['row']} failed: {row['error']}")
+    _check_explained(row)
     values = {side: {"name": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
     sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
     for column, (side, name) in _FIELDS.items():
@@ -89,12 +127,26 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     )
 
 
-def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]) -> bytes:
+def _check_explained(row: Mapping[str, Any]) -> None:
+    if row["error"] is not None:
+        raise BadInput(f"row {row['row']} failed: {row['error']}")
+
+
+def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of_answers: bool = False) -> bytes:
     """Return the bytes of a Parquet file with these rows, and with the metadata that they share."""
     arrow = parquet.pyarrow("a job needs")[0]
+    columns = answer_schema(arrow) if of_answers else schema(arrow)
     metadata = {_KEY: json.dumps(shared, sort_keys=True).encode()}
-    filled = [{name: row.get(name) for name in schema(arrow).names} for row in rows]
-    return parquet.encode(arrow.Table.from_pylist(filled, schema=schema(arrow).with_metadata(metadata)))
+    filled = [{name: row.get(name) for name in columns.names} for row in rows]
+    return parquet.encode(arrow.Table.from_pylist(filled, schema=columns.with_metadata(metadata)))
+
+
+def plain_rows(table: Any) -> list[JsonObject]:
+    """Return the rows of a table as plain data, in which mappings are dictionaries."""
+    rows = table.to_pylist()
+    for word in (word for row in rows for word in row.get("words") or ()):
+        word |= {name: dict(word[name]) for name in _MAPPINGS if name in word}
+    return rows
 
 
 def shared_metadata(file: Any) -> JsonObject:
@@ -111,4 +163,16 @@ def schema(arrow: Any) -> Any:
     scores = [(name, real) for name in ("similarity", "image_score", "text_score")]
     return arrow.schema(
         [("row", arrow.int64()), ("key", text), *fields, *scores, ("warnings", arrow.list_(text)), ("error", text)]
+    )
+
+
+@lru_cache
+def answer_schema(arrow: Any) -> Any:
+    """Return the Arrow schema of a file of rows of answers, whose types are those of the fields of explanations."""
+    declared, text = json_schema(AnswerExplanation, "serialization"), arrow.string()
+    properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
+    fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
+    varying = [("forced_answer", text), ("other_images", arrow.int32()), ("tokens", arrow.list_(text))]
+    return arrow.schema(
+        [("row", arrow.int64()), ("key", text), *fields, *varying, ("warnings", arrow.list_(text)), ("error", text)]
     )

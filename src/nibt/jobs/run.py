@@ -10,16 +10,19 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from nibt import parquet
-from nibt.datasets._opening import Pairs, open_pairs
+from nibt.datasets._opening import Pairs, open_rows
+from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
 from nibt.folder import ChunkFile
+from nibt.jobs.answers import worker_of
 from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.contents import check_contents
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.worker import JobSpec, Worker
+from nibt.jobs.worker import JobSpec
 from nibt.methods.base import MethodSpec
+from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
 from nibt.progress import OnProgress, Progress, no_progress
@@ -29,7 +32,7 @@ from nibt.registry import available, find
 OnDescription: TypeAlias = Callable[[JsonObject], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
 EXECUTIONS = ("local", "ray")
-_REQUEST = ("method", "target", "targets", "model", "batch_size")
+_REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are those of the sides of pairs
 
 
 @dataclass
@@ -86,11 +89,11 @@ class JobRun:
 
     def _check_request(self, description: Mapping[str, Any]) -> None:
         """Record the request of a new job, or check that it equals the recorded one."""
-        self.job.agree({name: description[name] for name in _REQUEST})
+        self.job.agree({name: description[name] for name in _REQUEST if name in description})
 
 
 def batch(
-    model: Model | str | Path | nn.Module,
+    model: Model | Generator | str | Path | nn.Module,
     pairs: Pairs,
     out: str | Path,
     method: str = "nib",
@@ -98,6 +101,8 @@ def batch(
     *,
     image: str = "image",
     caption: str = "caption",
+    prompt: str | None = None,
+    answer: str | None = None,
     key: str | None = None,
     split: str | None = None,
     chunk_size: int = 256,
@@ -117,13 +122,16 @@ def batch(
     on_progress: OnProgress = no_progress,
     **options: Any,
 ) -> Job:
-    """Explain many pairs into a folder of Parquet files.
+    """Explain many pairs, or many answers of a generator, into a folder of Parquet files.
 
     A job is resumable: if it was killed, the same call explains the missing rows. An error that concerns one pair is
     recorded in its row.
 
+    A table with a column ``prompt``, and without one of captions, is for a generator. Each row is explained as
+    ``explain_answer`` explains it: the answer in its column ``answer``, or if it has none, what the model writes.
+
     Args:
-        model: A loaded model, or what ``load_model`` takes.
+        model: A loaded model, or what ``load_model`` takes; for prompts, a generator, or what ``load_generator`` takes.
         pairs: A CSV, TSV, JSON Lines or Parquet file; WebDataset shards (a tar file, a list, or a pattern such as
             ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
             the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a data set; or a ``Dataset``.
@@ -132,16 +140,18 @@ def batch(
         target: The name of the target, the score that is explained.
         image: The column with the images.
         caption: The column with the captions.
+        prompt: The column with the prompts of a generator; None means ``prompt``, if there are no captions.
+        answer: The column with the answers to the prompts; None means ``answer``, if there is one.
         key: The column with your identifiers of the rows.
         split: The split of a data set that the package ``datasets`` saved.
         chunk_size: The number of rows per file.
         variant: A variant of the method.
-        against: Captions that the target compares with.
+        against: Captions that the target compares with; for prompts one word, as in ``explain_answer``.
         against_images: Images that the target compares with.
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
-        batch_size: The largest number of pairs that go through the model together.
+        batch_size: The largest number of pairs, or of words of an answer, that go through the model together.
         seed: A seed for methods that draw at random.
-        loading: Options of ``load_model``.
+        loading: Options of ``load_model`` or ``load_generator``.
         on: Where the job runs: "local", or "ray" for workers on a cluster. The results have the same bits if the
             hardware, the number of threads and the versions are the same.
         workers: The number of workers.
@@ -186,8 +196,10 @@ def batch(
         dict(loading or {}),
         options,
     )
-    columns = {"image": image, "caption": caption, "key": key, "split": split}
-    data = open_pairs(pairs, **columns)
+    columns: JsonObject = {"image": image, "caption": caption, "key": key, "split": split}
+    data = open_rows(pairs, prompt, answer, **columns)
+    if isinstance(data, TableDataset) and data.has_prompts:
+        columns = {"image": image, "prompt": data.prompt, "answer": data.answer, "key": key, "split": split}
     execution: JsonObject = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
@@ -205,7 +217,7 @@ def _run_locally(
     spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: OnDescription
 ) -> Iterator[ChunkFile]:
     """Explain chunks with one worker in this process."""
-    worker = Worker(spec, data)
+    worker = worker_of(spec, data)
     on_description(worker.describe())
     yield from worker.explain_chunks(chunks)
 

@@ -6,7 +6,7 @@ The bytes depend only on the chunk and the request, not on the worker or on earl
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -60,10 +60,10 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Records that are explained in one batch, with their inputs."""
+    """Records that are explained in one batch, with their inputs: a ``PreparedBatch``, or the image of a prompt."""
 
     records: list[Record]
-    batch: PreparedBatch
+    batch: Any
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,16 @@ class PlaceholderImage(ImageInput):
 class Worker:
     """A worker with a loaded model, which explains chunks."""
 
+    of_answers: ClassVar[bool] = False
+
     def __init__(self, request: JobSpec, data: Dataset) -> None:
-        self.data, self.size, self.spec = data, request.batch_size, request.resolve()
+        self.data, self.size, self.request = data, request.batch_size, request
+        self.load()
         self._failures: int | None = 0  # before the first success; None after it
+
+    def load(self) -> None:
+        """Load the model, and resolve the request."""
+        self.spec = self.request.resolve()
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""
@@ -114,7 +121,7 @@ class Worker:
     def _file(self, chunk: Chunk, rows: list[JsonObject], limit: int) -> ChunkFile:
         rows = sorted(rows, key=lambda row: row["row"])
         smaller = None if limit == self.size else limit
-        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": smaller})
+        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": smaller}, self.of_answers)
         return ChunkFile(chunk.name, data, len(rows))
 
     # Preparation, in a thread
@@ -133,7 +140,7 @@ class Worker:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
                 except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, _message(error), record.digest())
+                    yield failed_row(record, message(error), record.digest())
                     continue
                 waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
@@ -169,7 +176,7 @@ class Worker:
                     PreparedBatch.of(self.spec, [pair])
                     good.append((record, pair))
                 except Exception as error:
-                    yield failed_row(record, _message(error), record.digest())
+                    yield failed_row(record, message(error), record.digest())
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[drop_pixels(pair) for _, pair in good])
@@ -219,8 +226,8 @@ class Worker:
             if self._failures == _MAX_FAILURES:
                 raise error
         if is_out_of_memory(error):
-            return "the pair does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
-        return _message(error)
+            return "the row does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
+        return message(error)
 
 
 def drop_pixels(pair: Pair) -> Pair:
@@ -232,5 +239,6 @@ def drop_pixels(pair: Pair) -> Pair:
     )
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """Return the message of the error of a row."""
     return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"

@@ -31,8 +31,8 @@ def check_no_generator(name: str, classes: Iterable[str]) -> None:
     """Check that a model that no family takes does not write text."""
     if family_of_generator(classes) is not None:
         raise CannotLoad(
-            f"{name!r} writes text about images, and does not compare them with captions: use nibt answer, or "
-            "explain_answer"
+            f"{name!r} writes text about images, and does not compare them with captions: use nibt answer, "
+            "explain_answer, or nibt batch with a column of prompts"
         )
 
 

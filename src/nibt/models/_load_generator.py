@@ -143,6 +143,11 @@ def _family(name: str, config: JsonObject) -> str:
     raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(supported)}")
 
 
+def is_generator(folder: Path) -> bool:
+    """Return whether a folder has a model of a class that writes text."""
+    return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
+
+
 def _no_generator(name: str) -> str:
     return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
 

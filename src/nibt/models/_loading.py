@@ -123,7 +123,7 @@ def load_model(
     if name in embedded():
         return _checked(_from_folder(name, EMBEDDED / name, request, device))
     if name in embedded_generators():
-        raise CannotLoad(f"{name!r} writes text about images, and does not compare them with captions: use nibt answer")
+        check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
     if Path(name).is_dir():
         return _checked(_from_folder(name, Path(name), request, device))
     if Path(name).exists():

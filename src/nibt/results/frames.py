@@ -1,12 +1,14 @@
 """Results as pandas DataFrames. pandas is imported when the first table is made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from nibt.errors import BadOption, import_optional
+from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
+from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import SideAttribution
-from nibt.results.explanation import Explanation, explanations_of, mismatch
+from nibt.results.base import require_result
+from nibt.results.explanation import Explanation, mismatch
 
 DataFrame: TypeAlias = Any
 """A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
@@ -20,12 +22,14 @@ def pandas() -> Any:
     return import_optional("pandas", "tables of results need pandas", "data")
 
 
-def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pairs") -> DataFrame:
+def to_frame(
+    explanations: Explanation | AnswerExplanation | Sequence[Explanation | AnswerExplanation], rows: str = "pairs"
+) -> DataFrame:
     """Return explanations as a pandas DataFrame.
 
     Args:
-        explanations: One explanation, or several.
-        rows: What a row is.
+        explanations: One explanation, or several: of pairs, or of answers.
+        rows: What a row is. That of answers is always a word.
 
             * ``pairs``: an image with a caption: ``image``, ``caption``, ``method``, ``variant``, ``model``,
               ``similarity``, ``mismatch`` (whether the model rates the pair as no match), and for each side, ``image``
@@ -34,6 +38,11 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
               (NaN without a path).
             * ``words``: a word of a caption: ``image``, ``caption``, ``method``, ``variant``, ``model``, ``position``
               (from 0), ``word`` and its signed ``score``.
+            * Answers: a word of an answer: ``image``, ``prompt``, ``answer``, ``method``, ``variant``, ``model``,
+              ``position``, ``word``, ``log_probability``, ``with_blank_image``, ``with_other_images`` (NaN without
+              other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``gap``, and the shares
+              ``image_share``, ``prompt_share``, ``earlier_share``, ``special_share`` and ``together_share``, as
+              ``AnswerWord`` describes them.
 
             The column ``pair`` numbers the explanations from 0.
 
@@ -42,7 +51,7 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
 
     Raises:
         BadOption: ``rows`` has another value.
-        BadInput: A value is not an ``Explanation``.
+        BadInput: A value is no explanation, or pairs are mixed with answers.
         Unsupported: pandas is not installed.
 
     Examples:
@@ -54,9 +63,20 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
     """
     if rows not in _ROWS:
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")
-    listed = explanations_of(explanations, "to_frame")
+    listed: list[Any] = list(explanations) if isinstance(explanations, Iterable) else [explanations]
+    for explanation in listed:
+        require_result(explanation, "to_frame", Explanation, AnswerExplanation)
+    of_answers = [isinstance(explanation, AnswerExplanation) for explanation in listed]
+    if any(of_answers) and not all(of_answers):
+        raise BadInput("to_frame takes explanations of pairs, or of answers (got both): make a table of each")
     described = [(_description(number, explanation), explanation) for number, explanation in enumerate(listed)]
-    if rows == "words":
+    if any(of_answers):
+        data = [
+            {**description, "position": position, **_word_values(word)}
+            for description, explanation in described
+            for position, word in enumerate(explanation.words)
+        ]
+    elif rows == "words":
         data = [
             {**description, "position": position, "word": word.text, "score": word.score}
             for description, explanation in described
@@ -67,15 +87,25 @@ def to_frame(explanations: Explanation | Sequence[Explanation], rows: str = "pai
     return pandas().DataFrame(data)
 
 
-def _description(number: int, explanation: Explanation) -> JsonObject:
+def _description(number: int, explanation: Explanation | AnswerExplanation) -> JsonObject:
+    texts = ("prompt", "answer") if isinstance(explanation, AnswerExplanation) else ("caption",)
     return {
         "pair": number,
         "image": explanation.source,
-        "caption": explanation.caption,
+        **{name: getattr(explanation, name) for name in texts},
         "method": explanation.method["name"],
         "variant": explanation.method["variant"],
         "model": explanation.model["id"],
     }
+
+
+def _word_values(word: AnswerWord) -> JsonObject:
+    """Return the numbers of a word of an answer."""
+    names = ("log_probability", "with_blank_image", "with_other_images", "image_gain", "image_hardly_matters")
+    values = {name: getattr(word, name) for name in (*names, "value", "gap")}
+    elsewhere = float("nan") if word.with_other_images is None else word.with_other_images
+    shares = {f"{name}_share": share for name, share in word.shares.items()}
+    return {"word": word.text, **values, "with_other_images": elsewhere, **shares}
 
 
 def _values(explanation: Explanation) -> JsonObject:
