@@ -1,0 +1,174 @@
+"""A model with captions as a module that maps pixels to similarities, as other packages expect models."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nibt.core.side import Side
+from nibt.data.pair import as_list
+from nibt.data.units import Grid
+from nibt.engine.encode import encode
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.methods.base import MethodSpec
+from nibt.models._loading import load_model
+from nibt.models._trace import Inputs
+from nibt.models.base import Model
+from nibt.registry import find
+from nibt.results.attribution import Attribution
+from nibt.torch_modes import plain_torch
+from nibt.types import PerExample
+
+Pixels = Float[Tensor, "batch channel height width"]
+
+
+class ZeroShotClassifier(nn.Module):
+    """A zero-shot classifier: from prepared pixels to the similarity of each image with each caption.
+
+    The model is neither copied nor changed. ``copy.deepcopy`` copies it, for packages that randomize weights.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        captions: The captions, one per class.
+
+    Attributes:
+        model: The loaded model.
+        captions: The captions.
+
+    Raises:
+        Unsupported: The image tower takes other inputs than pixels, or compares sets of vectors.
+
+    """
+
+    @plain_torch()
+    def __init__(self, model: Any, captions: str | Sequence[str]) -> None:
+        super().__init__()
+        self.model: Model = load_model(model)
+        self.captions = tuple(as_list(captions))
+        if not self.captions or not all(isinstance(text, str) and text.strip() for text in self.captions):
+            raise BadInput(f"captions must have at least one caption, and none that is empty (got {captions!r})")
+        if self.model.item_ndim != 1:
+            raise Unsupported(
+                "late interaction compares sets of vectors: only models with one vector have a classifier"
+            )
+        self.module = self.model.module
+        self.eval()  # as the model is
+        self.embeddings = encode(self.model.text, self.captions)
+
+    def prepare(self, images: Sequence[Any]) -> Pixels:
+        """Return the pixels of images, prepared as the model's own processor does.
+
+        Args:
+            images: Images: paths, PIL images, arrays or ``sample:NAME``.
+
+        Raises:
+            Unsupported: The image tower takes other inputs than pixels.
+
+        """
+        from nibt.data.images import read_image
+
+        inputs = self.model.image.prepare([read_image(image) for image in as_list(images)])
+        if inputs.extra or inputs.values.ndim != 4:
+            raise Unsupported("this image tower takes patches instead of pixels: it has no classifier")
+        return inputs.values
+
+    def forward(self, pixels: Pixels) -> Float[Tensor, "batch caption"]:
+        """Compute the similarity of each image with each caption, with a graph."""
+        image = self.model.image
+        with image.computing():
+            embedding = image.finish(image.run(Inputs(pixels)))
+        return self.model.seen_from("image").to_each(embedding, self.embeddings.to(embedding))
+
+    def blank(self, pixels: Pixels) -> Pixels:
+        """Return the pixels of images that show nothing, the baseline of ``nib``."""
+        return self.model.image.blank_inputs(Inputs(pixels)).values
+
+    def layer(self, number: int) -> nn.Module:
+        """Return the block whose output is a layer, for packages that take layers.
+
+        Raises:
+            BadOption: There is no such block.
+
+        """
+        blocks = self.model.image.blocks
+        if not 1 <= number <= len(blocks):
+            raise BadOption(f"layer must be between 1 and {len(blocks)} (got {number})")
+        return blocks[number - 1]
+
+    def reshape_transform(self, states: Any) -> Float[Tensor, "batch channel row column"]:
+        """Return the states of patches as a map with channels first, as pytorch-grad-cam expects them."""
+        stream = states[0] if isinstance(states, tuple) else states
+        if stream.ndim == 4:
+            return stream
+        grid = self.model.image.units(Inputs(self._example), stream)
+        assert isinstance(grid, Grid)
+        return stream[:, list(grid.tokens)].transpose(1, 2).unflatten(2, (grid.rows, grid.columns))
+
+    @property
+    def _example(self) -> Pixels:
+        """The prepared pixels of an image."""
+        return self.prepare(["sample:scene"])
+
+    @plain_torch()
+    def explain(
+        self, pixels: Pixels, targets: Any, method: str | MethodSpec, options: Mapping[str, Any]
+    ) -> Attribution:
+        """Compute the maps of a method of nibt for pixels and the number of a caption each."""
+        spec = MethodSpec.of(method, "default", dict(options))
+        numbers = self.numbers(targets, len(pixels))
+        partners = self.embeddings[numbers].to(pixels.device)
+        image, compare = self.model.image, self.model.seen_from("image")
+
+        def score(embedding: Tensor) -> PerExample:
+            return compare(embedding, partners)
+
+        side = Side(self.model, image.trace(Inputs(pixels.detach())), score)
+        method_class = find("methods", spec.name)
+        attribution = method_class.configured(image, spec.variant, spec.options, self.model.defaults)(side)
+        if not isinstance(attribution.units, Grid):
+            raise Unsupported(f"{spec.name} gives no map of the image")
+        return attribution
+
+    def numbers(self, targets: Any, count: int) -> Int[Tensor, " batch"]:
+        """Return the number of a caption for each of ``count`` images; None means the only caption.
+
+        Raises:
+            BadInput: A number is not that of a caption, or there are too many or too few.
+
+        """
+        if targets is None and len(self.captions) == 1:
+            targets = 0
+        try:
+            numbers = torch.as_tensor(targets).reshape(-1)
+        except (TypeError, ValueError, RuntimeError):
+            numbers = torch.empty(0)
+        if numbers.is_floating_point() or len(numbers) not in (1, count):
+            raise BadInput(
+                f"target must be the number of a caption, or one for each of {count} images (got {targets!r})"
+            )
+        if not bool(((numbers >= 0) & (numbers < len(self.captions))).all()):
+            raise BadInput(f"target must be between 0 and {len(self.captions) - 1} (got {numbers.tolist()})")
+        return numbers.long().expand(count).cpu()
+
+    def spread(self, attribution: Attribution, pixels: Pixels) -> Float[Tensor, "batch 1 height width"]:
+        """Return a score for each pixel: that of its patch, divided equally, so that the sum stays the same."""
+        grid = attribution.units
+        assert isinstance(grid, Grid)
+        maps = grid.unfold(attribution.scores.float())[:, None]
+        height, width = pixels.shape[-2:]
+        cells = torch.nn.functional.interpolate(maps, (height, width), mode="nearest")
+        counts = torch.nn.functional.interpolate(
+            torch.arange(grid.count, device=cells.device).float().reshape(1, 1, grid.rows, grid.columns),
+            (height, width),
+            mode="nearest",
+        ).long()
+        return cells / torch.bincount(counts.flatten(), minlength=grid.count)[counts]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ZeroShotClassifier":
+        """Copy the model too, and find its towers anew."""
+        request, module = self.model.request, copy.deepcopy(self.module, memo)
+        model = load_model(module, processor=request.processor, tokenizer=request.tokenizer)
+        return ZeroShotClassifier(model, self.captions)
