@@ -52,7 +52,7 @@ def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_site_has_the_outputs_of_notebooks(site: Path) -> None:
-    for name in ("first_steps", "compare_methods", "audit_your_model", "ask_a_generator"):
+    for name in ("first_steps", "ask_a_generator", "compare_methods", "audit_your_model"):
         text = (site / "tutorials" / f"{name}.html").read_text(encoding="utf-8")
         assert "data:image/jpeg;base64," in text
     assert '<table border="1" class="dataframe">' in text

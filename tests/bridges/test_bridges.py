@@ -99,8 +99,8 @@ def test_metrics_of_quantus_take_maps_of_nibt() -> None:
     values = metric(
         model=model, x_batch=inputs, y_batch=np.array([0, 1]), explain_func=explain_func, explain_func_kwargs=options
     )
-    given = metric(model=model, x_batch=inputs, y_batch=np.array([0, 1]), a_batch=maps)
-    assert np.allclose(values, given)
+    of_maps = metric(model=model, x_batch=inputs, y_batch=np.array([0, 1]), a_batch=maps)
+    assert np.allclose(values, of_maps)
     with pytest.raises(BadInput, match=r"model must be a ZeroShotClassifier"):
         explain_func(torch.nn.Identity(), inputs, np.array([0, 1]))
 
