@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from nibt.report.certificate import certificate
 from nibt.report.html.audit_examples import figure
 from nibt.report.html.audit_plots import curves, gauge
 from nibt.report.html.audit_style import STYLE
@@ -60,7 +61,12 @@ QUESTIONS = {
 def page(audit: Audit, sign: bool = False) -> str:
     """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = escape(Path(audit.model["id"]).name)
-    body = [f"<h1>Audit of {name}</h1>", f'<p class="faint">{escape(_data(audit))}</p>', _summary(audit)]
+    body = [
+        f"<h1>Audit of {name}</h1>",
+        f'<p class="faint">{escape(_data(audit))}</p>',
+        _certificate(audit),
+        _summary(audit),
+    ]
     for number, (heading, about) in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
         if checks:
@@ -104,6 +110,17 @@ def threshold(check: Check) -> str:
 def _data(audit: Audit) -> str:
     text = ", ".join(f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs"))
     return f"{text}; methods {', '.join(audit.methods)}; seed {audit.seed}; {audit.seconds:.0f} s"
+
+
+def _certificate(audit: Audit) -> str:
+    """Return the first screen: what was checked, what to trust and what not, and how to repeat it."""
+    said = certificate(audit)
+    parts = [f"<p>{escape(said.checked)}</p>"]
+    for heading, sentences in said.sections.items():
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        parts.append(f"<h3>{heading}</h3><ul>{items}</ul>")
+    parts.append(f"<h3>Repeat it</h3><pre>{escape(said.command)}</pre>" if said.command else "")
+    return f'<section class="certificate">{"".join(parts)}</section>'
 
 
 def _summary(audit: Audit) -> str:

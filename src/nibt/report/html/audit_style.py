@@ -31,6 +31,9 @@ STYLE = f"""
 body{{margin:0 auto;padding:2.2rem 1.4rem 3rem;max-width:66rem;background:white;color:{css(INK)};
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}}
 h1{{font-size:1.9rem;line-height:1.2;margin:0}}
+.certificate{{border:1px solid {css(INK, 0.25)};border-radius:6px;padding:.9rem 1.2rem .4rem;margin:.6rem 0 1.2rem}}
+.certificate h3{{font-size:1rem;margin:.4rem 0 0}} .certificate ul{{margin:.1rem 0 .7rem;padding-left:1.2rem}}
+.certificate pre{{margin:.2rem 0 .6rem;white-space:pre-wrap;overflow-wrap:anywhere}}
 h2{{font-size:1.2rem;margin:2.6rem 0 .2rem;padding-top:1rem;border-top:1px solid {css(INK, 0.15)}}}
 p{{margin:.2rem 0 .8rem;max-width:46rem}}
 .faint,.tick,figcaption,.words th{{color:{css(FAINT)}}}

@@ -1,0 +1,114 @@
+"""The certificate of an audit: what was checked, on what, what to trust and what not, in plain words."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+from nibt.registry import available, find
+from nibt.results.audit import VERDICTS, Audit
+
+_SAYS = {
+    1: (
+        "The maps depend on what the model has learned.",
+        "The maps look much like those of a model with random weights: they show the image more than the model.",
+    ),
+    2: (
+        "The maps depend on the caption.",
+        "Another caption gives much the same map: do not read from it where a word is.",
+    ),
+    3: (
+        "Other wordings of a caption give similar maps.",
+        "Other wordings of a caption change the maps: compare several before you rely on one.",
+    ),
+    4: ("The same call gives the same map.", "Another seed changes the maps: average several."),
+    5: (
+        "What the maps mark matters more to the model than random parts do.",
+        "What the maps mark matters hardly more to the model than random parts: do not act on where they point.",
+    ),
+    6: (
+        "Most of the score is on the map.",
+        "Much of the score is on special tokens or in corners, where it tells nothing about objects.",
+    ),
+    7: (
+        "The model ranks right captions above wrong ones on such images.",
+        "The model confuses right and wrong captions of such images: its maps explain a model that does not know them.",
+    ),
+    8: (
+        "The model knows most everyday nouns.",
+        "The model does not know many everyday nouns: the map of a caption with unknown nouns is noise.",
+    ),
+}
+"""For each question of an audit, what it means if all checks pass, and if one does not."""
+_OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
+
+
+HEADINGS = {"pass": "What to trust", "warn": "What the checks do not show", "fail": "What not to trust"}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an audit says in plain words.
+
+    Attributes:
+        checked: What was checked, and on what.
+        sections: What may be relied on, what was not shown, and what may not be relied on, by their headings.
+        command: The command that repeats the audit; empty for pairs that were given in Python.
+
+    """
+
+    checked: str
+    sections: Mapping[str, Sequence[str]]
+    command: str
+
+
+def certificate(audit: Audit) -> Certificate:
+    """Return the certificate of an audit."""
+    sections: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for method in (*audit.methods, ""):
+        for question, (good, bad) in _SAYS.items():
+            checks = [check for check in audit.checks if (check.method, check.question) == (method, question)]
+            if not checks:
+                continue
+            worst = max((check.verdict for check in checks), key=VERDICTS.index)
+            reasons = dict.fromkeys(f"{check.about}, {check.side}" for check in checks if check.verdict == worst)
+            because = "" if worst == "pass" else f" ({worst}: {'; '.join(reason.rstrip(', ') for reason in reasons)})"
+            prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
+            sections[worst].append(prefix + (bad if worst == "fail" else good) + because)
+    data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
+    checked = (
+        f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
+        f"{audit.model['weights_hash']}, on {audit.data.get('pairs')} pairs of {data}, seed {audit.seed}. They hold "
+        "for such data only: audit yours."
+    )
+    named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
+    return Certificate(checked, named, _command(audit))
+
+
+def _command(audit: Audit) -> str:
+    """Return the command that repeats an audit; empty without a data set that the command can open."""
+    name, place = audit.data.get("dataset"), audit.data.get("folder") or audit.data.get("path")
+    if name not in available("datasets"):
+        return ""
+    defaults = {field.name: field.default for field in fields(find("datasets", name)) if field.default is not MISSING}
+    changed = {
+        option: value
+        for option, value in audit.data.items()
+        if option in defaults and option not in _OF_PAIRS and value is not None and not _equal(value, defaults[option])
+    }
+    words = ["nibt", "audit", f"{name}:{place}" if place else name, "-m", audit.model["id"]]
+    words += ["--count", str(audit.data.get("pairs"))]
+    words += ["--seed", str(audit.seed)] if audit.seed else []
+    words += [word for method in audit.methods if audit.methods != ("nib",) for word in ("--method", method)]
+    words += ["--quick"] if audit.quick else []
+    for option, value in changed.items():
+        words += ["-D", f"{option}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"]
+    for option in ("dtype", "device"):
+        words += [f"--{option}", audit.model[option]] if audit.model[option] not in ("float32", "cpu") else []
+    return shlex.join(words)
+
+
+def _equal(value: object, default: object) -> bool:
+    return (list(value) if isinstance(value, tuple) else value) == (
+        list(default) if isinstance(default, tuple) else default
+    )

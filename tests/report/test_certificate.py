@@ -1,0 +1,57 @@
+"""The certificate of an audit: plain words, and a command that repeats it."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import nibt
+from nibt.report.certificate import certificate
+from nibt.results.audit import Audit
+from tests import tiny
+from tests.helpers import Run, noise_pairs
+
+
+def audited(run: Run, *arguments: object) -> Audit:
+    code, _, err = run("audit", *arguments, "--quick", "-o", "audit.json", "--overwrite")
+    assert code == 0, err
+    return Audit.load("audit.json")
+
+
+def test_certificate_says_what_passed_and_what_did_not() -> None:
+    audit = nibt.audit(tiny.model("clip"), noise_pairs(8), ["ones", "random"], quick=True)
+    said = certificate(audit)
+    assert f"{len(audit.checks)} checks of ones, random" in said.checked
+    assert said.command == "", "the pairs were given in Python"
+    doubt = said.sections["What not to trust"]
+    assert any(text.startswith("ones: Another caption gives much the same map") for text in doubt)
+    assert all("(fail: " in text for text in doubt)
+    passing = tuple(replace(check, value=check.passes, low=check.passes, high=check.passes) for check in audit.checks)
+    assert {check.verdict for check in passing} == {"pass"}
+    assert list(certificate(replace(audit, checks=passing)).sections) == ["What to trust"]
+
+
+def test_command_of_a_certificate_repeats_the_audit(run: Run) -> None:
+    options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--seed", "3", "-D", "most=2")
+    audit = audited(run, *options)
+    command = shlex.split(certificate(audit).command)
+    assert command[:2] == ["nibt", "audit"]
+    assert "most=2" in command
+    code, _, err = run(*command[1:], "-o", "again.json")
+    assert code == 0, err
+    again = Audit.load("again.json")
+    assert [check.value for check in again.checks] == [check.value for check in audit.checks]
+    assert again.data == audit.data
+
+
+def test_card_is_a_section_in_markdown(run: Run, tmp_path: Path) -> None:
+    options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--quick")
+    code, out, err = run("audit", *options, "-o", "audit.card.md", "-o", "audit.html")
+    assert code == 0, err
+    assert "What not to trust" in out
+    text = Path("audit.card.md").read_text()
+    assert text.startswith("## Explanations of this model")
+    assert "nibt audit scenes -m scenes --count 8 --method ones --quick" in text
+    page = Path("audit.html").read_text()
+    assert '<section class="certificate">' in page
+    code, _, err = run("explain", "sample:scene", "a cat", "-m", "scenes", "-o", "x.card.md")
+    assert (code, "is for audits (got explanations)" in err) == (2, True), err
