@@ -258,12 +258,12 @@ def show_audit(audit: Audit) -> None:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
-    said = certificate(audit)
-    console.print(f"\n{said.checked}")
-    for heading, sentences in said.sections.items():
+    certified = certificate(audit)
+    console.print(f"\n{certified.checked}")
+    for heading, sentences in certified.sections.items():
         console.print(Text(heading, style="bold"))
         console.print("\n".join(f"- {sentence}" for sentence in sentences), markup=False)
-    if said.command:
-        console.print(Text("Repeat it: ", style="bold").append(said.command, "not bold"))
+    if certified.command:
+        console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))
     total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)
     console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=_VERDICT_STYLES[audit.verdict]))

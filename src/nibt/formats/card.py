@@ -19,9 +19,9 @@ class Card(Format):
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         audit = cast(Audit, bare(results[0]))
-        said = certificate(audit)
-        lines = ["## Explanations of this model", "", said.checked, ""]
-        for heading, sentences in said.sections.items():
+        certified = certificate(audit)
+        lines = ["## Explanations of this model", "", certified.checked, ""]
+        for heading, sentences in certified.sections.items():
             lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
         lines += ["| check | method | side | mean [95 % interval] | verdict |", "|---|---|---|---|---|"]
         lines += [
@@ -29,8 +29,8 @@ class Card(Format):
             f"| {check.verdict} |"
             for check in audit.checks
         ]
-        if said.command:
-            lines += ["", "It was measured with:", "", "```bash", said.command, "```"]
+        if certified.command:
+            lines += ["", "It was measured with:", "", "```bash", certified.command, "```"]
         lines += ["", f"nibt {audit.versions['nibt']}, torch {audit.versions['torch']}.", ""]
         return "\n".join([*lines, f"<!-- {unsigned(request)} -->", ""]).encode()
 

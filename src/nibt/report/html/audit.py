@@ -114,12 +114,12 @@ def _data(audit: Audit) -> str:
 
 def _certificate(audit: Audit) -> str:
     """Return the first screen: what was checked, what to trust and what not, and how to repeat it."""
-    said = certificate(audit)
-    parts = [f"<p>{escape(said.checked)}</p>"]
-    for heading, sentences in said.sections.items():
+    certified = certificate(audit)
+    parts = [f"<p>{escape(certified.checked)}</p>"]
+    for heading, sentences in certified.sections.items():
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
         parts.append(f"<h3>{heading}</h3><ul>{items}</ul>")
-    parts.append(f"<h3>Repeat it</h3><pre>{escape(said.command)}</pre>" if said.command else "")
+    parts.append(f"<h3>Repeat it</h3><pre>{escape(certified.command)}</pre>" if certified.command else "")
     return f'<section class="certificate">{"".join(parts)}</section>'
 
 
