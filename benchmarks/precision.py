@@ -52,7 +52,7 @@ This page compares maps of half-precision weights with those of float32.[^run]
 
 The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
 Spearman's correlation, over {pairs} drawn scenes, both sides, and all methods. [precision.csv](precision.csv) has
-medians, methods and sides, and two computations that nibt does not use (described in
+random models, medians, methods and sides, and two computations that nibt does not use (described in
 [precision.py](../../../benchmarks/precision.py)).
 
 {summary}
@@ -144,7 +144,7 @@ def rows(name, images, captions):
 def summary(rows):
     """The worst of each model and dtype, without the ways to compute that nibt does not use, as Markdown."""
     lines = ["| model | weights | largest difference | smallest Spearman |", "|---|---|---|---|"]
-    for name in dict.fromkeys(row[0] for row in rows):
+    for name in METHODS:
         for dtype in HALF:
             same = [row for row in rows if (row[0], row[2]) == (name, dtype) and "," not in row[1]]
             largest, smallest = max(float(row[5]) for row in same), min(float(row[7]) for row in same)
