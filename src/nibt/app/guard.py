@@ -7,7 +7,7 @@ only requests whose files were uploaded to this page before.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +20,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
-    "worker-src 'self' blob:; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    "worker-src 'self' blob:; base-uri 'self'; form-action 'self'"
 )
+UNFRAMED = "; frame-ancestors 'self'"
+"""Other pages may not show this one in a frame."""
 SECURITY_HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "content-security-policy": CONTENT_SECURITY_POLICY + UNFRAMED,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
@@ -67,8 +69,16 @@ class Guard:
     """An ASGI app that passes allowed requests to another app."""
 
     def __init__(
-        self, app: App, folder: Path, max_upload: int, max_stored: int = 500_000_000, hosts: tuple[str, ...] = ()
+        self,
+        app: App,
+        folder: Path,
+        max_upload: int,
+        max_stored: int = 500_000_000,
+        hosts: tuple[str, ...] = (),
+        framed: bool = False,
     ) -> None:
+        policy = {"content-security-policy": CONTENT_SECURITY_POLICY} if framed else {}
+        self._headers = {**SECURITY_HEADERS, **policy}
         self._app, self._folder, self._hosts = app, folder.resolve(), hosts
         self._max_upload_body = max_upload + 10_000  # the file, with the multipart headers around it
         self._max_stored = max_stored
@@ -93,7 +103,7 @@ class Guard:
         if rejection is not None:
             await _send_error(*rejection, send)
             return
-        guarded, task = _WithHeaders(send, scope["path"]), asyncio.current_task()
+        guarded, task = _WithHeaders(send, scope["path"], self._headers), asyncio.current_task()
         assert task is not None
         self._running.add(task)
         try:
@@ -231,8 +241,8 @@ class _WithHeaders:
 
     """
 
-    def __init__(self, send: Send, path: str) -> None:
-        self._send, self._path = send, path
+    def __init__(self, send: Send, path: str, headers: Mapping[str, str]) -> None:
+        self._send, self._path, self._security = send, path, headers
         self._detail = ""
         self.started = self.ended = False
 
@@ -251,7 +261,7 @@ class _WithHeaders:
                     (name, value) for name, value in kept if name.lower() not in (b"content-length", b"content-type")
                 ]
                 kept.append((b"content-type", b"application/json"))
-            added = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+            added = [(name.encode(), value.encode()) for name, value in self._security.items()]
             message = {**message, "status": status, "headers": [*kept, *added]}
         elif self._detail:
             body = b"" if message.get("more_body") else json.dumps({"detail": self._detail}).encode()

@@ -29,9 +29,10 @@ def serve(
     models: Sequence[str] = (),
     limits: Limits | None = None,
     public: bool = False,
+    framed: bool = False,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve the page until it is stopped (Ctrl-C).
+    """Serve the page until it is stopped (Ctrl-C); with ``framed``, other pages may show it in a frame.
 
     Uploaded files are kept in a temporary folder, which is deleted at the end.
     """
@@ -52,7 +53,11 @@ def serve(
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
         model_cache = ModelCache.of_names(KEPT, models)
         app = Guard(
-            page(model_cache, limits), Path(folder), limits.max_upload_bytes, hosts=() if public else LOOPBACK_HOSTS
+            page(model_cache, limits),
+            Path(folder),
+            limits.max_upload_bytes,
+            hosts=() if public else LOOPBACK_HOSTS,
+            framed=framed,
         )
         config = uvicorn.Config(
             app,

@@ -1,6 +1,7 @@
 """``nibt serve``, which serves the page."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from typer import Option
@@ -18,6 +19,10 @@ class ServerOptions(OptionGroup, panel="Server"):
     port: Annotated[int, Range(1, 65535), Option(help="The port.")] = 7860
     host: Annotated[str, Option(help="The address; without --public, a loopback address.")] = "127.0.0.1"
     public: Annotated[bool, Option("--public", help="Allow connections from other machines, at --host.")] = False
+    space: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Instead of serving, write a folder that runs the page as a Space. Default: none."),
+    ] = None
 
 
 _LIMITS = {
@@ -74,6 +79,12 @@ def serve(
     from nibt.app.server import PUBLIC, check_host, is_loopback
     from nibt.app.server import serve as run
 
+    if server.space is not None:
+        from nibt.app.space import write_space
+
+        write_space(server.space, model or (), limits.limits)
+        say(f"wrote {server.space}")
+        return
     check_host(server.host, server.public)
     if not is_loopback(server.host):
         complain(PUBLIC)
@@ -83,5 +94,5 @@ def serve(
         model or (),
         Limits(**limits.limits),
         server.public,
-        lambda address: say(f"nibt is running at {address} (Ctrl-C stops it)"),
+        on_ready=lambda address: say(f"nibt is running at {address} (Ctrl-C stops it)"),
     )

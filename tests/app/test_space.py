@@ -1,0 +1,69 @@
+"""Tests of ``nibt.app.space``: the folder of a Space serves the page."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers import Run
+
+pytest.importorskip("gradio")
+
+
+def test_space_has_a_header_requirements_and_a_program(run: Run, clip_folder: Path) -> None:
+    code, out, err = run("serve", "--space", "SPACE", "-m", clip_folder, "-m", "org/name", "--limit", "timeout=30")
+    assert (code, out.strip()) == (0, "wrote SPACE"), err
+    readme = Path("SPACE/README.md").read_text()
+    header = readme.split("---")[1]
+    assert {"sdk: gradio", "app_file: app.py"} <= set(header.splitlines())
+    program = Path("SPACE/app.py").read_text()
+    assert "'org/name'" in program
+    assert "'timeout': 30" in program
+    assert (Path("SPACE/models") / clip_folder.name / "config.json").exists()
+    assert f"models/{clip_folder.name}" in program
+    assert str(clip_folder) not in program
+    assert "nibt[app,models]==" in Path("SPACE/requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("kind", ["file", "full folder"])
+def test_space_replaces_nothing(run: Run, kind: str) -> None:
+    if kind == "file":
+        Path("SPACE").write_text("mine")
+    else:
+        Path("SPACE").mkdir()
+        Path("SPACE/mine.txt").write_text("mine")
+    code, _, err = run("serve", "--space", "SPACE")
+    assert (code, "--space must be a new or an empty folder (got 'SPACE')" in err) == (2, True), err
+    assert list(Path("SPACE").iterdir() if kind != "file" else []) == (
+        [Path("SPACE/mine.txt")] if kind != "file" else []
+    )
+
+
+@pytest.mark.slow
+def test_program_of_a_space_serves_the_page_in_a_frame(run: Run, tmp_path: Path) -> None:
+    assert run("serve", "--space", tmp_path / "SPACE")[0] == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=tmp_path / "SPACE", env=environment)
+    try:
+        for _ in range(600):
+            with suppress(httpx.TransportError):
+                response = httpx.get(f"http://127.0.0.1:{port}/")
+                break
+            assert process.poll() is None
+            time.sleep(0.2)
+        assert response.status_code == 200
+        policy = response.headers["content-security-policy"]
+        assert "frame-ancestors" not in policy
+        assert "default-src 'self'" in policy
+    finally:
+        process.terminate()
+        process.wait(30)
