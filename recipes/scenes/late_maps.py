@@ -41,8 +41,8 @@ This page compares methods on a small `ColPaliForRetrieval` that was trained on 
 one object, its noun has the largest similarity.
 
 The table has means over scenes of two or three objects, of which the caption names one.[^run] In
-[late_interaction.csv](late_interaction.csv) are one view, further metrics and bootstrap 95 % intervals; `*` marks a difference
-from the similarity map with one view (paired test, Holm, p < 0.05).
+[late_interaction.csv](late_interaction.csv) are one view, further metrics and bootstrap 95 % intervals; `*` marks a
+difference from the similarity map with one view (paired test, Holm, p < 0.05).
 
 {table}
 
