@@ -11,6 +11,8 @@ MeasuredSide: TypeAlias = Literal[Modality, "regions"]  # the map of a side, or 
 Source: TypeAlias = Literal["image", "prompt", "earlier"]
 SOURCES: tuple[Source, ...] = ("image", "prompt", "earlier")
 """What an answer's word can come from: the image, the prompt, and the words of the answer before it."""
+RUNNER_UP = "runner-up"
+"""Stands for the most probable other token at each place of an answer."""
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path

@@ -212,10 +212,10 @@ def test_scores_without_a_unit_are_named() -> None:
     attention, path = explained(method="gae"), explained(steps=16, views=1)
     assert any("compare only their order" in warning for warning in attention.warnings)
     assert list(attention.columns) == ["log-prob.", "blank", "others"]
-    assert list(path.columns) == ["log-prob.", "blank", "others", "image", "prompt", "earlier", "together", "gap"]
+    assert list(path.columns) == ["log-prob.", "blank", "others", "image", "prompt", "earlier", "rest", "gap"]
     for place, word in enumerate(path.words):
-        parts = [path.columns[name][place] for name in ("image", "prompt", "earlier", "together", "gap")]
-        assert sum(parts) + word.special == pytest.approx(word.value - word.at_blank, abs=1e-4)
+        parts = [path.columns[name][place] for name in ("image", "prompt", "earlier", "rest", "gap")]
+        assert sum(parts) == pytest.approx(word.value - word.at_blank, abs=1e-4)
     contrast = explained(steps=16, views=1, against="runner-up")
     assert next(iter(contrast.columns)) == "difference"
     assert len(contrast.alternatives) == len(contrast.words)
@@ -243,6 +243,8 @@ def _with_word(**changes: Any) -> dict[str, Any]:
         ({"tokens": [0]}, "must come after those of the words before"),
         ({"text": "elephants"}, "must be in the answer"),
         ({"special": 1.7e308, "value": -1.7e308}, "too large to be added"),
+        ({"log_probability": 5.0}, "must be at most 0"),
+        ({"text": ""}, "must be in the answer"),
     ],
 )
 def test_contradicting_files_are_refused(changes: dict[str, Any], message: str) -> None:

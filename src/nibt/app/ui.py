@@ -3,7 +3,7 @@
 import json
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
@@ -48,13 +48,15 @@ CAPTIONS = {
     Mode.contrast.value: ("Two captions, one per line: why the first rather than the second?", "a cat\na dog"),
     Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
     Mode.answer.value: (
-        "A prompt; an answer on a second line, or none to let the model write it",
+        "A prompt, and on a second line an answer, unless the model is to write it",
         "what is left of the house ?\nhamburger",
     ),
 }
 """The label and the placeholder of the captions in each mode."""
 _OPENING = "collage"
 """The sample that the page opens with."""
+_OF_ANSWERS = "scene", "what is left of the house ?"
+"""The sample and the prompt of the mode of answers: the embedded generator knows drawn scenes only."""
 _PREPARATION = "preparation"
 """The visitor who asks for what the page opens with, before others do."""
 _NEXT_NUMBER = "() => ++nibtPage.question"
@@ -178,7 +180,8 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                         break
 
         def read_link(request: gr.Request) -> list[Any]:
-            link = Link.from_query(dict(request.query_params), models.all_names, limits.characters) or opening
+            link = Link.from_query(with_openings(models, request.query_params), models.all_names, limits.characters)
+            link = link or opening
             return [
                 str(sample_file(link.image)),
                 link.captions,
@@ -206,6 +209,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         for choice in selection:
             choice.change(show_facts, selection, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
+        mode.change(opening_of, [mode, captions], [image, captions], **immediate)
         mode.change(lambda mode, name: fitting_model(models, mode, name), [mode, model_name], model_name, **immediate)
         sample.click(load_sample, None, [image, captions], **immediate)
         questions.ask(_PREPARATION, 0)
@@ -273,6 +277,39 @@ def describe_captions(mode: Any) -> Any:
         return gr.skip()
     label, placeholder = CAPTIONS[mode]
     return gr.Textbox(label=label, placeholder=placeholder)
+
+
+def opening_of(mode: Any, captions: Any) -> Any:
+    """Return the image and the captions with which the mode of answers opens, or those that the page opens with.
+
+    What a visitor wrote is kept.
+    """
+    sample, prompt = _OF_ANSWERS
+    untouched = str(captions).strip() in ("", prompt, *sample_captions().values())
+    if mode == Mode.answer.value and untouched:
+        return str(sample_file(sample)), prompt
+    if str(captions).strip() == prompt:
+        return str(sample_file(_OPENING)), sample_captions()[_OPENING]
+    return gr.skip(), gr.skip()
+
+
+def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of a link, with what its mode opens with in place of what it leaves out."""
+    mode = query.get("mode", Mode.each.value)
+    if mode not in CAPTIONS:
+        return dict(query)
+    if mode == Mode.answer.value:
+        image, captions = _OF_ANSWERS
+    else:
+        image = _OPENING
+        captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
+    opening = {"image": image, "captions": captions} if "captions" not in query else {}
+    return {"model": fitting_name(models, mode), **opening, **query} if query else {}
+
+
+def fitting_name(models: ModelCache, mode: str) -> str:
+    """Return the first model for a mode."""
+    return models.for_answers(mode == Mode.answer.value).names[0]
 
 
 def fitting_model(models: ModelCache, mode: Any, name: Any) -> Any:

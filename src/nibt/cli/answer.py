@@ -99,4 +99,4 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
             batch_size=model.batch_size,
             on_progress=on_progress,
         )
-    files.write([result], targets, show_answers, output.drawing)
+    files.write([result], targets, lambda results: show_answers(results, output.verbose), output.drawing)

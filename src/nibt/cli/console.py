@@ -78,7 +78,7 @@ def paths(answer: Explanation) -> Table:
     return table
 
 
-def versions(answer: Explanation) -> str:
+def versions(answer: Explanation | AnswerExplanation) -> str:
     """Return the versions of packages in one line."""
     return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
 
@@ -211,7 +211,7 @@ def show_regions(results: Sequence[Regions]) -> None:
             console.print(f"note: {warning}", style="yellow")
 
 
-def show_answers(results: Sequence[AnswerExplanation]) -> None:
+def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) -> None:
     """Print each word of an answer, with what it took from the image, the prompt and the words before."""
     console = Terminal()
     for result in results:
@@ -233,8 +233,14 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         for row in zip(*texts, strict=True):
             table.add_row(*row)
         console.print(table)
+        if verbose:
+            options = " ".join(
+                f"{name}={value}" for name, value in result.method.get("text", {}).items() if value is not None
+            )
+            console.print(f"{result.method['name']} {options}", soft_wrap=True, markup=False)
+            console.print(versions(result), style="dim", soft_wrap=True)
         for warning in result.warnings:
-            console.print(f"note: {warning}", style="yellow")
+            console.print(f"note: {warning}", style="yellow", markup=False)
 
 
 _VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}

@@ -66,7 +66,9 @@ class Side:
 
         """
         if not isinstance(self.model, Model):
-            raise Unsupported("this needs a model that compares images with captions, not a generator: use nib")
+            raise Unsupported(
+                "the method or its baseline needs a model that compares images with captions, not a generator"
+            )
         return self.model
 
     @property

@@ -23,6 +23,7 @@ from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import Attribution
+from nibt.results.explanation import shortened
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
@@ -112,7 +113,7 @@ def explain_answer(
         raise BadInput(
             "the model wrote no word: give the answer that is to be explained, or another prompt"
             if answer is None
-            else f"the answer {answer!r} has no word for this model: give another one"
+            else f"the answer {shortened([answer])} has no word for this model: give another one"
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if other_word is None else forced.alternatives(other_word)
@@ -327,19 +328,24 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
     """Return warnings about words that the image hardly affects, and about large gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
-    warnings = []
+    warnings, alone = [], words[0].with_other_images is None
     if guessed:
         warnings.append(
-            f"the image hardly matters for {', '.join(guessed)}: with "
-            f"{'a blank image' if words[0].with_other_images is None else 'other images'}, the model is about as sure "
-            f"of {'it' if len(guessed) == 1 else 'them'}"
+            f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
+            f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
     if method.kind == "path":
         tolerance = vars(method).get("tolerance")
         share = _LARGE_GAP if tolerance is None else tolerance
         large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, word.change)))
         if large:
-            advice = "set a tolerance" if tolerance is None else "their gaps are above the tolerance after all steps"
+            advice = (
+                "their gaps are above the tolerance after all steps"
+                if tolerance is not None
+                else "set a tolerance"
+                if "tolerance" in vars(method)
+                else "the method adds up only with many small steps"
+            )
             warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to their change: {advice}")
     elif not result.adds_up:
         warnings.append(

@@ -21,10 +21,8 @@ from nibt.models._answers import (
     Prompted,
 )
 from nibt.preprocessing.captions import unknown_notes
-from nibt.types import SOURCES, Source
+from nibt.types import RUNNER_UP, SOURCES, Source
 
-RUNNER_UP = "runner-up"
-"""Stands for the most probable other token at each place."""
 _LARGE_STATE = 2**17  # numbers
 
 
@@ -83,7 +81,7 @@ class ForcedAnswer:
         alone = self.tower.read(self.prompted, against)
         if len(alone.words) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
-        if self._unknown(alone):
+        if self._unknown(alone) or self._special(against):
             raise BadInput(f"against must be a word that the model knows (got {against!r})")
         ids = []
         for number in range(len(firsts)):
@@ -116,7 +114,7 @@ class ForcedAnswer:
         words = self._inputs.words
         unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
         of_prompt = [*unknown, *self._special(self.prompted.prompt)]
-        of_answer = [*self._unknown(self.answer), *self._special(self.answer.text)]
+        of_answer = self._special(self.answer.text)
         return (
             *self._inputs.notes[0],
             *(f"the prompt: {note}" for note in of_prompt),
@@ -125,7 +123,9 @@ class ForcedAnswer:
 
     def _special(self, text: str) -> list[str]:
         """Return a warning that names the special tokens that a text spells."""
-        spelled = [repr(token) for token in self.tower.tokenizer.all_special_tokens if token in text]
+        tokenizer = self.tower.tokenizer
+        special = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+        spelled = [repr(token) for token in special if token in text]
         return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
 
     @property

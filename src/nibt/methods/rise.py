@@ -91,10 +91,12 @@ class RISE(PlayerMethod):
         assert isinstance(side.tower, ImageTower)
         height, width = side.tower.extent(side.inputs)
         grids, shifts = self._grids(height, width)
+        # a log-probability has no zero of its own: it is measured from that of nothing
+        start = super().nothing(side, units) if isinstance(side.units, SequenceUnits) else 0.0
         total = torch.zeros((), dtype=torch.float32, device=side.tower.example.device)
         for chunk in mask_chunks(side, self.masks):
             keep = _upsample(grids[chunk].to(total.device), shifts[chunk], height, width)
-            scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1))
+            scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1)) - start
             pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
             total = total + torch.einsum("mb...,mt->bt...", scores.to(total), pooled)
         return total / (self.masks * self.share)

@@ -32,7 +32,7 @@ def check_no_generator(name: str, classes: Iterable[str]) -> None:
     if family_of_generator(classes) is not None:
         raise CannotLoad(
             f"{name!r} writes text about images, and does not compare them with captions: use nibt answer, "
-            "explain_answer, or nibt batch with a column of prompts"
+            "explain_answer, or nibt batch with a column of prompts and none of captions"
         )
 
 

@@ -70,6 +70,9 @@ def load_generator(
     folder = EMBEDDED / name if name in embedded_generators() else Path(name)
     if name in embedded():
         raise CannotLoad(_no_generator(name))
+    if not name.strip() or folder.is_file():
+        problem = "is a file" if name.strip() else "is empty"
+        raise CannotLoad(f"a generator must be a name or the folder of a saved model ({name!r} {problem})")
     if not folder.is_dir():
         weights = open_clip_name(name)
         if weights is not None and not weights.startswith("hf-hub:"):

@@ -20,6 +20,7 @@ from nibt.data.units import Word, Words
 from nibt.errors import BadInput
 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_MOST_SIGNS = 40  # of a word in a warning
 _MARKS = "".join(
     character for character in map(chr, range(0x300, 0x10000)) if unicodedata.category(character)[0] == "M"
 )
@@ -130,7 +131,7 @@ def special_notes(caption: str, special: Iterable[str]) -> list[str]:
 def unknown_notes(words: Sequence[Word], ids: Sequence[int | str], unknown: int | str | None) -> list[str]:
     """Return a warning that names the words that the tokenizer reads as its token for unknown text."""
     names = dict.fromkeys(word.text for word in words if any(ids[row] == unknown for row in word.tokens))
-    return [f"{UNKNOWN} {', '.join(map(repr, names))}"] if names else []
+    return [f"{UNKNOWN} {', '.join(repr(name[:_MOST_SIGNS]) for name in names)}"] if names else []
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:

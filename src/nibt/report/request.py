@@ -11,6 +11,7 @@ from nibt.report.appearance import DEFAULT, Appearance
 from nibt.results.answer import AnswerExplanation
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
+from nibt.types import RUNNER_UP
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
 WordMaps: TypeAlias = Regions | AnswerExplanation
@@ -22,8 +23,8 @@ def question(result: Shown) -> str:
     """Return the question of a result as a sentence."""
     if isinstance(result, AnswerExplanation):
         if not result.written:
-            return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}?"
-        return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}?"
+            return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}{_rather(result)}?"
+        return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}{_rather(result)}?"
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
     if result.is_comparison:
@@ -37,6 +38,16 @@ def question(result: Shown) -> str:
     if target == "centered":
         return f"Why {_quoted(result.caption)} more than the average caption?"
     return f"Where does the similarity of this image and {_quoted(result.caption)} come from?"
+
+
+def _rather(result: AnswerExplanation) -> str:
+    """Return the alternative that each word is compared with."""
+    against = result.target["options"].get("against")
+    if against is None:
+        return ""
+    return (
+        ", rather than with the second best words" if against == RUNNER_UP else f", rather than with {_quoted(against)}"
+    )
 
 
 def legend(result: Shown, look: Appearance = DEFAULT) -> str:

@@ -24,8 +24,9 @@ HARDLY = 2.0
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
-CHANGES = frozenset({*SOURCES, "together", "difference", "gap"})
+CHANGES = frozenset({*SOURCES, "rest", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
+_ROUNDING = 1e-3
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
@@ -73,6 +74,7 @@ class AnswerWord(Serializable):
 
         ``image``, ``prompt`` and ``earlier`` are sums of scores, ``special`` is that of other tokens. ``together`` is
         what the sources gave only together: without any one of them, it is lost, so it is in none or in several sums.
+        The scores of some methods do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
         shares = {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
@@ -157,8 +159,10 @@ class AnswerExplanation(OfImage, Result):
         before = [token for earlier in self.words[:number] for token in earlier.tokens]
         if not word.tokens or min(word.tokens) <= max(before, default=-1):
             raise BadInput(f"the tokens of word {number} must come after those of the words before (got {word.tokens})")
-        if word.text not in self.answer:
+        if not word.text or word.text not in self.answer:
             raise BadInput(f"word {number} must be in the answer {shortened([self.answer])} (got {word.text!r})")
+        if max(word.log_probability, word.with_blank_image, word.with_other_images or 0.0) > _ROUNDING:
+            raise BadInput(f"the log-probabilities of word {number} must be at most 0 (got {word.log_probability:g})")
         if set(word.without) != set(self.words[0].without) or not set(word.without) <= set(SOURCES):
             raise BadInput(
                 f"without of word {number} must have the same sources as that of word 0, among {', '.join(SOURCES)} "
@@ -178,7 +182,11 @@ class AnswerExplanation(OfImage, Result):
 
     @property
     def columns(self) -> dict[str, list[float]]:
-        """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up."""
+        """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up.
+
+        ``rest`` is what the sources gave only together, and what is on other tokens: with it and ``gap``, the sums add
+        up to value - at_blank.
+        """
         words = self.words
         if self.target["name"] == "log_probability":
             columns = {"log-prob.": [word.log_probability for word in words]}
@@ -188,9 +196,10 @@ class AnswerExplanation(OfImage, Result):
         else:
             columns = {"difference": [word.value for word in words]}
         if self.adds_up:
-            sources = [name for name in SOURCES if name in words[0].without]
-            for name in [*sources, "together"] if len(sources) > 1 else sources:
-                columns[name] = [word.shares[name] for word in words]
+            for name in SOURCES:
+                if name in words[0].without:
+                    columns[name] = [word.shares[name] for word in words]
+            columns["rest"] = [word.shares["together"] + word.special for word in words]
             columns["gap"] = [word.gap for word in words]
         return columns
 
@@ -260,5 +269,5 @@ class AnswerExplanation(OfImage, Result):
         lines = [f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"]
         lines.append(f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}")
         shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
-        lines.append(f"  from the image  {shortened(shares)}")
+        lines += [f"  from the image  {shortened(shares)}"] if self.adds_up else []
         return "\n".join([*lines, *(f"  warning: {text}" for text in self.warnings)])

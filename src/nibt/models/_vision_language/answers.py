@@ -97,6 +97,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         from transformers import GenerationConfig
 
         values = self._prepared(prompted)
+        self.check_length(self.offset + len(values["input_ids"][0]) + 1)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
         settings = self.root.generation_config
         config = GenerationConfig(

@@ -12,7 +12,7 @@ from nibt.report.appearance import Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
-from nibt.report.request import WordMaps, method_line, similarity_name, target_line
+from nibt.report.request import WordMaps, is_signed, method_line, similarity_name, target_line
 from nibt.results.explanation import other_warnings
 from nibt.results.regions import Regions
 
@@ -34,7 +34,9 @@ def draw_table(result: WordMaps, look: Appearance) -> Image.Image:
     across = min(_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
     rows = [centered(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
-    bar = scale(float(result.table.abs().max()), width, look, look.positive_only, name="all words")
+    signed = is_signed(result)
+    one_sided = look.positive_only or (not signed and bool((result.table >= 0).all()))
+    bar = scale(float(result.table.abs().max()), width, look, one_sided, signed, name="all words")
     return stacked([*header(result, width, look), *rows, bar, text_rows(_notes(result), width)], width)
 
 
@@ -42,7 +44,11 @@ def _tiles(result: WordMaps, photograph: Image.Image, look: Appearance) -> Itera
     most = float(result.table.abs().max())
     for word, grid in zip(result.words, result.table, strict=True):
         laid = overlay(WordMap(grid, result.region, result.size), photograph, look, most)
-        yield tile(laid, word.text, f"{float(grid.sum()):+z.3f}")
+        yield tile(laid, word.text, f"{float(grid.sum()):+z.3f}" if _adds_up(result) else "")
+
+
+def _adds_up(result: WordMaps) -> bool:
+    return isinstance(result, Regions) or result.adds_up
 
 
 def _notes(result: WordMaps) -> list[str]:
@@ -55,6 +61,7 @@ def _notes(result: WordMaps) -> list[str]:
         sums = "log-probabilities: " + ", ".join(f"{word.text} {word.log_probability:z.2f}" for word in result.words)
     return [
         sums,
-        f"{method_line(result)}    {target_line(result)}    the number beside a word is the sum of its map",
+        f"{method_line(result)}    {target_line(result)}"
+        + ("    the number beside a word is the sum of its map" if _adds_up(result) else ""),
         *(f"note: {warning}" for warning in other_warnings(result.warnings)),
     ]
