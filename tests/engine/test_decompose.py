@@ -68,7 +68,7 @@ def test_lists_are_paired() -> None:
         (
             lambda: nibt.decompose("lite", "sample:scene", "a cat"),
             Unsupported,
-            "ConvolutionalTower.*or decompose the other",
+            "ConvolutionalTower.*or try the other side",
         ),
         (
             lambda: nibt.decompose(tiny.model("swin"), tiny.image(), "a cat"),

@@ -138,13 +138,12 @@ def direct_paths(trace: Trace) -> DirectPaths:
 
     """
     tower = trace.tower
-    name = f"this {tower.modality} tower ({type(tower).__name__})"
-    remedy = "use a method such as nib, or decompose the other side"
-    if "attention" not in tower.offers or trace.embedding.ndim != 2 or trace.additions:
-        raise Unsupported(
-            f"{name} cannot be decomposed, since it is no plain sequence of attention blocks with one embedding: "
-            f"{remedy}"
-        )
+    if "attention" not in tower.offers:
+        raise _refusal(tower, "it is no plain sequence of attention blocks")
+    if trace.embedding.ndim > 2:
+        raise _refusal(tower, "it computes several vectors of one input")
+    if trace.additions:
+        raise _refusal(tower, "features of the image are added after several of its blocks")
     recorder = _PathRecorder(tower)
     paths = _replay(trace, recorder)
     zero = _replay(trace, _PathRecorder(tower, recorder.frozen))
@@ -154,8 +153,15 @@ def direct_paths(trace: Trace) -> DirectPaths:
     direction = numbers.expand_as(embedding)
     at_states, at_zero = (_flat(point.gradients(direction)) for point in (paths, zero))
     if any((one - two).abs().max() > _CLOSE * one.abs().max() for one, two in zip(at_states, at_zero, strict=True)):
-        raise Unsupported(f"{name} cannot be decomposed, since its head is not linear: {remedy}")
+        raise _refusal(tower, "its head is not linear")
     return paths
+
+
+def _refusal(tower: Any, why: str) -> Unsupported:
+    return Unsupported(
+        f"this {tower.modality} tower ({type(tower).__name__}) cannot be decomposed, since {why}: use a method such as "
+        "nib, or try the other side"
+    )
 
 
 def _flat(gradients: tuple[Tensor, list[Tensor], list[tuple[Tensor, ...]]]) -> list[Tensor]:
@@ -178,10 +184,7 @@ def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
             path = recorder.path_of(out)
             record = single_record(recorder.take_records(), number)
             if path is None or record.weights.shape[-1] != tower.to_tokens(stream).shape[1]:
-                raise Unsupported(
-                    f"block {number} of this {tower.modality} tower ({type(tower).__name__}) does not add an attention "
-                    "over all tokens to its input, so it cannot be decomposed: use a method such as nib"
-                )
+                raise _refusal(tower, f"block {number} does not add an attention over all tokens to its input")
             attentions.append(record)
         recorder.leave()
         embedding = tower.finish(tower.head(path, tower.head_inputs(trace.inputs)))
