@@ -87,16 +87,15 @@ def name_heads(
     if not captions:
         raise BadInput("name_heads needs at least one text to name heads with (got none)")
     model = load_model(model)
-    outputs: list[Tensor] = [torch.zeros(0, device="cpu")] * len(read)
+    outputs: dict[int, Tensor] = {}
     done = 0
     for indices, trace in _traces(model, read):
         vectors = direct_paths(trace).head_vectors() / trace.embedding.norm(dim=-1)[:, None, None, None]
-        for index, vector in zip(indices, vectors.double().cpu(), strict=True):
-            outputs[index] = vector
+        outputs |= dict(zip(indices, vectors.cpu().double(), strict=True))  # mps has no float64
         done += len(indices)
         on_progress(Progress(done, len(read)))
-    directions = F.normalize(encode(model.text, captions), dim=-1).double().cpu().numpy()
-    stacked = torch.stack(outputs).numpy()
+    directions = F.normalize(encode(model.text, captions), dim=-1).cpu().double().numpy()
+    stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
     names = []
     for layer, head in np.ndindex(stacked.shape[1:3]):
         chosen, shares, variance = text_span(stacked[:, layer, head], directions, count)
@@ -221,7 +220,7 @@ def ablate_heads(
     means = [torch.cat(layer).mean(0) for layer in zip(*outputs, strict=True)]
     chosen = _chosen(heads, len(means), means[0].shape[0])
     texts = encode(model.text, [pair.caption for pair in pairs])
-    predicted, actual = (torch.zeros(len(pairs), len(chosen), device="cpu") for _ in range(2))
+    predicted, actual = (torch.zeros(len(pairs), len(chosen), device="cpu", dtype=torch.float32) for _ in range(2))
     done = 0
     for indices, trace in batches:
         partner = texts[indices].to(trace.embedding)
