@@ -27,7 +27,7 @@ def test_sum_is_the_similarity_of_shipped_models(model: str, side: Any) -> None:
     embeddings = [
         loaded.tower(name).encode(loaded.tower(name).prepare([item]))
         for name, item in (("image", pair.image), ("text", pair.caption))
-    ]  # pyright: ignore
+    ]
     assert result.similarity == pytest.approx(float(torch.cosine_similarity(*embeddings)), abs=1e-6)
     assert result.sum == pytest.approx(result.similarity, abs=1e-6)
     assert result.gap == pytest.approx(result.similarity - result.sum, abs=1e-9)
@@ -64,7 +64,7 @@ def test_lists_are_paired() -> None:
             lambda: nibt.decompose("scenes", "sample:scene", "a cat", side="both"),
             BadOption,
             "side must be image or text",
-        ),  # pyright: ignore
+        ),
         (
             lambda: nibt.decompose("lite", "sample:scene", "a cat"),
             Unsupported,

@@ -143,7 +143,7 @@ def test_direct_effects_predict_ablations_of_late_heads_of_scenes() -> None:
         (lambda: nibt.name_heads(tiny.model("clip"), IMAGES[:1], ["cat"]), BadInput, r"at least two images \(got 1\)"),
         (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, []), BadInput, "at least one text"),
         (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, ["cat"], 0), BadOption, "count must be at least 1"),
-        (lambda: nibt.ablate_heads(tiny.model("clip"), IMAGES[0], "a cat"), BadInput, "at least two images"),  # pyright: ignore
+        (lambda: nibt.ablate_heads(tiny.model("clip"), IMAGES[0], "a cat"), BadInput, "at least two images"),
         (
             lambda: nibt.ablate_heads(tiny.model("clip"), IMAGES, "a cat", heads=[(3, 0)]),
             BadOption,

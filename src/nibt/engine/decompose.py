@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ def decompose(
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,
-    side: Modality = "image",
+    side: str = "image",
     on_progress: OnProgress = no_progress,
 ) -> Decomposition | list[Decomposition]:
     r"""Split the similarity into what each head adds for each patch or token, and what else is added.
@@ -74,7 +74,7 @@ def decompose(
     model = load_model(model)
     results = []
     for pair in pairs:
-        results.append(_decompose(model, pair, side))
+        results.append(_decompose(model, pair, cast(Modality, side)))
         on_progress(Progress(len(results), len(pairs)))
     return results if many else results[0]
 

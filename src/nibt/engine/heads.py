@@ -183,7 +183,7 @@ class HeadAblation(ByValue):
 @plain_torch()
 def ablate_heads(
     model: Model | str | Path | nn.Module,
-    image: Sequence[ImageSource],
+    image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,
     heads: Sequence[tuple[int, int]] = (),

@@ -138,7 +138,7 @@ class Decomposition(OfImage, Result):
             image = {name: getattr(self, name) for name in ("source", "image_hash", "size", "region", "input")}
             return ImageAttribution.of(attribution, **image)
         units = Words((self.tokens,), (self.words,), ~self.special)
-        return TextAttribution.of(Attribution(units.keep(scores), units, share), self.caption)
+        return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)
 
     def strongest(self, count: int = 5) -> list[tuple[int, int]]:
         """Return the layers and heads that add or take most, in order."""
