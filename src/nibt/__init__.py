@@ -7,6 +7,8 @@ Explain pairs:
     contributions, explain_embeddings  maps of one image for many captions or embeddings
     explain_answer                     what each word of a generated answer took from the image, the prompt and the
                                        words before it
+    decompose                          the similarity as a sum over layers, heads and patches or tokens
+    name_heads, ablate_heads           names of heads from texts; a test of decompositions
     narrowing_curve                    the score against what a bottleneck lets through
     batch                              explanations of many pairs, in a folder of Parquet files
 
@@ -17,8 +19,8 @@ Models:
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Regions, AnswerExplanation, Contributions, Attribution, NarrowingCurve, Job
-                                       results
+    Explanation, Regions, AnswerExplanation, Contributions, Attribution, Decomposition, HeadName, HeadAblation,
+    NarrowingCurve, Job                results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook
     draw_links                         a figure of the strongest links from words to parts of an image

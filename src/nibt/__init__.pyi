@@ -5,6 +5,7 @@ from .data.pair import Pair as Pair
 from .datasets.base import Dataset as Dataset
 from .engine.answers import explain_answer as explain_answer
 from .engine.calibrate import calibrate as calibrate
+from .engine.decompose import decompose as decompose
 from .engine.embeddings import Contributions as Contributions
 from .engine.embeddings import contributions as contributions
 from .engine.embeddings import explain_embeddings as explain_embeddings
@@ -12,6 +13,10 @@ from .engine.explain import compare as compare
 from .engine.explain import explain as explain
 from .engine.explain import explain_labels as explain_labels
 from .engine.explain import rank as rank
+from .engine.heads import HeadAblation as HeadAblation
+from .engine.heads import HeadName as HeadName
+from .engine.heads import ablate_heads as ablate_heads
+from .engine.heads import name_heads as name_heads
 from .engine.narrowing import narrowing_curve as narrowing_curve
 from .engine.regions import regions as regions
 from .errors import NibtError as NibtError
@@ -41,6 +46,7 @@ from .results.answer import AnswerExplanation as AnswerExplanation
 from .results.attribution import Attribution as Attribution
 from .results.audit import Audit as Audit
 from .results.coco import to_coco as to_coco
+from .results.decomposition import Decomposition as Decomposition
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion

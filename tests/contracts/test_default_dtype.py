@@ -96,6 +96,10 @@ def test_no_tensor_has_the_default_dtype() -> None:
         for method in METHODS:
             explain_cheaply("clip", method)
         measured()
+        images = [tiny.image(), tiny.image(seed=1)]
+        nibt.decompose(tiny.model("clip"), images, "a cat")
+        nibt.name_heads(tiny.model("clip"), images, ["a cat"])
+        nibt.ablate_heads(tiny.model("clip"), images, "a cat", heads=[(0, 0)])
     assert not calls.lines
 
 

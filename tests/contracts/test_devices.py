@@ -59,6 +59,12 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "labels": lambda model, _: nibt.explain_labels(model, IMAGES[0], CAPTIONS, steps=2),
     "rank": lambda model, _: nibt.rank(model, IMAGES[0], CAPTIONS),
     "curve": lambda model, _: nibt.narrowing_curve(model, IMAGES[0], CAPTIONS[0], points=3, samples=2),
+    "decomposition": lambda model, _: [
+        nibt.decompose(model, IMAGES[0], CAPTIONS[0], side=side) for side in ("image", "text")
+    ],
+    "names of heads": lambda model, _: nibt.name_heads(model, IMAGES, CAPTIONS, 2),
+    "ablation of heads": lambda model, _: nibt.ablate_heads(model, IMAGES, CAPTIONS[0], heads=[(1, 0)]),
+    "attentions": lambda model, _: [model.attentions(item) for item in (IMAGES[0], CAPTIONS[0])],
     "curve without noise": lambda model, _: nibt.narrowing_curve(model, IMAGES[0], CAPTIONS[0], points=3, noise="none"),
     **{f"table of {method}": table(method) for method in ("occlusion", "banzhaf", "fixlip", "rise", "gae", "grad_cam")},
     "embeddings": lambda model, _: nibt.explain_embeddings(

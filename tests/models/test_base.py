@@ -415,3 +415,22 @@ def test_empty_inputs_have_no_words_and_no_content(kind: str) -> None:
         assert len(embedding) == 1
         assert embedding.isfinite().all()
         assert_embeddings_close(embedding, public(tower, inputs))
+
+
+def test_attentions_of_an_image_and_a_caption() -> None:
+    model = tiny.model("siglip")
+    weights = model.attentions(tiny.image())
+    recorded = model.image.trace(model.image.prepare([tiny.image()])).attentions().all
+    assert [tuple(block.shape) for block in weights] == [*[(3, 25, 25)] * 3, (3, 1, 25)], "the pooling is the last"
+    for block, record in zip(weights, recorded, strict=True):
+        assert torch.equal(block, record.weights[0])
+        torch.testing.assert_close(block.sum(-1), torch.ones(block.shape[:2]))
+        assert not block.requires_grad
+    assert [tuple(block.shape) for block in model.attentions("a cat")] == [(2, 16, 16)] * 4
+    assert count_hooks(model.module) == 0
+
+
+@pytest.mark.parametrize("kind", ["convnext", "swin"])
+def test_towers_without_attentions_say_so(kind: str) -> None:
+    with pytest.raises(Unsupported, match="has no attention over all of its tokens: use a model with a plain ViT"):
+        tiny.model(kind).attentions(tiny.image())

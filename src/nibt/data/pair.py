@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from nibt.data.images import ImageInput, NamedImage, is_batch, names_image, read_image
+from nibt.data.images import ImageInput, NamedImage, is_batch, is_image_name, names_image, read_image
 from nibt.errors import BadInput
 from nibt.types import Modality
 
@@ -128,6 +128,13 @@ def read_caption(caption: str | Caption) -> str:
         what = "is blank" if not caption.strip() else "has only control characters and blanks"
         raise BadInput(f"the caption {what} (got {caption!r}): give at least one word")
     return caption
+
+
+def read_item(item: NamedImage | str | Caption) -> ImageInput | str:
+    """Return an image, or the text of a caption; a string that names a file, an address or a sample is an image."""
+    if isinstance(item, Caption) or (isinstance(item, str) and not is_image_name(item)):
+        return read_caption(item)
+    return read_image(item)
 
 
 def read_box(box: Any, name: str = "a box") -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ from nibt.types import Hidden
 Attend = Callable[[AttentionRecord], Tensor]
 """Computes the output of an attention, (batch, head, query, width), in place of the recorded one."""
 
-_SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
+SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
 
 
 class OtherAttention(NamedTuple):
@@ -47,6 +47,6 @@ class AttentionReplacer(AttentionRecorder):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Handle a torch function; torch disables this mode during the call."""
-        if self.added is None and self._records and func in _SUMS and any(term is self._stream for term in args[:2]):
+        if self.added is None and self._records and func in SUMS and any(term is self._stream for term in args[:2]):
             self.added = args[1] if args[0] is self._stream else args[0]
         return super().__torch_function__(func, types, args, kwargs)

@@ -154,7 +154,7 @@ class Trace:
             raise BadOption(
                 f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})"
             )
-        running, pending = self._split(self._recordable(layer).detach().requires_grad_(), layer)
+        running, pending = self._split(self.recordable(layer).detach().requires_grad_(), layer)
         blocks, streams = [], []
         with tower.computing(), torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
@@ -176,7 +176,7 @@ class Trace:
 
         """
         tower, (args, kwargs) = self.tower, self.calls[number]
-        running, pending = self._split(self._recordable(number), number)
+        running, pending = self._split(self.recordable(number), number)
         with tower.computing(), torch.no_grad(), AttentionReplacer(attend, running) as replacer:
             out = first(tower.blocks[number](running, *args, **kwargs))
         single_record(replacer.take_records(), number)
@@ -191,12 +191,12 @@ class Trace:
     def pools_by_attention(self) -> bool:
         """Whether the head has an attention, which is then the last one."""
         tower = self.tower
-        stream = self._recordable(tower.depth)
+        stream = self.recordable(tower.depth)
         with tower.computing(), torch.no_grad(), AttentionRecorder() as recorder:
             tower.head(stream, tower.head_inputs(self.inputs))
         return bool(recorder.take_records())
 
-    def _recordable(self, layer: int) -> Tensor:
+    def recordable(self, layer: int) -> Tensor:
         """Return the hidden state of a layer of a tower whose attentions can be recorded.
 
         Raises:

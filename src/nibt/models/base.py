@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.images import ImageInput
-from nibt.data.pair import caption_notes
+from nibt.data.images import ImageInput, ImageSource
+from nibt.data.pair import Caption, caption_notes, modality, read_item
 from nibt.data.units import Units, Words
+from nibt.errors import Unsupported
 from nibt.models._hooks import set_hook
 from nibt.models._loaded import LoadedModel
 from nibt.models._tower import Tower
@@ -31,6 +32,7 @@ from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
 from nibt.targets._similarity import CosineSimilarity, Similarity
+from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality, PerToken
 
 
@@ -297,6 +299,39 @@ class Model(LoadedModel):
     def seen_from(self, modality: Modality) -> Similarity:
         """Return how embeddings are compared, seen from a side."""
         return self.similarity if modality == "image" else self.similarity.swapped()
+
+    @plain_torch()
+    def attentions(self, item: ImageSource | Caption) -> list[Float[Tensor, "head query key"]]:
+        """Compute the attention weights of every block for an image or a caption.
+
+        Args:
+            item: An image or a caption. A string that names a file, an address or a sample is an image, and any other
+                string a caption; ``Caption`` and ``Path`` leave no doubt.
+
+        Returns:
+            The weights of each block, (head, query, key), whose rows add up to 1, and last those of a head that pools
+            by attention. Queries and keys are the tokens of the tower, special tokens and padding included.
+
+        Raises:
+            BadInput: The image or the caption cannot be read.
+            Unsupported: The tower has no attention over all of its tokens, as convolutional and windowed ones.
+
+        Examples:
+            >>> import nibt
+            >>> weights = nibt.load_model("scenes").attentions("sample:scene")
+            >>> len(weights), tuple(weights[0].shape)
+            (12, (4, 65, 65))
+
+        """
+        content = read_item(item)
+        tower = self.tower(modality(content))
+        if "attention" not in tower.offers:
+            raise Unsupported(
+                f"this {tower.modality} tower ({type(tower).__name__}) has no attention over all of its tokens: use a "
+                "model with a plain ViT"
+            )
+        records = tower.trace(tower.prepare([content])).attentions().all
+        return [record.weights[0].detach() for record in records]
 
     def _own_facts(self) -> JsonObject:
         return {} if self.similarity.name == "cosine" else {"similarity": self.similarity.name}

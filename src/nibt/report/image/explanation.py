@@ -7,6 +7,7 @@ from PIL import Image
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.image.comparison import draw_comparison
 from nibt.report.image.curve import draw_curve
+from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, centered, resized, stacked
 from nibt.report.image.regions import draw_table
@@ -14,6 +15,7 @@ from nibt.report.image.rows import caption, header, notes, part_scale, photograp
 from nibt.report.request import is_signed
 from nibt.results.answer import AnswerExplanation
 from nibt.results.base import require_result
+from nibt.results.decomposition import Decomposition
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
@@ -22,15 +24,15 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def draw(
-    answer: Explanation | Regions | AnswerExplanation | NarrowingCurve,
+    answer: Explanation | Regions | AnswerExplanation | Decomposition | NarrowingCurve,
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
 ) -> Image.Image:
     """Draw a result: the photograph, the map over it, and the caption below.
 
-    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word,
-    and a narrowing curve its plots.
+    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word, a
+    decomposition its table of heads with the maps of the strongest, and a narrowing curve its plots.
 
     Args:
         answer: The result.
@@ -45,8 +47,10 @@ def draw(
         BadInput: An image of a loaded result is missing, or there is no such picture of the result.
 
     """
-    require_result(answer, "draw", Explanation, Regions, AnswerExplanation, NarrowingCurve)
+    require_result(answer, "draw", Explanation, Regions, AnswerExplanation, Decomposition, NarrowingCurve)
     look = appearance(positive_only, style, cmap)
+    if isinstance(answer, Decomposition):
+        return draw_decomposition(answer, look)
     if isinstance(answer, NarrowingCurve):
         return draw_curve(answer)
     if isinstance(answer, Regions | AnswerExplanation):

@@ -1,0 +1,124 @@
+"""Decomposition: the similarity as an exact sum over layers, heads and patches or tokens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nibt.data.images import ImageSource
+from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs
+from nibt.data.units import Grid, Words
+from nibt.engine.spec import versions
+from nibt.errors import BadOption
+from nibt.methods.base import SIDES
+from nibt.models._direct_paths import direct_paths
+from nibt.models._loading import load_model
+from nibt.models._trace import Inputs
+from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress, no_progress
+from nibt.results.decomposition import Decomposition
+from nibt.torch_modes import plain_torch
+from nibt.types import Embedding, Modality
+
+
+@plain_torch()
+def decompose(
+    model: Model | str | Path | nn.Module,
+    image: ImageSource | Sequence[ImageSource],
+    caption: str | Caption | Sequence[str | Caption],
+    *,
+    side: str = "image",
+    on_progress: OnProgress = no_progress,
+) -> Decomposition | list[Decomposition]:
+    r"""Split the similarity into what each head adds for each patch or token, and what else is added.
+
+    With the scales of norms frozen at their values, the embedding of a transformer is a sum of the direct paths of its
+    blocks (Gandelsman et al., ICLR 2024, arXiv 2310.05916). With the unit embedding of the other side it gives
+
+    $$S = \sum_{l, h, t} c_{lht} + \sum_l m_l + s + b$$
+
+    $c_{lht}$ is what head $h$ of layer $l$ adds for token $t$, value biases included; $m_l$ is what the perceptron
+    adds; $s$ is what the first state adds, and $b$ the biases of projections and norms. If the head pools by attention,
+    its weights are frozen, too. What a part changes in later layers is not its own, but theirs; ``ablate_heads`` tests
+    how much that is.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: An image, or a list of images; lists are paired as in ``explain``.
+        caption: A caption, or a list of captions.
+        side: The side that is decomposed: "image" or "text".
+        on_progress: Called after each pair with the number of pairs that are done.
+
+    Returns:
+        A ``Decomposition``, or a list of them if ``image`` or ``caption`` is a list. Its parts add up to the similarity
+        to about 1e-6.
+
+    Raises:
+        BadInput: An image or a caption cannot be read, or lists differ in length.
+        BadOption: There is no such side.
+        Unsupported: The tower is convolutional or windowed, its head is not linear, or there are several vectors.
+
+    Examples:
+        >>> result = decompose("scenes", "sample:scene", "a cat")
+        >>> abs(result.gap) < 1e-5
+        True
+
+    """
+    if side not in SIDES:
+        raise BadOption(f"side must be image or text (got {side!r})")
+    read, many = make_pairs(image, caption)
+    pairs = image_text_pairs(read, "decompose")
+    model = load_model(model)
+    results = []
+    for pair in pairs:
+        results.append(_decompose(model, pair, cast(Modality, side)))
+        on_progress(Progress(len(results), len(pairs)))
+    return results if many else results[0]
+
+
+def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:
+    """Return the directions whose products with embeddings are their cosines with those of the other side."""
+    return F.normalize(partner, dim=-1) / embedding.norm(dim=-1, keepdim=True)
+
+
+def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
+    inputs: dict[Modality, Inputs] = {"image": model.image.prepare([pair.image])}
+    inputs["text"] = model.text.prepare([pair.caption])
+    trace = model.tower(side).trace(inputs[side])
+    paths = direct_paths(trace)
+    partner: Modality = "text" if side == "image" else "image"
+    other = model.tower(partner).encode(inputs[partner])
+    parts = paths.parts(unit_directions(trace.embedding, other.to(trace.embedding)))
+    heads = parts.heads[0].float().cpu()
+    units = trace.tower.units(trace.inputs, trace.streams[-1])
+    if isinstance(units, Grid):
+        kept = units.keep(heads.flatten(0, 1)).unflatten(0, heads.shape[:2])
+        maps, rest = units.unfold(kept), heads.sum(-1) - kept.sum(-1)
+        of_caption: dict[str, Any] = {"special": torch.zeros(0, dtype=torch.bool, device="cpu")}
+    else:
+        assert isinstance(units, Words)
+        words = units[0]
+        maps, rest = heads[:, :, None], torch.zeros_like(heads[..., 0])
+        of_caption = {"words": words.words[0], "tokens": words.tokens[0], "special": ~words.explained.cpu()}
+    return Decomposition(
+        side=side,
+        source=pair.image.source,
+        image_hash=pair.image.digest,
+        size=pair.image.size,
+        region=inputs["image"].regions[0],
+        caption=pair.caption,
+        similarity=float(model.seen_from(side)(trace.embedding, other)),
+        model=model.record(),
+        versions=dict(versions()),
+        warnings=(*model.request.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]),
+        maps=maps,
+        rest=rest,
+        perceptrons=parts.perceptrons[0].float().cpu(),
+        first=float(parts.first),
+        constant=float(parts.constant),
+        input=pair.image,
+        **of_caption,
+    )

@@ -1,0 +1,287 @@
+"""Heads over a list of images: names from texts (TextSpan), and a test of decompositions by ablation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nibt.data.images import ImageInput, ImageSource, is_batch, read_image
+from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs, read_caption
+from nibt.engine.decompose import unit_directions
+from nibt.engine.encode import encode, groups_of
+from nibt.errors import BadInput, BadOption
+from nibt.models._attention import AttentionRecord
+from nibt.models._direct_paths import DirectPaths, direct_paths
+from nibt.models._loading import load_model
+from nibt.models._other_attention import Attend
+from nibt.models._trace import Trace
+from nibt.models.base import Model
+from nibt.progress import OnProgress, Progress, no_progress
+from nibt.torch_modes import plain_torch
+from nibt.values import ByValue
+
+_BATCH = 8
+_LEAST = 1e-9  # of the variance of a head; what is left below it is rounding
+
+
+@dataclass(frozen=True)
+class HeadName:
+    """A head, and the texts whose directions explain what it adds to the embeddings of images.
+
+    Attributes:
+        layer: The number of the block, from 0.
+        head: The number of the head, from 0.
+        texts: The texts, the one that explains most first.
+        shares: The share of the head's variance that each text explains after those before it.
+        variance: The variance of what the head adds to the unit embedding, over the images.
+
+    """
+
+    layer: int
+    head: int
+    texts: tuple[str, ...]
+    shares: tuple[float, ...]
+    variance: float
+
+
+@plain_torch()
+def name_heads(
+    model: Model | str | Path | nn.Module,
+    images: Sequence[ImageSource | Pair],
+    texts: Sequence[str | Caption],
+    count: int = 5,
+    *,
+    on_progress: OnProgress = no_progress,
+) -> list[HeadName]:
+    """Name the heads of the image tower by texts that explain how their outputs vary over images.
+
+    TextSpan (Gandelsman et al., ICLR 2024, arXiv 2310.05916) takes the text whose product with what a head adds to the
+    embedding varies most over the images, removes its direction from the outputs and the texts, and repeats.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        images: The images, or pairs, such as a ``Dataset``.
+        texts: The words or captions that names are chosen from.
+        count: The largest number of texts per head.
+        on_progress: Called after each batch with the number of images that are done.
+
+    Returns:
+        All heads, those whose outputs vary most first.
+
+    Raises:
+        BadInput: There are fewer than two images, or no text, or an image cannot be read.
+        BadOption: ``count`` is not positive.
+        Unsupported: The tower cannot be decomposed.
+
+    """
+    if count < 1:
+        raise BadOption(f"count must be at least 1 (got {count})")
+    read = _read_images(images, "name_heads")
+    captions = [read_caption(text) for text in ([texts] if isinstance(texts, str | Caption) else texts)]
+    if not captions:
+        raise BadInput("name_heads needs at least one text to name heads with (got none)")
+    model = load_model(model)
+    outputs: dict[int, Tensor] = {}
+    done = 0
+    for indices, trace in _traces(model, read):
+        vectors = direct_paths(trace).head_vectors() / trace.embedding.norm(dim=-1)[:, None, None, None]
+        outputs |= dict(zip(indices, vectors.cpu().double(), strict=True))  # mps has no float64
+        done += len(indices)
+        on_progress(Progress(done, len(read)))
+    directions = F.normalize(encode(model.text, captions), dim=-1).cpu().double().numpy()
+    stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
+    names = []
+    for layer, head in np.ndindex(stacked.shape[1:3]):
+        chosen, shares, variance = text_span(stacked[:, layer, head], directions, count)
+        names.append(HeadName(layer, head, tuple(captions[text] for text in chosen), shares, variance))
+    return sorted(names, key=lambda name: -name.variance)
+
+
+def text_span(
+    outputs: Float[np.ndarray, "image dim"], texts: Float[np.ndarray, "text dim"], count: int
+) -> tuple[tuple[int, ...], tuple[float, ...], float]:
+    """Choose texts greedily whose directions explain the variance of outputs.
+
+    Texts are first projected onto the space of the outputs, in which their directions are then removed one by one.
+
+    Returns:
+        The positions of the texts, the share of the variance that each explains, and the variance.
+
+    """
+    centered = outputs - outputs.mean(0)
+    total = float((centered**2).sum())
+    variance = total / len(outputs)
+    _, lengths, axes = np.linalg.svd(centered, full_matrices=False)
+    axes = axes[lengths > 1e-6 * max(lengths.max(initial=0.0), 1e-30)]
+    rows, left = centered @ axes.T, texts @ axes.T
+    chosen: list[int] = []
+    shares: list[float] = []
+    while len(chosen) < min(count, len(texts)):
+        spread = ((rows @ left.T) ** 2).sum(0)
+        best = int(spread.argmax())
+        length = float(np.linalg.norm(left[best]))
+        if spread[best] <= _LEAST * total * max(length, 1e-30) ** 2 or best in chosen:
+            break
+        direction = left[best] / length
+        along = rows @ direction
+        chosen.append(best)
+        shares.append(float((along**2).sum()) / total)
+        rows = rows - along[:, None] * direction
+        left = left - (left @ direction)[:, None] * direction
+    return tuple(chosen), tuple(shares), variance
+
+
+@dataclass(frozen=True, eq=False)
+class HeadAblation(ByValue):
+    """The change of the similarity of pairs if heads are replaced, each alone, by their means over the images.
+
+    Attributes:
+        heads: The layer and the head of each column.
+        predicted: The change that the decomposition predicts: pairs x heads.
+        actual: The change of the model's similarity: pairs x heads.
+
+    """
+
+    heads: tuple[tuple[int, int], ...]
+    predicted: Float[Tensor, "pair head"]
+    actual: Float[Tensor, "pair head"]
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's correlation of the predicted with the actual changes; 0 if either is constant."""
+        deviations = [changes.flatten().double() - changes.double().mean() for changes in (self.predicted, self.actual)]
+        lengths = deviations[0].norm() * deviations[1].norm()
+        return float((deviations[0] * deviations[1]).sum() / lengths) if lengths > 0 else 0.0
+
+    @property
+    def largest_difference(self) -> float:
+        """The largest absolute difference of a predicted and an actual change."""
+        return float((self.predicted - self.actual).abs().max())
+
+    def of_layer(self, layer: int) -> "HeadAblation":
+        """Return the changes of the heads of one layer."""
+        columns = [column for column, (own_layer, _) in enumerate(self.heads) if own_layer == layer]
+        if not columns:
+            raise BadOption(f"layer must be one of {sorted({own for own, _ in self.heads})} (got {layer})")
+        return HeadAblation(
+            tuple(self.heads[column] for column in columns), self.predicted[:, columns], self.actual[:, columns]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"HeadAblation of {len(self.heads)} heads on {len(self.predicted)} pairs: correlation "
+            f"{self.correlation:.3f}, largest difference {self.largest_difference:.2g}"
+        )
+
+
+@plain_torch()
+def ablate_heads(
+    model: Model | str | Path | nn.Module,
+    image: ImageSource | Sequence[ImageSource],
+    caption: str | Caption | Sequence[str | Caption],
+    *,
+    heads: Sequence[tuple[int, int]] = (),
+    on_progress: OnProgress = no_progress,
+) -> HeadAblation:
+    """Test decompositions: replace heads of the image tower, each alone, by their means over the images.
+
+    The prediction is the change of the direct contribution. The actual change is that of the similarity if the rest of
+    the model runs with the replaced head: later layers and norms react, too. The model is not changed.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: At least two images.
+        caption: A caption, or a caption for each image.
+        heads: The layer and the head of each head that is replaced; empty means all, which takes about half a forward
+            pass per head and batch.
+        on_progress: Called after each batch with the number of pairs that are done.
+
+    Raises:
+        BadInput: There are fewer than two images, the model cuts them to grids of several sizes, or an input cannot be
+            read.
+        BadOption: There is no such head.
+        Unsupported: The tower cannot be decomposed.
+
+    """
+    read, _ = make_pairs(image, caption)
+    pairs = image_text_pairs(read, "ablate_heads")
+    images = _read_images(pairs, "ablate_heads")
+    model = load_model(model)
+    batches = list(_traces(model, images))
+    outputs = [[record.output.detach() for record in direct_paths(trace).attentions] for _, trace in batches]
+    if len({trace.tower.units(trace.inputs, trace.streams[-1]) for _, trace in batches}) > 1:
+        raise BadInput("ablate_heads needs images that the model cuts to one grid: resize them to one size")
+    means = [torch.cat(layer).mean(0) for layer in zip(*outputs, strict=True)]
+    chosen = _chosen(heads, len(means), means[0].shape[0])
+    texts = encode(model.text, [pair.caption for pair in pairs])
+    predicted, actual = (torch.zeros(len(pairs), len(chosen), device="cpu", dtype=torch.float32) for _ in range(2))
+    done = 0
+    for indices, trace in batches:
+        partner = texts[indices].to(trace.embedding)
+        predicted[indices] = _predicted(direct_paths(trace), partner, means, chosen).float().cpu()
+        before = model.similarity(trace.embedding, partner)
+        for column, (layer, head) in enumerate(chosen):
+            after = model.similarity(_without(trace, layer, _replaced(head, means[layer])), partner)
+            actual[indices, column] = (after - before).float().cpu()
+        done += len(indices)
+        on_progress(Progress(done, len(pairs)))
+    return HeadAblation(chosen, predicted, actual)
+
+
+def _chosen(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[tuple[int, int], ...]:
+    every = tuple((layer, head) for layer in range(depth) for head in range(width))
+    listed = tuple((int(layer), int(head)) for layer, head in heads) or every
+    wrong = next((pair for pair in listed if pair not in every), None)
+    if wrong is not None:
+        raise BadOption(
+            f"heads must be pairs of a layer from 0 to {depth - 1} and a head from 0 to {width - 1} (got {wrong})"
+        )
+    return listed
+
+
+def _predicted(
+    paths: DirectPaths, partner: Tensor, means: Sequence[Tensor], chosen: Sequence[tuple[int, int]]
+) -> Float[Tensor, "pair head"]:
+    """Compute the change of the direct contributions of heads."""
+    _, gradients, _ = paths.gradients(unit_directions(paths.embedding.detach(), partner))
+    changes = [
+        (gradient * (mean - record.output.detach())).sum((2, 3))
+        for gradient, mean, record in zip(gradients, means, paths.attentions, strict=True)
+    ]
+    return torch.stack([changes[layer][:, head] for layer, head in chosen], 1)
+
+
+def _replaced(head: int, mean: Tensor) -> Attend:
+    def attend(record: AttentionRecord) -> Tensor:
+        output = record.output.clone()
+        output[:, head] = mean[head]
+        return output
+
+    return attend
+
+
+def _without(trace: Trace, layer: int, attend: Attend) -> Tensor:
+    """Run the model from a layer on with another attention there."""
+    with torch.no_grad():
+        return trace.cut(layer + 1).rest(trace.with_attention(layer, attend).stream[None])[0]
+
+
+def _read_images(images: Any, caller: str) -> list[ImageInput]:
+    several = is_batch(images) or (isinstance(images, Sequence) and not isinstance(images, str | bytes))
+    items: list[Any] = list(images) if several else []
+    read = [item.image if isinstance(item, Pair) else read_image(item) for item in items]
+    if len(read) < 2:
+        raise BadInput(f"{caller} needs a list of at least two images (got {len(read) if several else 'no list'})")
+    return read
+
+
+def _traces(model: Model, images: Sequence[ImageInput]) -> Iterator[tuple[list[int], Trace]]:
+    tower = model.image
+    for indices in groups_of([tower.group(image) for image in images], _BATCH):
+        yield indices, tower.trace(tower.prepare([images[index] for index in indices]))
