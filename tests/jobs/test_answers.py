@@ -137,6 +137,16 @@ def test_job_refuses_other_answers(model: Generator, table: Path, tmp_path: Path
         nibt.batch(model, tmp_path / "rows.parquet", tmp_path / "out", **OPTIONS)
 
 
+@pytest.mark.parametrize("column", ["prompt", "answer"])
+def test_job_refuses_another_column(model: Generator, table: Path, tmp_path: Path, column: str) -> None:
+    rows = [dict(zip(("image", "prompt", "answer"), line.split(","), strict=True)) for line in TABLE.splitlines()[1:3]]
+    lines = [json.dumps({**row, "other": row["prompt"], "image": str(table.parent / row["image"])}) for row in rows]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    nibt.batch(model, tmp_path / "rows.jsonl", tmp_path / "JOB", **OPTIONS)
+    with pytest.raises(OtherRequest, match=column):
+        nibt.batch(model, tmp_path / "rows.jsonl", tmp_path / "JOB", **OPTIONS, **{column: "other"})
+
+
 def test_job_explains_why_a_word_and_not_another(model: Generator, table: Path, tmp_path: Path) -> None:
     job = nibt.batch(model, table, tmp_path, against="runner-up", **OPTIONS)
     expected = nibt.explain_answer(
