@@ -10,6 +10,7 @@ It needs Debian's chromium. The images in docs/page come from here: each shows w
 import argparse
 import shutil
 import statistics
+import sys
 import time
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,9 +18,12 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from load import served
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.app.load import served
 
 FLAGS = [
     "--headless",

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+from nibt.data.images import sample_captions
 
 SCRIPT = """
 from threading import Event
@@ -38,3 +41,40 @@ def test_visitor_does_not_wait_for_what_the_page_opens_with() -> None:
         pytest.skip("the page needs gradio: pip install -e '.[app]'")
     ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=300)
     assert ended.stdout.split() == ["True", "False"]
+
+
+class _Models:
+    """The models of a page, by what they do."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+
+    def for_answers(self, is_answer: bool) -> "_Models":
+        return _Models("writer") if is_answer else self
+
+
+@pytest.mark.slow
+def test_link_with_a_mode_alone_opens_it() -> None:
+    with_openings = pytest.importorskip("nibt.app.ui").with_openings
+    models = _Models("lite")
+    assert with_openings(models, {}) == {}
+    assert with_openings(models, {"mode": "answer"}) == {
+        "mode": "answer",
+        "model": "writer",
+        "image": "scene",
+        "captions": "what is left of the house ?",
+    }
+    assert with_openings(models, {"mode": "contrast"})["captions"] == "a cat\na dog"
+    query = {"mode": "labels", "captions": "x\ny", "image": "coffee", "model": "scenes"}
+    assert with_openings(models, query) == query
+    assert with_openings(models, {"mode": "z"}) == {"mode": "z"}
+
+
+@pytest.mark.slow
+def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_wrote_one() -> None:
+    gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.ui").opening_of
+    image, prompt = opening_of("answer", sample_captions()["collage"])
+    assert (Path(image).stem, prompt) == ("scene", "what is left of the house ?")
+    image, caption = opening_of("each", prompt)
+    assert (Path(image).stem, caption) == ("collage", sample_captions()["collage"])
+    assert opening_of("answer", "my own words")[1] == gr.skip()
