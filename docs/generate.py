@@ -147,17 +147,9 @@ def source_of(kind: str, name: str) -> str:
     return f"src/nibt/{kind}/{name}.py"
 
 
-def argument_texts(kind: type) -> dict[str, str]:
-    """Return the description of each option from the docstrings of a class and its bases."""
-    texts: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        texts |= SCHEMAS.section(base, "Args")
-    return texts
-
-
 def option_lines(kind: type) -> Iterator[str]:
     """Yield a line of Markdown for each option of a plugin."""
-    texts, elsewhere = argument_texts(kind), shared_options(kind)
+    texts, elsewhere = SCHEMAS.section(kind, "Args"), shared_options(kind)
     for field in dataclasses.fields(kind):
         if field.init and field.name not in elsewhere:
             text = texts.get(field.name)
@@ -435,7 +427,7 @@ def options(plugin: Any) -> dict[str, Any]:
     """Return the type, the values or the range, and the default of each option of a plugin."""
     if not dataclasses.is_dataclass(plugin):
         return {}
-    types, texts = field_types(plugin), argument_texts(plugin)  # pyright: ignore
+    types, texts = field_types(plugin), SCHEMAS.section(plugin, "Args")  # pyright: ignore
     layer = {"layer": {"type": "integer, share of the depth, or auto", "repeatable": True}}
     return {
         field.name: {

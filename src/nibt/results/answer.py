@@ -1,7 +1,7 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, cast
 
 import numpy as np
@@ -10,14 +10,14 @@ from jaxtyping import Float
 from pydantic import computed_field
 from torch import Tensor
 
-from nibt.data.images import Region
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
-from nibt.results.attribution import ImageItself, OfImage, over_image
-from nibt.results.base import Array, Result, Serializable
+from nibt.results.attribution import over_image
+from nibt.results.base import Array, Serializable
 from nibt.results.explanation import method_text, shortened
-from nibt.results.records import SCHEMA, MethodRecord, Size, TargetRecord
-from nibt.types import SOURCES, ModelRecord
+from nibt.results.of_image import ResultOfImage
+from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
+from nibt.types import SOURCES
 
 HARDLY = 2.0
 """The gain of the log-probability, in nats, below which the image hardly matters for a word.
@@ -100,14 +100,12 @@ class AnswerWord(Serializable):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class AnswerExplanation(OfImage, Result):
+class AnswerExplanation(ResultOfImage):
     """An explanation of an answer: a table of its words, with the scores of patches, prompt words and earlier words.
 
+    It has the attributes of ``ResultOfImage``, too.
+
     Attributes:
-        source: The path or the URL of the image, or a description of it.
-        image_hash: A digest of the image's bytes.
-        size: Width and height of the upright image, in pixels.
-        region: Left, top, width and height of the part of the upright image that the maps cover, in pixels.
         prompt: The prompt.
         answer: The answer.
         written: Whether the model wrote the answer; if not, it was given.
@@ -115,20 +113,12 @@ class AnswerExplanation(OfImage, Result):
         words: The words of the answer.
         target: The target: ``log_probability``, or ``logit_difference`` from a named alternative.
         method: The method with its resolved options.
-        model: The model and its hashes.
-        versions: The versions of packages.
-        warnings: Warnings for the reader.
-        input: The image itself; None if it is no longer at ``source``.
 
     """
 
     kind: ClassVar[str] = "answer"
     schema: ClassVar[int] = SCHEMA
 
-    source: str = ""
-    image_hash: str = ""
-    size: Size
-    region: Region
     prompt: str
     answer: str
     written: bool
@@ -136,10 +126,6 @@ class AnswerExplanation(OfImage, Result):
     words: tuple[AnswerWord, ...]
     target: TargetRecord
     method: MethodRecord
-    model: ModelRecord
-    versions: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
-    input: ImageItself = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.words:

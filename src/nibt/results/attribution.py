@@ -1,31 +1,23 @@
 """Attributions: the signed scores of the units of one side, and functions that convert them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, GetPydanticSchema, computed_field, model_validator
+from pydantic import Field, computed_field
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region, image_at
+from nibt.data.images import Region
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, word_scores
-from nibt.image_files import MOST_PIXELS
 from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
-from nibt.results.records import Size
+from nibt.results.of_image import OfImage
 from nibt.types import PerExample, PerUnit
 from nibt.values import ByValue
-
-ImageItself: TypeAlias = Annotated[
-    ImageInput | None, GetPydanticSchema(lambda _, handler: handler(Any)), Field(exclude=True)  # not in the JSON form
-]
-
-
-_ImageRecord = TypeVar("_ImageRecord", bound="OfImage")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,61 +147,22 @@ class Attribution(ByValue):
         return min_max(self.scores, mask.to(self.scores.device))
 
 
-class OfImage(Serializable):
-    """Base class of records of an image: its source, hash, size, region and, as ``input``, the image itself."""
-
-    size: Size
-    region: Region
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_image(cls, data: Any) -> Any:
-        """Add the image itself to plain data, if it is still at its source and unchanged."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
-            return data
-        return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
-
-    @model_validator(mode="after")
-    def _region_of_image(self: _ImageRecord) -> _ImageRecord:
-        """Check that the region of plain data is a part of the image, and no larger than a map can be."""
-        left, top, width, height = self.region
-        if min(width, height) <= 0 or width * height > 4 * MOST_PIXELS:
-            raise ValueError(
-                f"region must have a width and a height above 0, and at most {4 * MOST_PIXELS:,} pixels "
-                f"(got {width:g} x {height:g})"
-            )
-        if left >= self.size[0] or top >= self.size[1] or left + width <= 0 or top + height <= 0:
-            raise ValueError(f"region must overlap the image, {self.size} (got {tuple(self.region)})")
-        return self
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImageAttribution(OfImage):
-    """The attribution of one image.
+    """The attribution of one image, with the attributes of ``OfImage``.
 
     Attributes:
         modality: "image".
-        source: The path or the URL of the image, or a description of it.
-        image_hash: 16 hexadecimal digits: a hash of the image file, or of the size and pixels.
-        size: Width and height of the upright image, in pixels.
-        region: Left, top, width and height of the part of the upright image that the grid covers, in pixels.
         grid: The signed scores of the patches, rows x columns.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
-        input: The image itself. It is None if the attribution was loaded from a file and the image is no longer at
-            ``source``.
 
     """
 
     modality: Literal["image"] = "image"
-    source: str
-    image_hash: str = ""
-    size: Size
-    region: Region
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
     special_token_share: Annotated[PerExample, Array()]
     path: PathSummary | None = None
-    input: ImageItself = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":

@@ -1,7 +1,6 @@
 """Decompositions: the similarity of one pair as an exact sum over layers, heads and patches or tokens."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -9,40 +8,31 @@ from jaxtyping import Bool, Float
 from pydantic import computed_field
 from torch import Tensor
 
-from nibt.data.images import Region
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput, BadOption
 from nibt.records import JsonObject
 from nibt.results.attribution import (
     Attribution,
     ImageAttribution,
-    ImageItself,
-    OfImage,
     SideAttribution,
     TextAttribution,
 )
-from nibt.results.base import Array, Result
+from nibt.results.base import Array
 from nibt.results.explanation import shortened
 from nibt.results.frames import DataFrame, pandas
-from nibt.results.records import Size
-from nibt.types import ModelRecord
+from nibt.results.of_image import ResultOfImage
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Decomposition(OfImage, Result):
+class Decomposition(ResultOfImage):
     """The similarity of one pair, split by what the heads and the perceptrons of one tower add directly to it.
+
+    It has the attributes of ``ResultOfImage``, too.
 
     Attributes:
         side: The side that is decomposed: "image" or "text".
-        source: The path or the URL of the image, or a description of it.
-        image_hash: A digest of the image's bytes.
-        size: Width and height of the upright image, in pixels.
-        region: Left, top, width and height of the part of the upright image that the maps cover, in pixels.
         caption: The caption.
         similarity: The similarity of the pair, as the model computes it.
-        model: The model and its hashes.
-        versions: The versions of packages.
-        warnings: Warnings for the reader.
         maps: What each head adds for each patch that it reads: layers x heads x rows x columns. Of a caption there is
             one row, with a column per token.
         rest: What each head adds for image tokens that are no patches, such as the class token: layers x heads.
@@ -52,7 +42,6 @@ class Decomposition(OfImage, Result):
         words: The words of a decomposed caption.
         tokens: The tokens of a decomposed caption, padding included.
         special: Whether each token belongs to no word.
-        input: The image itself; None if it is no longer at ``source``.
 
     """
 
@@ -60,15 +49,8 @@ class Decomposition(OfImage, Result):
     schema: ClassVar[int] = 1
 
     side: Literal["image", "text"]
-    source: str
-    image_hash: str = ""
-    size: Size
-    region: Region
     caption: str
     similarity: float
-    model: ModelRecord
-    versions: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
     maps: Annotated[Float[Tensor, "layer head row column"], Array(4)]
     rest: Annotated[Float[Tensor, "layer head"], Array(2)]
     perceptrons: Annotated[Float[Tensor, " perceptron"], Array(1)]
@@ -77,7 +59,6 @@ class Decomposition(OfImage, Result):
     words: tuple[Word, ...] = ()
     tokens: tuple[str, ...] = ()
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
-    input: ImageItself = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         layers, heads, rows, columns = self.maps.shape

@@ -5,8 +5,8 @@ caption (``nibt.core.jacobians``). The table is P_text P_image^T. An entry is wh
 to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import index
 from typing import Annotated, Any, ClassVar, SupportsIndex, TypeAlias
 
@@ -16,15 +16,15 @@ from jaxtyping import Bool, Float
 from pydantic import computed_field
 from torch import Tensor
 
-from nibt.data.images import Region
 from nibt.data.pair import Box, read_box
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput
-from nibt.results.attribution import ImageItself, OfImage, over_image
-from nibt.results.base import Array, Result, Serializable
+from nibt.results.attribution import over_image
+from nibt.results.base import Array, Serializable
 from nibt.results.explanation import method_text, shortened
-from nibt.results.records import SCHEMA, MethodRecord, Size
-from nibt.types import ModelRecord, PerExample
+from nibt.results.of_image import ResultOfImage
+from nibt.results.records import SCHEMA, MethodRecord
+from nibt.types import PerExample
 
 Map: TypeAlias = Float[Tensor, "row column"]
 
@@ -46,50 +46,36 @@ class Rest(Serializable):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Regions(OfImage, Result):
+class Regions(ResultOfImage):
     """The regions of the words of one pair: a signed table, words x patches.
 
+    It has the attributes of ``ResultOfImage``, too.
+
     Attributes:
-        source: The path or the URL of the image, or a description of it.
-        image_hash: A digest of the image's bytes.
-        size: Width and height of the upright image, in pixels.
-        region: Left, top, width and height of the part of the upright image that the maps cover, in pixels.
         caption: The caption.
         similarity: The similarity of the pair.
         method: The method with its resolved options.
-        model: The model and its hashes.
-        versions: The versions of packages.
-        warnings: Warnings for the reader.
         words: The words that have a map.
         tokens: The tokens of the caption, padding included.
         special: Whether each token belongs to no word with a map.
         table: The signed maps of the words: words x rows x columns.
         rest: The scores outside of the table.
         product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
-        input: The image itself; None if it is no longer at ``source``.
 
     """
 
     kind: ClassVar[str] = "regions"
     schema: ClassVar[int] = SCHEMA
 
-    source: str = ""
-    image_hash: str = ""
-    size: Size
-    region: Region
     caption: str
     similarity: float
     method: MethodRecord
-    model: ModelRecord
-    versions: Mapping[str, str]
-    warnings: tuple[str, ...] = ()
     words: tuple[Word, ...]
     tokens: tuple[str, ...]
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
     table: Annotated[Float[Tensor, "word row column"], Array(3)]
     rest: Rest
     product: float
-    input: ImageItself = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not len(self.words) == len(self.table) == len(self.rest.image):
