@@ -59,8 +59,8 @@ HEAD = """# All classes of models
 
 This page shows that nibt cuts each class of model correctly: a model that is cut at any layer must give its own
 embeddings, and a generator its own log-probabilities. The models are small and have random weights, so the page does
-not show how good the maps of released checkpoints are. The processors and tokenizers have the classes of the
-checkpoints. [zoo.csv](zoo.csv) has a row for each model; `python benchmarks/zoo.py --write` writes both.
+not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each model; `python
+benchmarks/zoo.py --write` writes both.
 
 - **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
   model and that of the model cut at a layer.

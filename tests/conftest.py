@@ -30,6 +30,16 @@ hypothesis.settings.load_profile("nibt")
 _SHARED = Path(__file__).parents[2] / "shared"
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Turn off the type checks of the tests."""
+    from jaxtyping import config
+
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let each process that runs tests use one thread: with more, the bits of a result may depend on the load."""
     if hasattr(config, "workerinput") or not getattr(config.option, "tx", None):

@@ -1,6 +1,7 @@
 """Tests of ``nibt.app.space``: the folder of a Space serves the page."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from tests.helpers import Run
 
@@ -18,10 +20,11 @@ pytest.importorskip("gradio")
 
 def test_space_has_a_header_requirements_and_a_program(run: Run, clip_folder: Path) -> None:
     code, out, err = run("serve", "--space", "SPACE", "-m", clip_folder, "-m", "org/name", "--limit", "timeout=30")
-    assert (code, out.strip()) == (0, "wrote SPACE"), err
+    assert (code, out.startswith("wrote SPACE: ")) == (0, True), err
     readme = Path("SPACE/README.md").read_text()
-    header = readme.split("---")[1]
-    assert {"sdk: gradio", "app_file: app.py"} <= set(header.splitlines())
+    header = yaml.safe_load(readme.split("---")[1])
+    assert (header["sdk"], header["app_file"]) == ("gradio", "app.py")
+    assert header["title"].startswith("nibt: ")
     program = Path("SPACE/app.py").read_text()
     assert "'org/name'" in program
     assert "'timeout': 30" in program
@@ -29,6 +32,23 @@ def test_space_has_a_header_requirements_and_a_program(run: Run, clip_folder: Pa
     assert f"models/{clip_folder.name}" in program
     assert str(clip_folder) not in program
     assert "nibt[app,models]==" in Path("SPACE/requirements.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("CLIP/inner", "-m", "CLIP"), "must not be in the folder of a model"),
+        (("SPACE", "-m", "./nowhere"), "'./nowhere' is not the folder of a saved model"),
+        (("SPACE", "-m", "empty"), "'empty' is not the folder of a saved model"),
+    ],
+)
+def test_space_rejects_bad_models(run: Run, clip_folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    shutil.copytree(clip_folder, "CLIP")
+    Path("empty").mkdir()
+    before = sorted(Path().rglob("*"))
+    code, _, err = run("serve", "--space", *arguments)
+    assert (code, message in " ".join(err.split())) == (2, True), err
+    assert sorted(Path().rglob("*")) == before
 
 
 @pytest.mark.parametrize("kind", ["file", "full folder"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nibt.app.models import ModelCache
 from nibt.data.images import sample_captions
 
 SCRIPT = """
@@ -43,20 +44,10 @@ def test_visitor_does_not_wait_for_what_the_page_opens_with() -> None:
     assert ended.stdout.split() == ["True", "False"]
 
 
-class _Models:
-    """The models of a page, by what they do."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = list(names)
-
-    def for_answers(self, is_answer: bool) -> "_Models":
-        return _Models("writer") if is_answer else self
-
-
 @pytest.mark.slow
 def test_link_with_a_mode_alone_opens_it() -> None:
     with_openings = pytest.importorskip("nibt.app.ui").with_openings
-    models = _Models("lite")
+    models = ModelCache(["lite"], generators=ModelCache(["writer"]))
     assert with_openings(models, {}) == {}
     assert with_openings(models, {"mode": "answer"}) == {
         "mode": "answer",

@@ -111,6 +111,7 @@ def test_grad_cam_of_its_package_is_that_of_nibt(kind: str) -> None:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     model, inputs = copy.deepcopy(classifier(kind)), pixels(kind)  # the package leaves gradients on the weights
+    model.requires_grad_(False)  # as in models that nibt loads from a folder
     with package.GradCAM(model, [model.layer(2)], reshape_transform=model.reshape_transform) as cam:
         cam(input_tensor=inputs, targets=[ClassifierOutputTarget(0), ClassifierOutputTarget(1)])
         activations, gradients = (
@@ -203,10 +204,49 @@ def test_wrong_targets_are_one_error(targets: Any, message: str) -> None:
         classifier("clip").explain(pixels("clip"), targets, "occlusion", {})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pixels: pixels[:, :1], "float32 tensor of .batch, 3, height, width."),
+        (lambda pixels: pixels[0], "float32 tensor"),
+        (lambda pixels: pixels.double(), "float32 tensor"),
+        (lambda pixels: pixels.numpy(), "float32 tensor"),
+        (lambda pixels: pixels * torch.nan, "must be finite"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_wrong_pixels_are_one_error(change: Any, message: str) -> None:
+    from nibt.bridges.captum import MapAttribution
+
+    wrong = change(pixels("clip"))
+    with pytest.raises(BadInput, match=message):
+        classifier("clip")(wrong)
+    with pytest.raises(BadInput, match=message):
+        MapAttribution(classifier("clip"), "occlusion").attribute(wrong, target=0)
+
+
+def test_metrics_of_captum_take_maps_of_nibt() -> None:
+    metrics = pytest.importorskip("captum.metrics")
+    from nibt.bridges.captum import MapAttribution
+
+    method = MapAttribution(classifier("clip"), "occlusion")
+    values = metrics.sensitivity_max(method.attribute, pixels("clip"), n_perturb_samples=1, target=0)
+    assert values.shape == (2,)
+    assert bool(values.isfinite().all())
+
+
+def test_classifier_stays_in_evaluation_mode() -> None:
+    assert not any(part.training for part in classifier("clip").train().modules())
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_models_and_layers_are_one_error() -> None:
     with pytest.raises(BadInput, match="captions must have at least one caption"):
         ZeroShotClassifier(tiny.model("clip"), [])
-    with pytest.raises(BadOption, match="layer must be between 1 and"):
-        classifier("clip").layer(99)
+    for number in (0, 99, 1.5):
+        with pytest.raises(BadOption, match="layer must be between 1 and"):
+            classifier("clip").layer(number)  # pyright: ignore
+    with pytest.raises(BadInput, match="images must have at least one image"):
+        classifier("clip").prepare([])
     with pytest.raises(Unsupported, match="takes patches instead of pixels"):
         ZeroShotClassifier(tiny.model("siglip naflex"), CAPTIONS).prepare([tiny.image()])

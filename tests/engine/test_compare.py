@@ -1,6 +1,5 @@
 """Tests of ``nibt.engine.explain`` with two images or two captions."""
 
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jaxtyping import config
 
 import nibt
 from nibt.core.quadrature import nodes
@@ -293,14 +291,6 @@ def test_compare_rejects_inputs_that_do_not_go_together(
 ) -> None:
     with pytest.raises(kind, match=warning):
         nibt.compare(tiny.model("clip"), first, second, **options)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Turn off the type checks of the tests."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

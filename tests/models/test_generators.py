@@ -2,14 +2,13 @@
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jaxtyping import config
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import save_file
@@ -389,14 +388,6 @@ def test_processor_without_an_image_token_is_refused() -> None:
     processor.chat_template = "{{ messages[0]['content'][1]['text'] }}"
     with pytest.raises(CannotLoad, match="the model's prompt has no image token: save the processor with its chat"):
         load_generator(plain.module, processor=processor)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Turn off the type checks of the tests."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

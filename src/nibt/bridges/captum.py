@@ -7,6 +7,7 @@ from captum.log import log_usage  # pyright: ignore
 from torch import Tensor
 
 from nibt.bridges.classifier import Pixels, ZeroShotClassifier
+from nibt.errors import BadInput
 from nibt.methods.base import MethodSpec
 
 
@@ -27,25 +28,29 @@ class MapAttribution(Attribution):
     """
 
     def __init__(self, forward_func: ZeroShotClassifier, method: str | MethodSpec = "nib", **options: Any) -> None:
+        if not isinstance(forward_func, ZeroShotClassifier):
+            raise BadInput(f"forward_func must be a ZeroShotClassifier (got {type(forward_func).__name__})")
         super().__init__(forward_func)
         self.classifier, self.method, self.options = forward_func, method, options
 
     @log_usage()
-    def attribute(self, inputs: Pixels, target: Any = None) -> Tensor:
+    def attribute(self, inputs: Pixels | tuple[Pixels], target: Any = None) -> Tensor | tuple[Tensor]:
         """Compute a score for each value of each pixel.
 
         Args:
-            inputs: Prepared pixels, (batch, channel, height, width).
+            inputs: Prepared pixels, (batch, channel, height, width), or a tuple of them, as captum's metrics pass them.
             target: The number of a caption, or one for each image; None if there is only one caption.
 
         Returns:
             The score of each patch, divided equally among its pixels and their channels, so that the sum of an image is
-            that of its map. It has the shape of the inputs.
+            that of its map. It has the shape of the inputs, and is a tuple if they are.
 
         Raises:
             BadInput: The target is not the number of a caption.
 
         """
+        if isinstance(inputs, tuple):
+            return (self.attribute(inputs[0], target),)  # pyright: ignore
         attribution = self.classifier.explain(inputs, target, self.method, self.options)
         channels = inputs.shape[1]
         return self.classifier.spread(attribution, inputs).expand(-1, channels, -1, -1) / channels

@@ -70,17 +70,45 @@ class ZeroShotClassifier(nn.Module):
         """
         from nibt.data.images import read_image
 
-        inputs = self.model.image.prepare([read_image(image) for image in as_list(images)])
+        read = [read_image(image) for image in as_list(images)]
+        if not read:
+            raise BadInput("images must have at least one image (got none)")
+        if len({self.model.image.group(image) for image in read}) > 1:
+            raise BadInput("the model prepares these images in several sizes: prepare them one by one")
+        inputs = self.model.image.prepare(read)
         if inputs.extra or inputs.values.ndim != 4:
             raise Unsupported("this image tower takes patches instead of pixels: it has no classifier")
         return inputs.values
 
     def forward(self, pixels: Pixels) -> Float[Tensor, "batch caption"]:
-        """Compute the similarity of each image with each caption, with a graph."""
-        image = self.model.image
+        """Compute the similarity of each image with each caption, with a graph from the pixels on.
+
+        Raises:
+            BadInput: The pixels have a wrong shape or dtype, or are not finite.
+
+        """
+        image, pixels = self.model.image, self.checked(pixels)
+        if torch.is_grad_enabled() and not pixels.requires_grad:  # pytorch-grad-cam needs a graph through the blocks
+            pixels = pixels.detach().requires_grad_()
         with image.computing():
             embedding = image.finish(image.run(Inputs(pixels)))
         return self.model.seen_from("image").to_each(embedding, self.embeddings.to(embedding))
+
+    def train(self, mode: bool = True) -> "ZeroShotClassifier":
+        """Stay in evaluation mode: in training mode, the loaded model would change."""
+        return super().train(False)
+
+    def checked(self, pixels: Any) -> Pixels:
+        """Return prepared pixels after a check of their shape, dtype and values."""
+        shape = tuple(getattr(pixels, "shape", ()))
+        if not isinstance(pixels, Tensor) or len(shape) != 4 or shape[1] != 3 or pixels.dtype != torch.float32:
+            raise BadInput(
+                "pixels must be a float32 tensor of (batch, 3, height, width), as prepare returns (got "
+                f"{getattr(pixels, 'dtype', type(pixels).__name__)} of {' x '.join(map(str, shape)) or 'no shape'})"
+            )
+        if not bool(pixels.isfinite().all()):
+            raise BadInput("pixels must be finite (got NaN or infinity)")
+        return pixels
 
     def blank(self, pixels: Pixels) -> Pixels:
         """Return the pixels of images that show nothing, the baseline of ``nib``."""
@@ -94,7 +122,7 @@ class ZeroShotClassifier(nn.Module):
 
         """
         blocks = self.model.image.blocks
-        if not 1 <= number <= len(blocks):
+        if not isinstance(number, int) or not 1 <= number <= len(blocks):
             raise BadOption(f"layer must be between 1 and {len(blocks)} (got {number})")
         return blocks[number - 1]
 
@@ -118,7 +146,7 @@ class ZeroShotClassifier(nn.Module):
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
         spec = MethodSpec.of(method, "default", dict(options))
-        numbers = self.numbers(targets, len(pixels))
+        numbers = self.numbers(targets, len(self.checked(pixels)))
         partners = self.embeddings[numbers].to(pixels.device)
         image, compare = self.model.image, self.model.seen_from("image")
 

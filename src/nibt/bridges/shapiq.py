@@ -107,7 +107,8 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
     words, rows, columns = regions.table.shape
     if values.n_players != rows * columns + words:
         raise BadInput(
-            f"values must have {rows * columns} patches and {words} words as players (got {values.n_players} players)"
+            f"values must have {rows * columns} patches and {words} words as players (got {values.n_players} players): "
+            "a table with one view, nibt.regions(..., views=1), has the patches of the model"
         )
     table = torch.zeros(words, rows * columns, dtype=torch.float32, device="cpu")
     for players, value in values.interactions.items():

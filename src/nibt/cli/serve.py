@@ -83,7 +83,7 @@ def serve(
         from nibt.app.space import write_space
 
         write_space(server.space, model or (), limits.limits)
-        say(f"wrote {server.space}")
+        say(f"wrote {server.space}: its requirements need nibt on a package index, or a wheel beside them")
         return
     check_host(server.host, server.public)
     if not is_loopback(server.host):

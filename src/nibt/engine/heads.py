@@ -37,7 +37,7 @@ class HeadName:
     Attributes:
         layer: The number of the block, from 0.
         head: The number of the head, from 0.
-        texts: The texts, the one that explains most first.
+        texts: The texts, in the order in which they were chosen; shares need not fall.
         shares: The share of the head's variance that each text explains after those before it.
         variance: The variance of what the head adds to the unit embedding, over the images.
 

@@ -56,7 +56,7 @@ class EncoderAnswers(AnswerTower):
         """Return the last states of the image encoder."""
 
     @abstractmethod
-    def after_blocks(self, stream: Hidden) -> Hidden:
+    def after_blocks(self, stream: Hidden) -> Tensor:
         """Return the last states of the image encoder from those that leave its blocks."""
 
     @abstractmethod
@@ -166,5 +166,5 @@ class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
     def encoded(self, pixels: Tensor) -> Hidden:
         return self.vision(pixels).last_hidden_state
 
-    def after_blocks(self, stream: Hidden) -> Hidden:
+    def after_blocks(self, stream: Hidden) -> Tensor:
         return self.norm(stream)

@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from nibt.registry import available, find
-from nibt.results.audit import VERDICTS, Audit
+from nibt.results.audit import VERDICTS, Audit, Check
 
 _SAYS = {
     1: (
@@ -40,6 +40,7 @@ _SAYS = {
     ),
 }
 """For each question of an audit, what it means if all checks pass, and if one does not."""
+_FEW = 24  # pairs, the default
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
 
@@ -71,18 +72,25 @@ def certificate(audit: Audit) -> Certificate:
             if not checks:
                 continue
             worst = max((check.verdict for check in checks), key=VERDICTS.index)
-            reasons = dict.fromkeys(f"{check.about}, {check.side}" for check in checks if check.verdict == worst)
-            because = "" if worst == "pass" else f" ({worst}: {'; '.join(reason.rstrip(', ') for reason in reasons)})"
+            reasons = [_reason(check) for check in checks if check.verdict == worst]
+            because = "" if worst == "pass" else f" ({worst}: {'; '.join(dict.fromkeys(reasons))})"
             prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
             sections[worst].append(prefix + (bad if worst == "fail" else good) + because)
     data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
+    pairs = int(audit.data.get("pairs") or 0)
     checked = (
         f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
-        f"{audit.model['weights_hash']}, on {audit.data.get('pairs')} pairs of {data}, seed {audit.seed}. They hold "
+        f"{audit.model['weights_hash']}, on {pairs} pairs of {data}, seed {audit.seed}. They hold "
         "for such data only: audit yours."
+        + (f" With fewer than {_FEW} pairs, the intervals below are wide." if pairs < _FEW else "")
     )
     named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
     return Certificate(checked, named, _command(audit))
+
+
+def _reason(check: Check) -> str:
+    """Return a check with its value, as in ``share of nouns that the model knows, text: 0.07``."""
+    return f"{', '.join(filter(None, (check.about, check.side)))}: {check.value:.2g}"
 
 
 def _command(audit: Audit) -> str:

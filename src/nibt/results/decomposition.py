@@ -107,7 +107,8 @@ class Decomposition(ResultOfImage):
 
         """
         layers, heads = self.rest.shape
-        if not (0 <= layer < layers and 0 <= head < heads):
+        numbers = all(isinstance(number, int) and not isinstance(number, bool) for number in (layer, head))
+        if not numbers or not (0 <= layer < layers and 0 <= head < heads):
             raise BadOption(
                 f"layer must be between 0 and {layers - 1}, and head between 0 and {heads - 1} (got {layer} and {head})"
             )
@@ -122,7 +123,14 @@ class Decomposition(ResultOfImage):
         return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)
 
     def strongest(self, count: int = 5) -> list[tuple[int, int]]:
-        """Return the layers and heads that add or take most, in order."""
+        """Return the layers and heads that add or take most, in order.
+
+        Raises:
+            BadOption: The count is no whole number above 0.
+
+        """
+        if not isinstance(count, int) or count < 1:
+            raise BadOption(f"count must be a whole number above 0 (got {count!r})")
         order = torch.sort(self.sums.abs().flatten(), descending=True, stable=True).indices[:count]
         return [(int(place) // self.rest.shape[1], int(place) % self.rest.shape[1]) for place in order]
 

@@ -52,7 +52,7 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
     def encoded(self, pixels: Tensor) -> Hidden:
         return self.visual(pixels)[1]
 
-    def after_blocks(self, stream: Hidden) -> Hidden:
+    def after_blocks(self, stream: Hidden) -> Tensor:
         return self.visual._pool(stream)[1]
 
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:

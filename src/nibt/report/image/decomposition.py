@@ -1,5 +1,7 @@
 """The image of a decomposition: the table of layers and heads, and the maps of the strongest heads beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -54,6 +56,8 @@ def _table(result: Decomposition, look: Appearance) -> Image.Image:
 def _tiles(result: Decomposition, look: Appearance) -> list[Image.Image]:
     """Draw the map of each of the strongest heads, with its layer, its head and its sum."""
     tiles = []
+    if look.style == "overlay":  # the outline of a map of one head is often that of noise
+        look = replace(look, style="colors")
     for layer, head in result.strongest(_STRONGEST):
         attribution = result.head(layer, head)
         if isinstance(attribution, ImageAttribution):
@@ -69,6 +73,6 @@ def _notes(result: Decomposition) -> list[str]:
         f"similarity {result.similarity:z.3f} = heads {float(result.sums.sum()):+z.3f}, perceptrons "
         f"{float(result.perceptrons.sum()):+z.3f}, first state {result.first:+z.3f}, constant {result.constant:+z.3f}",
         "table: a row per layer, a column per head    maps: the strongest heads (layer.head), each with its own scale; "
-        "the number is the sum over all tokens",
+        "the number is the sum over all tokens, also special ones, which have no color",
         *(f"note: {warning}" for warning in result.warnings),
     ]
