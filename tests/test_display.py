@@ -13,8 +13,9 @@ from nibt.cli.console import show
 from nibt.display import one_line
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.page import page
+from nibt.results.answer import change_image
 from nibt.results.base import as_bytes
-from nibt.results.explanation import Explanation, Ranked, change_side
+from nibt.results.explanation import Explanation, Ranked
 from tests.answers import PEAK, WHOLE, answer
 
 ANY_TEXT = st.text(st.characters(), min_size=1, max_size=12)
@@ -24,7 +25,7 @@ ANY_TEXT = st.text(st.characters(), min_size=1, max_size=12)
 def with_text(text: str) -> Explanation:
     """Return an explanation with a text wherever one may come from a user."""
     shown = answer(PEAK, (90, 90), WHOLE, f"a {text}")
-    shown = change_side(shown, "image", source=text)
+    shown = change_image(shown, source=text)
     score = {**shown.target, "name": "difference", "options": {"against": [text]}}
     return replace(
         shown,

@@ -121,8 +121,8 @@ def table(model, records):
 def page(rows, first, note):
     """The page, with some columns of the table, and three views but for the similarity map."""
     columns = [rows[0].index(name) for name in SHOWN]
-    shown = [row for row in rows if row[1] != "1" or row[0] == "similarity_map"]
-    head, *lines = ["| " + " | ".join(row[column] for column in columns) + " |" for row in shown]
+    short = [row for row in rows if row[1] != "1" or row[0] == "similarity_map"]
+    head, *lines = ["| " + " | ".join(row[column] for column in columns) + " |" for row in short]
     return ABOUT.format(first=first, table="\n".join([head, "|---" * len(SHOWN) + "|", *lines]), note=note)
 
 

@@ -11,6 +11,7 @@ import nibt
 from nibt.bridges.classifier import ZeroShotClassifier
 from nibt.data.units import Grid
 from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.models._trace import Inputs
 from tests import tiny
 from tests.helpers import assert_close
 from tests.shared_models import module_state, shared
@@ -216,6 +217,7 @@ def test_wrong_targets_are_one_error(targets: Any, message: str) -> None:
 )
 @pytest.mark.usefixtures("unchecked")
 def test_wrong_pixels_are_one_error(change: Any, message: str) -> None:
+    pytest.importorskip("captum")
     from nibt.bridges.captum import MapAttribution
 
     wrong = change(pixels("clip"))
@@ -250,3 +252,20 @@ def test_wrong_models_and_layers_are_one_error() -> None:
         classifier("clip").prepare([])
     with pytest.raises(Unsupported, match="takes patches instead of pixels"):
         ZeroShotClassifier(tiny.model("siglip naflex"), CAPTIONS).prepare([tiny.image()])
+
+
+def test_map_of_states_has_the_grid_of_the_last_pixels() -> None:
+    """A model that takes images of several sizes has grids of several sizes."""
+    loaded = nibt.load_model("scenes", resize="whole")
+    model = ZeroShotClassifier(loaded, CAPTIONS)
+    with pytest.raises(BadInput, match="call the classifier first"):
+        model.reshape_transform(torch.zeros(1, 65, 8))
+    for size in ((128, 64), (64, 128)):
+        inputs = model.prepare([tiny.image(*size)])
+        states: list[torch.Tensor] = []
+        handle = model.layer(1).register_forward_hook(lambda _, args, out, states=states: states.append(out))
+        model(inputs)
+        handle.remove()
+        grid = loaded.image.units(Inputs(inputs), states[0])
+        assert isinstance(grid, Grid)
+        assert model.reshape_transform(states[0]).shape[2:] == (grid.rows, grid.columns)

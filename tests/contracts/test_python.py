@@ -22,8 +22,8 @@ from nibt.data.units import WordScore
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
+from nibt.results.answer import change_image
 from nibt.results.attribution import to_pixels
-from nibt.results.explanation import change_side
 from tests import tiny
 
 MODEL = tiny.model("clip")
@@ -228,4 +228,4 @@ def test_explanations_show_their_picture_without_ipython() -> None:
     """Front ends that do not use IPython look for ``_repr_html_``."""
     explanation = nibt.explain(tiny.model("clip"), tiny.image(40, 40), "a cat", "center")
     assert "data:image/" in unescape(explanation._repr_html_() or "")
-    assert change_side(explanation, "image", input=None)._repr_html_() is None
+    assert change_image(explanation, input=None)._repr_html_() is None

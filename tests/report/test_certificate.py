@@ -19,10 +19,10 @@ def audited(run: Run, *arguments: object) -> Audit:
 
 def test_certificate_says_what_passed_and_what_did_not() -> None:
     audit = nibt.audit(tiny.model("clip"), noise_pairs(8), ["ones", "random"], quick=True)
-    said = certificate(audit)
-    assert f"{len(audit.checks)} checks of ones, random" in said.checked
-    assert said.command == "", "the pairs were given in Python"
-    doubt = said.sections["What not to trust"]
+    actual = certificate(audit)
+    assert f"{len(audit.checks)} checks of ones, random" in actual.checked
+    assert actual.command == "", "the pairs were given in Python"
+    doubt = actual.sections["What not to trust"]
     assert any(text.startswith("ones: Another caption gives much the same map") for text in doubt)
     assert all("(fail: " in text for text in doubt)
     passing = tuple(replace(check, value=check.passes, low=check.passes, high=check.passes) for check in audit.checks)

@@ -16,7 +16,7 @@ import nibt
 from nibt.errors import Unsupported
 from nibt.report.displays import TYPES, register
 from nibt.report.html.view import Panel
-from nibt.results.explanation import change_side
+from nibt.results.answer import change_image
 from nibt.results.measurement import Measurement
 from tests.answers import PEAK, WHOLE, answer, two_captions
 from tests.helpers import ROOT, check_page, explain_with_table
@@ -105,7 +105,7 @@ def test_import_in_a_shell_is_enough() -> None:
 
 def test_answers_without_an_image_are_shown_as_text(shell: Shell) -> None:
     answer_ = answer(PEAK, (90, 90), WHOLE)
-    assert set(shell.shown(change_side(answer_, "image", input=None))) == {"text/plain"}
+    assert set(shell.shown(change_image(answer_, input=None))) == {"text/plain"}
 
 
 def test_show_needs_ipython(monkeypatch: pytest.MonkeyPatch) -> None:

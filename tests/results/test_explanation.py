@@ -9,7 +9,8 @@ from PIL import Image
 
 from nibt.errors import BadInput
 from nibt.report.image.explanation import draw
-from nibt.results.explanation import Explanation, change_side
+from nibt.results.answer import change_image
+from nibt.results.explanation import Explanation
 from tests.answers import PEAK, WHOLE, answer
 
 
@@ -22,7 +23,7 @@ def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="no longer there"):
         draw(again)
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")  # another image than that of the explanation
-    changed = change_side(again, "image", source=str(tmp_path / "x.png"))
+    changed = change_image(again, source=str(tmp_path / "x.png"))
     with pytest.raises(Exception, match="was changed since it was explained"):
         draw(changed)
     (tmp_path / "y.json").write_text("[]")

@@ -23,8 +23,8 @@ from nibt.options import Keywords
 from nibt.registry import find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import resized
-from nibt.results.answer import AnswerExplanation
-from nibt.results.explanation import Explanation, change_side
+from nibt.results.answer import AnswerExplanation, change_image
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
 VARIANTS = ("default", "fast", "paper")
@@ -167,7 +167,7 @@ def explain_steps(
             with step_context(number):
                 outcomes += [
                     Panel(
-                        _with_image(answer, small),
+                        change_image(answer, input=small),
                         None,
                         _title(request, method, answer),
                         _PENDING if request.has_tables and method == "nib" else "",
@@ -199,13 +199,6 @@ def _explain(
     if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
-
-
-def _with_image(answer: Explanation | AnswerExplanation, image: ImageInput) -> Explanation | AnswerExplanation:
-    """Return a result with another copy of its image."""
-    if isinstance(answer, AnswerExplanation):
-        return replace(answer, input=image)
-    return change_side(answer, "image", input=image)
 
 
 def _title(request: ExplainRequest, method: str, answer: Explanation | AnswerExplanation) -> str:

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nibt.core.side import Side
+from nibt.data.images import read_image
 from nibt.data.pair import as_list
-from nibt.data.units import Grid
+from nibt.data.units import Grid, cells_of
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.methods.base import MethodSpec
@@ -54,7 +56,7 @@ class ZeroShotClassifier(nn.Module):
             raise Unsupported(
                 "late interaction compares sets of vectors: only models with one vector have a classifier"
             )
-        self.module = self.model.module
+        self.module, self._inputs = self.model.module, Inputs(torch.empty(0))
         self.eval()  # as the model is
         self.embeddings = encode(self.model.text, self.captions)
 
@@ -68,8 +70,6 @@ class ZeroShotClassifier(nn.Module):
             Unsupported: The image tower takes other inputs than pixels.
 
         """
-        from nibt.data.images import read_image
-
         read = [read_image(image) for image in as_list(images)]
         if not read:
             raise BadInput("images must have at least one image (got none)")
@@ -90,6 +90,7 @@ class ZeroShotClassifier(nn.Module):
         image, pixels = self.model.image, self.checked(pixels)
         if torch.is_grad_enabled() and not pixels.requires_grad:  # pytorch-grad-cam needs a graph through the blocks
             pixels = pixels.detach().requires_grad_()
+        self._inputs = Inputs(pixels.detach())
         with image.computing():
             embedding = image.finish(image.run(Inputs(pixels)))
         return self.model.seen_from("image").to_each(embedding, self.embeddings.to(embedding))
@@ -127,18 +128,17 @@ class ZeroShotClassifier(nn.Module):
         return blocks[number - 1]
 
     def reshape_transform(self, states: Any) -> Float[Tensor, "batch channel row column"]:
-        """Return the states of patches as a map with channels first, as pytorch-grad-cam expects them."""
+        """Return the states of patches as a map with channels first, as pytorch-grad-cam expects them.
+
+        They are those of the last forward pass, or of one that is running.
+        """
         stream = states[0] if isinstance(states, tuple) else states
         if stream.ndim == 4:
             return stream
-        grid = self.model.image.units(Inputs(self._example), stream)
-        assert isinstance(grid, Grid)
+        if not len(self._inputs):
+            raise BadInput("reshape_transform takes the states of a forward pass: call the classifier first")
+        grid = cells_of(self.model.image.units(self._inputs, stream))
         return stream[:, list(grid.tokens)].transpose(1, 2).unflatten(2, (grid.rows, grid.columns))
-
-    @property
-    def _example(self) -> Pixels:
-        """The prepared pixels of an image."""
-        return self.prepare(["sample:scene"])
 
     @plain_torch()
     def explain(
@@ -183,17 +183,11 @@ class ZeroShotClassifier(nn.Module):
 
     def spread(self, attribution: Attribution, pixels: Pixels) -> Float[Tensor, "batch 1 height width"]:
         """Return a score for each pixel: that of its patch, divided equally, so that the sum stays the same."""
-        grid = attribution.units
-        assert isinstance(grid, Grid)
-        maps = grid.unfold(attribution.scores.float())[:, None]
-        height, width = pixels.shape[-2:]
-        cells = torch.nn.functional.interpolate(maps, (height, width), mode="nearest")
-        counts = torch.nn.functional.interpolate(
-            torch.arange(grid.count, device=cells.device).float().reshape(1, 1, grid.rows, grid.columns),
-            (height, width),
-            mode="nearest",
-        ).long()
-        return cells / torch.bincount(counts.flatten(), minlength=grid.count)[counts]
+        grid = cells_of(attribution.units)
+        places = torch.arange(grid.count, dtype=torch.float32, device=attribution.scores.device)
+        cells = F.interpolate(grid.unfold(places)[None, None], pixels.shape[-2:], mode="nearest").long()[0, 0]
+        sizes = torch.bincount(cells.flatten(), minlength=grid.count)
+        return (attribution.scores.float() / sizes)[:, cells][:, None]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ZeroShotClassifier":
         """Copy the model too, and find its towers anew."""

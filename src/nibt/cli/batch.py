@@ -84,9 +84,7 @@ def batch(
         raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
-    columns = typed_assignments(
-        pairs.data_option, "-D", dict.fromkeys(("image", "caption", "prompt", "answer", "key", "split"), str)
-    )
+    columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
     if model.model is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.cli.progress import interruptible, show_progress

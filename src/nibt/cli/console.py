@@ -218,19 +218,15 @@ def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) ->
         console.print(Text(result.source, style="bold").append(f"  {result.prompt}", "not bold"))
         console.print(Text(result.answer, style="bold"))
         table = Table(box=None, pad_edge=False, header_style="dim")
-        columns = {"word": [word.text for word in result.words], "against": result.alternatives, **result.columns}
-        for heading, values in columns.items():
-            if values:
-                table.add_column(heading, justify="left" if isinstance(values[0], str) else "right")
-        texts = (
-            [
-                value if isinstance(value, str) else f"{value:{'+' if heading in CHANGES else ''}z.2f}"
-                for value in values
-            ]
-            for heading, values in columns.items()
-            if values
-        )
-        for row in zip(*texts, strict=True):
+        texts = {"word": [word.text for word in result.words]}
+        if result.alternatives:
+            texts["against"] = [*result.alternatives]
+        for heading in texts:
+            table.add_column(heading)
+        for heading, values in result.columns.items():
+            table.add_column(heading, justify="right")
+            texts[heading] = [f"{value:{'+' if heading in CHANGES else ''}z.2f}" for value in values]
+        for row in zip(*texts.values(), strict=True):
             table.add_row(*row)
         console.print(table)
         if verbose:

@@ -241,6 +241,13 @@ class SequenceUnits(ByValue):
 Units = Grid | Words | SequenceUnits
 
 
+def cells_of(units: Units) -> Grid:
+    """Return the cells of an image, also of one in a sequence with text."""
+    grid = units.grid if isinstance(units, SequenceUnits) else units
+    assert isinstance(grid, Grid)
+    return grid
+
+
 def special_token_share(scores: PerToken, units: Units) -> PerExample:
     """Compute the share of the absolute score on rows without a unit, in [0, 1]."""
     total = scores.abs().sum(-1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
-from nibt.data.units import Grid, SequenceUnits
+from nibt.data.units import cells_of
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.memory import within_memory
 from nibt.engine.spec import class_and_options, method_record, versions
@@ -253,10 +253,10 @@ def _words(
     with torch.no_grad():
         values = side.value().tolist()
     by_source = {source: _source_scores(*explained) for source, explained in explanations.items()}
-    words = []
+    grid, words = cells_of(attribution.units), []
     for row, number in enumerate(numbers):
         scores = {source: of_words[row] for source, of_words in by_source.items()}
-        grid, word = _cells(attribution), forced.answer.words[number]
+        word = forced.answer.words[number]
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
         words.append(
@@ -290,7 +290,7 @@ class _SourceScores(NamedTuple):
 
 def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
     """Return the scores of one source for each word of a batch."""
-    path, cells = attribution.path, _cells(attribution).count
+    path, cells = attribution.path, cells_of(attribution.units).count
     assert isinstance(side.tower, AnswerTower)
     assert side.inputs.words is not None
     with torch.no_grad():
@@ -307,14 +307,6 @@ def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
             special, gap = float(path.sum[row] - kept.sum()), float(path.gap[row])
         results.append(_SourceScores(kept, special, without[row], gap))
     return results
-
-
-def _cells(attribution: Attribution) -> Grid:
-    """Return the cells of a map of an image."""
-    units = attribution.units
-    grid = units.grid if isinstance(units, SequenceUnits) else units
-    assert isinstance(grid, Grid)
-    return grid
 
 
 def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:

@@ -17,13 +17,14 @@ from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
 from nibt.models._attention import AttentionRecord
-from nibt.models._direct_paths import DirectPaths, direct_paths
+from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import load_model
 from nibt.models._other_attention import Attend
 from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.torch_modes import plain_torch
+from nibt.types import Embedding
 from nibt.values import ByValue
 
 _BATCH = 8
@@ -98,8 +99,8 @@ def name_heads(
     stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
     names = []
     for layer, head in np.ndindex(stacked.shape[1:3]):
-        chosen, shares, variance = text_span(stacked[:, layer, head], directions, count)
-        names.append(HeadName(layer, head, tuple(captions[text] for text in chosen), shares, variance))
+        positions, shares, variance = text_span(stacked[:, layer, head], directions, count)
+        names.append(HeadName(layer, head, tuple(captions[position] for position in positions), shares, variance))
     return sorted(names, key=lambda name: -name.variance)
 
 
@@ -120,21 +121,21 @@ def text_span(
     _, lengths, axes = np.linalg.svd(centered, full_matrices=False)
     axes = axes[lengths > 1e-6 * max(lengths.max(initial=0.0), 1e-30)]
     rows, left = centered @ axes.T, texts @ axes.T
-    chosen: list[int] = []
+    positions: list[int] = []
     shares: list[float] = []
-    while len(chosen) < min(count, len(texts)):
+    while len(positions) < min(count, len(texts)):
         spread = ((rows @ left.T) ** 2).sum(0)
         best = int(spread.argmax())
         length = float(np.linalg.norm(left[best]))
-        if spread[best] <= _LEAST * total * max(length, 1e-30) ** 2 or best in chosen:
+        if spread[best] <= _LEAST * total * max(length, 1e-30) ** 2 or best in positions:
             break
         direction = left[best] / length
         along = rows @ direction
-        chosen.append(best)
+        positions.append(best)
         shares.append(float((along**2).sum()) / total)
         rows = rows - along[:, None] * direction
         left = left - (left @ direction)[:, None] * direction
-    return tuple(chosen), tuple(shares), variance
+    return tuple(positions), tuple(shares), variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +167,10 @@ class HeadAblation(ByValue):
 
     def of_layer(self, layer: int) -> "HeadAblation":
         """Return the changes of the heads of one layer."""
-        columns = [column for column, (own_layer, _) in enumerate(self.heads) if own_layer == layer]
+        layers = [head_layer for head_layer, _ in self.heads]
+        columns = [column for column, head_layer in enumerate(layers) if head_layer == layer]
         if not columns:
-            raise BadOption(f"layer must be one of {sorted({own for own, _ in self.heads})} (got {layer})")
+            raise BadOption(f"layer must be one of {sorted(set(layers))} (got {layer})")
         return HeadAblation(
             tuple(self.heads[column] for column in columns), self.predicted[:, columns], self.actual[:, columns]
         )
@@ -213,28 +215,27 @@ def ablate_heads(
     pairs = image_text_pairs(read, "ablate_heads")
     images = _read_images(pairs, "ablate_heads")
     model = load_model(model)
-    batches = list(_traces(model, images))
-    outputs = [[record.output.detach() for record in direct_paths(trace).attentions] for _, trace in batches]
-    if len({trace.tower.units(trace.inputs, trace.streams[-1]) for _, trace in batches}) > 1:
-        raise BadInput("ablate_heads needs images that the model cuts to one grid: resize them to one size")
-    means = [torch.cat(layer).mean(0) for layer in zip(*outputs, strict=True)]
-    chosen = _chosen(heads, len(means), means[0].shape[0])
     texts = encode(model.text, [pair.caption for pair in pairs])
-    predicted, actual = (torch.zeros(len(pairs), len(chosen), device="cpu", dtype=torch.float32) for _ in range(2))
+    batches = [_Batch.of(indices, trace, texts[indices]) for indices, trace in _traces(model, images)]
+    if len({batch.trace.tower.units(batch.trace.inputs, batch.trace.streams[-1]) for batch in batches}) > 1:
+        raise BadInput("ablate_heads needs images that the model cuts to one grid: resize them to one size")
+    means = [torch.cat(layer).mean(0) for layer in zip(*(batch.outputs for batch in batches), strict=True)]
+    listed = _listed(heads, len(means), means[0].shape[0])
+    predicted, actual = (torch.zeros(len(pairs), len(listed), device="cpu", dtype=torch.float32) for _ in range(2))
     done = 0
-    for indices, trace in batches:
-        partner = texts[indices].to(trace.embedding)
-        predicted[indices] = _predicted(direct_paths(trace), partner, means, chosen).float().cpu()
+    for batch in batches:
+        indices, trace, partner = batch.indices, batch.trace, batch.partner
+        predicted[indices] = batch.predicted(means, listed).float().cpu()
         before = model.similarity(trace.embedding, partner)
-        for column, (layer, head) in enumerate(chosen):
+        for column, (layer, head) in enumerate(listed):
             after = model.similarity(_without(trace, layer, _replaced(head, means[layer])), partner)
             actual[indices, column] = (after - before).float().cpu()
         done += len(indices)
         on_progress(Progress(done, len(pairs)))
-    return HeadAblation(chosen, predicted, actual)
+    return HeadAblation(listed, predicted, actual)
 
 
-def _chosen(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[tuple[int, int], ...]:
+def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[tuple[int, int], ...]:
     every = tuple((layer, head) for layer in range(depth) for head in range(width))
     listed = tuple((int(layer), int(head)) for layer, head in heads) or every
     wrong = next((pair for pair in listed if pair not in every), None)
@@ -245,16 +246,30 @@ def _chosen(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[t
     return listed
 
 
-def _predicted(
-    paths: DirectPaths, partner: Tensor, means: Sequence[Tensor], chosen: Sequence[tuple[int, int]]
-) -> Float[Tensor, "pair head"]:
-    """Compute the change of the direct contributions of heads."""
-    _, gradients, _ = paths.gradients(unit_directions(paths.embedding.detach(), partner))
-    changes = [
-        (gradient * (mean - record.output.detach())).sum((2, 3))
-        for gradient, mean, record in zip(gradients, means, paths.attentions, strict=True)
-    ]
-    return torch.stack([changes[layer][:, head] for layer, head in chosen], 1)
+@dataclass(frozen=True)
+class _Batch:
+    """Pairs that are ablated together, with the outputs of their heads and the gradients of the similarity there."""
+
+    indices: list[int]
+    trace: Trace
+    partner: Embedding
+    outputs: list[Tensor]
+    gradients: list[Tensor]
+
+    @classmethod
+    def of(cls, indices: list[int], trace: Trace, texts: Embedding) -> "_Batch":
+        """Find the direct paths of a batch."""
+        paths, partner = direct_paths(trace), texts.to(trace.embedding)
+        _, gradients, _ = paths.gradients(unit_directions(paths.embedding.detach(), partner))
+        return cls(indices, trace, partner, [record.output.detach() for record in paths.attentions], gradients)
+
+    def predicted(self, means: Sequence[Tensor], heads: Sequence[tuple[int, int]]) -> Float[Tensor, "pair head"]:
+        """Compute the change of the direct contributions of heads."""
+        changes = [
+            (gradient * (mean - output)).sum((2, 3))
+            for gradient, mean, output in zip(self.gradients, means, self.outputs, strict=True)
+        ]
+        return torch.stack([changes[layer][:, head] for layer, head in heads], 1)
 
 
 def _replaced(head: int, mean: Tensor) -> Attend:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nibt.data.images import ImageInput
@@ -13,8 +13,8 @@ from nibt.folder import MANIFEST, RunFolder, open_table
 from nibt.jobs.manifest import JobManifest
 from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
 from nibt.records import JsonObject
-from nibt.results.answer import AnswerExplanation
-from nibt.results.explanation import Explanation, change_side, method_text
+from nibt.results.answer import AnswerExplanation, change_image
+from nibt.results.explanation import Explanation, method_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,10 +100,7 @@ class Job(RunFolder[JobManifest]):
         image = self._image(row, values["image_hash"])
         if image is None:
             return explanation
-        changes = {"input": image[0], "source": image[1] or explanation.source}
-        if isinstance(explanation, AnswerExplanation):
-            return replace(explanation, **changes)
-        return change_side(explanation, "image", **changes)
+        return change_image(explanation, input=image[0], source=image[1] or explanation.source)
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nibt.core.quadrature import AT_ONCE
 from nibt.core.side import Side
-from nibt.data.units import Grid, SequenceUnits
+from nibt.data.units import Grid, SequenceUnits, cells_of
 from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution, PathSummary
 
@@ -70,8 +70,7 @@ class Views:
     def of(cls, side: Side, count: int, layers: Sequence[int] = ()) -> "Views":
         """Return the views of a side for a method with these layers, or without layers."""
         units = side.cut(min(layers)).units if layers else side.units
-        grid = units.grid if isinstance(units, SequenceUnits) else units
-        assert isinstance(grid, Grid)
+        grid = cells_of(units)
         assert isinstance(side.tower, ImageTower)
         extent = side.tower.extent(side.inputs)
         down, right = extent[0] / grid.rows, extent[1] / grid.columns
@@ -119,8 +118,7 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
     units, batch = results[0].units, len(views.side.inputs)
-    grid = units.grid if isinstance(units, SequenceUnits) else units
-    assert isinstance(grid, Grid)
+    grid = cells_of(units)
     by_view = (len(views.shifts), batch)
     scores = torch.cat([result.scores for result in results]).unflatten(0, by_view)
     maps, words = scores[..., : grid.count], scores[..., grid.count :].mean(0)

@@ -250,8 +250,8 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
 
 
 def _advice() -> str:
-    names = (", ".join(listed) or "none installed" for listed in (embedded(), embedded_generators()))
-    return _ADVICE.format(**dict(zip(("embedded", "generators"), names, strict=True)))
+    models, generators = (", ".join(names) or "none installed" for names in (embedded(), embedded_generators()))
+    return _ADVICE.format(embedded=models, generators=generators)
 
 
 def _family(name: str, config: JsonObject) -> str:

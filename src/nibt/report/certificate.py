@@ -1,5 +1,6 @@
 """The certificate of an audit: what was checked, on what, what to trust and what not, in plain words."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -102,7 +103,10 @@ def _command(audit: Audit) -> str:
     changed = {
         option: value
         for option, value in audit.data.items()
-        if option in defaults and option not in _OF_PAIRS and value is not None and not _equal(value, defaults[option])
+        if option in defaults
+        and option not in _OF_PAIRS
+        and value is not None
+        and json.dumps(value) != json.dumps(defaults[option], default=str)  # a tuple equals a list
     }
     words = ["nibt", "audit", f"{name}:{place}" if place else name, "-m", audit.model["id"]]
     words += ["--count", str(audit.data.get("pairs"))]
@@ -114,9 +118,3 @@ def _command(audit: Audit) -> str:
     for option in ("dtype", "device"):
         words += [f"--{option}", audit.model[option]] if audit.model[option] not in ("float32", "cpu") else []
     return shlex.join(words)
-
-
-def _equal(value: object, default: object) -> bool:
-    return (list(value) if isinstance(value, tuple) else value) == (
-        list(default) if isinstance(default, tuple) else default
-    )

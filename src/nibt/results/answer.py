@@ -1,8 +1,8 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, cast
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
 from nibt.results.attribution import over_image
 from nibt.results.base import Array, Serializable
-from nibt.results.explanation import method_text, shortened
+from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.of_image import ResultOfImage
 from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
 from nibt.types import SOURCES
@@ -28,6 +28,13 @@ CHANGES = frozenset({*SOURCES, "rest", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
+
+
+def change_image(result: "Explanation | AnswerExplanation", **changes: Any) -> "Explanation | AnswerExplanation":
+    """Return an explanation of a pair or of an answer with other fields of its image."""
+    if isinstance(result, AnswerExplanation):
+        return replace(result, **changes)
+    return replace(result, sides={**result.sides, "image": replace(result.sides["image"], **changes)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Explanations of an image with a caption, of two images, or of two captions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -212,12 +212,6 @@ def explanations_of(explanations: Any, caller: str) -> list[Explanation]:
     for explanation in listed:
         require_result(explanation, caller, Explanation)
     return listed
-
-
-def change_side(explanation: Explanation, name: str, **changes: Any) -> Explanation:
-    """Return an explanation with other fields of one attribution."""
-    side: SideAttribution = replace(explanation.sides[name], **changes)
-    return replace(explanation, sides={**explanation.sides, name: side})
 
 
 def question_line(explanation: Explanation) -> str:

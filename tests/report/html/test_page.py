@@ -18,8 +18,9 @@ from nibt.report.html.page import page
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_data import coarse
+from nibt.results.answer import change_image
 from nibt.results.attribution import PathSummary
-from nibt.results.explanation import MISMATCH, Explanation, Ranked, change_side
+from nibt.results.explanation import MISMATCH, Explanation, Ranked
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer, two_captions, with_scores
 from tests.helpers import check_page, explain_with_table, page_data
@@ -72,7 +73,7 @@ def test_page_of_a_table_shows_the_sums_of_its_maps() -> None:
 def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
     explanation = answer(PEAK, (90, 90), WHOLE, f"a {hostile}")
     explanation = replace(
-        change_side(explanation, "image", source=hostile),
+        change_image(explanation, source=hostile),
         warnings=(hostile,),
         ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
         method={**explanation.method, "image": {"option": hostile}},
@@ -215,7 +216,7 @@ def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
     explanation = answer(PEAK, (90, 90), WHOLE)
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
-    text = page(change_side(explanation, "image", path=narrowing))
+    text = page(change_image(explanation, path=narrowing))
     assert "image completeness gap 5\xa0%" in text
 
 
@@ -224,7 +225,7 @@ def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least one panel"):
         fragment([])
     with pytest.raises(BadInput, match="no longer there"):
-        nibt.save(change_side(explanation, "image", input=None), tmp_path / "x.html")
+        nibt.save(change_image(explanation, input=None), tmp_path / "x.html")
     assert not list(tmp_path.iterdir())
     with pytest.raises(CannotWrite, match="does not exist"):
         nibt.save(explanation, tmp_path / "nowhere" / "x.html")

@@ -24,7 +24,8 @@ from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import resized
-from nibt.results.explanation import Explanation, Ranked, change_side
+from nibt.results.answer import change_image
+from nibt.results.explanation import Explanation, Ranked
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer, with_scores
@@ -371,7 +372,7 @@ def hostile(folder: Path) -> Path:
         PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄"
     )
     ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
-    hostile_image = change_side(explanation, "image", source="<svg onload=alert(3)>.png")
+    hostile_image = change_image(explanation, source="<svg onload=alert(3)>.png")
     captions = replace(hostile_image, ranking=ranking, warnings=("the caption was cut",))
     nibt.save([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")
     return folder / "hostile.html"
