@@ -215,7 +215,7 @@ def facts(kind: Any) -> str:
         "answer": " Needs a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**Scores** are {'signed' if kind.signed else 'unsigned'}.{needs}"
+    return f"**{'Signed' if kind.signed else 'Unsigned'}.**{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
@@ -241,9 +241,8 @@ def cost(name: str, kind: Any) -> str:
     for model, label in (("scenes", "`scenes`"), ("lite", "`lite`")):
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
-            times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
-    passes = f"{kind.cost} forward {'pass' if kind.cost == '1' else 'passes'}"
-    return f"**Cost.** {'; '.join(filter(None, [passes, ', '.join(times)]))}."
+            times.append(f"{label} {measured[model]['seconds']:g} s{f' with {options}' if options else ''}")
+    return f"**Forward passes.** {'; '.join(filter(None, [kind.cost, ', '.join(times)]))}."
 
 
 def quality(name: str) -> str:
