@@ -14,7 +14,7 @@ Use it when:
     You compare with open-vocabulary segmentation.
 
 Avoid it when:
-    You need an explanation: the model never has these states. See ``maskclip``.
+    You explain words (chance on ``scenes``), or need what the model does: it never has these states.
 """
 
 from dataclasses import dataclass

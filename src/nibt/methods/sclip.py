@@ -13,7 +13,7 @@ Use it when:
     You compare with open-vocabulary segmentation.
 
 Avoid it when:
-    You need an explanation: this attention is not the model's. See ``maskclip``.
+    You need an explanation: the attention is not the model's, and maps highlight the background, as with ``maskclip``.
 """
 
 from dataclasses import dataclass
