@@ -126,8 +126,8 @@ class LabelMaps(LabelFiles):
 
     def _labeled(self, record: Record) -> Record:
         """Return a record with its caption and the labels of its image as objects."""
-        name = record.where.rpartition("image ")[2]
-        path = (self._places.maps / f"{name}{self._places.ending}").relative_to(self.root).as_posix()
+        label_image = self._places.maps / f"{Path(str(record.image)).stem}{self._places.ending}"
+        path = label_image.relative_to(self.root).as_posix()
         try:
             positions = self.read_numbers(path, None, record.where)
         except BadInput as error:

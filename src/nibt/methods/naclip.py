@@ -77,7 +77,7 @@ class NACLIP(AttentionMethod):
 def _neighborhood(grid: Grid, spread: float) -> Float[Tensor, "cell cell"]:
     """Return the Gaussian of the distance of each cell from each other."""
     places = torch.cartesian_prod(*(torch.arange(count, device="cpu") for count in (grid.rows, grid.columns)))
-    squares = (places[:, None] - places).square().sum(-1)
+    squares = (places[:, None] - places).square().sum(-1).float()
     return torch.exp(-squares / (2 * spread**2))
 
 
