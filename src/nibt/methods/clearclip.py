@@ -5,7 +5,8 @@ $$z = \text{softmax}(q q^T / \sqrt{d}) \, v W$$
 $$\text{score}_t = S(\text{head}(z_t))$$
 
 $z$ takes the place of what leaves the last block, without its residual connection and feed-forward network. $W$ is the
-output projection, $d$ the width of a head.
+output projection, $d$ the width of a head. The score of a token is the target of its own embedding. If the head pools
+by attention, the last block is the one before it.
 
 Answers:
     Which patches, with those like them, are like the caption.

@@ -8,6 +8,8 @@ $$\text{score}_t = S(\text{head}(z_t))$$
 
 $z$ takes the place of what leaves the last block, without its residual connection and feed-forward network. $W$ is the
 output projection, $d$ the width of a head, $p$ a place on the grid. $\omega$ is 0 for tokens without a place, as words.
+The score of a token is the target of its own embedding. If the head pools by attention, the last block is the one
+before it. This is the authors' reduced architecture, whose Gaussian has the standard deviation 5, too.
 
 Answers:
     Which patches, with near ones and those like them, are like the caption.

@@ -4,7 +4,8 @@ $$A = \text{softmax}(q q^T / \sqrt{d}) + \text{softmax}(k k^T / \sqrt{d})$$
 
 $$\text{score}_t = S(\text{head}(z_t))$$
 
-$z$ leaves the last block, whose attention is replaced by $A$; $d$ is the width of a head.
+$z$ leaves the last block, whose attention is replaced by $A$; $d$ is the width of a head. The score of a token is the
+target of its own embedding. If the head pools by attention, the last block is the one before it.
 
 Answers:
     Which patches, with those like them, are like the caption.
