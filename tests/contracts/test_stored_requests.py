@@ -360,6 +360,8 @@ PLAN_CHANGES: dict[str, Any] = {
     "against": ["a dog"],
     "count": 2,
     "published": True,
+    "published_values": [{"data": "folder", "method": "ones", "metric": "energy", "value": 0.5, "source": "Table 1"}],
+    "protocol": [{"step": "Threshold", "authors": "the mean", "source": "eval.py"}],
 }
 
 

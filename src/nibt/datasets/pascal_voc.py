@@ -78,7 +78,7 @@ class PascalVOC(LabelImages):
                 for number, (name, box) in enumerate(objects, 1)
             )
             image_path = str(folder / "JPEGImages" / f"{image}.jpg")
-            yield Record((caption,), image_path, where, annotations=annotations, size=(width, height))
+            yield Record((caption,), image_path, where, annotations=annotations, size=(width, height), label=word)
 
 
 def _parsed(path: Path) -> ElementTree.Element:

@@ -94,10 +94,10 @@ def resampled_rows(rows: np.ndarray, statistic: Callable[[np.ndarray], float], s
     """Return a statistic of the rows of pairs, (pair, value), and its percentile bootstrap 95 % interval."""
     if not len(rows):
         return NOTHING
-    if len(rows) == 1:
-        return Interval(statistic(rows), math.nan, math.nan)
     draws = np.random.default_rng(seed).integers(0, len(rows), (RESAMPLED_ROWS, len(rows)))
-    low, high = np.nanpercentile([statistic(rows[draw]) for draw in draws], (2.5, 97.5))
+    values = np.array([statistic(rows[draw]) for draw in draws])
+    values = values[~np.isnan(values)]  # a resample may lack what the statistic needs, such as a label
+    low, high = np.percentile(values, (2.5, 97.5)) if len(rows) > 1 and len(values) else (math.nan, math.nan)
     return Interval(statistic(rows), float(low), float(high))
 
 

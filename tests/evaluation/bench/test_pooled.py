@@ -51,4 +51,7 @@ def test_the_interval_resamples_pairs() -> None:
     assert found.mean == pytest.approx(rows[:, 0].sum() / rows[:, 1].sum())
     assert 0.1 < found.high - found.low < 0.5
     assert np.isnan(resampled_rows(rows[:1], lambda drawn: 1.0).low)
+    of_first = resampled_rows(rows[:2], lambda drawn: 1.0 if drawn[0, 0] != drawn[1, 0] else float("nan"))
+    assert tuple(of_first) == (1, 1, 1), "resamples without a value are left out"
+    assert np.isnan(resampled_rows(rows[:2], lambda drawn: float("nan")).low)
     assert not resampled_rows(rows[:0], lambda drawn: 1.0).is_known

@@ -23,6 +23,12 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "coco": layouts.coco,
     "imagenet_s": layouts.imagenet_s,
     "pascal_voc": layouts.pascal_voc,
+    "voc20": layouts.pascal_voc_segmentation,
+    "voc21": layouts.pascal_voc_segmentation,
+    "context59": layouts.pascal_context,
+    "context60": layouts.pascal_context,
+    "coco_stuff": layouts.coco_stuff,
+    "ade20k": layouts.ade20k,
 }
 NEEDED = {
     "legrad": {
@@ -40,6 +46,10 @@ NEEDED = {
         "coco": {"label_precision template=openai score=image"},
         "imagenet_s": {"mean_iou", "score_contrast"},
     },
+    "segmentation": {
+        data: {"mIoU", "mIoU, background below 0.1", "mIoU, centered"}
+        for data in ("voc20", "voc21", "context59", "context60", "coco_stuff", "ade20k")
+    },
 }
 """The metrics that each data set of a plan must have a number of."""
 
@@ -56,7 +66,7 @@ def test_protocols_run_on_small_copies_of_their_data(
     for data in NEEDED[name]:
         LAYOUTS[data](tmp_path / data)
         folders[data] = str(tmp_path / data)
-    plan = override_plan(Plan.read(name), folders, models=[str(clip_folder)], count=2)
+    plan = override_plan(Plan.read(name), folders, models=[str(clip_folder)], count=3)
     classes = {"imagenet_s": {"classes": 919}} if name == "clip_surgery" else {}
     plan = plan.model_copy(update={"data": tuple(d.with_options(**classes.get(d.name, {})) for d in plan.data)})
     run = nibt.benchmark(plan, tmp_path / "RUN")
