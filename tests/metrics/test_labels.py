@@ -21,6 +21,8 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import MetricInput
 from nibt.metrics.label_iou import LabelIoU
 from nibt.metrics.label_precision import LabelPrecision
+from nibt.metrics.mean_iou import MeanIoU
+from nibt.metrics.pixel_accuracy import PixelAccuracy
 from nibt.metrics.point_iou import PointIoU
 from nibt.metrics.zero_shot_accuracy import ZeroShotAccuracy
 from nibt.models.base import Model
@@ -130,6 +132,34 @@ def test_label_precision_is_that_of_scikit_learn_over_images() -> None:
     has = np.array([[pair.label == c or (c == 3 and bool(pair.objects)) for c in range(4)] for pair in pairs])
     values = [average_precision_score(has[:, c], scores[:, c]) for c in range(1, 4)]
     assert metric.pooled(rows) == pytest.approx(np.mean(values), abs=1e-6), "no image has the label background"
+
+
+def test_weighted_numbers_are_those_of_repeated_pairs() -> None:
+    """With ties in scores, labels that no pair has, and pairs that a resample lacks."""
+    draw = np.random.default_rng(3)
+    weights = draw.integers(0, 3, (20, 9))
+    scores, has = draw.integers(0, 4, (9, 5)).astype(float), (draw.random((9, 5)) < 0.4).astype(float)
+    has[:, 2] = 0
+    union = draw.integers(0, 6, (9, 5))
+    tables: dict[Any, np.ndarray] = {
+        LabelPrecision(): np.hstack([scores, has]),
+        LabelIoU(): np.hstack([draw.integers(0, 6, (9, 5)).clip(max=union), union]).astype(float),
+        PointIoU(): np.stack([draw.integers(0, 3, 9), draw.integers(0, 3, 9), draw.integers(3, 6, 9)], 1).astype(float),
+        MeanIoU(): draw.integers(0, 9, (9, 4)).astype(float),
+        PixelAccuracy(): draw.integers(0, 9, (9, 4)).astype(float),
+    }
+    for metric, rows in tables.items():
+        values = metric.weighted(rows, weights)
+        repeated = [metric.pooled(np.repeat(rows, often, 0)) for often in weights]
+        assert values.tolist() == pytest.approx(repeated, nan_ok=True, abs=1e-12)
+    for often, value in zip(weights, LabelPrecision().weighted(np.hstack([scores, has]), weights), strict=True):
+        repeated = [np.repeat(part, often, 0) for part in (has, scores)]
+        of_label = [
+            average_precision_score(truth > 0, values)
+            for truth, values in zip(repeated[0].T, repeated[1].T, strict=True)
+            if truth.any() and not truth.all()
+        ]
+        assert value == pytest.approx(np.mean(of_label))
 
 
 def test_the_ensemble_is_the_mean_of_80_embeddings_of_unit_length() -> None:

@@ -11,8 +11,6 @@ import numpy as np
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
-RESAMPLED_ROWS = 500
-"""The number of bootstrap resamples of rows, whose statistic is computed for each."""
 _MOST_SUMS = 20_000_000
 
 
@@ -90,15 +88,22 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
     return Interval(float(statistic(*samples)), float(low), float(high))
 
 
-def resampled_rows(rows: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0) -> Interval:
-    """Return a statistic of the rows of pairs, (pair, value), and its percentile bootstrap 95 % interval."""
-    if not len(rows):
+def resampled_rows(
+    rows: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int = 0
+) -> Interval:
+    """Return a statistic of the rows of pairs, (pair, value), and its percentile bootstrap 95 % interval.
+
+    The statistic takes the rows and how often each is in a resample, (resample, pair), and returns a value for each
+    resample.
+    """
+    count = len(rows)
+    if not count:
         return NOTHING
-    draws = np.random.default_rng(seed).integers(0, len(rows), (RESAMPLED_ROWS, len(rows)))
-    values = np.array([statistic(rows[draw]) for draw in draws])
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    values = np.concatenate([statistic(rows, part) for part in np.array_split(draws, 1 + draws.size // 4_000_000)])
     values = values[~np.isnan(values)]  # a resample may lack what the statistic needs, such as a label
-    low, high = np.percentile(values, (2.5, 97.5)) if len(rows) > 1 and len(values) else (math.nan, math.nan)
-    return Interval(statistic(rows), float(low), float(high))
+    low, high = np.percentile(values, (2.5, 97.5)) if count > 1 and len(values) else (math.nan, math.nan)
+    return Interval(float(statistic(rows, np.ones((1, count)))[0]), float(low), float(high))
 
 
 def paired_test(values: Any, others: Any) -> float:

@@ -182,8 +182,21 @@ class PooledMetric(Metric, ABC):
         """Return what the number of a data set needs of each pair; NaN for a pair that lacks it."""
 
     @abstractmethod
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Compute the number of each of several data sets, which have a pair as often as its weight says.
+
+        Args:
+            rows: The rows of the pairs, (pair, count).
+            weights: Whole numbers, (data set, pair).
+
+        Returns:
+            A number per data set; NaN where it is not defined.
+
+        """
+
     def pooled(self, rows: np.ndarray) -> float:
         """Compute the number of a data set from the rows of its pairs, (pair, count)."""
+        return float(self.weighted(rows, np.ones((1, len(rows))))[0])
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return self.measured(metric_input)[0]
@@ -193,6 +206,17 @@ class PooledMetric(Metric, ABC):
         rows = self.rows(metric_input).double().cpu()
         values = [torch.nan if row.isnan().any() else self.pooled(row.numpy()[None]) for row in rows]
         return torch.tensor(values, dtype=torch.float64, device="cpu"), rows
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Return a ratio of sums; NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Return the means over the last dimension without NaN; NaN if there is nothing else."""
+    is_known = ~np.isnan(values)
+    return ratio(np.where(is_known, values, 0).sum(-1), is_known.sum(-1))
 
 
 def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:

@@ -38,7 +38,7 @@ from torch import Tensor
 from nibt.datasets._files import lines
 from nibt.errors import BadInput
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics.base import MetricInput, PooledMetric
+from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
 from nibt.options import ClosedShare, Positive
 from nibt.results.attribution import to_pixels
 
@@ -103,9 +103,9 @@ class LabelIoU(LabelMetric, PooledMetric):
             raise BadInput(f"{self.names} must have a line for each of {len(labels)} labels (got {len(of_labels)})")
         return [(name.strip(), position) for position, line in enumerate(of_labels) for name in line.split(",")]
 
-    def pooled(self, rows: np.ndarray) -> float:
-        both, union = rows.sum(0).reshape(2, -1)
-        return float(np.mean(both[union > 0] / union[union > 0])) if union.any() else float("nan")
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        both, union = np.split(weights @ rows, 2, axis=-1)
+        return known_mean(ratio(both, union))
 
 
 PLUGIN = LabelIoU

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import MetricInput, PooledMetric
+from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
 from nibt.options import OneOf
 
 
@@ -69,11 +69,26 @@ class LabelPrecision(LabelMetric, PooledMetric):
                 rows[item] = torch.cat([scores[item].double(), has])
         return rows
 
-    def pooled(self, rows: np.ndarray) -> float:
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         scores, has = np.split(rows, 2, axis=1)
-        ranked = zip(has, scores, strict=True) if len(rows) == 1 else zip(has.T, scores.T, strict=True)
-        values = [ranking("average_precision_score", truth > 0, values) for truth, values in ranked]
-        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+        if len(rows) == 1:
+            value = ranking("average_precision_score", has[0] > 0, scores[0])
+            return np.full(len(weights), value)
+        return known_mean(np.stack([_precision(*label, weights) for label in zip(scores.T, has.T, strict=True)], -1))
+
+
+def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the average precision for each row of weights; NaN where all images have the label, or none has it.
+
+    scikit-learn computes it for one row at a time, which takes minutes for the intervals of a benchmark.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+    ranked = weights[:, order]
+    hits, images = (np.cumsum(part, 1)[:, last_of_ties] for part in (ranked * has[order], ranked))
+    steps = np.diff(hits, axis=1, prepend=0)
+    value = (steps * np.nan_to_num(ratio(hits, images))).sum(1)
+    return np.where(hits[:, -1] < images[:, -1], ratio(value, hits[:, -1]), np.nan)
 
 
 PLUGIN = LabelPrecision

@@ -27,16 +27,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from nibt.metrics._two_classes import TwoClasses
+from nibt.metrics.base import known_mean, ratio
 
 
 @dataclass(frozen=True)
 class MeanIoU(TwoClasses):
     """The mean of the intersections over unions of the object and the background."""
 
-    def pooled(self, rows: np.ndarray) -> float:
-        both, above, below, neither = rows.sum(0)
-        unions = np.array([both + above + below, neither + above + below])
-        return float(np.mean(np.array([both, neither])[unions > 0] / unions[unions > 0]))
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        both, above, below, neither = (weights @ rows).T
+        wrong = above + below
+        return known_mean(ratio(np.stack([both, neither], -1), np.stack([both + wrong, neither + wrong], -1)))
 
 
 PLUGIN = MeanIoU

@@ -28,15 +28,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from nibt.metrics._two_classes import TwoClasses
+from nibt.metrics.base import ratio
 
 
 @dataclass(frozen=True)
 class PixelAccuracy(TwoClasses):
     """The share of correct pixels of the thresholded map."""
 
-    def pooled(self, rows: np.ndarray) -> float:
-        both, _, _, neither = rows.sum(0)
-        return float((both + neither) / rows.sum())
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        both, above, below, neither = (weights @ rows).T
+        return ratio(both + neither, both + above + below + neither)
 
 
 PLUGIN = PixelAccuracy

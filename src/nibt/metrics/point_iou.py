@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.metrics._two_classes import object_share
-from nibt.metrics.base import MetricInput, PooledMetric
+from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
 from nibt.options import Range
 
 
@@ -60,10 +60,10 @@ class PointIoU(PooledMetric):
                 rows[item] = torch.tensor([label, int((above & inside).sum()), int((above | inside).sum())])
         return rows
 
-    def pooled(self, rows: np.ndarray) -> float:
-        labels, place = np.unique(rows[:, 0], return_inverse=True)
-        both, union = (np.bincount(place, rows[:, column], len(labels)) for column in (1, 2))
-        return float(np.mean(both[union > 0] / union[union > 0])) if union.any() else float("nan")
+    def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        labels, points = rows[:, 0], rows[:, 1:]
+        sums = np.stack([weights[:, labels == label] @ points[labels == label] for label in np.unique(labels)], 1)
+        return known_mean(ratio(sums[..., 0], sums[..., 1]))
 
 
 PLUGIN = PointIoU

@@ -45,13 +45,20 @@ def test_the_number_of_a_run_is_computed_from_all_pairs(tmp_path: Path) -> None:
     assert again.plan.protocol == run.plan.protocol
 
 
+def ratio_of_sums(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    sums = weights @ rows
+    return sums[:, 0] / sums[:, 1]
+
+
 def test_the_interval_resamples_pairs() -> None:
     rows = np.random.default_rng(0).random((50, 2))
-    found = resampled_rows(rows, lambda drawn: float(drawn[:, 0].sum() / drawn[:, 1].sum()))
+    found = resampled_rows(rows, ratio_of_sums)
     assert found.mean == pytest.approx(rows[:, 0].sum() / rows[:, 1].sum())
-    assert 0.1 < found.high - found.low < 0.5
-    assert np.isnan(resampled_rows(rows[:1], lambda drawn: 1.0).low)
-    of_first = resampled_rows(rows[:2], lambda drawn: 1.0 if drawn[0, 0] != drawn[1, 0] else float("nan"))
-    assert tuple(of_first) == (1, 1, 1), "resamples without a value are left out"
-    assert np.isnan(resampled_rows(rows[:2], lambda drawn: float("nan")).low)
-    assert not resampled_rows(rows[:0], lambda drawn: 1.0).is_known
+    draws = np.random.default_rng(1).integers(0, 50, (4000, 50))
+    values = [rows[draw, 0].sum() / rows[draw, 1].sum() for draw in draws]
+    assert (found.low, found.high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.02)
+    assert np.isnan(resampled_rows(rows[:1], ratio_of_sums).low)
+    first_only = resampled_rows(rows[:2], lambda _, weights: np.where(weights[:, 0] > 0, 1.0, np.nan))
+    assert tuple(first_only) == (1, 1, 1), "resamples without a value are left out"
+    assert np.isnan(resampled_rows(rows[:2], lambda _, weights: np.full(len(weights), np.nan)).low)
+    assert not resampled_rows(rows[:0], ratio_of_sums).is_known
