@@ -154,13 +154,17 @@ def option_lines(kind: type) -> Iterator[str]:
         if field.init and field.name not in elsewhere:
             text = texts.get(field.name)
             assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
-            yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
+            name, default = field.name, default_of(kind, field)
+            if " " in default:  # it differs by side, or is a description
+                yield f"- `{name}`: {text.rstrip('.')}. Default: {default}."
+            else:
+                yield f"- `{name}={default.strip('`')}`: {text.rstrip('.')}."
 
 
 def shared_options(kind: type) -> set[str]:
     """Return the options that the page about all metrics has, or that about all methods unless a method sets them."""
     if not issubclass(kind, Method):
-        return {"seed"}
+        return {"seed", "hide", "levels"}
     return {"seed", *(field.name for field in dataclasses.fields(Method))} - {*kind.variants["default"]["image"]}
 
 
@@ -189,8 +193,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
         yield f"**Answers.** {doc.sections['Answers']}"
     if doc.notes:
         yield doc.notes
-    yield f"**Use it when.** {doc.sections['Use it when']}"
-    yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
+    yield f"**When.** {doc.sections['Use it when']}"
+    yield f"**Not when.** {doc.sections['Avoid it when']}"
 
 
 def method_page(name: str) -> str:

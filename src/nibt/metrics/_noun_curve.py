@@ -20,7 +20,7 @@ class NounCurve(Metric[RegionsInput]):
 
     Args:
         levels: The number of steps from no to all patches, of equal size.
-        caption: The caption of the cosine: ``whole``, or ``noun``, of which only the words of the noun are kept.
+        caption: The caption of the cosine: ``whole``, or the words of the ``noun`` only.
 
     """
 

@@ -1,16 +1,16 @@
-"""Noun deletion: the area under the cosine while patches are removed by the map of a noun, as a mean over nouns.
+"""Noun deletion: the area under the cosine while patches are removed by the map of a noun, a mean over nouns.
 
 Range:
     that of the cosine
 
 Forward passes:
-    ``levels`` + 1 for each noun, and a caption
+    ``levels`` + 1 for each noun
 
 Use it when:
-    You want the faithfulness of what one word says of the image; ``caption="noun"`` asks about this word alone.
+    You want the faithfulness of single words.
 
 Avoid it when:
-    No objects are known: nouns are those with an object.
+    The data set knows no objects.
 
 Source:
     Möller et al., TMLR 2025 (exCLIP), whose program for it is not public

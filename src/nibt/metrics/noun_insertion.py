@@ -1,4 +1,6 @@
-"""Noun insertion: the area under the cosine while patches are inserted by the map of a noun, as a mean over nouns.
+"""Noun insertion: the area under the cosine while patches are inserted by the map of a noun.
+
+It is ``noun_deletion`` with patches that come in.
 
 Range:
     that of the cosine

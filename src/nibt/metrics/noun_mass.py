@@ -2,8 +2,8 @@ r"""Noun mass: the share of the absolute scores with the right sign in the right
 
 $$\frac{\text{positive score on the object} + \text{absolute negative score elsewhere}}{\text{all absolute score}}$$
 
-Over ``patches``, it is the recognition of FIxLIP's pointing game: patches count if they lie inside an object, and
-sums are over all nouns.
+Over ``patches``, it is the recognition of FIxLIP's pointing game: patches inside objects count, and sums are over all
+nouns.
 
 Range:
     0 to 1; about 1/2 for signs at random
@@ -18,7 +18,7 @@ Avoid it when:
     The scores elsewhere ought to be zero rather than negative.
 
 Source:
-    Baniecki et al., NeurIPS 2025 (FIxLIP); over pixels, nibt
+    nibt; Baniecki et al., NeurIPS 2025 (FIxLIP)
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class NounMass(Metric[RegionsInput]):
     """The share of the absolute scores with the right sign in the right place.
 
     Args:
-        over: ``pixels`` (elsewhere is all the rest, and the result is the mean over nouns) or ``patches``.
+        over: ``pixels`` (elsewhere is all the rest; the mean over nouns) or ``patches``.
 
     """
 

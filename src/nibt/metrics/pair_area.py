@@ -1,21 +1,20 @@
 r"""Pair area: the area between the curves of deleting the least and the most important words and patches.
 
-The value of a set of words and patches is the sum of the table over the pairs inside it. For each size, a greedy search
-from every unit looks for the sets with the largest and the smallest value: what remains after the least and the most
-important units are deleted. Each curve is the cosine $c$ of these sets from all units to none, $(c - c_\text{none}) /
-(c_\text{all} - c_\text{none})$, at 51 shares of the units.
+A greedy search from every unit looks for the set of each size with the largest or the smallest sum of the table over
+its pairs: what remains after the least or the most important units are deleted. A curve has the cosines of these sets,
+scaled so that those of no and of all units are 0 and 1.
 
 Range:
-    any; 0 for a table of zeros
+    any
 
 Forward passes:
-    2 x (words + patches + 1) captions, and as many images
+    2 x (words + patches + 1) on each side
 
 Use it when:
-    You compare with FIxLIP. It takes pairs together, which ``pair_insertion`` and ``pair_deletion`` take one by one.
+    You compare with FIxLIP.
 
 Avoid it when:
-    The image and the caption do not match: the curves are divided by what all units change.
+    The image and the caption do not match: the scaling divides by what all units add.
 
 Source:
     Baniecki et al., NeurIPS 2025 (FIxLIP)

@@ -1,26 +1,25 @@
 r"""Synergy: the correlation of the table with what each word and patch add only together, all other units removed.
 
-The Harsanyi dividend of word $i$ and patch $j$ in the game $v$, the cosine of what is kept, is
+With the cosine $v$ of what is kept, the Harsanyi dividend of word $i$ and patch $j$ is
 
-$$m(i, j) = v(\{i, j\}) - v(\{i\}) - v(\{j\}) + v(\emptyset)$$
+$$m(i, j) = v(ij) - v(i) - v(j) + v(\emptyset)$$
 
-With $P_j$ and $Q_i$, the changes of the unit embeddings by the patch and the word alone, it is $Q_i \cdot P_j$, so all
-pairs are compared (Pearson).
+It is the product of the changes of both unit embeddings, so all pairs are compared (Pearson).
 
 Range:
     -1 to 1; NaN for a constant table
 
 Forward passes:
-    2 + words + patches, shared by all tables of a pair
+    2 + words + patches, for all tables
 
 Use it when:
-    You read single entries as what a word and a patch mean to each other.
+    You read single entries of a table.
 
 Avoid it when:
-    The model cannot read nearly empty inputs. Use ``table_faithfulness``, where half of the units are kept.
+    The model cannot read nearly empty inputs: ``table_faithfulness`` keeps half of the units.
 
 Source:
-    nibt; Ky et al., arXiv 2605.22168, for the idea (their measure is for sets)
+    nibt, after the abstract of Ky et al., arXiv 2605.22168
 """
 
 from dataclasses import dataclass
