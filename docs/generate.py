@@ -1,7 +1,8 @@
 """Writes what the documents derive from the code: ``python docs/generate.py``.
 
-- ``reference/methods/NAME.md`` and ``reference/metrics/NAME.md``, from docstrings, fields and registrations, with the
-  times of ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods-*.csv``.
+- ``reference/methods/NAME.md``, from docstrings, fields and registrations, with the times of
+  ``images/methods/costs.json`` (``docs/figures.py``) and the means of ``reference/results/methods-*.csv``. Pages of
+  metrics and protocols exist on the site only (``hooks.py``): the repository has docstrings and plans.
 - The table of formats in ``reference/files.md``, that of the defaults in ``reference/results/methods.md``, and lists of
   methods in ``explanation/reading.md`` and ``reference/methods/index.md``.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
@@ -29,7 +30,8 @@ import yaml
 import nibt
 from nibt.cli.groups import OptionGroup
 from nibt.data.images import SAMPLE, sample_captions, samples
-from nibt.evaluation.bench.plan import plans
+from nibt.evaluation.bench.plan import Plan, plans
+from nibt.evaluation.bench.report import protocol_table
 from nibt.methods.base import SIDES, Method, pair_methods
 from nibt.models._loading import embedded
 from nibt.options import OneOf, Range, field_types
@@ -37,7 +39,7 @@ from nibt.registry import KINDS, available, find, summary
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-METHODS, METRICS = DOCS / "reference" / "methods", DOCS / "reference" / "metrics"
+METHODS = DOCS / "reference" / "methods"
 RESULTS = DOCS / "reference" / "results"
 STUDY = DOCS / "explanation" / "study"
 PRESENT = {"views-sweep": "3 views, layer 8, midpoint 3", "views-words": "midpoint 6"}
@@ -91,7 +93,6 @@ _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
-    texts |= {METRICS / f"{name}.md": metric_page(name) for name in own("metrics")}
     texts[FILES] = with_part(FILES, "formats", formats_table())
     signed = [name for name in own("methods") if find("methods", name).signed]
     texts[READING] = with_part(READING, "signed", f"{listed(signed)}.\n")
@@ -154,17 +155,13 @@ def option_lines(kind: type) -> Iterator[str]:
         if field.init and field.name not in elsewhere:
             text = texts.get(field.name)
             assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
-            name, default = field.name, default_of(kind, field)
-            if " " in default:  # it differs by side, or is a description
-                yield f"- `{name}`: {text.rstrip('.')}. Default: {default}."
-            else:
-                yield f"- `{name}={default.strip('`')}`: {text.rstrip('.')}."
+            yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
 
 
 def shared_options(kind: type) -> set[str]:
     """Return the options that the page about all metrics has, or that about all methods unless a method sets them."""
     if not issubclass(kind, Method):
-        return {"seed", "hide", "levels"}
+        return {"seed"}
     return {"seed", *(field.name for field in dataclasses.fields(Method))} - {*kind.variants["default"]["image"]}
 
 
@@ -193,8 +190,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
         yield f"**Answers.** {doc.sections['Answers']}"
     if doc.notes:
         yield doc.notes
-    yield f"**When.** {doc.sections['Use it when']}"
-    yield f"**Not when.** {doc.sections['Avoid it when']}"
+    yield f"**Use it when.** {doc.sections['Use it when']}"
+    yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
 
 
 def method_page(name: str) -> str:
@@ -327,6 +324,31 @@ def metric_page(name: str) -> str:
         *(["**Options.**", "\n".join(options)] if options else []),
     ]
     return "\n\n".join(text) + "\n"
+
+
+def protocol_page(name: str) -> str:
+    """Return the page of a plan that repeats a published evaluation."""
+    plan = Plan.read(name)
+    folders = " ".join(f"--data {data.label}=FOLDER" for data in plan.data)
+    text = [
+        f"# {name}\n\n{plan.about}. Data sets that you lack are left out with `--without NAME`. The plan is "
+        f"`src/nibt/plans/{name}.toml`.",
+        f"```bash\nnibt bench {name} -o RUN {folders}\n```",
+        protocol_table(plan).markdown(),
+    ]
+    if plan.published_values:
+        rows = ["| data | method | metric | published | source |", "|---|---|---|---|---|"]
+        rows += [
+            f"| {one.data} | {one.method} | {one.metric} | {one.value:g} | {one.source} |"
+            for one in plan.published_values
+        ]
+        text.append("## Published numbers\n\n" + "\n".join(rows))
+    return "\n\n".join(text) + "\n"
+
+
+def protocols() -> list[str]:
+    """Return the names of the plans that repeat a published evaluation step by step."""
+    return [name for name in plans() if Plan.read(name).protocol]
 
 
 def formats_table() -> str:
@@ -472,7 +494,7 @@ def method_entry(name: str) -> dict[str, Any]:
 def metric_entry(name: str) -> dict[str, Any]:
     kind = find("metrics", name)
     better = {"better": kind.better, "sides": list(kind.sides)}
-    return {"page": f"reference/metrics/{name}.md", **better, "options": options(kind)}
+    return {"page": f"../src/nibt/metrics/{name}.py", **better, "options": options(kind)}
 
 
 def python_entry(name: str) -> dict[str, str]:

@@ -1,17 +1,21 @@
-"""What the site needs beside the pages of this folder: the changelog, the notebooks, the commands, formulas, and links
-that lead out of it.
+"""What the site needs beside the pages of this folder: the changelog, notebooks, commands, metrics, protocols,
+formulas, and links that lead out of it.
 
 Formulas are LaTeX between ``$$``, or ``$`` in a sentence. The site has them as MathML, which needs no script.
 
 Pages link to files of the repository as its web view understands it (``../src/nibt/pair.py``). The site does not have
-those files; there, such a link is the file's name. Notebooks become pages with their stored outputs.
+those files; there, such a link is the file's name, or leads to the page of a metric. Notebooks become pages with their
+stored outputs.
 """
 
+import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from html import unescape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -22,13 +26,40 @@ from typer.cli import get_docs_for_click
 
 from nibt.cli.main import app
 
+_METRICS = Path("src/nibt/metrics")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FORMULA = re.compile(r'<(div|span) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 _ROOT_LINK = re.compile(r"\]\((?!\w+:|#)(docs/)?")
 
 
+def _generate() -> ModuleType:
+    """Import ``generate.py``, which is no package."""
+    spec = importlib.util.spec_from_file_location("generate", Path(__file__).parent / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_GENERATE = _generate()
+
+
+def on_config(config: Any) -> Any:
+    """Add the pages that are made from docstrings and plans to the navigation."""
+    (reference,) = (section["Reference"] for section in config["nav"] if "Reference" in section)
+    (metrics,) = (section["Metrics"] for section in reference if "Metrics" in section)
+    metrics += [{name: f"reference/metrics/{name}.md"} for name in _GENERATE.own("metrics")]
+    reference.append({"Protocols": [{name: f"reference/protocols/{name}.md"} for name in _GENERATE.protocols()]})
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
-    """Add the changelog, whose links are relative to the root of the repository, and the notebooks."""
+    """Add the changelog, whose links are relative to the root of the repository, notebooks, metrics and protocols."""
+    for name in _GENERATE.own("metrics"):
+        files.append(File.generated(config, f"reference/metrics/{name}.md", content=_GENERATE.metric_page(name)))
+    for name in _GENERATE.protocols():
+        files.append(File.generated(config, f"reference/protocols/{name}.md", content=_GENERATE.protocol_page(name)))
     root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "changelog.md", content=_ROOT_LINK.sub(_from_docs, text)))
@@ -72,6 +103,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Replace links out of the folder by names of files, and add typer's reference to the page of the commands."""
     if page.file.src_uri == "reference/commands.md":
         markdown += _commands()
+    if page.file.src_uri == "reference/metrics/index.md":
+        names = "|".join(_GENERATE.own("metrics"))
+        markdown = re.sub(rf"(?<!\[)`({names})`", r"[`\1`](\1.md)", markdown)
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
     here = (folder / page.file.src_uri).parent
 
@@ -82,6 +116,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if target.is_relative_to(folder) or not target.is_relative_to(root):
             return link[0]
         name = target.relative_to(root)
+        if name.parent == _METRICS and name.stem in _GENERATE.own("metrics"):
+            return f"[{link[1]}]({os.path.relpath(folder / f'reference/metrics/{name.stem}.md', here)})"
         return f"`{name}`" if link[1].strip("`") in (target.name, str(name)) else f"{link[1]} (`{name}`)"
 
     return _LINK.sub(inside, markdown)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import nibt
+from nibt.evaluation.bench.plan import Plan
 from nibt.methods.base import pair_methods
 from tests.documents import load_docs_module
 from tests.helpers import ROOT
@@ -27,10 +28,24 @@ def test_generated_files_are_current(generate: ModuleType) -> None:
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python docs/generate.py"
 
 
-@pytest.mark.parametrize("kind", ["methods", "metrics"])
-def test_each_method_and_metric_has_a_page_and_no_other(kind: str, generate: ModuleType) -> None:
-    pages = {path.stem for path in (DOCS / "reference" / kind).glob("*.md")} - {"index"}
-    assert pages == set(generate.own(kind))
+def test_each_method_has_a_page_and_no_other(generate: ModuleType) -> None:
+    pages = {path.stem for path in (DOCS / "reference" / "methods").glob("*.md")} - {"index"}
+    assert pages == set(generate.own("methods"))
+
+
+def test_the_list_of_metrics_names_each_of_them(generate: ModuleType) -> None:
+    text = (DOCS / "reference" / "metrics" / "index.md").read_text(encoding="utf-8")
+    for name in generate.own("metrics"):
+        assert f"`{name}`" in text
+        assert generate.metric_page(name).startswith(f"# {name}\n")
+
+
+def test_pages_of_protocols_have_every_step(generate: ModuleType) -> None:
+    assert {"legrad", "grad_eclip", "clip_surgery"} <= set(generate.protocols())
+    for name in generate.protocols():
+        page = generate.protocol_page(name)
+        for step in Plan.read(name).protocol:
+            assert all(text.replace("|", "\\|") in page for text in (step.step, step.authors, step.source, step.here))
 
 
 def test_each_method_has_a_picture_and_a_time(generate: ModuleType) -> None:

@@ -63,11 +63,9 @@ def test_metric_input_is_equal_to_one_that_computed_nothing_yet() -> None:
 
 @pytest.mark.parametrize("name", [name for name in available("metrics") if fields(find("metrics", name))])
 def test_metrics_take_only_their_own_options_by_position(name: str) -> None:
-    """``hide``, ``seed`` and ``protocol`` of metrics that remove parts are given by name."""
+    """Options of base classes, such as ``hide``, are given by name."""
     kind = find("metrics", name)
-    own = [
-        field for field in fields(kind) if not hasattr(kind, "hide") or field.name not in ("hide", "seed", "protocol")
-    ]
+    own = [field for field in fields(kind) if not field.kw_only]
     assert kind(*(field.default for field in own)) == kind()
     with pytest.raises(TypeError, match="positional argument"):
         kind(*(field.default for field in own), "mean")
@@ -84,16 +82,21 @@ def test_metrics_are_frozen_and_equal_by_their_options(name: str) -> None:
 
 
 REMOVAL = {"hide": "mean", "seed": 0}
+LABELS = {"template": "a photo of a {}."}
 COALITIONS = {"coalitions": 64, "share": 0.5, "seed": 0}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "additive_share": COALITIONS,
+    "average_precision": {"both_classes": False},
     "confidence_drop": REMOVAL | {"protocol": "correct"},
     "confidence_increase": REMOVAL | {"protocol": "correct"},
     "deletion": REMOVAL | {"levels": 10},
     "infidelity": REMOVAL | {"masks": 64, "scaled": False},
     "insertion": REMOVAL | {"levels": 10},
     "intersection_over_union": {"threshold": None},
+    "label_iou": LABELS | {"names": None, "background": 0.0, "logit_scale": 40.0, "centered": False, "against": False},
+    "label_precision": LABELS | {"score": "highest", "against": False},
     "max_sensitivity": {"samples": 10, "radius": 0.02, "seed": 0},
+    "mean_iou": {"threshold": None},
     "noun_deletion": {"levels": 10, "caption": "whole"},
     "noun_energy": {"on": "own"},
     "noun_insertion": {"levels": 10, "caption": "whole"},
@@ -101,11 +104,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "noun_pointing": {"tolerance": 15 / 640},
     "pair_deletion": {"levels": 10},
     "pair_insertion": {"levels": 10},
+    "pixel_accuracy": {"threshold": None},
+    "point_iou": {"threshold": 0.5},
     "pointing_game": {"tolerance": 15 / 640},
     "retrieval_after_removal": REMOVAL | {"corrupted": "query", "image_share": 0.25, "text_share": 0.1},
     "road": {"levels": 10, "noise": 0.01, "seed": 0},
     "table_faithfulness": COALITIONS | {"measure": "r2"},
     "top_k_intersection": {"share": 0.02},
+    "zero_shot_accuracy": LABELS
+    | {"top": 1, "change": "remove", "order": "highest", "fill": "black", "share": 0.9, "levels": 9}
+    | {"explained": "caption", "seed": 0},
 }
 """The defaults that the pages of metrics state."""
 
@@ -125,6 +133,8 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("infidelity", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("insertion", "levels"): ("between 1 and 1,000", [1], [0]),
     ("insertion", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("label_iou", "background"): ("between 0 and 1", [0.0, 1.0], [-0.001, 1.001, math.nan]),
+    ("label_iou", "logit_scale"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("max_sensitivity", "radius"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("max_sensitivity", "samples"): ("between 1 and 100,000", [1], [0]),
     ("max_sensitivity", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
@@ -140,10 +150,15 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("road", "noise"): ("at least 0", [0.0], [-0.01, math.nan]),
     ("road", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("top_k_intersection", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
-    ("intersection_over_union", "threshold"): ("at least 0 and below 1", [0.0, 0.999], [-0.001, 1.0, math.nan]),
+    ("zero_shot_accuracy", "levels"): ("between 1 and 1,000", [1], [0]),
+    ("zero_shot_accuracy", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("zero_shot_accuracy", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.001, math.nan]),
+    ("zero_shot_accuracy", "top"): ("between 1 and 1,000", [1], [0]),
     ("pointing_game", "tolerance"): ("between 0 and 1", [0.0, 1.0], [-0.001, 1.001, float("nan")]),
 }
 """What is allowed of each number, the values at the edges, and the values just outside."""
+for name in ("intersection_over_union", "mean_iou", "pixel_accuracy", "point_iou"):
+    BOUNDS[name, "threshold"] = "at least 0 and below 1", [0.0, 0.999], [-0.001, 1.0, math.nan]
 for name in ("additive_share", "table_faithfulness"):
     BOUNDS[name, "coalitions"] = "between 2 and 10,000", [2], [1]
     BOUNDS[name, "share"] = "above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -28,6 +28,10 @@ class GroundTruth:
         extent: The number of rows and columns of visible pixels, for the points.
         objects: The mask of each object that the caption names, and that is visible.
         without: For each of these objects, draws the image without it, if that is possible.
+        labels: The labels of the data set.
+        label: The position of the label of the caption in ``labels``.
+        label_map: The position of the label of each visible pixel in ``labels``; -1 where it is unknown or ignored.
+        present: The positions of the labels of the image: of its pixels or, without a label map, of its objects.
 
     """
 
@@ -39,6 +43,10 @@ class GroundTruth:
     extent: tuple[int, int] = (0, 0)
     objects: tuple[PixelMask, ...] = ()
     without: tuple[Callable[[], ImageInput] | None, ...] = ()
+    labels: tuple[str, ...] = ()
+    label: int | None = None
+    label_map: Int[Tensor, "height width"] | None = None
+    present: tuple[int, ...] = ()
 
 
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
@@ -60,7 +68,19 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0),
         tuple(mask for mask, _ in seen),
         tuple(without for _, without in seen),
+        pair.labels,
+        pair.label,
+        None if pair.label_map is None else torch.from_numpy(_seen(pair.label_map, region, -1)).long(),
+        tuple(_present(pair)),
     )
+
+
+def _present(pair: Pair) -> list[int]:
+    """Return the positions of the labels of an image in their order."""
+    if pair.label_map is not None:
+        return np.unique(pair.label_map[pair.label_map >= 0]).tolist()
+    names = {obj.name for obj in pair.objects}
+    return [position for position, label in enumerate(pair.labels) if label in names or position == pair.label]
 
 
 def _has_area(obj: Object) -> bool:
@@ -87,12 +107,17 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
         elif obj.box is not None:
             left, top, across, down = (round(side) for side in obj.box)
             covered[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
+    return torch.from_numpy(_seen(covered, region, False))
+
+
+def _seen(pixels: np.ndarray, region: Region, outside: bool | int) -> np.ndarray:
+    """Return the pixels of the visible region, with a value for those outside of the image."""
     left, top = round(region.left), round(region.top)
     across, down = max(1, round(region.width)), max(1, round(region.height))
-    visible = np.zeros((down, across), bool)
-    inner = covered[max(0, top) : top + down, max(0, left) : left + across]
+    visible = np.full((down, across), outside, pixels.dtype)
+    inner = pixels[max(0, top) : top + down, max(0, left) : left + across]
     visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
-    return torch.from_numpy(visible)
+    return visible
 
 
 def objects_of_words(pair: Pair, region: Region, words: Words) -> list[tuple[tuple[int, ...], PixelMask]]:

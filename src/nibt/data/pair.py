@@ -77,6 +77,10 @@ class Pair:
         objects: The annotated objects of the image.
         absent: The spans of the caption that name objects which are not in the image.
         notes: Warnings about how the pair was read.
+        labels: The labels of the data set; empty if it has none.
+        label: The position of the label of the caption in ``labels``; None if the caption is not about one of them.
+        label_map: The position of the label of each pixel in ``labels``, (height, width), -1 on pixels that the
+            annotators ignored; None if unknown.
 
     """
 
@@ -85,6 +89,9 @@ class Pair:
     objects: tuple[Object, ...] = ()
     absent: tuple[Span, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    label: int | None = None
+    label_map: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def items(self) -> tuple[ImageInput, str]:

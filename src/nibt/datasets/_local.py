@@ -4,14 +4,18 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import numpy as np
+from PIL import Image
 
 from nibt.data.images import ImageInput
-from nibt.data.pair import read_caption
+from nibt.data.pair import Object, Pair, Point, read_caption
 from nibt.datasets._files import natural
-from nibt.datasets._records import RecordDataset
-from nibt.datasets.base import Record, Wanted
+from nibt.datasets._records import RecordDataset, whole_box
+from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput
+from nibt.options import Range
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class LocalDataset(RecordDataset):
         home: Where to obtain the data set, for messages.
         strict: Whether a record that cannot be read is an error of the whole data set. Otherwise the error is reported
             with its pair.
+        square: The number of pixels of both sides to which images are resized first, whatever their shape, so that
+            models that crop see all of them; masks follow. None keeps the shapes.
 
     """
 
@@ -32,6 +38,7 @@ class LocalDataset(RecordDataset):
     home: ClassVar[str] = ""
     _: KW_ONLY
     strict: bool = field(default=True, repr=False)
+    square: Annotated[int, Range(1, 10_000)] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +46,10 @@ class LocalDataset(RecordDataset):
             raise self.lacking("it" if not self.root.exists() else "a folder of that name")
         if self.strict:
             len(self.entries)  # reads all records, and fails if a file is missing
+
+    def read(self, record: Record, images: dict[ImageLocation, ImageInput]) -> Pair:
+        pair = super().read(record, images)
+        return pair if self.square is None else squared(pair, self.square)
 
     @abstractmethod
     def read_records(self) -> list[Record]:
@@ -99,6 +110,32 @@ class LocalDataset(RecordDataset):
         return str(
             self.lacking(f"{len(absent):,} of {len(self):,} images, such as {absent[0].image} ({absent[0].where})")
         )
+
+
+def squared(pair: Pair, side: int) -> Pair:
+    """Return a pair whose image has both sides of ``side`` pixels: bilinear, and masks by the nearest pixel."""
+    across, down = (side / length for length in pair.image.size)
+    image = ImageInput(
+        pair.image.pil_image.resize((side, side), Image.Resampling.BILINEAR), pair.image.source, pair.image.notes
+    )
+
+    def nearest(pixels: np.ndarray) -> np.ndarray:
+        rows, columns = (((np.arange(side) + 0.5) * length / side).astype(int) for length in pixels.shape)
+        return pixels[rows[:, None], columns]
+
+    def changed(obj: Object) -> Object:
+        box = (
+            None
+            if obj.box is None
+            else whole_box(
+                (obj.box[0] * across, obj.box[1] * down, obj.box[2] * across, obj.box[3] * down), (side, side), "a box"
+            )
+        )
+        points = tuple(Point(int(x * across), int(y * down), inside) for x, y, inside in obj.points)
+        return replace(obj, box=box, mask=None if obj.mask is None else nearest(obj.mask), points=points)
+
+    label_map = None if pair.label_map is None else nearest(pair.label_map)
+    return replace(pair, image=image, objects=tuple(map(changed, pair.objects)), label_map=label_map)
 
 
 def images_folder(root: Path, first: str) -> Path:

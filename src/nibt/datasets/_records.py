@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +40,7 @@ class RecordDataset(Dataset):
     _: KW_ONLY
     count: Count | None = None
     seed: Seed | None = None
+    _labels: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @abstractmethod
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
@@ -56,7 +57,14 @@ class RecordDataset(Dataset):
     @cached_property
     def entries(self) -> list[Record]:
         """All records, with ``count`` and ``seed`` applied."""
-        return self.chosen_records([record for record in self.stream(lambda row: True) if record is not None])
+        records = [record for record in self.stream(lambda row: True) if record is not None]
+        self._labels.update(record.label for record in records if record.label)
+        return self.chosen_records(records)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of all records, sorted, before ``count`` and ``seed`` are applied; empty without labels."""
+        return tuple(sorted(self._labels)) if self.entries else ()
 
     def chosen_records(self, records: list[Record]) -> list[Record]:
         """Apply ``count`` and ``seed``, and number the records."""
@@ -84,7 +92,10 @@ class RecordDataset(Dataset):
         """Read the pair at a position."""
         if not 0 <= item < len(self):
             raise IndexError(f"item must be between 0 and {len(self) - 1} (got {item})")
-        return self.read(self.entries[item], {})
+        record = self.entries[item]
+        pair = self.read(record, {})
+        labels = self.labels
+        return replace(pair, labels=labels, label=labels.index(record.label) if record.label else None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling, without the records, since a worker gets only those that it needs."""
@@ -99,12 +110,14 @@ class RecordDataset(Dataset):
         if isinstance(record.image, str):
             images[record.image] = image
         caption = read_caption(self.caption_of(record, image))
+        pair = Pair(image, caption)
         if not record.annotations:
-            return Pair(image, caption)
+            return pair
         if isinstance(record.image, str) and _is_turned(Path(record.image)):
             note = "boxes and masks are ignored, since they refer to the image before its EXIF rotation"
-            return Pair(image, caption, notes=(note,))
-        return Pair(image, caption, self._objects(record, caption, image.size))
+            return replace(pair, notes=(note,))
+        objects = self._objects(record, caption, image.size)
+        return replace(pair, objects=objects, label_map=self.label_map(record, image.size))
 
     def load_image(self, record: Record) -> ImageInput:
         """Read the image of a record."""
@@ -124,6 +137,10 @@ class RecordDataset(Dataset):
         """Return the mask of an object, (height, width), or None if it has no mask. Outlines are those of COCO."""
         with format_errors(where):
             return decoded(annotation.outline, size, where) if annotation.outline else None
+
+    def label_map(self, record: Record, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the position of the label of each pixel in ``labels``, (height, width), or None if it is unknown."""
+        return None
 
     def content(self, item: int) -> str:
         """Return a text that identifies the content of a pair. The image is identified by its bytes."""

@@ -8,7 +8,8 @@ from typing import Annotated, Any, NamedTuple
 
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
-from nibt.datasets.base import Edges, ObjectAnnotation, Record
+from nibt.datasets._zero_shot import openai_names
+from nibt.datasets.base import Edges, FilePart, ObjectAnnotation, Record
 from nibt.errors import BadInput
 from nibt.options import OneOf, Range
 
@@ -21,7 +22,7 @@ class SynsetImage(NamedTuple):
 
     Attributes:
         synset: The id of the synset.
-        image: The path of the image.
+        image: The path of the image, or its part of a file.
         where: The location of the label in its file, for messages.
         boxes: Left, top, width and height of each object, in pixels.
         outline: The mask of the objects in the format of their file; None if there is none.
@@ -29,10 +30,15 @@ class SynsetImage(NamedTuple):
     """
 
     synset: str
-    image: Path
+    image: Path | FilePart
     where: str
     boxes: tuple[Edges, ...] = ()
     outline: Any = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file of the image or, inside of a file, its location."""
+        return self.image.name if isinstance(self.image, Path) else self.where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +50,21 @@ class SynsetDataset(LocalDataset):
 
     Attributes:
         each: The number of images of each synset, from the first; None means all.
-        split: The split: "val" or "train"; "test" has no labels.
+        names: The names of the synsets: those of the "wordnet" file, or "openai", the names by which CLIP was evaluated
+            on the 1,000 synsets of ImageNet.
 
     """
 
     each: Annotated[int, Range(1, 10**9)] | None = None
-    split: Annotated[str, OneOf(("val", "train"))] = "val"
+    names: Annotated[str, OneOf(("wordnet", "openai"))] = "wordnet"
 
     def captioned(self, images: Iterable[SynsetImage], names: dict[str, str]) -> list[Record]:
         """Return the records of the first images of each synset."""
         of_synset: dict[str, list[SynsetImage]] = {}
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
+        if self.names == "openai":
+            names = _openai(sorted(of_synset))
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
@@ -64,9 +73,32 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
-            members.sort(key=lambda labeled: natural(labeled.image.name))
+            members.sort(key=lambda labeled: natural(labeled.name))
             entries += [_entry(labeled, names[synset]) for labeled in members[: self.each]]
         return entries
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSynsets(SynsetDataset):
+    """Base class of data sets of synsets with splits.
+
+    Attributes:
+        split: The split: "val" or "train"; "test" has no labels.
+
+    """
+
+    split: Annotated[str, OneOf(("val", "train"))] = "val"
+
+
+def _openai(synsets: list[str]) -> dict[str, str]:
+    """Return OpenAI's names of the synsets of ImageNet."""
+    names = openai_names()
+    if len(synsets) != len(names):
+        raise BadInput(
+            f"names='openai' needs images of all {len(names):,} synsets of ImageNet, whose order gives their names "
+            f"(got {len(synsets):,}): use names='wordnet'"
+        )
+    return dict(zip(synsets, names, strict=True))
 
 
 def is_synset(text: str) -> bool:
@@ -108,4 +140,5 @@ def _entry(labeled: SynsetImage, name: str) -> Record:
     annotations = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
     if labeled.outline is not None:
         annotations = (ObjectAnnotation(name, None, (span,), labeled.outline),)
-    return Record((caption,), str(labeled.image), labeled.where, annotations=annotations, names=(name,))
+    image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
+    return Record((caption,), image, labeled.where, annotations=annotations, names=(name,), label=name)

@@ -114,6 +114,7 @@ class Record:
         annotations: The objects of the image.
         names: The names that are searched for in the caption; empty means those of the objects.
         size: Width and height of the image that was annotated; None if the file does not have them.
+        label: The label that the caption names, for data sets with labels.
         error: The message of the error; empty if the record can be read.
 
     """
@@ -128,6 +129,7 @@ class Record:
     annotations: tuple[ObjectAnnotation, ...] = ()
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    label: str = ""
     error: str = ""
 
     @classmethod
@@ -230,6 +232,11 @@ class Dataset(Plugin, ABC):
 
         """
         return self[record.row].image
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the data set, the same for all pairs; empty if it has none."""
+        return ()
 
     @property
     def has_prompts(self) -> bool:

@@ -36,6 +36,11 @@ class COCO(CaptionedDataset):
     split: str = "val2017"
     objects: bool = True
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the categories."""
+        return self.entries[0].names
+
     def read_records(self) -> list[Record]:
         captions = self._file("captions")
         annotations, names = self._annotations(self._file("instances")) if self.objects else ({}, ())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
-from nibt.datasets._synsets import SynsetDataset, SynsetImage, from_corners, is_synset, synset_names
+from nibt.datasets._synsets import SplitSynsets, SynsetImage, from_corners, is_synset, synset_names
 from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
 
@@ -18,7 +18,7 @@ _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_valid
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet(SynsetDataset):
+class ImageNet(SplitSynsets):
     """The images of ImageNet's synsets. The split "train" must be in sub-folders.
 
     Labels are the names of sub-folders (``n01440764``), or in a file: ``LOC_val_solution.csv``, which also has boxes;

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from nibt.datasets._files import lines, natural
 from nibt.datasets._label_images import LabelImages, LabelMask
-from nibt.datasets._synsets import SynsetDataset, SynsetImage, is_synset, synset_names
+from nibt.datasets._synsets import SplitSynsets, SynsetImage, is_synset, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.options import OneOf
@@ -19,7 +19,7 @@ _FOLDERS = {"val": "validation", "train": "train-semi"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetS(LabelImages, SynsetDataset):
+class ImageNetS(LabelImages, SplitSynsets):
     """The images of ImageNet-S, each with the mask of its class. The test set has no public masks.
 
     The number of a class is its position among the sorted synsets, from 1. Pixels that the annotators ignored, and

@@ -68,7 +68,7 @@ class OpenImages(LocalDataset):
 def _record(image: str, name: str, points: list[Point], folder: Path, where: str) -> Record:
     caption, spans = photo_of(name)
     annotation = ObjectAnnotation(name, None, spans, points=tuple(points))
-    return Record((caption,), str(folder / f"{image}.jpg"), where, annotations=(annotation,))
+    return Record((caption,), str(folder / f"{image}.jpg"), where, annotations=(annotation,), label=name)
 
 
 def _points(row: dict[str, str], where: str) -> list[Point]:

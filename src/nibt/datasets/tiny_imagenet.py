@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from nibt.datasets._files import lines
-from nibt.datasets._synsets import SynsetDataset, SynsetImage, from_corners, synset_names
+from nibt.datasets._synsets import SplitSynsets, SynsetImage, from_corners, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.options import Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyImageNet(SynsetDataset):
+class TinyImageNet(SplitSynsets):
     """The first images of the 200 synsets. The default of five images per synset is the paper's subset, 1,000 pairs.
 
     Synsets are in the order of their ids, and images in natural order of their names (val_2 before val_10).

@@ -39,10 +39,10 @@ class BatchCache:
     def __init__(self, model: Model) -> None:
         self.model = model
         self._values: dict[tuple, Any] = {}
-        self._pairs: list[Any] = []
+        self._pairs: dict[int, Any] = {}
 
     def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the value of a batch; it is computed in the first call with this key."""
+        """Return the value of a batch, or that of the model without pairs; the first call with this key computes it."""
         batch_key = self._key(pairs, key)
         if batch_key not in self._values:
             self._values[batch_key] = compute()
@@ -67,9 +67,11 @@ class BatchCache:
         identity = tuple(map(id, pairs))
         self._values = {key: value for key, value in self._values.items() if key[0] != identity}
 
+    def forget_pairs(self) -> None:
+        """Drop the values of all batches, and keep those of the model."""
+        self._values = {key: value for key, value in self._values.items() if not key[0]}
+        self._pairs = {}
+
     def _key(self, pairs: Sequence[Any], key: Hashable) -> tuple:
-        identity = tuple(map(id, pairs))
-        if identity not in self._values:
-            self._values[identity] = None
-            self._pairs += pairs  # while they are kept, no other object has their identity
-        return identity, key
+        self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity
+        return tuple(map(id, pairs)), key

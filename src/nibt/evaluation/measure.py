@@ -14,6 +14,7 @@ from nibt.data.pair import Pair, image_text_pairs
 from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
+from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.engine.targets import Contrast
@@ -31,8 +32,9 @@ from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.results.measurement import Measurement
+from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
-from nibt.types import MeasuredSide, Modality
+from nibt.types import Embedding, MeasuredSide, Modality
 
 _Metric: TypeAlias = str | Metric[Any]
 _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
@@ -192,7 +194,11 @@ def _measure_batch(
             partial(_explain_again, spec.methods[modality], side),
             partial(map_of_other_caption, spec, batch),
             partial(context.candidates, modality, batch.indices, other_embeddings),
+            tuple(pair.image for pair in pairs),
+            partial(_explain_for_embeddings, spec.methods[modality], side),
+            partial(_embed, spec.model),
             shared=cache and partial(_shared, cache, pairs, modality),
+            of_model=partial(cache.once, ()) if cache else context.once,
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         yield from _measurements(metrics, modality, metric_input, batch.indices, seconds)
@@ -225,6 +231,21 @@ def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:
 def _shared(cache: BatchCache, pairs: Sequence[Pair], side: Modality, key: Any, compute: Callable[[], Any]) -> Any:
     """Return a value of a side that all methods share."""
     return cache.once(pairs, (side, key), compute)
+
+
+def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, others: Embedding | None) -> Attribution:
+    """Return the attribution of a side for other embeddings of the other side, with others by ``softmax``."""
+    score = side.score
+    assert isinstance(score, Score)
+    if others is None:
+        return method(replace(side, score=replace(score, other=partner)))
+    target = find("targets", "softmax")()
+    return method(replace(side, score=replace(score, target=target, other=partner, others=others)))
+
+
+def _embed(model: Model, side: Modality, items: Sequence[Any]) -> Embedding:
+    """Return the embeddings of images or captions."""
+    return encode(model.tower(side), items)
 
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:

@@ -11,6 +11,8 @@ import numpy as np
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
+RESAMPLED_ROWS = 500
+"""The number of bootstrap resamples of rows, whose statistic is computed for each."""
 _MOST_SUMS = 20_000_000
 
 
@@ -86,6 +88,17 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
     method = "linear" if np.isfinite(distribution).all() else "nearest"
     low, high = np.percentile(distribution, (2.5, 97.5), method=method)
     return Interval(float(statistic(*samples)), float(low), float(high))
+
+
+def resampled_rows(rows: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int = 0) -> Interval:
+    """Return a statistic of the rows of pairs, (pair, value), and its percentile bootstrap 95 % interval."""
+    if not len(rows):
+        return NOTHING
+    if len(rows) == 1:
+        return Interval(statistic(rows), math.nan, math.nan)
+    draws = np.random.default_rng(seed).integers(0, len(rows), (RESAMPLED_ROWS, len(rows)))
+    low, high = np.nanpercentile([statistic(rows[draw]) for draw in draws], (2.5, 97.5))
+    return Interval(statistic(rows), float(low), float(high))
 
 
 def paired_test(values: Any, others: Any) -> float:

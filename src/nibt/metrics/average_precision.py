@@ -3,6 +3,8 @@
 The positives are the pixels of the objects that the caption names.
 A random map gets their share of the image.
 Where an object has labeled points instead of a mask, the points are ranked.
+With ``both_classes``, each pixel is ranked twice, as object by the map $m$, whose positive scores are scaled to
+[0, 1], and as background by $1 - m$, as in the programs of Chefer et al. A random map then gets about 0.5.
 
 Range:
     0 to 1
@@ -23,27 +25,48 @@ Source:
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks_or_points
+from nibt.metrics._two_classes import object_share
+from nibt.metrics.base import Metric, MetricInput, PixelMask, on_masks_or_points
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
 class AveragePrecision(Metric):
-    """Average precision of the map as a ranking of the pixels."""
+    """Average precision of the map as a ranking of the pixels.
+
+    Args:
+        both_classes: Whether pixels are also ranked as background.
+
+    """
 
     better = "higher"
     sides = ("image",)
+    both_classes: bool = False
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
+        if self.both_classes:
+            return torch.tensor(
+                [
+                    torch.nan if truth.mask is None else _precision_of_both(grid, truth.mask)
+                    for grid, truth in zip(metric_input.attribution.grid, metric_input.truths, strict=True)
+                ],
+                dtype=torch.float32,
+            )
         return on_masks_or_points(metric_input, _precision, _precision)
 
 
-def _precision(scores: PixelMap | Float[Tensor, " point"], mask: PixelMask | Bool[Tensor, " point"]) -> float:
+def _precision(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> float:
     return ranking("average_precision_score", mask.flatten().numpy(), scores.flatten().numpy())
+
+
+def _precision_of_both(grid: Float[Tensor, "row column"], mask: PixelMask) -> float:
+    share = object_share(grid, mask.shape)
+    return _precision(torch.stack([1 - share, share]), torch.stack([~mask, mask]))
 
 
 PLUGIN = AveragePrecision

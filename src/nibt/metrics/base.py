@@ -1,7 +1,7 @@
 """The contract of metrics: a metric measures a batch of attributions of one side, or the regions of one pair."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal
 
@@ -13,12 +13,13 @@ from typing_extensions import TypeVar
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, PixelMask
+from nibt.data.images import ImageInput
 from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.results.regions import Regions
 from nibt.targets._similarity import Similarity
-from nibt.types import Embedding, MeasuredSide, PerExample
+from nibt.types import Embedding, MeasuredSide, Modality, PerExample
 
 PixelMap = Float[Tensor, "height width"]
 
@@ -47,10 +48,12 @@ class SharedValues:
 
     Attributes:
         shared: Returns a value that other methods share, from its key and a function that computes it.
+        of_model: Returns a value that other pairs share, too.
 
     """
 
     shared: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
+    of_model: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -62,6 +65,10 @@ class SharedValues:
     def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Return a value that depends on the inputs and the model only; the first method and metric computes it."""
         return self.once(key, compute) if self.shared is None else self.shared(key, compute)
+
+    def once_for_all_pairs(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """Return a value that depends on the model only; the first pair, method and metric computes it."""
+        return self.once(key, compute) if self.of_model is None else self.of_model(key, compute)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class MetricInput(SharedValues):
         again: Calls the same method with the same options on another side, such as one with perturbed inputs.
         of_other_caption: Calls the same method for the same images with another caption each.
         candidates: Returns what the examples compete with in retrieval among the pairs of the call.
+        images: The images of the examples.
+        for_embeddings: Calls the same method for the same images and other captions, from the embeddings of a caption
+            for each image, (batch, dim), and those of the captions that all are compared with, (caption, dim), or None.
+        embed: Returns the embeddings of images or captions, (item, dim).
 
     """
 
@@ -84,6 +95,9 @@ class MetricInput(SharedValues):
     again: Callable[[Side], Attribution] | None = None
     of_other_caption: Callable[[], Attribution] | None = None
     candidates: Callable[[], Candidates] | None = None
+    images: tuple[ImageInput, ...] = ()
+    for_embeddings: Callable[[Embedding, Embedding | None], Attribution] | None = None
+    embed: Callable[[Modality, Sequence[Any]], Embedding] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,32 @@ class Metric(Plugin, ABC, Generic[_Input]):
     def measured(self, metric_input: _Input) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
         """Compute the numbers of a batch, and the curves under which they are the areas, if the metric has curves."""
         return self(metric_input), None
+
+
+@dataclass(frozen=True)
+class PooledMetric(Metric, ABC):
+    """Base class of metrics whose number for a data set is not the mean over its pairs, such as a ratio of sums.
+
+    The curve that ``measured`` returns for a pair is what ``pooled`` needs of it, such as counts. The number of a pair
+    is that of a data set with this pair only.
+    """
+
+    @abstractmethod
+    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch count"]:
+        """Return what the number of a data set needs of each pair; NaN for a pair that lacks it."""
+
+    @abstractmethod
+    def pooled(self, rows: np.ndarray) -> float:
+        """Compute the number of a data set from the rows of its pairs, (pair, count)."""
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return self.measured(metric_input)[0]
+
+    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch count"]]:
+        """Compute the numbers of a batch, and the rows."""
+        rows = self.rows(metric_input).double().cpu()
+        values = [torch.nan if row.isnan().any() else self.pooled(row.numpy()[None]) for row in rows]
+        return torch.tensor(values, dtype=torch.float64, device="cpu"), rows
 
 
 def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:

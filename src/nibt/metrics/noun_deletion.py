@@ -13,7 +13,7 @@ Avoid it when:
     The data set knows no objects.
 
 Source:
-    Möller et al., TMLR 2025 (exCLIP), whose program for it is not public
+    Moeller et al., TMLR 2025 (exCLIP), whose program for it is not public
 """
 
 from dataclasses import dataclass

@@ -14,7 +14,8 @@ class Measurement:
         side: The side whose map was measured, or ``regions``.
         metric: The name of the metric.
         value: The value; NaN if the metric is not defined for this pair.
-        curve: The curve whose area is the value, for metrics that have a curve.
+        curve: The curve whose area is the value, or what the number of a data set needs of the pair, such as counts;
+            empty for other metrics.
         label: The name of the metric, with the options that distinguish it from others of the same name.
         seconds: The time to explain this side, or to compute the regions, without the metric.
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import nibt
-from nibt.engine.batch_cache import BatchCache
+from nibt.engine.batch_cache import BatchCache, TimedTrace
 from nibt.errors import BadInput, BadOption, OtherRequest, Unsupported
 from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
@@ -207,18 +208,26 @@ def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_fol
 def test_benchmark_keeps_the_traces_of_one_batch_at_most(
     tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches: list[weakref.ref[BatchCache]] = []
+    traces: list[weakref.ref[TimedTrace]] = []
+    batches: list[set[tuple[int, ...]]] = [set()]
 
     class Watched(BatchCache):
-        def __init__(self, model: Any) -> None:
-            assert not any(cache() for cache in caches), "the one before is dropped before the next batch"
-            super().__init__(model)
-            caches.append(weakref.ref(self))
+        def keep(self, pairs: Sequence[Any], side: Any, timed: TimedTrace) -> None:
+            super().keep(pairs, side, timed)
+            batches[-1].add(tuple(map(id, pairs)))
+            traces.append(weakref.ref(timed))
+
+        def forget_pairs(self) -> None:
+            super().forget_pairs()
+            assert not any(trace() for trace in traces), "the traces are dropped before the next batch"
+            batches.append(set())
 
     monkeypatch.setattr(running, "BatchCache", Watched)
     nibt.benchmark(plan, tmp_path / "run")
-    assert len(caches) == 4, "the second batch of six pairs is shorter for m2ib, between the other methods"
-    assert not any(cache() for cache in caches)
+    assert traces
+    assert [len(of_batch) for of_batch in batches] == [1, 1, 1, 1, 0], (
+        "the second batch of six pairs is shorter for m2ib, between the other methods"
+    )
 
 
 @pytest.mark.slow

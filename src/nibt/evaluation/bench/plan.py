@@ -144,6 +144,30 @@ class MetricChoice(PluginChoice):
         return default_label(self.name, measured, **self.options)
 
 
+class ProtocolStep(BaseModel):
+    """A step of a published evaluation, and how the plan does it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str = Field(min_length=1, description="The step.")
+    authors: str = Field(min_length=1, description="What the authors' program or paper does.")
+    source: str = Field(min_length=1, description="Where it does it: repository and file, or a section of the paper.")
+    here: str = Field("the same", description="What the plan does: the same, or what differs, and why.")
+
+
+class PublishedValue(BaseModel):
+    """A published number, by the labels of the plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    method: str
+    metric: str
+    side: MeasuredSide = "image"
+    value: float
+    source: str = Field(min_length=1, description="The table and the model that it is for.")
+
+
 @dataclass(frozen=True)
 class Cell:
     """A model, a method, a data set, a target and a seed, measured with all metrics of the plan."""
@@ -231,7 +255,9 @@ class Plan(BaseModel):
     batch_size: _Count = Field(16, description="The number of pairs that go through a model and are written together.")
     against: tuple[str, ...] = Field((), description="Captions to compare with, for targets that compare.")
     count: _Count | None = Field(None, description="Measure only so many pairs of each data set.")
+    protocol: tuple[ProtocolStep, ...] = Field((), description="The published evaluation that the plan repeats.")
     published: bool = Field(False, strict=True, description="Whether the report shows the figures of the paper, too.")
+    published_values: tuple[PublishedValue, ...] = Field((), description="Published numbers that the report shows.")
     about: str = Field("", description="The title of the report.")
 
     def __init__(self, **entries: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
-from nibt.evaluation.bench.plan import MethodChoice
+from nibt.evaluation.bench.plan import MethodChoice, Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
@@ -79,6 +79,10 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
         yield _speed(group, summary)
     if summary.plan.published:
         yield from (_published(group, summary) for group in summary.groups if group.data in _published_sets())
+    if summary.plan.published_values:
+        yield _published_values(summary)
+    if summary.plan.protocol:
+        yield protocol_table(summary.plan)
     yield from _headline(summary)
     if len(summary.failures):
         yield _failures(summary)
@@ -177,6 +181,34 @@ def _published(group: Group, summary: Summary) -> ReportTable:
         rows,
         "Published: Zhu et al., ICLR 2025. Increase is in percent. FPS depends on the machine.",
     )
+
+
+def _published_values(summary: Summary) -> ReportTable:
+    """Return the published numbers beside those of each model of this run."""
+    means = {
+        (group.data, side, line.metric, line.method, group.model): Interval(line.mean, line.low, line.high)
+        for group in summary.groups
+        for side in summary.plan.sides
+        for line in summary.lines_of(group, side).itertuples()
+    }
+    models = [choice.label for choice in summary.plan.models]
+    rows = [
+        [value.data, value.method, value.metric, number(value.value)]
+        + [
+            with_interval(means.get((value.data, value.side, value.metric, value.method, model), NOTHING))
+            for model in models
+        ]
+        + [value.source]
+        for value in summary.plan.published_values
+    ]
+    headings = ["data", "method", "metric", "published", *(f"this run, {model}" for model in models), "source"]
+    return ReportTable("Published numbers", headings, rows)
+
+
+def protocol_table(plan: Plan) -> ReportTable:
+    """Return the steps of a published evaluation, and how the plan does them."""
+    rows = [[step.step, step.authors, step.source, step.here] for step in plan.protocol]
+    return ReportTable("Protocol", ["step", "the authors", "source", "here"], rows)
 
 
 def _label_by_paper(name: str, summary: Summary) -> str:

@@ -33,7 +33,8 @@ class Row(TypedDict):
         measured: The score that it measures.
         metric_label: The label of the metric.
         value: The number; NaN if it is not defined or failed.
-        curve: The curve whose area the value is; empty for other metrics.
+        curve: The curve whose area the value is, or what the number of all pairs needs of this one, such as counts;
+            empty for other metrics.
         seconds: The time to explain this side of the pair, or to compute its regions.
         error: The message of the error; empty if there is none.
 

@@ -199,26 +199,26 @@ class Benchmark(RunFolder[BenchmarkManifest]):
             data_sets = {entry.label: with_best_caption(data[entry.label], entry, model) for entry in self.plan.data}
             if chunks and on_start is not None:
                 on_start(choice.label, list(skipped))
+            cache = BatchCache(model)
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
-                for chunk, rows in self._rows(with_same_start, model, items):
+                for chunk, rows in self._rows(with_same_start, cache, items):
                     yield ChunkFile(chunk.name, encode_rows(rows))
                     done += chunk.stop - chunk.start
                     on_progress(Progress(done, total))
 
-    def _rows(self, chunks: list[CellChunk], model: Model, items: Items) -> Iterator[tuple[CellChunk, list[Row]]]:
+    def _rows(self, chunks: list[CellChunk], cache: BatchCache, items: Items) -> Iterator[tuple[CellChunk, list[Row]]]:
         """Yield chunks of one data set that begin with the same pair, with their rows.
 
-        Consecutive chunks with the same pairs share what does not depend on the method. The cache is dropped after
-        them, so that it never has more than the traces of one batch.
+        Consecutive chunks with the same pairs share what does not depend on the method. It is dropped after them, so
+        that the cache never has more than the traces of one batch.
         """
         for stop, with_same_pairs in groupby(chunks, key=lambda chunk: chunk.stop):
             of_chunk = {item: pair for item, pair in items.items() if item < stop}
-            cache = BatchCache(model)
             for chunk in with_same_pairs:
-                yield chunk, CellRunner(self.plan, chunk.cell, model).rows(of_chunk, cache)
-            del cache
+                yield chunk, CellRunner(self.plan, chunk.cell, cache.model).rows(of_chunk, cache)
+            cache.forget_pairs()
 
     def _load(self, choice: Choice) -> Model:
         """Load a model, and record it or check that it equals the recorded one."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.validation import build_metric
-from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, win_rate
+from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, resampled_rows, win_rate
+from nibt.metrics.base import PooledMetric
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
 
@@ -43,6 +44,7 @@ class Summary:
         times: The seconds by model, data set, target and side: a row per pair, a column per method.
         failures: Series, ``item`` and ``error`` of each measurement that failed.
         curves: The mean curve over pairs of each series, for metrics that are the area under a curve.
+        pooled: The number of each series and its interval, for metrics whose number is not the mean over pairs.
 
     """
 
@@ -51,6 +53,7 @@ class Summary:
     times: Mapping[Any, DataFrame]
     failures: DataFrame
     curves: Mapping[Any, np.ndarray]
+    pooled: Mapping[Any, Interval]
 
     @classmethod
     def of(cls, plan: Plan, rows: DataFrame) -> "Summary":
@@ -60,13 +63,20 @@ class Summary:
         pair = [*GROUP, "side", "method", "item"]
         # each metric of a pair repeats the seconds of the explanation
         seconds = rows[rows["error"] == ""].groupby([*pair, "seed"], observed=True)["seconds"].first()
-        curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)["curve"]
+        curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)
+        metrics = {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
+        pooling = {label: metric for label, metric in metrics.items() if isinstance(metric, PooledMetric)}
         return cls(
             plan,
             _by_method(values, FAMILY),
             _by_method(seconds.groupby(pair, observed=True).mean(), [*GROUP, "side"]),
             rows.loc[rows["error"] != "", [*SERIES, "item", "error"]],
-            {series: np.mean(of_pairs.tolist(), axis=0) for series, of_pairs in curves},
+            {
+                series: np.mean(of_pairs["curve"].tolist(), axis=0)
+                for series, of_pairs in curves
+                if series[4] not in pooling
+            },
+            {series: _pooled(pooling[series[4]], of_pairs) for series, of_pairs in curves if series[4] in pooling},
         )
 
     @cached_property
@@ -86,7 +96,8 @@ class Summary:
 
         The columns of ``SERIES`` and:
         ``better``, which values of the metric are better: ``higher``, ``lower`` or ``neither``;
-        ``mean``, ``low`` and ``high``, the mean over pairs and its 95 % interval;
+        ``mean``, ``low`` and ``high``, the mean over pairs, or the number of all pairs together, and its 95 %
+        interval;
         ``pairs`` and ``failed``, the number of pairs with a value, and with an error;
         ``p_holm``, the p value of the difference from the base method, with Holm's correction over the methods of a
         family; NaN for the base method;
@@ -123,7 +134,7 @@ class Summary:
             {
                 **dict(zip(SERIES, (*family, method), strict=True)),
                 "better": better,
-                **interval(values[method])._asdict(),
+                **self.pooled.get((*family, method), interval(values[method]))._asdict(),
                 "pairs": int(values[method].notna().sum()),
                 "failed": len(set(failed.get_group(method)["item"])) if method in failed.groups else 0,
                 "p_holm": p_values.get(method, math.nan),
@@ -132,6 +143,13 @@ class Summary:
             }
             for method in values
         ]
+
+
+def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:
+    """Return the number of a data set and its interval; pairs that were measured with several seeds have their mean."""
+    rows = of_pairs.groupby("item")["curve"].agg(lambda curves: np.mean(curves.tolist(), axis=0))
+    known = np.stack(rows.to_list())
+    return resampled_rows(known[~np.isnan(known).any(1)], metric.pooled)
 
 
 def _in_order(plan: Plan, rows: DataFrame) -> DataFrame:

@@ -1,0 +1,111 @@
+r"""Mean intersection over union of a segmentation by labels: each pixel gets the label whose map is highest there.
+
+The maps of the image for the names of all labels are resized bilinearly to the pixels of the label map. A pixel gets
+the label of the name $c$ with the highest score $s_c$, or the label "background" where
+
+$$\max_c \, \text{softmax}_c(\lambda s_c) < \text{background}$$
+
+with the ``logit_scale`` $\lambda$. A label has one name, itself, and "background" none. A file may give others: it has
+a line for each label, with names separated by commas, as the files of SCLIP and NACLIP.
+
+Pixels that the annotators ignored do not count. The number of a data set is the mean over labels of intersection over
+union, from one confusion matrix of all images; labels that neither occur nor are predicted are left out.
+
+Range:
+    0 to 1
+
+Forward passes:
+    none, but one map per image and label, and those of the labels, once
+
+Use it when:
+    You compare with open-vocabulary segmentation (``maskclip``, ``sclip``, ``clearclip``, ``naclip``).
+
+Avoid it when:
+    The scores of a method differ in scale between labels: a label with large scores wins everywhere. Use ``centered``.
+
+Source:
+    Zhou et al., ECCV 2022 (MaskCLIP); Wang et al., ECCV 2024 (SCLIP); Hajimiri et al., WACV 2025 (NACLIP)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.datasets._files import lines
+from nibt.errors import BadInput
+from nibt.metrics._labels import LabelMetric
+from nibt.metrics.base import MetricInput, PooledMetric
+from nibt.options import ClosedShare, Positive
+from nibt.results.attribution import to_pixels
+
+_BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class LabelIoU(LabelMetric, PooledMetric):
+    """The mean over labels of the intersection over union of a segmentation by labels.
+
+    Args:
+        names: A file with the names of the labels; None means the labels themselves.
+        background: Pixels whose largest softmax over names is below it are background.
+        logit_scale: The factor of the scores in the softmax.
+        centered: Whether the mean of the maps over all names is subtracted from each, as in LeGrad.
+        against: Whether the map of a name explains it in comparison with all other names, as in CLIP Surgery.
+
+    """
+
+    better = "higher"
+    sides = ("image",)
+    names: str | None = None
+    background: ClosedShare = 0.0
+    logit_scale: Positive = 40.0
+    centered: bool = False
+    against: bool = False
+
+    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch count"]:
+        """Return the pixels of each label in the intersection and, after all labels, in the union."""
+        labels = self.labels(metric_input)
+        count = len(labels)
+        rows = torch.full((len(metric_input.truths), max(1, 2 * count)), torch.nan, dtype=torch.float64, device="cpu")
+        truths = {
+            item: truth.label_map for item, truth in enumerate(metric_input.truths) if truth.label_map is not None
+        }
+        if not truths:
+            return rows
+        named = self._names(labels)
+        maps = self.map_of_each(metric_input, tuple(name for name, _ in named), self.against)
+        of_name = torch.tensor([label for _, label in named], device="cpu")
+        for item, truth in truths.items():
+            scores = to_pixels(maps[:, item], *truth.shape)
+            scores = scores - scores.mean(0) if self.centered else scores
+            predicted = of_name[scores.argmax(0)]
+            if _BACKGROUND in labels:
+                unsure = (self.logit_scale * scores).softmax(0).amax(0) < self.background
+                predicted[unsure] = labels.index(_BACKGROUND)
+            known = truth >= 0
+            confusion = torch.bincount(truth[known] * count + predicted[known], minlength=count**2).reshape(
+                count, count
+            )
+            both = confusion.diagonal()
+            rows[item] = torch.cat([both, confusion.sum(0) + confusion.sum(1) - both])
+        return rows
+
+    def _names(self, labels: tuple[str, ...]) -> list[tuple[str, int]]:
+        """Return the names of all labels, with the positions of their labels."""
+        if self.names is None:
+            return [(label, position) for position, label in enumerate(labels) if label != _BACKGROUND]
+        of_labels = [line for line, _ in lines(Path(self.names))]
+        if len(of_labels) != len(labels):
+            raise BadInput(f"{self.names} must have a line for each of {len(labels)} labels (got {len(of_labels)})")
+        return [(name.strip(), position) for position, line in enumerate(of_labels) for name in line.split(",")]
+
+    def pooled(self, rows: np.ndarray) -> float:
+        both, union = rows.sum(0).reshape(2, -1)
+        return float(np.mean(both[union > 0] / union[union > 0])) if union.any() else float("nan")
+
+
+PLUGIN = LabelIoU

@@ -1,0 +1,79 @@
+"""Mean average precision of multi-label recognition (mAP): the images with a label come before the images without it.
+
+The score of an image for a label is the largest score of its map for that label or, with ``score="image"``, the target
+of the whole image, which does not depend on the method. The number of a data set is the mean over labels of the average
+precision over all images; labels that no image has, or all images have, are left out. That of a single pair ranks the
+labels of the image.
+
+Range:
+    0 to 1
+
+Forward passes:
+    none, but one map per image and label, and those of the labels, once
+
+Use it when:
+    You compare with CLIP Surgery, or ask whether maps tell which objects are in the image.
+
+Avoid it when:
+    You ask where the objects are: the metric does not look at places.
+
+Source:
+    Li et al., Pattern Recognition 2025, arXiv 2304.05653 (CLIP Surgery); scikit-learn, ``average_precision_score``
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.metrics._labels import LabelMetric
+from nibt.metrics._ranking import ranking
+from nibt.metrics.base import MetricInput, PooledMetric
+from nibt.options import OneOf
+
+
+@dataclass(frozen=True)
+class LabelPrecision(LabelMetric, PooledMetric):
+    """The mean over labels of the average precision of the images that have them.
+
+    Args:
+        score: The score of an image for a label: the ``highest`` of its map, or that of the ``image``.
+        against: Whether the map of a label explains it in comparison with all other labels, as in CLIP Surgery.
+
+    """
+
+    better = "higher"
+    sides = ("image",)
+    score: Annotated[str, OneOf(("highest", "image"))] = "highest"
+    against: bool = False
+
+    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch count"]:
+        """Return the score of each label and, after all labels, whether the image has it."""
+        labels = self.labels(metric_input)
+        rows = torch.full(
+            (len(metric_input.truths), 2 * max(1, len(labels))), torch.nan, dtype=torch.float64, device="cpu"
+        )
+        if not labels:
+            return rows
+        if self.score == "image":
+            scores = self.similarities(metric_input, metric_input.side.trace.embedding)
+        else:
+            scores = self.map_of_each(metric_input, labels, self.against).amax((-2, -1)).T
+        for item, truth in enumerate(metric_input.truths):
+            if truth.present:
+                has = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
+                has[list(truth.present)] = 1
+                rows[item] = torch.cat([scores[item].double(), has])
+        return rows
+
+    def pooled(self, rows: np.ndarray) -> float:
+        scores, has = np.split(rows, 2, axis=1)
+        ranked = zip(has, scores, strict=True) if len(rows) == 1 else zip(has.T, scores.T, strict=True)
+        values = [ranking("average_precision_score", truth > 0, values) for truth, values in ranked]
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+
+PLUGIN = LabelPrecision

@@ -1,0 +1,250 @@
+"""Tests of metrics that know the labels of a data set: published loops, written by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+import nibt
+from nibt.data.ground_truth import GroundTruth
+from nibt.data.images import ImageInput
+from nibt.data.pair import Object, Pair, Point
+from nibt.datasets._zero_shot import openai_names, openai_templates
+from nibt.engine.encode import encode
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.metrics.base import MetricInput
+from nibt.metrics.label_iou import LabelIoU
+from nibt.metrics.label_precision import LabelPrecision
+from nibt.metrics.point_iou import PointIoU
+from nibt.metrics.zero_shot_accuracy import ZeroShotAccuracy
+from nibt.models.base import Model
+from nibt.results.attribution import Attribution
+from tests import tiny, tiny_vision_language
+from tests.metrics.known_maps import FIRST, GRID, on
+
+LABELS = ("background", "cat", "red car", "bird")
+TEMPLATE = "a photo of a {}."
+SIDE = 64
+
+
+def square_image(seed: int) -> ImageInput:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return ImageInput(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST), f"{seed}")
+
+
+def labeled_pairs(count: int = 5) -> list[Pair]:
+    """Return pairs of noise images with random label maps, a few pixels of which are ignored."""
+    draw = np.random.default_rng(0)
+    pairs = []
+    for seed in range(count):
+        label_map = draw.integers(0, len(LABELS), (SIDE, SIDE))
+        label_map[:4] = -1
+        label = 1 + seed % 3
+        pairs.append(Pair(square_image(seed), f"a {LABELS[label]}", (), (), (), LABELS, label, label_map))
+    return pairs
+
+
+def maps_of(model: Model, pairs: list[Pair], captions: list[str], method: str = "maskclip") -> torch.Tensor:
+    """Return the map of each pair for each caption, from ``explain``: (caption, pair, row, column)."""
+    return torch.stack(
+        [torch.stack([nibt.explain(model, pair.image, caption, method).grid for pair in pairs]) for caption in captions]
+    )
+
+
+@pytest.mark.parametrize("background", [0.0, 0.34])
+@pytest.mark.parametrize("centered", [False, True])
+def test_label_iou_equals_a_loop_with_one_confusion_matrix(background: float, centered: bool) -> None:
+    model, pairs = tiny.model("clip"), labeled_pairs()
+    maps = maps_of(model, pairs, [TEMPLATE.format(label) for label in LABELS[1:]])
+    confusion = np.zeros((len(LABELS), len(LABELS)))
+    for item, pair in enumerate(pairs):
+        scores = F.interpolate(maps[None, :, item], (SIDE, SIDE), mode="bilinear")[0]
+        scores = scores - scores.mean(0) if centered else scores
+        shares = (40 * scores).softmax(0)
+        predicted = np.where(shares.amax(0) < background, 0, 1 + scores.argmax(0))
+        assert pair.label_map is not None
+        for truth, guess in zip(pair.label_map.ravel(), predicted.ravel(), strict=True):
+            if truth >= 0:
+                confusion[truth, guess] += 1
+    both = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - both
+    metric = LabelIoU(background=background, centered=centered)
+    rows = np.array([row.curve for row in nibt.measure(model, pairs, metric, "maskclip", side="image", batch_size=2)])
+    assert rows.sum(0).tolist() == [*both, *union]
+    assert metric.pooled(rows) == pytest.approx(np.mean(both / union), abs=1e-12)
+    assert (background == 0) == (both[0] == 0), "the background has no map of its own"
+
+
+def test_names_of_labels_come_from_a_file(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("sky, tree\ncat\nred car\nbird\n")
+    model, pairs = tiny.model("clip"), labeled_pairs(2)
+    named = ["sky", "tree", *LABELS[1:]]
+    maps = maps_of(model, pairs, [TEMPLATE.format(name) for name in named])
+    rows = nibt.measure(model, pairs, LabelIoU(names=str(names)), "maskclip", side="image")
+    for item, row in enumerate(rows):
+        best = F.interpolate(maps[None, :, item], (SIDE, SIDE), mode="bilinear")[0].argmax(0)
+        predicted = torch.tensor([0, 0, 1, 2, 3])[best][4:]
+        truth = torch.from_numpy(pairs[item].label_map)[4:]  # pyright: ignore
+        assert list(row.curve[:4]) == [int(((predicted == c) & (truth == c)).sum()) for c in range(4)]
+    names.write_text("one\ntwo\n")
+    with pytest.raises(BadInput, match=r"names.txt must have a line for each of 4 labels \(got 2\)"):
+        nibt.measure(model, pairs, LabelIoU(names=str(names)), "maskclip", side="image")
+
+
+def test_other_labels_are_compared_in_surgery() -> None:
+    """The map of a label is that which explains it against all others, with the target softmax."""
+    model, pairs = tiny.model("clip"), labeled_pairs(1)
+    captions = [TEMPLATE.format(label) for label in LABELS[1:]]
+    metric = LabelPrecision(against=True)
+    (row,) = nibt.measure(model, pairs, metric, "clip_surgery", side="image")
+    expected = torch.tensor([0.0] * len(LABELS))
+    for place, caption in enumerate(captions):
+        others = captions[:place] + captions[place + 1 :]
+        answer = nibt.explain(
+            model,
+            pairs[0].image,
+            caption,
+            "clip_surgery",
+            "softmax",
+            against=[TEMPLATE.format("background"), *others],
+        )
+        expected[1 + place] = answer.grid.max()
+    assert list(row.curve[1:4]) == pytest.approx(expected[1:].tolist(), abs=1e-6)
+
+
+def test_label_precision_is_that_of_scikit_learn_over_images() -> None:
+    model, pairs = tiny.model("clip"), [replace(pair, label_map=None) for pair in labeled_pairs(6)]
+    pairs = [replace(pair, objects=(Object("bird", (0, 0, 4, 4)),) * (item % 2)) for item, pair in enumerate(pairs)]
+    metric = LabelPrecision(score="image")
+    rows = np.array([row.curve for row in nibt.measure(model, pairs, metric, "ones", side="image")])
+    labels = encode(model.text, [TEMPLATE.format(label) for label in LABELS])
+    images = encode(model.image, [pair.image for pair in pairs])
+    scores = (F.normalize(images, dim=-1) @ F.normalize(labels, dim=-1).T).numpy()
+    has = np.array([[pair.label == c or (c == 3 and bool(pair.objects)) for c in range(4)] for pair in pairs])
+    values = [average_precision_score(has[:, c], scores[:, c]) for c in range(1, 4)]
+    assert metric.pooled(rows) == pytest.approx(np.mean(values), abs=1e-6), "no image has the label background"
+
+
+def test_the_ensemble_is_the_mean_of_80_embeddings_of_unit_length() -> None:
+    model, pairs = tiny.model("clip"), labeled_pairs(2)
+    assert len(openai_templates()) == 80
+    assert len(openai_names()) == 1000
+    texts = encode(model.text, [template.format("cat") for template in openai_templates()])
+    mean = F.normalize(F.normalize(texts, dim=-1).mean(0), dim=-1)
+    rows = nibt.measure(model, pairs, LabelPrecision(score="image", template="openai"), "ones", side="image")
+    images = F.normalize(encode(model.image, [pair.image for pair in pairs]), dim=-1)
+    assert [row.curve[1] for row in rows] == pytest.approx((images @ mean).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("change", ["remove", "insert"])
+@pytest.mark.parametrize("order", ["highest", "lowest"])
+def test_zero_shot_accuracy_equals_a_loop_over_changed_images(change: str, order: str) -> None:
+    """Pixels become black at the resolution of the image, and the changed image is encoded as any other."""
+    model, pairs = tiny.model("clip"), labeled_pairs(4)
+    labels = F.normalize(encode(model.text, [TEMPLATE.format(label) for label in LABELS]), dim=-1)
+    metric = ZeroShotAccuracy(change=change, order=order, explained="true", top=2, share=0.8, levels=4)
+    assert metric.better == ("lower" if (change, order) in (("remove", "highest"), ("insert", "lowest")) else "higher")
+    rows = nibt.measure(model, pairs, metric, "gae", side="image")
+    for pair, row in zip(pairs, rows, strict=True):
+        assert pair.label is not None
+        grid = nibt.explain(model, pair.image, TEMPLATE.format(LABELS[pair.label]), "gae").grid
+        scores = F.interpolate(grid[None, None], (SIDE, SIDE), mode="bilinear").flatten()
+        ranked = torch.argsort(scores, descending=order == "highest", stable=True)
+        hits = []
+        for share in (0, 0.2, 0.4, 0.6, 0.8):
+            pixels = np.array(pair.image.pil_image).reshape(-1, 3)
+            chosen = ranked[: int(share * SIDE * SIDE)].numpy()
+            if change == "remove":
+                pixels[chosen] = 0
+            else:
+                pixels = np.where(np.isin(np.arange(SIDE * SIDE), chosen)[:, None], pixels, 0).astype(np.uint8)
+            image = ImageInput(Image.fromarray(pixels.reshape(SIDE, SIDE, 3)), "")
+            cosines = F.normalize(encode(model.image, [image]), dim=-1) @ labels.T
+            hits.append(float(pair.label in cosines[0].topk(2).indices))
+        assert list(row.curve) == hits
+        assert row.value == pytest.approx(np.trapezoid(hits, dx=1 / 4))
+
+
+def test_the_predicted_label_is_that_of_the_whole_image() -> None:
+    model, pairs = tiny.model("clip"), labeled_pairs(3)
+    labels = F.normalize(encode(model.text, [TEMPLATE.format(label) for label in LABELS]), dim=-1)
+    images = F.normalize(encode(model.image, [pair.image for pair in pairs]), dim=-1)
+    predicted = (images @ labels.T).argmax(-1).tolist()
+    as_label = [
+        replace(pair, caption=TEMPLATE.format(LABELS[label])) for pair, label in zip(pairs, predicted, strict=True)
+    ]
+    options: dict[str, Any] = {"levels": 3, "fill": "random"}
+    rows = nibt.measure(model, pairs, ZeroShotAccuracy(explained="predicted", **options), "gae", side="image")
+    same = nibt.measure(model, as_label, ZeroShotAccuracy(**options), "gae", side="image")
+    assert [row.curve for row in rows] == [row.curve for row in same]
+    again = nibt.measure(model, pairs[::-1], ZeroShotAccuracy(explained="predicted", **options), "gae", side="image")
+    assert [row.curve for row in rows] == [row.curve for row in again][::-1], "random colors belong to their image"
+
+
+def test_pixels_outside_of_the_crop_are_changed_last() -> None:
+    """The tiny model crops a wide image at its center."""
+    model = tiny.model("clip")
+    wide = ImageInput(square_image(1).pil_image.resize((2 * SIDE, SIDE)), "wide")
+    pair = Pair(wide, "a cat", labels=LABELS, label=1)
+    seen: list[np.ndarray] = []
+
+    def spied(metric_input: MetricInput) -> None:
+        metric = ZeroShotAccuracy(share=0.5, levels=1)
+        grid = metric_input.attribution[0].grid
+        seen.extend(np.array(image) for image in metric._changed(metric_input, 0, grid))
+
+    class Spy(ZeroShotAccuracy):
+        def measured(self, metric_input: MetricInput) -> Any:
+            spied(metric_input)
+            return super().measured(metric_input)
+
+    nibt.measure(model, [pair], {"spy": Spy(levels=1)}, "gae", side="image")
+    black = (seen[1] == 0).all(-1)
+    assert black[:, SIDE // 2 : -SIDE // 2].all()
+    assert black.mean() == pytest.approx(0.5)
+
+
+def test_point_iou_is_the_mean_over_labels_of_ratios_of_sums() -> None:
+    """Two images of one label and one of another, whose points are on and off the object."""
+    points = [
+        (Point(0, 0, True), Point(7, 7, False), Point(1, 1, True)),
+        (Point(7, 7, True), Point(0, 0, False)),
+        (Point(1, 1, True), Point(7, 7, True)),
+    ]
+    truths = tuple(
+        GroundTruth(points=p, extent=(8, 8), label=label) for p, label in zip(points, (0, 0, 2), strict=True)
+    )
+    attribution = Attribution(FIRST.reshape(1, 16).repeat(3, 1), GRID, torch.zeros(3))
+    metric_input = replace(on(FIRST), attribution=attribution, truths=truths)
+    metric = PointIoU()
+    values, rows = metric.measured(metric_input)
+    assert rows.tolist() == [[0, 2, 2], [0, 0, 2], [2, 1, 2]]
+    assert values.tolist() == [1, 0, 0.5]
+    assert metric.pooled(rows.numpy()) == pytest.approx((2 / 4 + 1 / 2) / 2)
+
+
+def test_errors_say_what_is_missing() -> None:
+    model, pairs = tiny.model("clip"), labeled_pairs(2)
+    with pytest.raises(
+        BadOption, match=r"template must be openai, or contain \{\} once, for the label \(got 'photo'\)"
+    ):
+        LabelIoU(template="photo")
+    mixed = [pairs[0], replace(pairs[1], labels=("cat", "dog"), label=0, label_map=None)]
+    with pytest.raises(BadInput, match=r"must have the same labels \(got 2 sets\)"):
+        nibt.measure(model, mixed, LabelIoU(), "maskclip", side="image")
+    plain = [Pair(square_image(3), "a cat")]
+    for metric in (LabelIoU(), LabelPrecision(), ZeroShotAccuracy(), PointIoU()):
+        (row,) = nibt.measure(model, plain, metric, "gae", side="image")
+        assert np.isnan(row.value)
+
+
+def test_late_interaction_has_no_vector_of_a_label() -> None:
+    with pytest.raises(Unsupported, match="label_iou needs a model with one vector per caption"):
+        nibt.measure(tiny_vision_language.model("colpali"), labeled_pairs(1), LabelIoU(), "occlusion", side="image")
