@@ -155,30 +155,25 @@ def option_lines(kind: type) -> Iterator[str]:
         if field.init and field.name not in elsewhere:
             text = texts.get(field.name)
             assert text, f"{kind.__name__}.{field.name} has no description under Args of the class or its bases"
-            yield f"- `{field.name}`: {text.rstrip('.')}. Default: {default_of(kind, field)}."
+            yield f"- {with_default(kind, field)}: {text.rstrip('.')}."
 
 
 def shared_options(kind: type) -> set[str]:
-    """Return the options that the page about all metrics has, or that about all methods unless a method sets them."""
+    """Return the options that the page about all metrics has, or that about all methods."""
     if not issubclass(kind, Method):
         return {"seed"}
-    return {"seed", *(field.name for field in dataclasses.fields(Method))} - {*kind.variants["default"]["image"]}
+    return {"seed", "units", "segments", *(field.name for field in dataclasses.fields(Method))}
 
 
-def default_of(kind: Any, field: Any) -> str:
-    """Return the default of an option, which may differ by side."""
+def with_default(kind: Any, field: Any) -> str:
+    """Return the name of an option with its default, which may differ by side."""
     variants = getattr(kind, "variants", {"default": {}})
     values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
-    texts = [shown(kind, field.name, value) for value in values]
+    if field.name == "layer" and isinstance(values[0], float) and kind.layer_leaves_block:
+        return f"`layer` (by default, what leaves the block at {values[0]} of the depth)"
+    plain = [f"{value:.3g}" if isinstance(value, float) else value for value in values]
+    texts = [f"`{field.name}={value}`" for value in plain]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
-
-
-def shown(kind: Any, option: str, value: Any) -> str:
-    if option == "layer" and isinstance(value, float) and kind.layer_leaves_block:
-        return f"what leaves the block at {value} of the depth"
-    if isinstance(value, float) and 0 < value < 1:
-        return f"{value:.3g}"
-    return "none" if value is None else f"`{value}`" if isinstance(value, str) else str(value)
 
 
 def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
@@ -199,7 +194,7 @@ def method_page(name: str) -> str:
     kind, doc = find("methods", name), parts("methods", name)
     options, shipped = list(option_lines(kind)), name in pair_methods()
     text = [
-        *opening(name, doc, f"![Maps of {name}](../../images/methods/{name}.webp)" if shipped else ""),
+        *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
         "[Published and default](../../explanation/published.md) compares both settings." if name == "nib" else "",
         facts(kind),
@@ -216,7 +211,7 @@ def facts(kind: Any) -> str:
         "answer": " Needs a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**Scores** are {'signed' if kind.signed else 'unsigned'}.{needs}"
+    return f"**{'Signed' if kind.signed else 'Unsigned'}.**{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
@@ -242,9 +237,8 @@ def cost(name: str, kind: Any) -> str:
     for model, label in (("scenes", "`scenes`"), ("lite", "`lite`")):
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
-            times.append(f"{measured[model]['seconds']:g} s with {label}{f' and {options}' if options else ''}")
-    passes = f"{kind.cost} forward {'pass' if kind.cost == '1' else 'passes'}"
-    return f"**Cost.** {'; '.join(filter(None, [passes, ', '.join(times)]))}."
+            times.append(f"{label} {measured[model]['seconds']:g} s{f' with {options}' if options else ''}")
+    return f"**Forward passes.** {'; '.join(filter(None, [kind.cost, ', '.join(times)]))}."
 
 
 def quality(name: str) -> str:

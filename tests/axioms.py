@@ -61,8 +61,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "nib": {"steps": NODES, "views": 1},
     "integrated_gradients": {"steps": NODES},
     "rise": {"masks": 64},
+    "naclip": {"spread": 1.0},
 }
 """Enough steps for completeness, and few masks: a method that samples breaks the same axioms with any number of masks.
+The neighborhood is narrower than the small grid.
 """
 MORE = {
     "nib, layer 0": MethodCase("nib", options={"steps": NODES, "views": 1, "layer": 0}),

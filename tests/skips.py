@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-ALLOWED = ("no GPU", "root may write anywhere", "root may read anything", "the test forks")
+ALLOWED = (
+    "no GPU",
+    "root may write anywhere",
+    "root may read anything",
+    "the test forks",
+    "fiftyone is not part of the tools of developers",
+)
 """The beginnings of allowed reasons."""
 
 

@@ -50,7 +50,6 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
         (("show", "nowhere", 5), 1, "there is no folder"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "the pairs are missing"),
-        (("show", "job"), 2, "the row is missing"),
         (("batch", job_table, "--out", "x", "--ray", "worker=2"), 2, "Did you mean 'workers'"),
         (("batch", job_table, "--out", "x", "-D", "images=a"), 2, "Did you mean 'image'"),
         (("batch", job_table, "--out", "x", "--method", "nib on_progress=3"), 2, "unknown option 'on_progress'"),

@@ -31,6 +31,7 @@ banzhaf                       b  k k  k k k k  k  k  k
 banzhaf, sampled              b  b b  k k k k  k  b  k
 center                        -  b b  k k k k  b  b  k
 chefer                        b  k b  b k k b  b  k  k
+clearclip                     b  b b  b k b b  k  k  b
 clip_surgery                  b  b b  b k k k  b  k  b
 fast_ig                       b  k b  b k k b  k  k  k
 fast_ig, textbook             b  k t  k k b k  k  k  k
@@ -50,6 +51,7 @@ m2ib, adaib                   -  b b  k b b b  b  b  b
 m2ib, iba                     -  b b  k b k b  b  b  k
 maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
+naclip                        b  b b  b k b b  k  t  b
 nib                           k  k t  k k k t  k  k  k
 nib, fast                     b  k t  k k k t  k  k  k
 nib, layer 0                  k  k k  k k k k  k  k  k
@@ -62,6 +64,7 @@ rise                          b  b b  k k i k  k  b  b
 rollout                       -  k b  b k k b  b  k  k
 saliency_map                  b  k b  b k k b  b  k  k
 saliency_map, textbook        b  k t  k b k k  b  k  k
+sclip                         b  b b  b k k b  k  k  b
 shapley                       k  k k  k k k k  k  k  k
 shapley, sampled              k  b b  k k k k  k  b  k
 """
@@ -152,9 +155,12 @@ GRADIENTS = ("chefer", "fast_ig", "gae", "gae, textbook", "legrad", "saliency_ma
 
 
 BROKEN_BY = {
+    "clearclip": ("queries and keys multiplied",),
     "clip_surgery": ("values and outputs multiplied", "values shifted"),
     **dict.fromkeys(GRADIENTS, ("values shifted",)),
+    "naclip": ("queries and keys multiplied", "keys shifted"),
     "rollout": ("unread head",),
+    "sclip": ("queries and keys multiplied", "keys shifted", "values shifted"),
     "grad_eclip": ("queries and keys multiplied", "keys shifted", "values shifted", "unread head"),
 }
 

@@ -42,8 +42,10 @@ KINDS = (
 
 
 FELT = {
-    "clip_surgery": "a score is the score of one token, which has the constant",
-    "maskclip": "a score is the score of one token, which has the constant",
+    **dict.fromkeys(
+        ("clearclip", "clip_surgery", "maskclip", "naclip", "sclip"),
+        "a score is the score of one token, which has the constant",
+    ),
     "rise": "it multiplies the masks by the score itself, as published, so a constant adds what the masks add",
 }
 """Methods that depend on a constant added to the score, and the reason."""
@@ -285,6 +287,7 @@ def test_method_describes_itself(name: str) -> None:
         ("legrad", {"blocks": 1}, 2.5),
         ("legrad", {}, 4),
         ("maskclip", {}, 1.5),
+        ("naclip", {}, 1.5),
         ("saliency_map", {}, 2.5),
         ("saliency_map", {"at": "input"}, 5),
         ("occlusion", {}, 10),
@@ -324,5 +327,6 @@ def test_recommended_options_apply_to_nib_only() -> None:
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.signed])
 def test_signed_scores_have_both_signs(name: str) -> None:
-    scores = [Case(name, "clip", side).attribution.scores for side in SIDES]
+    pairs = tuple(range(len(tiny.CAPTIONS)))
+    scores = [Case(name, "clip", side).run(of("clip", side, pairs)).scores for side in SIDES]
     assert all((score < 0).any() and (score > 0).any() for score in scores)

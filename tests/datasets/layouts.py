@@ -321,3 +321,53 @@ def open_images(folder: Path) -> None:
     write(folder / "oidv7-class-descriptions.csv", "LabelName,DisplayName\n/m/07j7r,Tree\n/m/01bqvp,Sky\n")
     for name in ("00ab", "0cd1"):
         image(folder / f"validation/{name}.jpg")
+
+
+ADE20K_NAMES = ["wall", "building, edifice", "sky", *(f"thing {number}" for number in range(4, 151))]
+
+
+def label_map(path: Path, numbers: Any) -> None:
+    """Write a label image of one channel without a palette."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(numbers, np.uint8)).save(path)
+
+
+def halves(left: int, right: int, ignored: int = 255) -> np.ndarray:
+    """Return numbers with 18 pixels on the left, 24 on the right, and a column between that is ignored."""
+    numbers = np.full((6, 8), ignored)
+    numbers[:, :3], numbers[:, 4:] = left, right
+    return numbers
+
+
+def ade20k(folder: Path) -> None:
+    home = folder / "ADEChallengeData2016"
+    rows = [f"{number}\t0.1\t{number}\t5\t{name}" for number, name in enumerate(ADE20K_NAMES, 1)]
+    write(home / "objectInfo150.txt", "\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]) + "\n")
+    for name, (left, right) in (("ADE_val_00000010", (1, 2)), ("ADE_val_00000002", (150, 3))):
+        image(home / f"images/validation/{name}.jpg")
+        label_map(home / f"annotations/validation/{name}.png", halves(left, right, 0))
+
+
+def coco_stuff(folder: Path) -> None:
+    """The file of labels has the numbers of the label images plus 1."""
+    words = {0: "unlabeled", 1: "person", 2: "bicycle", 13: "stop sign", 182: "wood", 157: "sky-other"}
+    write(folder / "labels.txt", "".join(f"{number}: {words.get(number, f'x{number}')}\n" for number in range(183)))
+    for name, (left, right) in (("000000000139", (0, 181)), ("000000000285", (12, 156))):
+        image(folder / f"images/val2017/{name}.jpg")
+        label_map(folder / f"stuffthingmaps_trainval2017/val2017/{name}.png", halves(left, right))
+
+
+def pascal_voc_segmentation(folder: Path) -> None:
+    home = folder / "VOCdevkit/VOC2012"
+    for name, numbers in (("2007_000033", halves(1, 0)), ("2007_000042", halves(12, 20))):
+        image(home / f"JPEGImages/{name}.jpg")
+        numbers_image(home / f"SegmentationClass/{name}.png", numbers, 1)
+    write(home / "ImageSets/Segmentation/val.txt", "2007_000042\n2007_000033\n")
+
+
+def pascal_context(folder: Path) -> None:
+    home = folder / "VOCdevkit/VOC2010"
+    for name, numbers in (("2008_000002", halves(1, 0, 0)), ("2008_000003", halves(59, 39, 0))):
+        image(home / f"JPEGImages/{name}.jpg")
+        label_map(home / f"SegmentationClassContext/{name}.png", numbers)
+    write(home / "ImageSets/SegmentationContext/val.txt", "2008_000002\n2008_000003\n")

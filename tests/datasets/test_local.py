@@ -12,8 +12,10 @@ import pytest
 import nibt
 from nibt.datasets import _records
 from nibt.datasets._local import LocalDataset
+from nibt.datasets.ade20k import ADE20K
 from nibt.datasets.base import Dataset
 from nibt.datasets.coco import COCO
+from nibt.datasets.coco_stuff import COCOStuff
 from nibt.datasets.conceptual_captions import ConceptualCaptions
 from nibt.datasets.flickr8k import Flickr8k
 from nibt.datasets.folder import Folder
@@ -22,7 +24,9 @@ from nibt.datasets.imagenet import ImageNet
 from nibt.datasets.imagenet_s import ImageNetS
 from nibt.datasets.open_images import OpenImages
 from nibt.datasets.part_imagenet import PartImageNet
+from nibt.datasets.pascal_context import PascalContext
 from nibt.datasets.pascal_voc import PascalVOC
+from nibt.datasets.pascal_voc_segmentation import PascalVOCSegmentation
 from nibt.datasets.phrases import Phrases
 from nibt.datasets.refcoco import RefCOCO
 from nibt.datasets.rsicd import RSICD
@@ -31,8 +35,10 @@ from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption
 from nibt.registry import available, find, summary
 from tests.datasets.layouts import (
+    ade20k,
     captions,
     coco,
+    coco_stuff,
     conceptual_captions,
     flickr8k,
     folder,
@@ -40,7 +46,9 @@ from tests.datasets.layouts import (
     imagenet_s,
     open_images,
     part_imagenet,
+    pascal_context,
     pascal_voc,
+    pascal_voc_segmentation,
     phrases,
     refcoco,
     rsicd,
@@ -59,6 +67,10 @@ LAYOUTS: dict[type[LocalDataset], Callable[[Path], None]] = {
     RefCOCO: refcoco,
     ImageNetS: imagenet_s,
     PascalVOC: pascal_voc,
+    PascalVOCSegmentation: pascal_voc_segmentation,
+    PascalContext: pascal_context,
+    COCOStuff: coco_stuff,
+    ADE20K: ade20k,
     PartImageNet: part_imagenet,
     OpenImages: open_images,
     Phrases: phrases,

@@ -20,11 +20,11 @@ from nibt.registry import find
 from nibt.results.attribution import to_pixels
 from nibt.targets._similarity import cosine
 from tests import tiny
-from tests.helpers import Golden, both_sides, make_side, stretch
+from tests.helpers import METHODS, Golden, both_sides, make_side, stretch
 from tests.methods.eager import ByHand, close
 from tests.suites import few
 
-ATTENTION = ("chefer", "fast_ig", "saliency_map", "gae", "rollout", "legrad", "grad_eclip", "maskclip", "clip_surgery")
+ATTENTION = tuple(name for name, method in METHODS.items() if "attention" in method.needs)
 
 
 GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")

@@ -127,6 +127,7 @@ BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("m2ib", "steps"): ("between 1 and 1,000", [1], [0]),
     ("mfaba", "steps"): ("between 1 and 1,000", [1], [0]),
     ("mfaba", "stride"): ("above 0", [1e-9], [0.0, math.nan]),
+    ("naclip", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
     ("nib", "deviation"): ("at least 0", [0.0], [-1e-9, math.nan]),
     ("nib", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
     ("nib", "samples"): ("between 1 and 100,000", [1], [0]),
@@ -239,6 +240,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "clip": None,
     },
     "mfaba": {"steps": 10, "stride": 0.01},
+    "naclip": {"spread": 5.0},
     "nib": {
         "baseline": "blank",
         "quadrature": "gauss",

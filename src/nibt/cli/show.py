@@ -11,7 +11,7 @@ from nibt.cli.groups import expand_groups
 from nibt.cli.options import OutputOptions
 from nibt.cli.output import Output, input_paths, slug, stem
 from nibt.cli.terminal import say
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 
 
 @expand_groups
@@ -25,7 +25,8 @@ def show(
 ) -> None:
     """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
 
-    The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots.
+    The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
+    a finished job gets a README.md, with which its folder can be shared as a data set.
     """
     from nibt.folder import kind_of
 
@@ -36,7 +37,7 @@ def show(
     elif row is not None:
         _show_row(folder, row, output)
     elif kind_of(folder) == "job":
-        raise BadOption("the row is missing: nibt show DIR ROW, or nibt show DIR --verify")
+        _card(folder, output)
     else:
         _report(folder, output)
 
@@ -74,6 +75,16 @@ def _verify(folder: Path, quiet: bool) -> None:
             say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
     if problems:
         raise typer.Exit(1)
+
+
+def _card(folder: Path, output: OutputOptions) -> None:
+    from nibt.jobs.card import FILE, write_card
+    from nibt.jobs.job import Job
+
+    text = write_card(Job.open(folder), output.overwrite)
+    if not output.quiet:
+        say(text)
+        say(f"wrote {folder / FILE}; nibt show {folder} ROW draws a row", err=True)
 
 
 def _report(folder: Path, output: OutputOptions) -> None:

@@ -1,4 +1,4 @@
-"""Masks in images whose pixels hold the number of a class or of an object."""
+"""Images whose pixels hold the number of a class or of an object."""
 
 from abc import abstractmethod
 from functools import lru_cache
@@ -27,7 +27,54 @@ class LabelMask(NamedTuple):
     number: int
 
 
-class LabelImages(LocalDataset):
+class LabelFiles(LocalDataset):
+    """Base class of data sets with label images."""
+
+    @abstractmethod
+    def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Return the number of each pixel, (height, width), from the pixels of a label image.
+
+        Raises:
+            BadInput: A pixel has no valid number.
+
+        """
+
+    def read_numbers(self, path: str, size: tuple[int, int] | None, where: str) -> np.ndarray:
+        """Read the number of each pixel, (height, width), from a label image.
+
+        Args:
+            path: The path, relative to the folder of the data set.
+            size: The width and the height of the image; None if they are unknown.
+            where: The location of the record, for messages.
+
+        Raises:
+            BadInput: The file is missing or damaged, or has another size or numbers that are not valid.
+
+        """
+        file = self.root / path
+        try:
+            pixels = _read_pixels(file, file.stat().st_mtime_ns)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{file} is missing or damaged ({error}): use the published file") from error
+        if size is not None and pixels.shape[:2] != size[::-1]:
+            expected, got = (" x ".join(map(str, sides)) for sides in (size, pixels.shape[1::-1]))
+            raise BadInput(f"{where}: {file} must have the size of the image, {expected} (got {got})")
+        return self.numbers(pixels, f"{where}: {file}")
+
+    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
+        if annotation.outline is None:
+            return None
+        return self.read_numbers(annotation.outline.path, size, where) == annotation.outline.number
+
+    def content(self, item: int) -> str:
+        """Return a text that identifies the content of a pair, with the label images, which annotations only name."""
+        outlines = (annotation.outline for annotation in self.entries[item].annotations)
+        paths = dict.fromkeys(self.root / outline.path for outline in outlines if outline is not None)
+        digests = (short_digest(path) if path.is_file() else "" for path in paths)
+        return f"{super().content(item)} {' '.join(digests)}"
+
+
+class LabelImages(LabelFiles):
     """Base class of data sets whose objects are outlined in label images.
 
     Attributes:
@@ -39,37 +86,21 @@ class LabelImages(LocalDataset):
     @abstractmethod
     def largest(self) -> int: ...
 
-    def mask(self, annotation: ObjectAnnotation, size: tuple[int, int], where: str) -> np.ndarray | None:
-        if annotation.outline is None:
-            return None
-        path = self.root / annotation.outline.path
-        try:
-            numbers = _read_numbers(path, path.stat().st_mtime_ns)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{path} is missing or damaged ({error}): use the published file") from error
-        if numbers.shape != size[::-1]:
-            expected, got = (" x ".join(map(str, sides)) for sides in (size, numbers.shape[::-1]))
-            raise BadInput(f"{where}: {path} must have the size of the image, {expected} (got {got})")
+    def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        if pixels.ndim == 2:
+            numbers, ignored = pixels, 255
+        else:
+            numbers, ignored = pixels[..., 0] + 256 * pixels[..., 1], 1000
+        numbers = np.where(numbers == ignored, 0, numbers)
         if numbers.max() > self.largest:
-            raise BadInput(f"{where}: {path} must have the numbers 0 to {self.largest} (got {numbers.max()})")
-        return numbers == annotation.outline.number
-
-    def content(self, item: int) -> str:
-        """Return a text that identifies the content of a pair, with the label images, which annotations only name."""
-        outlines = (annotation.outline for annotation in self.entries[item].annotations)
-        paths = dict.fromkeys(self.root / outline.path for outline in outlines if outline is not None)
-        digests = (short_digest(path) if path.is_file() else "" for path in paths)
-        return f"{super().content(item)} {' '.join(digests)}"
+            raise BadInput(f"{where} must have the numbers 0 to {self.largest} (got {numbers.max()})")
+        return numbers
 
 
 @lru_cache(maxsize=1)
-def _read_numbers(path: Path, modified: int) -> np.ndarray:
-    """Read the numbers of the pixels, with 0 for ignored ones. They are kept for the other objects of an image."""
+def _read_pixels(path: Path, modified: int) -> np.ndarray:
+    """Read the pixels of a label image. They are kept for the other objects of an image."""
     with open_image(path, str(path)) as image:
         if image.mode not in ("P", "L", "RGB", "RGBA"):
             raise BadInput(f"expected 8 bits per channel, got the mode {image.mode}")
-        pixels = np.array(image).astype(int)
-    if pixels.ndim == 2:
-        return np.where(pixels == 255, 0, pixels)
-    numbers = pixels[..., 0] + 256 * pixels[..., 1]
-    return np.where(numbers == 1000, 0, numbers)
+        return np.array(image).astype(int)

@@ -10,17 +10,10 @@ from xml.etree import ElementTree
 
 from nibt.datasets._files import format_errors, lines
 from nibt.datasets._label_images import LabelImages, LabelMask
+from nibt.datasets._pascal import in_words
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput
-
-_WORDS = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted plant",
-    "tvmonitor": "tv monitor",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +66,11 @@ class PascalVOC(LabelImages):
         # the number of an object in its label image is its position in the XML file, from 1
         masks = (folder / "SegmentationObject" / f"{image}.png").relative_to(self.root).as_posix()
         for category in dict.fromkeys(name for name, _ in objects):
-            word = _WORDS.get(category, category)
+            word = in_words(category)
             caption, spans = photo_of(word)
             annotations = tuple(
                 ObjectAnnotation(
-                    _WORDS.get(name, name),
+                    in_words(name),
                     box,
                     spans if name == category else (),
                     LabelMask(masks, number) if self.masks else None,

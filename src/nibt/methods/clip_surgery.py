@@ -33,6 +33,7 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.methods._attention import LastBlocks
 from nibt.methods._rows import score_rows
+from nibt.methods._self_attention import self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 from nibt.models.base import Tower
 from nibt.options import Blocks
@@ -65,12 +66,9 @@ class CLIPSurgery(LastBlocks):
         return score_rows(side, stream, _without_redundancy(side))
 
 
-def _among_values(record: AttentionRecord) -> Float[Tensor, "batch head row width"]:
+def _among_values(record: AttentionRecord) -> Tensor:
     """Compute the attention of values with values, with the mask of the block."""
-    value = record.value.to(torch.promote_types(record.value.dtype, torch.float32))  # products of values are large
-    logits = value @ value.mT * value.shape[-1] ** -0.5
-    weights = logits.masked_fill(record.weights == 0, torch.finfo(logits.dtype).min).softmax(-1)
-    return (weights @ value).to(record.value)
+    return weighted_values(record, self_weights(record, record.value))
 
 
 def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:

@@ -1,0 +1,158 @@
+"""Data sets for semantic segmentation: a label for each pixel of an image."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nibt.datasets._files import lines, natural
+from nibt.datasets._label_images import LabelFiles, LabelMask
+from nibt.datasets._photos import photo_of
+from nibt.datasets.base import ObjectAnnotation, Record, Wanted
+from nibt.errors import BadInput
+
+BACKGROUND = "background"
+"""The label of pixels without an object. It is not named, and no object, unless an image has no other label."""
+_INVALID = -2
+
+
+class Places(NamedTuple):
+    """The places of the files of a data set.
+
+    Attributes:
+        images: The folder of the images, which end in ``.jpg``.
+        maps: The folder of the label images.
+        ending: What follows the name of an image in the name of its label image.
+        listed: The list of the names of the images; None means all images of the folder.
+
+    """
+
+    images: Path
+    maps: Path
+    ending: str = ".png"
+    listed: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelMaps(LabelFiles):
+    """Base class of data sets for semantic segmentation: a pair for each image, with its label map.
+
+    The caption is "a photo of a dog", for the label with most pixels. Each label of an image is an object, with its
+    mask. The label images of the chosen pairs are read when the data set is.
+    """
+
+    @abstractmethod
+    def places(self) -> Places:
+        """Find the files.
+
+        Raises:
+            BadInput: A folder or the list is missing.
+
+        """
+
+    @abstractmethod
+    def names(self) -> dict[int, str]:
+        """Return the label of each number in the label images, in the order of the labels.
+
+        Raises:
+            BadInput: The file of the names is missing or damaged.
+
+        """
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """The numbers of pixels that the annotators ignored."""
+        return (255,)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The labels of the data set."""
+        return tuple(self._names.values())
+
+    @cached_property
+    def entries(self) -> list[Record]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The records with captions and objects, with ``count`` and ``seed`` applied first."""
+        return [self._labeled(record) for record in self.chosen_records(self.read_records())]
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        return (None if record is None else self._labeled(record) for record in super().stream(wanted))
+
+    def read_records(self) -> list[Record]:
+        images, maps, ending, listed = self._places
+        if listed is not None:
+            names = [line.split()[0] for line, _ in lines(listed)]
+        else:  # an image without a label image, and a label image without an image, are errors of their pair
+            paths = *images.glob("*.jpg"), *maps.glob(f"*{ending}")
+            names = sorted({path.name.removesuffix(ending).removesuffix(".jpg") for path in paths}, key=natural)
+        table = (listed or images).name
+        return [Record(image=str(images / f"{name}.jpg"), where=f"{table}, image {name}") for name in names]
+
+    def label_map(self, record: Record, size: tuple[int, int]) -> np.ndarray | None:
+        return self.read_numbers(record.annotations[0].outline.path, size, record.where)
+
+    def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
+        """Return the position of the label of each pixel, -1 where the annotators ignored it."""
+        if pixels.ndim != 2:
+            raise BadInput(f"{where} must have one channel with the numbers of labels (got {pixels.shape[2]} channels)")
+        positions = self._positions[pixels]
+        if (positions == _INVALID).any():
+            valid, got = _spans(np.nonzero(self._positions != _INVALID)[0]), pixels[positions == _INVALID].max()
+            raise BadInput(f"{where} must have the numbers {valid} (got {got})")
+        return positions
+
+    @cached_property
+    def _places(self) -> Places:
+        places = self.places()
+        for path in (places.listed, places.images, places.maps):
+            if path is not None and not path.exists():
+                raise self.lacking(path.relative_to(self.root).as_posix())
+        return places
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return self.names()
+
+    @cached_property
+    def _positions(self) -> np.ndarray:
+        """The position of the label of each number from 0 to 255."""
+        positions = np.full(256, _INVALID)
+        positions[list(self.ignored)] = -1
+        positions[list(self._names)] = np.arange(len(self._names))
+        return positions
+
+    def _labeled(self, record: Record) -> Record:
+        """Return a record with its caption and the labels of its image as objects."""
+        label_image = self._places.maps / f"{Path(str(record.image)).stem}{self._places.ending}"
+        path = label_image.relative_to(self.root).as_posix()
+        try:
+            positions = self.read_numbers(path, None, record.where)
+        except BadInput as error:
+            if self.strict:
+                raise
+            return Record.of_error(error, record.row, record.where)
+        counts = np.bincount(positions[positions >= 0], minlength=len(self.labels))
+        present = [int(position) for position in np.nonzero(counts)[0]]
+        objects = [position for position in present if self.labels[position] != BACKGROUND]
+        label = max(objects, key=lambda position: counts[position], default=None)
+        caption, spans = ("a photo", ()) if label is None else photo_of(self.labels[label])
+        annotations = tuple(
+            ObjectAnnotation(self.labels[position], None, spans if position == label else (), LabelMask(path, position))
+            for position in objects or present
+        )
+        named = "" if label is None else self.labels[label]
+        return replace(record, captions=(caption,), annotations=annotations, label=named)
+
+
+def _spans(numbers: np.ndarray) -> str:
+    """Return increasing numbers in words.
+
+    >>> _spans(np.array([0, 1, 2, 7, 255]))
+    '0 to 2, 7, 255'
+
+    """
+    runs = np.split(numbers, np.nonzero(np.diff(numbers) > 1)[0] + 1)
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

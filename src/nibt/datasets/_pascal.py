@@ -1,0 +1,57 @@
+"""What the data sets of PASCAL have in common: the names of kinds in plain words, and label maps in a folder of VOC."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nibt.datasets._label_maps import BACKGROUND, LabelMaps, Places
+
+_WORDS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "tvmonitor": "tv monitor",
+}
+
+
+def in_words(kind: str) -> str:
+    """Return the name of a kind in plain words."""
+    return _WORDS.get(kind, kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PascalMaps(LabelMaps):
+    """Base class of the label maps of PASCAL. The numbers of kinds begin with 1; 0 is the background.
+
+    Attributes:
+        split: The split: "val" or "train" (or another list).
+        background: Whether the background is a label. Otherwise its pixels are ignored.
+        year: The year of the images.
+        maps: The folder of the label images.
+        lists: The folder of the lists.
+        kinds: The kinds in the order of their numbers.
+
+    """
+
+    year: ClassVar[str]
+    maps: ClassVar[str]
+    lists: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+    split: str = "val"
+    background: bool = True
+
+    def places(self) -> Places:
+        folder = self.inside(
+            f"VOCdevkit/VOC{self.year}", f"VOC{self.year}", self.maps, what=f"VOCdevkit/VOC{self.year}"
+        )
+        folder = self.root if folder.name == self.maps else folder
+        listed = folder / "ImageSets" / self.lists / f"{self.split}.txt"
+        return Places(folder / "JPEGImages", folder / self.maps, listed=listed)
+
+    def names(self) -> dict[int, str]:
+        background = {0: BACKGROUND} if self.background else {}
+        return background | dict(enumerate(map(in_words, self.kinds), 1))
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        return (255,) if self.background else (0, 255)
