@@ -8,6 +8,7 @@ import pytest
 
 import nibt
 from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.report import write_report
 from nibt.evaluation.bench.validation import dry_run, override_plan
 from tests.datasets.layouts import coco, conceptual_captions, image, ms_cxr_json, write, write_json
 from tests.helpers import Run
@@ -73,11 +74,14 @@ def test_plan_runs_on_small_copies(name: str, clip_folder: Path, tmp_path: Path)
         method.with_options(image_budget=64, text_budget=16) for method in plan.methods if method.name == "fixlip"
     ]
     assert len(methods) > 2
-    frame = nibt.benchmark(plan.model_copy(update={"methods": tuple(methods)}), tmp_path / "RUN").frame()
+    measured = nibt.benchmark(plan.model_copy(update={"methods": tuple(methods)}), tmp_path / "RUN")
+    frame = measured.frame()
     assert not frame.error.any(), set(frame.error)
     assert set(frame.data) == {choice.label for choice in plan.data}
     for metric in plan.metrics:
         assert frame[frame.metric_label == metric.label].value.notna().any(), metric.label
+    report = write_report(measured)
+    assert all(step.step in report for step in plan.protocol)
 
 
 def folders_of(name: str, folder: Path) -> dict[str, str]:
