@@ -197,6 +197,24 @@ def phrases(folder: Path) -> None:
     image(folder / "files/p1.jpg")
 
 
+def ms_cxr_json(folder: Path) -> dict[str, Any]:
+    """Write what ``phrases`` writes as the JSON file of MS-CXR, and return its content."""
+    boxes = [("left edema", [1, 2, 3, 4]), ("cyst", [0, 0, 2, 2]), ("left edema", [5, 0, 3, 1])]
+    data = {
+        "categories": [{"id": 4, "name": "Edema"}],
+        "images": [
+            {"id": 3, "file_name": "p1.jpg", "path": "files/p1.jpg", "width": 8, "height": 6, "num_annotations": 3}
+        ],
+        "annotations": [
+            {"id": place, "image_id": 3, "category_id": 4, "label_text": text, "bbox": box, "width": 8, "height": 6}
+            for place, (text, box) in enumerate(boxes, 1)
+        ],
+    }
+    write_json(folder / "MS_CXR_Local_Alignment_v1.0.0.json", data)
+    image(folder / "files/p1.jpg")
+    return data
+
+
 def folder(folder: Path) -> None:
     whole = [0, 0, 8, 6]
     data = [

@@ -72,8 +72,8 @@ def test_grid_has_four_labels_and_the_words_of_its_cells(tmp_path: Path) -> None
     assert counts == {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize(("named", "count"), [("one", 1), ("all", 4)])
-def test_grid_names_one_or_all_cells(tmp_path: Path, named: str, count: int) -> None:
+@pytest.mark.parametrize(("named", "count"), [("one", 1), ("two", 2), ("three", 3), ("all", 4)])
+def test_grid_names_a_number_of_cells(tmp_path: Path, named: str, count: int) -> None:
     animals(tmp_path)
     data = ImageGrid(str(tmp_path), count=8, named=named)
     assert {sum(bool(obj.spans) for obj in pair.objects) for pair in data} == {count}
@@ -244,7 +244,7 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
 def test_grid_rejects_wrong_options(tmp_path: Path) -> None:
     source = Folder(animals(tmp_path / "animals"))
     for options, message in (
-        ({"named": "two"}, r"named must be one of one, some, all \(got 'two'\)"),
+        ({"named": "five"}, r"named must be one of one, two, three, some, all \(got 'five'\)"),
         ({"truth": "boxes"}, r"truth must be one of objects, cells \(got 'boxes'\)"),
         ({"cell": 7}, r"cell must be between 8 and 4,096 \(got 7\)"),
         ({"seed": -1}, "must be between 0 and"),

@@ -2,10 +2,13 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import nibt
 from nibt.core.side import Side
@@ -22,7 +25,7 @@ from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import Golden, count_hooks, make_side, stretch
+from tests.helpers import Golden, Record, assert_error_below, count_hooks, make_side, peer, stretch
 from tests.metrics.linear_maps import long_sides, nothing, ordered, pairs, trial, values
 
 
@@ -152,6 +155,65 @@ def test_paper_protocol_rejects_other_text_towers() -> None:
         ConfidenceDrop(protocol="paper", hide="blur")
     with pytest.raises(BadOption, match="one of correct, paper"):
         ConfidenceDrop(protocol="published")
+
+
+class Extractor(nn.Module):
+    """The features of a tower, as pytorch-grad-cam calls them."""
+
+    def __init__(self, features: Any) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.features(values).pooler_output
+
+
+@pytest.mark.parametrize("kind", ["clip", "clip legacy end"])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_m2ib_protocol_equals_its_program(kind: str, modality: str, record_property: Record) -> None:
+    """The program calls pytorch-grad-cam with a map in place of a batch of maps, and multiplies ids by 0 or 1."""
+    metrics = [
+        peer(f"pytorch_grad_cam.metrics.cam_mult_image.{name}")()
+        for name in ("DropInConfidence", "IncreaseInConfidence")
+    ]
+    model, generator = tiny.model(kind), torch.Generator().manual_seed(3)
+    actual, expected = [], []
+    for item, caption in enumerate(("a red cat on the red mat", "two cars", "the small gray bird", "a cat", "dog")):
+        image, text = model.image.prepare([tiny.image(seed=item)]), model.text.prepare([caption])
+        extractors = Extractor(model.module.get_image_features), Extractor(model.module.get_text_features)
+        if modality == "image":
+            trace, inputs, extractor = model.image.trace(image), image.values, extractors[0]
+            with torch.no_grad():
+                other = extractors[1](text.values)
+        else:
+            trace, inputs, extractor = model.text.trace(text), text.values[:, 1:-1], extractors[1]
+            with torch.no_grad():
+                other = extractors[0](image.values)
+        of = Side(model, trace, lambda here, other=other: torch.cosine_similarity(here, other, dim=-1))
+        scores = torch.randn(of.units.count if modality == "image" else text.values.shape[1], generator=generator)
+        if modality == "image":
+            pixels = torch.nn.functional.interpolate(scores.reshape(1, 1, 4, 4), size=32, mode="bilinear")
+            given = stretch(pixels.squeeze())
+        else:
+            given = stretch(scores)[None, 1:-1]
+            given = given > np.percentile(given, 50)
+        target = partial(torch.cosine_similarity, other)
+        expected += [100 * metric(inputs, given, [target], extractor)[0][0] for metric in metrics]
+        trial_input = MetricInput(of, Attribution(scores[None], of.units, torch.zeros(1)))
+        actual += [metric(protocol="m2ib")(trial_input).item() for metric in (ConfidenceDrop, ConfidenceIncrease)]
+    assert max(expected[::2]) > 1, "some scores fall"
+    assert_error_below(1e-4, actual, expected, record_property)
+
+
+def test_m2ib_protocol_takes_batches_and_rejects_other_text_towers() -> None:
+    model = tiny.model("clip")
+    metric = ConfidenceDrop(protocol="m2ib")
+    together = values(model, pairs(3), metric, batch_size=3)
+    assert together == pytest.approx(values(model, pairs(3), metric, batch_size=1), abs=1e-3)
+    with pytest.raises(Unsupported, match="the protocol m2ib needs the text tower of CLIP"):
+        values(tiny.model("siglip"), pairs(1), metric, side="text")
+    with pytest.raises(BadOption, match="hide must be mean with the protocol m2ib"):
+        ConfidenceDrop(protocol="m2ib", hide="noise")
 
 
 @long_sides

@@ -9,17 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import nibt
-from nibt.core.side import Side
 from nibt.data.pair import Object, Pair
 from nibt.engine.batch_cache import BatchCache
-from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.errors import BadOption, UnknownName
 from nibt.evaluation.measure import metrics_of
-from nibt.methods.base import MethodSpec
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
 from nibt.metrics._rank_correlation import rank_correlation
 from nibt.metrics.additive_share import AdditiveShare
-from nibt.metrics.base import Metric, Noun, RegionsInput
+from nibt.metrics.base import Noun, RegionsInput
 from nibt.metrics.noun_energy import NounEnergy
 from nibt.metrics.noun_mass import NounMass
 from nibt.metrics.noun_pointing import NounPointing
@@ -30,42 +27,7 @@ from nibt.registry import find
 from nibt.results.regions import Regions, Rest
 from tests import tiny
 from tests.answers import with_scores
-
-CAPTION = "red cat small mat"
-
-
-def tiny_table(method: str = "banzhaf", **options: Any) -> tuple[Regions, Side, Side]:
-    """Return the table of a tiny pair with its sides."""
-    model = tiny.model("clip")
-    spec = resolve_regions(model, MethodSpec(method, "default", options))
-    return explain_pair(spec, Pair(tiny.image(), CAPTION), ())
-
-
-def known(rows: list[list[float]]) -> Regions:
-    """Return a table with these scores of four words, in the patches of the tiny image."""
-    table, _, _ = tiny_table("occlusion")
-    scores = torch.zeros_like(table.scores)
-    for place, row in enumerate(rows):
-        scores[place, : len(row)] = torch.tensor(row)
-    return with_scores(table, scores)
-
-
-def input_of(table: Regions, *nouns: Noun) -> RegionsInput:
-    _, image, text = tiny_table("occlusion")
-    return RegionsInput(table, image, text, nouns)
-
-
-def number(metric: Metric[RegionsInput], metric_input: RegionsInput) -> float:
-    """Return the number of one pair."""
-    (value,) = metric(metric_input).tolist()
-    return value
-
-
-def quarter(row: int, column: int) -> torch.Tensor:
-    """Return the mask of a quarter of the region."""
-    mask = torch.zeros(40, 40, dtype=torch.bool)
-    mask[20 * row : 20 * row + 20, 20 * column : 20 * column + 20] = True
-    return mask
+from tests.metrics.known_tables import CAPTION, embeddings_by_hand, input_of, known, number, quarter, tiny_table
 
 
 def grid_row(table: Regions, values: dict[tuple[int, int], float]) -> list[float]:
@@ -119,26 +81,12 @@ def test_a_noun_of_several_words_has_the_sum_of_their_rows() -> None:
 
 def _pairs_by_hand(share: float, seed: int = 0, count: int = 24) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return held-out coalitions, drawn by the metric's generator, and the cosines from the modules of the model."""
-    model = tiny.model("clip")
-    table, image, text = tiny_table("occlusion")
+    table, image, _ = tiny_table("occlusion")
     draws = np.random.default_rng((seed, 104729))
     patches = torch.from_numpy(draws.random((count, image.units.count)) < share).float()
     words = torch.from_numpy(draws.random((count, len(table.words))) < share).float()
-    pixels = image.inputs.values
-    size = pixels.shape[-1] // image.units.columns
-    masks = patches.unflatten(1, (image.units.rows, image.units.columns))
-    masks = masks.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, None]
-    with torch.no_grad():
-        seen = model.module.get_image_features(pixel_values=pixels * masks)
-        seen = getattr(seen, "pooler_output", seen)
-        captions = []
-        for row in words:
-            keep = torch.ones(1, text.units.explained.shape[1])
-            for place, word in enumerate(table.words):
-                keep[0, list(word.tokens)] = row[place]
-            with model.text.blend_to_padding(keep):
-                captions.append(model.text.encode(text.inputs)[0])
-    return patches, words, F.normalize(seen, dim=-1) @ F.normalize(torch.stack(captions), dim=-1).T
+    seen, read = embeddings_by_hand(patches, words)
+    return patches, words, seen @ read.T
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nibt.core.quadrature import chunks
@@ -223,12 +223,34 @@ def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) 
         places = caption_rows.nonzero()[1:-1, 0]
         ids, kept = side.inputs.values[item, places], keep[item, places]
         scale = torch.where(ids[:, None] == ids, kept, 1.0).prod(1)
-        extra = {name: value[item, places].expand(2, -1) for name, value in side.inputs.extra.items()}
         both = torch.stack([torch.ones_like(scale), scale])[..., None]
         with tower.embedding(lambda _, args, out, both=both: out * both.to(out)):
-            embeddings.append(tower.encode(Inputs(ids.expand(2, -1), extra)))
+            embeddings.append(tower.encode(_rows_of(side, item, places, ids.expand(2, -1))))
     unscaled, scaled = side.score(torch.stack(embeddings, 1))
     return unscaled, scaled
+
+
+def with_ids_of(side: Side, kept: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
+    """Compute the scores of captions without their special tokens, whole and with the id 0 in place of words.
+
+    Captions go through one at a time, since padding would change the result.
+    """
+    tower, words, embeddings = side.tower, side.inputs.words, []
+    assert isinstance(tower, TextTower)
+    assert words is not None
+    for item, explained in enumerate(words.explained):
+        places = explained.nonzero()[:, 0].to(kept.device)
+        ids = side.inputs.values[item, places]
+        embeddings.append(
+            tower.encode(_rows_of(side, item, places, torch.stack([ids, ids * kept[item, places].to(ids)])))
+        )
+    whole, partial = side.score(torch.stack(embeddings, 1))
+    return whole, partial
+
+
+def _rows_of(side: Side, item: int, places: Int[Tensor, " token"], ids: Int[Tensor, "copy token"]) -> Inputs:
+    """Return captions with these ids and what else the tower takes for these places of one caption."""
+    return Inputs(ids, {name: value[item, places].expand(2, -1) for name, value in side.inputs.extra.items()})
 
 
 def _tiled(side: Side, count: int) -> Inputs:

@@ -25,7 +25,7 @@ from nibt.records import JsonObject
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
 _TRIES = 200
-NAMED = {"one": (1, 1), "some": (1, COUNT), "all": (COUNT, COUNT)}
+NAMED = {"one": (1, 1), "two": (2, 2), "three": (3, 3), "some": (1, COUNT), "all": (COUNT, COUNT)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ImageGrid(Dataset):
         count: The number of grids. A picture may be in several of them.
         seed: The seed of all draws. Each item is drawn by itself.
         cell: The side of a cell in pixels.
-        named: The number of cells that a caption names: "one", "some" (one to four) or "all".
+        named: The number of cells that a caption names: "one", "two", "three", "all" or "some" (one to four).
         truth: The ground truth: "objects" (the boxes, masks or points of the pictures; a whole cell where a picture has
             none), or "cells".
         options: A mapping with options of the data set, if it is chosen by its name.

@@ -3,9 +3,11 @@
 B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from nibt.datasets._files import table
+from nibt.datasets._files import format_errors, read_json, table
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput, BadOption
@@ -28,15 +30,17 @@ class Phrases(LocalDataset):
     title = "the data set of phrases (MS-CXR)"
     layout = (
         "a .csv table with the columns image, phrase, x, y, w, h (in MS-CXR: path, label_text) and optionally "
-        "image_width, image_height and split, and its images in images/ or in the same folder"
+        "image_width, image_height and split, or the .json file of MS-CXR; and its images in images/ or in the same "
+        "folder"
     )
     home = "physionet.org, 'MS-CXR: Making the Most of Text Semantics'; its images are from MIMIC-CXR-JPG"
     table: str | None = None
     split: str | None = None
 
     def read_records(self) -> list[Record]:
-        path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv")
-        rows = [(_renamed(row), where) for row, where in table(path, ("x", "y", "w", "h"))]
+        path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv", "MS_CXR_Local_Alignment*.json")
+        read = _annotations(path) if path.suffix == ".json" else table(path, ("x", "y", "w", "h"))
+        rows = [(_renamed(row), where) for row, where in read]
         for name, official in _OFFICIAL.items():
             if rows and name not in rows[0][0]:
                 raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR (got {', '.join(rows[0][0])})")
@@ -56,6 +60,25 @@ class Phrases(LocalDataset):
             first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=_size(row, where))
             entries[key] = replace(first, annotations=(*first.annotations, annotation))
         return list(entries.values())
+
+
+def _annotations(path: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield the annotations of a JSON file in COCO's format as rows of the table, with their locations."""
+    with format_errors(str(path)):
+        data = read_json(path)
+        images = {image["id"]: image for image in data["images"]}
+        entries = list(enumerate(data["annotations"]))
+    for place, entry in entries:
+        where = f"{path.name}, annotation {place}"
+        with format_errors(where):
+            image = images.get(entry["image_id"])
+            if image is None:
+                raise BadInput(f"{where}: there is no image with the id {entry['image_id']}")
+            values = dict(zip(("x", "y", "w", "h"), entry["bbox"], strict=True))
+            sides = {"image_width": image["width"], "image_height": image["height"]}
+            split = entry.get("split", image.get("split", ""))
+            row = {"path": image["path"], "label_text": entry["label_text"], "split": split, **values, **sides}
+            yield {name: str(value) for name, value in row.items()}, where
 
 
 def _renamed(row: dict[str, str]) -> dict[str, str]:

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from nibt.data.ground_truth import objects_of_words
+from nibt.data.ground_truth import objects_of_words, seen_mask
 from nibt.data.images import Region
 from nibt.data.pair import Pair
 from nibt.data.units import Words
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.regions import explain_pair
 from nibt.engine.spec import ExplanationSpec
-from nibt.metrics.base import Noun, RegionsInput
+from nibt.metrics.base import Noun, PixelMask, RegionsInput
 
 
 def regions_inputs(
@@ -22,8 +22,8 @@ def regions_inputs(
         started = time.perf_counter()
         regions, image, text = explain_pair(spec, pair, ())
         seconds = time.perf_counter() - started
-        nouns = nouns_of(pair, regions.region, regions.units)
-        yield RegionsInput(regions, image, text, nouns, shared=cache and partial(cache.once, [pair])), seconds
+        nouns, others = nouns_of(pair, regions.region, regions.units), others_of(pair, regions.region)
+        yield RegionsInput(regions, image, text, nouns, others, shared=cache and partial(cache.once, [pair])), seconds
 
 
 def nouns_of(pair: Pair, region: Region, words: Words) -> tuple[Noun, ...]:
@@ -33,3 +33,9 @@ def nouns_of(pair: Pair, region: Region, words: Words) -> tuple[Noun, ...]:
         Noun(positions, mask, tuple(other for place, (_, other) in enumerate(named) if place != index))
         for index, (positions, mask) in enumerate(named)
     )
+
+
+def others_of(pair: Pair, region: Region) -> tuple[PixelMask, ...]:
+    """Return the masks of the visible objects that no words name."""
+    masks = [seen_mask(pair, [obj], region) for obj in pair.objects if not obj.spans]
+    return tuple(mask for mask in masks if mask.any())

@@ -81,15 +81,19 @@ class PairScores:
     def of(cls, regions: Regions, image: _Evaluated, text: _Evaluated) -> "PairScores":
         """Compare a table with the embeddings of coalitions."""
         assert image.grid is not None
-        cells = F.adaptive_avg_pool2d(regions.table, (image.grid.rows, image.grid.columns))
-        cells = cells * (regions.grid.count / image.grid.count)  # sums over the patches of the model
         actual = (image.embeddings @ text.embeddings.T).double()
-        predicted = (image.kept @ cells.flatten(1).T @ text.kept.T).double()
+        predicted = (image.kept @ on_patches(regions, image.grid).T @ text.kept.T).double()
         return cls(actual, _crossed(actual), _crossed(predicted))
 
 
 def _crossed(scores: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]:
     return scores - scores.mean(0) - scores.mean(1, keepdim=True) + scores.mean()
+
+
+def on_patches(regions: Regions, grid: Grid) -> Float[Tensor, "word patch"]:
+    """Return a table on the grid of the model: the sums over its patches."""
+    cells = F.adaptive_avg_pool2d(regions.table, (grid.rows, grid.columns))
+    return cells.flatten(1) * (regions.grid.count / grid.count)
 
 
 def embeddings_of_patches(image: Side, kept: Float[Tensor, "coalition unit"]) -> Float[Tensor, "coalition dim"]:

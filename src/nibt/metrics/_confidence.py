@@ -10,14 +10,21 @@ then. The scores of a caption are scaled together with those of its start and en
 removed. The rest is encoded once as it is and once with scaled rows of the embedding table. CLIP finds no end token in
 it, so it pools at the largest id (old configurations) or at the first token. Use this protocol only to compare with
 published numbers, since it does not measure the caption.
+
+``m2ib``: the program of the authors of M2IB. The map is upsampled and scaled as in ``paper``, but the program takes its
+first row for the map of the whole image, so that row scales every row of pixels. Captions lose their start and end
+tokens, too. Tokens with a score above the median of the rest keep their ids, and all other ids become 0. What ``paper``
+says about published numbers and pooling holds here.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
-from nibt.core.perturbation import masker, score_of_pixels, without_ends
+from nibt.core.perturbation import masker, score_of_pixels, with_ids_of, without_ends
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, Unsupported
@@ -37,16 +44,16 @@ class Confidence(PerturbationMetric):
     """Base class of metrics that compare the score with the score of what the map keeps.
 
     Args:
-        protocol: ``correct``, or ``paper``, which needs the ``hide`` mean.
+        protocol: ``correct``, or ``paper`` or ``m2ib``, which need the ``hide`` mean.
 
     """
 
-    protocol: Annotated[str, OneOf(("correct", "paper"))] = field(default="correct", kw_only=True)
+    protocol: Annotated[str, OneOf(("correct", "paper", "m2ib"))] = field(default="correct", kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.protocol == "paper" and self.hide != "mean":
-            raise BadOption(f"hide must be mean with the protocol paper (got {self.hide!r}): leave hide out")
+        if self.protocol != "correct" and self.hide != "mean":
+            raise BadOption(f"hide must be mean with the protocol {self.protocol} (got {self.hide!r}): leave hide out")
 
     def scores(self, metric_input: MetricInput) -> Scores:
         """Compute the score and the score of what is kept, once for all metrics of the input with these options."""
@@ -55,34 +62,44 @@ class Confidence(PerturbationMetric):
         )
 
     def _scores(self, metric_input: MetricInput) -> Scores:
-        if self.protocol == "paper":
-            return (
-                _image_scores(metric_input)
-                if isinstance(metric_input.side.tower, ImageTower)
-                else _caption_scores(metric_input)
-            )
+        if self.protocol != "correct":
+            of_image = isinstance(metric_input.side.tower, ImageTower)
+            return (_image_scores if of_image else _caption_scores)(metric_input, self.protocol)
         kept = masker(metric_input.side, metric_input.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
         return metric_input.side.value(), kept(metric_input.attribution.normalized())
 
 
-def _image_scores(metric_input: MetricInput) -> Scores:
+def _image_scores(metric_input: MetricInput, protocol: str) -> Scores:
     assert isinstance(metric_input.side.tower, ImageTower)
     extent = metric_input.side.tower.extent(metric_input.side.inputs)
     pixels = to_pixels(metric_input.attribution.grid, *extent).flatten(1)
-    keep = min_max(pixels, torch.ones_like(pixels, dtype=torch.bool))
-    return metric_input.side.value(), score_of_pixels(metric_input.side, keep.unflatten(1, extent)[None])[0]
+    keep = min_max(pixels, torch.ones_like(pixels, dtype=torch.bool)).unflatten(1, extent)
+    if protocol == "m2ib":
+        keep = keep[:, :1].expand_as(keep)
+    return metric_input.side.value(), score_of_pixels(metric_input.side, keep[None])[0]
 
 
-def _caption_scores(metric_input: MetricInput) -> Scores:
+def _caption_scores(metric_input: MetricInput, protocol: str) -> Scores:
     tower = metric_input.side.tower
     if not isinstance(tower, CLIPTextTower):
         raise Unsupported(
-            f"the protocol paper needs the text tower of CLIP from Transformers (got {type(tower).__name__}): "
+            f"the protocol {protocol} needs the text tower of CLIP from Transformers (got {type(tower).__name__}): "
             "use protocol='correct'"
         )
+    if protocol == "m2ib":
+        return with_ids_of(metric_input.side, _above_median(metric_input))
     scores = all_row_scores(metric_input)
     rows = tower.valid_tokens(metric_input.side.inputs, scores[..., None])
     return without_ends(metric_input.side, min_max(scores, rows), rows)
+
+
+def _above_median(metric_input: MetricInput) -> Bool[Tensor, "batch token"]:
+    """Return whether the score of a token is above the median of the tokens of its caption's words."""
+    assert metric_input.side.inputs.words is not None
+    scores = metric_input.attribution.scores.double()
+    explained = metric_input.side.inputs.words.explained[:, : scores.shape[1]].to(scores.device)
+    middle = scores.masked_fill(~explained, torch.nan).nanquantile(0.5, dim=1, keepdim=True)
+    return (scores > middle) & explained
 
 
 class _AllRows(Words):

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Grid
-from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
 from nibt.metrics.base import Metric, RegionsInput
 from nibt.options import Levels
 from nibt.types import PerExample
@@ -51,9 +50,9 @@ def _first_places(metric_input: RegionsInput) -> tuple[Float[Tensor, " word"], F
 
     Pairs come by decreasing score, and a pair brings in its word and its patch, unless they are in already.
     """
-    grid, table = metric_input.image.units, metric_input.regions.table
+    grid = metric_input.image.units
     assert isinstance(grid, Grid)
-    cells = F.adaptive_avg_pool2d(table, (grid.rows, grid.columns)).flatten(1)
+    cells = on_patches(metric_input.regions, grid)
     places: tuple[dict[int, int], dict[int, int]] = {}, {}
     for pair in cells.flatten().argsort(descending=True, stable=True).tolist():
         for order, unit in zip(places, divmod(pair, grid.count), strict=True):

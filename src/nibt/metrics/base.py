@@ -107,7 +107,7 @@ class Noun:
     Attributes:
         words: The positions of its words among those of the regions.
         mask: True on the visible pixels of its object.
-        others: The masks of the other objects.
+        others: The masks of the objects of the other nouns.
 
     """
 
@@ -125,6 +125,7 @@ class RegionsInput(SharedValues):
         image: The image side of the pair.
         text: The text side.
         nouns: The nouns whose objects are known.
+        others: The masks of the objects that the caption does not name.
 
     """
 
@@ -132,6 +133,7 @@ class RegionsInput(SharedValues):
     image: Side
     text: Side
     nouns: tuple[Noun, ...] = ()
+    others: tuple[PixelMask, ...] = ()
 
     def pixels(self, noun: Noun) -> PixelMap:
         """Return the map of a noun, resized bilinearly to the pixels of the region that the model sees."""

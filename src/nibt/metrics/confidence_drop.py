@@ -11,7 +11,7 @@ Forward passes:
     1
 
 Use it when:
-    You compare with the tables of M2IB and NIB. Use the protocol ``paper`` for their numbers.
+    You compare with the tables of M2IB and NIB. Use the protocols ``m2ib`` and ``paper`` for their numbers.
 
 Avoid it when:
     You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
