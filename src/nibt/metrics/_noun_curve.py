@@ -39,11 +39,12 @@ class NounCurve(Metric[RegionsInput]):
         grid, nouns, count = metric_input.image.units, metric_input.nouns, len(metric_input.regions.words)
         assert isinstance(grid, Grid)
         if not nouns:
-            return torch.tensor([torch.nan]), torch.full((1, self.levels + 1), torch.nan)
+            unknown = torch.full((1, self.levels + 1), torch.nan, dtype=torch.float32, device="cpu")
+            return unknown[:, 0], unknown
         table = on_patches(metric_input.regions, grid)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
         limits = (shares * grid.count).round()[:, None]
-        patches, words = [], torch.zeros(len(nouns), count, device="cpu")
+        patches, words = [], torch.zeros(len(nouns), count, dtype=torch.float32, device="cpu")
         for place, noun in enumerate(nouns):
             order = table[list(noun.words)].sum(0).argsort(descending=True, stable=True).argsort()
             patches.append((order < limits) == self.inserted)

@@ -56,7 +56,10 @@ class Synergy(Metric[RegionsInput]):
 
 def dividends_of(metric_input: RegionsInput, grid: Grid) -> Float[Tensor, "word patch"]:
     """Compute the dividends of all words and patches."""
-    alone = [torch.eye(count + 1, device="cpu")[:, 1:] for count in (len(metric_input.regions.words), grid.count)]
+    alone = [
+        torch.eye(count + 1, dtype=torch.float32, device="cpu")[:, 1:]
+        for count in (len(metric_input.regions.words), grid.count)
+    ]
     text = embeddings_of_words(metric_input.text, metric_input.regions, alone[0]).double()
     image = embeddings_of_patches(metric_input.image, alone[1]).double()
     return (text[1:] - text[0]) @ (image[1:] - image[0]).T
