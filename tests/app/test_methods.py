@@ -7,10 +7,10 @@ import pytest
 
 import nibt
 from nibt.app.methods import (
-    KINDS,
+    CATEGORIES,
     ForwardTime,
     MethodFacts,
-    by_kind,
+    by_category,
     facts_list,
     measure_forwards,
     method_facts,
@@ -73,15 +73,15 @@ def test_reasons_are_those_of_the_methods() -> None:
     assert "eeds attention" in second.message
 
 
-def test_fields_have_all_methods_by_kind() -> None:
-    groups = by_kind()
+def test_fields_have_all_methods_by_category() -> None:
+    groups = by_category()
     assert next(iter(groups.items()))[1][0] == "nib"
     assert sorted(name for names in groups.values() for name in names) == available("methods")
     assert "random" in groups["control"]
     html = method_fields()
     assert re.findall(r'value="(\w+)"', html) == [name for names in groups.values() for name in names]
     assert re.findall(r"checked>(\w+)", html) == ["nib"]
-    assert re.findall(r"<legend>(\w+)", html) == [KINDS[kind].split(":")[0] for kind in groups]
+    assert re.findall(r"<legend>(\w+)", html) == [CATEGORIES[kind].split(":")[0] for kind in groups]
 
 
 def test_facts_say_what_exceeds_the_limit() -> None:

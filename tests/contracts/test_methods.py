@@ -262,8 +262,8 @@ def test_method_describes_itself(name: str) -> None:
     kind = METHODS[name]
     assert kind.paper, "the source of the method"
     assert kind.cost, "the cost of the method"
-    assert kind.kind in {"path", "gradient", "attention", "perturbation", "control"}
-    assert (kind.kind == "control") == (kind.cost == "0")
+    assert kind.category in {"path", "gradient", "attention", "perturbation", "control"}
+    assert (kind.category == "control") == (kind.cost == "0")
     assert "default" in kind.variants
     assert set(kind.needs) <= {"attention", "stem"}
     for variant, sides in kind.variants.items():

@@ -137,7 +137,7 @@ def test_tokens_share_the_score_of_their_word_in_any_batch(method: Any) -> None:
 
 def test_every_method_that_removes_units_removes_words() -> None:
     """All that is left is M2IB, which replaces channels of hidden states by noise, and removes no unit."""
-    perturbing = {name for name, kind in METHODS.items() if kind.kind == "perturbation"}
+    perturbing = {name for name, kind in METHODS.items() if kind.category == "perturbation"}
     assert perturbing == {*GAMES, "rise", "m2ib"}
     for name in perturbing - {"m2ib"}:
         assert METHODS[name].configured(tiny.model("bert").text, "default", {}, {}).options()["units"] == "words"

@@ -7,7 +7,7 @@ from inspect import cleandoc
 
 from latex2mathml.converter import convert
 
-from nibt.app.methods import KINDS, by_kind
+from nibt.app.methods import CATEGORIES, by_category
 from nibt.registry import find
 from nibt.report.html.document import document
 
@@ -68,7 +68,8 @@ def help_page() -> str:
     """Return the help page as an HTML document that loads nothing."""
     reading = "".join(f"<h3>{title}</h3><p>{text}</p>" for title, text in _READING)
     methods = "".join(
-        f"<h3>{escape(KINDS[kind])}</h3>{''.join(map(_method, names))}" for kind, names in by_kind().items()
+        f"<h3>{escape(CATEGORIES[category])}</h3>{''.join(map(_method, names))}"
+        for category, names in by_category().items()
     )
     body = (
         f'<main><h1>How to read a map</h1><section id="reading">{reading}</section>'

@@ -19,7 +19,7 @@ from nibt.registry import available, find, summary
 from nibt.types import Modality
 
 DEFAULT = "nib"
-KINDS = {
+CATEGORIES = {
     "path": "Path: gradients on the way from a blank input",
     "gradient": "Gradient: one gradient of the score",
     "attention": "Attention: the model's attention weights",
@@ -138,18 +138,19 @@ def _seconds(method: Method, model: Model, times: ForwardTimes, side: Modality) 
     return times[side].seconds * max(1.0, method.forwards(model.tower(side).depth, times[side].units))
 
 
-def by_kind() -> dict[str, list[str]]:
-    """Return the names of all methods by their kinds, in the order of ``KINDS``; the default method is first."""
+def by_category() -> dict[str, list[str]]:
+    """Return the names of all methods by category, in the order of ``CATEGORIES``; the default method is first."""
     names = sorted(available("methods"), key=lambda name: (name != DEFAULT, name))
-    groups = {kind: [name for name in names if find("methods", name).kind == kind] for kind in KINDS}
-    return {kind: listed for kind, listed in groups.items() if listed}
+    categories = {name: find("methods", name).category for name in names}
+    groups = {category: [name for name in names if categories[name] == category] for category in CATEGORIES}
+    return {category: listed for category, listed in groups.items() if listed}
 
 
 def method_fields() -> str:
-    """Return the checkboxes of all methods, grouped by kind. ``methods.js`` adds times and reasons."""
+    """Return the checkboxes of all methods, grouped by category. ``methods.js`` adds times and reasons."""
     groups = "".join(
-        f"<fieldset><legend>{escape(KINDS[kind])}</legend>{''.join(map(_field, names))}</fieldset>"
-        for kind, names in by_kind().items()
+        f"<fieldset><legend>{escape(CATEGORIES[category])}</legend>{''.join(map(_field, names))}</fieldset>"
+        for category, names in by_category().items()
     )
     return (
         '<details class="nibt-methods"><summary>Methods: <span class="nibt-chosen"></span></summary>'

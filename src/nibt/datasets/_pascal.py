@@ -14,9 +14,9 @@ _WORDS = {
 }
 
 
-def in_words(kind: str) -> str:
+def in_words(name: str) -> str:
     """Return the name of a kind in plain words."""
-    return _WORDS.get(kind, kind)
+    return _WORDS.get(name, name)
 
 
 @dataclass(frozen=True, kw_only=True)

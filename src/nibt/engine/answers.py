@@ -326,7 +326,7 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
             f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
-    if method.kind == "path":
+    if method.category == "path":
         tolerance = vars(method).get("tolerance")
         share = _LARGE_GAP if tolerance is None else tolerance
         large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, word.change)))

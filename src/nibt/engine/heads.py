@@ -236,9 +236,9 @@ def ablate_heads(
 
 
 def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[tuple[int, int], ...]:
-    every = tuple((layer, head) for layer in range(depth) for head in range(width))
-    listed = tuple((int(layer), int(head)) for layer, head in heads) or every
-    wrong = next((pair for pair in listed if pair not in every), None)
+    all_heads = tuple((layer, head) for layer in range(depth) for head in range(width))
+    listed = tuple((int(layer), int(head)) for layer, head in heads) or all_heads
+    wrong = next((pair for pair in listed if pair not in all_heads), None)
     if wrong is not None:
         raise BadOption(
             f"heads must be pairs of a layer from 0 to {depth - 1} and a head from 0 to {width - 1} (got {wrong})"

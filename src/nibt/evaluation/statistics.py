@@ -100,7 +100,9 @@ def resampled_rows(
     if not count:
         return NOTHING
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    values = np.concatenate([statistic(rows, part) for part in np.array_split(draws, 1 + draws.size // 4_000_000)])
+    values = np.concatenate(
+        [statistic(rows, weights) for weights in np.array_split(draws, 1 + draws.size // 4_000_000)]
+    )
     values = values[~np.isnan(values)]  # a resample may lack what the statistic needs, such as a label
     low, high = np.percentile(values, (2.5, 97.5)) if count > 1 and len(values) else (math.nan, math.nan)
     return Interval(float(statistic(rows, np.ones((1, count)))[0]), float(low), float(high))

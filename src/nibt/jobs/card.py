@@ -58,7 +58,7 @@ def card(job: Job) -> str:
         "",
         "| column | type |",
         "|---|---|",
-        *(f"| `{name}` | `{kind.replace('|', ' ')}` |" for name, kind in columns),
+        *(f"| `{name}` | `{of_column.replace('|', ' ')}` |" for name, of_column in columns),
         "",
     ]
     return _HEADER + "\n" + "\n".join(lines)

@@ -33,7 +33,7 @@ class CoalitionMethod(SegmentMethod):
 
     """
 
-    kind = "perturbation"
+    category = "perturbation"
     linear = True
 
     budget: Annotated[int, Range(2, 100_000)] = 512

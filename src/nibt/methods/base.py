@@ -27,7 +27,7 @@ from nibt.types import Modality
 
 Options = Mapping[str, Any]
 Need = Literal["attention", "stem", "vectors", "answer"]
-Kind = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
+Category = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
@@ -125,8 +125,8 @@ class Method(Plugin, ABC):
 
     Attributes:
         paper: The source of the method.
-        kind: What the scores are computed from: gradients along a path, gradients at one state, attention weights, or
-            the model's answers to changed inputs. A control does not use the model.
+        category: What the scores are computed from: gradients along a path, gradients at one state, attention weights,
+            or the model's answers to changed inputs. A control does not use the model.
         cost: The cost of an explanation in forward passes of the tower, as a formula of the options, ``depth`` (the
             number of blocks) and ``units``. ``forwards`` evaluates it.
         needs: What a tower must offer.
@@ -136,7 +136,7 @@ class Method(Plugin, ABC):
     """
 
     paper: ClassVar[str] = ""
-    kind: ClassVar[Kind] = "other"
+    category: ClassVar[Category] = "other"
     cost: ClassVar[str] = ""
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True

@@ -37,7 +37,7 @@ class Center(UnitMethod):
     """
 
     paper = "none: a control"
-    kind = "control"
+    category = "control"
     cost = "0"
     signed = False
 

@@ -26,7 +26,7 @@ class Chefer(LastAttention):
     """Rectified products of the last attention's weights and gradients."""
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 3 / depth"
     signed = False
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}

@@ -35,7 +35,7 @@ class ClearCLIP(AttentionMethod):
     """The target of each token's embedding, from the query-query attention of the last block alone."""
 
     paper = "Lan et al., ECCV 2024, arXiv 2407.12442"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 1 / depth"
 
     def scores(self, side: Side) -> PerToken:

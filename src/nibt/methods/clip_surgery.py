@@ -53,7 +53,7 @@ class CLIPSurgery(LastBlocks):
     """
 
     paper = "Li et al., arXiv 2304.05653"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about blocks / depth"
 
     blocks: Blocks | None = field(default=6, kw_only=True)

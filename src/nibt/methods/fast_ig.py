@@ -31,7 +31,7 @@ class FastIG(AttentionOrInput):
     """The state times its gradient."""
 
     paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
-    kind = "gradient"
+    category = "gradient"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
     variants: ClassVar = {
         **{name: {"image": {}, "text": {}} for name in ("default", "paper")},

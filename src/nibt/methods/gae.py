@@ -39,7 +39,7 @@ class GAE(LastBlocks):
     """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
     variants: ClassVar = {

@@ -45,7 +45,7 @@ class GradCAM(GradientMethod):
     """
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
-    kind = "gradient"
+    category = "gradient"
     cost = "1 + about 3 x (1 - layer / depth)"
     signed = False
     layer_leaves_block = True

@@ -47,7 +47,7 @@ class GradECLIP(AttentionMethod):
     """
 
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 3 / depth"
     signed = False
     variants: ClassVar = {

@@ -36,7 +36,7 @@ class IntegratedGradients(PathMethod):
     """
 
     paper = "Sundararajan et al., ICML 2017, arXiv 1703.01365"
-    kind = "path"
+    category = "path"
     linear = True
     cost = "2 + about 3 x steps"
     needs = ("stem",)

@@ -31,7 +31,7 @@ class LeGrad(LastBlocks):
     """Rectified gradients of the attention weights, summed over blocks."""
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
 

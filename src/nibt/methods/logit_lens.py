@@ -31,7 +31,7 @@ class LogitLens(LayerMethod):
     """The probability of the word at each row of a layer."""
 
     paper = "nostalgebraist, 2020, interpreting GPT: the logit lens"
-    kind = "other"
+    category = "other"
     cost = "1"
     needs = ("answer",)
     signed = False

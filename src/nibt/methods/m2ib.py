@@ -69,7 +69,7 @@ class M2IB(LayerMethod):
     """
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"
-    kind = "perturbation"
+    category = "perturbation"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
     layer_leaves_block = True

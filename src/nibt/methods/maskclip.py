@@ -31,7 +31,7 @@ class MaskCLIP(AttentionMethod):
     """The target of each token's embedding, where the last attention passes on the token's own value."""
 
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 1 / depth"
 
     def scores(self, side: Side) -> PerToken:

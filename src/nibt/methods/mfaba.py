@@ -41,7 +41,7 @@ class MFABA(Method):
     """
 
     paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"
-    kind = "path"
+    category = "path"
     cost = "1 + about 3 x steps"
     signed = False
     needs = ("stem",)

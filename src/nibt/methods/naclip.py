@@ -48,7 +48,7 @@ class NACLIP(AttentionMethod):
     """
 
     paper = "Hajimiri et al., WACV 2025, arXiv 2404.08181"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 1 / depth"
 
     spread: Positive = 5.0

@@ -59,7 +59,7 @@ class NIB(PathMethod, LayerMethod):
     """
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
-    kind = "path"
+    category = "path"
     linear = True
     cost = "1 + 2 x steps x (1 - layer / depth)"
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign

@@ -34,7 +34,7 @@ class Occlusion(SegmentMethod):
     """The drop of the score when one unit is removed."""
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
-    kind = "perturbation"
+    category = "perturbation"
     linear = True
     cost = "1 + units"
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}

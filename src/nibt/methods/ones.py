@@ -27,7 +27,7 @@ class Ones(UnitMethod):
     """A score of 1 for every unit."""
 
     paper = "none: a control"
-    kind = "control"
+    category = "control"
     cost = "0"
     signed = False
 

@@ -31,7 +31,7 @@ class Random(UnitMethod):
     """Uniform random scores in [0, 1)."""
 
     paper = "none: a control"
-    kind = "control"
+    category = "control"
     cost = "0"
     signed = False
 

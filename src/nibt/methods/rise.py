@@ -51,7 +51,7 @@ class RISE(PlayerMethod):
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
-    kind = "perturbation"
+    category = "perturbation"
     linear = True
     cost = "1 + masks"
     signed = False

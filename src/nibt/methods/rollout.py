@@ -26,7 +26,7 @@ class Rollout(AttentionMethod):
     """Products of the attention weights of all blocks."""
 
     paper = "Abnar and Zuidema, ACL 2020, arXiv 2005.00928"
-    kind = "attention"
+    category = "attention"
     cost = "2"
     signed = False
 

@@ -30,7 +30,7 @@ class SaliencyMap(AttentionOrInput):
     """Absolute values of the gradient."""
 
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
-    kind = "gradient"
+    category = "gradient"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
     signed = False
     variants: ClassVar = {

@@ -34,7 +34,7 @@ class SCLIP(AttentionMethod):
     """The target of each token's embedding, with query-query and key-key attention in the last block."""
 
     paper = "Wang et al., ECCV 2024, arXiv 2312.01597"
-    kind = "attention"
+    category = "attention"
     cost = "1 + about 1 / depth"
 
     def scores(self, side: Side) -> PerToken:

@@ -35,7 +35,7 @@ class SimilarityMap(Method):
     """The similarity of each token's own vector."""
 
     paper = "Faysse et al., ICLR 2025, arXiv 2407.01449"
-    kind = "other"
+    category = "other"
     cost = "1"
     needs = ("vectors",)
     variants: ClassVar = {"default": {"image": {}, "text": {}}}

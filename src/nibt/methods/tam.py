@@ -40,7 +40,7 @@ class TokenActivationMap(Method):
     """Logits of the word at each patch, less those that the words before explain."""
 
     paper = "Li et al., ICCV 2025, arXiv 2506.23270"
-    kind = "other"
+    category = "other"
     cost = "1"
     needs = ("answer",)
     signed = False

@@ -86,8 +86,8 @@ class LabelIoU(LabelMetric, PooledMetric):
             if _BACKGROUND in labels:
                 unsure = (self.logit_scale * scores).softmax(0).amax(0) < self.background
                 predicted[unsure] = labels.index(_BACKGROUND)
-            known = truth >= 0
-            confusion = torch.bincount(truth[known] * count + predicted[known], minlength=count**2).reshape(
+            labeled = truth >= 0
+            confusion = torch.bincount(truth[labeled] * count + predicted[labeled], minlength=count**2).reshape(
                 count, count
             )
             both = confusion.diagonal()

@@ -85,7 +85,7 @@ def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.n
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.append(np.diff(scores[order]) != 0, True)
     ranked = weights[:, order]
-    hits, images = (np.cumsum(part, 1)[:, last_of_ties] for part in (ranked * has[order], ranked))
+    hits, images = (np.cumsum(counts, 1)[:, last_of_ties] for counts in (ranked * has[order], ranked))
     steps = np.diff(hits, axis=1, prepend=0)
     value = (steps * np.nan_to_num(ratio(hits, images))).sum(1)
     return np.where(hits[:, -1] < images[:, -1], ratio(value, hits[:, -1]), np.nan)

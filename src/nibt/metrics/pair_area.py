@@ -76,9 +76,9 @@ def extreme_sets(table: np.ndarray) -> tuple[Bool[np.ndarray, "size unit"], Bool
     orders = np.stack([order for order, _ in grown], 1).reshape(-1, len(pairs))
     place = np.argsort(orders, axis=1)
     sizes = np.arange(len(pairs), 0, -1)
-    chosen = (best[sizes - 1] for best in (values.argmax(0), values.argmin(0)))
+    best_starts = (best[sizes - 1] for best in (values.argmax(0), values.argmin(0)))
     none = np.zeros((1, len(pairs)), bool)
-    largest, smallest = (np.concatenate([place[starts] < sizes[:, None], none]) for starts in chosen)
+    largest, smallest = (np.concatenate([place[starts] < sizes[:, None], none]) for starts in best_starts)
     return largest, smallest
 
 

@@ -47,7 +47,7 @@ class Synergy(Metric[RegionsInput]):
         assert isinstance(grid, Grid)
         dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input, grid))
         table = on_patches(metric_input.regions, grid).double().cpu()
-        both = torch.stack([(part - part.mean()).flatten() for part in (table, dividends)])
+        both = torch.stack([(scores - scores.mean()).flatten() for scores in (table, dividends)])
         lengths = both.norm(dim=1)
         flat = lengths <= 1e-12 * torch.stack([table.abs().max(), dividends.abs().max()])  # constant up to rounding
         product = (both[0] @ both[1]) / lengths.prod()

@@ -55,7 +55,7 @@ class CellRunner:
         """
         method = self.cell.method.plugin
         supported: tuple[MeasuredSide, ...] = method.sides
-        if "image" in supported and method.kind != "control" and self.cell.target == "cosine":
+        if "image" in supported and method.category != "control" and self.cell.target == "cosine":
             supported = (*supported, "regions")
         return tuple(side for side in self.plan.sides if side in supported)
 

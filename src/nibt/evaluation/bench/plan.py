@@ -285,8 +285,8 @@ class Plan(BaseModel):
         methods = [choice for method in _expand_all(plan.methods, "methods") for choice in method.expanded()]
         missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
         methods += [MethodChoice.model_validate({"name": name}).placed("the negative controls") for name in missing]
-        every = _expand_all(plan.metrics, "metrics")
-        metrics = [metric for metric in every if not metric.any_plugin or _measures(metric, plan.sides)]
+        expanded = _expand_all(plan.metrics, "metrics")
+        metrics = [metric for metric in expanded if not metric.any_plugin or _measures(metric, plan.sides)]
         is_new = "regions" not in plan.sides and any(_measures(metric, ["regions"]) for metric in metrics)
         choices: dict[str, Sequence[Choice]] = {
             "models": [choice.placed(f"models[{position}]") for position, choice in enumerate(plan.models)],

@@ -148,8 +148,8 @@ class Summary:
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:
     """Return the number of a data set and its interval; pairs that were measured with several seeds have their mean."""
     rows = of_pairs.groupby("item")["curve"].agg(lambda curves: np.mean(curves.tolist(), axis=0))
-    known = np.stack(rows.to_list())
-    return resampled_rows(known[~np.isnan(known).any(1)], metric.weighted)
+    table = np.stack(rows.to_list())
+    return resampled_rows(table[~np.isnan(table).any(1)], metric.weighted)
 
 
 def _in_order(plan: Plan, rows: DataFrame) -> DataFrame:
