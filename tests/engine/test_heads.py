@@ -9,7 +9,7 @@ from torch import Tensor
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.engine.heads import text_span
+from nibt.engine.heads import HeadName, text_span
 from nibt.errors import BadInput, BadOption
 from tests import tiny
 from tests.helpers import count_hooks
@@ -56,6 +56,10 @@ def test_heads_are_named_the_same_each_time() -> None:
     assert [name.variance for name in names] == sorted((name.variance for name in names), reverse=True)
     assert all(len(name.texts) == 2 and set(name.texts) <= set(WORDS) for name in names)
     assert all(0 < sum(name.shares) <= 1 + 1e-6 for name in names)
+
+
+def test_a_named_head_prints_in_one_short_line() -> None:
+    assert repr(HeadName(3, 7, ("a cat", "red"), (0.234, 0.1), 2e-3)) == "head 3.7: 'a cat' 23%, 'red' 10%"
 
 
 def test_variance_is_that_of_contributions() -> None:

@@ -50,6 +50,10 @@ class HeadName:
     shares: tuple[float, ...]
     variance: float
 
+    def __repr__(self) -> str:
+        named = ", ".join(f"{text!r} {share:.0%}" for text, share in zip(self.texts, self.shares, strict=True))
+        return f"head {self.layer}.{self.head}: {named}"
+
 
 @plain_torch()
 def name_heads(

@@ -1,5 +1,6 @@
 """The thresholds of an audit. ``docs/reference/audit.md`` has the reasons."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ class Bound:
         passes: The threshold from which a value passes.
         fails: The threshold from which a value fails.
         about: A description of the check.
+        least: The least value that is possible, at which intervals end.
+        most: The largest possible value.
 
     """
 
@@ -30,6 +33,8 @@ class Bound:
     passes: float
     fails: float
     about: str
+    least: float = 0.0
+    most: float = 1.0
 
     def check(
         self,
@@ -44,8 +49,10 @@ class Bound:
     ) -> Check:
         """Build the check of a mean."""
         limit = self.fails if fails is None else fails
+        low, high = (float(np.clip(end, self.least, self.most)) for end in (mean.low, mean.high))
+        text = about or self.about
         return Check(
-            name, self.question, method, side, *mean, count, self.better, self.passes, limit, about or self.about
+            name, self.question, method, side, mean.mean, low, high, count, self.better, self.passes, limit, text
         )
 
 
@@ -55,17 +62,19 @@ def known_count(values: Any) -> int:
 
 
 BOUNDS = {
-    "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower"),
-    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)"),
-    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption"),
-    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words"),
-    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image"),
-    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings"),
-    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds"),
-    "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map"),
+    "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower", -1),
+    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1),
+    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption", -1),
+    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words", -1),
+    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image", -1),
+    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings", -1),
+    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds", most=2),
+    "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map", -math.inf, math.inf),
     "top_region": Bound(5, "higher", 0.9, 0.5, "regions whose removal lowers the similarity less than the top region"),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
-    "corners": Bound(6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map"),
+    "corners": Bound(
+        6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map", most=math.inf
+    ),
     "auc": Bound(7, "higher", 0.8, 0.6, "right captions ranked above wrong captions (AUC)"),
     "recall": Bound(7, "higher", 0.5, 0.0, "right captions ranked first (R@1; fails at chance)"),
     "vocabulary": Bound(8, "higher", 0.9, 0.0, "share of 1,000 everyday nouns that the model knows"),
