@@ -260,6 +260,13 @@ def test_point_iou_is_the_mean_over_labels_of_ratios_of_sums() -> None:
     assert metric.pooled(rows.numpy()) == pytest.approx((2 / 4 + 1 / 2) / 2)
 
 
+def test_metrics_that_need_a_map_per_label_are_computed_if_they_are_named() -> None:
+    rows = nibt.measure(tiny.model("clip"), labeled_pairs(1), None, "random", side="image")
+    names = {row.metric for row in rows}
+    assert "zero_shot_accuracy" in names
+    assert not names & {"label_iou", "label_precision"}
+
+
 def test_errors_say_what_is_missing() -> None:
     model, pairs = tiny.model("clip"), labeled_pairs(2)
     with pytest.raises(

@@ -67,7 +67,8 @@ def measure(
             and are NaN for pairs without objects.
         metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. Each metric is
             computed on the sides for which it is defined. None means all metrics of ``side``, or of images and
-            captions; the metrics of ``regions`` are computed if they are named, or with ``side="regions"``.
+            captions; the metrics of ``regions`` are computed if they are named, or with ``side="regions"``, and
+            ``label_iou`` and ``label_precision``, which need a map per label, only if they are named.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
         target: The name of the target, the score that is explained.
@@ -147,8 +148,9 @@ def measure(
 
 
 def metrics_of(sides: Sequence[MeasuredSide]) -> list[str]:
-    """Return the names of all metrics that measure at least one of the sides."""
-    return [name for name in available("metrics") if set(sides).intersection(find("metrics", name).sides)]
+    """Return the names of all metrics that measure at least one of the sides, but for those that must be named."""
+    metrics = [find("metrics", name) for name in available("metrics")]
+    return [metric.name for metric in metrics if not metric.only_by_name and set(sides).intersection(metric.sides)]
 
 
 def _labeled(metrics: _Metrics) -> dict[str, Metric[Any]]:

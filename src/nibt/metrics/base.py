@@ -153,11 +153,13 @@ class Metric(Plugin, ABC, Generic[_Input]):
     Attributes:
         better: Which values are better. An object may have another direction than its class, by its options.
         sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
+        only_by_name: Whether the metric is left out where all metrics are asked for, since it needs many more maps.
 
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
     sides: ClassVar[tuple[MeasuredSide, ...]] = ("image", "text")
+    only_by_name: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         complete(self)

@@ -60,6 +60,7 @@ class LabelIoU(LabelMetric, PooledMetric):
 
     better = "higher"
     sides = ("image",)
+    only_by_name = True
     names: str | None = None
     background: ClosedShare = 0.0
     logit_scale: Positive = 40.0

@@ -47,6 +47,7 @@ class LabelPrecision(LabelMetric, PooledMetric):
 
     better = "higher"
     sides = ("image",)
+    only_by_name = True
     score: Annotated[str, OneOf(("highest", "image"))] = "highest"
     against: bool = False
 

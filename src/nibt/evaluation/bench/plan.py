@@ -286,7 +286,11 @@ class Plan(BaseModel):
         missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
         methods += [MethodChoice.model_validate({"name": name}).placed("the negative controls") for name in missing]
         expanded = _expand_all(plan.metrics, "metrics")
-        metrics = [metric for metric in expanded if not metric.any_plugin or _measures(metric, plan.sides)]
+        metrics = [
+            metric
+            for metric in expanded
+            if not metric.any_plugin or (_measures(metric, plan.sides) and not metric.plugin.only_by_name)
+        ]
         is_new = "regions" not in plan.sides and any(_measures(metric, ["regions"]) for metric in metrics)
         choices: dict[str, Sequence[Choice]] = {
             "models": [choice.placed(f"models[{position}]") for position, choice in enumerate(plan.models)],
