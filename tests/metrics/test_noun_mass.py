@@ -67,7 +67,7 @@ def trial(table: np.ndarray, side: int, named: list[int]) -> RegionsInput:
     return RegionsInput(regions, image, image, nouns, others)
 
 
-def test_recognition_equals_the_formula_of_the_authors(record_property: Record) -> None:
+def test_recognition_equals_the_formula_of_the_authors(record_property: Record, unchecked: None) -> None:
     rng = np.random.default_rng(0)
     cases = [
         (rng.standard_normal((count, side * side)), side, rng.permutation(4)[:count].tolist())
@@ -79,7 +79,7 @@ def test_recognition_equals_the_formula_of_the_authors(record_property: Record) 
 
 
 @pytest.mark.parametrize("side", [7, 8])
-def test_known_tables_are_recognized(side: int) -> None:
+def test_known_tables_are_recognized(side: int, unchecked: None) -> None:
     cells = cells_of_authors(side)
     table = -np.ones((2, side * side))
     for row, cell in enumerate((3, 1)):
@@ -90,7 +90,7 @@ def test_known_tables_are_recognized(side: int) -> None:
     assert number(NounMass("patches"), trial(table, side, [3, 1])) == 1, "patches on the edge of two cells do not count"
 
 
-def test_recognition_needs_a_noun() -> None:
+def test_recognition_needs_a_noun(unchecked: None) -> None:
     assert np.isnan(number(NounMass("patches"), trial(np.ones((1, 49)), 7, [])))
     assert number(NounMass("patches"), trial(np.zeros((1, 49)), 7, [0])) == 0
     alone = trial(np.ones((1, 49)), 7, [0])

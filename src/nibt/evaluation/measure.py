@@ -32,6 +32,7 @@ from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.results.measurement import Measurement
+from nibt.targets._similarity import Others
 from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, MeasuredSide, Modality
@@ -235,7 +236,7 @@ def _shared(cache: BatchCache, pairs: Sequence[Pair], side: Modality, key: Any, 
     return cache.once(pairs, (side, key), compute)
 
 
-def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, others: Embedding | None) -> Attribution:
+def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, others: Others | None) -> Attribution:
     """Return the attribution of a side for other embeddings of the other side, with others by ``softmax``."""
     score = side.score
     assert isinstance(score, Score)

@@ -11,6 +11,7 @@ from torch import Tensor
 from nibt.datasets._zero_shot import openai_templates
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import Metric, MetricInput
+from nibt.targets._similarity import Others
 from nibt.types import Embedding
 
 OPENAI = "openai"
@@ -62,7 +63,7 @@ class LabelMetric(Metric, ABC):
         return similarity.to_each(embedding.float(), labels.to(embedding.device)).cpu()
 
     def maps(
-        self, metric_input: MetricInput, labels: Embedding, others: Embedding | None = None
+        self, metric_input: MetricInput, labels: Embedding, others: Others | None = None
     ) -> Float[Tensor, "batch row column"]:
         """Compute the map of each image for the embedding of a label, compared with others if there are any."""
         assert metric_input.for_embeddings is not None

@@ -18,7 +18,7 @@ from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.results.regions import Regions
-from nibt.targets._similarity import Similarity
+from nibt.targets._similarity import Others, Similarity
 from nibt.types import Embedding, MeasuredSide, Modality, PerExample
 
 PixelMap = Float[Tensor, "height width"]
@@ -96,7 +96,7 @@ class MetricInput(SharedValues):
     of_other_caption: Callable[[], Attribution] | None = None
     candidates: Callable[[], Candidates] | None = None
     images: tuple[ImageInput, ...] = ()
-    for_embeddings: Callable[[Embedding, Embedding | None], Attribution] | None = None
+    for_embeddings: Callable[[Embedding, Others | None], Attribution] | None = None
     embed: Callable[[Modality, Sequence[Any]], Embedding] | None = None
 
 

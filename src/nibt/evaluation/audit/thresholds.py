@@ -62,13 +62,13 @@ def known_count(values: Any) -> int:
 
 
 BOUNDS = {
-    "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower", -1),
-    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1),
-    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption", -1),
-    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words", -1),
-    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image", -1),
-    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings", -1),
-    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds", most=2),
+    "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower", -1.0),
+    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1.0),
+    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption", -1.0),
+    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words", -1.0),
+    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image", -1.0),
+    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings", -1.0),
+    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds", most=2.0),
     "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map", -math.inf, math.inf),
     "top_region": Bound(5, "higher", 0.9, 0.5, "regions whose removal lowers the similarity less than the top region"),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
