@@ -245,8 +245,9 @@ class RunFolder(Generic[_Manifest]):
         """Check that no report was edited, and that nibt wrote those that exist."""
         digests = self.manifest.reports if (self.folder / MANIFEST).exists() else {}
         for path in (self.folder / name for name in names):
-            if path.exists() and not overwrite:
-                if sha256(path.read_bytes()).hexdigest() not in digests.get(path.name, []):
+            if (path.exists() or path.is_symlink()) and not overwrite:
+                digest = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+                if digest not in digests.get(path.name, []):
                     raise WouldOverwrite(
                         f"{path} was edited, or nibt did not write it: move it, or "
                         "replace it with --overwrite (in Python overwrite=True)"

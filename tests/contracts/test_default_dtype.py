@@ -17,6 +17,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.registry import available
 from tests import tiny
 from tests.helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
+from tests.metrics.test_labels import labeled_pairs
 from tests.suites import few
 
 DTYPES = (torch.float64, torch.bfloat16)
@@ -61,12 +62,16 @@ class DefaultDtypeCalls(TorchFunctionMode):
         return out
 
 
+LABELED = ("label_iou", "label_precision", "zero_shot_accuracy", "mean_iou")
+
+
 def measured() -> list[Any]:
     """Return the values of all metrics, of maps and of regions."""
     model, pairs = tiny.model("clip"), list(Scenes(count=2))
     maps = nibt.measure(model, pairs, steps=2, views=1)
     regions = nibt.measure(model, pairs, method="occlusion", side="regions")
-    return [replace(row, seconds=0.0) for row in (*maps, *regions)]
+    labels = nibt.measure(model, labeled_pairs(2), LABELED, "maskclip", side="image")
+    return [replace(row, seconds=0.0) for row in (*maps, *regions, *labels)]
 
 
 @pytest.mark.parametrize("dtype", few(DTYPES, DTYPES[:1]))

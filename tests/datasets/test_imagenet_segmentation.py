@@ -71,7 +71,7 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"ImageNet-Segmentation cannot be read .*, which lacks gtsegs_ijcv.mat"):
         ImageNetSegmentation(tmp_path)
     segmentation_file(tmp_path)
-    with pytest.raises(BadInput, match=r"names='openai' needs images of all 1,000 synsets .* \(got 2\)"):
+    with pytest.raises(BadInput, match=r"names='openai' needs a file of names with the 1,000 synsets .* \(got 2\)"):
         ImageNetSegmentation(tmp_path, names="openai")
     with pytest.raises(BadOption, match="square must be between 1 and 10,000"):
         ImageNetSegmentation(tmp_path, square=0)
@@ -81,6 +81,18 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no MATLAB")
     with pytest.raises(BadInput, match=r"gtsegs_ijcv\.mat is no HDF5 file, or damaged"):
         ImageNetSegmentation(tmp_path)
+
+
+def test_masks_are_a_part_of_the_content(tmp_path: Path) -> None:
+    segmentation_file(tmp_path)
+    before = ImageNetSegmentation(tmp_path).fingerprint()
+    with h5py.File(tmp_path / FILE, "a") as file:
+        file["refs/mask0"][...] = 1 - file["refs/mask0"][()]
+    assert ImageNetSegmentation(tmp_path).fingerprint() != before
+    with h5py.File(tmp_path / FILE, "a") as file:
+        file["refs/mask0"][...] = 255
+    with pytest.raises(BadInput, match="the mask must have the numbers 0 and 1"):
+        list(ImageNetSegmentation(tmp_path))
 
 
 def test_a_damaged_image_is_an_error_of_its_pair(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Tests of ``nibt.datasets._label_maps``: what holds for every data set with a label for each pixel."""
 
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +155,21 @@ def test_image_without_a_label_image_is_an_error(tmp_path: Path) -> None:
     image(home / "images/validation/ADE_val_00000003.jpg")
     with pytest.raises(BadInput, match=r"ADE_val_00000003\.png is missing or damaged"):
         ADE20K(tmp_path)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gray_images_of_fewer_bits_are_refused(tmp_path: Path, bits: int) -> None:
+    """Pillow would stretch their numbers to 255."""
+    pascal_voc_segmentation(tmp_path)
+    path = next(tmp_path.rglob("SegmentationClass/*.png"))
+    with Image.open(path) as label_image:
+        width, height = label_image.size
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)}
+    chunks[b"IDAT"] = zlib.compress((b"\0" * (1 + -(-width * bits // 8))) * height)
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in {**chunks, b"IEND": b""}.items()
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(BadInput, match=rf"expected 8 bits per channel, got the mode L;{bits}"):
+        list(PascalVOCSegmentation(tmp_path))

@@ -44,6 +44,24 @@ def test_a_card_is_the_same_each_time_and_edits_are_kept(job: nibt.Job) -> None:
     assert "my words" not in write_card(job, overwrite=True)
 
 
+def test_a_link_or_a_folder_of_that_name_is_kept(job: nibt.Job) -> None:
+    path = job.folder / "README.md"
+    path.symlink_to("elsewhere.md")
+    with pytest.raises(WouldOverwrite, match=r"README\.md was edited"):
+        write_card(job)
+    assert path.is_symlink()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WouldOverwrite, match=r"README\.md was edited"):
+        write_card(job)
+
+
+def test_a_job_without_rows_has_no_card(job: nibt.Job) -> None:
+    shutil.rmtree(job.folder / "parts")
+    with pytest.raises(BadInput, match="has no rows that a card could describe: check it with nibt show"):
+        card(job)
+
+
 def test_an_unfinished_job_has_no_card(job: nibt.Job) -> None:
     job.update(rows=None)
     with pytest.raises(BadInput, match="a card needs a finished job: run it again to resume it"):

@@ -60,14 +60,12 @@ def maps_of(model: Model, pairs: list[Pair], captions: list[str], method: str = 
 
 
 @pytest.mark.parametrize("background", [0.0, 0.34])
-@pytest.mark.parametrize("centered", [False, True])
-def test_label_iou_equals_a_loop_with_one_confusion_matrix(background: float, centered: bool) -> None:
+def test_label_iou_equals_a_loop_with_one_confusion_matrix(background: float) -> None:
     model, pairs = tiny.model("clip"), labeled_pairs()
     maps = maps_of(model, pairs, [TEMPLATE.format(label) for label in LABELS[1:]])
     confusion = np.zeros((len(LABELS), len(LABELS)))
     for item, pair in enumerate(pairs):
         scores = F.interpolate(maps[None, :, item], (SIDE, SIDE), mode="bilinear")[0]
-        scores = scores - scores.mean(0) if centered else scores
         shares = (40 * scores).softmax(0)
         predicted = np.where(shares.amax(0) < background, 0, 1 + scores.argmax(0))
         assert pair.label_map is not None
@@ -76,7 +74,7 @@ def test_label_iou_equals_a_loop_with_one_confusion_matrix(background: float, ce
                 confusion[truth, guess] += 1
     both = confusion.diagonal()
     union = confusion.sum(0) + confusion.sum(1) - both
-    metric = LabelIoU(background=background, centered=centered)
+    metric = LabelIoU(background=background)
     rows = np.array([row.curve for row in nibt.measure(model, pairs, metric, "maskclip", side="image", batch_size=2)])
     assert rows.sum(0).tolist() == [*both, *union]
     assert metric.pooled(rows) == pytest.approx(np.mean(both / union), abs=1e-12)
@@ -95,6 +93,9 @@ def test_names_of_labels_come_from_a_file(tmp_path: Path) -> None:
         predicted = torch.tensor([0, 0, 1, 2, 3])[best][4:]
         truth = torch.from_numpy(pairs[item].label_map)[4:]  # pyright: ignore
         assert list(row.curve[:4]) == [int(((predicted == c) & (truth == c)).sum()) for c in range(4)]
+    names.write_text("sky\ncat,\nred car\nbird\n")
+    with pytest.raises(BadInput, match=r"names.txt must have names between its commas"):
+        nibt.measure(model, pairs, LabelIoU(names=str(names)), "maskclip", side="image")
     names.write_text("one\ntwo\n")
     with pytest.raises(BadInput, match=r"names.txt must have a line for each of 4 labels \(got 2\)"):
         nibt.measure(model, pairs, LabelIoU(names=str(names)), "maskclip", side="image")
@@ -260,6 +261,24 @@ def test_point_iou_is_the_mean_over_labels_of_ratios_of_sums() -> None:
     assert metric.pooled(rows.numpy()) == pytest.approx((2 / 4 + 1 / 2) / 2)
 
 
+def test_centered_maps_are_compared_with_those_of_all_labels() -> None:
+    model = tiny.model("clip")
+    half = np.zeros((SIDE, SIDE), bool)
+    half[:, : SIDE // 2] = True
+    pairs = [
+        replace(pair, objects=(Object("x", (0, 0, SIDE // 2, SIDE), half, ((0, 1),)),)) for pair in labeled_pairs(3)
+    ]
+    maps = maps_of(model, pairs, [TEMPLATE.format(label) for label in LABELS], "gae")
+    rows = nibt.measure(model, pairs, PixelAccuracy(centered=True), "gae", side="image", batch_size=2)
+    for item, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
+        assert pair.label is not None
+        centered = (maps[pair.label, item] - maps[:, item].mean(0)).clamp_min(0)
+        pixels = F.interpolate(centered[None, None], (SIDE, SIDE), mode="bilinear")[0, 0]
+        assert row.value == pytest.approx(float(((pixels > pixels.mean()).numpy() == half).mean()), abs=2e-3)
+    (plain,) = nibt.measure(model, pairs[:1], PixelAccuracy(), "gae", side="image")
+    assert plain.value != rows[0].value
+
+
 def test_metrics_that_need_a_map_per_label_are_computed_if_they_are_named() -> None:
     rows = nibt.measure(tiny.model("clip"), labeled_pairs(1), None, "random", side="image")
     names = {row.metric for row in rows}
@@ -274,12 +293,51 @@ def test_errors_say_what_is_missing() -> None:
     ):
         LabelIoU(template="photo")
     mixed = [pairs[0], replace(pairs[1], labels=("cat", "dog"), label=0, label_map=None)]
-    with pytest.raises(BadInput, match=r"must have the same labels \(got 2 sets\)"):
-        nibt.measure(model, mixed, LabelIoU(), "maskclip", side="image")
+    for batch_size in (1, 2):
+        with pytest.raises(BadInput, match=r"must have the same labels \(got 2 sets\)"):
+            nibt.measure(model, mixed, LabelIoU(), "maskclip", side="image", batch_size=batch_size)
     plain = [Pair(square_image(3), "a cat")]
     for metric in (LabelIoU(), LabelPrecision(), ZeroShotAccuracy(), PointIoU()):
         (row,) = nibt.measure(model, plain, metric, "gae", side="image")
         assert np.isnan(row.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ()}, r"labels must be a tuple of different texts that are not blank \(got \(\)\)"),
+        ({"labels": ("cat", "cat")}, "different texts"),
+        ({"labels": ("cat", " ")}, "not blank"),
+        ({"label": 4}, r"label must be the position of a label, from 0 to 3 \(got 4\)"),
+        ({"label": True}, "label must be the position of a label"),
+        ({"label_map": np.zeros((SIDE, SIDE))}, r"label_map must be a NumPy array of whole numbers \(got float64\)"),
+        ({"label_map": np.zeros((SIDE, 3), int)}, r"label_map must have the shape of the image, \(64, 64\)"),
+        ({"label_map": np.full((SIDE, SIDE), 255, np.uint8)}, r"0 to 3, or -1 for ignored pixels \(got 255 to 255\)"),
+        ({"label_map": np.full((SIDE, SIDE), -2)}, "or -1 for ignored pixels"),
+    ],
+)
+def test_wrong_labels_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        replace(labeled_pairs(1)[0], **changes)
+
+
+def test_label_maps_may_have_any_whole_numbers() -> None:
+    model, (pair,) = tiny.model("clip"), labeled_pairs(1)
+    assert pair.label_map is not None
+    label_map = pair.label_map.clip(0)
+    rows = [
+        nibt.measure(model, [replace(pair, label_map=label_map.astype(kind))], LabelIoU(), "maskclip", side="image")
+        for kind in (np.int64, np.uint8, ">i4")
+    ]
+    assert rows[0] == rows[1] == rows[2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_pairs_with_and_without_labels_do_not_mix(batch_size: int) -> None:
+    model, pairs = tiny.model("clip"), [labeled_pairs(1)[0], Pair(square_image(3), "a cat")]
+    rows = nibt.measure(model, pairs, LabelIoU(), "maskclip", side="image", batch_size=batch_size)
+    assert np.isnan(rows[1].value)
+    assert not np.isnan(rows[0].value)
 
 
 def test_late_interaction_has_no_vector_of_a_label() -> None:

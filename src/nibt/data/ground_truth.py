@@ -70,7 +70,7 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         tuple(without for _, without in seen),
         pair.labels,
         pair.label,
-        None if pair.label_map is None else torch.from_numpy(_seen(pair.label_map, region, -1)).long(),
+        None if pair.label_map is None else torch.from_numpy(_seen(pair.label_map.astype(np.int64), region, -1)),
         tuple(_present(pair)),
     )
 

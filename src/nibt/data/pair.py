@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
 
@@ -93,10 +94,43 @@ class Pair:
     label: int | None = None
     label_map: np.ndarray | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if self.labels or self.label is not None or self.label_map is not None:
+            _check_labels(self)
+
     @property
     def items(self) -> tuple[ImageInput, str]:
         """The first and the second input."""
         return self.image, self.caption
+
+
+def _check_labels(pair: Pair) -> None:
+    """Check the labels of a pair, the position of its own label, and its label map."""
+    labels, label, label_map = pair.labels, pair.label, pair.label_map
+    if not isinstance(labels, tuple) or not labels or not _are_labels(labels):
+        raise BadInput(f"labels must be a tuple of different texts that are not blank (got {labels!r:.100})")
+    if label is not None and (type(label) is not int or not 0 <= label < len(labels)):
+        raise BadInput(f"label must be the position of a label, from 0 to {len(labels) - 1} (got {label!r:.50})")
+    if label_map is None:
+        return
+    if not isinstance(label_map, np.ndarray) or label_map.dtype.kind not in "iu":
+        got = label_map.dtype if isinstance(label_map, np.ndarray) else type(label_map).__name__
+        raise BadInput(f"label_map must be a NumPy array of whole numbers (got {got})")
+    width, height = pair.image.size
+    if label_map.shape != (height, width):
+        raise BadInput(f"label_map must have the shape of the image, {(height, width)} (got {label_map.shape})")
+    low, high = int(label_map.min()), int(label_map.max())
+    if low < -1 or high >= len(labels):
+        raise BadInput(
+            f"label_map must have the positions of labels, 0 to {len(labels) - 1}, or -1 for ignored pixels (got {low} "
+            f"to {high})"
+        )
+
+
+@lru_cache(maxsize=16)
+def _are_labels(labels: tuple[Any, ...]) -> bool:
+    """Return whether labels are different texts that are not blank."""
+    return len(set(labels)) == len(labels) and all(isinstance(label, str) and label.strip() for label in labels)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,9 @@ class LabelImages(LabelFiles):
 def _read_pixels(path: Path, modified: int) -> np.ndarray:
     """Read the pixels of a label image. They are kept for the other objects of an image."""
     with open_image(path, str(path)) as image:
-        if image.mode not in ("P", "L", "RGB", "RGBA"):
-            raise BadInput(f"expected 8 bits per channel, got the mode {image.mode}")
+        packed = [
+            rawmode for *_, rawmode in getattr(image, "tile", ()) if image.mode == "L" and rawmode in ("L;2", "L;4")
+        ]
+        if image.mode not in ("P", "L", "RGB", "RGBA") or packed:  # Pillow would stretch gray values of fewer bits
+            raise BadInput(f"expected 8 bits per channel, got the mode {(packed or [image.mode])[0]}")
         return np.array(image).astype(int)

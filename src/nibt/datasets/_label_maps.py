@@ -1,5 +1,6 @@
 """Data sets for semantic segmentation: a label for each pixel of an image."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -109,7 +110,7 @@ class LabelMaps(LabelFiles):
         places = self.places()
         for path in (places.listed, places.images, places.maps):
             if path is not None and not path.exists():
-                raise self.lacking(path.relative_to(self.root).as_posix())
+                raise self.lacking(Path(os.path.relpath(path, self.root)).as_posix())
         return places
 
     @cached_property

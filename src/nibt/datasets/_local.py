@@ -43,7 +43,7 @@ class LocalDataset(RecordDataset):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.root.is_dir():
-            raise self.lacking("it" if not self.root.exists() else "a folder of that name")
+            raise self._unreadable("is no folder" if self.root.exists() else "does not exist")
         if self.strict:
             len(self.entries)  # reads all records, and fails if a file is missing
 
@@ -72,8 +72,11 @@ class LocalDataset(RecordDataset):
 
     def lacking(self, what: str) -> BadInput:
         """Return the error that describes what is missing, what is expected, and where to obtain it."""
+        return self._unreadable(f"lacks {what}")
+
+    def _unreadable(self, problem: str) -> BadInput:
         return BadInput(
-            f"{self.title} cannot be read from {str(self.folder)!r}, which lacks {what}. The folder must have: "
+            f"{self.title} cannot be read from {str(self.folder)!r}, which {problem}. The folder must have: "
             f"{self.layout}. Source: {self.home}"
         )
 

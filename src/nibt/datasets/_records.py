@@ -116,8 +116,9 @@ class RecordDataset(Dataset):
         if isinstance(record.image, str) and _is_turned(Path(record.image)):
             note = "boxes and masks are ignored, since they refer to the image before its EXIF rotation"
             return replace(pair, notes=(note,))
-        objects = self._objects(record, caption, image.size)
-        return replace(pair, objects=objects, label_map=self.label_map(record, image.size))
+        label_map = self.label_map(record, image.size)
+        labels = () if label_map is None else self.labels
+        return replace(pair, objects=self._objects(record, caption, image.size), labels=labels, label_map=label_map)
 
     def load_image(self, record: Record) -> ImageInput:
         """Read the image of a record."""

@@ -14,6 +14,7 @@ from nibt.errors import BadInput
 from nibt.options import OneOf, Range
 
 PREFIX = "a photo of a "
+_CLASSES = 1000  # of ImageNet
 _SYNSET = re.compile("n[0-9]{8}")
 
 
@@ -58,13 +59,18 @@ class SynsetDataset(LocalDataset):
     each: Annotated[int, Range(1, 10**9)] | None = None
     names: Annotated[str, OneOf(("wordnet", "openai"))] = "wordnet"
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of all synsets that have images; with OpenAI's names, the different ones of all classes."""
+        return tuple(dict.fromkeys(openai_names())) if self.names == "openai" else super().labels
+
     def captioned(self, images: Iterable[SynsetImage], names: dict[str, str]) -> list[Record]:
         """Return the records of the first images of each synset."""
         of_synset: dict[str, list[SynsetImage]] = {}
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
         if self.names == "openai":
-            names = _openai(sorted(of_synset))
+            names = _openai(sorted(names) if len(names) == _CLASSES else sorted(of_synset))
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
@@ -95,8 +101,9 @@ def _openai(synsets: list[str]) -> dict[str, str]:
     names = openai_names()
     if len(synsets) != len(names):
         raise BadInput(
-            f"names='openai' needs images of all {len(names):,} synsets of ImageNet, whose order gives their names "
-            f"(got {len(synsets):,}): use names='wordnet'"
+            f"names='openai' needs a file of names with the {len(names):,} synsets of ImageNet, whose order gives "
+            f"their names, such as LOC_synset_mapping.txt, or images of all of them (got {len(synsets):,}): add the "
+            "file, or use names='wordnet' (in a plan, an option of the data set)"
         )
     return dict(zip(synsets, names, strict=True))
 

@@ -50,8 +50,8 @@ class ADE20K(LabelMaps):
     def names(self) -> dict[int, str]:
         path, names = self.inside(f"ADEChallengeData2016/{_NAMES}", _NAMES, what=_NAMES), {}
         for line, where in list(lines(path))[1:]:
-            number, *_, name = line.split("\t")
-            if not number.strip().isdecimal():
+            number, *_, name = line.split("\t") if "\t" in line else ("", "")
+            if not number.strip().isdecimal() or len(number) > 9 or not name.strip():
                 raise BadInput(
                     f"{where}: expected the number of a label, columns and its names, with tabs (got {line})"
                 )

@@ -278,8 +278,8 @@ class Dataset(Plugin, ABC):
         return ""
 
     def fingerprint(self, count: int | None = None) -> str:
-        """Return a hash of the images, captions and annotations of the first ``count`` pairs: 16 hexadecimal digits."""
-        digest = sha256()
+        """Return a hash of the labels and the content of the first ``count`` pairs: 16 hexadecimal digits."""
+        digest = sha256(repr(self.labels).encode())
         for item in tracked(range(len(self) if count is None else min(count, len(self)))):
             digest.update(self.content(item).encode() + b"\n")
         return digest.hexdigest()[:16]

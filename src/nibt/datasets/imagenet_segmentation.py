@@ -5,7 +5,9 @@ M. Guillaumin, D. Küttel, V. Ferrari, ImageNet Auto-Annotation with Segmentatio
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from nibt.data.images import ImageInput, decode_image
 from nibt.datasets._files import format_errors
 from nibt.datasets._synsets import SynsetDataset, SynsetImage, is_synset, synset_names
 from nibt.datasets.base import FilePart, ObjectAnnotation, Record
-from nibt.errors import BadInput, Unsupported, install
+from nibt.errors import BadInput, Unsupported, install, reason
 
 _FILE = "gtsegs_ijcv.mat"
 _IMAGES, _MASKS, _IDS = "value/img", "value/gt", "value/id"
@@ -39,7 +41,7 @@ class StoredImage(FilePart):
 
     def read(self) -> bytes:
         pixels = _read(self.path, _IMAGES, self.number)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.size:
             raise BadInput(
                 f"{self.path}: image {self.number + 1} must be 3 x width x height bytes (got {pixels.dtype} "
                 f"{' x '.join(map(str, pixels.shape))}): use the published file"
@@ -78,11 +80,22 @@ class ImageNetSegmentation(SynsetDataset):
         if pixels.shape != size:
             expected, got = (" x ".join(map(str, sides)) for sides in (size, pixels.shape))
             raise BadInput(f"{where}: the mask must have the size of the image, {expected} (got {got})")
+        if not np.isin(pixels, (0, 1)).all():
+            raise BadInput(f"{where}: the mask must have the numbers 0 and 1 (got others): use the published file")
         return pixels.T == 1
+
+    def content(self, item: int) -> str:
+        """Return a text that identifies the content of a pair, with its mask, which annotations only number."""
+        (annotation,) = self.entries[item].annotations
+        try:
+            mask = _read(self.inside(_FILE), _MASKS, annotation.outline).tobytes()
+        except BadInput as error:
+            mask = str(error).encode()
+        return f"{super().content(item)} {sha256(mask).hexdigest()}"
 
 
 def _images(path: Path) -> Iterator[SynsetImage]:
-    with _opened(path) as file, format_errors(str(path)):
+    with _opened(path) as file, _stored_errors(str(path)):
         for number, (reference,) in enumerate(file[_IDS][()]):
             identity = "".join(map(chr, np.asarray(file[reference]).ravel()))
             synset = identity.partition("_")[0]
@@ -93,11 +106,21 @@ def _images(path: Path) -> Iterator[SynsetImage]:
 
 def _read(path: Path, group: str, number: int) -> np.ndarray:
     """Read an image or a mask; a mask is inside of a list with one entry."""
-    with _opened(path) as file, format_errors(f"{path}, image {number + 1}"):
+    with _opened(path) as file, _stored_errors(f"{path}, image {number + 1}"):
         stored = file[file[group][number, 0]]
         if group == _MASKS:
             stored = file[stored[0, 0]]
         return np.asarray(stored)
+
+
+@contextmanager
+def _stored_errors(where: str) -> Iterator[None]:
+    """Convert the errors of a damaged or unusual file to ``BadInput``."""
+    try:
+        with format_errors(where):
+            yield
+    except (OSError, RuntimeError, MemoryError, OverflowError) as error:
+        raise BadInput(f"{where} cannot be read ({reason(error)}): use the published file") from error
 
 
 def _opened(path: Path) -> Any:
@@ -109,7 +132,7 @@ def _opened(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise BadInput(f"{path} is no HDF5 file, or damaged ({error}): use the published file") from error
+        raise BadInput(f"{path} is no HDF5 file, or damaged ({reason(error)}): use the published file") from error
 
 
 PLUGIN = ImageNetSegmentation

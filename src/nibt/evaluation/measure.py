@@ -24,6 +24,7 @@ from nibt.evaluation.context import CallContext, map_of_other_caption
 from nibt.evaluation.measured_score import MeasuredScore, score_target
 from nibt.evaluation.regions import regions_inputs
 from nibt.methods.base import SIDES, Method, MethodSpec
+from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -84,7 +85,7 @@ def measure(
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         cache: What calls with the same model and pairs share, whatever their methods; None shares nothing. It keeps
-            the traces of all pairs until it is dropped.
+            the traces of all pairs until it is dropped, and is valid while the weights of the model do not change.
         on_progress: Called after each batch with the number of pairs that are done; pairs with maps and regions count
             twice.
         **options: Options of the method.
@@ -122,6 +123,9 @@ def measure(
             f"metrics of regions need the target cosine (got {target}, of which {measured} is measured): measure "
             "them in another call"
         )
+    label_sets = {pair.labels for pair in pairs if pair.labels}
+    if len(label_sets) > 1 and any(isinstance(metric, LabelMetric) for metric in labeled.values()):
+        raise BadInput(f"pairs that are measured together must have the same labels (got {len(label_sets)} sets)")
     score = None if measured == "explained" else score_target(measured)
     # the captions are for the measured target only, and the explained target would reject them
     only_measured = score and score.others != "none" and find("targets", target).others == "none"

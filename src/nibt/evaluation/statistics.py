@@ -65,6 +65,15 @@ def interval(values: Any) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
+def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
+    """Return an interval that ends where values cannot be.
+
+    >>> within(Interval(0.9, 0.7, 1.1), (0.0, 1.0))
+    Interval(mean=0.9, low=0.7, high=1.0)
+    """
+    return Interval(mean.mean, *(float(np.clip(end, *bounds)) for end in (mean.low, mean.high)))
+
+
 def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int = 0) -> Interval:
     """Return a statistic of independent samples and its percentile bootstrap 95 % interval."""
     batch = max(1, 2_000_000 // max(map(len, samples)))

@@ -30,18 +30,22 @@ def card(job: Job) -> str:
     manifest, request = job.manifest, job.manifest.request
     if manifest.rows is None or "method" not in request or "target" not in request or "model" not in request:
         raise BadInput("a card needs a finished job: run it again to resume it")
-    path = next(iter(job.chunks().values()))[0]
-    with open_table(path) as table:
+    paths = next(iter(job.chunks().values()), None)
+    if paths is None:
+        raise BadInput(
+            f"{job.folder} has no rows that a card could describe: check it with nibt show {job.folder} --verify"
+        )
+    with open_table(paths[0]) as table:
         columns = [(field.name, str(field.type)) for field in table.schema_arrow]
     model, sessions = request["model"], manifest.sessions
     what = "the words that a model wrote" if job.has_prompts else "pairs of an image and a caption"
     versions = Counter(
-        f"nibt {session['versions']['nibt']}, torch {session['versions']['torch']}" for session in sessions
+        f"nibt {session['versions'].get('nibt')}, torch {session['versions'].get('torch')}" for session in sessions
     )
     lines = [
         f"# Explanations of {what}",
         "",
-        f"{manifest.rows:,} rows, {manifest.errors:,} of which failed (column `error`). Method: "
+        f"{manifest.rows:,} rows, {manifest.errors or 0:,} of which failed (column `error`). Method: "
         f"`{method_text(request['method'])}`. Target: `{request['target']['name']}`. Model: `{model['id']}`, weights "
         f"`{model['weights_hash']}`, {model['dtype']}. Versions: {'; '.join(versions)}.",
         "",

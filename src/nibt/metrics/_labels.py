@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.datasets._zero_shot import openai_templates
-from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.errors import BadOption, Unsupported
 from nibt.metrics.base import Metric, MetricInput
 from nibt.targets._similarity import Others
 from nibt.types import Embedding
@@ -35,11 +35,8 @@ class LabelMetric(Metric, ABC):
             raise BadOption(f"template must be openai, or contain {{}} once, for the label (got {self.template!r})")
 
     def labels(self, metric_input: MetricInput) -> tuple[str, ...]:
-        """Return the labels of the data set; none if no pair has labels."""
-        label_sets = {truth.labels for truth in metric_input.truths if truth.labels}
-        if len(label_sets) > 1:
-            raise BadInput(f"pairs that are measured together must have the same labels (got {len(label_sets)} sets)")
-        return next(iter(label_sets), ())
+        """Return the labels of the pairs, which all have the same ones; none if no pair has labels."""
+        return next((truth.labels for truth in metric_input.truths if truth.labels), ())
 
     def embeddings(self, metric_input: MetricInput, names: tuple[str, ...]) -> Embedding:
         """Return the embeddings of labels by their names, of unit length: (name, dim)."""
@@ -52,7 +49,7 @@ class LabelMetric(Metric, ABC):
         if metric_input.side.model.item_ndim != 1:
             raise Unsupported(f"{self.name} needs a model with one vector per caption, without late interaction")
         templates = openai_templates() if self.template == OPENAI else (self.template,)
-        captions = [template.format(name) for name in names for template in templates]
+        captions = [template.replace("{}", name) for name in names for template in templates]
         embeddings = F.normalize(metric_input.embed("text", captions).float(), dim=-1)
         return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
 
@@ -87,3 +84,10 @@ class LabelMetric(Metric, ABC):
             )
 
         return metric_input.once(("map of each", self.template, names, against), computed)
+
+    def centered_maps(self, metric_input: MetricInput) -> Float[Tensor, "batch row column"]:
+        """Compute the map of each image for its label, minus the mean over the maps for all labels."""
+        labels = self.labels(metric_input)
+        maps = self.map_of_each(metric_input, labels, against=False)
+        own_label = torch.tensor([truth.label or 0 for truth in metric_input.truths], device="cpu")
+        return maps[own_label, torch.arange(len(own_label), device="cpu")] - maps.mean(0)

@@ -29,6 +29,7 @@ class AbsentWords(Metric):
     """The share of words for absent objects whose score is negative."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("text",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -33,6 +33,7 @@ class AdditiveShare(CoalitionMetric):
     """The share of the variance that the two sides explain without each other."""
 
     better = "neither"
+    bounds = (0.0, 1.0)
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
         scores = self.scores(metric_input)

@@ -34,6 +34,8 @@ from nibt.metrics._two_classes import object_share
 from nibt.metrics.base import Metric, MetricInput, PixelMask, on_masks_or_points
 from nibt.types import PerExample
 
+_DIGITS = 5  # of scaled scores; smaller differences are rounding errors, which would order plateaus of equal scores
+
 
 @dataclass(frozen=True)
 class AveragePrecision(Metric):
@@ -45,6 +47,7 @@ class AveragePrecision(Metric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     both_classes: bool = False
 
@@ -65,8 +68,8 @@ def _precision(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> float
 
 
 def _precision_of_both(grid: Float[Tensor, "row column"], mask: PixelMask) -> float:
-    share = object_share(grid, mask.shape)
-    return _precision(torch.stack([1 - share, share]), torch.stack([~mask, mask]))
+    share = object_share(grid, mask.shape).double().round(decimals=_DIGITS)
+    return _precision(torch.stack([(1 - share).round(decimals=_DIGITS), share]), torch.stack([~mask, mask]))
 
 
 PLUGIN = AveragePrecision

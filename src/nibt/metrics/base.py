@@ -1,5 +1,6 @@
 """The contract of metrics: a metric measures a batch of attributions of one side, or the regions of one pair."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -153,12 +154,14 @@ class Metric(Plugin, ABC, Generic[_Input]):
     Attributes:
         better: Which values are better. An object may have another direction than its class, by its options.
         sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
+        bounds: The least and the largest value that are possible, at which intervals end.
         only_by_name: Whether the metric is left out where all metrics are asked for, since it needs many more maps.
 
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
     sides: ClassVar[tuple[MeasuredSide, ...]] = ("image", "text")
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     only_by_name: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

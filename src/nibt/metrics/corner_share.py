@@ -27,6 +27,7 @@ class CornerShare(Metric):
     """The share of the absolute score on the four corner patches."""
 
     better = "neither"
+    bounds = (0.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -32,6 +32,7 @@ class Energy(Metric):
     """The share of the positive scores on the named objects."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -40,6 +40,7 @@ class IntersectionOverUnion(Metric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None
 

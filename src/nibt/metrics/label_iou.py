@@ -21,7 +21,8 @@ Use it when:
     You compare with open-vocabulary segmentation (``maskclip``, ``sclip``, ``clearclip``, ``naclip``).
 
 Avoid it when:
-    The scores of a method differ in scale between labels: a label with large scores wins everywhere. Use ``centered``.
+    The scores of a method differ in scale between labels: a label with large scores wins everywhere. ``background`` is
+    for cosines: scores that are small beside ``logit_scale`` make everything background.
 
 Source:
     Zhou et al., ECCV 2022 (MaskCLIP); Wang et al., ECCV 2024 (SCLIP); Hajimiri et al., WACV 2025 (NACLIP)
@@ -53,18 +54,17 @@ class LabelIoU(LabelMetric, PooledMetric):
         names: A file with the names of the labels; None means the labels themselves.
         background: Pixels whose largest softmax over names is below it are background.
         logit_scale: The factor of the scores in the softmax.
-        centered: Whether the mean of the maps over all names is subtracted from each, as in LeGrad.
         against: Whether the map of a name explains it in comparison with all other names, as in CLIP Surgery.
 
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     only_by_name = True
     names: str | None = None
     background: ClosedShare = 0.0
     logit_scale: Positive = 40.0
-    centered: bool = False
     against: bool = False
 
     def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch count"]:
@@ -82,7 +82,6 @@ class LabelIoU(LabelMetric, PooledMetric):
         of_name = torch.tensor([label for _, label in named], device="cpu")
         for item, truth in truths.items():
             scores = to_pixels(maps[:, item], *truth.shape)
-            scores = scores - scores.mean(0) if self.centered else scores
             predicted = of_name[scores.argmax(0)]
             if _BACKGROUND in labels:
                 unsure = (self.logit_scale * scores).softmax(0).amax(0) < self.background
@@ -102,7 +101,10 @@ class LabelIoU(LabelMetric, PooledMetric):
         of_labels = [line for line, _ in lines(Path(self.names))]
         if len(of_labels) != len(labels):
             raise BadInput(f"{self.names} must have a line for each of {len(labels)} labels (got {len(of_labels)})")
-        return [(name.strip(), position) for position, line in enumerate(of_labels) for name in line.split(",")]
+        named = [(name.strip(), position) for position, line in enumerate(of_labels) for name in line.split(",")]
+        if not all(name for name, _ in named):
+            raise BadInput(f"{self.names} must have names between its commas (got a line with an empty name)")
+        return named
 
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         both, union = np.split(weights @ rows, 2, axis=-1)

@@ -46,6 +46,7 @@ class LabelPrecision(LabelMetric, PooledMetric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     only_by_name = True
     score: Annotated[str, OneOf(("highest", "image"))] = "highest"

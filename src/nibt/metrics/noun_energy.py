@@ -38,6 +38,7 @@ class NounEnergy(Metric[RegionsInput]):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("regions",)
 
     on: Annotated[str, OneOf(("own", "others"))] = "own"

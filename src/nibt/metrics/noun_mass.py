@@ -46,6 +46,7 @@ class NounMass(Metric[RegionsInput]):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("regions",)
 
     over: Annotated[str, OneOf(("pixels", "patches"))] = "pixels"

@@ -37,6 +37,7 @@ class NounPointing(Metric[RegionsInput]):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("regions",)
 
     tolerance: ClosedShare = 15 / 640

@@ -34,6 +34,7 @@ class OwnObject(Metric):
     """Whether the mean score on the named objects exceeds that on every other object."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

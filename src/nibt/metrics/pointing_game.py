@@ -43,6 +43,7 @@ class PointingGame(Metric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     tolerance: ClosedShare = 15 / 640
 

@@ -34,6 +34,7 @@ class RelevanceRank(Metric):
     """The share of the K highest pixels on the named objects, where K is the size of the objects."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -47,6 +47,7 @@ class Removal(Metric):
     """Whether the named object with the largest sum of scores is the one whose removal lowers the score most."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -52,6 +52,7 @@ class RetrievalAfterRemoval(PerturbationMetric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     corrupted: Annotated[str, OneOf(("query", "candidate"))] = "query"
     image_share: Share = 0.25
     text_share: Share = 0.1

@@ -29,6 +29,7 @@ class SpecialShare(Metric):
     """The share of the absolute score on rows without a unit."""
 
     better = "neither"
+    bounds = (0.0, 1.0)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return metric_input.attribution.special_token_share.float().cpu()

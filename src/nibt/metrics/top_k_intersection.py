@@ -38,6 +38,7 @@ class TopKIntersection(Metric):
     """
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     share: Share = 0.02
 

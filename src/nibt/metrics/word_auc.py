@@ -33,6 +33,7 @@ class WordAUC(Metric):
     """Area under the ROC curve of words for visible objects against the other words."""
 
     better = "higher"
+    bounds = (0.0, 1.0)
     sides = ("text",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -66,6 +66,7 @@ class ZeroShotAccuracy(LabelMetric):
     """
 
     better = "lower"
+    bounds = (0.0, 1.0)
     sides = ("image",)
     top: Annotated[int, Range(1, 1000)] = 1
     change: Annotated[str, OneOf(("remove", "insert"))] = "remove"
@@ -115,7 +116,8 @@ class ZeroShotAccuracy(LabelMetric):
         image, region = metric_input.images[item], metric_input.side.inputs.regions[item]
         scale = min(1.0, _LARGEST / min(image.size))
         width, height = (max(1, int(side * scale)) for side in image.size)
-        pixels = np.asarray(image.pil_image if scale == 1 else image.pil_image.resize((width, height)))
+        colors = image.pil_image.convert("RGB")
+        pixels = np.asarray(colors if scale == 1 else colors.resize((width, height)))
         scores = over_image(grid, region, image.size, (width, height), -np.inf)
         sign = 1 if self.order == "highest" else -1
         order = np.argsort(np.where(np.isneginf(scores), np.inf, -sign * scores).ravel(), kind="stable")

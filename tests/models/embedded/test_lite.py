@@ -117,13 +117,13 @@ def test_lite_points_at_objects_in_photographs(lite: nibt.Model, shared: Path, m
 
     images = json.loads((shared / "photos/annotations.json").read_text())["images"][::3]
     known = json.loads((RECIPE / "categories.json").read_text())
-    rows, _ = measure.image_side(lite, images, shared / "photos", known, {})
+    rows, _ = measure.image_side(lite, images, shared / "photos", known, "nib")
     pointing, energy = (torch.tensor([row[place] for row in rows["nib"]]).mean() for place in (0, 1))
     prior, chance = (torch.tensor([row[0] for row in rows[kind]]).mean() for kind in ("center prior", "random map"))
     assert len(rows["nib"]) > 15
     assert pointing > max(0.4, float(prior) + 0.1, float(chance) + 0.2)
     assert energy > 0.17
-    words = measure.text_side(lite, images, shared / "photos", known, {"image_steps": 1})
+    words = measure.text_side(lite, images, shared / "photos", known, "nib image_steps=1")
     assert sum(words) / len(words) > 0.8
 
 

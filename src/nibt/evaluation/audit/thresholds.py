@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nibt.evaluation.statistics import Interval
+from nibt.evaluation.statistics import Interval, within
 from nibt.results.audit import Check
 
 LEAST_PAIRS = 8
@@ -49,11 +49,8 @@ class Bound:
     ) -> Check:
         """Build the check of a mean."""
         limit = self.fails if fails is None else fails
-        low, high = (float(np.clip(end, self.least, self.most)) for end in (mean.low, mean.high))
-        text = about or self.about
-        return Check(
-            name, self.question, method, side, mean.mean, low, high, count, self.better, self.passes, limit, text
-        )
+        ends, text = within(mean, (self.least, self.most)), about or self.about
+        return Check(name, self.question, method, side, *ends, count, self.better, self.passes, limit, text)
 
 
 def known_count(values: Any) -> int:

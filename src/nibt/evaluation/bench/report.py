@@ -18,6 +18,7 @@ from nibt.evaluation.tables import (
     report_page,
     with_interval,
 )
+from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
 
 _ALPHA = 0.05
@@ -60,6 +61,14 @@ def _about(run: Benchmark) -> Iterator[str]:
         )
     if missing:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
+    labels = [
+        choice.label for choice in run.plan.metrics if choice.is_known and issubclass(choice.plugin, PooledMetric)
+    ]
+    if labels:
+        yield (
+            f"The number of {', '.join(labels)} is not a mean over pairs, but computed from all pairs together; its "
+            "interval is a percentile bootstrap."
+        )
     yield (
         "Means over pairs with 95 % intervals: Wilson's for hits, Student's for other values. A star marks a "
         f"difference from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a "

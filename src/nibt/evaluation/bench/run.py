@@ -12,8 +12,10 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from nibt import parquet
+from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
+from nibt.engine.encode import encode
 from nibt.errors import NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
@@ -199,10 +201,12 @@ class Benchmark(RunFolder[BenchmarkManifest]):
             data_sets = {entry.label: with_best_caption(data[entry.label], entry, model) for entry in self.plan.data}
             if chunks and on_start is not None:
                 on_start(choice.label, list(skipped))
-            cache = BatchCache(model)
+            cache, is_warm = BatchCache(model), False
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
                 items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
+                if not is_warm:
+                    is_warm = _warm_up(model, items)
                 for chunk, rows in self._rows(with_same_start, cache, items):
                     yield ChunkFile(chunk.name, encode_rows(rows))
                     done += chunk.stop - chunk.start
@@ -286,6 +290,16 @@ def _read_pairs(data: Dataset, start: int, stop: int) -> Items:
         except NibtError as error:
             items[item] = error
     return items
+
+
+def _warm_up(model: Model, items: Items) -> bool:
+    """Encode one pair, since a first forward pass is slow, and return whether there was one."""
+    pair = next((pair for pair in items.values() if isinstance(pair, Pair)), None)
+    if pair is None:
+        return False
+    encode(model.image, [pair.image])
+    encode(model.text, [pair.caption])
+    return True
 
 
 def _count(chunks: Iterable[CellChunk]) -> int:

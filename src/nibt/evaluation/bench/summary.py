@@ -10,8 +10,18 @@ import numpy as np
 
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.validation import build_metric
-from nibt.evaluation.statistics import Better, Interval, holm, interval, paired_test, resampled_rows, win_rate
-from nibt.metrics.base import PooledMetric
+from nibt.evaluation.statistics import (
+    NOTHING,
+    Better,
+    Interval,
+    holm,
+    interval,
+    paired_test,
+    resampled_rows,
+    win_rate,
+    within,
+)
+from nibt.metrics.base import Metric, PooledMetric
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
 
@@ -123,9 +133,14 @@ class Summary:
         choice = next(choice for choice in self.plan.metrics if choice.label == metric)
         return build_metric(choice).better if choice.is_known else "neither"
 
+    def _bounds(self, metric: str) -> tuple[float, float]:
+        """Return the least and the largest possible value of a metric, by its label."""
+        choice = next(choice for choice in self.plan.metrics if choice.label == metric)
+        return choice.plugin.bounds if choice.is_known else Metric.bounds
+
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
-        better = self.better(family[-1])
+        better, bounds = self.better(family[-1]), self._bounds(family[-1])
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
         others = [method for method in values if self.base in values and method != self.base]
         tests = holm([paired_test(values[method], values[self.base]) for method in others])
@@ -134,7 +149,7 @@ class Summary:
             {
                 **dict(zip(SERIES, (*family, method), strict=True)),
                 "better": better,
-                **self.pooled.get((*family, method), interval(values[method]))._asdict(),
+                **within(self.pooled.get((*family, method), interval(values[method])), bounds)._asdict(),
                 "pairs": int(values[method].notna().sum()),
                 "failed": len(set(failed.get_group(method)["item"])) if method in failed.groups else 0,
                 "p_holm": p_values.get(method, math.nan),
@@ -147,9 +162,9 @@ class Summary:
 
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:
     """Return the number of a data set and its interval; pairs that were measured with several seeds have their mean."""
-    rows = of_pairs.groupby("item")["curve"].agg(lambda curves: np.mean(curves.tolist(), axis=0))
-    table = np.stack(rows.to_list())
-    return resampled_rows(table[~np.isnan(table).any(1)], metric.weighted)
+    has_value = ~of_pairs["curve"].map(lambda curve: np.isnan(curve).any())
+    rows = of_pairs[has_value].groupby("item")["curve"].agg(lambda curves: np.mean(curves.tolist(), axis=0))
+    return resampled_rows(np.stack(rows.to_list()), metric.weighted) if len(rows) else NOTHING
 
 
 def _in_order(plan: Plan, rows: DataFrame) -> DataFrame:

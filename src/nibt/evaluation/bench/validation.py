@@ -112,7 +112,10 @@ def override_plan(
     labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
     if len(set(labels.values())) < len(models):
         raise BadOption("two models have the same name: measure them in two runs")
-    named = [Choice.model_validate({"name": name, "label": label}) for name, label in labels.items()]
+    options = plan.models[0].options if len(plan.models) == 1 else {}
+    named = [
+        Choice.model_validate({"name": name, "label": label, "options": options}) for name, label in labels.items()
+    ]
     entries = tuple(choice.placed("--model") for choice in named) or plan.models
     if device is not None:
         entries = tuple(choice.with_options(device=device) for choice in entries)
