@@ -61,8 +61,8 @@ class RecordDataset(Dataset):
         self._labels.update(record.label for record in records if record.label)
         return self.chosen_records(records)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
+    @cached_property
+    def labels(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The labels of all records, sorted, before ``count`` and ``seed`` are applied; empty without labels."""
         return tuple(sorted(self._labels)) if self.entries else ()
 

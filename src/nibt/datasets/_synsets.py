@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -59,7 +60,7 @@ class SynsetDataset(LocalDataset):
     each: Annotated[int, Range(1, 10**9)] | None = None
     names: Annotated[str, OneOf(("wordnet", "openai"))] = "wordnet"
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of all synsets that have images; with OpenAI's names, the different ones of all classes."""
         return tuple(dict.fromkeys(openai_names())) if self.names == "openai" else super().labels

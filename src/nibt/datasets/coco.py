@@ -5,6 +5,7 @@ Collection and Evaluation Server, arXiv 1504.00325.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from nibt.datasets._captioned import CaptionedDataset
@@ -36,7 +37,7 @@ class COCO(CaptionedDataset):
     split: str = "val2017"
     objects: bool = True
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the categories."""
         return self.entries[0].names

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nibt.data.images import ImageInput, decode_image
 from nibt.datasets._files import format_errors
 from nibt.datasets._synsets import SynsetDataset, SynsetImage, is_synset, synset_names
 from nibt.datasets.base import FilePart, ObjectAnnotation, Record
-from nibt.errors import BadInput, Unsupported, install, reason
+from nibt.errors import BadInput, import_optional, reason
 
 _FILE = "gtsegs_ijcv.mat"
 _IMAGES, _MASKS, _IDS = "value/img", "value/gt", "value/id"
@@ -125,10 +124,7 @@ def _stored_errors(where: str) -> Iterator[None]:
 
 def _opened(path: Path) -> Any:
     """Open the MATLAB file."""
-    try:
-        h5py = import_module("h5py")
-    except ImportError as error:
-        raise Unsupported(f"{path} needs h5py: {install('data')}") from error
+    h5py = import_optional("h5py", f"{path} needs h5py", "data")
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -1,8 +1,8 @@
 """What a metric may know besides its own example: the other pairs of the call, and the map for another caption."""
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -80,13 +80,6 @@ class CallContext:
 
     model: Model
     pairs: Sequence[Pair]
-    _values: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Return a value of the model; the first call with this key computes it."""
-        if key not in self._values:
-            self._values[key] = compute()
-        return self._values[key]
 
     def candidates(self, side: Modality, indices: Sequence[int], other_embeddings: Embedding) -> Candidates:
         """Return the embeddings that the pairs of a batch compete with."""

@@ -139,8 +139,9 @@ def measure(
     context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
     if maps:
         spec = resolve(model, method, target, contrast, seed=seed)
+        of_model = partial((cache or BatchCache(model)).once, ())  # without a cache, for this call only
         for batch in explain_batches(spec, pairs, batch_size, maps, cache):
-            measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache)
+            measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache, of_model)
             done += len(batch.indices)
             on_progress(Progress(done, total))
     if "regions" in sides:
@@ -182,6 +183,7 @@ def _measure_batch(
     context: CallContext,
     only: MeasuredSide | None,
     cache: BatchCache | None,
+    of_model: Callable[[Any, Callable[[], Any]], Any],
 ) -> Iterator[Measurement]:
     """Yield the measurements of a batch, in the order of sides, metrics and pairs."""
     pairs = [pair for pair in batch.pairs if isinstance(pair, Pair)]
@@ -205,7 +207,7 @@ def _measure_batch(
             partial(_explain_for_embeddings, spec.methods[modality], side),
             partial(_embed, spec.model),
             shared=cache and partial(_shared, cache, pairs, modality),
-            of_model=partial(cache.once, ()) if cache else context.once,
+            of_model=of_model,
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         yield from _measurements(metrics, modality, metric_input, batch.indices, seconds)

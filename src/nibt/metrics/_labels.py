@@ -74,20 +74,10 @@ class LabelMetric(Metric, ABC):
         """Compute the maps of the images for each name, compared with all other names if ``against`` is true."""
 
         def computed() -> Float[Tensor, "name batch row column"]:
-            embeddings, count = self.embeddings(metric_input, names), len(metric_input.truths)
-            rest = [torch.cat([embeddings[:place], embeddings[place + 1 :]]) for place in range(len(names))]
-            return torch.stack(
-                [
-                    self.maps(metric_input, embedding.expand(count, -1), others if against else None)
-                    for embedding, others in zip(embeddings, rest, strict=True)
-                ]
-            )
+            embeddings, count, maps = self.embeddings(metric_input, names), len(metric_input.truths), []
+            for place, embedding in enumerate(embeddings):
+                others = torch.cat([embeddings[:place], embeddings[place + 1 :]]) if against else None
+                maps.append(self.maps(metric_input, embedding.expand(count, -1), others))
+            return torch.stack(maps)
 
         return metric_input.once(("map of each", self.template, names, against), computed)
-
-    def centered_maps(self, metric_input: MetricInput) -> Float[Tensor, "batch row column"]:
-        """Compute the map of each image for its label, minus the mean over the maps for all labels."""
-        labels = self.labels(metric_input)
-        maps = self.map_of_each(metric_input, labels, against=False)
-        own_label = torch.tensor([truth.label or 0 for truth in metric_input.truths], device="cpu")
-        return maps[own_label, torch.arange(len(own_label), device="cpu")] - maps.mean(0)

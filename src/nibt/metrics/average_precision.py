@@ -23,15 +23,15 @@ Source:
     scikit-learn, ``average_precision_score``
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.metrics._ranking import ranking
-from nibt.metrics._two_classes import object_share
-from nibt.metrics.base import Metric, MetricInput, PixelMask, on_masks_or_points
+from nibt.metrics._two_classes import scaled
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks, on_masks_or_points
 from nibt.types import PerExample
 
 _DIGITS = 5  # of scaled scores; smaller differences are rounding errors, which would order plateaus of equal scores
@@ -53,13 +53,9 @@ class AveragePrecision(Metric):
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         if self.both_classes:
-            return torch.tensor(
-                [
-                    torch.nan if truth.mask is None else _precision_of_both(grid, truth.mask)
-                    for grid, truth in zip(metric_input.attribution.grid, metric_input.truths, strict=True)
-                ],
-                dtype=torch.float32,
-            )
+            attribution = metric_input.attribution
+            positive = replace(attribution, scores=attribution.scores.float().clamp_min(0))
+            return on_masks(replace(metric_input, attribution=positive), _precision_of_both)
         return on_masks_or_points(metric_input, _precision, _precision)
 
 
@@ -67,8 +63,8 @@ def _precision(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> float
     return ranking("average_precision_score", mask.flatten().numpy(), scores.flatten().numpy())
 
 
-def _precision_of_both(grid: Float[Tensor, "row column"], mask: PixelMask) -> float:
-    share = object_share(grid, mask.shape).double().round(decimals=_DIGITS)
+def _precision_of_both(scores: PixelMap, mask: PixelMask) -> float:
+    share = scaled(scores).double().round(decimals=_DIGITS)
     return _precision(torch.stack([(1 - share).round(decimals=_DIGITS), share]), torch.stack([~mask, mask]))
 
 

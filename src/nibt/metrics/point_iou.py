@@ -29,36 +29,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.metrics._labels import LabelMetric
-from nibt.metrics._two_classes import object_share
-from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
+from nibt.metrics._two_classes import ObjectMetric, object_share
+from nibt.metrics.base import MetricInput, known_mean, ratio
 from nibt.options import Range
 
 
 @dataclass(frozen=True)
-class PointIoU(LabelMetric, PooledMetric):
+class PointIoU(ObjectMetric):
     """Intersection over union at labeled points, averaged over labels.
 
     Args:
         threshold: Points above it are on the object, from 0 to below 1.
-        centered: Whether the map is that for the label of the pair, minus the mean of the maps for all labels, as in
-            LeGrad. It needs a map per label.
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     threshold: Annotated[float, Range(0, 1, below=True)] = 0.5
-    centered: bool = False
 
     def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 3"]:
         """Return the label, and its points in the intersection and in the union."""
         rows = torch.full((len(metric_input.truths), 3), torch.nan, dtype=torch.float64, device="cpu")
-        grids = self.centered_maps(metric_input) if self.centered else metric_input.attribution.grid
-        for item, truth in enumerate(metric_input.truths):
-            if truth.points and not (self.centered and truth.label is None):
-                pixels = object_share(grids[item], truth.extent)
+        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
+        for item, (truth, grid) in enumerate(pairs):
+            if truth.points and grid is not None:
+                pixels = object_share(grid, truth.extent)
                 columns, lines = ([int(point[axis]) for point in truth.points] for axis in (0, 1))
                 above = pixels[lines, columns] > self.threshold
                 inside = torch.tensor([point.inside for point in truth.points], dtype=torch.bool, device="cpu")

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import torch
 
+from nibt.metrics._two_classes import scaled
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
-from nibt.results.attribution import min_max
 from nibt.types import PerExample
 
 
@@ -42,8 +42,8 @@ class ScoreContrast(Metric):
 def _contrast(scores: PixelMap, mask: PixelMask) -> float:
     if mask.all() or not mask.any():
         return torch.nan
-    scaled = min_max(scores.flatten(), torch.ones_like(mask.flatten())).reshape(scores.shape)
-    return float(scaled[mask].mean() - scaled[~mask].mean())
+    share = scaled(scores)
+    return float(share[mask].mean() - share[~mask].mean())
 
 
 PLUGIN = ScoreContrast

@@ -52,11 +52,11 @@ def ratio_of_sums(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def test_the_interval_resamples_pairs() -> None:
     rows = np.random.default_rng(0).random((50, 2))
-    found = resampled_rows(rows, ratio_of_sums)
-    assert found.mean == pytest.approx(rows[:, 0].sum() / rows[:, 1].sum())
+    estimate = resampled_rows(rows, ratio_of_sums)
+    assert estimate.mean == pytest.approx(rows[:, 0].sum() / rows[:, 1].sum())
     draws = np.random.default_rng(1).integers(0, 50, (4000, 50))
     values = [rows[draw, 0].sum() / rows[draw, 1].sum() for draw in draws]
-    assert (found.low, found.high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.02)
+    assert (estimate.low, estimate.high) == pytest.approx(np.percentile(values, (2.5, 97.5)), abs=0.02)
     assert np.isnan(resampled_rows(rows[:1], ratio_of_sums).low)
     first_only = resampled_rows(rows[:2], lambda _, weights: np.where(weights[:, 0] > 0, 1.0, np.nan))
     assert tuple(first_only) == (1, 1, 1), "resamples without a value are left out"

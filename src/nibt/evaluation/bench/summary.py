@@ -74,8 +74,7 @@ class Summary:
         # each metric of a pair repeats the seconds of the explanation
         seconds = rows[rows["error"] == ""].groupby([*pair, "seed"], observed=True)["seconds"].first()
         curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)
-        metrics = {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
-        pooling = {label: metric for label, metric in metrics.items() if isinstance(metric, PooledMetric)}
+        pooling = {label: metric for label, metric in _metrics(plan).items() if isinstance(metric, PooledMetric)}
         return cls(
             plan,
             _by_method(values, FAMILY),
@@ -130,17 +129,16 @@ class Summary:
 
     def better(self, metric: str) -> Better:
         """Return which values of a metric are better, by its label."""
-        choice = next(choice for choice in self.plan.metrics if choice.label == metric)
-        return build_metric(choice).better if choice.is_known else "neither"
+        return self.metrics[metric].better if metric in self.metrics else "neither"
 
-    def _bounds(self, metric: str) -> tuple[float, float]:
-        """Return the least and the largest possible value of a metric, by its label."""
-        choice = next(choice for choice in self.plan.metrics if choice.label == metric)
-        return choice.plugin.bounds if choice.is_known else Metric.bounds
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of the plan whose classes are known, by their labels."""
+        return _metrics(self.plan)
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
-        better, bounds = self.better(family[-1]), self._bounds(family[-1])
+        better, bounds = self.better(family[-1]), self.metrics.get(family[-1], Metric).bounds
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
         others = [method for method in values if self.base in values and method != self.base]
         tests = holm([paired_test(values[method], values[self.base]) for method in others])
@@ -158,6 +156,10 @@ class Summary:
             }
             for method in values
         ]
+
+
+def _metrics(plan: Plan) -> dict[str, Metric]:
+    return {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
 
 
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:
