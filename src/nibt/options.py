@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 
@@ -93,16 +93,19 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
-    allowed = _plain(field_type)
-    if allowed is None or (value is None and _takes_none(field_type)):
+    rule = _rule(field_type)
+    if rule is None or (value is None and rule.takes_none):
         return value
-    target, limits = allowed
+    target, limits, _ = rule
     try:
         if target is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
         if isinstance(value, bool) and target is not str:
             raise ValueError
-        number: Any = _whole(value) if target is int else target(value)
+        number: Any = value if target is str or isinstance(value, int) else float(value)  # pyright: ignore
+        if target is int and number != int(number):
+            raise ValueError
+        number = target(number)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r:.100})") from error
     if isinstance(number, float) and not math.isfinite(number) and limits is None:
@@ -110,13 +113,6 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     if limits is not None and number not in limits:
         raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
     return number
-
-
-def _whole(value: Any) -> int:
-    number = value if isinstance(value, int) else float(value)
-    if number != int(number):
-        raise ValueError
-    return int(number)
 
 
 def complete(plugin: Any) -> None:
@@ -149,24 +145,26 @@ def field_types(dataclass_type: type) -> Mapping[str, Any]:
 
 def is_number(field_type: Any) -> bool:
     """Return whether a field is a number, or a number or None."""
-    allowed = _plain(field_type)
-    return allowed is not None and allowed[0] in (int, float)
+    rule = _rule(field_type)
+    return rule is not None and rule.target in (int, float)
 
 
-def _plain(field_type: Any) -> tuple[type, Range | OneOf | None] | None:
-    """Return the simple type of a field with its range or its values; None for other types."""
-    if get_origin(field_type) is Annotated:
-        target, *notes = get_args(field_type)
-        inner = _plain(target)
-        limits = next((note for note in notes if isinstance(note, Range | OneOf)), inner and inner[1])
-        return inner and (inner[0], limits)
+class _Rule(NamedTuple):
+    target: type
+    limits: Range | OneOf | None = None
+    takes_none: bool = False
+
+
+@lru_cache(maxsize=1024)
+def _rule(field_type: Any) -> _Rule | None:
+    """Return the simple type of a field, its range or values, and whether it may be None; None for other types."""
     if field_type in _NAMES:
-        return field_type, None
-    parts = [member for member in get_args(field_type) if member is not type(None)]
-    return _plain(parts[0]) if _takes_none(field_type) and len(parts) == 1 else None
-
-
-def _takes_none(field_type: Any) -> bool:
-    """Return whether None is a value of a field."""
-    parts = get_args(field_type)
-    return _takes_none(parts[0]) if get_origin(field_type) is Annotated else type(None) in parts
+        return _Rule(field_type)
+    members = get_args(field_type)
+    if get_origin(field_type) is Annotated:
+        rule = _rule(members[0])
+        limits = next((note for note in members[1:] if isinstance(note, Range | OneOf)), None)
+        return rule and rule._replace(limits=limits or rule.limits)
+    plain = [member for member in members if member is not type(None)]
+    rule = _rule(plain[0]) if len(plain) == len(members) - 1 == 1 else None
+    return rule and rule._replace(takes_none=True)

@@ -55,9 +55,15 @@ def available(group: str) -> list[str]:
     """
     if group not in KINDS:
         raise UnknownName("kinds", group, KINDS)
+    return list(_available(group))
+
+
+@lru_cache
+def _available(group: str) -> tuple[str, ...]:
+    """Return the names, cached because plugins are not added while Python runs."""
     paths = [path for path in (_PACKAGE / group).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
     names = {path.stem for path in paths if path.stem != _BASE and not path.stem.startswith("_")}
-    return sorted(names.union(_entry_points(group).names))
+    return tuple(sorted(names.union(_entry_points(group).names)))
 
 
 def find(group: str, name: str) -> Any:

@@ -41,8 +41,12 @@ def plain_torch() -> Iterator[None]:
 
     Gradients stay off if the caller is in inference mode. It is a context manager and a decorator.
     """
+    modes = _get_current_function_mode_stack()
     with ExitStack() as stack:
-        stack.enter_context(_no_default_device())
+        if any(isinstance(mode, DeviceContext) for mode in modes):
+            # torch has no public function to suspend the mode; these private ones are those by which it sorts the stack
+            stack.callback(_replace_modes, modes)
+            _replace_modes([mode for mode in modes if not isinstance(mode, DeviceContext)])
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
@@ -50,24 +54,6 @@ def plain_torch() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(False))  # this turns gradients on, which were off
             stack.enter_context(torch.no_grad())
         yield
-
-
-@contextmanager
-def _no_default_device() -> Iterator[None]:
-    """Create tensors on the CPU unless a device is given.
-
-    ``torch.set_default_device`` and ``with torch.device(...)`` push a mode onto the stack of this thread. torch has no
-    public function to suspend it, so this uses the private functions by which torch itself reorders the stack.
-    """
-    before = _get_current_function_mode_stack()
-    if not any(isinstance(mode, DeviceContext) for mode in before):
-        yield
-        return
-    _replace_modes([mode for mode in before if not isinstance(mode, DeviceContext)])
-    try:
-        yield
-    finally:
-        _replace_modes(before)
 
 
 def _replace_modes(modes: list) -> None:

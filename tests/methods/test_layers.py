@@ -5,27 +5,28 @@ import torch
 
 from nibt.data.units import special_token_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._layers import average_layers, check_path
+from nibt.methods._layers import average_layers
+from nibt.methods.nib import NIB
 from nibt.results.attribution import PathSummary
 from tests import tiny
 from tests.helpers import both_sides, make_side
 
 
 @pytest.mark.parametrize("baseline", ["zero", "blank", "mean", "mean:states.safetensors", "mean:a:b"])
-def test_check_path_takes_every_baseline(baseline: str) -> None:
+def test_a_path_takes_every_baseline(baseline: str) -> None:
     for quadrature in ("riemann", "gauss", "midpoint"):
-        check_path(baseline, quadrature, 1, 0.1)
+        NIB((0,), baseline=baseline, quadrature=quadrature, steps=1)
     if baseline != "zero":
         with pytest.raises(BadOption, match=rf"geometric needs the baseline zero \(got '{baseline}'\)"):
-            check_path(baseline, "geometric", 1, 0.1)
+            NIB((0,), baseline=baseline, quadrature="geometric", steps=1)
     else:
-        check_path(baseline, "geometric", 1, 0.1)
+        NIB((0,), baseline=baseline, quadrature="geometric", steps=1)
 
 
 @pytest.mark.parametrize("baseline", ["", "black", "means", "Zero"])
-def test_check_path_rejects_other_baselines(baseline: str) -> None:
+def test_a_path_rejects_other_baselines(baseline: str) -> None:
     with pytest.raises(BadOption, match=rf"baseline must be zero, blank, mean or mean:FILE \(got '{baseline}'\)"):
-        check_path(baseline, "gauss", 1, 0.1)
+        NIB((0,), baseline=baseline, steps=1)
 
 
 def summary(layer: int, steps: float, numbers: tuple[float, float, float]) -> PathSummary:

@@ -144,13 +144,13 @@ def test_blank_image_of_a_processor_without_normalization_is_gray() -> None:
 
 def test_region_of_a_processor_that_pads_to_a_square() -> None:
     tower = tiny.model("owlv2").image
-    region = tower.preparation.region(tiny.image(90, 30))
+    region = tower.preparation.resize.region((90, 30))
     assert (region.left, region.top, region.width, region.height) == (0, 0, 90, 90)
 
 
 def test_region_of_a_processor_that_squashes_and_crops() -> None:
     tower = tiny.model("align").image
-    region = tower.preparation.region(tiny.image(58, 116))
+    region = tower.preparation.resize.region((58, 116))
     assert (region.left, region.top, region.width, region.height) == pytest.approx((5, 10, 48, 96))
     inputs = tower.prepare([tiny.image(58, 116)])
     wide = tower.shifted(inputs, [(0, 3)]).values

@@ -101,7 +101,7 @@ def test_region_is_the_part_that_was_seen(way: str, shape: tuple[int, int]) -> N
     preparation, image = WAYS[way](), ramps(*shape)
     pixels = preparation.pixels(image)
     assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
-    region = preparation.region(image)
+    region = preparation.resize.region(image.size)
     left, top, right, bottom = seen(pixels, *shape)
     cell = max(region.width / pixels.shape[2], region.height / pixels.shape[1])
     near = pytest.approx
@@ -115,7 +115,7 @@ def test_region_is_the_part_that_was_seen(way: str, shape: tuple[int, int]) -> N
 @pytest.mark.parametrize("shape", [(400, 300), (300, 400), (800, 200)])
 def test_notes_say_what_was_cropped(way: str, shape: tuple[int, int]) -> None:
     preparation, image = WAYS[way](), ramps(*shape)
-    region = preparation.region(image)
+    region = preparation.resize.region(image.size)
     cut = region.width < 0.99 * shape[0] or region.height < 0.99 * shape[1]
     assert any("cropped" in note for note in preparation.notes(image)) == cut
     assert cut == ("crop" in way)
@@ -131,7 +131,7 @@ def test_narrow_images_need_no_large_intermediate(
     pixels = preparation.pixels(image)
     assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
     assert pixels.isfinite().all()
-    region = preparation.region(image)
+    region = preparation.resize.region(image.size)
     assert region.width > 0
     assert region.height > 0
     assert max(largest, default=0) <= 100 * 56 * 56
@@ -181,7 +181,7 @@ def test_image_size_changes_the_crop() -> None:
     preparation = hugging_face.image_preparation(processor, None, 48, 224, 16)
     image = ramps(400, 300)
     assert preparation.pixels(image).shape == (3, 48, 48)
-    region = preparation.region(image)
+    region = preparation.resize.region(image.size)
     assert (region.left, region.top, region.width, region.height) == (50, 0, 300, 300)
 
 

@@ -131,17 +131,18 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, OpenFile):
         return _from_file(source)
     if isinstance(source, str) and source.startswith(SAMPLE):
-        return _open(sample_file(source.removeprefix(SAMPLE)), source)
-    if not isinstance(source, str | os.PathLike):
+        name, path = source, sample_file(source.removeprefix(SAMPLE))
+    elif not isinstance(source, str | os.PathLike):
         raise BadInput(
             "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
             f"(got {type(source).__name__})"
         )
-    if is_url(os.fspath(source)):
-        raise BadInput(
-            f"an image must be a local file (got the URL {os.fspath(source)!r}): download it, and give its path"
-        )
-    return _open(Path(source), os.fspath(source))
+    elif is_url(name := os.fspath(source)):
+        raise BadInput(f"an image must be a local file (got the URL {name!r}): download it, and give its path")
+    else:
+        path = Path(source)
+    with open_image(path, name) as image:
+        return replace(_upright(image, name), file_hash=short_digest(path))
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
@@ -183,11 +184,6 @@ def decode_image(data: bytes, name: str) -> ImageInput:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
     with open_image(data, name) as image:
         return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
-
-
-def _open(path: Path, source: str) -> ImageInput:
-    with open_image(path, source) as image:
-        return replace(_upright(image, source), file_hash=short_digest(path))
 
 
 def _upright(image: Image.Image, source: str) -> ImageInput:

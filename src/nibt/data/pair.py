@@ -243,19 +243,18 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     """Return pairs as a list if each is an image and a caption."""
     if not isinstance(pairs, Iterable):
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
-    return [_image_text_pair(pair, caller) for pair in pairs]
-
-
-def _image_text_pair(pair: Any, caller: str) -> Pair:
-    if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
-        return pair
-    items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
-    names = {str: "a string", ImageInput: "an image"}
-    got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
-    raise BadInput(
-        f"{caller} takes pairs of an image and a caption (got {got}); to compare two images or two captions, "
-        "use nibt.compare"
-    )
+    pairs = list(pairs)
+    for pair in pairs:
+        if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
+            continue
+        items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
+        names = {str: "a string", ImageInput: "an image"}
+        got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
+        raise BadInput(
+            f"{caller} takes pairs of an image and a caption (got {got}); to compare two images or two captions, "
+            "use nibt.compare"
+        )
+    return pairs
 
 
 def _check_order(first: Any, second: Any) -> None:

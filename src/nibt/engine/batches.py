@@ -21,7 +21,7 @@ from nibt.engine.encode import encode, groups_of
 from nibt.engine.memory import within_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.models._devices import is_out_of_memory, synchronize
-from nibt.models._trace import Inputs, Trace
+from nibt.models._trace import Inputs
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
@@ -189,7 +189,15 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
     started = _now(spec)
     seen_by_first = _wordings(spec, prepared.pairs, second.trace.embedding)
     seconds = first.seconds + second.seconds + _now(spec) - started
-    return (_side(spec, 0, first.trace, seen_by_first), _side(spec, 1, second.trace, first.trace.embedding)), seconds
+    scores = [
+        replace(spec.scores[modality], other=partner.detach())
+        for modality, partner in zip(spec.modalities, (seen_by_first, first.trace.embedding), strict=True)
+    ]
+    sides = (
+        Side(spec.model, first.trace, scores[0], spec.memory),
+        Side(spec.model, second.trace, scores[1], spec.memory),
+    )
+    return sides, seconds
 
 
 def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
@@ -219,12 +227,6 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
         return embeddings
     means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
     return torch.stack(means)
-
-
-def _side(spec: ExplanationSpec, position: int, trace: Trace, partner: Embedding) -> Side:
-    """Return a side whose score is that with the embeddings of the other side."""
-    score = replace(spec.scores[spec.modalities[position]], other=partner.detach())
-    return Side(spec.model, trace, score, spec.memory)
 
 
 def _now(spec: ExplanationSpec) -> float:

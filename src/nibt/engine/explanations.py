@@ -31,7 +31,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         )
     mixed = spec.modalities == IMAGE_AND_TEXT
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
-    provenance = spec.provenance  # hashes the weights, so it is read once per batch
+    target, provenance = spec.record["target"], spec.provenance  # hashes the weights, so it is read once per batch
     explanations = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
@@ -45,11 +45,15 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         )
         if mixed and not is_noise(warnings):
             warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
+        by_side = {
+            name: {"name": spec.scores[modality].target.name, "value": value[index]}
+            for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
+        }
         explanations.append(
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=_target_record(spec, [value[index] for value in values]),
+                target=cast(ExplainedTargetRecord, {**target, "value": values[0][index], **by_side}),
                 method=spec.record["method"],
                 **provenance,
                 warnings=warnings,
@@ -111,12 +115,3 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
             removal = spec.methods[side.modality].amounts == "removal"
             scaled = ", without a region to remove," if removal else ""
             yield f"the map of the {name} side is flat: {method}{scaled} gives every unit the score {score:.3g}"
-
-
-def _target_record(spec: ExplanationSpec, values: Sequence[float]) -> ExplainedTargetRecord:
-    """Return the target and its value on the first side, and the target and the value of each side."""
-    by_side = {
-        name: {"name": spec.scores[modality].target.name, "value": value}
-        for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
-    }
-    return cast(ExplainedTargetRecord, {**spec.record["target"], "value": values[0], **by_side})

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import Unsupported
 from nibt.methods.base import Method, whole_layers
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import PerToken
@@ -28,17 +27,6 @@ class LayerMethod(Method):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", whole_layers(self.layer))
         super().__post_init__()
-
-
-def check_path(baseline: str, quadrature: str, steps: int, floor: float) -> None:
-    """Check the options of a path."""
-    nodes(quadrature, steps, floor)
-    if baseline.partition(":")[0] not in ("zero", "blank", "mean"):
-        raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {baseline!r})")
-    if quadrature == "geometric" and baseline != "zero":
-        raise BadOption(
-            f"quadrature geometric needs the baseline zero (got {baseline!r}); use gauss with other baselines"
-        )
 
 
 def average_layers(

@@ -18,7 +18,7 @@ from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
-from nibt.methods._layers import average_layers, check_path
+from nibt.methods._layers import average_layers
 from nibt.methods._path_vectors import PathVectors
 from nibt.methods._vectors import SideVectors
 from nibt.methods.base import Method
@@ -52,7 +52,13 @@ class PathMethod(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_path(self.baseline, self.quadrature, self.steps, self.floor)
+        nodes(self.quadrature, self.steps, self.floor)  # checks them
+        if self.baseline.partition(":")[0] not in ("zero", "blank", "mean"):
+            raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {self.baseline!r})")
+        if self.quadrature == "geometric" and self.baseline != "zero":
+            raise BadOption(
+                f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
+            )
 
     def linear_vectors(self, side: Side) -> SideVectors:
         """Integrate the vectors along the path, if that is how the method computes its scores."""

@@ -19,7 +19,7 @@ from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
 from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
-from nibt.options import Keywords, complete, field_types, parsed
+from nibt.options import Keywords, complete, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution
@@ -62,7 +62,7 @@ class MethodSpec:
                 beside = ", ".join(options or [variant])
                 raise BadOption(f"a Method has its options already (got {beside}): leave them out")
             return cls(method.name, instance=method)
-        spec = method if isinstance(method, MethodSpec) else cls.parse(method)
+        spec = method if isinstance(method, MethodSpec) else cls(*parse_method(method))
         twice = [name for name in options or () if name in spec.options]
         if twice or (variant != "default" and spec.variant not in ("default", variant)):
             raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
@@ -245,7 +245,10 @@ class Method(Plugin, ABC):
         """
         if variant not in list(cls.variants):
             raise UnknownName("variants", variant, cls.variants)
-        cls._check_names(options)
+        names = {field.name for field in dataclasses.fields(cls)}
+        for name in options:
+            if name not in names and not any(name == f"{side}_{option}" for side in SIDES for option in names):
+                raise UnknownName("options", name, names)
         of_variant, changes = cls.variants[variant][tower.modality], {}
         if variant in ("default", "fast") and of_variant != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
@@ -254,13 +257,9 @@ class Method(Plugin, ABC):
         values = cls.completed(cls.completed(of_variant, changes), _side_options(options, tower.modality))
         for name, plain in (("views", 1), ("amounts", "method")):
             values[name] = _of_images(name, plain, values.get(name), options, tower)
-        types = field_types(cls)
-        complete_values: Keywords = {
-            name: _layers(value, tower, cls.layer_leaves_block) if name == "layer" else parsed(name, value, types[name])
-            for name, value in values.items()
-            if name in types
-        }
-        method = cls(**complete_values)
+        if "layer" in values:
+            values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
+        method = cls(**{name: value for name, value in values.items() if name in names})
         method.check(tower)
         return method
 
@@ -298,13 +297,6 @@ class Method(Plugin, ABC):
             f"{self.name} needs {' and '.join(lacking)}, which this {tower.modality} tower "
             f"({type(tower).__name__}) lacks; methods for this tower: {', '.join(able)}"
         )
-
-    @classmethod
-    def _check_names(cls, options: Options) -> None:
-        names = {field.name for field in dataclasses.fields(cls)}
-        for name in options:
-            if name not in names and not any(name == f"{side}_{option}" for side in SIDES for option in names):
-                raise UnknownName("options", name, names)
 
     def cost_formula(self) -> str:
         """Return the formula of the cost for these options."""

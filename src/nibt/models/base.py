@@ -64,7 +64,7 @@ class ImageTower(Tower):
         return Inputs(
             self.to_first_layer(pixels),
             around=tuple(Surroundings(self.preparation, item) for item in items),
-            regions=tuple(self.preparation.region(item) for item in items),
+            regions=tuple(self.preparation.resize.region(item.size) for item in items),
             notes=tuple(self.preparation.notes(item) for item in items),
         )
 

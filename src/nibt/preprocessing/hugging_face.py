@@ -114,15 +114,17 @@ def tokens(
         length = len(tokenizer(text, verbose=False)["input_ids"])
     ids = encoded["input_ids"]
     texts = tokenizer.convert_ids_to_tokens(ids)
-    explained = _explained(tokenizer, ids, encoded["special_tokens_mask"])
+    explained = [not flag for flag in encoded["special_tokens_mask"]]
     if tokenizer.is_fast:
         words = words_by_offsets(text, texts, explained, encoded["offset_mapping"])
-    else:
+    else:  # whose mask omits padding, so ids count, too
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        explained = [flag and number not in special for flag, number in zip(explained, ids, strict=True)]
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
-    special = special_tokens(tokenizer)
-    notes += special_notes(text, special)
-    notes += unknown_notes([word for word in words if word.text not in special], ids, tokenizer.unk_token_id)
+    typed = special_tokens(tokenizer)
+    notes += special_notes(text, typed)
+    notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
     return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
 
 
@@ -136,14 +138,6 @@ def _special_tokens(tokenizer: Any, _: int) -> set[str]:
     """Return the special tokens; a tokenizer may have thousands, and gets longer if one is added."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return {*map(str, tokenizer.all_special_tokens), *(str(token) for token in added if token.special)}
-
-
-def _explained(tokenizer: Any, ids: Sequence[int], mask: Sequence[int]) -> list[bool]:
-    """Return whether each row belongs to a word. The mask of slow tokenizers omits padding, so ids count, too."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    if tokenizer.is_fast:
-        return [not flag for flag in mask]
-    return [not flag and number not in special for flag, number in zip(mask, ids, strict=True)]
 
 
 def attention_mask(ids: Tensor, tokens: Sequence[Tokens]) -> Tensor:

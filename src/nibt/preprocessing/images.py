@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput
 from nibt.preprocessing.resize import Resize
 from nibt.torch_modes import float32_numbers
 
@@ -45,10 +45,6 @@ class Preparation:
         if reduced:
             return self.process(image.pil_image.resize(reduced, self.resample))
         return self.process(image.pil_image.crop(strip) if strip else image.pil_image)
-
-    def region(self, image: ImageInput) -> Region:
-        """Return the part of the original that the tower sees."""
-        return self.resize.region(image.size)
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
         """Return the warnings about how an image was read and resized."""

@@ -75,7 +75,7 @@ class SquareLayout(Layout):
 
     def region(self, image: ImageInput) -> Region:
         """Return the part of the image that the processor does not crop."""
-        return self.preparation.region(image)
+        return self.preparation.resize.region(image.size)
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
         """Return the warnings about how an image was read and cropped."""

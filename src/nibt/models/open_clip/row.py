@@ -24,18 +24,12 @@ def one_row(
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None
     residual, normed = select_row(stream, row), block.ln_1(stream)
-    visible = None if attn_mask is None else _visible(row, attn_mask, stream, block.attn.num_heads)
+    visible, heads = None, block.attn.num_heads
+    if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
+        by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
+        of_row = row_mask(row, by_head, False, stream)
+        assert of_row is not None
+        visible = of_row.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
     mixed = block.attn(select_row(normed, row), normed, normed, need_weights=False, attn_mask=visible)[0]
     residual = residual + block.ls_1(mixed)
     return residual + block.ls_2(block.mlp(block.ln_2(residual)))
-
-
-def _visible(row: Int[Tensor, " batch"], mask: Tensor, stream: Hidden, heads: int) -> Tensor:
-    """Return the mask of one row of each item and head, of shape (batch x head, 1, key).
-
-    The mask of all rows is common to the batch, or has a part per item and head.
-    """
-    by_head = mask[None, None] if mask.ndim == 2 else mask.unflatten(0, (len(stream), heads))
-    visible = row_mask(row, by_head, False, stream)
-    assert visible is not None
-    return visible.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
