@@ -95,6 +95,8 @@ class Pair:
     label_map: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.objects:
+            _check_objects(self)
         if self.labels or self.label is not None or self.label_map is not None:
             _check_labels(self)
 
@@ -102,6 +104,31 @@ class Pair:
     def items(self) -> tuple[ImageInput, str]:
         """The first and the second input."""
         return self.image, self.caption
+
+
+def _check_objects(pair: Pair) -> None:
+    """Check the boxes, masks, points and spans of the objects of a pair."""
+    width, height = pair.image.size
+    for item in pair.objects:
+        if not isinstance(item, Object):
+            raise BadInput(f"objects must have the type Object (got {type(item).__name__})")
+        named = f"of the object {item.name!r:.50}"
+        if item.box is not None:
+            read_box(item.box, f"the box {named}")
+        mask = item.mask
+        if mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool):
+            got = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise BadInput(f"the mask {named} must be a NumPy array of true and false (got {got})")
+        if mask is not None and mask.shape != (height, width):
+            raise BadInput(f"the mask {named} must have the shape of the image, {(height, width)} (got {mask.shape})")
+        if not all(isinstance(point, Point) and math.isfinite(point.x + point.y) for point in item.points):
+            raise BadInput(f"the points {named} must be Points of finite pixels (got {item.points!r:.100})")
+        places = range(len(pair.caption) + 1)
+        if not all(len(span) == 2 and span[0] in places and span[1] in places[span[0] + 1 :] for span in item.spans):
+            raise BadInput(
+                f"the spans {named} must be places in the caption, of {len(pair.caption)} characters (got "
+                f"{item.spans!r:.100})"
+            )
 
 
 def _check_labels(pair: Pair) -> None:

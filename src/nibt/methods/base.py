@@ -19,7 +19,7 @@ from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
 from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
-from nibt.options import Keywords, complete, parsed
+from nibt.options import Keywords, complete, field_types, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution
@@ -245,10 +245,10 @@ class Method(Plugin, ABC):
         """
         if variant not in list(cls.variants):
             raise UnknownName("variants", variant, cls.variants)
-        names = {field.name for field in dataclasses.fields(cls)}
+        types = field_types(cls)
         for name in options:
-            if name not in names and not any(name == f"{side}_{option}" for side in SIDES for option in names):
-                raise UnknownName("options", name, names)
+            if name not in types and not any(name == f"{side}_{option}" for side in SIDES for option in types):
+                raise UnknownName("options", name, types)
         of_variant, changes = cls.variants[variant][tower.modality], {}
         if variant in ("default", "fast") and of_variant != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
@@ -257,9 +257,12 @@ class Method(Plugin, ABC):
         values = cls.completed(cls.completed(of_variant, changes), _side_options(options, tower.modality))
         for name, plain in (("views", 1), ("amounts", "method")):
             values[name] = _of_images(name, plain, values.get(name), options, tower)
-        if "layer" in values:
-            values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
-        method = cls(**{name: value for name, value in values.items() if name in names})
+        complete_values: Keywords = {
+            name: _layers(value, tower, cls.layer_leaves_block) if name == "layer" else parsed(name, value, types[name])
+            for name, value in values.items()
+            if name in types
+        }
+        method = cls(**complete_values)
         method.check(tower)
         return method
 
