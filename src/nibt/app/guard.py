@@ -233,13 +233,7 @@ def _repeat(body: bytes, receive: Receive) -> Receive:
 
 
 class _WithHeaders:
-    """A ``send`` that adds the security headers, and replaces the messages of gradio about its queue and its failures.
-
-    Attributes:
-        started: Whether the response has begun.
-        ended: Whether the response is complete.
-
-    """
+    """A ``send`` with the security headers, which replaces messages of gradio about its queue and its failures."""
 
     def __init__(self, send: Send, path: str, headers: Mapping[str, str]) -> None:
         self._send, self._path, self._security = send, path, headers

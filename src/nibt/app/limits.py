@@ -12,21 +12,7 @@ from nibt.errors import BadInput, NibtError
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a page.
-
-    Options of ``nibt serve`` set ``max_upload_bytes``, ``max_pixels``, ``timeout`` and ``max_queue``.
-
-    Attributes:
-        max_upload_bytes: The largest image file, in bytes.
-        max_pixels: The largest image, in pixels. It is checked before the image is decoded.
-        characters: The largest number of characters of all captions together.
-        captions: The largest number of captions.
-        methods: The largest number of methods.
-        timeout: The longest time of one computation, in seconds.
-        max_queue: The largest number of requests in the queue; further requests are rejected.
-        retention: How long uploaded images and results are kept, in seconds.
-
-    """
+    """The limits of a page, in bytes, pixels and seconds; the command sets four of them."""
 
     max_upload_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
@@ -51,10 +37,7 @@ class Limits:
             )
 
     def deadline(self, start: float, later_steps: int) -> float:
-        """Return the time at which a step of a computation must end.
-
-        A tenth of the time is reserved for each later step, so that one slow method leaves time for the others.
-        """
+        """Return the time at which a step must end; a tenth of the time is reserved for each later step."""
         return start + self.timeout * (1 - min(later_steps, 9) / 10)
 
 
@@ -67,12 +50,7 @@ class Replaced(NibtError):
 
 
 class Deadline(TorchDispatchMode):
-    """A context manager that stops a computation after a deadline, or when its result is no longer wanted.
-
-    Every operation of torch checks the clock, and the first one after the deadline raises. The error passes through the
-    context managers of the method, which remove their hooks from the model. The deadline applies to the thread that
-    enters the context, and changes no results.
-    """
+    """A context manager that stops torch after a deadline in this thread, or when the result is no longer wanted."""
 
     def __init__(
         self, end: float, clock: Callable[[], float] = time.monotonic, is_wanted: Callable[[], bool] = lambda: True

@@ -11,17 +11,7 @@ from nibt.registry import available
 
 @dataclass(frozen=True)
 class Link:
-    """The parameters of a link. The script of the page adds and reads the selected words itself.
-
-    Attributes:
-        image: The name of the sample.
-        captions: The captions, one per line.
-        mode: A value of ``Mode``.
-        model: The name of the model.
-        methods: The names of the methods.
-        variant: The variant of the methods.
-
-    """
+    """The parameters of a link; the script of the page adds and reads the selected words itself."""
 
     image: str
     captions: str
@@ -48,10 +38,8 @@ class Link:
     def query(self) -> str:
         """The query of the URL.
 
-        Examples:
-            >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
-            'image=coffee&captions=a+cup&mode=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
-
+        >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
+        'image=coffee&captions=a+cup&mode=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
         """
         return urlencode({**vars(self), "methods": ",".join(self.methods)})
 

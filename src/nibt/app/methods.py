@@ -43,13 +43,7 @@ ForwardTimes = Mapping[Modality, ForwardTime]
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What the page knows about a method and a model.
-
-    Attributes:
-        seconds: The estimated time of an explanation of one caption; None if the cost of the method is not known.
-        reason: Why the model cannot run the method; empty if it can.
-
-    """
+    """The estimated seconds per caption, if they are known, and why the model cannot run the method, if it cannot."""
 
     seconds: float | None = None
     reason: str = ""
@@ -82,12 +76,7 @@ def method_facts(
     variant: str = "default",
     measured: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, MethodFacts]:
-    """Return the facts of all methods for a model.
-
-    The time is that of one forward pass on this machine, times the number of passes that the method states. Both
-    towers run at least once. Methods that have run correct it: their time is that of their last explanation, and the
-    estimates of the others are multiplied by the median ratio of such times to their estimates.
-    """
+    """Return the facts of all methods; methods that have run correct the estimated times of the others."""
     facts: dict[str, MethodFacts] = {}
     for name in available("methods"):
         method_class = find("methods", name)
@@ -188,10 +177,8 @@ def _time(seconds: float | None, timeout: float) -> str:
 def duration(seconds: float) -> str:
     """Return a rough duration in words.
 
-    Examples:
-        >>> duration(0.004), duration(0.32), duration(4.26), duration(47.3), duration(400.0)
-        ('0.1 s', '0.3 s', '4 s', '50 s', '7 min')
-
+    >>> duration(0.004), duration(0.32), duration(4.26), duration(47.3), duration(400.0)
+    ('0.1 s', '0.3 s', '4 s', '50 s', '7 min')
     """
     if seconds >= 90:
         return f"{seconds / 60:.0f} min"

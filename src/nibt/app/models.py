@@ -17,13 +17,7 @@ _Item = TypeVar("_Item")
 
 
 class ModelCache:
-    """The models that visitors may select.
-
-    Attributes:
-        names: Their names.
-        generators: The generators that visitors may select for prompts; None without any.
-
-    """
+    """The models that visitors may select."""
 
     def __init__(
         self,
@@ -46,10 +40,7 @@ class ModelCache:
 
     @classmethod
     def of_names(cls, kept: Sequence[str], names: Sequence[str]) -> "ModelCache":
-        """Return the embedded models and generators, and those of the names, which may be either.
-
-        A generator in a folder is known by its configuration, and comes first.
-        """
+        """Return the embedded models and generators, and those of the names; generators in folders come first."""
         folders = [name for name in names if Path(name).is_dir() and is_generator(Path(name))]
         remote = [name for name in names if not Path(name).is_dir() and name not in embedded()]
         generators = cls(
@@ -84,10 +75,7 @@ class ModelCache:
         return self._facts(model, self._times.get(name), variant, self._measured.get((name, variant), {}))
 
     def record(self, name: str, variant: str, method: str, seconds: float) -> None:
-        """Record the time of an explanation of one caption, which corrects the estimates.
-
-        Before the forward passes are measured it is ignored: the first explanation with a model is slower.
-        """
+        """Record the time of an explanation, but for the first one with a model, which is slower."""
         if name in self._times:
             self._measured.setdefault((name, variant), {})[method] = seconds
 

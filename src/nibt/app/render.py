@@ -34,13 +34,7 @@ _THUMBNAIL_SIZE = 160
 
 
 class Update(NamedTuple):
-    """What changes on the page.
-
-    Attributes:
-        answer: The HTML of the results so far; None leaves the old results.
-        message: The HTML beside the button: what is being computed, or an error.
-
-    """
+    """The HTML of the results so far, None to leave the old ones, and of the message beside the button."""
 
     answer: str | None
     message: str = ""
@@ -201,10 +195,8 @@ def _for_visitors(outcome: Panel | Failure) -> Panel | Failure:
 def _without_options(warning: str) -> str:
     """Return a warning without options of the command and of Python.
 
-    Examples:
-        >>> _without_options("compare them with each other, or set a tolerance")
-        'compare them with each other'
-
+    >>> _without_options("compare them with each other, or set a tolerance")
+    'compare them with each other'
     """
     if warning.startswith("words are explained with cosine"):
         return "the scores of the words explain the similarity with this caption alone, without the comparison"

@@ -51,10 +51,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """A checked request: an image, captions, and how they are explained.
-
-    The captions of the mode ``answer`` are a prompt, which may be empty, and perhaps an answer.
-    """
+    """A checked request; in the mode ``answer``, the captions are a prompt and perhaps an answer."""
 
     image: ImageInput
     captions: tuple[str, ...]
@@ -155,11 +152,7 @@ def explain_steps(
     model: Model | Generator,
     step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
-    """Yield all outcomes so far after each step: one step per method, then one for the word-region tables.
-
-    Later steps do not change earlier outcomes, except that the last step adds tables to the panels of NIB. A method
-    that fails has a ``Failure`` in its place, and a table that fails leaves the reason in its panel.
-    """
+    """Yield all outcomes so far after each method, with failures in place, and then with the word-region tables."""
     small = ImageInput(resized(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(request.methods):
@@ -232,11 +225,7 @@ def _variant(method: str, variant: str) -> str:
 
 
 def as_sentence(error: Exception) -> str:
-    """Return the message of an error as a sentence.
-
-    The message of an error that nibt did not raise may contain private details: it is logged, and the sentence has
-    only its class.
-    """
+    """Return the message of an error as a sentence; errors of other packages are logged, since they may be private."""
     if not isinstance(error, NibtError):
         logging.getLogger(__name__).error("a step of the page failed", exc_info=error)
         return f"This failed on the server ({type(error).__name__}). Its log has the details."

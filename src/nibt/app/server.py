@@ -32,10 +32,7 @@ def serve(
     framed: bool = False,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve the page until it is stopped (Ctrl-C); with ``framed``, other pages may show it in a frame.
-
-    Uploaded files are kept in a temporary folder, which is deleted at the end.
-    """
+    """Serve the page until Ctrl-C, with uploads in a temporary folder; with ``framed``, in frames of other pages."""
     check_host(host, public)
     listener = bind_socket(host, port)
     limits = limits or Limits()
@@ -108,10 +105,8 @@ def bind_socket(host: str, port: int) -> socket.socket:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a host.
 
-    Examples:
-        >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
-        (True, True, False)
-
+    >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("0.0.0.0")
+    (True, True, False)
     """
     try:
         return ipaddress.ip_address(host).is_loopback

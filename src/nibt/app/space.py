@@ -48,13 +48,7 @@ serve(
 
 
 def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
-    """Write the folder of a Space. Models in folders are copied into it.
-
-    Raises:
-        BadOption: The folder is not empty, or two folders of models have the same name.
-        CannotWrite: The folder cannot be written.
-
-    """
+    """Write the folder of a Space. Models in folders are copied into it."""
     Limits(**limits)
     try:
         gradio = version("gradio")

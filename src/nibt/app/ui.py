@@ -280,10 +280,7 @@ def describe_captions(mode: Any) -> Any:
 
 
 def opening_of(mode: Any, captions: Any) -> Any:
-    """Return the image and the captions with which the mode of answers opens, or those that the page opens with.
-
-    What a visitor wrote is kept.
-    """
+    """Return the image and captions with which a mode opens; what a visitor wrote is kept."""
     sample, prompt = _OF_ANSWERS
     untouched = str(captions).strip() in ("", prompt, *sample_captions().values())
     if mode == Mode.answer.value and untouched:

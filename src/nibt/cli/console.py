@@ -44,12 +44,7 @@ _PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
 
 def summary(answer: Explanation) -> Table:
-    """Return a table with a row per side, in which ``attributed + baseline + gap = score``.
-
-    ``score`` is the value of the target, ``baseline`` its value at the baseline, ``attributed`` the sum of the scores
-    of all tokens, and ``gap`` the remainder. With several views, they are means over the views (``view_notes``).
-    Methods without a path have "-" instead.
-    """
+    """Return a table with a row per side, in which ``attributed + baseline + gap = score``."""
     table = _table(_SUMMARY)
     for name, side in answer.sides.items():
         score = answer.target[name]
@@ -91,10 +86,7 @@ def _table(headings: Sequence[str]) -> Table:
 
 
 def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
-    """Return the score of a side, its baseline, the attributed part and the gap as texts.
-
-    The gap is computed from the rounded numbers, so that the printed numbers add up.
-    """
+    """Return the score, the baseline, the attributed part and the gap as texts; the rounded numbers add up."""
     path = side.path
     if path is None:
         return f"{score:.4f}", "-", "-", "-"

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_data(options: DataOptions, count: int) -> "Dataset":
-    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files.
-
-    Data sets in files are shuffled with the seed.
-    """
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
     from nibt.datasets._opening import open_dataset, option_types
     from nibt.models._loading import embedded
     from nibt.registry import available, find

@@ -28,16 +28,7 @@ from nibt.options import field_types, parsed
 
 @dataclass(frozen=True, kw_only=True)
 class OptionGroup:
-    """The options of one help panel.
-
-    A subclass is a dataclass whose fields are annotated with ``Annotated[type, typer.Option(...)]`` or
-    ``typer.Argument(...)``, numbers also with their range (``nibt.options``). Its ``__post_init__`` checks what else
-    must hold, and raises ``BadOption``. A subclass of a group may add options, or change the default of an option.
-
-    Attributes:
-        panel: The heading of the options in ``--help``.
-
-    """
+    """The options of a help panel: a dataclass whose ``__post_init__`` checks what ranges of fields cannot."""
 
     panel: ClassVar[str | None] = None
 
@@ -49,10 +40,7 @@ class OptionGroup:
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command for typer, in which each group among the parameters is replaced by its fields.
-
-    Positional arguments come first, in the order of their groups. Other parameters keep their order.
-    """
+    """Return a command for typer, in which fields replace groups; positional arguments come first."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[OptionGroup]] = {}
     parameters: list[Parameter] = []

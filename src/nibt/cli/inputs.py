@@ -52,14 +52,7 @@ class ExplainInputOptions(InputOptions):
 
 @dataclass(frozen=True)
 class CliInputs:
-    """The inputs of a command as texts; pairs are all combinations of firsts and seconds.
-
-    Attributes:
-        firsts: The inputs on the first side.
-        seconds: The inputs on the second side; empty if labels are used instead.
-        modalities: The modalities of both sides.
-
-    """
+    """The inputs of a command as texts; pairs are all combinations of firsts and seconds."""
 
     firsts: list[str]
     seconds: list[str]
@@ -118,15 +111,7 @@ class CliInputs:
 
 @dataclass(frozen=True)
 class ReadInputs:
-    """The inputs of a command after reading.
-
-    Attributes:
-        firsts: The inputs on the first side.
-        seconds: The inputs on the second side.
-        labels: The labels; None if there are none.
-        same_modality: Whether two images or two captions are compared.
-
-    """
+    """The inputs of a command after reading."""
 
     firsts: list[Any]
     seconds: list[Any]
@@ -153,9 +138,7 @@ class ReadInputs:
 
 
 def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
-    """Split arguments into images and captions.
-
-    The first argument is an image, and so are the following ones up to the first that does not look like an image.
+    """Split arguments: the first and those after it that look like images are images, the others captions.
 
     >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])

@@ -30,17 +30,7 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class Output:
-    """The files that a command writes, which are checked before the model is loaded.
-
-    Attributes:
-        out: The files; "-" prints JSON. None means default names in the current folder.
-        quiet: Print nothing.
-        overwrite: Replace files that nibt did not write.
-        suffix: What distinguishes files with default names from those of other requests.
-        inputs: The files and folders that the command reads, which no output may replace.
-        default: The endings of the files with default names: of one for each pair, and of one for all.
-
-    """
+    """The files that a command writes, which are checked before the model is loaded."""
 
     out: list[str] | None
     quiet: bool
@@ -138,7 +128,6 @@ def _unique(stems: Sequence[str]) -> list[str]:
 
     >>> _unique(["cat", "cat", "cat-2"])
     ['cat', 'cat-2', 'cat-2-2']
-
     """
     unique: list[str] = []
     for name in stems:
@@ -152,7 +141,6 @@ def stem(image: str) -> str:
 
     >>> stem("photos/cat.jpg"), stem("sample:chelsea")
     ('cat', 'chelsea')
-
     """
     return Path(image.removeprefix("sample:")).stem
 
@@ -162,7 +150,6 @@ def slug(text: str, longest: int = 40) -> str:
 
     >>> slug("A photo of a cat!")
     'a-photo-of-a-cat'
-
     """
     return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:longest].rstrip("-") or "caption"
 
@@ -172,7 +159,6 @@ def suffix(*parts: str | None, **options: Any) -> str:
 
     >>> suffix("grad_cam", None, steps=8, against=["a dog"])
     '.grad_cam.steps-8.against-a-dog'
-
     """
     texts = [re.sub(r"[^\w-]+", "-", text) for text in parts if text]
     for name, value in options.items():
@@ -187,7 +173,6 @@ def model_name(model: str | None) -> str | None:
 
     >>> model_name("openai/clip-vit-base-patch32"), model_name("lite")
     ('clip-vit-base-patch32', None)
-
     """
     if model is None or model == "lite":
         return None
@@ -198,11 +183,7 @@ def model_name(model: str | None) -> str | None:
 
 
 def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
-    """Return the existing files and folders that the arguments and options of a command refer to.
-
-    A source is a path, ``sample:NAME``, ``coco:FOLDER``, ``grid:coco:FOLDER``, ``mean:FILE``, an embedded model, or
-    several of these.
-    """
+    """Return the existing files and folders that arguments and options refer to, such as a path or ``coco:FOLDER``."""
     paths: list[Path] = []
     for source in sources:
         if isinstance(source, Mapping):
@@ -219,7 +200,6 @@ def with_stems(options: Iterable[Any], images: Iterable[str]) -> list[str]:
 
     >>> with_stems(["segments:{stem}.npy", 3], ["a.jpg", "b.jpg"])
     ['segments:a.npy', 'segments:b.npy']
-
     """
     texts = [value for value in options if isinstance(value, str)]
     return list(dict.fromkeys(text.replace("{stem}", stem(image)) for text in texts for image in images))

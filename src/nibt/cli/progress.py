@@ -1,7 +1,4 @@
-"""The progress of a command on standard error, and interruptions.
-
-Progress is shown as a bar, or as a line every ten seconds if standard error is not a terminal.
-"""
+"""The progress of a command on standard error, as a bar or as lines, and interruptions."""
 
 import signal
 import threading
@@ -27,19 +24,7 @@ _MOST = 0.99  # the largest share of an item that is not done
 
 @dataclass
 class Status:
-    """The state of a progress display.
-
-    Attributes:
-        name: What is done, such as "explaining".
-        total: The number of items; None if it is unknown.
-        done: The number of items that are done.
-        stage: A description of the current item.
-        detail: What is done inside the current item: a step of a loop, or a download.
-        share: The share of the current item that is done.
-        started: The start, as a time of ``time.monotonic``.
-        on_change: Called after each update.
-
-    """
+    """The state of a progress display."""
 
     name: str
     total: int | None
@@ -81,7 +66,6 @@ class Status:
         'explaining: 2 of 8, 0:30 elapsed, about 1:30 left'
         >>> Status("loading lite", None, detail="checking the model").line()
         'loading lite: checking the model, 0:00 elapsed'
-
         """
         count = f"{self.done:,}" if self.done else ""
         parts = [f"{self.done:,} of {self.total:,}" if self.total else count, self.stage, self.detail]
@@ -167,7 +151,6 @@ def clock(seconds: float) -> str:
 
     >>> clock(75.0), clock(3700.0)
     ('1:15', '1:01:40')
-
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

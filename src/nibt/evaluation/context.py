@@ -38,11 +38,7 @@ _WITHOUT_MEANING = set(
 
 
 def other_caption(caption: str) -> str:
-    """Return a caption of another subject, which depends on the caption only.
-
-    It is one of ``OTHER_CAPTIONS``, chosen by a checksum, that shares no word with the caption except for articles and
-    the like; if all of them share a word, the first choice is kept.
-    """
+    """Return a caption of another subject by a checksum, without a common word if there is such a caption."""
     words = _words(caption)
     start = zlib.crc32(caption.encode())
     order = [OTHER_CAPTIONS[(start + step) % len(OTHER_CAPTIONS)] for step in range(len(OTHER_CAPTIONS))]
@@ -70,13 +66,7 @@ def map_of_other_caption(spec: ExplanationSpec, batch: ExplainedBatch) -> Attrib
 
 @dataclass(frozen=True)
 class CallContext:
-    """The pairs of a call to ``measure``.
-
-    Attributes:
-        model: The model.
-        pairs: The pairs.
-
-    """
+    """The pairs of a call to ``measure``."""
 
     model: Model
     pairs: Sequence[Pair]

@@ -22,14 +22,7 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Map:
-    """The map of one side of a pair.
-
-    Attributes:
-        scores: The signed scores of patches, (row, column), or of words, (word).
-        words: The words; empty for an image.
-        region: The part of the image that the patches cover; None for a caption.
-
-    """
+    """The signed scores of patches (row, column) with their region, or of words (word) with their texts."""
 
     scores: np.ndarray
     words: tuple[str, ...] = ()

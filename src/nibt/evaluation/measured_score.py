@@ -31,15 +31,7 @@ def score_target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class MeasuredScore:
-    """The score that metrics evaluate, if it is not the explained target.
-
-    Attributes:
-        model: The model.
-        target: The measured target.
-        others: By side, the embeddings of the other modality to compare with, and a key for each.
-        own: By side, the key of each pair's own embedding, with which it is not compared.
-
-    """
+    """The measured target; by side, embeddings to compare with under keys, and the key of each pair itself."""
 
     model: Model
     target: Target

@@ -15,14 +15,7 @@ _MOST_SUMS = 20_000_000
 
 
 class Interval(NamedTuple):
-    """A statistic with its 95 % interval. All fields are NaN if there are no values, and the ends if there is one.
-
-    Attributes:
-        mean: The statistic, most often a mean.
-        low: The lower end of the interval.
-        high: The upper end.
-
-    """
+    """A statistic with its 95 % interval; NaN without values, as are the ends with one."""
 
     mean: float
     low: float
@@ -100,11 +93,7 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
 def resampled_rows(
     rows: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int = 0
 ) -> Interval:
-    """Return a statistic of the rows of pairs, (pair, value), and its percentile bootstrap 95 % interval.
-
-    The statistic takes the rows and how often each is in a resample, (resample, pair), and returns a value for each
-    resample.
-    """
+    """Return a statistic of rows (pair, value) and weights (resample, pair), and its bootstrap 95 % interval."""
     count = len(rows)
     if not count:
         return NOTHING
@@ -149,7 +138,6 @@ def holm(values: Sequence[float]) -> list[float]:
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
-
     """
     order = sorted((index for index, p in enumerate(values) if not math.isnan(p)), key=values.__getitem__)
     running, corrected = 0.0, [math.nan] * len(values)
@@ -160,9 +148,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def win_rate(values: Any, others: Any, better: Better) -> float:
-    """Return the share of pairs on which the first method is better; a tie is half a win.
-
-    It is NaN if there are no pairs, or if no direction of the metric is better.
+    """Return the share of pairs on which the first method is better, a tie being half a win; NaN without a direction.
 
     >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
     0.625

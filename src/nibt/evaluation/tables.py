@@ -28,15 +28,7 @@ _LATEX_ESCAPES = {
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of strings.
-
-    Attributes:
-        title: The title: the heading of a section, or the caption in LaTeX.
-        headings: The headings of the columns.
-        rows: The cells, row by row.
-        note: A note below the table.
-
-    """
+    """A table of strings; its title is the heading of a section, or the caption in LaTeX."""
 
     title: str
     headings: Sequence[str]
@@ -58,7 +50,6 @@ class ReportTable:
         | a | b |
         |---|---|
         | 1 | x\|y |
-
         """
         lines = [
             f"## {self.title}",
@@ -74,7 +65,6 @@ class ReportTable:
 
         >>> "a\\_b & c \\\\" in ReportTable("t", ["a_b", "c"], []).latex()
         True
-
         """
         columns = "l" + "r" * (len(self.headings) - 1)
         lines = [
@@ -131,7 +121,6 @@ def number(value: float, digits: int = 3) -> str:
 
     >>> number(0.5), number(123.456), number(float("nan"))
     ('0.500', '123.5', '-')
-
     """
     if math.isnan(value):
         return "-"
@@ -143,7 +132,6 @@ def with_interval(mean: Interval) -> str:
 
     >>> with_interval(Interval(0.5, 0.25, 0.75))
     '0.500 [0.250, 0.750]'
-
     """
     value, low, high = mean
     return number(value) + ("" if math.isnan(low) else f" [{number(low)}, {number(high)}]")

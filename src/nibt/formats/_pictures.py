@@ -44,15 +44,11 @@ class MapFormat(PictureFormat):
 
 
 def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
-    """Encode an image with its signature.
-
-    A format with EXIF data is encoded three times, since the signature has a digest of the decoded pixels and the
-    number of bytes. Others have it after their last byte, where readers ignore it.
-    """
+    """Encode an image with its signature, which is in its EXIF data or after its last byte, where readers ignore it."""
     plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
     image.save(plain, format_name)
     if format_name in Image.OPEN:
-        with Image.open(plain) as decoded:
+        with Image.open(plain) as decoded:  # the signature has a digest of the pixels, and the number of bytes
             image.save(sized, format_name, exif=image_exif(decoded, request))
             image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
         with Image.open(buffer) as written:

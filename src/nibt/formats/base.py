@@ -126,12 +126,7 @@ def bare(result: Result) -> Any:
 
 
 def format_of(path: str | Path) -> Format:
-    """Return the format of a path.
-
-    Raises:
-        BadOption: No format has that ending.
-
-    """
+    """Return the format of a path."""
     name, by_ending = Path(path).name.lower(), {}
     for file_format in (find("formats", format_name)() for format_name in available("formats")):
         by_ending |= dict.fromkeys(file_format.endings, file_format)

@@ -24,10 +24,7 @@ def worker_of(request: JobSpec, data: Dataset) -> Worker:
 
 
 class AnswerWorker(Worker):
-    """A worker with a loaded generator, which explains an answer to the prompt of each row.
-
-    The words of one answer are a batch; a row is explained alone.
-    """
+    """A worker with a generator, which explains the answer of each row alone; its words are a batch."""
 
     of_answers = True
 

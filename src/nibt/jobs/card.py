@@ -21,12 +21,7 @@ tags:
 
 
 def card(job: Job) -> str:
-    """Return the card of a job in Markdown.
-
-    Raises:
-        BadInput: The job is not finished, or its files cannot be read.
-
-    """
+    """Return the card of a job in Markdown."""
     manifest, request = job.manifest, job.manifest.request
     if manifest.rows is None or "method" not in request or "target" not in request or "model" not in request:
         raise BadInput("a card needs a finished job: run it again to resume it")
@@ -69,14 +64,7 @@ def card(job: Job) -> str:
 
 
 def write_card(job: Job, overwrite: bool = False) -> str:
-    """Write the card into the folder of a job, and return it.
-
-    Raises:
-        BadInput: The job is not finished, or its files cannot be read.
-        WouldOverwrite: The card was edited, or nibt did not write it, and ``overwrite`` is false.
-        CannotWrite: The file cannot be written.
-
-    """
+    """Write the card into the folder of a job, and return it."""
     text = card(job)
     job.write_reports({FILE: text}, overwrite)
     return text

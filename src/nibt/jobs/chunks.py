@@ -14,13 +14,7 @@ _END = object()
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of a data set, whose results are written together.
-
-    Attributes:
-        number: The number of the chunk, from 0. Its first record is at ``number * size``.
-        records: The records, at most ``size`` of them.
-
-    """
+    """Consecutive records from ``number * size`` on, whose results are written together."""
 
     number: int
     records: list[Record]
@@ -33,15 +27,7 @@ class Chunk:
 
 @dataclass
 class Chunks:
-    """The chunks of a data set.
-
-    Attributes:
-        data: The data set.
-        size: The number of records per chunk.
-        wanted: Returns whether to read the chunk of a number.
-        count: The number of all records; None before the iteration ends.
-
-    """
+    """The chunks of a data set that are wanted; ``count`` is the number of all records after the iteration."""
 
     data: Dataset
     size: int

@@ -57,16 +57,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of a job and their cluster.
-
-    Attributes:
-        workers: The number of workers.
-        cpus: The CPUs per worker; also the number of its threads.
-        gpus: The GPUs per worker; may be a fraction.
-        address: The address of the cluster; None starts a temporary cluster on this machine.
-        send_images: Send the bytes of the images to the workers, which then need no access to the files.
-
-    """
+    """The workers of a job with their resources; without an address, the cluster is a temporary one on this machine."""
 
     workers: Workers = 1
     cpus: Positive = 1.0
@@ -139,18 +130,7 @@ class Cluster:
 
 @dataclass
 class _Pool:
-    """The actors, and the chunks that are assigned to them.
-
-    Attributes:
-        ray: The module ``ray``.
-        make: Starts an actor.
-        size: The number of actors.
-        actors: The actors.
-        assigned: The actor and the chunk of each result that is not finished, by Ray's reference to the result.
-        deaths: How often actors died, by the number of the chunk.
-        failed: How often actors died since the last finished chunk.
-
-    """
+    """The actors, the actor and chunk of each unfinished result, and how often actors died, by chunk and in a row."""
 
     ray: Any
     make: Callable[[], Any]

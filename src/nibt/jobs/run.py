@@ -37,18 +37,7 @@ _REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are
 
 @dataclass
 class JobRun:
-    """One run of a job, in its locked folder.
-
-    Attributes:
-        job: The folder of the job.
-        data: The data set.
-        spec: The request.
-        explain: Explains chunks, in this process or on a cluster.
-        on_progress: Called with the number of rows that are done.
-        total: The number of rows; None if it is unknown.
-        done: The number of rows that are done.
-
-    """
+    """One run of a job in its locked folder, with the number of rows and of those that are done."""
 
     job: Job
     data: Dataset

@@ -127,11 +127,7 @@ class Worker:
     # Preparation, in a thread
 
     def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
-        """Yield the batches and the failed rows of each chunk, followed by the chunk without its records.
-
-        A batch has pairs of the same group. It is yielded as soon as it is full. Records are taken by the length of
-        their captions, so that batches have little padding; those of one image stay together.
-        """
+        """Yield the batches and the failed rows of each chunk, as soon as they are full, then the chunk alone."""
         for chunk in chunks:
             waiting: dict[Hashable, list[tuple[Record, Pair]]] = {}
             images: dict[ImageLocation, ImageInput] = {}  # the image of several rows is read once
@@ -185,10 +181,7 @@ class Worker:
     # Explanation
 
     def _explain(self, prepared: PreparedRows, limit: int) -> tuple[list[JsonObject], int]:
-        """Return the row of each record, and the batch size for the rest of the chunk.
-
-        If memory runs out, the batch size is halved. If another error occurs, each pair is explained alone.
-        """
+        """Return the row of each record, and the batch size for the rest of the chunk, halved if memory runs out."""
         rows: list[JsonObject] = []
         left = deque([list(range(len(prepared.records)))])
         while left:

@@ -12,16 +12,7 @@ OUTLINED = 0.5
 
 @dataclass(frozen=True)
 class Appearance:
-    """How results are drawn.
-
-    Attributes:
-        positive_only: Whether negative scores are hidden.
-        style: How a map is drawn: ``overlay``, colors over the grayed photograph with an outline where the score is at
-            least half of the largest positive one; ``colors``, without the outline; ``outline``, over the photograph in
-            its own colors; ``heatmap``, colors alone.
-        palette: The colors of positive and negative scores.
-
-    """
+    """How results are drawn: the colors, one of ``STYLES``, and whether negative scores are hidden."""
 
     positive_only: bool = False
     style: str = "overlay"

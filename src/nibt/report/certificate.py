@@ -50,14 +50,7 @@ HEADINGS = {"pass": "What to trust", "warn": "What the checks do not show", "fai
 
 @dataclass(frozen=True)
 class Certificate:
-    """What an audit says in plain words.
-
-    Attributes:
-        checked: What was checked, and on what.
-        sections: What may be relied on, what was not shown, and what may not be relied on, by their headings.
-        command: The command that repeats the audit; empty for pairs that were given in Python.
-
-    """
+    """What an audit says in plain words, by heading, and the command that repeats it; empty for pairs from Python."""
 
     checked: str
     sections: Mapping[str, Sequence[str]]

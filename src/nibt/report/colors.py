@@ -40,14 +40,7 @@ _TO_LAB = np.array(
 
 @dataclass(frozen=True)
 class Palette:
-    """The two colors of a scale.
-
-    Attributes:
-        positive: The color of the largest positive score.
-        negative: The color of the negative score of the same size.
-        names: The names of both colors.
-
-    """
+    """The colors of the largest positive and negative scores, and their names."""
 
     positive: RGB
     negative: RGB
@@ -132,10 +125,8 @@ def _tints(palette: Palette) -> np.ndarray:
 def ink_on(background: RGB) -> RGB:
     """Return black or white text for a background, with a contrast of at least 4.5 (WCAG 2, relative luminance).
 
-    Examples:
-        >>> ink_on((255, 255, 255)), ink_on((206, 107, 119)), ink_on((178, 24, 43))
-        ((0, 0, 0), (0, 0, 0), (255, 255, 255))
-
+    >>> ink_on((255, 255, 255)), ink_on((206, 107, 119)), ink_on((178, 24, 43))
+    ((0, 0, 0), (0, 0, 0), (255, 255, 255))
     """
     linear = ((value / 255 / 12.92) if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in background)
     luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

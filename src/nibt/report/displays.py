@@ -1,8 +1,4 @@
-"""Registration of results with IPython by the names of their classes.
-
-This file imports nothing: IPython looks the names up when it displays a value, and the drawing code is imported when
-the first result is displayed.
-"""
+"""Registration of results with IPython by the names of their classes, without imports of drawing code."""
 
 from functools import partial
 from importlib import import_module

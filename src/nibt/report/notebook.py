@@ -1,8 +1,4 @@
-"""Results in notebooks, as ``nibt.report.displays`` registers them with IPython.
-
-A result is shown as its page (``nibt.report.html.page``) in a frame that allows scripts only. Front ends without HTML
-get the image. A result that was loaded from a file whose image is missing is shown as text.
-"""
+"""Results in notebooks: pages in frames, or images where there is no HTML, as ``displays`` registers them."""
 
 from collections.abc import Sequence
 from html import escape
@@ -62,10 +58,7 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
 
 
 def framed(text: str, height: int) -> str:
-    """Return a page in a frame, which isolates its styles and has no access to the notebook.
-
-    The height is an estimate, since a frame cannot report its own. The reader can resize the frame.
-    """
+    """Return a page in a resizable frame, which isolates its styles and has no access to the notebook."""
     return (
         f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '
         f'style="width:100%;height:{height}px;border:0;resize:vertical;overflow:auto"></iframe>'

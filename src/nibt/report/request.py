@@ -1,7 +1,4 @@
-"""The request behind a result in words: the question, the legend, the method, the target and the model.
-
-Images, pages and the terminal share these texts.
-"""
+"""The request behind a result in words, which images, pages and the terminal share."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -117,10 +114,8 @@ def target_line(result: Shown) -> str:
 def sentence(text: str, capital: bool = True) -> str:
     """Add a period to a text and, with ``capital``, capitalize its first letter.
 
-    Examples:
-        >>> sentence("the caption was cut")
-        'The caption was cut.'
-
+    >>> sentence("the caption was cut")
+    'The caption was cut.'
     """
     first = text[:1].upper() if capital else text[:1]
     return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -16,10 +16,7 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return each image with the caption of a following pair.
-
-    The caption differs and, if objects are known and it is possible, names none of the image's objects.
-    """
+    """Return each image with the caption of a following pair that, if possible, names none of its objects."""
     partners = _partners(
         pairs,
         lambda pair, candidate: not _named(candidate) & _depicted(pair),
@@ -30,10 +27,7 @@ def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return each caption with the image of a following pair.
-
-    The image differs and, if objects are known and it is possible, shows none of the objects that the caption names.
-    """
+    """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
     partners = _partners(
         pairs,
         lambda pair, candidate: not _named(pair) & _depicted(candidate),

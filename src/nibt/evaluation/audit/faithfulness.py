@@ -77,10 +77,7 @@ class MetricScores:
                     yield MetricMean(method, side, metric, *mean, known_count(numbers), better)
 
     def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
-        """Yield the check of each side and metric: the mean difference from a random map of the same pair.
-
-        The sign is such that positive differences are better.
-        """
+        """Yield the check of each side and metric: the mean difference from a random map; positive is better."""
         measured, random = self.by_method[str(method)], self.by_method["random (control)"]
         for side in SIDES:
             for metric in _CHECKED_METRICS:

@@ -1,7 +1,4 @@
-"""Three checks of the map of one image: other weights, another caption, and removal of its top region.
-
-They use what the audit uses, on one pair: a map that fails should not be trusted, and a map that passes may be wrong.
-"""
+"""Three checks of the map of one image, as in the audit: other weights, another caption, removal of its top region."""
 
 from collections.abc import Sequence
 from dataclasses import replace

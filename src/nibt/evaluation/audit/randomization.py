@@ -24,13 +24,7 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Stage:
-    """Parameters that are randomized together.
-
-    Attributes:
-        name: The name of the stage.
-        parameters: The parameters.
-
-    """
+    """Parameters that are randomized together."""
 
     name: str
     parameters: tuple[nn.Parameter, ...]
@@ -72,11 +66,7 @@ def cascade(
     batch_size: int,
     unchanged: Mapping[str, list[Map]] | None = None,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
-    """Yield the name of each stage, with the maps of each method after that stage and all earlier ones are randomized.
-
-    The first stage is "nothing". Mean states belong to the original weights, so methods with that baseline use
-    ``blank`` in all stages.
-    """
+    """Yield each stage, "nothing" first, with the maps after all stages so far; mean states become ``blank``."""
     model = copied(model)
     tower, generator = model.tower(side), torch.Generator().manual_seed(seed)
     item = pairs[0].image if side == "image" else pairs[0].caption

@@ -33,16 +33,7 @@ Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
 class AuditRunner:
-    """The checks of questions 1 to 4, which compare the maps of pairs with those of changed pairs or weights.
-
-    Attributes:
-        unchanged: The maps of the pairs, by method and side.
-        kept: The maps of the first pairs, by method and side and then by what was changed, for ``examples``.
-        cache: What all maps and metrics of the unchanged pairs share. None if the pairs are more than a batch, whose
-            traces would need too much memory.
-        notes: Warnings for the reader.
-
-    """
+    """The checks of questions 1 to 4, which compare the maps of pairs with those of changed pairs or weights."""
 
     def __init__(
         self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, batch_size: int
@@ -89,10 +80,7 @@ class AuditRunner:
                 yield from self._check(name, method, side, self._similarities(method, side, changed))
 
     def wording(self, most_templates: int) -> Iterator[Check]:
-        """Yield the checks of the mean similarity to the maps of reworded captions.
-
-        On the text side, only the words of the caption itself are compared.
-        """
+        """Yield the checks of the similarity to the maps of reworded captions, on the caption's own words."""
         for method in self.methods:
             for side in SIDES:
                 similarities = []
@@ -105,10 +93,7 @@ class AuditRunner:
                 yield from self._check("wording", method, side, np.mean(similarities, axis=0))
 
     def seeds(self) -> Iterator[Check]:
-        """Yield the checks of 1 minus the mean rank correlation between the maps of different seeds.
-
-        A method that does not draw at random is run twice with the same seed.
-        """
+        """Yield the checks of 1 minus the correlation between seeds; deterministic methods are run twice."""
         for method in self.methods:
             for side in SIDES:
                 steps = range(1, SEEDS if method.is_random else 2)

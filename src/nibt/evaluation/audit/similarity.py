@@ -8,10 +8,7 @@ _WINDOW = 5
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's rank correlation of two maps of the same shape, in [-1, 1] (``scipy.stats.spearmanr``).
-
-    It is 1 for two equal or two constant maps, 0 if only one is constant, and NaN for fewer than three units.
-    """
+    """Return Spearman's correlation of two maps: 1 if equal, 0 if one is constant, NaN for fewer than three units."""
     first, second = first.ravel(), second.ravel()
     if first.size < 3:
         return float("nan")
@@ -23,10 +20,7 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the structural similarity (SSIM) of two maps, rows x columns, each rescaled to [0, 1] (scikit-image).
-
-    Windows have 5 x 5 patches, or 3 x 3 if the map is smaller. It is NaN for maps smaller than 3 x 3.
-    """
+    """Return the structural similarity of two maps, rescaled to [0, 1], in windows of 5 or 3; NaN below 3 x 3."""
     if min(first.shape) < 3:
         return float("nan")
     window = min(_WINDOW, min(first.shape) - (min(first.shape) + 1) % 2)

@@ -15,18 +15,7 @@ LEAST_PAIRS = 8
 
 @dataclass(frozen=True)
 class Bound:
-    """The thresholds of a check.
-
-    Attributes:
-        question: The number of the page's question that the check belongs to, from 1.
-        better: Which values are better.
-        passes: The threshold from which a value passes.
-        fails: The threshold from which a value fails.
-        about: A description of the check.
-        least: The least value that is possible, at which intervals end.
-        most: The largest possible value.
-
-    """
+    """The thresholds of a check of a question, and the least and largest possible values, at which intervals end."""
 
     question: int
     better: Literal["higher", "lower"]

@@ -26,12 +26,7 @@ _BATCH = 32
 
 
 def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:
-    """Check which nouns the model knows.
-
-    It knows a noun that its tokenizer reads without unknown tokens, whose embedding is not that of a blank caption, and
-    which it tells from the others: no other noun's caption ``a photo of a ...`` is more similar to the noun. A distance
-    from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
-    """
+    """Check which nouns the model knows: read without unknown tokens, not blank, and nearest to their own captions."""
     spelled = sorted((noun for noun in nouns if _is_read(model, noun)), key=model.text.length)  # less padding
     reacted, embeddings = _reacted(model, spelled)
     candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]

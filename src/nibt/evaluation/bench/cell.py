@@ -34,14 +34,7 @@ _Measurements = dict[tuple[MeasuredSide, str], Measurement]
 
 @dataclass(frozen=True)
 class CellRunner:
-    """A cell of a plan with its loaded model.
-
-    Attributes:
-        plan: The plan.
-        cell: The cell: a model, a method, a target, a seed and a data set.
-        model: The loaded model.
-
-    """
+    """A cell of a plan with its loaded model."""
 
     plan: Plan
     cell: Cell
@@ -49,10 +42,7 @@ class CellRunner:
 
     @property
     def sides(self) -> tuple[MeasuredSide, ...]:
-        """The sides of the plan that the method can explain.
-
-        Regions need maps of images and the target cosine. Those of controls would be 0, whatever the words.
-        """
+        """The sides of the plan that the method can explain; regions need maps, the cosine, and no control."""
         method = self.cell.method.plugin
         supported: tuple[MeasuredSide, ...] = method.sides
         if "image" in supported and method.category != "control" and self.cell.target == "cosine":
@@ -80,11 +70,7 @@ class CellRunner:
         return sorted(rows, key=lambda row: row["item"])
 
     def _rows_of(self, sides: Sequence[MeasuredSide], items: Items, cache: BatchCache | None) -> Iterator[Row]:
-        """Yield the rows of sides that are measured together.
-
-        All pairs are measured in one call. If it fails, each pair is measured alone, and the error is recorded in the
-        rows of its pair.
-        """
+        """Yield the rows of sides that are measured together; if the call fails, each pair is measured alone."""
         choices = [metric for metric in self.plan.metrics if set(sides) & set(_sides_of(metric))]
         if not choices:
             return

@@ -1,7 +1,4 @@
-"""Plots as PNG files in memory.
-
-This module imports matplotlib, with the Agg canvas and without its global state.
-"""
+"""Plots as PNG files in memory, by matplotlib without its global state."""
 
 import io
 from collections.abc import Callable
@@ -39,10 +36,7 @@ def plot_cost(lines: DataFrame) -> bytes:
 
 
 def plot_distributions(lines: DataFrame, summary: Summary) -> bytes:
-    """Plot the values of all pairs as a box per method.
-
-    The box shows the quartiles and the mean; the whiskers extend to 1.5 times the interquartile range.
-    """
+    """Plot a box per method: quartiles, mean, and whiskers of 1.5 times the interquartile range."""
 
     def panel(axes: Any, of_metric: DataFrame) -> None:
         values = summary.values[tuple(of_metric.iloc[0][FAMILY])]
@@ -62,10 +56,7 @@ def plot_distributions(lines: DataFrame, summary: Summary) -> bytes:
 
 
 def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
-    """Plot the mean curves of deletion and insertion: the score against the share of units removed or inserted.
-
-    The base method has a thick line; negative controls are dotted.
-    """
+    """Plot the mean curves of deletion and insertion; the base method is thick, controls are dotted."""
 
     def panel(axes: Any, of_metric: DataFrame) -> None:
         for position, (*family, method) in enumerate(of_metric[SERIES].itertuples(index=False, name=None)):

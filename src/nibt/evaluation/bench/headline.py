@@ -30,18 +30,7 @@ _PairedValues: TypeAlias = tuple[str, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Headline:
-    """A gain of NIB over M2IB as a share, with its interval.
-
-    Attributes:
-        model: The label of the model.
-        target: The target that is explained.
-        nib: The label of NIB in the plan.
-        quantity: What was measured: a side with the options of its metrics, or ``speed``.
-        data_sets: The labels of the data sets.
-        gain: The gain by the published formulas.
-        gain_relative_to_m2ib: The gain with M2IB as the denominator of all formulas.
-
-    """
+    """A gain of NIB over M2IB as a share: by the published formulas, and relative to M2IB."""
 
     model: str
     target: str
@@ -66,7 +55,6 @@ def gain(metric: str, nib: Any, m2ib: Any, relative_to_m2ib: bool = False) -> An
 
     >>> gain("confidence_drop", 1.0, 2.0), gain("fps", 2.0, 1.0), gain("fps", 2.0, 1.0, relative_to_m2ib=True)
     (np.float64(0.5), np.float64(0.5), np.float64(1.0))
-
     """
     difference = m2ib - nib if metric == DROP else nib - m2ib
     denominator = m2ib if relative_to_m2ib or metric == DROP else nib
@@ -79,7 +67,6 @@ def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:
 
     >>> {quantity: round(100 * share, 2) for quantity, share in published_gains().items()}
     {'image': 9.0, 'text': 58.83, 'speed': 63.95}
-
     """
     figures = published()
     data_sets = dict.fromkeys(data for data, *_ in figures)
@@ -100,10 +87,7 @@ def published_gains(relative_to_m2ib: bool = False) -> dict[str, float]:
 
 
 def headlines(summary: Summary) -> list[Headline]:
-    """Compute the gains of each NIB of the plan over its first M2IB, by model, target and protocol.
-
-    The list is empty if the plan lacks one of the methods.
-    """
+    """Compute the gains of each NIB of the plan over its first M2IB, if it has both, by model and target."""
     nibs = [method.label for method in summary.plan.methods if method.name == "nib"]
     m2ib = next((method.label for method in summary.plan.methods if method.name == M2IB), None)
     if m2ib is None:

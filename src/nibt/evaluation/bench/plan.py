@@ -109,7 +109,6 @@ class MethodChoice(PluginChoice):
         >>> method = MethodChoice(name="nib", options={"layer": 1}, grid={"steps": [2, 4]})
         >>> [choice.options for choice in method.expanded()]
         [{'layer': 1, 'steps': 2}, {'layer': 1, 'steps': 4}]
-
         """
         for values in itertools.product(*self.grid.values()):
             yield self.with_options(**dict(zip(self.grid, values, strict=True)))
@@ -310,10 +309,7 @@ class Plan(BaseModel):
         return min(limit for limit in (method.count, self.count, length) if limit is not None)
 
     def cells(self, model: Choice, data: Choice, random_methods: Collection[str]) -> Iterator[Cell]:
-        """Yield the cells of a model and a data set.
-
-        Methods that are not in ``random_methods`` have a cell for the first seed only.
-        """
+        """Yield the cells of a model and a data set; methods that do not draw have the first seed only."""
         for method in self.methods:
             for target in self.targets:
                 for seed in self.seeds if method.label in random_methods else self.seeds[:1]:
@@ -325,7 +321,6 @@ def plans() -> dict[str, str]:
 
     >>> "quick" in plans()
     True
-
     """
     return {path.stem: tomllib.loads(read_text(path))["about"] for path in sorted(_FOLDER.glob("*.toml"))}
 
@@ -365,7 +360,6 @@ def default_label(name: str, *words: str, **options: Any) -> str:
 
     >>> default_label("nib", "paper", steps=4, layer=[1, 2])
     'nib paper steps=4 layer=1,2'
-
     """
     assignments = (f"{key}={_option_text(value)}" for key, value in options.items())
     return " ".join([name, *(word for word in words if word), *assignments])

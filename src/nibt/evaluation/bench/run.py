@@ -56,15 +56,7 @@ class BenchmarkManifest(Manifest):
 
 @dataclass(frozen=True)
 class CellChunk:
-    """Consecutive pairs of a cell.
-
-    Attributes:
-        cell: The cell.
-        start: The index of the first pair.
-        stop: The index after the last pair.
-        name: The name of the chunk: 32 hexadecimal digits, a hash of what identifies its rows.
-
-    """
+    """Consecutive pairs of a cell; its name is a hash of what identifies its rows."""
 
     cell: Cell
     start: int
@@ -213,11 +205,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                     on_progress(Progress(done, total))
 
     def _rows(self, chunks: list[CellChunk], cache: BatchCache, items: Items) -> Iterator[tuple[CellChunk, list[Row]]]:
-        """Yield chunks of one data set that begin with the same pair, with their rows.
-
-        Consecutive chunks with the same pairs share what does not depend on the method. It is dropped after them, so
-        that the cache never has more than the traces of one batch.
-        """
+        """Yield chunks that begin with the same pair, with their rows; those with the same pairs share a cache."""
         for stop, with_same_pairs in groupby(chunks, key=lambda chunk: chunk.stop):
             of_chunk = {item: pair for item, pair in items.items() if item < stop}
             for chunk in with_same_pairs:
@@ -232,10 +220,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         return model
 
     def _skip(self, label: str, chunks: Iterable[CellChunk], model: Model) -> dict[str, str]:
-        """Check each cell before any pair is measured, and record the methods that the model cannot run.
-
-        A named method that the model does not support is not an error here: its rows record the error.
-        """
+        """Check each cell before any pair is measured, and record the methods of ``*`` that the model cannot run."""
         skipped: dict[str, str] = {}
         for cell in {repr(chunk.cell.record()): chunk.cell for chunk in chunks}.values():
             with error_key(cell.method.key):

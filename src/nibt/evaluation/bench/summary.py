@@ -46,17 +46,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """The values of a run by pair, averaged over seeds.
-
-    Attributes:
-        plan: The plan of the run.
-        values: The values of each family, by the columns of ``FAMILY``: a row per pair, a column per method.
-        times: The seconds by model, data set, target and side: a row per pair, a column per method.
-        failures: Series, ``item`` and ``error`` of each measurement that failed.
-        curves: The mean curve over pairs of each series, for metrics that are the area under a curve.
-        pooled: The number of each series and its interval, for metrics whose number is not the mean over pairs.
-
-    """
+    """The values of a run by pair, averaged over seeds, with the times, failures, curves and pooled numbers."""
 
     plan: Plan
     values: Mapping[Any, DataFrame]

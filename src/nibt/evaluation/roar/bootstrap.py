@@ -60,10 +60,7 @@ class Bootstrap:
         )
 
     def agreements(self) -> list[Agreement]:
-        """Return Kendall's tau between trainables, and between the repeats of each trainable.
-
-        It is computed with and without the controls among the ranked methods, and needs at least three methods.
-        """
+        """Return Kendall's tau between trainables and between repeats, for at least three methods."""
         result: list[Agreement] = []
         for side in dict.fromkeys(key[2] for key in self.keys):
             trainables = [

@@ -24,15 +24,7 @@ ORIGINAL = "original"
 
 @dataclass(frozen=True)
 class Retraining:
-    """One training.
-
-    Attributes:
-        trainable: What is trained.
-        method: The method by whose maps units are removed; ``original`` for untouched pairs.
-        side: The side whose units are removed; empty for untouched pairs.
-        repeat: The number of the repeat, from 0.
-
-    """
+    """One training without units of a side by the maps of a method; ``original`` and no side for untouched pairs."""
 
     trainable: str
     method: str

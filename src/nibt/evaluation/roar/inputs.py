@@ -19,14 +19,7 @@ Rows = Int[Tensor, " row"]
 
 @dataclass(frozen=True)
 class InputGroup:
-    """Items of one side that may share a batch.
-
-    Attributes:
-        items: The indices of the items.
-        inputs: The inputs of the tower.
-        removed: A mask of the removed pixels or tokens; None if nothing is removed.
-
-    """
+    """Items of one side that may share a batch, with a mask of removed pixels or tokens, if any."""
 
     items: tuple[int, ...]
     inputs: Inputs
@@ -83,13 +76,7 @@ class TowerInputs:
 
 @dataclass(frozen=True)
 class Streams:
-    """The cached hidden states of all items of one side at a layer.
-
-    Attributes:
-        groups: For each group, the indices of its items, and a trace from the layer on.
-        layer: The layer.
-
-    """
+    """The cached hidden states of one side at a layer: the indices of the items of each group, and its trace."""
 
     groups: tuple[tuple[tuple[int, ...], Trace], ...]
     layer: int
@@ -132,10 +119,7 @@ def _trace(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
 
 
 def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str], name: str = "") -> Any:
-    """Join an argument of a block over all batches.
-
-    Values with a batch dimension are concatenated (by the rule of ``Trace``). Other values are equal in all batches.
-    """
+    """Join an argument of a block over all batches, if it has a batch dimension by the rule of ``Trace``."""
     value = values[0]
     if isinstance(value, Tensor):
         times = {len(value) / count for value, count in zip(values, counts, strict=True)} if value.ndim >= 3 else {0.5}

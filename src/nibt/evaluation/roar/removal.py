@@ -27,16 +27,12 @@ def count_above(count: int, percentile: int) -> int:
 
     >>> count_above(4096, 75), count_above(12, 90), count_above(11, 90), count_above(1, 90)
     (1024, 2, 1, 1)
-
     """
     return max(1, count - 1 - percentile * (count - 1) // 100)
 
 
 def highest(scores: np.ndarray, ties: np.ndarray, count: int) -> np.ndarray:
-    """Return a mask of the ``count`` highest scores.
-
-    Equal scores are ordered by ``ties``, the highest first, and then by their position.
-    """
+    """Return a mask of the ``count`` highest scores; equal ones are ordered by ``ties``, then by position."""
     largest = float(np.abs(scores).max()) or 1.0
     rounded = np.round(scores.ravel() / largest, _DIGITS)
     order = np.lexsort((-np.arange(scores.size), ties.ravel(), rounded))
@@ -58,10 +54,7 @@ def removed_pixels(
 def removed_units(
     tower: Tower, inputs: Inputs, scores: Sequence[np.ndarray], percentile: int, seed: int
 ) -> Bool[Tensor, "item ..."]:
-    """Return a mask of the removed units: (item, height, width) of pixels, or (item, token).
-
-    Special tokens are not removed.
-    """
+    """Return a mask of the removed pixels (item, height, width) or tokens (item, token) but special ones."""
     ties = [item_rng(inputs, item, seed, _TIES).random(of_item.shape) for item, of_item in enumerate(scores)]
     if isinstance(tower, ImageTower):
         extent = tower.extent(inputs)

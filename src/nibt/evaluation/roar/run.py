@@ -29,15 +29,7 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class RoarPlan:
-    """The trainings of a run: every combination of method, trainable, removal and repeat.
-
-    Attributes:
-        methods: The methods, controls included.
-        trainables: What is trained.
-        removals: The sides whose units are removed.
-        repeats: The number of repeats.
-
-    """
+    """The trainings of a run: every combination of method, trainable, removal and repeat."""
 
     methods: Sequence[MethodSpec]
     trainables: Sequence[str]

@@ -24,13 +24,7 @@ InputsBySide = Mapping[Modality, TowerInputs]
 
 
 class Trainer(ABC):
-    """Base class of trainers.
-
-    Attributes:
-        name: The name of the trainable.
-        parameters: The trained parameters.
-
-    """
+    """Base class of trainers."""
 
     name: ClassVar[str]
 
@@ -59,10 +53,7 @@ class Trainer(ABC):
 
 
 class Features(Trainer):
-    """A trainer of a square linear map on the cached embeddings of each side, which starts from the identity.
-
-    If a tower ends in a linear projection, this is equivalent to training the projection.
-    """
+    """A trainer of a linear map on the cached embeddings of each side, as if it were the last projection."""
 
     name = "features"
 

@@ -21,11 +21,7 @@ _SPLIT, _ORDER, _START = 0, 1, 2
 
 
 def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
-    """Return which captions of other pairs also fit an image, so that they are not negatives of it.
-
-    These are captions that equal its own caption up to case and spaces, captions of the same image and, if objects are
-    known, captions that name only objects in the image.
-    """
+    """Return which captions of other pairs also fit an image, so that they are not negatives of it."""
     captions = np.array([" ".join(pair.caption.split()).casefold() for pair in pairs])
     pixels = np.array([hash((pair.image.size, pair.image.pil_image.tobytes())) for pair in pairs])
     same = (captions[:, None] == captions) | (pixels[:, None] == pixels)

@@ -93,10 +93,8 @@ def page(audit: Audit, sign: bool = False) -> str:
 def span(check: Check | MetricMean) -> str:
     """Return a mean with its interval.
 
-    Examples:
-        >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
-        '0.200 [0.100, 0.300]'
-
+    >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
+    '0.200 [0.100, 0.300]'
     """
     return f"{check.value:.3f} [{check.low:.3f}, {check.high:.3f}]"
 

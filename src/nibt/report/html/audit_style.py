@@ -9,10 +9,8 @@ _SHADES = 20  # per sign; each has a class, since the page allows no style attri
 def shade(share: float) -> str:
     """Return the class of a word with that share of the largest score.
 
-    Examples:
-        >>> shade(1.0), shade(-0.5), shade(0.0)
-        ('for20', 'against10', 'for0')
-
+    >>> shade(1.0), shade(-0.5), shade(0.0)
+    ('for20', 'against10', 'for0')
     """
     step = round(share * _SHADES)
     return f"{'for' if step >= 0 else 'against'}{abs(step)}"

@@ -25,11 +25,7 @@ footer{color:var(--faint);font-size:.85rem;margin-top:2rem}
 def document(
     title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
 ) -> str:
-    """Return a whole page.
-
-    Its Content-Security-Policy (W3C, level 3) forbids everything but data URIs for images and the style sheet and
-    scripts of the page, which it identifies by their hashes. Attributes ``style`` and ``on...`` have no effect.
-    """
+    """Return a page, whose policy (W3C, level 3) forbids everything but data URIs and its own style and scripts."""
     sheet = STYLE + style
     running = " ".join(_hashed(script) for script in scripts) or "'none'"
     policy = (

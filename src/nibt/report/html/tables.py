@@ -1,7 +1,4 @@
-"""Sortable tables of numbers. ``data_table`` creates one; ``STYLE`` and ``SCRIPT`` belong in the page.
-
-A heading sorts its column, the row under the pointer is highlighted, and a long table can be searched.
-"""
+"""Sortable tables of numbers that can be searched; ``STYLE`` and ``SCRIPT`` belong in the page."""
 
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,4 @@
-"""The interactive view: an HTML fragment that is readable without a script, with the data for ``view.js``.
-
-The page (``nibt.report.html.page``), notebooks and the web app use the same fragment.
-"""
+"""The interactive view of pages, notebooks and the app, with data for ``view.js``; it is readable without scripts."""
 
 import json
 from collections.abc import Sequence
@@ -43,11 +40,7 @@ _STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers 
 def fragment(
     outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearance = DEFAULT, help_url: str = ""
 ) -> str:
-    """Return panels side by side, as one element ``<div class="nibt-view">``.
-
-    The element needs ``STYLE`` and ``SCRIPT``. Call its function ``nibtView(element)`` once the element is in a page.
-    The element has no inline style and no event handler, and no URL but ``help_url``.
-    """
+    """Return panels side by side in one element, which needs ``STYLE`` and a call of ``nibtView`` of ``SCRIPT``."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
@@ -93,10 +86,8 @@ def _colors(look: Appearance) -> JsonObject:
 def as_json(data: Any) -> str:
     r"""Return JSON that cannot close the script element around it.
 
-    Examples:
-        >>> as_json(["</script>"])
-        '["\\u003c/script\\u003e"]'
-
+    >>> as_json(["</script>"])
+    '["\\u003c/script\\u003e"]'
     """
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
 

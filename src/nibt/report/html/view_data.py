@@ -121,10 +121,8 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
 def rounded(scores: Tensor) -> list[float]:
     """Flatten scores and round them to a few significant digits.
 
-    Examples:
-        >>> rounded(torch.tensor([[0.123456, -2.0]]))
-        [0.1235, -2.0]
-
+    >>> rounded(torch.tensor([[0.123456, -2.0]]))
+    [0.1235, -2.0]
     """
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
@@ -147,10 +145,7 @@ def _side(attribution: SideAttribution, name: str, table: WordMaps | None, image
 
 
 def coarse(grid: Float[Tensor, "*word row column"]) -> Float[Tensor, "*word coarse_row coarse_column"]:
-    """Return a map of at most ``MOST_CELLS`` cells along each axis.
-
-    Each cell has the sum of the scores that it covers, so that the sum of the map is unchanged.
-    """
+    """Return a map of at most ``MOST_CELLS`` cells along each axis, with the sums of the scores they cover."""
     down, across = (_covering(count).to(grid) for count in grid.shape[-2:])
     return down @ grid @ across.T
 

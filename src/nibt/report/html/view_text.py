@@ -76,10 +76,8 @@ def words(attribution: TextAttribution, name: str) -> str:
 def signed(score: float) -> str:
     r"""Return a score for display, with a minus sign instead of a hyphen.
 
-    Examples:
-        >>> signed(0.12345), signed(-2.0) == "\u22122"
-        ('+0.123', True)
-
+    >>> signed(0.12345), signed(-2.0) == "\u22122"
+    ('+0.123', True)
     """
     if 0 < abs(score) < 0.001:
         digits, power = f"{score:+.1e}".split("e")
@@ -95,12 +93,10 @@ def _fixed(value: float) -> str:
 def signed_row(scores: Sequence[float]) -> list[str]:
     r"""Return scores for display side by side, with the same decimals: three digits of the largest.
 
-    Examples:
-        >>> signed_row([0.1371, 0.00019])
-        ['+0.137', '+0.000']
-        >>> signed_row([0.0]), signed_row([0.02, -0.00001])
-        (['+0.00'], ['+0.0200', '+0.0000'])
-
+    >>> signed_row([0.1371, 0.00019])
+    ['+0.137', '+0.000']
+    >>> signed_row([0.0]), signed_row([0.02, -0.00001])
+    (['+0.00'], ['+0.0200', '+0.0000'])
     """
     largest = max(map(abs, scores), default=0.0)
     if 0 < largest < 1e-6:
@@ -270,9 +266,7 @@ def _gaps(panel: Panel) -> Iterator[str]:
 def _share(gap: float, change: float) -> str:
     r"""Return a gap relative to the change of the score.
 
-    Examples:
-        >>> _share(0.001, -0.1), _share(0.1, 0.0)
-        ('1\xa0%', '0.1 (there is no change)')
-
+    >>> _share(0.001, -0.1), _share(0.1, 0.0)
+    ('1\xa0%', '0.1 (there is no change)')
     """
     return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"

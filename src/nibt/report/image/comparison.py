@@ -1,7 +1,4 @@
-"""The image of a comparison: both inputs below each other, as photographs with their maps or as colored captions.
-
-Each has its own color scale, since the maps explain the same number by different images or words.
-"""
+"""The image of a comparison: both inputs below each other, each with its own color scale."""
 
 from PIL import Image
 

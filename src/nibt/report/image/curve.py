@@ -13,10 +13,7 @@ _COLORS = {"image": PALETTES["red_blue"].positive, "text": PALETTES["red_blue"].
 
 
 def draw_curve(curve: NarrowingCurve) -> Image.Image:
-    """Draw the means over the pairs of both curves, and state what was narrowed.
-
-    The plot over the information is left out if there is no limit to it, without noise.
-    """
+    """Draw the means over the pairs, by lambda and, if that has limits, by information, and what was narrowed."""
     plots = [plot(_lines(curve, False), f"mean {curve.target}" if len(curve) > 1 else curve.target, "\u03bb")]
     by_information = _lines(curve, True)
     if all(len(line.across) > 1 for line in by_information):

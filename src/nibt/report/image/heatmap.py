@@ -1,7 +1,4 @@
-"""Maps over the original photograph, with the model's resizing and cropping inverted (Pillow).
-
-Parts outside the model's view are striped, and are 0 in map files.
-"""
+"""Maps over the original photograph; parts outside the model's view are striped, and 0 in map files."""
 
 from typing import Protocol, runtime_checkable
 
@@ -50,10 +47,7 @@ def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return signed scores over a copy of the image of that (width, height), by default the original's.
-
-    The array is float32 of shape (height, width), and 0 outside the model's view.
-    """
+    """Return signed scores (height, width) over a copy of the image of that size, 0 outside the model's view."""
     return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
@@ -110,10 +104,7 @@ def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
 
 
 def map_image(mapped: Mapped, positive_only: bool = False) -> Image.Image:
-    """Draw the map alone in gray, with the size of the original.
-
-    128 is zero and 255 is the largest absolute score; with ``positive_only`` 0 is zero or less.
-    """
+    """Draw the map alone in gray: 128 is zero, 255 the largest absolute score; with ``positive_only`` 0 is zero."""
     share = strength(score_map(mapped), float(mapped.grid.abs().max()))
     gray = share.clip(0) * 255 if positive_only else 128 + share * 127
     return Image.fromarray(np.round(gray).astype(np.uint8))

@@ -131,16 +131,7 @@ def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The figure with the place of everything, in shares of its size.
-
-    Attributes:
-        figure: The figure of matplotlib.
-        axes: The axes of the photograph, in its pixels.
-        figure_height: The height of the figure in inches.
-        look: The colors.
-        most: The largest absolute score.
-
-    """
+    """The figure of matplotlib, the axes of the photograph, the height in inches, the colors and the largest score."""
 
     figure: Any
     axes: Any

@@ -17,15 +17,7 @@ _FINE = 3  # lines are drawn larger and reduced, since Pillow does not smooth th
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a plot.
-
-    Attributes:
-        name: Its name in the legend.
-        color: Its color.
-        across: The horizontal coordinates.
-        values: The vertical coordinates.
-
-    """
+    """A line of a plot with its name in the legend."""
 
     name: str
     color: RGB

@@ -94,10 +94,7 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
 
 
 def part_scale(attribution: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
-    """Draw the color bar of a map or of the words of a caption, which have separate scales.
-
-    It is one-sided if negative scores are hidden, and for methods without a sign.
-    """
+    """Draw the color bar of a map or of a caption, which is one-sided if no negative scores are drawn."""
     if isinstance(attribution, ImageAttribution):
         scores = attribution.grid.flatten().tolist()
     else:
