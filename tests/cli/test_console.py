@@ -129,3 +129,10 @@ def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[s
     assert out.index("does not rate these as a match") < out.index("photo ")
     assert out.index("[bold].") < out.index("attributed") < out.index("note: another note")
     assert f"against the caption \u201c{tiny.CAPTIONS[1]}\u201d" in out
+
+
+def test_names_of_images_with_spaces_are_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a photo of the harbor, " * 6 + "1.png"
+    answer = explained(steps=1)
+    show([replace(answer, sides={**answer.sides, "image": replace(answer.sides["image"], source=name)})], DEFAULT)
+    assert capsys.readouterr().out.startswith(f"{name}  similarity")

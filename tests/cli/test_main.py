@@ -1,5 +1,7 @@
 """Tests of ``nibt.cli.main``."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,11 @@ from tests.helpers import Run
 
 def test_version_is_printed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"nibt {__version__}\n")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "nibt", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"nibt {__version__}\n"
 
 
 MISSING = {

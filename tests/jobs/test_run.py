@@ -98,6 +98,13 @@ def test_counts_in_the_manifest_are_not_believed(whole_job: nibt.Job, tmp_path: 
         job.explanation(99)
 
 
+def test_a_manifest_without_errors_is_read(whole_job: nibt.Job, tmp_path: Path) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "errors": None}))
+    assert "10 rows, 0 failed" in repr(nibt.Job.open(tmp_path / "out"))
+
+
 def test_a_note_in_a_manifest_without_parts_is_kept(model: Model, job_table: Path, tmp_path: Path) -> None:
     done = nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
     manifest = done.folder / "manifest.json"

@@ -147,7 +147,7 @@ def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False
     """Print answers: the words, the scores and the warnings."""
     console = Terminal()
     for answer in answers:
-        console.print(Text(title(answer), style="bold").append(f"  similarity {answer.similarity:z.4f}", "not bold"))
+        _print_title(console, title(answer), f"similarity {answer.similarity:z.4f}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))
@@ -170,6 +170,11 @@ def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False
             console.print(f"note: {warning}", style="yellow")
 
 
+def _print_title(console: Console, source: str, text: str) -> None:
+    """Print the names of images, which may have spaces, on one line."""
+    console.print(Text(source, style="bold").append(f"  {text}", "not bold"), soft_wrap=True)
+
+
 def _before(console: Console, answer: Shown) -> None:
     """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
     no_match = mismatch(answer.warnings)
@@ -183,8 +188,7 @@ def show_regions(results: Sequence[Regions]) -> None:
     """Print the sum of each word's map, with its strongest score and the position of that score."""
     console = Terminal()
     for regions in results:
-        title = Text(regions.source, style="bold")
-        console.print(title.append(f"  similarity {regions.similarity:z.4f}", "not bold"))
+        _print_title(console, regions.source, f"similarity {regions.similarity:z.4f}")
         _before(console, regions)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("word", "sum", "strongest", "at (x, y)"):
@@ -207,7 +211,7 @@ def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) ->
     """Print each word of an answer, with what it took from the image, the prompt and the words before."""
     console = Terminal()
     for result in results:
-        console.print(Text(result.source, style="bold").append(f"  {result.prompt}", "not bold"))
+        _print_title(console, result.source, result.prompt)
         console.print(Text(result.answer, style="bold"))
         table = Table(box=None, pad_edge=False, header_style="dim")
         texts = {"word": [word.text for word in result.words]}

@@ -40,7 +40,7 @@ class Job(RunFolder[JobManifest]):
             method, target = method_text(request["method"]), request["target"]["name"]
             lines.append(f"  {method} explains {target}; model {request['model']['id']}")
         finished = manifest.rows is not None
-        lines.append(f"  {manifest.rows:,} rows, {manifest.errors:,} failed" if finished else "  not finished")
+        lines.append(f"  {manifest.rows:,} rows, {manifest.errors or 0:,} failed" if finished else "  not finished")
         return "\n".join([*lines, *(f"  warning: {warning}" for warning in manifest.warnings)])
 
     @classmethod

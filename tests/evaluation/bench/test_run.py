@@ -177,6 +177,24 @@ def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], 
         nibt.benchmark({**plan, "batch_size": 3}, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("request", {"lengths": {}}, "request.lengths.pairs is missing: move it away"),
+        ("request", {"plan": {"models": ["tiny"]}}, "request.methods is missing; data is missing"),
+        ("models", {"tiny": {}}, "models.tiny.model is missing"),
+    ],
+)
+def test_edited_manifests_are_errors_with_their_file(
+    section: str, value: dict[str, Any], message: str, tmp_path: Path, plan: dict[str, Any]
+) -> None:
+    manifest = nibt.benchmark({**plan, "methods": ["ones"]}, tmp_path / "run").folder / "manifest.json"
+    data = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**data, section: {**data[section], **value}}))
+    with pytest.raises(BadInput, match=re.escape(f"{manifest}: {message}")):
+        nibt.write_report(Benchmark.open(tmp_path / "run"))
+
+
 def test_benchmark_equals_measure(tmp_path: Path, plan: dict[str, Any], clip_folder: Path) -> None:
     plan |= {
         "data": [SCENES],

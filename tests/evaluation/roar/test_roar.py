@@ -246,5 +246,9 @@ def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) ->
         with pytest.raises(WouldOverwrite, match=f"{path.name} was changed after it was written: move it away"):
             nibt.roar(model, noise_pairs(12), "ones", **options)
         path.write_bytes(content)
+    manifest = run / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "sessions": []}))
+    with pytest.raises(BadInput, match=r"manifest.json: sessions must have at least 1 entry: move it away"):
+        nibt.roar(model, noise_pairs(12), "ones", **options)
     with FileLock(run / ".nibt.lock"), pytest.raises(BadInput, match="another run is writing into"):
         nibt.roar(model, noise_pairs(12), "ones", **options)

@@ -16,13 +16,13 @@ from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.encode import encode
-from nibt.errors import NibtError, Unsupported
+from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.rows import NEEDED_BY, Row, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, error_key, random_methods, with_best_caption
-from nibt.folder import MANIFEST, ChunkFile, Manifest, RunFolder, read_manifest
+from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
 from nibt.io import file_digests
 from nibt.models._loading import load_model
 from nibt.models.base import Model
@@ -44,13 +44,19 @@ class BenchmarkRequest(TypedDict):
     files: dict[str, str]
 
 
+class MeasuredModel(TypedDict):
+    """A model that was loaded."""
+
+    model: ModelRecord
+
+
 class BenchmarkManifest(Manifest):
     """The manifest of a benchmark, with the models and the methods that they cannot run, by their labels."""
 
     kind: str = "benchmark"
     request: BenchmarkRequest
     title: str
-    models: dict[str, dict[str, ModelRecord]] = Field({})
+    models: dict[str, MeasuredModel] = Field({})
     skipped: dict[str, dict[str, str]] = Field({})
 
 
@@ -85,7 +91,13 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     def open(cls, folder: str | Path) -> "Benchmark":
         """Open the run in a folder. Its models and data sets need not be available."""
         manifest = read_manifest(Path(folder), BenchmarkManifest)
-        plan = Plan.read({**manifest.request["plan"], "about": manifest.title})
+        try:
+            plan = Plan.read({**manifest.request["plan"], "about": manifest.title})
+            for choice in plan.data:
+                if choice.label not in manifest.request["lengths"]:
+                    raise BadInput(f"lengths.{choice.label} is missing")
+        except NibtError as error:
+            raise BadInput(f"{Path(folder) / MANIFEST}: request.{error}: {REMEDY}") from error
         return cls(Path(folder), plan, manifest.request)
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nibt.data.pair import Pair, pairs_hash
-from nibt.errors import Unsupported
+from nibt.errors import BadInput, Unsupported
 from nibt.evaluation.maps import raw_scores
 from nibt.evaluation.roar.bootstrap import Bootstrap
 from nibt.evaluation.roar.folder import ORIGINAL, Retraining, RoarFolder, Scores, TrainingRecord, maps_file
@@ -19,7 +19,7 @@ from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
 from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
 from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
-from nibt.folder import ChunkFile
+from nibt.folder import MANIFEST, REMEDY, ChunkFile
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress
@@ -196,7 +196,10 @@ class RoarRun:
             "training": len(train),
             "validating": len(validate),
         }
-        session = self.folder.manifest.sessions[-1]
+        sessions = self.folder.manifest.sessions
+        if not sessions:
+            raise BadInput(f"{self.folder.folder / MANIFEST}: sessions must have at least 1 entry: {REMEDY}")
+        session = sessions[-1]
         return Roar(
             self.model.facts(),
             self.data,
