@@ -146,7 +146,8 @@ class Guard:
         is_upload = path == "/gradio_api/upload"
         max_size = self._max_upload_body if is_upload else MAX_BODY
         too_large = 413, f"a request must have at most {max_size:,} bytes"
-        if is_upload and self._storage_is_full():
+        stored = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()) if is_upload else 0
+        if stored > self._max_stored:
             return (503, "the storage for uploaded images is full: please try again in a few minutes"), receive
         if _number(headers.get("content-length", "")) > max_size:
             return too_large, receive
@@ -170,12 +171,8 @@ class Guard:
     def _has_only_uploads(self, body: bytes) -> bool:
         """Whether the body is JSON, and all files in it were uploaded to this page."""
         try:
-            data = json.loads(body or b"{}")
+            return all(map(self._is_upload, _file_paths(json.loads(body or b"{}"))))
         except (ValueError, RecursionError):
-            return False
-        try:
-            return all(self._is_upload(path) for path in _file_paths(data))
-        except RecursionError:
             return False
 
     def _is_upload(self, path: Any) -> bool:
@@ -183,9 +180,6 @@ class Guard:
             return isinstance(path, str) and Path(path).resolve().is_relative_to(self._folder)
         except (OSError, ValueError):
             return False
-
-    def _storage_is_full(self) -> bool:
-        return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()) > self._max_stored
 
 
 def _host_name(host: str) -> str:

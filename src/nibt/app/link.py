@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 from nibt.app.request import VARIANTS, ExplainRequest, Mode
@@ -33,6 +34,11 @@ class Link:
             request.methods,
             request.variant,
         )
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of the fields of the page after the image."""
+        return [self.captions, self.mode, list(self.methods), self.model, self.variant]
 
     @property
     def query(self) -> str:

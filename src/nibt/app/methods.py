@@ -53,6 +53,11 @@ class MethodFacts:
         return not self.reason and (self.seconds is None or self.seconds <= timeout)
 
 
+def variant_of(method: str, variant: str) -> str:
+    """Return the variant, or ``default`` if the method does not have it."""
+    return variant if variant in find("methods", method).variants else "default"
+
+
 def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counter) -> ForwardTimes:
     """Measure one forward pass of each tower on a sample: the shortest of three."""
     name = samples()[0]
@@ -81,13 +86,16 @@ def method_facts(
     for name in available("methods"):
         method_class = find("methods", name)
         try:
-            applied_variant = variant if variant in method_class.variants else "default"
             sides: dict[Modality, Method] = {
-                side: method_class.configured(model.tower(side), applied_variant, {}, model.defaults) for side in SIDES
+                side: method_class.configured(model.tower(side), variant_of(name, variant), {}, model.defaults)
+                for side in SIDES
             }
-            facts[name] = MethodFacts(
-                None if times is None else sum(_seconds(method, model, times, side) for side, method in sides.items())
-            )
+            facts[name] = MethodFacts()
+            if times is not None:
+                counts = {
+                    side: method.forwards(model.tower(side).depth, times[side].units) for side, method in sides.items()
+                }
+                facts[name] = MethodFacts(sum(times[side].seconds * max(1.0, counts[side]) for side in SIDES))
         except Unsupported as error:
             facts[name] = MethodFacts(reason=_reason(name, error))
         except ValueError:  # a method of another package, whose cost is not a formula
@@ -108,9 +116,8 @@ def generator_facts(
     """Return the facts of all methods for a generator. The time of a method is that of its last explanation."""
     facts: dict[str, MethodFacts] = {}
     for name in available("methods"):
-        applied_variant = variant if variant in find("methods", name).variants else "default"
         try:
-            resolved_method(MethodSpec(name, applied_variant), generator.answers, None)
+            resolved_method(MethodSpec(name, variant_of(name, variant)), generator.answers, None)
             facts[name] = MethodFacts(measured.get(name))
         except NibtError as error:
             facts[name] = MethodFacts(reason=_reason(name, error))
@@ -120,11 +127,6 @@ def generator_facts(
 def _reason(name: str, error: Exception) -> str:
     """Return why a model cannot run a method, without the class of the tower."""
     return re.sub(r" \(\w+\)", "", str(error).partition(";")[0].removeprefix(f"{name} "))
-
-
-def _seconds(method: Method, model: Model, times: ForwardTimes, side: Modality) -> float:
-    """Return the estimated time of a method on one side."""
-    return times[side].seconds * max(1.0, method.forwards(model.tower(side).depth, times[side].units))
 
 
 def by_category() -> dict[str, list[str]]:

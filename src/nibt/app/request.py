@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from nibt.app.limits import Limits, Replaced
+from nibt.app.methods import variant_of
 from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
 from nibt.engine.answers import explain_answer
 from nibt.engine.explain import explain, explain_labels
@@ -158,15 +159,11 @@ def explain_steps(
     for number, method in enumerate(request.methods):
         try:
             with step_context(number):
-                outcomes += [
-                    Panel(
-                        change_image(answer, input=small),
-                        None,
-                        _title(request, method, answer),
-                        _PENDING if request.has_tables and method == "nib" else "",
-                    )
-                    for answer in _explain(request, model, method)
-                ]
+                for answer in _explain(request, model, method):
+                    text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
+                    title = text if len(request.methods) == 1 else f"{method}: {text}"
+                    problem = _PENDING if request.has_tables and method == "nib" else ""
+                    outcomes.append(Panel(change_image(answer, input=small), None, title, problem))
         except Replaced:
             raise
         except _FAILURES as error:
@@ -183,7 +180,7 @@ _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError 
 def _explain(
     request: ExplainRequest, model: Model | Generator, method: str
 ) -> Sequence[Explanation | AnswerExplanation]:
-    options: Keywords = {"method": method, "variant": _variant(method, request.variant), "seed": 0}
+    options: Keywords = {"method": method, "variant": variant_of(method, request.variant), "seed": 0}
     first, *rest = request.captions
     if isinstance(model, Generator):
         return [explain_answer(model, request.image, first, *rest, **options)]
@@ -192,12 +189,6 @@ def _explain(
     if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
-
-
-def _title(request: ExplainRequest, method: str, answer: Explanation | AnswerExplanation) -> str:
-    """Return the title of a panel: its caption or prompt, after its method if there are several."""
-    text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
-    return text if len(request.methods) == 1 else f"{method}: {text}"
 
 
 def _with_table(
@@ -210,18 +201,13 @@ def _with_table(
     assert isinstance(answer, Explanation)
     try:
         with context:
-            table = regions(model, request.image, answer.caption, variant=_variant("nib", request.variant))
+            table = regions(model, request.image, answer.caption, variant=variant_of("nib", request.variant))
     except Replaced:
         raise
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
     assert isinstance(table, Regions)  # one pair, one table
     return replace(outcome, table=replace(table, input=answer.image.input), problem="")
-
-
-def _variant(method: str, variant: str) -> str:
-    """Return the variant, or ``default`` if the method does not have it."""
-    return variant if variant in find("methods", method).variants else "default"
 
 
 def as_sentence(error: Exception) -> str:

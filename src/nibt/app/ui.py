@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ _PREPARATION = "preparation"
 """The visitor who asks for what the page opens with, before others do."""
 _NEXT_NUMBER = "() => ++nibtPage.question"
 _ASK = f"() => [++nibtPage.question, {json.dumps(WAITING)}]"
+_PLAIN: dict[str, Any] = {"padding": False, "apply_default_css": False}
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
@@ -110,39 +112,33 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
     """Return the components with their events."""
     executor, questions = SerialExecutor(), Questions()
     opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
-    opening_values = [opening.captions, opening.mode, list(opening.methods), opening.model, opening.variant]
     with gr.Blocks(
         title="nibt", analytics_enabled=False, fill_width=True, delete_cache=(60, int(limits.retention))
     ) as blocks:
-        gr.HTML(INTRODUCTION, padding=False, apply_default_css=False)
+        gr.HTML(INTRODUCTION, **_PLAIN)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
                 image, sample, captions, mode = _inputs()
                 with gr.Row(elem_id="buttons"):
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
-                message = gr.HTML("", elem_id="message", padding=False, apply_default_css=False)
+                message = gr.HTML("", elem_id="message", **_PLAIN)
                 number = gr.Number(0, elem_id="question", visible="hidden")
                 methods, facts, model_name, variant = _choices(models, limits)
                 fields = [image, captions, mode, methods, model_name, variant]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
-                answer = gr.HTML(
-                    EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), padding=False, apply_default_css=False
-                )
+                answer = gr.HTML(EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), **_PLAIN)
 
         def ask(request: gr.Request, number: Any, *values: Any) -> Any:
             update = first_update(models, limits, _with_path(values))
-            if list(values[1:]) != opening_values:
+            if list(values[1:]) != opening.values:
                 questions.leave(_PREPARATION)  # the visitor need not wait for what the page opens with
             questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
             return gr.skip() if update.answer is None else update.answer, update.message
 
         def explain(request: gr.Request, number: Any, *values: Any) -> Iterator[Any]:
             visitor, question = _visitor(request), _number(number)
-
-            def is_wanted() -> bool:
-                return questions.is_latest(visitor, question)
-
+            is_wanted = partial(questions.is_latest, visitor, question)
             if not questions.start(visitor, question):
                 yield gr.skip(), gr.skip()
                 return
@@ -166,11 +162,8 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         def prepare() -> None:
             """Compute what the page opens with, without a time limit, until a visitor asks for something else."""
             unlimited = replace(limits, timeout=math.inf)
-            values = [sample_file(opening.image), *opening_values]
-
-            def is_wanted() -> bool:
-                return questions.is_latest(_PREPARATION, 0)
-
+            values = [sample_file(opening.image), *opening.values]
+            is_wanted = partial(questions.is_latest, _PREPARATION, 0)
             updates = answer_events(models, unlimited, results, values, is_wanted)
             # loading and the first map are one step: a visitor who comes between would compute the same map again
             maps = (update for update in updates if update.answer is not None)
@@ -182,14 +175,7 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         def read_link(request: gr.Request) -> list[Any]:
             link = Link.from_query(with_openings(models, request.query_params), models.all_names, limits.characters)
             link = link or opening
-            return [
-                str(sample_file(link.image)),
-                link.captions,
-                link.mode,
-                list(link.methods),
-                link.model,
-                link.variant,
-            ]
+            return [str(sample_file(link.image)), *link.values]
 
         # without preprocessing the file is passed as it was uploaded; nibt reads it with its own limits and messages
         queued: dict[str, Any] = {
@@ -258,13 +244,7 @@ def _inputs() -> list[Any]:
         height=190,
         elem_id="image",
     )
-    sample = gr.HTML(
-        sample_buttons(),
-        elem_id="samples",
-        js_on_load=_read_file("samples.js"),
-        padding=False,
-        apply_default_css=False,
-    )
+    sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_read_file("samples.js"), **_PLAIN)
     mode = gr.Radio(MODES, value=Mode.each.value, label="What to do", show_label=False, elem_id="mode")
     label, placeholder = CAPTIONS[Mode.each.value]
     captions = gr.Textbox(label=label, lines=2, max_lines=6, elem_id="captions", placeholder=placeholder)
@@ -301,12 +281,7 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
         image = _OPENING
         captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
-    return {"model": fitting_name(models, mode), **opening, **query} if query else {}
-
-
-def fitting_name(models: ModelCache, mode: str) -> str:
-    """Return the first model for a mode."""
-    return models.for_answers(mode == Mode.answer.value).names[0]
+    return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
 
 
 def fitting_model(models: ModelCache, mode: Any, name: Any) -> Any:
@@ -323,8 +298,7 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
         fields=method_fields(),
         elem_id="methods",
         js_on_load=_read_file("methods.js"),
-        padding=False,
-        apply_default_css=False,
+        **_PLAIN,
     )
     facts = gr.HTML(model_facts(models, models.names[0], "default", limits), elem_id="facts", visible="hidden")
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):

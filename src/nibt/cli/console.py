@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from rich.cells import cell_len
+from rich.color import Color
 from rich.console import Console
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -28,17 +30,15 @@ def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
     """Return a caption with the words on the colors of their scores."""
     line = Text()
     for run in runs(worded, look):
-        line.append(f" {run.text} ", style=_style(run.background))
+        line.append(
+            f" {run.text} ",
+            style=Style(color=Color.from_rgb(*ink_on(run.background)), bgcolor=Color.from_rgb(*run.background)),
+        )
         line.append(" ")
     return line
 
 
-def _style(background: tuple[int, int, int]) -> str:
-    ink, paper = ink_on(background), background
-    return f"rgb({ink[0]},{ink[1]},{ink[2]}) on rgb({paper[0]},{paper[1]},{paper[2]})"
-
-
-_LEFT = ("side", "label", "target", "quadrature", "baseline state")  # columns of text
+_LEFT = ("side", "label", "target", "quadrature", "baseline state", "word", "against")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 _PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
@@ -69,7 +69,12 @@ def paths(answer: Explanation) -> Table:
     """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
     table = _table(_PATH)
     for name, side in answer.sides.items():
-        table.add_row(name, str(_views(answer, side)), *_path(side))
+        path = side.path
+        layers = ("-",) * 4
+        if path is not None:
+            named = ", ".join(map(str, path.layers)) or "first tokens"
+            layers = (named, str(int(path.steps)), path.quadrature, path.baseline)
+        table.add_row(name, str(_views(answer, side)), *layers)
     return table
 
 
@@ -95,14 +100,6 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
     )
     gap = value - baseline - attributed
     return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
-
-
-def _path(side: SideAttribution) -> tuple[str, str, str, str]:
-    """Return the layers, the steps, the quadrature rule and the baseline of a side."""
-    path = side.path
-    if path is None:
-        return "-", "-", "-", "-"
-    return ", ".join(map(str, path.layers)) or "first tokens", str(int(path.steps)), path.quadrature, path.baseline
 
 
 def ranking(explanation: Explanation) -> Table:
@@ -136,18 +133,12 @@ def methods() -> None:
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def title(answer: Explanation) -> str:
-    """Return the source of the image that is explained, or those of the two inputs that are compared."""
-    if not answer.is_comparison:
-        return answer.source
-    return " with ".join(side.source for side in answer.sides.values())
-
-
 def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False) -> None:
     """Print answers: the words, the scores and the warnings."""
     console = Terminal()
     for answer in answers:
-        _print_title(console, title(answer), f"similarity {answer.similarity:z.4f}")
+        sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
+        _print_title(console, " with ".join(sources), f"similarity {answer.similarity:z.4f}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))
@@ -190,9 +181,7 @@ def show_regions(results: Sequence[Regions]) -> None:
     for regions in results:
         _print_title(console, regions.source, f"similarity {regions.similarity:z.4f}")
         _before(console, regions)
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for heading in ("word", "sum", "strongest", "at (x, y)"):
-            table.add_column(heading, justify="left" if heading == "word" else "right")
+        table = _table(("word", "sum", "strongest", "at (x, y)"))
         grid, region = regions.grid, regions.region
         for word, scores in zip(regions.words, regions.table, strict=True):
             row, column = divmod(int(scores.abs().argmax()), grid.columns)
@@ -213,15 +202,12 @@ def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) ->
     for result in results:
         _print_title(console, result.source, result.prompt)
         console.print(Text(result.answer, style="bold"))
-        table = Table(box=None, pad_edge=False, header_style="dim")
         texts = {"word": [word.text for word in result.words]}
         if result.alternatives:
             texts["against"] = [*result.alternatives]
-        for heading in texts:
-            table.add_column(heading)
         for heading, values in result.columns.items():
-            table.add_column(heading, justify="right")
             texts[heading] = [f"{value:{'+' if heading in CHANGES else ''}z.2f}" for value in values]
+        table = _table([*texts])
         for row in zip(*texts.values(), strict=True):
             table.add_row(*row)
         console.print(table)
@@ -229,10 +215,10 @@ def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) ->
             options = " ".join(
                 f"{name}={value}" for name, value in result.method.get("text", {}).items() if value is not None
             )
-            console.print(f"{result.method['name']} {options}", soft_wrap=True, markup=False)
+            console.print(f"{result.method['name']} {options}", soft_wrap=True)
             console.print(versions(result), style="dim", soft_wrap=True)
         for warning in result.warnings:
-            console.print(f"note: {warning}", style="yellow", markup=False)
+            console.print(f"note: {warning}", style="yellow")
 
 
 _VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}
@@ -260,7 +246,7 @@ def show_audit(audit: Audit) -> None:
     console.print(f"\n{certified.checked}")
     for heading, sentences in certified.sections.items():
         console.print(Text(heading, style="bold"))
-        console.print("\n".join(f"- {sentence}" for sentence in sentences), markup=False)
+        console.print("\n".join(f"- {sentence}" for sentence in sentences))
     if certified.command:
         console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))
     total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)

@@ -85,14 +85,17 @@ def explain(
         from nibt.cli.panels import check_curve
 
         check_curve(spec, bool(inputs.labels or target.against or target.template or typed.same_modality))
-    items = typed.read(read_lines(inputs.labels) if inputs.labels else None)
+    lines = read_lines(inputs.labels) if inputs.labels else None
+    from nibt.engine.explain import read_labels
+
+    items, labels = typed.read(), None if lines is None else read_labels(lines)
     loaded = model.loaded(files.silent)
     options: Keywords = {"method": spec, "batch_size": model.batch_size, "memory_mb": model.memory_mb}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
     elif not inputs.labels:
         options |= target.contrast
-    answers: Any = items.explain(loaded, files.silent, options)
+    answers: Any = items.explain(loaded, labels, files.silent, options)
     if method.check:
         from nibt.cli.progress import show_progress
         from nibt.evaluation.audit.pair import with_checks

@@ -16,7 +16,7 @@ A group is declared once, and used by every command that has its options. The pa
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature
 from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
@@ -79,14 +79,11 @@ def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
             )
         info = copy(info)
         info.rich_help_panel = info.rich_help_panel or group.panel
+        default = Parameter.empty if field.default is MISSING else field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
         annotation = Annotated[bare[field.name], info]
-        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=_default(field), annotation=annotation)
-
-
-def _default(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return Parameter.empty if field.default is MISSING else field.default
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
@@ -101,13 +98,9 @@ def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> N
     taken: set[str] = set()
     for parameter in parameters:
         info = _typer_info(parameter.annotation)
-        names = {parameter.name, *_flags(info)} if info else {parameter.name}
+        # in an annotated option, typer stores the first flag as the default
+        declared = (info.default, *(info.param_decls or ())) if info else ()
+        names = {parameter.name, *(flag for flags in declared if isinstance(flags, str) for flag in flags.split("/"))}
         if shared := sorted(taken & names):
             raise TypeError(f"{command.__name__} has {', '.join(shared)} twice: give each option to one group")
         taken |= names
-
-
-def _flags(info: OptionInfo | ArgumentInfo) -> set[str]:
-    """Return the flags of an option. In an ``Annotated`` option, typer stores the first flag as the default."""
-    declared = (info.default, *(info.param_decls or ()))
-    return {flag for flags in declared if isinstance(flags, str) for flag in flags.split("/")}

@@ -1,6 +1,6 @@
 """The images and captions of a command line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,10 +52,10 @@ class ExplainInputOptions(InputOptions):
 
 @dataclass(frozen=True)
 class CliInputs:
-    """The inputs of a command as texts; pairs are all combinations of firsts and seconds."""
+    """The inputs of a command; pairs are all combinations of firsts and seconds."""
 
-    firsts: list[str]
-    seconds: list[str]
+    firsts: list[Any]
+    seconds: list[Any]
     modalities: "tuple[Modality, Modality]" = ("image", "text")
 
     @classmethod
@@ -95,35 +95,24 @@ class CliInputs:
         )
         return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds or ["labels"]]
 
-    def read(self, labels: list[str] | None = None) -> "ReadInputs":
-        """Read the images and captions before a model is loaded."""
+    def read(self) -> "CliInputs":
+        """Return the inputs with images and captions that are read, before a model is loaded."""
         from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
-        from nibt.engine.explain import read_labels
 
         read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
         firsts: list[Any] = [read_first(item) for item in self.firsts]
         if self.modalities[0] == "text":
             firsts = [Caption(caption) for caption in firsts]
         seconds = [read_second(item) for item in self.seconds]
-        return ReadInputs(firsts, seconds, None if labels is None else read_labels(labels), self.same_modality)
+        return replace(self, firsts=firsts, seconds=seconds)
 
-
-@dataclass(frozen=True)
-class ReadInputs:
-    """The inputs of a command after reading."""
-
-    firsts: list[Any]
-    seconds: list[Any]
-    labels: list[str] | None
-    same_modality: bool = False
-
-    def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
+    def explain(self, model: "Model", labels: list[str] | None, quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or with the labels."""
         from nibt.cli.progress import show_progress
         from nibt.engine.explain import compare, explain, explain_labels
 
-        if self.labels is None:
+        if labels is None:
             pairs = [(first, second) for first in self.firsts for second in self.seconds]
             with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
@@ -132,7 +121,7 @@ class ReadInputs:
         explanations = []
         with show_progress("explaining", quiet, len(self.firsts)) as on_progress:
             for image in self.firsts:
-                explanations.append(explain_labels(model, image, self.labels, **options))
+                explanations.append(explain_labels(model, image, labels, **options))
                 on_progress(Progress(len(explanations)))
         return explanations
 

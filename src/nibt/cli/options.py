@@ -32,12 +32,6 @@ def completing(group: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def check_name(group: str, name: str) -> None:
-    """Check the name of a plugin before a model is loaded."""
-    if name not in available(group):
-        raise UnknownName(group, name, available(group))
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlacedModelOptions(OptionGroup, panel="Model"):
     """The model, its device and its dtype."""
@@ -184,7 +178,8 @@ class TargetOptions(OptionGroup, panel="Target"):
     ] = None
 
     def __post_init__(self) -> None:
-        check_name("targets", self.target)
+        if self.target not in available("targets"):
+            raise UnknownName("targets", self.target, available("targets"))
 
     @property
     def against_images(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -12,6 +12,9 @@ from nibt.cli.options import OutputOptions
 from nibt.cli.output import Output, input_paths, slug, stem
 from nibt.cli.terminal import say
 from nibt.errors import BadInput
+
+if TYPE_CHECKING:
+    from nibt.jobs.job import Job
 
 
 @expand_groups
@@ -29,27 +32,37 @@ def show(
     a finished job gets a README.md, with which its folder can be shared as a data set.
     """
     from nibt.folder import kind_of
+    from nibt.jobs.job import Job
 
     if not folder.is_dir():
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     if verify:
-        _verify(folder, output.quiet)
+        _verify(Job.open(folder), output.quiet)
     elif row is not None:
-        _show_row(folder, row, output)
-    elif kind_of(folder) == "job":
-        _card(folder, output)
+        _show_row(Job.open(folder), row, output)
     else:
-        _report(folder, output)
+        if kind_of(folder) == "job":
+            from nibt.jobs.card import FILE, write_card
+
+            text = write_card(Job.open(folder), output.overwrite)
+            written = f"{folder / FILE}; nibt show {folder} ROW draws a row"
+        else:
+            from nibt.evaluation.bench.report import write_report
+            from nibt.evaluation.bench.run import Benchmark
+
+            text = write_report(Benchmark.open(folder), output.overwrite)
+            written = ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
+        if not output.quiet:
+            say(text)
+            say(f"wrote {written}", err=True)
 
 
-def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
+def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
     from nibt.cli.console import show as show_pairs
     from nibt.cli.console import show_answers
-    from nibt.jobs.job import Job
     from nibt.results.answer import AnswerExplanation
 
-    drawing, job = output.drawing, Job.open(folder)
-    explanation = job.explanation(row)
+    drawing, explanation = output.drawing, job.explanation(row)
     text, single, show_results = (
         explanation.caption,
         ".png",
@@ -57,41 +70,15 @@ def _show_row(folder: Path, row: int, output: OutputOptions) -> None:
     )
     if isinstance(explanation, AnswerExplanation):
         text, single, show_results = explanation.prompt, ".html", show_answers
-    read_paths = input_paths(folder, explanation.source, job.manifest.names)
+    read_paths = input_paths(job.folder, explanation.source, job.manifest.names)
     files = Output(output.out, output.quiet, output.overwrite, inputs=read_paths, default=(single, ".json"))
     targets = files.check([f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(text)}"], explanation.kind)
     files.write([explanation], targets, show_results, drawing)
 
 
-def _verify(folder: Path, quiet: bool) -> None:
-    from nibt.jobs.job import Job
-
-    job = Job.open(folder)
+def _verify(job: "Job", quiet: bool) -> None:
     problems = job.check()
     if not quiet:
-        for problem in problems:
-            say(problem)
-        if not problems:
-            say(f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+        say("\n".join(problems) or f"{job.folder} is complete: {job.manifest.rows:,} rows, each stored once")
     if problems:
         raise typer.Exit(1)
-
-
-def _card(folder: Path, output: OutputOptions) -> None:
-    from nibt.jobs.card import FILE, write_card
-    from nibt.jobs.job import Job
-
-    text = write_card(Job.open(folder), output.overwrite)
-    if not output.quiet:
-        say(text)
-        say(f"wrote {folder / FILE}; nibt show {folder} ROW draws a row", err=True)
-
-
-def _report(folder: Path, output: OutputOptions) -> None:
-    from nibt.evaluation.bench.report import write_report
-    from nibt.evaluation.bench.run import Benchmark
-
-    text = write_report(Benchmark.open(folder), output.overwrite)
-    if not output.quiet:
-        say(text)
-        say("wrote " + ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html")), err=True)

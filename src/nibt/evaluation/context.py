@@ -78,8 +78,8 @@ class CallContext:
         return Candidates(
             similarity,
             other_embeddings,
-            tuple(_without(own, index) for index in indices),
-            tuple(_without(opposite, index) for index in indices),
+            tuple(others_than(own, own[0][index]) for index in indices),
+            tuple(others_than(opposite, opposite[0][index]) for index in indices),
         )
 
     @cached_property
@@ -95,10 +95,10 @@ class CallContext:
         return captions, encode(self.model.text, captions)
 
 
-def _without(keyed: tuple[list[Any], torch.Tensor], index: int) -> torch.Tensor:
-    """Return the embeddings of the inputs that are not equal to that of a pair."""
+def others_than(keyed: tuple[list[Any], torch.Tensor], own: Any) -> torch.Tensor:
+    """Return the embeddings of the inputs with other keys than that of a pair."""
     keys, embeddings = keyed
-    return embeddings[[position for position, key in enumerate(keys) if key != keys[index]]]
+    return embeddings[[position for position, key in enumerate(keys) if key != own]]
 
 
 def image_key(image: ImageInput) -> tuple[Any, ...]:

@@ -205,7 +205,7 @@ def _measure_batch(
             partial(context.candidates, modality, batch.indices, other_embeddings),
             tuple(pair.image for pair in pairs),
             partial(_explain_for_embeddings, spec.methods[modality], side),
-            partial(_embed, spec.model),
+            lambda side, items: encode(spec.model.tower(side), items),
             shared=cache and partial(_shared, cache, pairs, modality),
             of_model=of_model,
         )
@@ -250,11 +250,6 @@ def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, othe
         return method(replace(side, score=replace(score, other=partner)))
     target = find("targets", "softmax")()
     return method(replace(side, score=replace(score, target=target, other=partner, others=others)))
-
-
-def _embed(model: Model, side: Modality, items: Sequence[Any]) -> Embedding:
-    """Return the embeddings of images or captions."""
-    return encode(model.tower(side), items)
 
 
 def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:

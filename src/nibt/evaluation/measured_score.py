@@ -11,7 +11,7 @@ from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.engine.targets import check_target, model_score
 from nibt.errors import BadInput, BadOption
-from nibt.evaluation.context import image_key
+from nibt.evaluation.context import image_key, others_than
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.targets.base import Target
@@ -94,7 +94,4 @@ class MeasuredScore:
 
     def _others(self, side: Modality, index: int) -> Tensor | None:
         """Return the embeddings that a pair is compared with."""
-        if side not in self.others:
-            return None
-        keys, embeddings = self.others[side]
-        return embeddings[[position for position, key in enumerate(keys) if key != self.own[side][index]]]
+        return others_than(self.others[side], self.own[side][index]) if side in self.others else None

@@ -2,5 +2,5 @@
 
 ``run`` reads a data set in ``chunks``. A ``worker`` explains each chunk, in this process or on a cluster (``ray``). The
 worker returns the ``rows`` of a Parquet file, which is written into a folder (``nibt.folder``). ``job`` reads the rows,
-``manifest`` records the request, and ``contents`` compares the rows with the data set.
+and ``manifest`` records the request.
 """

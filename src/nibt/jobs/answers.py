@@ -32,7 +32,9 @@ class AnswerWorker(Worker):
         """Load the generator, and resolve the method."""
         request = self.request
         self._against = _alternative(request)
-        _check_loading(request)
+        for name in request.loading:
+            if name not in _LOADING:
+                raise UnknownName("options for loading a generator", name, _LOADING)
         self._method = MethodSpec.of(request.method, request.variant, request.options)
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
@@ -96,10 +98,3 @@ def _alternative(request: JobSpec) -> str | None:
     if len(against) > 1:
         raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
     return against[0] if against else None
-
-
-def _check_loading(request: JobSpec) -> None:
-    """Check that all options of loading are those of a generator."""
-    for name in request.loading:
-        if name not in _LOADING:
-            raise UnknownName("options for loading a generator", name, _LOADING)

@@ -11,13 +11,12 @@ from torch import nn
 
 from nibt import parquet
 from nibt.datasets._opening import Pairs, open_rows
-from nibt.datasets._table import TableDataset
-from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption
+from nibt.datasets._table import TableDataset, as_utf8
+from nibt.datasets.base import Dataset, Record
+from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
 from nibt.jobs.answers import worker_of
 from nibt.jobs.chunks import Chunk, Chunks
-from nibt.jobs.contents import check_contents
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.worker import JobSpec
@@ -32,6 +31,8 @@ from nibt.registry import available, find
 OnDescription: TypeAlias = Callable[[JsonObject], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
 EXECUTIONS = ("local", "ray")
+_COMPARED = ("row", "key", "source", "image_hash", "error")
+_MOST = 3  # the number of differences in a message
 _REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are those of the sides of pairs
 
 
@@ -49,14 +50,19 @@ class JobRun:
 
     def run(self, execution: Mapping[str, Any]) -> None:
         """Explain the missing rows. The manifest records where they were computed."""
-        retry = check_contents(self.job, self.data, self._advance)
+        retry = _check_contents(self.job, self.data, self._advance)
         complete = self.job.chunks().keys() - retry
         chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
         missing = iter(chunks)
         first = list(islice(missing, 1))
         if not first and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
-        files = self.explain(self.spec, self.data, chain(first, missing), self._check_request)
+        files = self.explain(
+            self.spec,
+            self.data,
+            chain(first, missing),
+            lambda facts: self.job.agree({name: facts[name] for name in _REQUEST if name in facts}),
+        )
         if not first and self.job.manifest.rows == chunks.count:
             list(files)  # only compares the request
         else:
@@ -75,10 +81,6 @@ class JobRun:
     def _advance(self, rows: int = 1) -> None:
         self.done += rows
         self.on_progress(Progress(self.done, self.total))
-
-    def _check_request(self, description: Mapping[str, Any]) -> None:
-        """Record the request of a new job, or check that it equals the recorded one."""
-        self.job.agree({name: description[name] for name in _REQUEST if name in description})
 
 
 def batch(
@@ -195,7 +197,8 @@ def batch(
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
         execution, explain = execution | cluster.record(), cluster.explain
     job = Job(Path(out))
-    names = None if isinstance(pairs, Dataset) else _absolute_names(pairs)
+    sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
+    names = None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
     with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):
         total = None if on_progress is no_progress else data.known_length()
         JobRun(job, data, spec, explain, on_progress, total).run(execution)
@@ -211,14 +214,56 @@ def _run_locally(
     yield from worker.explain_chunks(chunks)
 
 
-def _absolute_names(pairs: Any) -> list[str]:
-    names = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
-    return [_absolute_name(os.fspath(name)) for name in names]
-
-
 def _absolute_name(name: str) -> str:
     data_set, colon, folder = name.partition(":")
     if data_set in available("datasets") and not os.path.exists(name):
         inside = _absolute_name(folder) if data_set == "grid" else os.path.abspath(os.path.expanduser(folder))
         return f"{data_set}:{inside}" if colon else data_set
     return os.path.abspath(os.path.expanduser(name))
+
+
+def _check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
+    """Check that the keys, captions and images of a data set are those of the rows of a job."""
+    retry: set[int] = set()
+    differences = list(islice(_differences(job, data, on_row, retry), _MOST + 1))
+    if differences:
+        more = "\n  ..." if len(differences) > _MOST else ""
+        lines = "".join(f"\n  {difference}" for difference in differences[:_MOST])
+        raise OtherRequest(
+            f"{job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
+        )
+    return retry
+
+
+def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
+    chunks, size = set(job.chunks()), job.chunk_size
+    records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
+    texts = ("prompt", "forced_answer") if job.has_prompts else ("caption",)
+    for row in job.rows((*_COMPARED, *texts)):
+        on_row()
+        record = next(records, None)
+        while record is not None and record.row < row["row"]:
+            record = next(records, None)
+        if record is None or record.row != row["row"]:
+            yield f"row {row['row']}: {row['source']!r} (now missing)"
+        elif row["error"] is None:
+            yield from _difference(record, row)
+        elif record.digest() != row["image_hash"]:
+            retry.add(record.row // size)
+
+
+def _difference(record: Record, row: JsonObject) -> Iterator[str]:
+    if not record.source and record.image is None:
+        return  # data sets that generate their pairs are compared as a whole
+    now: JsonObject = {"key": as_utf8(record.key), "source": as_utf8(record.source)}
+    if "prompt" in row:
+        now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
+    else:
+        now["caption"] = record.caption
+    for name, value in now.items():
+        if row[name] != value:
+            yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
+            return
+    digest = record.digest()
+    if digest != row["image_hash"]:
+        yield (f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})")

@@ -9,7 +9,7 @@ from nibt.errors import BadInput, Unsupported
 from nibt.report.displays import PAGE
 from nibt.report.html.audit import page as audit_page
 from nibt.report.html.document import document
-from nibt.report.html.page import Shown, page
+from nibt.report.html.page import Shown, page, panels_of
 from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.report.html.view import Panel
 from nibt.report.image.explanation import draw
@@ -17,8 +17,6 @@ from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
 from nibt.results.explanation import Explanation
 from nibt.results.measurement import Measurement
-from nibt.results.narrowing import NarrowingCurve
-from nibt.results.regions import Regions
 
 _WIDE = 420  # approximate width of an image in a notebook, in pixels
 
@@ -43,9 +41,8 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
             "showing results in a notebook needs IPython, which is not installed: pip install jupyterlab, or "
             "write a file with nibt.save"
         ) from error
-    results = list(answers) if isinstance(answers, Sequence) else [answers]
-    panels = [result if isinstance(result, Panel) else Panel(result) for result in results]
-    display(HTML(framed(page(results, title, positive_only), _height(panels))))
+    panels = panels_of(answers)
+    display(HTML(framed(page(panels, title, positive_only), _height(panels))))
 
 
 def display_data(value: Any, media_type: str) -> str | bytes | None:
@@ -54,7 +51,15 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
         return _measurement_table(value)
     if isinstance(value, Audit):
         return framed(audit_page(value), 900)
-    return _html(value) if media_type == PAGE else _png(value)
+    try:
+        if media_type == PAGE:
+            panels = panels_of(value)
+            return framed(page(panels), _height(panels))
+        buffer = BytesIO()
+        draw(value).save(buffer, "PNG")
+        return buffer.getvalue()
+    except BadInput:  # the image is missing: IPython falls back to the repr
+        return None
 
 
 def framed(text: str, height: int) -> str:
@@ -63,24 +68,6 @@ def framed(text: str, height: int) -> str:
         f'<iframe title="nibt" sandbox="allow-scripts" srcdoc="{escape(text)}" '
         f'style="width:100%;height:{height}px;border:0;resize:vertical;overflow:auto"></iframe>'
     )
-
-
-def _html(result: Shown) -> str | None:
-    panel = result if isinstance(result, Panel) else Panel(result)
-    try:
-        return framed(page(panel), _height([panel]))
-    except BadInput:  # the image is missing: IPython falls back to the repr
-        return None
-
-
-def _png(result: Explanation | Regions | NarrowingCurve) -> bytes | None:
-    buffer = BytesIO()
-    try:
-        drawn = draw(result)
-    except BadInput:
-        return None
-    drawn.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _measurement_table(results: list[Any]) -> str | None:

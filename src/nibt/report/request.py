@@ -1,6 +1,6 @@
 """The request behind a result in words, which images, pages and the terminal share."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -132,7 +132,7 @@ def _side(explanation: Explanation, name: str) -> str:
     kinds = {"image": ("captions",), "text": ("images",)}.get(name, ("captions", "images"))
     items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
-        return text + "".join(f", against the {_noun(plural, listed)} {_several(listed)}" for plural, listed in items)
+        return text + "".join(f", against the {_counted(plural, listed)}" for plural, listed in items)
     return f"{text}, against the mean that the model brings" if target["name"] == "centered" else text
 
 
@@ -143,17 +143,9 @@ def _contrast(explanation: Explanation) -> Mapping[str, Sequence[str]]:
     return {plural: listed for plural, listed in others.items() if listed}
 
 
-def _noun(plural: str, listed: Sequence[str]) -> str:
-    return plural if len(listed) > 1 else plural.removesuffix("s")
-
-
-def _several(listed: Sequence[str]) -> str:
-    more = len(listed) - _LISTED
-    return ", ".join(_names(listed)) + (f" and {more} more" if more > 0 else "")
-
-
-def _names(listed: Sequence[str]) -> Iterator[str]:
-    yield from (_quoted(text) for text in listed[:_LISTED])
+def _counted(plural: str, listed: Sequence[str]) -> str:
+    noun, more = plural if len(listed) > 1 else plural.removesuffix("s"), len(listed) - _LISTED
+    return f"{noun} {', '.join(map(_quoted, listed[:_LISTED]))}" + (f" and {more} more" if more > 0 else "")
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.comparison``."""
+"""Tests of pictures of comparisons."""
 
 from itertools import combinations
 from pathlib import Path

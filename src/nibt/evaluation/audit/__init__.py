@@ -1,8 +1,7 @@
 """The audit of a model and its explanations: eight questions, answered by checks with a verdict each.
 
 ``runner`` and ``counterfactuals`` answer questions 1 to 4, ``randomization`` changes the weights of a copy of the model
-for question 1, ``faithfulness`` answers questions 5 and 6, ``discrimination`` question 7, and ``vocabulary``
-question 8.
+for question 1, ``faithfulness`` answers questions 5 and 6, and ``vocabulary`` questions 7 and 8.
 """
 
 import time
@@ -16,11 +15,10 @@ from torch import nn
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.audit.discrimination import discrimination_checks
 from nibt.evaluation.audit.faithfulness import MetricScores
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-from nibt.evaluation.audit.vocabulary import vocabulary_check
+from nibt.evaluation.audit.vocabulary import discrimination_checks, vocabulary_check
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model, Tower

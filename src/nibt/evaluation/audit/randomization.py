@@ -100,11 +100,12 @@ def _randomize(stage: Stage, shuffled: set[int], generator: torch.Generator) -> 
     """Shuffle the parameters of a stage that are not yet shuffled, since blocks may share weights."""
     for parameter in stage.parameters:
         if id(parameter) not in shuffled:
-            _shuffle(parameter, generator)
+            shuffle(parameter, generator)
             shuffled.add(id(parameter))
 
 
-def _shuffle(parameter: Tensor, generator: torch.Generator) -> None:
+def shuffle(parameter: Tensor, generator: torch.Generator) -> None:
+    """Shuffle the values of a parameter."""
     order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
     with torch.no_grad():
         parameter.copy_(parameter.flatten()[order].view_as(parameter))

@@ -1,6 +1,6 @@
 """Questions 1 to 4: how maps change with the weights, the caption, the image, the wording, and the seed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +15,6 @@ from nibt.evaluation.audit.counterfactuals import (
     other_images,
     wordings,
 )
-from nibt.evaluation.audit.examples import example
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import BOUNDS, known_count
@@ -23,12 +22,13 @@ from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
+from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
 from nibt.results.records import ProvenanceRecord
 from nibt.types import Modality
 
 SEEDS = 3
-_EXAMPLES = 3
+_EXAMPLES, _THUMBNAIL = 3, 192  # pairs, pixels
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
@@ -125,7 +125,8 @@ class AuditRunner:
                 first = first or by_method
                 stages.append(stage)
                 for method, stage_maps in by_method.items():
-                    self._keep_stage(method, side, stage, stage_maps)
+                    if stage in ("head", "stem"):
+                        self._keep(method, side, {"head": "random head", "stem": "random tower"}[stage], stage_maps)
                     for similarity, measure, _ in measures:
                         points.setdefault((method, measure), []).append(
                             [
@@ -147,7 +148,7 @@ class AuditRunner:
                 image_maps, text_maps = (
                     {name: kept[index] for name, kept in self.kept[str(method), side].items()} for side in SIDES
                 )
-                yield example(str(method), self.pairs[index], image_maps, text_maps)
+                yield _example(str(method), self.pairs[index], image_maps, text_maps)
 
     def _maps(self, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
         cache = self.cache if pairs is self.pairs else None
@@ -172,9 +173,20 @@ class AuditRunner:
     def _keep(self, method: str, side: Modality, name: str, changed: Sequence[Map]) -> None:
         self.kept.setdefault((method, side), {})[name] = list(changed[:_EXAMPLES])
 
-    def _keep_stage(self, method: str, side: Modality, stage: str, changed: Sequence[Map]) -> None:
-        if stage in ("head", "stem"):
-            self._keep(method, side, {"head": "random head", "stem": "random tower"}[stage], changed)
+
+def _example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
+    """Build an example from a pair: a thumbnail of its image with its maps."""
+    first, (width, height), small = next(iter(images.values())).region, pair.image.size, pair.image.pil_image.copy()
+    assert first is not None
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return Example(
+        method,
+        pair.caption,
+        uri(small),
+        (first.left / width, first.top / height, first.width / width, first.height / height),
+        {name: image_map.scores.tolist() for name, image_map in images.items()},
+        {name: list(zip(text_map.words, text_map.scores.tolist(), strict=True)) for name, text_map in texts.items()},
+    )
 
 
 def _similarity(first: Map, second: Map) -> float:

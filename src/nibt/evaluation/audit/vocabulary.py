@@ -1,13 +1,15 @@
-"""Question 8: which of a thousand everyday nouns the model knows."""
+"""Questions 7 and 8: whether the model distinguishes captions, and which of a thousand everyday nouns it knows."""
 
 from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from nibt.core.side import Side
+from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.engine.memory import within_memory
 from nibt.engine.mismatch import NEAR_BLANK, reactions
@@ -23,6 +25,24 @@ NOUNS = tuple(read_text(files("nibt.evaluation.audit") / "nouns.txt").split())
 WORDING = "a photo of a {}"
 _TIE = 1e-4  # embeddings of synonyms that were trained to be equal differ by rounding
 _BATCH = 32
+_DIGITS = 5  # smaller differences of similarities are rounding errors
+
+
+def discrimination_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
+    """Check the rank of each image's caption among all different captions of the data."""
+    captions = list(dict.fromkeys(pair.caption for pair in pairs))
+    images, texts = encode(model.image, [pair.image for pair in pairs]), encode(model.text, captions)
+    similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)
+    areas, recalls = [], []
+    for row, pair in zip(similarities, pairs, strict=True):
+        right = captions.index(pair.caption)
+        wrong = np.delete(row, right)
+        areas.append(float(np.mean((wrong < row[right]) + 0.5 * (wrong == row[right]))))
+        recalls.append(float(row[right] == row.max()) / np.sum(row == row.max()))
+    return [
+        BOUNDS["auc"].check("auc", "", "", interval(areas), len(areas)),
+        BOUNDS["recall"].check("recall", "", "", interval(recalls), len(recalls), fails=1 / len(captions)),
+    ]
 
 
 def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:

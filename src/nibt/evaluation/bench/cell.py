@@ -71,7 +71,7 @@ class CellRunner:
 
     def _rows_of(self, sides: Sequence[MeasuredSide], items: Items, cache: BatchCache | None) -> Iterator[Row]:
         """Yield the rows of sides that are measured together; if the call fails, each pair is measured alone."""
-        choices = [metric for metric in self.plan.metrics if set(sides) & set(_sides_of(metric))]
+        choices = [metric for metric in self.plan.metrics if set(sides) & set(metric.plugin.sides)]
         if not choices:
             return
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
@@ -90,7 +90,7 @@ class CellRunner:
                 except NibtError as error:
                     errors[item] = str(error)
         measured: list[tuple[MeasuredSide, MetricChoice]] = [
-            (side, metric) for side in sides for metric in choices if side in _sides_of(metric)
+            (side, metric) for side in sides for metric in choices if side in metric.plugin.sides
         ]
         for item in items:
             for side, metric in measured:
@@ -165,10 +165,6 @@ class CellRunner:
     def _weights_hash(self) -> str:
         """The hash of the weights, which are checked once for all rows."""
         return self.model.weights_hash
-
-
-def _sides_of(metric: MetricChoice) -> tuple[MeasuredSide, ...]:
-    return metric.plugin.sides
 
 
 def _as_json(options: Any) -> str:

@@ -79,11 +79,13 @@ def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
 
 def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_height: float = 0.0) -> bytes:
     """Draw a panel for each metric; a row is at least ``row_height`` inches high."""
-    figure_class, canvas_class = _matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     metrics = list(lines["metric"].unique())
     rows = -(-len(metrics) // _COLUMNS)
-    figure = figure_class(figsize=(4.2 * _COLUMNS, max(2.8, row_height) * rows), dpi=90, layout="constrained")
-    canvas_class(figure)
+    figure = Figure(figsize=(4.2 * _COLUMNS, max(2.8, row_height) * rows), dpi=90, layout="constrained")
+    FigureCanvasAgg(figure)
     all_axes = figure.subplots(rows, _COLUMNS, squeeze=False).flat
     for axes, metric in zip(all_axes, metrics, strict=False):
         of_metric = lines[lines["metric"] == metric]
@@ -93,18 +95,6 @@ def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_heigh
         axes.tick_params(labelsize=6)
     for axes in figure.axes[len(metrics) :]:
         axes.set_axis_off()
-    return _as_png(figure)
-
-
-def _as_png(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
-
-
-def _matplotlib() -> tuple[Any, Any]:
-    """Return the classes of a figure and of its canvas."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    return Figure, FigureCanvasAgg

@@ -361,12 +361,11 @@ def default_label(name: str, *words: str, **options: Any) -> str:
     >>> default_label("nib", "paper", steps=4, layer=[1, 2])
     'nib paper steps=4 layer=1,2'
     """
-    assignments = (f"{key}={_option_text(value)}" for key, value in options.items())
-    return " ".join([name, *(word for word in words if word), *assignments])
-
-
-def _option_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    texts = {
+        key: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for key, value in options.items()
+    }
+    return " ".join([name, *filter(None, words), *(f"{key}={text}" for key, text in texts.items())])
 
 
 def _with_unique_labels(choices: Sequence[Choice], section: str) -> tuple[Choice, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
-from nibt.evaluation.bench.plan import MethodChoice, Plan
+from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
@@ -87,7 +87,8 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
                     yield _win_rates(group, side, lines, summary.base)
         yield _speed(group, summary)
     if summary.plan.published:
-        yield from (_published(group, summary) for group in summary.groups if group.data in _published_sets())
+        data_sets = {data for data, *_ in published()}
+        yield from (_published(group, summary) for group in summary.groups if group.data in data_sets)
     if summary.plan.published_values:
         yield _published_values(summary)
     if summary.plan.protocol:
@@ -161,25 +162,19 @@ def per_second(seconds: Any) -> Interval:
     return Interval(1 / mean, 1 / high, 1 / low if low > 0 else math.inf)
 
 
-def _published_sets() -> set[str]:
-    return {data for data, *_ in published()}
-
-
 def _published(group: Group, summary: Summary) -> ReportTable:
     """Return the figures of the paper and of this run, for methods in the paper's variant if the plan has it."""
     figures = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
     labels = {name: _label_by_paper(name, summary) for name in (DROP, INCREASE)}
-    means = {
-        (side, line.metric, line.method): Interval(line.mean, line.low, line.high)
-        for side in summary.plan.sides
-        for line in summary.lines_of(group, side).itertuples()
-    }
+    means = _means_by_series(summary, [group])
     rows = []
     for choice in summary.plan.methods:
-        if (group.data, choice.name, "both", FPS) not in figures or not _as_published(choice, summary):
+        has_paper = any((method.name, method.variant) == (choice.name, "paper") for method in summary.plan.methods)
+        if (group.data, choice.name, "both", FPS) not in figures or (has_paper and choice.variant != "paper"):
             continue
-        measured = [means.get((side, labels[metric], choice.label), NOTHING) for side, metric in columns]
+        series = [(group.data, side, labels[metric], choice.label, group.model) for side, metric in columns]
+        measured = [means.get(key, NOTHING) for key in series]
         measured.append(per_second(summary.seconds_of(group, choice.label, summary.plan.sides)))
         of_paper = [figures[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
         cells = [f"{number(value)} / {with_interval(mean)}" for value, mean in zip(of_paper, measured, strict=True)]
@@ -192,14 +187,19 @@ def _published(group: Group, summary: Summary) -> ReportTable:
     )
 
 
-def _published_values(summary: Summary) -> ReportTable:
-    """Return the published numbers beside those of each model of this run."""
-    means = {
+def _means_by_series(summary: Summary, groups: Sequence[Group]) -> dict[tuple[str, ...], Interval]:
+    """Return the means by data set, side, metric, method and model."""
+    return {
         (group.data, side, line.metric, line.method, group.model): Interval(line.mean, line.low, line.high)
-        for group in summary.groups
+        for group in groups
         for side in summary.plan.sides
         for line in summary.lines_of(group, side).itertuples()
     }
+
+
+def _published_values(summary: Summary) -> ReportTable:
+    """Return the published numbers beside those of each model of this run."""
+    means = _means_by_series(summary, summary.groups)
     models = [choice.label for choice in summary.plan.models]
     rows = [
         [value.data, value.method, value.metric, number(value.value)]
@@ -225,13 +225,6 @@ def _label_by_paper(name: str, summary: Summary) -> str:
     choices = [choice for choice in summary.plan.metrics if choice.name == name]
     by_paper = [choice.label for choice in choices if choice.options.get("protocol") == "paper"]
     return next(iter(by_paper), choices[-1].label if choices else "")
-
-
-def _as_published(choice: MethodChoice, summary: Summary) -> bool:
-    """Return whether a method has the paper's variant, or the plan does not have that variant of the method."""
-    return choice.variant == "paper" or not any(
-        method.name == choice.name and method.variant == "paper" for method in summary.plan.methods
-    )
 
 
 def _headline(summary: Summary) -> Iterator[ReportTable]:

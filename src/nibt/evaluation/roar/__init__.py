@@ -79,7 +79,11 @@ def roar(
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)
-    _check_sides(named)
+    for spec in named:
+        for missing in (name for name in SIDES if name not in find("methods", spec.name).sides):
+            raise BadOption(
+                f"methods must explain both sides ({spec} does not explain the {missing} side): leave it out"
+            )
     pairs = image_text_pairs(pairs, "roar")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
@@ -95,14 +99,3 @@ def roar(
     run = RoarRun(model, pairs, plan, checked, Path(out), data or {"pairs": len(pairs)})
     run.run(on_progress)
     return run.result()
-
-
-def _check_sides(specs: Sequence[MethodSpec]) -> None:
-    """Check that all methods explain both sides."""
-    for spec in specs:
-        sides = find("methods", spec.name).sides
-        for side in SIDES:
-            if side not in sides:
-                raise BadOption(
-                    f"methods must explain both sides ({spec} does not explain the {side} side): leave it out"
-                )

@@ -62,7 +62,8 @@ class RoarRun:
     ) -> None:
         self.model, self.pairs, self.plan, self.settings, self.data = model, pairs, plan, settings, dict(data)
         self.inputs: dict[Modality, TowerInputs] = {
-            side: TowerInputs.of(model.tower(side), [_item(pair, side) for pair in pairs]) for side in SIDES
+            side: TowerInputs.of(model.tower(side), [pair.image if side == "image" else pair.caption for pair in pairs])
+            for side in SIDES
         }
         self.trainers: dict[str, Trainer] = {}
         self.sources: dict[tuple[str, Modality], Any] = {}
@@ -236,7 +237,3 @@ class RoarRun:
             yield f"{short} of {count} captions have a single token, which is removed for every map"
         if self.plan.repeats == 1:
             yield "there is a single repeat: the intervals do not include the variation of splits and orders"
-
-
-def _item(pair: Pair, side: Modality) -> Any:
-    return pair.image if side == "image" else pair.caption

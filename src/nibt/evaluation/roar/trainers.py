@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.errors import BadOption
-from nibt.evaluation.audit.randomization import copied, stages
+from nibt.evaluation.audit.randomization import copied, shuffle, stages
 from nibt.evaluation.roar.inputs import Streams, TowerInputs, collect
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
@@ -99,11 +99,11 @@ class _Towers(Trainer):
             for parameter, original in parameters:
                 parameter.copy_(original)
                 parameter.grad = None
-            for head in self.heads if draws is not None else ():
-                order = torch.randperm(head.numel(), generator=draws).to(head.device)
-                head.copy_(head.flatten()[order].view_as(head))
-        if draws is not None and not self.heads:
-            raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
+        if draws is not None:
+            if not self.heads:
+                raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
+            for head in self.heads:
+                shuffle(head, draws)
 
     def _trained_parameters(self, copy: Model) -> list[nn.Parameter]:
         """Return the parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""

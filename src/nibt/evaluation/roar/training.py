@@ -50,8 +50,10 @@ def losses(
 
 def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
     """Return the losses of the untouched validation pairs before training."""
-    trainer.begin(_fresh(settings, repeat) if settings.init == "fresh" else None)
-    return _validated(trainer, untouched, split(len(fits), settings, repeat)[1], fits, settings)
+    trainer.begin(_fresh(settings, repeat))
+    check = split(len(fits), settings, repeat)[1]
+    with torch.no_grad():
+        return _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
 
 
 def trained(
@@ -59,14 +61,15 @@ def trained(
 ) -> list[float]:
     """Train, and return the losses of the untouched validation pairs."""
     train, check = split(len(fits), settings, repeat)
-    trainer.begin(_fresh(settings, repeat) if settings.init == "fresh" else None)
+    trainer.begin(_fresh(settings, repeat))
     optimizer = torch.optim.Adam(trainer.parameters, lr=settings.learning_rates[trainer.name])
     with torch.enable_grad():
         for rows in _batches(train, settings, repeat):
             optimizer.zero_grad()
-            _loss(trainer, reduced, rows, fits).mean().backward()
+            _losses(trainer, reduced, rows, fits, len(rows)).mean().backward()
             optimizer.step()
-    result = _validated(trainer, untouched, check, fits, settings)
+    with torch.no_grad():
+        result = _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
     if not np.isfinite(result).all():
         raise BadOption(
             f"training {trainer.name} diverged (its loss is not finite): choose a smaller learning rate "
@@ -75,8 +78,10 @@ def trained(
     return result
 
 
-def _fresh(settings: Settings, repeat: int) -> torch.Generator:
-    """Return the generator of untrained heads, which is the same for all trainings of a repeat."""
+def _fresh(settings: Settings, repeat: int) -> torch.Generator | None:
+    """Return the generator of untrained heads, if training starts from them: the same for all trainings of a repeat."""
+    if settings.init != "fresh":
+        return None
     seed = np.random.default_rng((settings.seed, repeat, _START)).integers(2**62)
     return torch.Generator().manual_seed(int(seed))
 
@@ -88,19 +93,12 @@ def _batches(train: np.ndarray, settings: Settings, repeat: int) -> Iterator[np.
         yield from np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size))
 
 
-def _loss(trainer: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray) -> Float[Tensor, " pair"]:
-    image, text = (trainer.embed(side, sources[side], rows.tolist()) for side in SIDES)
+def _losses(
+    trainer: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray, size: int
+) -> Float[Tensor, " pair"]:
+    """Return the losses of pairs as a single batch, whose embeddings are computed in batches of a size."""
+    batches = np.array_split(rows, -(-len(rows) // max(size, 2)))
+    image, text = (
+        torch.cat([trainer.embed(side, sources[side], batch.tolist()) for batch in batches]) for side in SIDES
+    )
     return losses(image, text, trainer.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
-
-
-def _validated(
-    trainer: Trainer, sources: Sources, rows: np.ndarray, fits: np.ndarray, settings: Settings
-) -> list[float]:
-    """Return the losses of the validation pairs, as a single batch."""
-    batches = np.array_split(rows, -(-len(rows) // max(settings.batch_size, 2)))
-    with torch.no_grad():
-        image, text = (
-            torch.cat([trainer.embed(side, sources[side], batch.tolist()) for batch in batches]) for side in SIDES
-        )
-        result = losses(image, text, trainer.model.scale, torch.from_numpy(fits[np.ix_(rows, rows)]).to(image.device))
-    return result.tolist()

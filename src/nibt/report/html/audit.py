@@ -1,16 +1,25 @@
 """The page of an audit: one HTML file that loads nothing."""
 
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+
+from nibt.data.images import Region
 from nibt.report.certificate import certificate
-from nibt.report.html.audit_examples import figure
+from nibt.report.colors import strength
 from nibt.report.html.audit_plots import curves, gauge
-from nibt.report.html.audit_style import STYLE
+from nibt.report.html.audit_style import STYLE, shade
 from nibt.report.html.document import document
-from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, RandomizationCurve
+from nibt.report.image.heatmap import GridMap, overlay
+from nibt.report.image.layout import uri
+from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
 
 QUESTIONS = {
     1: (
@@ -58,6 +67,9 @@ QUESTIONS = {
 """The heading and the description of each check, by its number in ``Check.question``."""
 
 
+_ARROWS = {"higher": " ↑", "lower": " ↓"}
+
+
 def page(audit: Audit, sign: bool = False) -> str:
     """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = escape(Path(audit.model["id"]).name)
@@ -84,7 +96,7 @@ def page(audit: Audit, sign: bool = False) -> str:
         )
     for method in audit.methods if audit.examples else ():
         examples = [example for example in audit.examples if example.method == method]
-        body += [f"<h3>{escape(method)}</h3>", *map(figure, examples)]
+        body += [f"<h3>{escape(method)}</h3>", *map(_figure, examples)]
     body.append(_footer(audit))
     title, request = f"Audit of {Path(audit.model['id']).name}", audit.request() if sign else None
     return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
@@ -169,7 +181,9 @@ def _scores(scores: Sequence[MetricMean]) -> str:
     for side in dict.fromkeys(side for side, _ in keys):
         metrics = [metric for metric_side, metric in keys if metric_side == side]
         better = {score.metric: score.better for score in scores}
-        head = "".join(f'<th scope="col">{metric.replace("_", " ")}{_arrow(better[metric])}</th>' for metric in metrics)
+        head = "".join(
+            f'<th scope="col">{metric.replace("_", " ")}{_ARROWS.get(better[metric], "")}</th>' for metric in metrics
+        )
         rows = "".join(
             f"<tr><td>{escape(method)}</td>{''.join(_cells(scores_by_cell, method, side, metrics))}</tr>"
             for method in dict.fromkeys(score.method for score in scores)
@@ -199,10 +213,6 @@ def _cells(
         yield f'<td class="number">{text}</td>'
 
 
-def _arrow(better: str) -> str:
-    return {"higher": " ↑", "lower": " ↓"}.get(better, "")
-
-
 def _footer(audit: Audit) -> str:
     model: Any = audit.model
     text = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
@@ -214,4 +224,40 @@ def _footer(audit: Audit) -> str:
         "reasons for the thresholds.</li>"
         f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
         f"{model['dtype']} on {model['device']}; {escape(versions)}</p>"
+    )
+
+
+def _figure(example: Example) -> str:
+    """Return an example: the image, each of its maps, and the caption in the colors of each result."""
+    image = Image.open(BytesIO(b64decode(example.image.partition(",")[2]))).convert("RGB")
+    tiles = [_tile(example.image, "image")]
+    tiles += [_tile(_overlay_uri(example, image, grid), name) for name, grid in example.maps.items()]
+    words = "".join(
+        f"<tr><th>{escape(name)}</th><td>{_words(scored_words)}</td></tr>"
+        for name, scored_words in example.words.items()
+    )
+    return (
+        f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
+        f'<table class="words">{words}</table></section>'
+    )
+
+
+def _overlay_uri(example: Example, image: Image.Image, grid: list[list[float]]) -> str:
+    """Return the map over the image, as a data URI."""
+    width, height = image.size
+    left, top, across, down = example.region
+    region = Region(left * width, top * height, across * width, down * height)
+    return uri(overlay(GridMap(torch.tensor(grid, dtype=torch.float32), region, image.size), image))
+
+
+def _tile(uri: str, name: str) -> str:
+    return f'<figure><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
+
+
+def _words(scored_words: list[tuple[str, float]]) -> str:
+    scores = np.array([score for _, score in scored_words], np.float32)
+    shares = strength(scores, float(np.abs(scores).max(initial=0))).tolist()
+    return " ".join(
+        f'<span class="{shade(share)}">{escape(text)}</span>'
+        for (text, _), share in zip(scored_words, shares, strict=True)
     )

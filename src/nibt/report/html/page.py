@@ -28,7 +28,7 @@ def page(
     request: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page of one result, or of several side by side with shared controls."""
-    panels = [item if isinstance(item, Panel) else Panel(item) for item in _listed(answers)]
+    panels = panels_of(answers)
     view = fragment(panels, look=appearance(positive_only, style, cmap))
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
     above = f'<h1 dir="auto">{escape(title or _heading(panels))}</h1>'
@@ -36,8 +36,10 @@ def page(
     return document(named, body, STYLE, [SCRIPT, _START], request)
 
 
-def _listed(answers: Shown | Sequence[Shown]) -> list[Shown]:
-    return list(answers) if isinstance(answers, Sequence) else [answers]
+def panels_of(answers: Shown | Sequence[Shown]) -> list[Panel]:
+    """Return the panels of one result or of several."""
+    listed = answers if isinstance(answers, Sequence) else [answers]
+    return [item if isinstance(item, Panel) else Panel(item) for item in listed]
 
 
 def _heading(panels: Sequence[Panel]) -> str:

@@ -1,11 +1,9 @@
 """Pictures of results. That of an explanation has the photograph, the map over it, the colored caption and notes."""
 
-from collections.abc import Iterator
-
 from PIL import Image
 
 from nibt.report.appearance import Appearance, appearance
-from nibt.report.image.comparison import draw_comparison
+from nibt.report.colors import PAPER
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
@@ -14,12 +12,15 @@ from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
 from nibt.results.answer import AnswerExplanation
+from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.decomposition import Decomposition
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
+
+_PANEL, _LINE, _NEAR = 460, 760, 14
 
 
 @plain_torch()
@@ -55,7 +56,7 @@ def draw(
         return draw_curve(answer)
     if isinstance(answer, Regions | AnswerExplanation):
         return draw_table(answer, look)
-    return draw_comparison(answer, look) if answer.is_comparison else _page(answer, look)
+    return _comparison(answer, look) if answer.is_comparison else _page(answer, look)
 
 
 def _page(explanation: Explanation, look: Appearance) -> Image.Image:
@@ -69,7 +70,7 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     signed = is_signed(explanation)
     rows = [
         *header(explanation, width, look),
-        *_panel_rows(panels, width, beside),
+        *([centered(panels, width)] if beside else (centered([panel], width) for panel in panels)),
         part_scale(image, width, look, signed, "image"),
         caption(explanation, width, look),
         part_scale(text, width, look, signed, "words"),
@@ -79,8 +80,37 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     return stacked([*rows, notes(explanation, width)], width)
 
 
-def _panel_rows(panels: list[Image.Image], width: int, beside: bool) -> Iterator[Image.Image]:
-    if not beside:
-        yield from (centered([panel], width) for panel in panels)
-    else:
-        yield centered(panels, width)
+def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
+    """Draw both inputs, each with its color bar, and the notes."""
+    sides = list(explanation.sides.values())
+    panels = [_panels(side, look) for side in sides if isinstance(side, ImageAttribution)]
+    column = max((original.width for original, _ in panels), default=0)
+    width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
+    rows = [_columns(pair, column, width) for pair in panels] or [
+        caption(side, width, look) for side in sides if isinstance(side, TextAttribution)
+    ]
+    bars = [part_scale(side, width, look, is_signed(explanation), name) for name, side in explanation.sides.items()]
+    return stacked([*header(explanation, width, look), *map(_grouped, rows, bars), notes(explanation, width)], width)
+
+
+def _panels(attribution: ImageAttribution, look: Appearance) -> tuple[Image.Image, Image.Image]:
+    """Return the photograph, and the map over it."""
+    original = resized(photograph(attribution.input, attribution.source), _PANEL)
+    return original, overlay(attribution, original, look)
+
+
+def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -> Image.Image:
+    """Draw a photograph and its map, centered in columns that all rows share."""
+    row = Image.new("RGB", (width, panels[0].height), PAPER)
+    left = (width - 2 * column - MARGIN) // 2
+    for place, panel in enumerate(panels):
+        row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
+    return row
+
+
+def _grouped(row: Image.Image, bar: Image.Image) -> Image.Image:
+    """Draw an input with its color bar close below it."""
+    group = Image.new("RGB", (row.width, row.height + _NEAR + bar.height), PAPER)
+    group.paste(row, (0, 0))
+    group.paste(bar, (0, row.height + _NEAR))
+    return group

@@ -1,5 +1,6 @@
 """Maps over the original photograph; parts outside the model's view are striped, and 0 in map files."""
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +42,15 @@ class Mapped(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class GridMap:
+    """A map on the region of an image that it covers."""
+
+    grid: Float[Tensor, "row column"]
+    region: Region
+    size: tuple[int, int]
+
+
 def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the visible region as (left, top, right, bottom) in a copy of the image of that size."""
     return placed(mapped.region, mapped.size, size)
@@ -57,17 +67,15 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
     shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
     share = strength(scores.clip(0) if look.positive_only else scores, most)
-    drawn = image if look.style == "outline" else Image.fromarray(_colored(image, share, look))
+    drawn = image
+    if look.style != "outline":
+        gray = np.asarray(image.convert("L"))
+        colored = on_paper(share, look.palette) if look.style == "heatmap" else tint(gray, share, look.palette)
+        drawn = Image.fromarray(colored)
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
         drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
     return _unseen(mapped, drawn)
-
-
-def _colored(image: Image.Image, share: np.ndarray, look: Appearance) -> np.ndarray:
-    if look.style == "heatmap":
-        return on_paper(share, look.palette)
-    return tint(np.asarray(image.convert("L")), share, look.palette)
 
 
 def outlined(image: Image.Image, share: np.ndarray, unit: float, level: float = OUTLINED) -> Image.Image:

@@ -1,15 +1,11 @@
 """The image of the words of a caption or of an answer: the photograph once per word, under that word's map."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
-from nibt.data.images import Region
 from nibt.report.appearance import Appearance
-from nibt.report.image.heatmap import overlay
+from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale
 from nibt.report.request import WordMaps, is_signed, method_line, similarity_name, target_line
@@ -17,15 +13,6 @@ from nibt.results.explanation import other_warnings
 from nibt.results.regions import Regions
 
 _ACROSS = 5
-
-
-@dataclass(frozen=True)
-class WordMap:
-    """The map of one word."""
-
-    grid: Float[Tensor, "row column"]
-    region: Region
-    size: tuple[int, int]
 
 
 def draw_table(result: WordMaps, look: Appearance) -> Image.Image:
@@ -43,7 +30,7 @@ def draw_table(result: WordMaps, look: Appearance) -> Image.Image:
 def _tiles(result: WordMaps, photograph: Image.Image, look: Appearance) -> Iterator[Image.Image]:
     most = float(result.table.abs().max())
     for word, grid in zip(result.words, result.table, strict=True):
-        laid = overlay(WordMap(grid, result.region, result.size), photograph, look, most)
+        laid = overlay(GridMap(grid, result.region, result.size), photograph, look, most)
         yield tile(laid, word.text, f"{float(grid.sum()):+z.3f}" if _adds_up(result) else "")
 
 
