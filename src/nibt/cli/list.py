@@ -7,7 +7,7 @@ import typer
 
 from nibt.cli.options import THE_PAPERS
 from nibt.cli.terminal import say
-from nibt.registry import KINDS
+from nibt.registry import KINDS, available, find, summary
 
 Kind = StrEnum("Kind", [*KINDS, "samples", "plans"])
 
@@ -22,7 +22,17 @@ def list_parts(
 
         methods()
     elif kind == "models" and not names:
-        say(_models())
+        from nibt.models._loading import embedded, embedded_generators
+
+        say(
+            f"""embedded   {", ".join(embedded()) or "none"}
+generators {", ".join(embedded_generators()) or "none"}, for nibt answer
+families   {", ".join(available("models"))}
+others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
+           org/name@revision, org/name:folder, or the address of its page
+           ./my-model   a folder with a saved Hugging Face, PEFT or OpenCLIP model
+           open_clip:ViT-B-32/laion2b_s34b_b79k   an OpenCLIP architecture and the tag of its weights"""
+        )
     else:
         lines = _lines(kind)
         width = max(map(len, lines), default=0)
@@ -40,8 +50,6 @@ def _lines(kind: Kind) -> dict[str, str]:
 
         captions = sample_captions()
         return {SAMPLE + name: captions.get(name, "") for name in samples()}
-    from nibt.registry import available, find, summary
-
     if kind == "formats":
         classes = {name: find("formats", name) for name in available("formats")}
         return {
@@ -49,16 +57,3 @@ def _lines(kind: Kind) -> dict[str, str]:
             for name, kind_of in classes.items()
         }
     return {name: summary(str(kind), name) for name in available(str(kind))}
-
-
-def _models() -> str:
-    from nibt.models._loading import embedded, embedded_generators
-    from nibt.registry import available
-
-    return f"""embedded   {", ".join(embedded()) or "none"}
-generators {", ".join(embedded_generators()) or "none"}, for nibt answer
-families   {", ".join(available("models"))}
-others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
-           org/name@revision, org/name:folder, or the address of its page
-           ./my-model   a folder with a saved Hugging Face, PEFT or OpenCLIP model
-           open_clip:ViT-B-32/laion2b_s34b_b79k   an OpenCLIP architecture and the tag of its weights"""

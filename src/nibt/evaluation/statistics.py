@@ -67,7 +67,7 @@ def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
     return Interval(mean.mean, *(float(np.clip(end, *bounds)) for end in (mean.low, mean.high)))
 
 
-def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int = 0) -> Interval:
+def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval:
     """Return a statistic of independent samples and its percentile bootstrap 95 % interval."""
     batch = max(1, 2_000_000 // max(map(len, samples)))
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
@@ -81,7 +81,7 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
                 method="percentile",
                 batch=batch,
                 vectorized=True,
-                rng=np.random.default_rng(seed),
+                rng=np.random.default_rng(0),
             )
             .bootstrap_distribution
         )
@@ -90,14 +90,12 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any], seed: int =
     return Interval(float(statistic(*samples)), float(low), float(high))
 
 
-def resampled_rows(
-    rows: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], seed: int = 0
-) -> Interval:
+def resampled_rows(rows: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Interval:
     """Return a statistic of rows (pair, value) and weights (resample, pair), and its bootstrap 95 % interval."""
     count = len(rows)
     if not count:
         return NOTHING
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     values = np.concatenate(
         [statistic(rows, weights) for weights in np.array_split(draws, 1 + draws.size // 4_000_000)]
     )
@@ -114,8 +112,7 @@ def paired_test(values: Any, others: Any) -> float:
     pairs it is exact: the share of all assignments of signs whose sum of ranks is at least as far from its mean. For
     more, it is the normal approximation (``scipy.stats.wilcoxon``).
     """
-    difference = np.asarray(values, float) - np.asarray(others, float)
-    difference = difference[~np.isnan(difference)]
+    difference = _differences(values, others)
     if not len(difference):
         return math.nan
     if not np.any(difference):
@@ -147,14 +144,18 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def _differences(values: Any, others: Any) -> np.ndarray:
+    difference = np.asarray(values, float) - np.asarray(others, float)
+    return difference[~np.isnan(difference)]
+
+
 def win_rate(values: Any, others: Any, better: Better) -> float:
     """Return the share of pairs on which the first method is better, a tie being half a win; NaN without a direction.
 
     >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")
     0.625
     """
-    difference = np.asarray(values, float) - np.asarray(others, float)
-    difference = difference[~np.isnan(difference)]
+    difference = _differences(values, others)
     if better == "neither" or not len(difference):
         return math.nan
     is_better = difference > 0 if better == "higher" else difference < 0

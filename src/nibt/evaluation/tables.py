@@ -12,18 +12,10 @@ from nibt.report.html.tables import SCRIPT, STYLE, data_table
 from nibt.results.frames import DataFrame
 from nibt.results.records import SessionRecord
 
-_LATEX_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+_LATEX_ESCAPES = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {character: f"\\{character}" for character in "&%$#_{}"}
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ class ReportTable:
         columns = "l" + "r" * (len(self.headings) - 1)
         lines = [
             r"\begin{table}",
-            rf"\caption{{{_escape_latex(self.title)}}}",
+            rf"\caption{{{self.title.translate(_LATEX_ESCAPES)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _latex_row(self.headings),
@@ -77,7 +69,7 @@ class ReportTable:
             *map(_latex_row, self.rows),
             r"\bottomrule",
             r"\end{tabular}",
-            *([_escape_latex(self.note)] if self.note else []),
+            *([self.note.translate(_LATEX_ESCAPES)] if self.note else []),
             r"\end{table}",
         ]
         return "\n".join(lines)
@@ -142,8 +134,4 @@ def _markdown_row(cells: Iterable[str]) -> str:
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(_escape_latex, cells)) + r" \\"
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
+    return " & ".join(cell.translate(_LATEX_ESCAPES) for cell in cells) + r" \\"

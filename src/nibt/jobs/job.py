@@ -16,6 +16,8 @@ from nibt.records import JsonObject
 from nibt.results.answer import AnswerExplanation, change_image
 from nibt.results.explanation import Explanation, method_text
 
+_MOST = 3  # the number of errors that the command prints
+
 
 @dataclass(frozen=True, repr=False)
 class Job(RunFolder[JobManifest]):
@@ -142,17 +144,17 @@ class Job(RunFolder[JobManifest]):
             "warnings": list(self._repeated_keys()),
         }
 
-    def first_errors(self, most: int = 3) -> Iterator[str]:
+    def first_errors(self) -> Iterator[str]:
         """Yield the first different errors of failed rows, with their rows."""
         rows: dict[str, list[int]] = {}
         for row in self.rows(["row", "error"]):
             if row["error"] is not None:
                 rows.setdefault(row["error"], []).append(row["row"])
-        for error, numbers in list(rows.items())[:most]:
+        for error, numbers in list(rows.items())[:_MOST]:
             count = "" if len(numbers) == 1 else f" and {len(numbers) - 1:,} more"
             yield f"row {numbers[0]}{count}: {error}"
-        if len(rows) > most:
-            yield f"{len(rows) - most:,} other errors are in the column error of {self.folder}"
+        if len(rows) > _MOST:
+            yield f"{len(rows) - _MOST:,} other errors are in the column error of {self.folder}"
 
     def _repeated_keys(self) -> Iterator[str]:
         """Yield a warning if several rows have the same key."""

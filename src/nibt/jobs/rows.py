@@ -92,44 +92,29 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
 
 def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplanation:
     """Build the explanation of a row of an answer."""
-    _check_explained(row)
     options = shared["target"]["options"]
     varying = {name: row[name] for name in _VARYING if name != "tokens" or "against" in options}
-    return AnswerExplanation.from_json(
-        {
-            "schema": AnswerExplanation.schema,
-            "kind": AnswerExplanation.kind,
-            **{name: row[name] for name in (*_ANSWER_FIELDS, "warnings")},
-            "written": row["forced_answer"] is None,
-            "target": {**shared["target"], "options": {**options, **varying}},
-            **{name: shared[name] for name in ("method", "model", "versions")},
-        }
-    )
+    target = {**shared["target"], "options": {**options, **varying}}
+    fields = {name: row[name] for name in _ANSWER_FIELDS}
+    return _result(AnswerExplanation, row, shared, **fields, written=row["forced_answer"] is None, target=target)
 
 
 def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
     """Build the explanation of a row."""
-    _check_explained(row)
     values = {side: {"name": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
     sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
     for column, (side, name) in _FIELDS.items():
         sides[side][name] = row[column]
-    return Explanation.from_json(
-        {
-            "schema": Explanation.schema,
-            "kind": Explanation.kind,
-            "sides": sides,
-            "similarity": row["similarity"],
-            "target": {**shared["target"], "value": row["image_score"], **values},
-            **{name: shared[name] for name in ("method", "model", "versions")},
-            "warnings": row["warnings"],
-        }
-    )
+    target = {**shared["target"], "value": row["image_score"], **values}
+    return _result(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
 
 
-def _check_explained(row: Mapping[str, Any]) -> None:
+def _result(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **fields: Any) -> Any:
+    """Build a result of a class from its fields, and those that all results have."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
+    fields |= {name: shared[name] for name in ("method", "model", "versions")}
+    return result.from_json({"schema": result.schema, "kind": result.kind, **fields, "warnings": row["warnings"]})
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of_answers: bool = False) -> bytes:

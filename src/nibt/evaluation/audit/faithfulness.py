@@ -7,7 +7,7 @@ import numpy as np
 
 from nibt.data.pair import Pair
 from nibt.engine.batch_cache import BatchCache
-from nibt.evaluation.audit.thresholds import BOUNDS, known_count
+from nibt.evaluation.audit.thresholds import BOUNDS, checks_of, known_count
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
@@ -86,10 +86,7 @@ class MetricScores:
                 sign = 1 if find("metrics", metric).better == "higher" else -1
                 differences = sign * (measured[side, metric] - random[side, metric])
                 about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
-                mean = interval(differences)
-                if mean.is_known:
-                    count = known_count(differences)
-                    yield BOUNDS["faithful"].check(metric, str(method), side, mean, count, about=about)
+                yield from checks_of("faithful", str(method), side, differences, metric, about)
 
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
         """Yield the checks of special tokens and of corners."""
@@ -99,6 +96,4 @@ class MetricScores:
         ]
         shares.append(("corners", "image", measured["image", "corner_share"] * np.asarray(unit_counts) / 4))
         for name, side, values in shares:
-            mean = interval(values)
-            if mean.is_known:
-                yield BOUNDS[name].check(name, str(method), side, mean, known_count(values))
+            yield from checks_of(name, str(method), side, values)

@@ -17,7 +17,7 @@ from nibt.evaluation.audit.counterfactuals import (
 )
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.similarity import spearman, ssim
-from nibt.evaluation.audit.thresholds import BOUNDS, known_count
+from nibt.evaluation.audit.thresholds import checks_of
 from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
@@ -164,10 +164,9 @@ class AuditRunner:
     def _check(
         self, name: str, method: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray
     ) -> Iterator[Check]:
-        mean = interval(values)
-        if mean.is_known:
-            yield BOUNDS[name].check(name, str(method), side, mean, known_count(values))
-        else:
+        checks = checks_of(name, str(method), side, values)
+        yield from checks
+        if not checks:
             self.notes.append(f"{name} was not measured on the {side} side of {method}: its maps have too few units")
 
     def _keep(self, method: str, side: Modality, name: str, changed: Sequence[Map]) -> None:

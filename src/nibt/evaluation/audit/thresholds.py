@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nibt.evaluation.statistics import Interval, within
+from nibt.evaluation.statistics import Interval, interval, within
 from nibt.results.audit import Check
 
 LEAST_PAIRS = 8
@@ -40,6 +40,13 @@ class Bound:
         limit = self.fails if fails is None else fails
         ends, text = within(mean, (self.least, self.most)), about or self.about
         return Check(name, self.question, method, side, *ends, count, self.better, self.passes, limit, text)
+
+
+def checks_of(bound: str, method: str, side: str, values: Any, name: str = "", about: str = "") -> list[Check]:
+    """Return the check of the mean of values, if there are any but NaN."""
+    mean = interval(values)
+    check = BOUNDS[bound].check(name or bound, method, side, mean, known_count(values), about=about)
+    return [check] if mean.is_known else []
 
 
 def known_count(values: Any) -> int:

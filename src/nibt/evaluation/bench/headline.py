@@ -112,28 +112,23 @@ def _quantities(
     for metric in summary.plan.metrics:
         if metric.name in (DROP, INCREASE):
             by_options.setdefault(metric.label.removeprefix(metric.name).strip(), {})[metric.name] = metric.label
-    for side in summary.plan.sides:
-        for options, labels in by_options.items():
-            if len(labels) == 2:
-                values = {
-                    group: _on_common_pairs(
-                        {name: summary.values.get((*group, side, label)) for name, label in labels.items()}, nib, m2ib
-                    )
-                    for group in groups
-                }
-                if any(values.values()):
-                    yield f"{side} {options}".strip(), {group: paired for group, paired in values.items() if paired}
-    frame = pandas().DataFrame
-    seconds = {
-        group: _on_common_pairs(
-            {FPS: frame({method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, m2ib)})},
-            nib,
-            m2ib,
-        )
-        for group in groups
+    tables: dict[str, dict[Group, dict[str, DataFrame | None]]] = {
+        f"{side} {options}".strip(): {
+            group: {name: summary.values.get((*group, side, label)) for name, label in labels.items()}
+            for group in groups
+        }
+        for side in summary.plan.sides
+        for options, labels in by_options.items()
+        if len(labels) == 2
     }
-    if any(seconds.values()):
-        yield "speed", {group: paired for group, paired in seconds.items() if paired}
+    tables["speed"] = {}
+    for group in groups:
+        seconds = {method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, m2ib)}
+        tables["speed"][group] = {FPS: pandas().DataFrame(seconds)}
+    for quantity, by_group in tables.items():
+        values = {group: _on_common_pairs(by_group[group], nib, m2ib) for group in groups}
+        if any(values.values()):
+            yield quantity, {group: paired for group, paired in values.items() if paired}
 
 
 def _on_common_pairs(tables: Mapping[str, DataFrame | None], nib: str, m2ib: str) -> list[_PairedValues]:

@@ -2,7 +2,7 @@
 
 import itertools
 import tomllib
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
@@ -308,11 +308,11 @@ class Plan(BaseModel):
         """Return how many pairs of a data set of that length a method explains."""
         return min(limit for limit in (method.count, self.count, length) if limit is not None)
 
-    def cells(self, model: Choice, data: Choice, random_methods: Collection[str]) -> Iterator[Cell]:
+    def cells(self, model: Choice, data: Choice) -> Iterator[Cell]:
         """Yield the cells of a model and a data set; methods that do not draw have the first seed only."""
         for method in self.methods:
             for target in self.targets:
-                for seed in self.seeds if method.label in random_methods else self.seeds[:1]:
+                for seed in self.seeds if method.draws else self.seeds[:1]:
                     yield Cell(model, method, data, target, seed)
 
 

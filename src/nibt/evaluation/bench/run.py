@@ -21,7 +21,7 @@ from nibt.evaluation.bench.cell import CellRunner, Items
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
 from nibt.evaluation.bench.rows import NEEDED_BY, Row, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
-from nibt.evaluation.bench.validation import check_plan, error_key, random_methods, with_best_caption
+from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
 from nibt.io import file_digests
 from nibt.models._loading import load_model
@@ -127,13 +127,12 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         all methods. Methods that were skipped have no chunks.
         """
         skipped = self.manifest.skipped if (self.folder / MANIFEST).exists() else {}
-        draws = random_methods(self.plan.methods)
         for model in self.plan.models:
             for data in self.plan.data:
                 length = self.request["lengths"][data.label]
                 cells = [
                     cell
-                    for cell in self.plan.cells(model, data, draws)
+                    for cell in self.plan.cells(model, data)
                     if cell.method.label not in skipped.get(model.label, ())
                 ]
                 for start in range(0, length, self.plan.batch_size):

@@ -1,6 +1,6 @@
 """Checks of plans before a model is loaded: names, variants, options and data sets."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -55,7 +55,6 @@ def dry_run(plan: Plan) -> Iterator[str]:
         yield f"{key} ({len(choices)}): {', '.join(choice.label for choice in choices)}"
     for key, values in {"targets": plan.targets, "sides": plan.sides, "seeds": plan.seeds}.items():
         yield f"{key}: {', '.join(map(str, values))}"
-    draws = random_methods(plan.methods)
     explanations = 0
     for choice in plan.data:
         try:
@@ -64,14 +63,9 @@ def dry_run(plan: Plan) -> Iterator[str]:
             yield f"data {choice.label}: missing ({error})"
             continue
         for model in plan.models:
-            explanations += sum(plan.length(cell.method, length) for cell in plan.cells(model, choice, draws))
+            explanations += sum(plan.length(cell.method, length) for cell in plan.cells(model, choice))
         yield f"data {choice.label}: {min(length, plan.count or length):,} pairs"
     yield f"explanations of each side: {explanations:,}"
-
-
-def random_methods(methods: Iterable[MethodChoice]) -> list[str]:
-    """Return the labels of the methods that draw at random with their options."""
-    return [method.label for method in methods if method.draws]
 
 
 def build_metric(choice: MetricChoice) -> Metric:

@@ -39,15 +39,7 @@ class Retraining:
 
 
 class TrainingRecord(TypedDict):
-    """The result of one training.
-
-    Attributes:
-        losses: The losses of the validation pairs after training.
-        parameters: The number of trained parameters.
-        seconds: The time of the training.
-        before: The losses of the validation pairs before training, for untouched pairs.
-
-    """
+    """The losses of the validation pairs after training and, for untouched pairs, before it."""
 
     losses: list[float]
     parameters: int

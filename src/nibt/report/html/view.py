@@ -37,9 +37,7 @@ _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u20
 _STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 
 
-def fragment(
-    outcomes: Sequence[Panel | Failure], level: int = 2, look: Appearance = DEFAULT, help_url: str = ""
-) -> str:
+def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, help_url: str = "") -> str:
     """Return panels side by side in one element, which needs ``STYLE`` and a call of ``nibtView`` of ``SCRIPT``."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
@@ -49,14 +47,27 @@ def fragment(
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))
     sections = "\n".join(
-        _failed(outcome, level)
+        _failed(outcome)
         if isinstance(outcome, Failure)
-        else _section(outcome, *next(numbered), level, images, drawn, help_url)
+        else _section(outcome, *next(numbered), images, drawn, help_url)
         for outcome in outcomes
     )
     data = {
         "images": images.sizes,
-        "colors": _colors(look),
+        # what view_heatmap.js needs to draw as nibt.report.image.heatmap does
+        "colors": {
+            "for": look.palette.positive,
+            "against": look.palette.negative,
+            "style": look.style,
+            "outlined": OUTLINED if look.outlined else None,
+            "paper": PAPER,
+            "cover": COVER,
+            "darkest": DARKEST,
+            "lightest": LIGHTEST,
+            "kept": KEPT,
+            "stripes": STRIPES,
+            "striped": STRIPED,
+        },
         "panels": panel_records,
         "positive_only": look.positive_only,
     }
@@ -64,23 +75,6 @@ def fragment(
         f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
         f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
     )
-
-
-def _colors(look: Appearance) -> JsonObject:
-    """Return what ``view_heatmap.js`` needs to draw as ``nibt.report.image.heatmap`` does."""
-    return {
-        "for": look.palette.positive,
-        "against": look.palette.negative,
-        "style": look.style,
-        "outlined": OUTLINED if look.outlined else None,
-        "paper": PAPER,
-        "cover": COVER,
-        "darkest": DARKEST,
-        "lightest": LIGHTEST,
-        "kept": KEPT,
-        "stripes": STRIPES,
-        "striped": STRIPED,
-    }
 
 
 def as_json(data: Any) -> str:
@@ -92,23 +86,14 @@ def as_json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
 
 
-def _failed(failure: Failure, level: int) -> str:
+def _failed(failure: Failure) -> str:
     return (
-        f'<section class="nibt-panel nibt-failed" role="alert"><h{level} dir="auto">{escape(failure.title)}'
-        f"</h{level}><p>{escape(failure.message)}</p></section>"
+        f'<section class="nibt-panel nibt-failed" role="alert"><h2 dir="auto">{escape(failure.title)}'
+        f"</h2><p>{escape(failure.message)}</p></section>"
     )
 
 
-def _section(
-    panel: Panel,
-    number: int,
-    data: JsonObject,
-    level: int,
-    images: EncodedImages,
-    drawn: set[int],
-    help_url: str,
-) -> str:
-    title = heading(panel)
+def _section(panel: Panel, number: int, data: JsonObject, images: EncodedImages, drawn: set[int], help_url: str) -> str:
     sides = [
         _stage(images, side["image"], attribution, drawn)
         if isinstance(attribution, ImageAttribution)
@@ -122,7 +107,7 @@ def _section(
         f'<div class="nibt-place" data-side="{side_number}">{side}</div>' for side_number, side in enumerate(sides)
     )
     return (
-        f'<section class="nibt-panel" data-panel="{number}">\n<h{level} dir="auto">{escape(title)}</h{level}>\n'
+        f'<section class="nibt-panel" data-panel="{number}">\n<h2 dir="auto">{escape(heading(panel))}</h2>\n'
         f'{about(panel, help_url)}\n{no_match(panel)}<div class="nibt-places">{elements}</div>\n'
         f"{remarks}{answer_table(panel)}{details(panel)}</section>"
     )

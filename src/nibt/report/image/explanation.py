@@ -7,7 +7,7 @@ from nibt.report.colors import PAPER
 from nibt.report.image.curve import draw_curve
 from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, centered, resized, stacked
+from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked
 from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.request import is_signed
@@ -90,7 +90,8 @@ def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
         caption(side, width, look) for side in sides if isinstance(side, TextAttribution)
     ]
     bars = [part_scale(side, width, look, is_signed(explanation), name) for name, side in explanation.sides.items()]
-    return stacked([*header(explanation, width, look), *map(_grouped, rows, bars), notes(explanation, width)], width)
+    rows = [below(row, bar, _NEAR) for row, bar in zip(rows, bars, strict=True)]
+    return stacked([*header(explanation, width, look), *rows, notes(explanation, width)], width)
 
 
 def _panels(attribution: ImageAttribution, look: Appearance) -> tuple[Image.Image, Image.Image]:
@@ -106,11 +107,3 @@ def _columns(panels: tuple[Image.Image, Image.Image], column: int, width: int) -
     for place, panel in enumerate(panels):
         row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
     return row
-
-
-def _grouped(row: Image.Image, bar: Image.Image) -> Image.Image:
-    """Draw an input with its color bar close below it."""
-    group = Image.new("RGB", (row.width, row.height + _NEAR + bar.height), PAPER)
-    group.paste(row, (0, 0))
-    group.paste(bar, (0, row.height + _NEAR))
-    return group

@@ -78,10 +78,10 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
     return _unseen(mapped, drawn)
 
 
-def outlined(image: Image.Image, share: np.ndarray, unit: float, level: float = OUTLINED) -> Image.Image:
-    """Draw a white line with a dark edge where a map passes a level."""
+def outlined(image: Image.Image, share: np.ndarray, unit: float) -> Image.Image:
+    """Draw a white line with a dark edge where a map passes ``OUTLINED``."""
     size = FINER * image.width, FINER * image.height
-    inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= level
+    inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= OUTLINED
     large = _blurred(inside, SPECK * unit * FINER) >= 0.5
     if not large.any():
         return image

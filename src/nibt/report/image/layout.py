@@ -28,6 +28,14 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
     return page
 
 
+def below(upper: Image.Image, lower: Image.Image, gap: int = 0) -> Image.Image:
+    """Draw an image below another one of the same width."""
+    group = Image.new("RGB", (upper.width, upper.height + gap + lower.height), PAPER)
+    group.paste(upper, (0, 0))
+    group.paste(lower, (0, upper.height + gap))
+    return group
+
+
 def resized(image: Image.Image, side: int = SIDE) -> Image.Image:
     """Return a copy whose longer side is that of a panel; tiny images are enlarged without smoothing."""
     scale = side / max(image.size)

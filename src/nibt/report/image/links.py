@@ -106,15 +106,12 @@ def strongest_links(
 
 def _parts(regions: Regions) -> np.ndarray:
     """Return the table summed over blocks of cells, so that it has at most ``MOST_CELLS`` along each axis."""
-    rows, columns = regions.grid.rows, regions.grid.columns
-    down, across = (_block(size) for size in (rows, columns))
+    down, across = (
+        next(cells for cells in range(1, size + 1) if size % cells == 0 and size // cells <= MOST_CELLS)
+        for size in (regions.grid.rows, regions.grid.columns)
+    )
     sums = F.avg_pool2d(regions.table, (down, across)) * (down * across)
     return sums.double().numpy()
-
-
-def _block(size: int) -> int:
-    """Return the smallest number of cells whose blocks divide an axis into at most ``MOST_CELLS``."""
-    return next(cells for cells in range(1, size + 1) if size % cells == 0 and size // cells <= MOST_CELLS)
 
 
 def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:

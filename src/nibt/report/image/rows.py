@@ -11,7 +11,7 @@ from nibt.errors import BadInput, NibtError
 from nibt.report.appearance import Appearance
 from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
 from nibt.report.image.fonts import length, shortened, write
-from nibt.report.image.layout import MARGIN, SMALL, banner, text_rows
+from nibt.report.image.layout import MARGIN, SMALL, banner, below, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
 from nibt.report.words import ColoredWord, Worded, runs
 from nibt.results.attribution import ImageAttribution, SideAttribution
@@ -105,14 +105,7 @@ def part_scale(attribution: SideAttribution, width: int, look: Appearance, signe
 
 def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
-    title, reading = (
-        text_rows([question(result)], width, _TITLE, INK),
-        text_rows([legend(result, look)], width),
-    )
-    rows = Image.new("RGB", (width, title.height + reading.height), PAPER)
-    rows.paste(title, (0, 0))
-    rows.paste(reading, (0, title.height))
-    yield rows
+    yield below(text_rows([question(result)], width, _TITLE, INK), text_rows([legend(result, look)], width))
     no_match = mismatch(result.warnings)
     if no_match:
         yield banner(sentence(no_match), width)
