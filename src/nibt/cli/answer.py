@@ -8,6 +8,7 @@ from typer import Argument, Option
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import MethodOptions, OutputOptions, PlacedModelOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
+from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
 from nibt.options import BatchSize
 
@@ -56,8 +57,6 @@ class GeneratorOptions(PlacedModelOptions):
 
     def generator(self, quiet: bool) -> "Generator":
         """Load the generator and show the progress on standard error."""
-        from nibt.cli.progress import show_progress
-
         with show_progress(f"loading {self.name}", quiet):
             from nibt.models._load_generator import load_generator
 
@@ -81,7 +80,6 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"))
     targets = files.check([f"{slug(stem(inputs.image))}-{slug(inputs.prompt)}"], "answer")
     from nibt.cli.console import show_answers
-    from nibt.cli.progress import show_progress
     from nibt.data.images import read_image
     from nibt.engine.answers import explain_answer
 

@@ -11,6 +11,7 @@ from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
 from nibt.cli.options import DataOptions, EvaluatedModelOptions, MethodsOptions, OverwriteOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
 
 COUNT, QUICK_COUNT = 24, 12
@@ -42,7 +43,6 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     per pair.
     """
     from nibt.cli.console import show_audit
-    from nibt.cli.progress import show_progress
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.thresholds import LEAST_PAIRS
     from nibt.outputs import check_targets

@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import BatchedModelOptions, MethodOptions, RunOptions, TargetOptions, typed_assignments
+from nibt.cli.progress import interruptible, show_progress
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
@@ -87,7 +88,6 @@ def batch(
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
     if model.model is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
-    from nibt.cli.progress import interruptible, show_progress
     from nibt.jobs.run import batch as run
 
     out = job.out

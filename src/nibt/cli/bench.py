@@ -9,6 +9,7 @@ from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import RunOptions, assignments
+from nibt.cli.progress import interruptible, show_progress
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 from nibt.options import Count
@@ -52,7 +53,6 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
     """
     if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
-    from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
     from nibt.evaluation.bench.validation import dry_run, override_plan

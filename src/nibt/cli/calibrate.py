@@ -9,6 +9,7 @@ from typer import Argument, Option
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, read_lines
 from nibt.cli.output import input_paths
+from nibt.cli.progress import show_progress
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
 
@@ -34,7 +35,6 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
     """Compute the mean states of a model, for nibt explain ... --method "nib baseline=mean:FILE"."""
     if output.out is None:
         raise BadOption("the mean states need a file: give --out FILE")
-    from nibt.cli.progress import show_progress
     from nibt.engine.calibrate import calibrate as run
     from nibt.outputs import check_targets
 

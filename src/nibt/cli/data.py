@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nibt.cli.options import DataOptions, assignments
+from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
@@ -37,7 +38,6 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
     """Read the first ``count`` pairs, and return them with the record of the data set for results."""
-    from nibt.cli.progress import show_progress
     from nibt.data.pair import pairs_hash
 
     pairs: list[Pair] = []

@@ -17,6 +17,7 @@ from nibt.cli.options import (
     set_options,
 )
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
+from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
 from nibt.options import Keywords, Megabytes
 from nibt.progress import Progress
@@ -109,7 +110,6 @@ def explain(
         options |= target.contrast
     answers: Any = items.explain(loaded, labels, files.silent, options)
     if method.check:
-        from nibt.cli.progress import show_progress
         from nibt.evaluation.audit.pair import with_checks
 
         with show_progress("checking", files.silent, len(answers)) as on_progress:
@@ -143,7 +143,6 @@ def _panels(
     quiet: bool,
 ) -> "list[Panel]":
     """Return the results with what files need: the word-region tables of nib with the cosine, and curves."""
-    from nibt.cli.progress import show_progress
     from nibt.report.html.view_data import Panel
 
     curves = _curves(model, answers, method, quiet) if "curve" in needs else None
@@ -192,7 +191,6 @@ def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Regi
 
 def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpec", quiet: bool) -> "NarrowingCurve":
     """Compute the narrowing curves of explanations, at their layers."""
-    from nibt.cli.progress import show_progress
     from nibt.engine.narrowing import narrowing_curve
 
     explanations: Any = answers

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from nibt.cli.groups import OptionGroup
 from nibt.cli.options import is_image
 from nibt.cli.output import slug, stem
+from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
@@ -109,7 +110,6 @@ class CliInputs:
 
     def explain(self, model: "Model", labels: list[str] | None, quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or with the labels."""
-        from nibt.cli.progress import show_progress
         from nibt.engine.explain import compare, explain, explain_labels
 
         if labels is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
+from nibt.cli.progress import show_progress
 from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
@@ -68,8 +69,6 @@ class ModelOptions(PlacedModelOptions):
 
     def loaded(self, quiet: bool) -> "Model":
         """Load the model and show the progress on standard error, with a note if no model is given."""
-        from nibt.cli.progress import show_progress
-
         loading = self.loading
         if self.model is None and not quiet:
             say(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nibt.cli.terminal import print_json, say
 from nibt.errors import BadOption
-from nibt.io import load_json
+from nibt.io import all_or_none, load_json
 
 if TYPE_CHECKING:
     from nibt.formats.base import Format, Result
@@ -85,7 +85,6 @@ class Output:
     ) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
-        from nibt.io import all_or_none
         from nibt.outputs import release
 
         answers = [bare(result) for result in results]

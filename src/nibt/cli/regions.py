@@ -9,6 +9,7 @@ from nibt.cli.groups import expand_groups
 from nibt.cli.inputs import InputOptions, split_inputs
 from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix, with_stems
+from nibt.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from nibt.results.regions import Regions
@@ -46,7 +47,6 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
         stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
     targets = files.check(stems, "regions")
     from nibt.cli.console import show_regions
-    from nibt.cli.progress import show_progress
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
     from nibt.engine.regions import regions as compute_regions

@@ -16,6 +16,7 @@ from nibt.cli.options import (
     set_options,
     typed_assignments,
 )
+from nibt.cli.progress import interruptible, show_progress
 from nibt.cli.terminal import say
 from nibt.errors import BadOption
 from nibt.options import Blocks, Epochs, Keywords, Percent, Positive, Repeats, TrainBatch
@@ -91,7 +92,6 @@ def roar(
     if model.dtype != "float32":
         raise BadOption(f"--dtype must be float32 for training (got {model.dtype})")
     choices = set_options(**_training(training.train or []), trainable=training.trainable, side=training.side)
-    from nibt.cli.progress import interruptible, show_progress
     from nibt.evaluation.roar import roar as run
     from nibt.evaluation.roar.folder import RoarFolder
     from nibt.evaluation.roar.report import REPORTS, markdown, write

@@ -31,11 +31,11 @@ def show(
     The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
     a finished job gets a README.md, with which its folder can be shared as a data set.
     """
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     from nibt.folder import kind_of
     from nibt.jobs.job import Job
 
-    if not folder.is_dir():
-        raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     if verify:
         _verify(Job.open(folder), output.quiet)
     elif row is not None:

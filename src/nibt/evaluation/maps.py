@@ -70,16 +70,14 @@ def raw_scores(
         for side, attributions in zip(spec.modalities, batch.attributions, strict=True):
             assert attributions is not None
             attributions = attributions.to("cpu")
-            scores[side] |= {index: _scores(attributions[row], side) for row, index in enumerate(batch.indices)}
+            for row, index in enumerate(batch.indices):
+                computed = attributions[row]
+                units = computed.grid if side == "image" else computed.scores[~computed.special.cpu()]
+                scores[side][index] = units.detach().numpy()
         on_progress(Progress(len(scores["image"]), len(pairs)))
     if not all(np.isfinite(one).all() for by_index in scores.values() for one in by_index.values()):
         raise Unsupported(f"the maps of {method} are not finite for this model: leave it out, or use another variant")
     return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in scores.items()}
-
-
-def _scores(attribution: Attribution, side: Modality) -> np.ndarray:
-    scores = attribution.grid if side == "image" else attribution.scores[~attribution.special.cpu()]
-    return scores.detach().numpy()
 
 
 def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> MethodSpec:

@@ -96,7 +96,8 @@ class Cluster:
                     )
                 yield from pool.explain_chunks(chunks)
             finally:
-                pool.close()
+                for worker in pool.actors:
+                    ray.kill(worker)
 
     @contextmanager
     def _connected(self, ray: Any) -> Iterator[None]:
@@ -165,11 +166,6 @@ class _Pool:
                 continue
             self.failed = 0
             yield file
-
-    def close(self) -> None:
-        """Stop the workers."""
-        for actor in self.actors:
-            self.ray.kill(actor)
 
     def _free(self) -> Any:
         """Return the actor with the fewest chunks, or None if all have the largest number."""

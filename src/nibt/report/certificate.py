@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from nibt.registry import available, find
-from nibt.results.audit import VERDICTS, Audit, Check
+from nibt.results.audit import VERDICTS, Audit
 
 _SAYS = {
     1: (
@@ -66,7 +66,11 @@ def certificate(audit: Audit) -> Certificate:
             if not checks:
                 continue
             worst = max((check.verdict for check in checks), key=VERDICTS.index)
-            reasons = [_reason(check) for check in checks if check.verdict == worst]
+            reasons = [
+                f"{', '.join(filter(None, (check.about, check.side)))}: {check.value:.2g}"
+                for check in checks
+                if check.verdict == worst
+            ]
             because = "" if worst == "pass" else f" ({worst}: {'; '.join(dict.fromkeys(reasons))})"
             prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
             sections[worst].append(prefix + (bad if worst == "fail" else good) + because)
@@ -80,11 +84,6 @@ def certificate(audit: Audit) -> Certificate:
     )
     named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
     return Certificate(checked, named, _command(audit))
-
-
-def _reason(check: Check) -> str:
-    """Return a check with its value, as in ``share of nouns that the model knows, text: 0.07``."""
-    return f"{', '.join(filter(None, (check.about, check.side)))}: {check.value:.2g}"
 
 
 def _command(audit: Audit) -> str:

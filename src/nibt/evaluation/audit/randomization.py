@@ -8,6 +8,7 @@ tower of that side is randomized.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -111,24 +112,19 @@ def shuffle(parameter: Tensor, generator: torch.Generator) -> None:
         parameter.copy_(parameter.flatten()[order].view_as(parameter))
 
 
-class _differentiable:
-    """A context manager in which all floating-point parameters of a module require gradients. It returns them."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
-        self.before = [parameter.requires_grad for parameter in self.parameters]
-
-    def __enter__(self) -> list[nn.Parameter]:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
-        self.grad = torch.enable_grad()
-        self.grad.__enter__()
-        return self.parameters
-
-    def __exit__(self, *error: object) -> None:
-        self.grad.__exit__(None, None, None)
-        for parameter, before in zip(self.parameters, self.before, strict=True):
-            parameter.requires_grad_(before)
+@contextmanager
+def _differentiable(module: nn.Module) -> Iterator[list[nn.Parameter]]:
+    """Let all floating-point parameters of a module require gradients, and yield them."""
+    parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            yield parameters
+    finally:
+        for parameter, required in zip(parameters, before, strict=True):
+            parameter.requires_grad_(required)
 
 
 def _used(output: Tensor, parameters: list[nn.Parameter]) -> list[nn.Parameter]:

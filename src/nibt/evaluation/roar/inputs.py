@@ -74,19 +74,6 @@ class TowerInputs:
         )
 
 
-@dataclass(frozen=True)
-class Streams:
-    """The cached hidden states of one side at a layer: the indices of the items of each group, and its trace."""
-
-    groups: tuple[tuple[tuple[int, ...], Trace], ...]
-    layer: int
-
-    @classmethod
-    def of(cls, tower: Tower, inputs: TowerInputs, layer: int, size: int) -> "Streams":
-        """Trace the inputs from a layer on, in batches of at most ``size``."""
-        return cls(tuple((group.items, _trace(tower, group, layer, size)) for group in inputs.groups), layer)
-
-
 def collect(
     members: Sequence[tuple[int, ...]], items: Sequence[int], embed: Callable[[int, list[int]], Embedding]
 ) -> Embedding:
@@ -101,7 +88,7 @@ def collect(
     return torch.cat(embeddings)[torch.tensor(order).argsort().to(embeddings[0].device)]
 
 
-def _trace(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
+def traced(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
     """Trace a group in batches, and return a single trace from the layer on."""
     counts: list[int] = []
     traces: list[Any] = []

@@ -9,7 +9,7 @@ from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
 from nibt.results.base import as_text
 from nibt.results.records import SessionRecord
-from nibt.results.roar import Agreement, LossIncrease, Roar
+from nibt.results.roar import LossIncrease, Roar
 
 REPORTS: tuple[str, ...] = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: increase of the loss after training without the most important units"
@@ -103,7 +103,8 @@ def tables(result: Roar) -> Iterator[ReportTable]:
     if result.agreements:
         rows = [
             [
-                _pair(agreement),
+                f"{agreement.trainable}, "
+                + ("between repeats" if agreement.trainable == agreement.other else agreement.other),
                 agreement.side,
                 f"{agreement.methods}" + ("" if agreement.controls else ", no controls"),
                 f"{agreement.tau:+.2f} [{agreement.low:+.2f}, {agreement.high:+.2f}]",
@@ -149,8 +150,3 @@ def _cells(increase: LossIncrease) -> tuple[str, str]:
 
 def _percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
-def _pair(agreement: Agreement) -> str:
-    compared = "between repeats" if agreement.trainable == agreement.other else agreement.other
-    return f"{agreement.trainable}, {compared}"

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from nibt.errors import BadOption
 from nibt.evaluation.audit.randomization import copied, shuffle, stages
-from nibt.evaluation.roar.inputs import Streams, TowerInputs, collect
+from nibt.evaluation.roar.inputs import TowerInputs, collect, traced
 from nibt.methods.base import SIDES
+from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.types import Embedding, Modality
@@ -125,19 +126,20 @@ class Last(_Towers):
 
     name = "last"
 
-    def source(self, side: Modality, inputs: TowerInputs) -> Streams:
+    def source(self, side: Modality, inputs: TowerInputs) -> list[tuple[tuple[int, ...], Trace]]:
         tower = self.model.tower(side)
-        return Streams.of(tower, inputs, tower.depth - self.blocks[side], self.size)
+        layer = tower.depth - self.blocks[side]
+        return [(group.items, traced(tower, group, layer, self.size)) for group in inputs.groups]
 
-    def embed(self, side: Modality, source: Streams, items: Sequence[int]) -> Embedding:
+    def embed(self, side: Modality, source: list[tuple[tuple[int, ...], Trace]], items: Sequence[int]) -> Embedding:
         assert self.copy is not None
         tower = self.copy.tower(side)
 
         def embed(number: int, places: list[int]) -> Embedding:
-            cut = replace(source.groups[number][1].take(places), tower=tower).cut(source.layer)
+            cut = replace(source[number][1].take(places), tower=tower).cut(tower.depth - self.blocks[side])
             return cut.rest(cut.hidden[None])[0]
 
-        return collect([members for members, _ in source.groups], items, embed)
+        return collect([members for members, _ in source], items, embed)
 
 
 class Whole(_Towers):
