@@ -34,7 +34,6 @@ class ResultCache:
         self._lock = threading.Lock()
 
     def store(self, panels: Sequence[Panel]) -> str:
-        """Store a result and return its token."""
         token = secrets.token_urlsafe(16)
         with self._lock:
             self._remove_expired()

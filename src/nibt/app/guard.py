@@ -91,7 +91,6 @@ class Guard:
             task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -235,7 +234,6 @@ class _WithHeaders:
         self.started = self.ended = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        """Send a message."""
         if message["type"] == "http.response.start":
             self.started, status = True, message["status"]
             replaced = {name.encode() for name in SECURITY_HEADERS}

@@ -54,7 +54,6 @@ class ModelCache:
 
     @property
     def all_names(self) -> list[str]:
-        """The names of all models and generators."""
         return list(dict.fromkeys([*self.names, *(self.generators.names if self.generators else ())]))
 
     def for_answers(self, is_answer: bool) -> "ModelCache":

@@ -34,15 +34,7 @@ IMAGE_SIZE = 640
 
 
 class Mode(StrEnum):
-    """What is explained.
-
-    Attributes:
-        each: The match of the image with each caption.
-        contrast: Why the first caption matches better than the second.
-        labels: The ranking of the captions as labels.
-        answer: What a generator answers to a prompt, or an answer that is given.
-
-    """
+    """What is explained: each caption, the first rather than the second, their ranking, or an answer to a prompt."""
 
     each = "each"
     contrast = "contrast"

@@ -109,7 +109,6 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
 
 
 def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Blocks:
-    """Return the components with their events."""
     executor, questions = SerialExecutor(), Questions()
     opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
     with gr.Blocks(

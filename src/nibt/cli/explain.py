@@ -173,7 +173,6 @@ def _has_table(answer: "Explanation") -> bool:
 
 
 def _layers(answer: "Explanation") -> dict[str, list[int]]:
-    """Return the layers of both sides of an explanation."""
     return {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
 
 

@@ -43,7 +43,6 @@ class PlacedModelOptions(OptionGroup, panel="Model"):
 
     @property
     def name(self) -> str:
-        """The name of the model."""
         return self.model or "lite"
 
 
@@ -63,7 +62,6 @@ class ModelOptions(PlacedModelOptions):
 
     @property
     def loading(self) -> Keywords:
-        """The options of ``load_model``."""
         types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
 
@@ -119,7 +117,6 @@ class MethodOptions(OptionGroup, panel="Method"):
 
     @property
     def spec(self) -> "MethodSpec":
-        """The method with its variant and options."""
         from nibt.methods.base import MethodSpec
 
         return MethodSpec.parse(self.method)
@@ -150,7 +147,6 @@ class MethodsOptions(OptionGroup, panel="Method"):
 
     @property
     def specs(self) -> "dict[str, MethodSpec]":
-        """The methods with their variants and options, by their texts."""
         from nibt.methods.base import MethodSpec
 
         return {text: MethodSpec.parse(text) for text in self.texts}
@@ -254,7 +250,6 @@ class OutputOptions(OverwriteOptions):
 
     @property
     def look(self) -> "Appearance":
-        """The colors and the style of maps."""
         from nibt.formats.base import Drawing
 
         return Drawing(**self.drawing).look

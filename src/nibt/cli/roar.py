@@ -121,7 +121,6 @@ def roar(
 
 
 def _training(texts: list[str]) -> Keywords:
-    """Return the options of the training."""
     types = {**_TRAINING, **{f"learning_rate.{name}": Positive for name in _TRAINABLE}}
     values = typed_assignments(texts, "--train", types)
     rates = {name: values.pop(f"learning_rate.{name}") for name in _TRAINABLE if f"learning_rate.{name}" in values}

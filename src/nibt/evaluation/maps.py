@@ -29,6 +29,12 @@ class Map:
     region: Region | None = None
 
 
+def named_methods(methods: str | Sequence[str], needed_by: str) -> list[MethodSpec]:
+    """Return methods by their names, each once; they may have a variant, but no options."""
+    names = [methods] if isinstance(methods, str) else methods
+    return [MethodSpec.without_options(name, needed_by) for name in dict.fromkeys(names)]
+
+
 def with_controls(methods: Sequence[MethodSpec]) -> list[MethodSpec]:
     """Return the methods, followed by the controls that are not among them."""
     return [*methods, *(MethodSpec(name) for name in CONTROLS if MethodSpec(name) not in methods)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
@@ -80,10 +79,10 @@ class MeasuredScore:
         self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
     ) -> Callable[[Embedding], PerExample]:
         """Return the score of a batch as a function of the embeddings of a side."""
-        scores = [
-            replace(model_score(self.model, self.target, side, self._others(side, index)), other=other)
-            for index, other in zip(indices, other_embeddings, strict=True)
-        ]
+        scores = []
+        for index, other in zip(indices, other_embeddings, strict=True):
+            others = others_than(self.others[side], self.own[side][index]) if side in self.others else None
+            scores.append(replace(model_score(self.model, self.target, side, others), other=other))
         items = -1 - self.model.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:
@@ -91,7 +90,3 @@ class MeasuredScore:
             return torch.stack([of_pair(embeddings.select(items, row)) for row, of_pair in rows], -1)
 
         return score
-
-    def _others(self, side: Modality, index: int) -> Tensor | None:
-        """Return the embeddings that a pair is compared with."""
-        return others_than(self.others[side], self.own[side][index]) if side in self.others else None

@@ -23,7 +23,6 @@ class Interval(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether there are values."""
         return not math.isnan(self.mean)
 
 

@@ -29,7 +29,6 @@ class AnswerWorker(Worker):
     of_answers = True
 
     def load(self) -> None:
-        """Load the generator, and resolve the method."""
         request = self.request
         self._against = _alternative(request)
         for name in request.loading:
@@ -43,7 +42,6 @@ class AnswerWorker(Worker):
         self._record = resolved_method(self._method, self._generator.answers, request.seed)[1]
 
     def describe(self) -> JsonObject:
-        """Return the resolved request, the model and the versions, which all rows share."""
         narrowed = [source for source in SOURCES if source in self._generator.answers.sources]
         compared = {} if self._against is None else {"against": self._against}
         return {
@@ -71,7 +69,6 @@ class AnswerWorker(Worker):
             yield Chunk(chunk.number, [])
 
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
-        """Explain the answer of a record."""
         (record,) = prepared.records
         explanation = explain_answer(
             self._generator,

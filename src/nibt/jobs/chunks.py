@@ -21,7 +21,6 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        """The name of the chunk in the folder of the job."""
         return f"{self.number:08d}"
 
 

@@ -21,12 +21,7 @@ _MOST = 3  # the number of errors that the command prints
 
 @dataclass(frozen=True, repr=False)
 class Job(RunFolder[JobManifest]):
-    """The folder of a job, finished or not.
-
-    Attributes:
-        folder: The folder.
-
-    """
+    """The folder of a job, finished or not."""
 
     manifest_class = JobManifest
     chunk_pattern = r"\d{8,}"

@@ -42,11 +42,9 @@ class Actor:
             self._worker = error
 
     def describe(self) -> JsonObject:
-        """Return the resolved request, for the manifest."""
         return self._ready().describe()
 
     def explain(self, chunk: Chunk) -> ChunkFile:
-        """Explain the pairs of one chunk."""
         return next(self._ready().explain_chunks([chunk]))
 
     def _ready(self) -> Worker:
@@ -71,7 +69,6 @@ class Cluster:
 
     @property
     def threads(self) -> int:
-        """The number of threads per worker."""
         return max(1, int(self.cpus))
 
     def record(self) -> JsonObject:
@@ -81,7 +78,6 @@ class Cluster:
     def explain(
         self, spec: JobSpec, data: Dataset, chunks: Iterator[Chunk], on_description: Callable[[JsonObject], None]
     ) -> Iterator[ChunkFile]:
-        """Explain chunks on the workers."""
         if isinstance(spec.model, LoadedModel | torch.nn.Module):
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
         ray = _ray()

@@ -144,11 +144,13 @@ def schema(arrow: Any) -> Any:
     """Return the Arrow schema of a file of rows, whose types are those of the fields of the attributions."""
     sides = {side: parquet.struct(json_schema(attribution, "serialization")) for side, attribution in _SIDES.items()}
     fields = [(column, sides[side].field(name).type) for column, (side, name) in _FIELDS.items()]
-    real, text = arrow.float64(), arrow.string()
-    scores = [(name, real) for name in ("similarity", "image_score", "text_score")]
-    return arrow.schema(
-        [("row", arrow.int64()), ("key", text), *fields, *scores, ("warnings", arrow.list_(text)), ("error", text)]
-    )
+    return _schema(arrow, [*fields, *((name, arrow.float64()) for name in ("similarity", "image_score", "text_score"))])
+
+
+def _schema(arrow: Any, fields: Sequence[tuple[str, Any]]) -> Any:
+    """Return the schema of these columns and those that all rows have."""
+    text, warnings = arrow.string(), arrow.list_(arrow.string())
+    return arrow.schema([("row", arrow.int64()), ("key", text), *fields, ("warnings", warnings), ("error", text)])
 
 
 @lru_cache
@@ -158,6 +160,4 @@ def answer_schema(arrow: Any) -> Any:
     properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
     fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
     varying = [("forced_answer", text), ("other_images", arrow.int32()), ("tokens", arrow.list_(text))]
-    return arrow.schema(
-        [("row", arrow.int64()), ("key", text), *fields, *varying, ("warnings", arrow.list_(text)), ("error", text)]
-    )
+    return _schema(arrow, [*fields, *varying])

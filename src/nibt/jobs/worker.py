@@ -74,7 +74,6 @@ class PlaceholderImage(ImageInput):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the image, in pixels."""
         return self.shape
 
 
@@ -89,7 +88,6 @@ class Worker:
         self._failures: int | None = 0  # before the first success; None after it
 
     def load(self) -> None:
-        """Load the model, and resolve the request."""
         self.spec = self.request.resolve()
 
     def describe(self) -> JsonObject:

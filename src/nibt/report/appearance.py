@@ -20,7 +20,6 @@ class Appearance:
 
     @property
     def outlined(self) -> bool:
-        """Whether the outline is drawn."""
         return self.style in ("overlay", "outline")
 
     @property

@@ -1,25 +1,19 @@
 """The words of a caption with their colors, for the terminal and for images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 
-from nibt.data.units import WordScore
 from nibt.display import one_line
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import RGB, on_paper, strength
+from nibt.results.attribution import TextAttribution
+from nibt.results.explanation import Explanation
 
-
-@runtime_checkable
-class Worded(Protocol):
-    """A result with words and scores: an explanation, or a caption of a comparison."""
-
-    @property
-    def words(self) -> Sequence[WordScore]:
-        """The words with their scores."""
-        ...
+Worded: TypeAlias = Explanation | TextAttribution
+"""Results with words and scores: an explanation, or a caption of a comparison."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ for question 1, ``faithfulness`` answers questions 5 and 6, and ``vocabulary`` q
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from nibt.evaluation.audit.faithfulness import MetricScores
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.audit.thresholds import LEAST_PAIRS
 from nibt.evaluation.audit.vocabulary import discrimination_checks, vocabulary_check
+from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import load_model
-from nibt.models.base import Model, Tower
+from nibt.models.base import Model
 from nibt.options import BatchSize, Seed, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.audit import Audit, Check
@@ -77,10 +78,7 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
 
     """
-    specs = [
-        MethodSpec.without_options(name, "an audit")
-        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
-    ]
+    specs = named_methods(methods, "an audit")
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
@@ -95,9 +93,13 @@ def audit(
     runner = AuditRunner(model, pairs, specs, seed, batch_size)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
-    steps = _Steps(
-        on_progress, 5 + len(controls) + len(specs) + sum(_stages(model.tower(side), stages) for side in SIDES)
-    )
+    # of randomization: nothing, the head, the groups of blocks, and the stem
+    randomized = sum(min(stages, model.tower(side).depth) + 3 for side in SIDES)
+    total, begun = 5 + len(controls) + len(specs) + randomized, count()
+
+    def steps(step: str) -> None:
+        on_progress(Progress(next(begun), total, step))
+
     checks: list[Check] = []
     steps("the caption, the image")
     checks += runner.other_side()
@@ -138,21 +140,3 @@ def audit(
         quick,
         unknown_nouns,
     )
-
-
-@dataclass
-class _Steps:
-    """A counter that reports the progress when a step begins."""
-
-    on_progress: OnProgress
-    total: int
-    done: int = -1
-
-    def __call__(self, step: str) -> None:
-        self.done += 1
-        self.on_progress(Progress(self.done, self.total, step))
-
-
-def _stages(tower: Tower, most_groups: int) -> int:
-    """Return the number of stages of randomization: nothing, the head, the groups of blocks, and the stem."""
-    return min(most_groups, tower.depth) + 3

@@ -89,7 +89,6 @@ class MetricScores:
                 yield from checks_of("faithful", str(method), side, differences, metric, about)
 
     def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
-        """Yield the checks of special tokens and of corners."""
         measured = self.by_method[str(method)]
         shares: list[tuple[str, Modality, Any]] = [
             ("special", side, measured[side, "special_token_share"]) for side in SIDES

@@ -36,7 +36,6 @@ class Bound:
         fails: float | None = None,
         about: str = "",
     ) -> Check:
-        """Build the check of a mean."""
         limit = self.fails if fails is None else fails
         ends, text = within(mean, (self.least, self.most)), about or self.about
         return Check(name, self.question, method, side, *ends, count, self.better, self.passes, limit, text)

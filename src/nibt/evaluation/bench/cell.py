@@ -105,7 +105,6 @@ class CellRunner:
         pairs: Mapping[int, Pair],
         cache: BatchCache | None,
     ) -> dict[int, _Measurements]:
-        """Return the measurements of each pair, by side and label of the metric."""
         items = list(pairs)
         by_item: dict[int, _Measurements] = {item: {} for item in items}
         for measured in dict.fromkeys(choice.measured for choice in choices if items):
@@ -168,5 +167,4 @@ class CellRunner:
 
 
 def _as_json(options: Any) -> str:
-    """Return options as a line of JSON with sorted keys."""
     return json.dumps(options, sort_keys=True, default=str)

@@ -83,7 +83,6 @@ class PluginChoice(Choice):
 
     @property
     def plugin(self) -> Any:
-        """The class of the plugin."""
         return find(self.group, self.name) if self.instance is None else type(self.instance)
 
     @property
@@ -120,7 +119,6 @@ class MethodChoice(PluginChoice):
 
     @property
     def spec(self) -> "MethodSpec":
-        """The method with its variant and options."""
         from nibt.methods.base import MethodSpec  # imports torch, which reading a plan does not need
 
         if self.instance is not None:
@@ -192,7 +190,6 @@ class _Entry:
     choice: type[Choice] = Choice
 
     def __call__(self, entry: Any) -> Any:
-        """Return the table of an entry, or the choice of an object."""
         if isinstance(entry, dict | Choice):
             return entry
         if isinstance(entry, str):
@@ -217,7 +214,6 @@ def _as_method(entry: str) -> JsonObject:
 
 
 def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
-    """Return the values."""
     if not values or len(set(values)) < len(values):
         raise ValueError(f"must have at least one entry, and no entry twice (got {list(values)!r})")
     return values

@@ -13,53 +13,28 @@ from nibt.folder import open_table
 
 
 class Row(TypedDict):
-    """A measured number, with everything that identifies it.
-
-    Attributes:
-        model: The label of the model.
-        weights_hash: The hash of its weights.
-        method: The name of the method.
-        variant: Its variant.
-        options: Its options in the plan, as JSON.
-        resolved: Its options on this side with all defaults filled in, and the target, as JSON; by side for regions.
-        method_label: The label of the method.
-        target: The target that is explained.
-        seed: The seed, for methods that draw at random.
-        data: The label of the data set.
-        item: The index of the pair in the data set.
-        side: The side that is explained, or ``regions``.
-        metric: The name of the metric.
-        metric_options: Its options in the plan, as JSON.
-        measured: The score that it measures.
-        metric_label: The label of the metric.
-        value: The number; NaN if it is not defined or failed.
-        curve: The curve whose area the value is, or what the number of all pairs needs of this one, such as counts;
-            empty for other metrics.
-        seconds: The time to explain this side of the pair, or to compute its regions.
-        error: The message of the error; empty if there is none.
-
-    """
+    """A measured number, with everything that identifies it; names of entries of the plan are their labels."""
 
     model: str
     weights_hash: str
-    method: str
+    method: str  # the name, as that of the metric
     variant: str
-    options: str
-    resolved: str
+    options: str  # in the plan, as JSON
+    resolved: str  # on this side with all defaults filled in, and the target, as JSON; by side for regions
     method_label: str
     target: str
-    seed: int
+    seed: int  # for methods that draw at random
     data: str
-    item: int
-    side: str
+    item: int  # the index of the pair in the data set
+    side: str  # that is explained, or regions
     metric: str
-    metric_options: str
-    measured: str
+    metric_options: str  # in the plan, as JSON
+    measured: str  # the score that the metric measures
     metric_label: str
-    value: float
-    curve: list[float]
-    seconds: float
-    error: str
+    value: float  # NaN if it is not defined or failed
+    curve: list[float]  # whose area the value is, or what the number of all pairs needs of this pair; else empty
+    seconds: float  # to explain this side of the pair, or to compute its regions
+    error: str  # empty if there is none
 
 
 COLUMNS = tuple(Row.__annotations__)

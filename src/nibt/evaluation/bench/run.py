@@ -72,14 +72,7 @@ class CellChunk:
 
 @dataclass(frozen=True)
 class Benchmark(RunFolder[BenchmarkManifest]):
-    """The run of a plan in a folder.
-
-    Attributes:
-        folder: The folder of the run.
-        plan: The plan.
-        request: The plan and its data.
-
-    """
+    """The run of a plan in a folder; ``request`` is the plan with what identifies its data."""
 
     plan: Plan
     request: BenchmarkRequest

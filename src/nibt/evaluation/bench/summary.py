@@ -107,7 +107,6 @@ class Summary:
         return pandas().DataFrame(lines, columns=LINE)
 
     def lines_of(self, group: Group, side: str) -> DataFrame:
-        """Return the lines of a side of a group."""
         return self.lines[(self.lines[[*GROUP, "side"]] == [*group, side]).all(axis=1)]
 
     def seconds_of(self, group: Group, method: str, sides: Sequence[str]) -> Column:

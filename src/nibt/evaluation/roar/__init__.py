@@ -13,10 +13,10 @@ from torch import nn
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.evaluation.maps import with_controls
+from nibt.evaluation.maps import named_methods, with_controls
 from nibt.evaluation.roar.run import RoarPlan, RoarRun
 from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, checked_names, learning_rates
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import Repeats, parsed
@@ -72,10 +72,7 @@ def roar(
         Unsupported: The model is not in float32, or it lacks what a method needs.
 
     """
-    named = [
-        MethodSpec.without_options(name, "roar")
-        for name in dict.fromkeys([methods] if isinstance(methods, str) else methods)
-    ]
+    named = named_methods(methods, "roar")
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
     repeats = parsed("repeats", repeats, Repeats)

@@ -76,7 +76,6 @@ class Bootstrap:
         return result
 
     def _methods(self, trainables: Sequence[str], side: str, controls: bool) -> list[str]:
-        """Return the methods that all trainables have."""
         methods = dict.fromkeys(key[1] for key in self.keys if controls or key[1] not in CONTROLS)
         return [name for name in methods if all((trainable, name, side) in self.each for trainable in trainables)]
 

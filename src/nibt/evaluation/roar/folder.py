@@ -70,11 +70,9 @@ class RoarFolder(RunFolder[RoarManifest]):
     chunk_pattern = r"\w+--.+"
 
     def read_training(self, path: Path) -> TrainingRecord:
-        """Return the record of a training."""
         return read_record(TrainingRecord, json.loads(require_unchanged(path).read_bytes()), str(path))
 
     def read_maps(self, path: Path) -> Scores:
-        """Return the maps of a method."""
         with np.load(require_unchanged(path)) as arrays:
             count = len(arrays.files) // 2
             return {side: [arrays[f"{side}.{item}"] for item in range(count)] for side in SIDES}

@@ -26,7 +26,6 @@ class InputGroup:
     removed: Bool[Tensor, "item ..."] | None = None
 
     def take(self, rows: Sequence[int]) -> "InputGroup":
-        """Return the group of the items at these positions."""
         removed = None if self.removed is None else self.removed[list(rows)]
         return InputGroup(tuple(self.items[row] for row in rows), self.inputs.take(rows), removed)
 

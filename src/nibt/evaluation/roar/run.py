@@ -42,7 +42,6 @@ class RoarPlan:
         return (ORIGINAL, *map(str, self.methods))
 
     def trainings(self, trainable: str, method: str) -> list[Retraining]:
-        """Return the trainings of a trainable and a method."""
         removals = ("",) if method == ORIGINAL else self.removals
         repeats = range(self.repeats)
         return [Retraining(trainable, method, removed, repeat) for removed in removals for repeat in repeats]
@@ -65,19 +64,10 @@ class RoarRun:
             side: TowerInputs.of(model.tower(side), [pair.image if side == "image" else pair.caption for pair in pairs])
             for side in SIDES
         }
-        self.trainers: dict[str, Trainer] = {}
-        self.sources: dict[tuple[str, Modality], Any] = {}
-        for name in plan.trainables:
-            self.trainer(name)  # fail before a file is written
+        size = settings.explain_batch
+        self.trainers = {name: TRAINERS[name](model, self.inputs, settings.blocks, size) for name in plan.trainables}
         self.fits = fitting(pairs)
         self.folder = RoarFolder(out)
-
-    def trainer(self, name: str) -> Trainer:
-        """Return the trainer of a trainable, which is created once."""
-        if name not in self.trainers:
-            blocks, size = self.settings.blocks, self.settings.explain_batch
-            self.trainers[name] = TRAINERS[name](self.model, self.inputs, blocks, size)
-        return self.trainers[name]
 
     def run(self, on_progress: OnProgress) -> None:
         """Run the trainings that are missing in the folder."""
@@ -96,7 +86,6 @@ class RoarRun:
         on_progress(Progress(total, total, "done"))
 
     def _trainings(self) -> list[Retraining]:
-        """Return all trainings in their order."""
         return [
             training
             for trainable in self.plan.trainables
@@ -113,30 +102,21 @@ class RoarRun:
             on_progress(Progress(done, total, stage))
 
         before = self.model.renewed(anew=True).weights_hash
-        for (trainable, method), trainings in groupby(
-            missing, key=lambda training: (training.trainable, training.method)
-        ):
-            report(f"{trainable}: {method}")
-            trainer = self.trainer(trainable)
-            untouched: Sources = {side: self._source(trainer, side) for side in SIDES}
-            reduced = untouched
-            if method != ORIGINAL:
-                reduced = self._reduced_sources(trainer, method, report)
-            for training in trainings:
-                report(f"{trainable}: {method} {training.side}".rstrip())
-                record = self._train(trainer, training, reduced, untouched)
-                yield ChunkFile(training.name, json.dumps(record).encode(), suffix=".json")
-                done += 1
+        for trainable, of_trainable in groupby(missing, key=lambda training: training.trainable):
+            trainer = self.trainers[trainable]
+            untouched: Sources = {side: trainer.source(side, self.inputs[side]) for side in SIDES}
+            for method, trainings in groupby(of_trainable, key=lambda training: training.method):
+                report(f"{trainable}: {method}")
+                reduced = untouched if method == ORIGINAL else self._reduced_sources(trainer, method, report)
+                for training in trainings:
+                    report(f"{trainable}: {method} {training.side}".rstrip())
+                    record = self._train(trainer, training, reduced, untouched)
+                    yield ChunkFile(training.name, json.dumps(record).encode(), suffix=".json")
+                    done += 1
         if self.model.renewed(anew=True).weights_hash != before:
             raise Unsupported(
                 f"the weights of {self.model.id} changed during the run: do not train it at the same time"
             )
-
-    def _source(self, trainer: Trainer, side: Modality) -> Any:
-        """Return the data of a trainer from one side of the untouched pairs, computed once."""
-        if (trainer.name, side) not in self.sources:
-            self.sources[trainer.name, side] = trainer.source(side, self.inputs[side])
-        return self.sources[trainer.name, side]
 
     def _maps(self, method: str, report: Callable[[str], None]) -> Scores:
         """Return the maps of a method. They are computed and written if their file is missing."""

@@ -55,7 +55,6 @@ class Settings:
 
     @classmethod
     def of(cls, **choices: Any) -> "Settings":
-        """Build checked settings."""
         names = {field.name for field in fields(cls)}
         for name in choices:
             if name not in names:
@@ -63,7 +62,6 @@ class Settings:
         return read_record(cls, choices, "settings", BadOption)
 
     def record(self) -> JsonObject:
-        """Return the settings as plain data."""
         return TypeAdapter(Settings).dump_python(self)
 
 

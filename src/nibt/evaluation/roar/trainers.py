@@ -49,7 +49,6 @@ class Trainer(ABC):
 
     @property
     def count(self) -> int:
-        """The number of trained parameters."""
         return sum(parameter.numel() for parameter in self.parameters)
 
 

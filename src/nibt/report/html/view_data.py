@@ -97,7 +97,6 @@ class EncodedImages:
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def number(self, attribution: ImageAttribution) -> int:
-        """Return the number of an image, from 0."""
         data = uri(resized(photograph(attribution.input, attribution.source), SIDE), "JPEG", quality=QUALITY)
         if data not in self.uris:
             self.uris.append(data)

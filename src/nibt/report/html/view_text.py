@@ -135,18 +135,19 @@ def warnings(panel: Panel) -> str:
     texts = dict.fromkeys(
         (*(warning for item in results for warning in other_warnings(item.warnings)), *_coarser(panel))
     )
-    lines = "".join(f"<li>{escape(sentence(warning))}</li>" for warning in texts)
-    return f'<ul class="nibt-warnings" aria-label="notes">{lines}</ul>' if texts else ""
+    return _items("warnings", "notes", [escape(sentence(warning)) for warning in texts])
+
+
+def _items(name: str, label: str, items: Sequence[str]) -> str:
+    lines = "".join(f"<li>{item}</li>" for item in items)
+    return f'<ul class="nibt-{name}" aria-label="{label}">{lines}</ul>' if items else ""
 
 
 def checks(panel: Panel) -> str:
     """Return the checks of the map of the image."""
-    if not isinstance(panel.answer, Explanation) or not panel.answer.checks:
-        return ""
-    lines = "".join(
-        f"<li><strong>{check.verdict}</strong>: {escape(sentence(check.about))}</li>" for check in panel.answer.checks
-    )
-    return f'<ul class="nibt-checks" aria-label="checks">{lines}</ul>'
+    listed = panel.answer.checks if isinstance(panel.answer, Explanation) else ()
+    texts = [f"<strong>{check.verdict}</strong>: {escape(sentence(check.about))}" for check in listed]
+    return _items("checks", "checks", texts)
 
 
 def ranking(panel: Panel) -> str:
@@ -191,7 +192,6 @@ def answer_table(panel: Panel) -> str:
 
 
 def _answer_row(result: AnswerExplanation, word: AnswerWord, cells: Sequence[str]) -> str:
-    """Return the row of a word of an answer."""
     before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]

@@ -1,7 +1,7 @@
 """Maps over the original photograph; parts outside the model's view are striped, and 0 in map files."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -22,26 +22,6 @@ WHITE, DARK = 0.27, 0.45  # half the widths of an outline's line and of its edge
 FINER = 2  # how many pixels of a mask a pixel has along each side
 
 
-@runtime_checkable
-class Mapped(Protocol):
-    """A result with a map on an image: an explanation, or one word of a word-region table."""
-
-    @property
-    def grid(self) -> Float[Tensor, "row column"]:
-        """The scores."""
-        ...
-
-    @property
-    def region(self) -> Region:
-        """The part of the image that the grid covers."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The width and the height of the image."""
-        ...
-
-
 @dataclass(frozen=True)
 class GridMap:
     """A map on the region of an image that it covers."""
@@ -49,6 +29,9 @@ class GridMap:
     grid: Float[Tensor, "row column"]
     region: Region
     size: tuple[int, int]
+
+
+Mapped: TypeAlias = Explanation | ImageAttribution | GridMap
 
 
 def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -152,7 +152,6 @@ def _figure_bytes(
     file_type: str,
     subject: str | None,
 ) -> bytes:
-    """Return the bytes of the figure's file."""
     image = photograph(regions.input, regions.source).convert("RGB")
     figures = import_module("matplotlib.figure")
     width, height = regions.size

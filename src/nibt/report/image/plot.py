@@ -44,7 +44,6 @@ class Axis:
         return cls(low, high, first, last, log)
 
     def at(self, value: float) -> float:
-        """Return the pixel of a number."""
         low, high, value = (math.log(number) if self.log else number for number in (self.low, self.high, value))
         return self.first + (self.last - self.first) * (value - low) / (high - low)
 
