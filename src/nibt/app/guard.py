@@ -148,7 +148,8 @@ class Guard:
         stored = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()) if is_upload else 0
         if stored > self._max_stored:
             return (503, "the storage for uploaded images is full: please try again in a few minutes"), receive
-        if _number(headers.get("content-length", "")) > max_size:
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdecimal() and int(length) > max_size:
             return too_large, receive
         body = bytearray()
         while True:
@@ -193,11 +194,6 @@ def _place(address: str) -> str:
         return urlsplit(address).netloc
     except ValueError:
         return ""
-
-
-def _number(text: str) -> int:
-    """Return the number in a header; 0 if there is none."""
-    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _file_paths(data: Any) -> Iterator[Any]:

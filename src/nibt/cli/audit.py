@@ -54,7 +54,9 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     )
     inputs = input_paths(model.model, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
-    targets = files.check([f"audit-{model_name(model.model) or model.name}-{slug(_short(data.data))}"], "audit")
+    name, _, folder = data.data.partition(":")
+    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
+    targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
     quiet, count = files.silent, data.count or (QUICK_COUNT if output.quick else COUNT)
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
@@ -82,9 +84,3 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     files.write([result], targets, lambda results: show_audit(results[0]))
     if output.strict and result.verdict == "fail":
         raise typer.Exit(1)
-
-
-def _short(data: str) -> str:
-    """Return the name of a data set for file names: its name and that of its folder."""
-    name, _, folder = data.partition(":")
-    return f"{name}-{Path(folder).resolve().name}" if folder else name

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
+from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.faithfulness import MetricScores
@@ -111,8 +112,9 @@ def audit(
     for index, method in enumerate([*controls, *specs]):
         steps(f"the metrics of {method}")
         scores.add(method, control=index < len(controls))
+    unit_counts = [image_map.scores.size for image_map in runner.unchanged[str(specs[0]), "image"]]
     for method in specs:
-        checks += [*scores.faithfulness(method), *scores.artifacts(method, runner.unit_counts)]
+        checks += [*scores.faithfulness(method), *scores.artifacts(method, unit_counts)]
     steps("right and wrong captions")
     checks += discrimination_checks(model, pairs)
     steps("everyday nouns")
@@ -124,7 +126,7 @@ def audit(
         raise Unsupported(
             f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
         )
-    provenance = runner.provenance
+    provenance = resolve(model, specs[0], seed=seed).provenance
     return Audit(
         provenance["model"],
         data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},

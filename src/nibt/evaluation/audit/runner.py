@@ -7,7 +7,6 @@ import numpy as np
 
 from nibt.data.pair import Pair
 from nibt.engine.batch_cache import BatchCache
-from nibt.engine.spec import resolve
 from nibt.evaluation.audit.counterfactuals import (
     caption_words,
     nonsense_captions,
@@ -24,7 +23,6 @@ from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
-from nibt.results.records import ProvenanceRecord
 from nibt.types import Modality
 
 SEEDS = 3
@@ -55,16 +53,6 @@ class AuditRunner:
             self.notes.append(
                 f"{short} of {len(pairs)} captions have fewer than three words, too few for a rank correlation"
             )
-
-    @property
-    def provenance(self) -> ProvenanceRecord:
-        """The model and the versions of packages."""
-        return resolve(self.model, self.methods[0], seed=self.seed).provenance
-
-    @property
-    def unit_counts(self) -> list[int]:
-        """The number of patches of each image."""
-        return [image_map.scores.size for image_map in self.unchanged[str(self.methods[0]), "image"]]
 
     def other_side(self) -> Iterator[Check]:
         """Yield the checks of the similarity to the maps of another caption, made-up words, and another image."""

@@ -39,25 +39,24 @@ class Bootstrap:
 
     def loss_increases(self) -> list[LossIncrease]:
         """Return the increase of each trainable, method and removal, and its difference from a random map."""
-        return [self._increase(*key) for key in self.keys]
-
-    def _increase(self, trainable: str, method: str, side: str) -> LossIncrease:
-        key, random = (trainable, method, side), (trainable, "random", side)
-        untouched, corrupted = self.losses[trainable, "", ""], self.losses[key]
-        vs_random = float(self.each[key].mean() - self.each[random].mean())
-        return LossIncrease(
-            method,
-            trainable,
-            side,
-            float(self.each[key].mean()),
-            *_ends(self.drawn[key]),
-            vs_random,
-            *_ends(self.drawn[key] - self.drawn[random]),
-            float(untouched.mean()),
-            float(corrupted.mean()),
-            len(corrupted),
-            method in CONTROLS,
-        )
+        increases = []
+        for trainable, method, side in self.keys:
+            key, random = (trainable, method, side), (trainable, "random", side)
+            increase = LossIncrease(
+                method,
+                trainable,
+                side,
+                float(self.each[key].mean()),
+                *_ends(self.drawn[key]),
+                float(self.each[key].mean() - self.each[random].mean()),
+                *_ends(self.drawn[key] - self.drawn[random]),
+                float(self.losses[trainable, "", ""].mean()),
+                float(self.losses[key].mean()),
+                len(self.losses[key]),
+                method in CONTROLS,
+            )
+            increases.append(increase)
+        return increases
 
     def agreements(self) -> list[Agreement]:
         """Return Kendall's tau between trainables and between repeats, for at least three methods."""

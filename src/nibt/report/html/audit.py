@@ -135,9 +135,11 @@ ul{{padding-left:1.1rem}}
 def page(audit: Audit, sign: bool = False) -> str:
     """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = escape(Path(audit.model["id"]).name)
+    data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
     body = [
         f"<h1>Audit of {name}</h1>",
-        f'<p class="faint">{escape(_data(audit))}</p>',
+        f'<p class="faint">{escape(", ".join(data))}; methods {escape(", ".join(audit.methods))}; seed {audit.seed}; '
+        f"{audit.seconds:.0f} s</p>",
         _certificate(audit),
         _summary(audit),
     ]
@@ -177,11 +179,6 @@ def threshold(check: Check) -> str:
     """Return the thresholds of a check as short text."""
     signs = ("≥", "≤") if check.better == "higher" else ("≤", "≥")
     return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
-
-
-def _data(audit: Audit) -> str:
-    text = ", ".join(f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs"))
-    return f"{text}; methods {', '.join(audit.methods)}; seed {audit.seed}; {audit.seconds:.0f} s"
 
 
 def _certificate(audit: Audit) -> str:

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from html import escape
 
-from nibt.report.colors import FAINT, INK, PALETTES
+from nibt.report.colors import FAINT, INK, PALETTES, RGB
 from nibt.results.audit import Check, RandomizationCurve
 
-Color = tuple[int, int, int]
 FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
-VERDICT_COLORS: dict[str, Color] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
+VERDICT_COLORS: dict[str, RGB] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
 _WIDE, _HIGH = 220, 26
 _PLOT, _TALL, _LEFT, _TOP, _BELOW = 470, 250, 62, 12, 84
 
 
-def css(color: Color, opacity: float = 1.0) -> str:
+def css(color: RGB, opacity: float = 1.0) -> str:
     """Return a color in CSS syntax."""
     return f"rgb({color[0]} {color[1]} {color[2]} / {opacity:g})"
 

@@ -43,7 +43,8 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
     look = look.pale if all(is_noise(panel.answer.warnings) for panel in panels) else look
-    images, drawn = EncodedImages(), set[int]()
+    images: EncodedImages = {}
+    drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))
     sections = "\n".join(
@@ -53,7 +54,7 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
         for outcome in outcomes
     )
     data = {
-        "images": images.sizes,
+        "images": list(images.values()),
         # what view_heatmap.js needs to draw as nibt.report.image.heatmap does
         "colors": {
             "for": look.palette.positive,
@@ -118,5 +119,5 @@ def _stage(images: EncodedImages, number: int, attribution: ImageAttribution, dr
     image = ""
     if number not in drawn:
         drawn.add(number)
-        image = f'<img data-image="{number}" alt="{escape(attribution.source)}" src="{images.uris[number]}">'
+        image = f'<img data-image="{number}" alt="{escape(attribution.source)}" src="{list(images)[number]}">'
     return f'<div class="nibt-stage">{image}</div>'

@@ -1,8 +1,8 @@
 """The data of the interactive view: images, maps, words and tables as plain, rounded numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeGuard
+from dataclasses import dataclass
+from typing import TypeAlias, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -89,19 +89,8 @@ class Failure:
     message: str
 
 
-@dataclass
-class EncodedImages:
-    """The images of a view, each encoded once."""
-
-    uris: list[str] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-
-    def number(self, attribution: ImageAttribution) -> int:
-        data = uri(resized(photograph(attribution.input, attribution.source), SIDE), "JPEG", quality=QUALITY)
-        if data not in self.uris:
-            self.uris.append(data)
-            self.sizes.append(attribution.size)
-        return self.uris.index(data)
+EncodedImages: TypeAlias = dict[str, tuple[int, int]]
+"""The images of a view, each encoded once as a data URI, with the sizes of the originals."""
 
 
 def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
@@ -128,10 +117,13 @@ def rounded(scores: Tensor) -> list[float]:
 
 def _side(attribution: SideAttribution, name: str, table: WordMaps | None, images: EncodedImages) -> JsonObject:
     if isinstance(attribution, ImageAttribution):
+        picture = resized(photograph(attribution.input, attribution.source), SIDE)
+        encoded = uri(picture, "JPEG", quality=QUALITY)
+        images.setdefault(encoded, attribution.size)
         return {
             "kind": "image",
             "name": name,
-            "image": images.number(attribution),
+            "image": list(images).index(encoded),
             **_mapped(attribution.grid, attribution.region, attribution.size),
             "scores": rounded(coarse(attribution.grid)),
         }

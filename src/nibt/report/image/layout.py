@@ -3,19 +3,17 @@
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import TypeAlias
 
 from PIL import Image, ImageDraw
 
 from nibt.display import one_line
-from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER
+from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER, RGB
 from nibt.report.image.fonts import fitting, length, shortened, write
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
 _LABEL, _LEAST_LABEL = 20, 11
 _MOST_LINES = 4  # the lines of one word
 _PIXELS_SHOWN = 4  # the enlargement above which the pixels of an image are shown as squares
-Color: TypeAlias = tuple[int, int, int]
 
 
 def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
@@ -71,9 +69,7 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     return framed
 
 
-def text_rows(
-    lines: Sequence[str], width: int, size: int = SMALL, ink: Color = FAINT, paper: Color = PAPER
-) -> Image.Image:
+def text_rows(lines: Sequence[str], width: int, size: int = SMALL, ink: RGB = FAINT, paper: RGB = PAPER) -> Image.Image:
     """Draw centered lines of text, wrapped to the width."""
     wrapped = [row_text for line in lines for row_text in _wrapped(line, width - 2 * MARGIN, size)]
     height = 3 * size // 2
