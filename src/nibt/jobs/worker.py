@@ -72,6 +72,11 @@ class PlaceholderImage(ImageInput):
 
     shape: tuple[int, int] = (0, 0)
 
+    @classmethod
+    def of(cls, image: ImageInput) -> "PlaceholderImage":
+        """Return an image without its pixels."""
+        return cls(Image.new("L", (1, 1)), image.source, image.notes, image.digest, image.size)
+
     @property
     def size(self) -> tuple[int, int]:
         return self.shape
@@ -173,7 +178,7 @@ class Worker:
                     yield failed_row(record, message(error), record.digest())
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
-            small = replace(batch, pairs=[drop_pixels(pair) for _, pair in good])
+            small = replace(batch, pairs=[replace(pair, image=PlaceholderImage.of(pair.image)) for _, pair in good])
             yield PreparedRows([record for record, _ in good], small)
 
     # Explanation
@@ -219,15 +224,6 @@ class Worker:
         if is_out_of_memory(error):
             return "the row does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
         return message(error)
-
-
-def drop_pixels(pair: Pair) -> Pair:
-    """Return a pair whose image has no pixels."""
-    image = pair.image
-    return replace(
-        pair,
-        image=PlaceholderImage(Image.new("L", (1, 1)), image.source, image.notes, image.digest, image.size),
-    )
 
 
 def message(error: Exception) -> str:

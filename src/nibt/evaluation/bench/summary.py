@@ -54,6 +54,7 @@ class Summary:
     failures: DataFrame
     curves: Mapping[Any, np.ndarray]
     pooled: Mapping[Any, Interval]
+    metrics: Mapping[str, Metric]
 
     @classmethod
     def of(cls, plan: Plan, rows: DataFrame) -> "Summary":
@@ -64,7 +65,8 @@ class Summary:
         # each metric of a pair repeats the seconds of the explanation
         seconds = rows[rows["error"] == ""].groupby([*pair, "seed"], observed=True)["seconds"].first()
         curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)
-        pooling = {label: metric for label, metric in _metrics(plan).items() if isinstance(metric, PooledMetric)}
+        metrics = {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
+        pooling = {label: metric for label, metric in metrics.items() if isinstance(metric, PooledMetric)}
         return cls(
             plan,
             _by_method(values, FAMILY),
@@ -76,6 +78,7 @@ class Summary:
                 if series[4] not in pooling
             },
             {series: _pooled(pooling[series[4]], of_pairs) for series, of_pairs in curves if series[4] in pooling},
+            metrics,
         )
 
     @cached_property
@@ -120,11 +123,6 @@ class Summary:
         """Return which values of a metric are better, by its label."""
         return self.metrics[metric].better if metric in self.metrics else "neither"
 
-    @cached_property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The metrics of the plan whose classes are known, by their labels."""
-        return _metrics(self.plan)
-
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
         better, bounds = self.better(family[-1]), self.metrics.get(family[-1], Metric).bounds
@@ -145,10 +143,6 @@ class Summary:
             }
             for method in values
         ]
-
-
-def _metrics(plan: Plan) -> dict[str, Metric]:
-    return {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
 
 
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:

@@ -91,12 +91,16 @@ def tables(result: Roar) -> Iterator[ReportTable]:
             if increase.trainable == trainable
         }
         if increases:
+            values: dict[str, list[float]] = {}  # over the removals
+            for (method, _), increase in increases.items():
+                values.setdefault(method, []).append(increase.value)
+            ranked = sorted(values, key=lambda method: -sum(values[method]))
             rows = [
                 [
                     method + (" (control)" if increases[method, removals[0]].control else ""),
                     *(cell for removed in removals for cell in _cells(increases[method, removed])),
                 ]
-                for method in _ranked(result, trainable)
+                for method in ranked
             ]
             headings = [text for removed in removals for text in (f"{removed} removed, %", "vs random")]
             yield ReportTable(f"Trainable {trainable}, best first", ["method", *headings], rows)
@@ -128,15 +132,6 @@ def _description(result: Roar, trainable: str) -> str:
         "last": f"the last {image} blocks of the image tower, the last {text} of the text tower, and the heads",
         "whole": "both towers",
     }[trainable]
-
-
-def _ranked(result: Roar, trainable: str) -> list[str]:
-    """Return the methods of a trainable, ranked by their mean over the removals."""
-    values: dict[str, list[float]] = {}
-    for increase in result.loss_increases:
-        if increase.trainable == trainable:
-            values.setdefault(increase.method, []).append(increase.value)
-    return sorted(values, key=lambda method: -sum(values[method]))
 
 
 def _cells(increase: LossIncrease) -> tuple[str, str]:
