@@ -53,7 +53,7 @@ def test_every_output_takes_any_text(text: str, capsys: Any) -> None:
     assert nibt.draw(shown).size[0] > 0
     assert isinstance(json.loads(as_bytes(shown.to_json())), dict)
     page(shown).encode()
-    show([shown], DEFAULT, verbose=True)
+    show([shown], DEFAULT)
     out = capsys.readouterr().out
     assert all(character.isprintable() or character in "\n\u200c\u200d" for character in out)
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 
 import nibt
-from nibt.cli.console import paths, show, summary, versions, view_notes, words
+from nibt.cli.console import show, summary, view_notes, words
 from nibt.registry import available
 from nibt.report.appearance import DEFAULT
 from nibt.results.explanation import MISMATCH
@@ -81,30 +81,14 @@ def test_summary_without_a_path_has_no_baseline() -> None:
     answer = explained(method="occlusion")
     for row in cells(summary(answer)):
         assert [row[name] for name in ("baseline", "attributed", "gap")] == ["-"] * 3
-    for row in cells(paths(answer)):
-        assert [row[name] for name in ("layers", "steps")] == ["-"] * 2
-
-
-def test_paths_and_versions_are_printed_with_verbose() -> None:
-    answer = explained(image_layer="1,2", steps=3)
-    row = cells(paths(answer))[0]
-    assert [row[name] for name in ("steps", "layers", "quadrature", "baseline state")] == [
-        "3",
-        "1, 2",
-        "midpoint",
-        "blank",
-    ]
-    assert all(f"{name} {version}" in versions(answer) for name, version in answer.versions.items())
 
 
 def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for verbose in (False, True):
-        show([explained()], DEFAULT, verbose)
-        shown = capsys.readouterr().out
-        assert "attributed" in shown
-        assert all((word in shown) is verbose for word in ("baseline state", "midpoint", "torch "))
-        assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
+    show([explained()], DEFAULT)
+    shown = capsys.readouterr().out
+    assert "attributed" in shown
+    assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
 
 
 @pytest.mark.parametrize("width", [20, 31, 80])

@@ -39,7 +39,7 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorOptions(PlacedModelOptions):
-    """A generator, and how many words go through it together."""
+    """A generator."""
 
     model: Annotated[
         str | None,
@@ -49,7 +49,6 @@ class GeneratorOptions(PlacedModelOptions):
             help="The generator: scenes_generator (embedded), a folder, or a name on the hub. Required.",
         ),
     ] = None
-    batch_size: Annotated[BatchSize, Option(help="The number of words that go through the model together.")] = 8
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -94,7 +93,6 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
             method.spec,
             against=inputs.against,
             max_words=inputs.max_words,
-            batch_size=model.batch_size,
             on_progress=on_progress,
         )
-    files.write([result], targets, lambda results: show_answers(results, output.verbose), output.drawing)
+    files.write([result], targets, show_answers, output.drawing)

@@ -78,7 +78,6 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
             methods=methods.texts,
             seed=data.seed,
             quick=output.quick,
-            batch_size=model.batch_size,
             on_progress=on_progress,
         )
     files.write([result], targets, lambda results: show_audit(results[0]))

@@ -49,7 +49,6 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
             captions,
             output.out,
             layers=layers,
-            batch_size=model.batch_size,
             overwrite=output.overwrite,
             on_progress=on_progress,
         )

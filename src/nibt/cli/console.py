@@ -40,7 +40,6 @@ def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
 
 _LEFT = ("side", "label", "target", "quadrature", "baseline state", "word", "against")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
-_PATH = ("side", "views", "layers", "steps", "quadrature", "baseline state")
 
 
 def summary(answer: Explanation) -> Table:
@@ -56,31 +55,9 @@ def summary(answer: Explanation) -> Table:
 def view_notes(answer: Explanation) -> Iterator[str]:
     """Yield a line for each side whose row in the summary has means over several views of an image."""
     for name, side in answer.sides.items():
-        views, score = _views(answer, side), answer.target[name]["value"]
+        views, score = answer.method.get(side.modality, {}).get("views", 1), answer.target[name]["value"]
         if views > 1 and side.path is not None:
             yield f"{name}: means over {views} views; the score of the image itself is {score:.4f}"
-
-
-def _views(answer: Explanation, side: SideAttribution) -> int:
-    return answer.method.get(side.modality, {}).get("views", 1)
-
-
-def paths(answer: Explanation) -> Table:
-    """Return a table with a row per side: the views, the layers, the steps, the quadrature rule and the baseline."""
-    table = _table(_PATH)
-    for name, side in answer.sides.items():
-        path = side.path
-        layers = ("-",) * 4
-        if path is not None:
-            named = ", ".join(map(str, path.layers)) or "first tokens"
-            layers = (named, str(int(path.steps)), path.quadrature, path.baseline)
-        table.add_row(name, str(_views(answer, side)), *layers)
-    return table
-
-
-def versions(answer: Explanation | AnswerExplanation) -> str:
-    """Return the versions of packages in one line."""
-    return ", ".join(f"{name} {version}" for name, version in answer.versions.items())
 
 
 def _table(headings: Sequence[str]) -> Table:
@@ -133,7 +110,7 @@ def methods() -> None:
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False) -> None:
+def show(answers: Sequence[Explanation], look: Appearance) -> None:
     """Print answers: the words, the scores and the warnings."""
     console = Terminal()
     for answer in answers:
@@ -154,9 +131,6 @@ def show(answers: Sequence[Explanation], look: Appearance, verbose: bool = False
         for check in answer.checks:
             verdict = Text(f"{check.verdict}: ", style=_VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
-        if verbose:
-            console.print(paths(answer))
-            console.print(versions(answer), style="dim", soft_wrap=True)
         for warning in other_warnings(answer.warnings):
             console.print(f"note: {warning}", style="yellow")
 
@@ -196,7 +170,7 @@ def show_regions(results: Sequence[Regions]) -> None:
             console.print(f"note: {warning}", style="yellow")
 
 
-def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) -> None:
+def show_answers(results: Sequence[AnswerExplanation]) -> None:
     """Print each word of an answer, with what it took from the image, the prompt and the words before."""
     console = Terminal()
     for result in results:
@@ -211,12 +185,6 @@ def show_answers(results: Sequence[AnswerExplanation], verbose: bool = False) ->
         for row in zip(*texts.values(), strict=True):
             table.add_row(*row)
         console.print(table)
-        if verbose:
-            options = " ".join(
-                f"{name}={value}" for name, value in result.method.get("text", {}).items() if value is not None
-            )
-            console.print(f"{result.method['name']} {options}", soft_wrap=True)
-            console.print(versions(result), style="dim", soft_wrap=True)
         for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")
 

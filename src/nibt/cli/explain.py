@@ -19,7 +19,7 @@ from nibt.cli.options import (
 from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
 from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
-from nibt.options import Keywords, Megabytes
+from nibt.options import Keywords
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,16 +34,6 @@ _PATH = ("baseline", "floor", "noise", "deviation", "samples", "seed")
 """The options of NIB that a curve depends on, besides the layers."""
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
 """Options that do not apply to a word-region table, or that are taken from the explanation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainModelOptions(BatchedModelOptions):
-    """The model, and the memory of its hidden states."""
-
-    memory_mb: Annotated[
-        Megabytes | None,
-        Option(help="The approximate memory for hidden states that go through the model together, in MB."),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +54,7 @@ class ExplainMethodOptions(MethodOptions):
 def explain(
     inputs: ExplainInputOptions,
     method: ExplainMethodOptions,
-    model: ExplainModelOptions,
+    model: BatchedModelOptions,
     output: OutputOptions,
     target: TargetOptions,
 ) -> None:
@@ -103,7 +93,7 @@ def explain(
 
     items, labels = typed.read(), None if lines is None else read_labels(lines)
     loaded = model.loaded(files.silent)
-    options: Keywords = {"method": spec, "batch_size": model.batch_size, "memory_mb": model.memory_mb}
+    options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
     elif not inputs.labels:
@@ -120,7 +110,7 @@ def explain(
         answers = _panels(loaded, answers, spec, needs, files.silent)
     from nibt.cli.console import show
 
-    files.write(answers, targets, lambda written: show(written, output.look, output.verbose), drawing)
+    files.write(answers, targets, lambda written: show(written, output.look), drawing)
 
 
 def _check_curve(method: "MethodSpec", compares: bool) -> None:

@@ -89,10 +89,9 @@ class BatchedModelOptions(ModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedModelOptions(ModelOptions):
-    """The model of an evaluation, which must be given, and how many pairs go through it together."""
+    """The model of an evaluation, which must be given."""
 
     model: Annotated[str | None, Option("--model", "-m", help="The model; see nibt list models. Required.")] = None
-    batch_size: Annotated[BatchSize, Option(help="The number of pairs that go through the model together.")] = 16
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -233,9 +232,6 @@ class OutputOptions(OverwriteOptions):
             "top and box=X,Y,W,H. Repeatable.",
         ),
     ] = None
-    verbose: Annotated[
-        bool, Option("--verbose", "-v", help="Also print the path (layers, steps, baseline) and the versions.")
-    ] = False
 
     @property
     def drawing(self) -> Keywords:

@@ -110,7 +110,6 @@ def roar(
             repeats=training.repeats,
             seed=data.seed,
             methods=methods.texts,
-            explain_batch=model.batch_size,
             on_progress=on_progress,
             **choices,
         )

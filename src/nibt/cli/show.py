@@ -66,7 +66,7 @@ def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
     text, single, show_results = (
         explanation.caption,
         ".png",
-        partial(show_pairs, look=output.look, verbose=output.verbose),
+        partial(show_pairs, look=output.look),
     )
     if isinstance(explanation, AnswerExplanation):
         text, single, show_results = explanation.prompt, ".html", show_answers
