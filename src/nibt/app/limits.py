@@ -15,7 +15,7 @@ class Limits:
     """The limits of a page, in bytes, pixels and seconds; the command sets four of them."""
 
     max_upload_bytes: int = 20_000_000
-    max_pixels: int = 50_000_000
+    max_pixels: int = 50_000_000  # checked before an image is decoded
     characters: int = 2_000
     captions: int = 12
     methods: int = 6
@@ -50,7 +50,10 @@ class Replaced(NibtError):
 
 
 class Deadline(TorchDispatchMode):
-    """A context manager that stops torch after a deadline in this thread, or when the result is no longer wanted."""
+    """A context manager that stops torch after a deadline in this thread, or when the result is no longer wanted.
+
+    The first operation after the deadline raises, so that the context managers of a method take their hooks off.
+    """
 
     def __init__(
         self, end: float, clock: Callable[[], float] = time.monotonic, is_wanted: Callable[[], bool] = lambda: True

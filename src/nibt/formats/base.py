@@ -30,7 +30,19 @@ Result = base.Result | Panel
 
 @dataclass(frozen=True)
 class Drawing:
-    """How results are drawn: the options of ``save``, of which each format uses what it needs."""
+    """How results are drawn: the options of ``save``, of which each format uses what it needs.
+
+    Args:
+        positive_only: Whether negative scores are hidden.
+        style: How maps are drawn, as in ``draw``.
+        cmap: The colors, as in ``draw``.
+        threshold: The least score of masks and regions, as a share of the largest positive score.
+        top: The number of links.
+        box: Only links into this box: left, top, width and height in pixels of the upright image.
+        words: Only links of these words, by their texts or positions; empty means all.
+        title: The title of a page.
+
+    """
 
     positive_only: bool = False
     style: str = "overlay"

@@ -37,6 +37,7 @@ class AuditRunner:
         self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, batch_size: int
     ) -> None:
         self.model, self.pairs, self.methods, self.seed, self.batch_size = model, pairs, methods, seed, batch_size
+        # the traces of more than a batch would need too much memory
         self.cache = BatchCache(model) if len(pairs) <= batch_size else None
         self.notes: list[str] = []
         self.kept: Kept = {}

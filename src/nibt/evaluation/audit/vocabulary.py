@@ -46,7 +46,10 @@ def discrimination_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
 
 
 def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:
-    """Check which nouns the model knows: read without unknown tokens, not blank, and nearest to their own captions."""
+    """Check which nouns the model knows: read without unknown tokens, not blank, and nearest to their own captions.
+
+    A distance from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
+    """
     spelled = sorted((noun for noun in nouns if _is_read(model, noun)), key=model.text.length)  # less padding
     reacted, embeddings = _reacted(model, spelled)
     candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]

@@ -45,6 +45,7 @@ class CellRunner:
         """The sides of the plan that the method can explain; regions need maps, the cosine, and no control."""
         method = self.cell.method.plugin
         supported: tuple[MeasuredSide, ...] = method.sides
+        # regions of controls would be 0, whatever the words
         if "image" in supported and method.category != "control" and self.cell.target == "cosine":
             supported = (*supported, "regions")
         return tuple(side for side in self.plan.sides if side in supported)

@@ -21,7 +21,10 @@ _SPLIT, _ORDER, _START = 0, 1, 2
 
 
 def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:
-    """Return which captions of other pairs also fit an image, so that they are not negatives of it."""
+    """Return which captions of other pairs also fit an image, so that they are not negatives of it.
+
+    They equal its caption up to case and spaces, are of the same image, or name only objects that are in the image.
+    """
     captions = np.array([" ".join(pair.caption.split()).casefold() for pair in pairs])
     pixels = np.array([hash((pair.image.size, pair.image.pil_image.tobytes())) for pair in pairs])
     same = (captions[:, None] == captions) | (pixels[:, None] == pixels)
