@@ -1,6 +1,16 @@
-"""Option groups: dataclasses whose fields are the options of a command, declared once for all commands.
+"""Option groups: dataclasses whose fields are the options of a command.
 
-``explain(inputs: Inputs, model: ModelOptions)`` gets ``ModelOptions(model="scenes")`` from ``-m scenes``.
+A group is declared once, and used by every command that has its options. The parameters of a command are groups::
+
+    @dataclass(frozen=True, kw_only=True)
+    class ModelOptions(OptionGroup, panel="Model"):
+        model: Annotated[str, typer.Option("--model", "-m", help="A model.")] = "lite"
+
+    @app.command()
+    @expand_groups
+    def explain(inputs: Inputs, model: ModelOptions) -> None: ...
+
+``nibt explain a.jpg -m scenes`` then calls ``explain(inputs, ModelOptions(model="scenes"))``.
 """
 
 import inspect

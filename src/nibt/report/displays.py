@@ -1,4 +1,8 @@
-"""Registration of results with IPython by the names of their classes, without imports of drawing code."""
+"""Registration of results with IPython by the names of their classes.
+
+This file imports nothing: IPython looks the names up when it displays a value, and the drawing code is imported when
+the first result is displayed.
+"""
 
 from functools import partial
 from importlib import import_module

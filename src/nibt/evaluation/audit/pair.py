@@ -1,4 +1,7 @@
-"""Three checks of the map of one image, as in the audit: other weights, another caption, removal of its top region."""
+"""Three checks of the map of one image: other weights, another caption, and removal of its top region.
+
+They use what the audit uses, on one pair: a map that fails should not be trusted, and a map that passes may be wrong.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
