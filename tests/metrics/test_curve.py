@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics._curve``: curves of linear scores, which are known at each level."""
+"""Tests of ``nibt.metrics._perturbation``: curves of linear scores, which are known at each level."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.metrics._curve import ranks
+from nibt.metrics._perturbation import ranks
 from nibt.metrics.base import MetricInput
 from nibt.metrics.deletion import Deletion
 from nibt.metrics.insertion import Insertion

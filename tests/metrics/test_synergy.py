@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.units import Grid
 from nibt.metrics.base import RegionsInput
 from nibt.metrics.synergy import Synergy, dividends_of
 from nibt.results.regions import Rest
@@ -37,7 +36,7 @@ def test_dividends_equal_a_moebius_transform_over_all_subsets(record_property: R
         units: sum((-1) ** (len(units) - len(inner)) * game[inner] for inner in subsets(units)) for units in sets
     }
     assert sum(dividends.values()) == pytest.approx(game[max(sets, key=len)])
-    actual = dividends_of(input_of(known([[]])), Grid(4, 4))
+    actual = dividends_of(input_of(known([[]])))
     expected = [[dividends[frozenset((16 + word, patch))] for patch in patches] for word in words]
     assert_error_below(1e-6, actual[list(words)][:, list(patches)], expected, record_property)
 
@@ -100,7 +99,7 @@ def planted(table: Tensor) -> RegionsInput:
 
 def test_planted_synergy_is_found(record_property: Record) -> None:
     truth = planted_sides()[2]
-    assert_error_below(1e-6, dividends_of(planted(truth), Grid(2, 3)), truth, record_property)
+    assert_error_below(1e-6, dividends_of(planted(truth)), truth, record_property)
     assert number(Synergy(), planted(truth)) == pytest.approx(1, abs=1e-6)
     assert number(Synergy(), planted(3 * truth + 0.5)) == pytest.approx(1, abs=1e-6), "scale and offset do not matter"
     assert number(Synergy(), planted(-truth)) == pytest.approx(-1, abs=1e-6)
@@ -117,7 +116,7 @@ def test_random_tables_have_no_synergy() -> None:
 def test_synergy_is_the_correlation_of_numpy() -> None:
     table, _, _ = tiny_table(budget=300)
     metric_input = input_of(table)
-    wanted = np.corrcoef(table.table.flatten(), dividends_of(metric_input, Grid(4, 4)).flatten())[0, 1]
+    wanted = np.corrcoef(table.table.flatten(), dividends_of(metric_input).flatten())[0, 1]
     assert number(Synergy(), metric_input) == pytest.approx(wanted)
 
 

@@ -17,6 +17,7 @@ from nibt.options import OpenShare, Range, Seed
 from nibt.results.regions import Regions
 
 _HELD_OUT = 104729  # apart from the seeds with which methods draw their coalitions
+PairScores = Float[Tensor, "image text"]
 
 
 @dataclass(frozen=True)
@@ -36,62 +37,31 @@ class CoalitionMetric(Metric[RegionsInput]):
     share: OpenShare = 0.5
     seed: Seed = 0
 
-    def scores(self, metric_input: RegionsInput) -> "PairScores":
-        """Return the cosines of all pairs of coalitions, and what the table says of them."""
+    def scores(self, metric_input: RegionsInput) -> tuple[PairScores, PairScores, PairScores]:
+        """Return the cosines of all pairs, and what no score of one side alone explains of them and of the table."""
         key = "coalitions", self.coalitions, self.share, self.seed
-        image, text = metric_input.once_for_all_methods(key, lambda: self._evaluated(metric_input))
-        return PairScores.of(metric_input.regions, image, text)
+        patches, words, image, text = metric_input.once_for_all_methods(key, lambda: self._evaluated(metric_input))
+        actual = (image @ text.T).double()
+        predicted = (patches @ on_patches(metric_input).T @ words.T).double()
+        return actual, _crossed(actual), _crossed(predicted)
 
-    def _evaluated(self, metric_input: RegionsInput) -> "tuple[_Evaluated, _Evaluated]":
+    def _evaluated(self, metric_input: RegionsInput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         regions, draws = metric_input.regions, np.random.default_rng((self.seed, _HELD_OUT))
-        grid = metric_input.image.units
-        assert isinstance(grid, Grid)
-        patches = draws.random((self.coalitions, grid.count)) < self.share
-        words = draws.random((self.coalitions, len(regions.words))) < self.share
-        kept = torch.from_numpy(patches).float(), torch.from_numpy(words).float()
-        image = embeddings_of_patches(metric_input.image, kept[0])
-        text = embeddings_of_words(metric_input.text, regions, kept[1])
-        return _Evaluated(kept[0], image, grid), _Evaluated(kept[1], text, None)
+        counts = metric_input.image.units.count, len(regions.words)
+        drawn = [draws.random((self.coalitions, count)) < self.share for count in counts]
+        patches, words = (torch.from_numpy(kept).float() for kept in drawn)
+        image = embeddings_of_patches(metric_input.image, patches)
+        return patches, words, image, embeddings_of_words(metric_input.text, regions, words)
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    kept: Float[Tensor, "coalition unit"]
-    embeddings: Float[Tensor, "coalition dim"]
-    grid: Grid | None
-
-
-@dataclass(frozen=True)
-class PairScores:
-    """Scores of pairs of an image's and a caption's coalition.
-
-    Attributes:
-        actual: The cosines of the model.
-        crossed: The cosines without their means over either side: what no score of the patches alone and of the words
-            alone explains.
-        predicted: The same part of the sums of the table over the words and patches that are kept.
-
-    """
-
-    actual: Float[Tensor, "image text"]
-    crossed: Float[Tensor, "image text"]
-    predicted: Float[Tensor, "image text"]
-
-    @classmethod
-    def of(cls, regions: Regions, image: _Evaluated, text: _Evaluated) -> "PairScores":
-        """Compare a table with the embeddings of coalitions."""
-        assert image.grid is not None
-        actual = (image.embeddings @ text.embeddings.T).double()
-        predicted = (image.kept @ on_patches(regions, image.grid).T @ text.kept.T).double()
-        return cls(actual, _crossed(actual), _crossed(predicted))
-
-
-def _crossed(scores: Float[Tensor, "image text"]) -> Float[Tensor, "image text"]:
+def _crossed(scores: PairScores) -> PairScores:
     return scores - scores.mean(0) - scores.mean(1, keepdim=True) + scores.mean()
 
 
-def on_patches(regions: Regions, grid: Grid) -> Float[Tensor, "word patch"]:
-    """Return a table on the grid of the model: the sums over its patches."""
+def on_patches(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
+    """Return the table on the grid of the model: the sums over its patches."""
+    regions, grid = metric_input.regions, metric_input.image.units
+    assert isinstance(grid, Grid)
     cells = F.adaptive_avg_pool2d(regions.table, (grid.rows, grid.columns))
     return cells.flatten(1) * (regions.grid.count / grid.count)
 

@@ -1,21 +1,35 @@
-"""The base class of insertion and deletion of word-patch pairs."""
+"""The base classes of insertion and deletion of word-patch pairs, and of the patches of a noun."""
 
+from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.data.units import Grid
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
-from nibt.metrics.base import Metric, RegionsInput
-from nibt.options import Levels
-from nibt.types import PerExample
+from nibt.metrics.base import AreaMetric, RegionsInput
+from nibt.options import Levels, OneOf
 
 
 @dataclass(frozen=True)
-class PairCurve(Metric[RegionsInput]):
+class RegionsCurve(AreaMetric[RegionsInput], ABC):
+    """Base class of the areas under curves of the cosine, while units are removed or inserted."""
+
+    sides = ("regions",)
+    inserted: ClassVar[bool]
+
+    levels: Levels = 10
+
+    def kept(self, places: Float[Tensor, " unit"], count: int) -> Float[Tensor, "level unit"]:
+        """Return the masks of units by their places among ``count``, at each share that is removed or inserted."""
+        shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
+        return ((places < (shares * count).round()[:, None]) == self.inserted).float()
+
+
+@dataclass(frozen=True)
+class PairCurve(RegionsCurve):
     """Base class of the areas under curves of removal and insertion of pairs.
 
     Args:
@@ -23,41 +37,46 @@ class PairCurve(Metric[RegionsInput]):
 
     """
 
-    sides = ("regions",)
-    inserted: ClassVar[bool]
-
-    levels: Levels = 10
-
-    def __call__(self, metric_input: RegionsInput) -> PerExample:
-        """Compute the area under the cosine as a function of the share of units that are removed or inserted."""
-        return self.measured(metric_input)[0]
-
-    def measured(self, metric_input: RegionsInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
-        """Compute the area, and the cosines at each share of the units, from none to all."""
-        words, patches = _first_places(metric_input)
-        count = words.numel() + patches.numel()
-        shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
-        limits = (shares * count).round()[:, None]
-        kept = [(places < limits) == self.inserted for places in (words, patches)]
-        text = embeddings_of_words(metric_input.text, metric_input.regions, kept[0].float())
-        image = embeddings_of_patches(metric_input.image, kept[1].float())
-        scores = (text * image).sum(-1)
-        return (torch.trapezoid(scores) / self.levels)[None], scores[None]
+    def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
+        """Compute the cosines as pairs, by decreasing score, bring in their word and their patch, if it is not in."""
+        cells = on_patches(metric_input)
+        orders: tuple[dict[int, int], dict[int, int]] = {}, {}
+        for pair in cells.flatten().argsort(descending=True, stable=True).tolist():
+            for order, unit in zip(orders, divmod(pair, cells.shape[1]), strict=True):
+                order.setdefault(unit, len(orders[0]) + len(orders[1]))
+        words, patches = (
+            self.kept(torch.tensor([order[unit] for unit in range(len(order))], device="cpu"), sum(cells.shape))
+            for order in orders
+        )
+        text = embeddings_of_words(metric_input.text, metric_input.regions, words)
+        return (text * embeddings_of_patches(metric_input.image, patches)).sum(-1)[None]
 
 
-def _first_places(metric_input: RegionsInput) -> tuple[Float[Tensor, " word"], Float[Tensor, " patch"]]:
-    """Return the place of each word and of each patch in the order in which pairs bring them in.
+@dataclass(frozen=True)
+class NounCurve(RegionsCurve):
+    """Base class of the areas under curves of removal and insertion of patches by the map of a noun.
 
-    Pairs come by decreasing score, and a pair brings in its word and its patch, unless they are in already.
+    Args:
+        levels: The number of steps from no to all patches, of equal size.
+        caption: The caption of the cosine: ``whole``, or the words of the ``noun`` only.
+
     """
-    grid = metric_input.image.units
-    assert isinstance(grid, Grid)
-    cells = on_patches(metric_input.regions, grid)
-    places: tuple[dict[int, int], dict[int, int]] = {}, {}
-    for pair in cells.flatten().argsort(descending=True, stable=True).tolist():
-        for order, unit in zip(places, divmod(pair, grid.count), strict=True):
-            if unit not in order:
-                order[unit] = len(places[0]) + len(places[1])
-    return tuple(
-        torch.tensor([order[unit] for unit in range(len(order))], dtype=torch.float32, device="cpu") for order in places
-    )  # pyright: ignore[reportReturnType]
+
+    caption: Annotated[str, OneOf(("whole", "noun"))] = "whole"
+
+    def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
+        """Compute the means over nouns of the cosines."""
+        nouns, count = metric_input.nouns, len(metric_input.regions.words)
+        if not nouns:
+            return torch.full((1, self.levels + 1), torch.nan, dtype=torch.float32, device="cpu")
+        table = on_patches(metric_input)
+        patches, words = [], torch.zeros(len(nouns), count, dtype=torch.float32, device="cpu")
+        for place, noun in enumerate(nouns):
+            order = table[list(noun.words)].sum(0).argsort(descending=True, stable=True).argsort()
+            patches.append(self.kept(order, len(order)))
+            words[place, list(noun.words)] = 1.0
+        if self.caption == "whole":
+            words[:] = 1.0
+        image = embeddings_of_patches(metric_input.image, torch.cat(patches))
+        text = embeddings_of_words(metric_input.text, metric_input.regions, words)
+        return (image.unflatten(0, (len(nouns), -1)) * text[:, None]).sum(-1).mean(0)[None]

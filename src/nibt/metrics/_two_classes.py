@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics.base import MetricInput, PixelMap, PooledMetric
+from nibt.metrics.base import MetricInput, PixelMap, PooledMetric, ShareMetric
 from nibt.options import Range
 from nibt.results.attribution import min_max, to_pixels
 
@@ -18,7 +18,7 @@ Cells = Float[Tensor, "row column"]
 
 
 @dataclass(frozen=True)
-class ObjectMetric(LabelMetric, PooledMetric, ABC):
+class ObjectMetric(ShareMetric, LabelMetric, PooledMetric, ABC):
     """Base class of metrics of a map as a segmentation into the named objects and the background.
 
     Args:
@@ -27,9 +27,6 @@ class ObjectMetric(LabelMetric, PooledMetric, ABC):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     centered: bool = field(default=False, kw_only=True)
 
     def maps_of_objects(self, metric_input: MetricInput) -> Iterator[Cells | None]:

@@ -36,9 +36,9 @@ class AdditiveShare(CoalitionMetric):
     bounds = (0.0, 1.0)
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
-        scores = self.scores(metric_input)
-        total = (scores.actual - scores.actual.mean()).square().sum()
-        return (1 - scores.crossed.square().sum() / total.where(total > 0, torch.nan))[None]
+        actual, crossed, _ = self.scores(metric_input)
+        total = (actual - actual.mean()).square().sum()
+        return (1 - crossed.square().sum() / total.where(total > 0, torch.nan))[None]
 
 
 PLUGIN = AdditiveShare

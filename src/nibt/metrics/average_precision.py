@@ -29,16 +29,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.metrics._ranking import ranking
+from nibt.metrics._pixels import ranking
 from nibt.metrics._two_classes import scaled
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks, on_masks_or_points
+from nibt.metrics.base import MetricInput, PixelMap, PixelMask, ShareMetric, on_masks, on_masks_or_points
 from nibt.types import PerExample
 
 _DIGITS = 5  # of scaled scores; smaller differences are rounding errors, which would order plateaus of equal scores
 
 
 @dataclass(frozen=True)
-class AveragePrecision(Metric):
+class AveragePrecision(ShareMetric):
     """Average precision of the map as a ranking of the pixels.
 
     Args:
@@ -46,9 +46,6 @@ class AveragePrecision(Metric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     both_classes: bool = False
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -177,6 +177,60 @@ class Metric(Plugin, ABC, Generic[_Input]):
 
 
 @dataclass(frozen=True)
+class AreaMetric(Metric[_Input], ABC):
+    """Base class of areas under curves, whose points are at equal distances from 0 to 1."""
+
+    @abstractmethod
+    def curve(self, metric_input: _Input) -> Float[Tensor, "batch level"]:
+        """Compute the curves of a batch."""
+
+    def __call__(self, metric_input: _Input) -> PerExample:
+        return self.measured(metric_input)[0]
+
+    def measured(self, metric_input: _Input) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+        curves = self.curve(metric_input)
+        return torch.trapezoid(curves, dim=1) / (curves.shape[1] - 1), curves
+
+
+@dataclass(frozen=True)
+class ShareMetric(Metric[_Input], ABC):
+    """Base class of metrics of images whose values are from 0 to 1, and better if they are higher."""
+
+    better = "higher"
+    bounds = (0.0, 1.0)
+    sides = ("image",)
+
+
+@dataclass(frozen=True)
+class MaskMetric(ShareMetric, ABC):
+    """Base class of metrics of a map and the mask of the objects that the caption names."""
+
+    @abstractmethod
+    def number(self, scores: PixelMap, mask: PixelMask) -> float:
+        """Compute the number of a map, upsampled to the pixels."""
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        return on_masks(metric_input, self.number)
+
+
+@dataclass(frozen=True)
+class NounMetric(ShareMetric[RegionsInput], ABC):
+    """Base class of means over the nouns of a caption."""
+
+    sides = ("regions",)
+
+    @abstractmethod
+    def number(self, pixels: PixelMap, noun: Noun) -> float:
+        """Compute the number of the map of a noun and its objects."""
+
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        """Compute the mean over the nouns of a pair; NaN without a noun."""
+        values = [self.number(metric_input.pixels(noun), noun) for noun in metric_input.nouns]
+        mean = float(np.nanmean(values)) if values and not np.isnan(values).all() else torch.nan
+        return torch.tensor([mean], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
 class PooledMetric(Metric, ABC):
     """Base class of metrics whose number for a data set is not the mean over its pairs, such as a ratio of sums.
 
@@ -268,10 +322,3 @@ def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:
     attribution = metric_input.attribution[item]
     scores = [attribution.scores[list(word.tokens)].sum() for word in attribution.units.words[0]]  # pyright: ignore
     return torch.stack(scores).cpu()
-
-
-def mean_over_nouns(metric_input: RegionsInput, number: Callable[[PixelMap, Noun], float]) -> PerExample:
-    """Compute the mean of a number of the map of each noun and its objects; NaN without a noun."""
-    values = [number(metric_input.pixels(noun), noun) for noun in metric_input.nouns]
-    mean = float(np.nanmean(values)) if values and not np.isnan(values).all() else torch.nan
-    return torch.tensor([mean], dtype=torch.float64)

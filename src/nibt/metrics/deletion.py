@@ -21,7 +21,7 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics._curve import CurveMetric
+from nibt.metrics._perturbation import CurveMetric
 
 
 @dataclass(frozen=True)

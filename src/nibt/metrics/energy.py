@@ -23,25 +23,16 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
-from nibt.types import PerExample
+from nibt.metrics.base import MaskMetric, PixelMap, PixelMask
 
 
 @dataclass(frozen=True)
-class Energy(Metric):
+class Energy(MaskMetric):
     """The share of the positive scores on the named objects."""
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
-
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, _share)
-
-
-def _share(scores: PixelMap, mask: PixelMask) -> float:
-    mass = scores.double().clamp_min(0)
-    return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
+    def number(self, scores: PixelMap, mask: PixelMask) -> float:
+        mass = scores.double().clamp_min(0)
+        return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
 
 
 PLUGIN = Energy

@@ -25,13 +25,13 @@ from typing import Annotated
 
 import torch
 
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.metrics.base import MetricInput, PixelMap, PixelMask, ShareMetric, on_masks
 from nibt.options import Range
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class IntersectionOverUnion(Metric):
+class IntersectionOverUnion(ShareMetric):
     """Intersection over union at the best threshold of each example, or at a fixed one.
 
     Args:
@@ -39,9 +39,6 @@ class IntersectionOverUnion(Metric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -39,7 +39,7 @@ from torch import Tensor
 from nibt.datasets._files import lines
 from nibt.errors import BadInput
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
+from nibt.metrics.base import MetricInput, PooledMetric, ShareMetric, known_mean, ratio
 from nibt.options import ClosedShare, Positive
 from nibt.results.attribution import to_pixels
 
@@ -47,7 +47,7 @@ _BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
-class LabelIoU(LabelMetric, PooledMetric):
+class LabelIoU(ShareMetric, LabelMetric, PooledMetric):
     """The mean over labels of the intersection over union of a segmentation by labels.
 
     Args:
@@ -58,9 +58,6 @@ class LabelIoU(LabelMetric, PooledMetric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     only_by_name = True
     names: str | None = None
     background: ClosedShare = 0.0

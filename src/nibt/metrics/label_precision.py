@@ -30,13 +30,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics._ranking import ranking
-from nibt.metrics.base import MetricInput, PooledMetric, known_mean, ratio
+from nibt.metrics._pixels import ranking
+from nibt.metrics.base import MetricInput, PooledMetric, ShareMetric, known_mean, ratio
 from nibt.options import OneOf
 
 
 @dataclass(frozen=True)
-class LabelPrecision(LabelMetric, PooledMetric):
+class LabelPrecision(ShareMetric, LabelMetric, PooledMetric):
     """The mean over labels of the average precision of the images that have them.
 
     Args:
@@ -45,9 +45,6 @@ class LabelPrecision(LabelMetric, PooledMetric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     only_by_name = True
     score: Annotated[str, OneOf(("highest", "image"))] = "highest"
     against: bool = False

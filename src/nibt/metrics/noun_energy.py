@@ -23,23 +23,18 @@ from typing import Annotated
 
 import torch
 
-from nibt.metrics.base import Metric, Noun, PixelMap, RegionsInput, mean_over_nouns
+from nibt.metrics.base import Noun, NounMetric, PixelMap
 from nibt.options import OneOf
-from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounEnergy(Metric[RegionsInput]):
+class NounEnergy(NounMetric):
     """The share of each noun's positive scores on objects.
 
     Args:
         on: ``own`` for the object of the noun, ``others`` for all other objects, of which lower shares are better.
 
     """
-
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("regions",)
 
     on: Annotated[str, OneOf(("own", "others"))] = "own"
 
@@ -48,10 +43,7 @@ class NounEnergy(Metric[RegionsInput]):
         if self.on == "others":
             object.__setattr__(self, "better", "lower")
 
-    def __call__(self, metric_input: RegionsInput) -> PerExample:
-        return mean_over_nouns(metric_input, self._share)
-
-    def _share(self, pixels: PixelMap, noun: Noun) -> float:
+    def number(self, pixels: PixelMap, noun: Noun) -> float:
         if self.on == "others" and not noun.others:
             return float("nan")
         mask = noun.mask if self.on == "own" else torch.stack(noun.others).any(0) & ~noun.mask

@@ -20,7 +20,7 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics._noun_curve import NounCurve
+from nibt.metrics._pair_curve import NounCurve
 
 
 @dataclass(frozen=True)

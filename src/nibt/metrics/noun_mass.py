@@ -31,13 +31,13 @@ from torch import Tensor
 
 from nibt.data.units import Grid
 from nibt.metrics._coalitions import on_patches
-from nibt.metrics.base import Metric, Noun, PixelMap, PixelMask, RegionsInput, mean_over_nouns
+from nibt.metrics.base import Noun, NounMetric, PixelMap, PixelMask, RegionsInput
 from nibt.options import OneOf
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounMass(Metric[RegionsInput]):
+class NounMass(NounMetric):
     """The share of the absolute scores with the right sign in the right place.
 
     Args:
@@ -45,30 +45,25 @@ class NounMass(Metric[RegionsInput]):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("regions",)
-
     over: Annotated[str, OneOf(("pixels", "patches"))] = "pixels"
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
         if self.over == "patches":
             return torch.tensor([_recognition(metric_input)], dtype=torch.float64)
-        return mean_over_nouns(metric_input, _share)
+        return super().__call__(metric_input)
 
-
-def _share(pixels: PixelMap, noun: Noun) -> float:
-    exact = pixels.double()
-    right = exact[noun.mask].clamp_min(0).sum() - exact[~noun.mask].clamp_max(0).sum()
-    total = exact.abs().sum()
-    return float(right / total) if total > 0 else 0.0
+    def number(self, pixels: PixelMap, noun: Noun) -> float:
+        exact = pixels.double()
+        right = exact[noun.mask].clamp_min(0).sum() - exact[~noun.mask].clamp_max(0).sum()
+        total = exact.abs().sum()
+        return float(right / total) if total > 0 else 0.0
 
 
 def _recognition(metric_input: RegionsInput) -> float:
     """Return the share over the patches inside objects; NaN without a noun."""
     grid = metric_input.image.units
     assert isinstance(grid, Grid)
-    table = on_patches(metric_input.regions, grid).double().cpu()
+    table = on_patches(metric_input).double().cpu()
     right = total = 0.0
     for noun in metric_input.nouns:
         scores = table[list(noun.words)].sum(0)

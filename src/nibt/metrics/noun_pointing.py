@@ -21,14 +21,13 @@ Source:
 
 from dataclasses import dataclass
 
-from nibt.metrics._pointing import hit
-from nibt.metrics.base import Metric, RegionsInput, mean_over_nouns
+from nibt.metrics._pixels import hit
+from nibt.metrics.base import Noun, NounMetric, PixelMap
 from nibt.options import ClosedShare
-from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class NounPointing(Metric[RegionsInput]):
+class NounPointing(NounMetric):
     """The share of nouns whose map peaks on their own object.
 
     Args:
@@ -36,14 +35,10 @@ class NounPointing(Metric[RegionsInput]):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("regions",)
-
     tolerance: ClosedShare = 15 / 640
 
-    def __call__(self, metric_input: RegionsInput) -> PerExample:
-        return mean_over_nouns(metric_input, lambda pixels, noun: hit(pixels, noun.mask, self.tolerance))
+    def number(self, pixels: PixelMap, noun: Noun) -> float:
+        return hit(pixels, noun.mask, self.tolerance)
 
 
 PLUGIN = NounPointing

@@ -24,18 +24,14 @@ from dataclasses import dataclass
 import torch
 
 from nibt.data.ground_truth import GroundTruth
-from nibt.metrics.base import Metric, MetricInput
+from nibt.metrics.base import MetricInput, ShareMetric
 from nibt.results.attribution import to_pixels
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class OwnObject(Metric):
+class OwnObject(ShareMetric):
     """Whether the mean score on the named objects exceeds that on every other object."""
-
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         results = [self._prefers_named(metric_input, item, truth) for item, truth in enumerate(metric_input.truths)]

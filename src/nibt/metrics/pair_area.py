@@ -27,38 +27,31 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.data.units import Grid
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
-from nibt.metrics.base import Metric, RegionsInput
-from nibt.types import PerExample
+from nibt.metrics.base import AreaMetric, RegionsInput
 
 _SHARES = 51  # at which the authors read a curve
 
 
 @dataclass(frozen=True)
-class PairArea(Metric[RegionsInput]):
+class PairArea(AreaMetric[RegionsInput]):
     """The area between the curves of deleting the least and the most important words and patches."""
 
     better = "higher"
     sides = ("regions",)
 
-    def __call__(self, metric_input: RegionsInput) -> PerExample:
-        return self.measured(metric_input)[0]
-
-    def measured(self, metric_input: RegionsInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
-        """Compute the area, and the differences of the curves at each share of the units, from all to none."""
-        grid = metric_input.image.units
-        assert isinstance(grid, Grid)
-        largest, smallest = extreme_sets(on_patches(metric_input.regions, grid).double().cpu().numpy())
+    def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
+        """Compute the differences of the curves at each share of the units, from all to none."""
+        table = on_patches(metric_input).double().cpu().numpy()
+        largest, smallest = extreme_sets(table)
         kept = torch.from_numpy(np.concatenate([largest, smallest])).float()
-        image = embeddings_of_patches(metric_input.image, kept[:, : grid.count])
-        text = embeddings_of_words(metric_input.text, metric_input.regions, kept[:, grid.count :])
+        image = embeddings_of_patches(metric_input.image, kept[:, : table.shape[1]])
+        text = embeddings_of_words(metric_input.text, metric_input.regions, kept[:, table.shape[1] :])
         least, most = (image * text).sum(-1).double().chunk(2)
         change = least[0] - least[-1]
         scaled = ((least - most) / change.where(change != 0, torch.nan)).numpy()
         shares = np.linspace(0, 1, _SHARES)
-        curve = torch.from_numpy(np.interp(shares, np.linspace(0, 1, len(scaled)), scaled))
-        return (torch.trapezoid(curve) / (_SHARES - 1))[None], curve[None]
+        return torch.from_numpy(np.interp(shares, np.linspace(0, 1, len(scaled)), scaled))[None]
 
 
 def extreme_sets(table: np.ndarray) -> tuple[Bool[np.ndarray, "size unit"], Bool[np.ndarray, "size unit"]]:

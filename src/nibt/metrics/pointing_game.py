@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.metrics._pointing import hit
-from nibt.metrics.base import Metric, MetricInput, on_masks_or_points
+from nibt.metrics._pixels import hit
+from nibt.metrics.base import MetricInput, ShareMetric, on_masks_or_points
 from nibt.options import ClosedShare
 from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class PointingGame(Metric):
+class PointingGame(ShareMetric):
     """Whether the maximum of the map lies on a named object.
 
     Args:
@@ -42,9 +42,6 @@ class PointingGame(Metric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     tolerance: ClosedShare = 15 / 640
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -22,28 +22,16 @@ Source:
 
 from dataclasses import dataclass
 
-import torch
-
-from nibt.metrics._top_pixels import share_inside
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
-from nibt.types import PerExample
+from nibt.metrics._pixels import share_inside
+from nibt.metrics.base import MaskMetric, PixelMap, PixelMask
 
 
 @dataclass(frozen=True)
-class RelevanceRank(Metric):
+class RelevanceRank(MaskMetric):
     """The share of the K highest pixels on the named objects, where K is the size of the objects."""
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
-
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, _accuracy)
-
-
-def _accuracy(scores: PixelMap, mask: PixelMask) -> float:
-    count = int(mask.sum())
-    return share_inside(scores, mask, count) if count else torch.nan
+    def number(self, scores: PixelMap, mask: PixelMask) -> float:
+        return share_inside(scores, mask, int(mask.sum()))
 
 
 PLUGIN = RelevanceRank

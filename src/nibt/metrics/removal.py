@@ -34,7 +34,7 @@ from nibt.core.interpolation import filled_in
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import Region
-from nibt.metrics.base import Metric, MetricInput, PixelMask
+from nibt.metrics.base import MetricInput, PixelMask, ShareMetric
 from nibt.models.base import ImageTower
 from nibt.results.map_regions import segment_sums
 from nibt.types import PerExample
@@ -43,12 +43,8 @@ Numbers = Float[np.ndarray, " object"]
 
 
 @dataclass(frozen=True)
-class Removal(Metric):
+class Removal(ShareMetric):
     """Whether the named object with the largest sum of scores is the one whose removal lowers the score most."""
-
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         return torch.tensor(

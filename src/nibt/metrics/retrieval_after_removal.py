@@ -31,8 +31,7 @@ import torch
 
 from nibt.core.perturbation import masker
 from nibt.data.units import Grid
-from nibt.metrics._curve import ranks
-from nibt.metrics._perturbation import PerturbationMetric
+from nibt.metrics._perturbation import PerturbationMetric, ranks
 from nibt.metrics.base import Candidates, MetricInput
 from nibt.options import OneOf, Share
 from nibt.types import Embedding, PerExample

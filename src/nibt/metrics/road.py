@@ -35,17 +35,16 @@ from torch import Tensor
 
 from nibt.core.interpolation import interpolated
 from nibt.core.perturbation import item_rng, score_of_pixels
-from nibt.metrics._curve import ranks
-from nibt.metrics.base import Metric, MetricInput
+from nibt.metrics._perturbation import ranks
+from nibt.metrics.base import AreaMetric, MetricInput
 from nibt.models.base import ImageTower
 from nibt.options import NotNegative, Range, Seed
-from nibt.types import PerExample
 
 _NOISE = 4  # separates these draws from those of other purposes
 
 
 @dataclass(frozen=True)
-class ROAD(Metric):
+class ROAD(AreaMetric):
     """The area under the score as a function of the share of removed units, which are filled in from their neighbors.
 
     Args:
@@ -61,24 +60,19 @@ class ROAD(Metric):
     noise: NotNegative = 0.01
     seed: Seed = 0
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return self.measured(metric_input)[0]
-
-    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+    def curve(self, metric_input: MetricInput) -> Float[Tensor, "batch level"]:
         side, units = metric_input.side, metric_input.attribution.units
         tower, values = side.tower, side.inputs.values
         assert isinstance(tower, ImageTower)
         if values.ndim != 4:  # patches or tiles instead of an image
-            unknown = torch.full((len(values), self.levels), torch.nan, dtype=torch.float32)
-            return unknown[:, 0], unknown
+            return torch.full((len(values), self.levels), torch.nan, dtype=torch.float32)
         order, counts = ranks(metric_input)
         scores = [side.value()]
         for share in np.arange(1, self.levels) / self.levels:
             keep = (order >= (share * counts).round()[:, None]).float()
             pixels = F.interpolate(units.unfold(keep)[None], tower.extent(side.inputs), mode="nearest")  # pyright: ignore
             scores.append(score_of_pixels(side, pixels, self._filled(metric_input, pixels[0] < 0.5))[0])
-        curve = torch.stack(scores).float()
-        return torch.trapezoid(curve, dim=0) / (self.levels - 1), curve.T
+        return torch.stack(scores).float().T
 
     def _filled(self, metric_input: MetricInput, removed: Bool[Tensor, "batch height width"]) -> Tensor:
         """Return the images with the removed pixels filled in."""

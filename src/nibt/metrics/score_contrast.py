@@ -24,26 +24,20 @@ from dataclasses import dataclass
 import torch
 
 from nibt.metrics._two_classes import scaled
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
-from nibt.types import PerExample
+from nibt.metrics.base import MaskMetric, Metric, PixelMap, PixelMask
 
 
 @dataclass(frozen=True)
-class ScoreContrast(Metric):
+class ScoreContrast(MaskMetric):
     """The mean scaled score on the named objects minus that on the rest of the image."""
 
-    better = "higher"
-    sides = ("image",)
+    bounds = Metric.bounds
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, _contrast)
-
-
-def _contrast(scores: PixelMap, mask: PixelMask) -> float:
-    if mask.all() or not mask.any():
-        return torch.nan
-    share = scaled(scores)
-    return float(share[mask].mean() - share[~mask].mean())
+    def number(self, scores: PixelMap, mask: PixelMask) -> float:
+        if mask.all() or not mask.any():
+            return torch.nan
+        share = scaled(scores)
+        return float(share[mask].mean() - share[~mask].mean())
 
 
 PLUGIN = ScoreContrast

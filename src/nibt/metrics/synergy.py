@@ -28,7 +28,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.data.units import Grid
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
 from nibt.metrics.base import Metric, RegionsInput
 from nibt.types import PerExample
@@ -43,10 +42,8 @@ class Synergy(Metric[RegionsInput]):
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
         """Compute the correlation over all pairs."""
-        grid = metric_input.image.units
-        assert isinstance(grid, Grid)
-        dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input, grid))
-        table = on_patches(metric_input.regions, grid).double().cpu()
+        dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input))
+        table = on_patches(metric_input).double().cpu()
         both = torch.stack([(scores - scores.mean()).flatten() for scores in (table, dividends)])
         lengths = both.norm(dim=1)
         flat = lengths <= 1e-12 * torch.stack([table.abs().max(), dividends.abs().max()])  # constant up to rounding
@@ -54,11 +51,11 @@ class Synergy(Metric[RegionsInput]):
         return product.where(~flat.any(), torch.nan)[None]
 
 
-def dividends_of(metric_input: RegionsInput, grid: Grid) -> Float[Tensor, "word patch"]:
+def dividends_of(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
     """Compute the dividends of all words and patches."""
     alone = [
         torch.eye(count + 1, dtype=torch.float32, device="cpu")[:, 1:]
-        for count in (len(metric_input.regions.words), grid.count)
+        for count in (len(metric_input.regions.words), metric_input.image.units.count)
     ]
     text = embeddings_of_words(metric_input.text, metric_input.regions, alone[0]).double()
     image = embeddings_of_patches(metric_input.image, alone[1]).double()

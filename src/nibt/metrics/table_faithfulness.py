@@ -47,12 +47,12 @@ class TableFaithfulness(CoalitionMetric):
     measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
-        scores = self.scores(metric_input)
+        _, crossed, predicted = self.scores(metric_input)
         if self.measure == "spearman":
-            rank = rank_correlation(scores.predicted.flatten(), scores.crossed.flatten())
+            rank = rank_correlation(predicted.flatten(), crossed.flatten())
             return torch.tensor([rank], dtype=torch.float64)
-        total = scores.crossed.square().sum()
-        error = (scores.crossed - scores.predicted).square().sum()
+        total = crossed.square().sum()
+        error = (crossed - predicted).square().sum()
         return (1 - error / total.where(total > 0, torch.nan))[None]
 
 

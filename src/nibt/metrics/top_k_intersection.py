@@ -20,16 +20,13 @@ Source:
 
 from dataclasses import dataclass
 
-import torch
-
-from nibt.metrics._top_pixels import share_inside
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, on_masks
+from nibt.metrics._pixels import share_inside
+from nibt.metrics.base import MaskMetric, PixelMap, PixelMask
 from nibt.options import Share
-from nibt.types import PerExample
 
 
 @dataclass(frozen=True)
-class TopKIntersection(Metric):
+class TopKIntersection(MaskMetric):
     """The share of the highest pixels on the named objects.
 
     Args:
@@ -37,16 +34,10 @@ class TopKIntersection(Metric):
 
     """
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("image",)
     share: Share = 0.02
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks(metric_input, self._intersection)
-
-    def _intersection(self, scores: PixelMap, mask: PixelMask) -> float:
-        return share_inside(scores, mask, max(1, round(self.share * scores.numel()))) if mask.any() else torch.nan
+    def number(self, scores: PixelMap, mask: PixelMask) -> float:
+        return share_inside(scores, mask, max(1, round(self.share * scores.numel())))
 
 
 PLUGIN = TopKIntersection

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics._ranking import ranking
+from nibt.metrics._pixels import ranking
 from nibt.metrics.base import Metric, MetricInput, word_table
 from nibt.types import PerExample
 

@@ -38,10 +38,9 @@ from torch import Tensor
 from nibt.core.perturbation import item_rng
 from nibt.data.images import ImageInput
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics.base import MetricInput
+from nibt.metrics.base import AreaMetric, MetricInput
 from nibt.options import Levels, OneOf, Range, Seed, Share
 from nibt.results.attribution import over_image
-from nibt.types import PerExample
 
 _LARGEST = 640  # of the shorter side, as in Grad-ECLIP's program
 _ROUNDING = 1e-6  # of shares in binary numbers
@@ -49,7 +48,7 @@ _PIXELS = 5  # separates these draws from those of other purposes
 
 
 @dataclass(frozen=True)
-class ZeroShotAccuracy(LabelMetric):
+class ZeroShotAccuracy(AreaMetric, LabelMetric):
     """The area under the accuracy of classification while pixels are removed or inserted.
 
     Args:
@@ -82,10 +81,7 @@ class ZeroShotAccuracy(LabelMetric):
         if (self.change == "remove") != (self.order == "highest"):
             object.__setattr__(self, "better", "higher")
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return self.measured(metric_input)[0]
-
-    def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch level"]]:
+    def curve(self, metric_input: MetricInput) -> Float[Tensor, "batch level"]:
         hits = torch.full((len(metric_input.images), self.levels + 1), torch.nan, dtype=torch.float64, device="cpu")
         labels = {item: truth.label for item, truth in enumerate(metric_input.truths) if truth.label is not None}
         if labels:
@@ -96,7 +92,7 @@ class ZeroShotAccuracy(LabelMetric):
                 similarities = self.similarities(metric_input, metric_input.embed("image", changed))
                 best = similarities.topk(min(self.top, similarities.shape[-1]), -1).indices
                 hits[item] = (best == label).any(-1).double()
-        return torch.trapezoid(hits, dim=1) / self.levels, hits
+        return hits
 
     def _grids(self, metric_input: MetricInput) -> Float[Tensor, "batch row column"]:
         """Return the maps that order the pixels."""
