@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nibt.metrics.relevance_rank import _accuracy
+from nibt.metrics.relevance_rank import RelevanceRank
 from tests.metrics.known_maps import FIRST, LAST, QUARTER, of, on
 
 
@@ -23,12 +23,12 @@ def test_relevance_rank_is_the_mean_over_orders_of_equal_scores() -> None:
     for _ in range(4000):
         order = np.lexsort((random.random(36), -scores.flatten().numpy()))
         values.append(mask.flatten().numpy()[order[:count]].mean())
-    assert _accuracy(scores, mask) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(4000) + 1e-9)
+    assert RelevanceRank().number(scores, mask) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(4000) + 1e-9)
 
 
 def test_relevance_rank_depends_on_the_order_only() -> None:
     scores = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
-    assert _accuracy(scores, QUARTER) == _accuracy(scores.exp(), QUARTER)
+    assert RelevanceRank().number(scores, QUARTER) == RelevanceRank().number(scores.exp(), QUARTER)
     best = scores.flatten().topk(16).indices
-    assert _accuracy(scores, QUARTER) == pytest.approx(float(QUARTER.flatten()[best].float().mean()))
-    assert np.isnan(_accuracy(scores, torch.zeros(8, 8, dtype=torch.bool)))
+    assert RelevanceRank().number(scores, QUARTER) == pytest.approx(float(QUARTER.flatten()[best].float().mean()))
+    assert np.isnan(RelevanceRank().number(scores, torch.zeros(8, 8, dtype=torch.bool)))

@@ -13,14 +13,7 @@ REMEDY = "replace it by a complete file"
 
 @dataclass(frozen=True, slots=True)
 class TableCell(FilePart):
-    """A cell with the bytes of an image, or with a mapping that has them as ``bytes``.
-
-    Attributes:
-        path: The Parquet or Arrow file.
-        row: The position of the row in the file.
-        column: The column.
-
-    """
+    """A cell of a Parquet or Arrow file with the bytes of an image, or with a mapping that has them as ``bytes``."""
 
     path: Path
     row: int

@@ -1,8 +1,4 @@
-"""Random numbers that are equal on every machine and with every version of NumPy.
-
-NumPy guarantees this for the raw stream of a bit generator, but not for distributions. So integers are computed from
-the raw stream.
-"""
+"""Random integers from the raw stream of a bit generator, which are equal on every machine and with every NumPy."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -13,14 +9,7 @@ Choice = TypeVar("Choice")
 
 
 class Draws:
-    """A stream of random integers.
-
-    Args:
-        seed: The seed.
-        item: The item. Each item has its own stream.
-        purpose: The purpose. Streams with different purposes are independent.
-
-    """
+    """A stream of random integers; each item and purpose has an independent one."""
 
     def __init__(self, seed: int, item: int, purpose: int) -> None:
         self._source = np.random.PCG64(np.random.SeedSequence((seed, item, purpose)))

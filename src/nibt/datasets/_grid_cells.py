@@ -17,14 +17,7 @@ Rectangle = tuple[int, int, int, int]
 
 
 class LabeledPicture(NamedTuple):
-    """A picture with one label.
-
-    Attributes:
-        item: The position in its data set.
-        label: The label: the first of several names of a synset.
-        names: The names of all objects of the image.
-
-    """
+    """A picture with one label, by its position in its data set, and the names of all its objects."""
 
     item: int
     label: str

@@ -15,13 +15,7 @@ from nibt.io import short_digest
 
 
 class LabelMask(NamedTuple):
-    """The pixels of a label image with one number.
-
-    Attributes:
-        path: The label image, relative to the folder of the data set, so that equal data sets have equal records.
-        number: The number.
-
-    """
+    """The pixels with a number in a label image, whose path is relative to the folder of the data set."""
 
     path: str
     number: int
@@ -32,25 +26,10 @@ class LabelFiles(LocalDataset):
 
     @abstractmethod
     def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
-        """Return the number of each pixel, (height, width), from the pixels of a label image.
-
-        Raises:
-            BadInput: A pixel has no valid number.
-
-        """
+        """Return the number of each pixel, (height, width), from the pixels of a label image."""
 
     def read_numbers(self, path: str, size: tuple[int, int] | None, where: str) -> np.ndarray:
-        """Read the number of each pixel, (height, width), from a label image.
-
-        Args:
-            path: The path, relative to the folder of the data set.
-            size: The width and the height of the image; None if they are unknown.
-            where: The location of the record, for messages.
-
-        Raises:
-            BadInput: The file is missing or damaged, or has another size or numbers that are not valid.
-
-        """
+        """Read the number of each pixel, (height, width), from a label image, which must have the size of the image."""
         file = self.root / path
         try:
             pixels = _read_pixels(file, file.stat().st_mtime_ns)
@@ -75,12 +54,7 @@ class LabelFiles(LocalDataset):
 
 
 class LabelImages(LabelFiles):
-    """Base class of data sets whose objects are outlined in label images.
-
-    Attributes:
-        largest: The largest number that a pixel may have.
-
-    """
+    """Base class of data sets whose objects are outlined in label images, with the numbers 0 to ``largest``."""
 
     @property
     @abstractmethod

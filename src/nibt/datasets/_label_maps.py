@@ -22,15 +22,7 @@ _INVALID = -2
 
 
 class Places(NamedTuple):
-    """The places of the files of a data set.
-
-    Attributes:
-        images: The folder of the images, which end in ``.jpg``.
-        maps: The folder of the label images.
-        ending: What follows the name of an image in the name of its label image.
-        listed: The list of the names of the images; None means all images of the folder.
-
-    """
+    """The folders of images (``.jpg``) and label images, the ending of these, and the list of names, if any."""
 
     images: Path
     maps: Path
@@ -40,29 +32,15 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMaps(LabelFiles):
-    """Base class of data sets for semantic segmentation: a pair for each image, with its label map.
-
-    The caption is "a photo of a dog", for the label with most pixels. Each label of an image is an object, with its
-    mask. The label images of the chosen pairs are read when the data set is.
-    """
+    """Base class of data sets for semantic segmentation: a pair for each image, with its label map."""
 
     @abstractmethod
     def places(self) -> Places:
-        """Find the files.
-
-        Raises:
-            BadInput: A folder or the list is missing.
-
-        """
+        """Find the files."""
 
     @abstractmethod
     def names(self) -> dict[int, str]:
-        """Return the label of each number in the label images, in the order of the labels.
-
-        Raises:
-            BadInput: The file of the names is missing or damaged.
-
-        """
+        """Return the label of each number in the label images, in the order of the labels."""
 
     @property
     def ignored(self) -> tuple[int, ...]:

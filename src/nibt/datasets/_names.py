@@ -1,9 +1,4 @@
-"""Search for the words of a caption that name objects.
-
-A name matches exactly or in its plural, as whole words in any case. "person" matches person, persons and people, but
-not man: precision is preferred to recall. Longer names come first, so that a hot dog is not a dog. Words with two
-meanings are not resolved: an orange shirt matches "orange".
-"""
+"""Search for the words of a caption that name objects: whole words in any case, the longest name first."""
 
 import re
 from collections.abc import Iterable

@@ -64,10 +64,7 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
 
 
 def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
-    """Open ``NAME``, ``NAME:FOLDER`` or a path with options, whose texts are converted to the types of the options.
-
-    Options that a grid of pictures lacks are those of the data set of its pictures.
-    """
+    """Open ``NAME``, ``NAME:FOLDER`` or a path with options, among them those of the pictures of a grid."""
     name, _, folder = source.partition(":")
     if name not in available("datasets") and (os.path.exists(source) or Path(source).suffix):
         return _open_path(source, options)

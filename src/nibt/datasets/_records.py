@@ -44,10 +44,7 @@ class RecordDataset(Dataset):
 
     @abstractmethod
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
-        """Yield the records in the order of the files, with None in place of records that are not wanted.
-
-        ``count`` and ``seed`` are not applied.
-        """
+        """Yield the records in the order of the files, with None in place of records that are not wanted."""
 
     @property
     def root(self) -> Path:
@@ -187,11 +184,7 @@ def _read_path(path: str, name: str) -> ImageInput:
 
 
 def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:
-    """Return the items in a random order, or as they are if the seed is None.
-
-    The order depends on the seed and the number of items. It is computed with hashes, which do not change with the
-    version of a library.
-    """
+    """Return the items in a random order, from hashes of the seed that no library changes; as they are for None."""
     if seed is None:
         return items
     order = sorted(range(len(items)), key=lambda position: sha256(f"{seed}:{position}".encode()).digest())
@@ -199,10 +192,7 @@ def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:
 
 
 def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
-    """Round a box to whole pixels, with at least one pixel in each direction.
-
-    Edges that are at most one pixel outside of the image, as in published files, are clipped.
-    """
+    """Round a box to whole pixels, at least one in each direction; edges up to a pixel outside are clipped."""
     left, top, width, height = read_box(box, f"{where}: a box")
     if min(left, top) < -1 or left + width > size[0] + 1 or top + height > size[1] + 1:
         raise BadInput(

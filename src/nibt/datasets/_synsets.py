@@ -20,16 +20,7 @@ _SYNSET = re.compile("n[0-9]{8}")
 
 
 class SynsetImage(NamedTuple):
-    """An image of a synset.
-
-    Attributes:
-        synset: The id of the synset.
-        image: The path of the image, or its part of a file.
-        where: The location of the label in its file, for messages.
-        boxes: Left, top, width and height of each object, in pixels.
-        outline: The mask of the objects in the format of their file; None if there is none.
-
-    """
+    """An image of a synset, with the location of its label, and the boxes or the outline of its objects."""
 
     synset: str
     image: Path | FilePart
@@ -126,11 +117,7 @@ def synset_names(path: Path) -> dict[str, str]:
 
 
 def from_corners(corners: list[str], where: str) -> Edges:
-    """Convert the first and the last column and row of a box to left, top, width and height.
-
-    The last column and row are inside the box, as in ImageNet's files: the box of a whole image of 64 x 64 pixels is
-    0 0 63 63.
-    """
+    """Convert the first and the last column and row of a box, both inside, to left, top, width and height."""
     try:
         left, top, right, bottom = map(float, corners)
         if right < left or bottom < top:

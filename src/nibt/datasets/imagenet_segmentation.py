@@ -27,13 +27,7 @@ _TRANSPOSED_COLOR = (2, 1, 0)  # MATLAB's arrays are stored by columns
 
 @dataclass(frozen=True, slots=True)
 class StoredImage(FilePart):
-    """An image of the MATLAB file.
-
-    Attributes:
-        path: The file.
-        number: The position of the image in the file, from 0.
-
-    """
+    """An image of the MATLAB file, by its position from 0."""
 
     path: Path
     number: int

@@ -81,10 +81,7 @@ class WebDataset(RecordDataset):
 
 
 def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
-    """Yield the samples of a shard, each with its files by their endings.
-
-    If the shard is damaged, the last sample has the message of the error.
-    """
+    """Yield the samples of a shard, each with its files by their endings; in a damaged shard the last has the error."""
     key, files = "", {}
     try:
         for name, place in _members(path):

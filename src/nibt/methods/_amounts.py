@@ -1,10 +1,4 @@
-"""Amounts by removal: the scores of each region of a map, scaled to what the target loses without that region.
-
-A region is a peak of the smoothed map, positive or negative, with what drains to it (watershed). Each region alone is
-filled in from the pixels around it, in one forward pass. What removal costs is divided among the scores of the region
-that have its sign, and scores outside of all regions are scaled as the regions are together. An object that fills much
-of an image may be several regions, and removing one of them may cost little, since the others still show it.
-"""
+"""Amounts by removal: the scores of each region of a map, scaled to what the target loses without that region."""
 
 import math
 from dataclasses import replace
@@ -89,10 +83,7 @@ def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"
 def _scaled(
     grid: Float[np.ndarray, "row column"], labels: Labels, drops: Float[np.ndarray, " region"]
 ) -> Float[np.ndarray, "row column"]:
-    """Return the scores of a map, scaled in each region to a sum, and outside as all regions together.
-
-    A cell belongs to the region of the pixel at its center.
-    """
+    """Return the scores of a map, scaled in each region to a sum, and outside as all regions together."""
     rows, columns = (
         ((np.arange(count) + 0.5) * size / count).astype(int)
         for count, size in zip(grid.shape, labels.shape, strict=True)

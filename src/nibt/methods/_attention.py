@@ -1,8 +1,4 @@
-"""Base classes of methods that read attention: they score each row of a tower from its recorded attentions.
-
-The last attention is that of the last block or, where the head pools by attention, that of the pooling.
-``nibt.models._attention.Attentions`` says which of its rows the head reads.
-"""
+"""Base classes of methods that score each row of a tower from its recorded attentions."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -66,11 +66,7 @@ def subsets(count: int) -> Coalitions:
 
 
 def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tuple[Coalitions, Weights]:
-    """Return coalitions that keep each player with the probability ``share``, and their weights.
-
-    If the budget covers all coalitions, these are returned with their probabilities. With the share 1/2, coalitions are
-    drawn in pairs with their complements, whose differences have no effects of even order.
-    """
+    """Return coalitions that keep each player with the probability ``share``, or all that there are, with weights."""
     if 2**players <= budget:
         coalitions = subsets(players)
         sizes = coalitions.sum(1)
@@ -84,11 +80,7 @@ def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tupl
 
 
 def centered_monomials(coalitions: Coalitions, share: float) -> np.ndarray:
-    """Return the features of a model of order two: each player, and each pair of players.
-
-    With the mean ``share`` subtracted from each player they are uncorrelated, so the coefficient of a player is its
-    mean effect.
-    """
+    """Return the uncorrelated features of a model of order two: each player, and each pair of players."""
     first = coalitions - share
     left, right = np.triu_indices(coalitions.shape[1], 1)
     return np.concatenate([first, first[:, left] * first[:, right]], 1)

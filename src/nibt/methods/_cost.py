@@ -10,9 +10,8 @@ _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.m
 def evaluate(formula: str, values: Mapping[str, float]) -> float:
     """Return the value of a formula of sums, differences, products (``x``) and quotients.
 
-    Examples:
-        >>> evaluate("1 + about 3 x steps x (1 - layer / depth)", {"steps": 2.0, "layer": 9.0, "depth": 12.0})
-        2.5
+    >>> evaluate("1 + about 3 x steps x (1 - layer / depth)", {"steps": 2.0, "layer": 9.0, "depth": 12.0})
+    2.5
 
     """
     try:

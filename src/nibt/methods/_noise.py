@@ -1,12 +1,4 @@
-r"""Gaussian channels: the noise and the information of the bottlenecks IBA, M2IB and NIB, which are one family.
-
-$$z = \lambda h + (1 - \lambda) e, \quad e \sim N(r, s^2)$$
-
-$h$ is the hidden state, and $\lambda$ says how much of it passes. IBA (Schulz et al., ICLR 2020) and M2IB (Wang et al.,
-NeurIPS 2023) learn a $\lambda$ for each element of the state; $r$ and $s$ are the mean and the deviation of the
-features, or 0 and 1. NIB (Zhu et al., ICLR 2025) narrows one $\lambda$ for the whole state from 1 to 0; $r$ is its
-baseline, and $s$ goes to 0.
-"""
+"""Gaussian channels z = l h + (1 - l) e: the noise e and the information of the bottlenecks IBA, M2IB and NIB."""
 
 import numpy as np
 import torch
@@ -39,8 +31,5 @@ def draw(draws: list[np.random.Generator], samples: int, like: Hidden) -> Float[
 
 
 def information(kept: Tensor, log_variance: Tensor) -> Tensor:
-    """Compute the divergence of z given h from the noise e, in nats: -1/2 (1 + ln v - m^2 - v).
-
-    It is what z tells about h, 0 at l = 0, and grows with l without limit.
-    """
+    """Compute what z tells about h, in nats: its divergence from the noise e, -1/2 (1 + ln v - m^2 - v)."""
     return -0.5 * (1 + log_variance - kept.square() - log_variance.exp())

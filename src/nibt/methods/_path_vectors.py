@@ -1,8 +1,4 @@
-"""The vectors of units from integrals along a path: of NIB, and of integrated gradients.
-
-Each view of an image and each layer of the method has a path of its own (``nibt.core.jacobians``), and the vectors
-are the means over them.
-"""
+"""The vectors of units from integrals along a path for each view and layer: of NIB, and of integrated gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,15 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerPath:
-    """The path of one example from the baseline to the hidden state at a layer.
-
-    Attributes:
-        cut: The tower, cut at the layer.
-        start: The baseline state.
-        change: The change of the unit embedding along the path, which is the exact sum of the P[t] of all rows.
-        method: The method.
-
-    """
+    """The path of one example from the baseline to a layer, and the change of the unit embedding along it."""
 
     cut: Cut
     start: Hidden
@@ -62,15 +50,7 @@ class LayerPath:
 
 @dataclass(frozen=True)
 class PathVectors(SideVectors):
-    """The vectors of one example along a path: at each layer of a method, for each view.
-
-    Attributes:
-        after: The unit embedding, as the mean over the views: (dim).
-        paths: For each view, the path at each layer.
-        views: The views; None if there is only one.
-        method: The method.
-
-    """
+    """The vectors of one example along a path for each view and layer; ``after`` is its mean unit embedding."""
 
     after: Float[Tensor, " dim"]
     paths: Sequence[Sequence[LayerPath]]
@@ -144,10 +124,7 @@ class PathVectors(SideVectors):
 
 
 def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathMethod") -> list[LayerPath]:
-    """Return the path at each layer of a method, for a side with one example, whose unit embedding is ``after``.
-
-    A method without layers has its path at the first tokens.
-    """
+    """Return the path at each layer of a method, or at the first tokens, for a side with one example."""
     low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
     for layer in method.layers or (None,):
         cut = side.stem() if layer is None else side.cut(layer)
@@ -158,20 +135,13 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathMethod")
 
 
 def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
-    """Return the share of each of ``count`` rows in each cell, and a last part for what is in no cell.
-
-    A row of an overview is divided among the cells that it covers.
-    """
+    """Return the share of each of ``count`` rows in each cell, and a last part for what is in no cell."""
     cells = grid.keep(torch.eye(count, dtype=torch.float32, device="cpu")).T
     return torch.cat([cells, 1 - cells.sum(0, keepdim=True)])
 
 
 def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[Tensor, " dim"]) -> PartValues:
-    """Compute the sum of P[t] over the rows of each part: (part, dim).
-
-    With a tolerance, the steps are doubled until the length of the gap between the sum of all parts and the change of
-    this layer is below that share of the length of ``change`` (``nibt.core.refinement`` has the other condition).
-    """
+    """Compute the sum of P[t] over the rows of each part, (part, dim), up to a gap relative to ``change``."""
     bound = layer.allowed(change.norm())
 
     def vectors_at(positions: Sequence[float], _: Rows) -> Float[Tensor, "node 1 part dim"]:
@@ -186,11 +156,7 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
 
 
 def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
-    """Compute P[t] . v for each vector v: (vector, token).
-
-    It takes the cheaper way: a backward pass per vector, or the P[t] of all rows and a matrix product. With a
-    tolerance, the steps of each vector are doubled until the gap between its sum and ``v . change`` is small enough.
-    """
+    """Compute P[t] . v for each vector v, (vector, token), by backward passes or from the P[t] of all rows."""
     expected, bound, dim = other_vectors @ layer.change, layer.allowed(most), len(layer.change)
 
     def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:

@@ -10,16 +10,7 @@ Rows = Float[Tensor, "batch head row channel"]
 
 
 def self_weights(record: AttentionRecord, vectors: Rows, prior: Tensor | float = 0.0) -> Weights:
-    """Compute the weights of the attention of vectors with each other, in at least single precision.
-
-    What the block masks in all heads stays masked: keys that no head reads.
-
-    Args:
-        record: The recorded attention.
-        vectors: Its queries, keys or values.
-        prior: What is added to the scaled products.
-
-    """
+    """Compute the weights of the attention of vectors with each other, masked as in the block, at least in float32."""
     vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # their products are large
     logits = vectors @ vectors.mT * vectors.shape[-1] ** -0.5 + prior
     masked = (record.weights == 0).all(1, keepdim=True)

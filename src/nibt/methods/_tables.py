@@ -16,17 +16,7 @@ from nibt.targets.base import Score
 
 @dataclass(frozen=True)
 class TableScores:
-    """The scores of a table.
-
-    Attributes:
-        scores: (word + 1, patch + 1). The last row has all other tokens of the caption, the last column all image
-            tokens that are no patches.
-        grid: The grid of the patches.
-        product: The exact sum of all scores.
-        steps: The steps of each side, for methods with a path.
-        notes: Warnings for the reader.
-
-    """
+    """The scores of a table; the last row and column have all tokens that are no words or patches."""
 
     scores: Float[Tensor, "word patch"]
     grid: Grid

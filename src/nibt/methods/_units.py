@@ -26,18 +26,11 @@ ColumnValues = Float[Tensor, "unit *value"]
 
 @dataclass(frozen=True)
 class UnitMethod(Method):
-    """Base class of methods that score units directly.
-
-    A method that declares ``linear`` also computes vectors: with ``Side.embedded`` the score of an input is its unit
-    embedding, and ``scores`` and ``nothing`` keep that last dimension.
-    """
+    """Base class of methods that score units directly; linear ones keep a last dimension of the score."""
 
     @abstractmethod
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
-        """Compute the scores of a batch: one column per cell of a grid, per row of a caption, or per segment.
-
-        Columns of special tokens are dropped afterwards.
-        """
+        """Compute the scores of a batch: one column per cell of a grid, per row of a caption, or per segment."""
 
     def units_of(self, side: Side) -> Units | Segments:
         """Return the units that are scored."""
@@ -93,10 +86,7 @@ def explains_pixels(side: Side) -> bool:
 
 @dataclass(frozen=True)
 class PlayerMethod(UnitMethod):
-    """Base class of methods that keep or remove units as wholes: the players of a game.
-
-    The tokens of a word are kept or removed together, and share its score equally, so that their sum is the score of
-    the word.
+    """Base class of methods whose players are units, or words, which share their score equally among their tokens.
 
     Args:
         units: ``words`` of a caption, or ``tower`` (tokens).

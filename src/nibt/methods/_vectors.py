@@ -1,10 +1,4 @@
-"""The vectors of the units of one input, for methods that are linear in the target.
-
-The cosine is u . v with the unit embeddings u of this side and v of the other. A method whose scores are linear in it
-has a vector for each unit: P[i] . v is the score of unit i for any v, and for vectors Q[j] of the other side P Q^T is
-the table of both. A method declares it by ``Method.linear``, and ``Method.vectors`` returns them: as integrals
-(``_path_vectors.py``), as the method computes scores (``Side.embedded``), or from a map for each axis of the embedding.
-"""
+"""The vectors P of units for methods that are linear in the target: P[i] . v is the score of unit i for a vector v."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -27,14 +21,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class PartValues:
-    """Values of parts, with how they were computed.
-
-    Attributes:
-        values: The vectors of parts, (part, dim), or the scores of rows for several vectors, (vector, token).
-        steps: The number of steps of the path for each row of ``values``; 0 for methods without a path.
-        missed: Whether the completeness gap of each row of ``values`` is above the tolerance.
-
-    """
+    """Vectors of parts, (part, dim), or scores, (vector, token), with steps and missed tolerances by row."""
 
     values: Tensor
     steps: PerExample
@@ -56,14 +43,7 @@ class PartValues:
 
 @dataclass(frozen=True)
 class VectorScores:
-    """The scores of the units of one input for several vectors of the other side.
-
-    Attributes:
-        parts: The scores, (vector, unit + 1); the last column has what belongs to no unit.
-        units: The units.
-        special_token_share: For each vector, the share of the absolute score on special tokens.
-
-    """
+    """The scores of units for several vectors, (vector, unit + 1); the last column has what belongs to no unit."""
 
     parts: PartValues
     units: Units
@@ -76,13 +56,7 @@ def rest_share(scores: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch"]:
 
 
 class SideVectors(ABC):
-    """The vectors of the units of one image or caption.
-
-    Attributes:
-        after: The unit embedding of the input, as the mean over the views: (dim).
-        change: The change of the unit embedding from the input without content: (dim).
-
-    """
+    """The vectors of the units of one image or caption; ``after`` is its unit embedding, as the mean over the views."""
 
     after: Float[Tensor, " dim"]
 
@@ -110,14 +84,7 @@ class SideVectors(ABC):
 
 @dataclass(frozen=True)
 class UnitVectors(SideVectors):
-    """Vectors that a method computes as it computes scores, without a path.
-
-    Attributes:
-        vectors: (unit + 1, dim), with zeros for special tokens; the last row is what views have in no cell.
-        units: The units.
-        before: The unit embedding of the input without any unit.
-
-    """
+    """Vectors without a path, (unit + 1, dim), and the unit embeddings of the input with and without units."""
 
     after: Float[Tensor, " dim"]
     before: Float[Tensor, " dim"]

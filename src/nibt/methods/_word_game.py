@@ -1,10 +1,4 @@
-"""Word-region tables of methods that are not linear in the target: Shapley values of the words (Metagame, 2026).
-
-The game of a patch is its score by the method for the caption with only the words of a coalition; the other words are
-replaced by padding, as wherever words are removed. The entry of a word and a patch is the Shapley value of the word in
-the game of the patch. The rows of all words, and the map for the caption without any word, add up to the map for the
-whole caption.
-"""
+"""Word-region tables of methods that are not linear in the target: Shapley values of words (Metagame, 2026)."""
 
 from itertools import combinations
 from math import factorial
@@ -48,11 +42,7 @@ def word_game_table(method: Any, image: Side, text: Side, words: Words) -> Table
 
 
 def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return coalitions of words, and the weight of each in the Shapley value of each word: (word, coalition).
-
-    The first coalition is empty and the last has all words. Up to ``EXACT`` words, the values are exact; otherwise
-    they are means over random orders, each with its reverse.
-    """
+    """Return coalitions of words, from none to all, and the weight of each in the Shapley value of each word."""
     if count <= EXACT:
         sets = [frozenset(coalition) for size in range(count + 1) for coalition in combinations(range(count), size)]
         place = {coalition: index for index, coalition in enumerate(sets)}

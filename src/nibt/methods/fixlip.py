@@ -118,15 +118,7 @@ class FIxLIP(CoalitionMethod):
 
 @dataclass(frozen=True)
 class Game:
-    """The coalitions of one side.
-
-    Attributes:
-        coalitions: Which units each coalition keeps: (coalition, unit).
-        weights: The weights of the coalitions.
-        embeddings: Their unit embeddings: (coalition, dim).
-        share: The probability with which units are kept.
-
-    """
+    """The coalitions of one side, their weights and unit embeddings, and the probability that a unit is kept."""
 
     coalitions: Coalitions
     weights: Weights

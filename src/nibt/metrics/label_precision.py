@@ -77,10 +77,7 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric):
 
 
 def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the average precision for each row of weights; NaN where all images have the label, or none has it.
-
-    scikit-learn computes it for one row at a time, which takes minutes for the intervals of a benchmark.
-    """
+    """Return the average precision for each row of weights; NaN where all images have the label, or none has it."""
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.append(np.diff(scores[order]) != 0, True)
     ranked = weights[:, order]

@@ -1,9 +1,4 @@
-"""How a model compares the embeddings of both sides: by the cosine of two vectors, or by late interaction.
-
-Late interaction (Khattab and Zaharia, SIGIR 2020, arXiv 2004.12832; ColPali, arXiv 2407.01449) keeps a vector of unit
-length for each token. The similarity is MaxSim: the sum over the vectors of the query of the largest cosine with a
-vector of the document.
-"""
+"""How a model compares the embeddings of both sides: by the cosine of two vectors, or by late interaction (MaxSim)."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,13 +15,7 @@ Others = Float[Tensor, "other *item"]
 
 
 class Similarity(ABC):
-    """A similarity of two embeddings, seen from one of the two sides.
-
-    Attributes:
-        name: Its name in records.
-        item_ndim: The number of dimensions of the embedding of one item: 1 for a vector, 2 for a set of vectors.
-
-    """
+    """A similarity of two embeddings, seen from one of the two sides, whose items have so many dimensions."""
 
     name: ClassVar[str]
     item_ndim: ClassVar[int]
@@ -70,14 +59,7 @@ class CosineSimilarity(Similarity):
 
 @dataclass(frozen=True)
 class MaxSim(Similarity):
-    """MaxSim, which is at most the number of vectors of the query.
-
-    Vectors of zeros are padding: those of a query add nothing, and those of a document are never the largest.
-
-    Args:
-        own_is_query: Whether this side is the query.
-
-    """
+    """MaxSim of vectors, of which zeros are padding; ``own_is_query`` is whether this side is the query."""
 
     own_is_query: bool = False
     name: ClassVar[str] = "max_sim"

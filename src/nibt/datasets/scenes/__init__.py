@@ -30,15 +30,7 @@ _IMAGE, _CAPTION = range(2)
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene without a caption.
-
-    Attributes:
-        pixels: The image: uint8, (height, width, 3).
-        names: The names of the objects.
-        boxes: Left, top, width and height of each object, in pixels.
-        masks: The mask of each object, without hidden parts: (height, width).
-
-    """
+    """A scene: its pixels, and the name, the box and the visible mask of each object."""
 
     pixels: np.ndarray
     names: tuple[str, ...]

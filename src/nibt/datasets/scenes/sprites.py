@@ -24,13 +24,7 @@ _PLACES = {code: place for place, code in enumerate(code for codes in CODES.valu
 
 @dataclass(frozen=True)
 class Sprite:
-    """An emoji, cropped to its visible part.
-
-    Attributes:
-        colors: The colors times the opacity, from 0 to 255: (height, width, 3).
-        opacity: The opacity, from 0 to 255: (height, width).
-
-    """
+    """An emoji, cropped to its visible part: its colors times the opacity, and the opacity, from 0 to 255."""
 
     colors: np.ndarray
     opacity: np.ndarray
