@@ -31,7 +31,7 @@ _BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 def masker(
     side: Side, units: Units | Segments, smooth: bool = False, hide: str = "mean", seed: int = 0
 ) -> Callable[[PerUnit], Tensor]:
-    """Return the score for masks, (batch, unit) or (mask, batch, unit), that keep 1 (all) to 0 (nothing) of each unit."""
+    """Return the score for masks, (batch, unit) or (mask, batch, unit), that keep 1 (all) to 0 (none) of each unit."""
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 

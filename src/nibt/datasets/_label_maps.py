@@ -49,7 +49,6 @@ class LabelMaps(LabelFiles):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The labels of the data set."""
         return tuple(self._names.values())
 
     @cached_property

@@ -21,17 +21,7 @@ def in_words(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PascalMaps(LabelMaps):
-    """Base class of the label maps of PASCAL. The numbers of kinds begin with 1; 0 is the background.
-
-    Attributes:
-        split: The split: "val" or "train" (or another list).
-        background: Whether the background is a label. Otherwise its pixels are ignored.
-        year: The year of the images.
-        maps: The folder of the label images.
-        lists: The folder of the lists.
-        kinds: The kinds in the order of their numbers.
-
-    """
+    """Base class of the label maps of PASCAL, where the numbers of the kinds begin with 1, and 0 is the background."""
 
     year: ClassVar[str]
     maps: ClassVar[str]

@@ -86,7 +86,6 @@ class RecordDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, item: int) -> Pair:
-        """Read the pair at a position."""
         if not 0 <= item < len(self):
             raise IndexError(f"item must be between 0 and {len(self) - 1} (got {item})")
         record = self.entries[item]
@@ -118,7 +117,6 @@ class RecordDataset(Dataset):
         return replace(pair, objects=self._objects(record, caption, image.size), labels=labels, label_map=label_map)
 
     def load_image(self, record: Record) -> ImageInput:
-        """Read the image of a record."""
         if record.image is None:
             raise BadInput("this row has no image")
         if isinstance(record.image, str):

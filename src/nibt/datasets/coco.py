@@ -39,7 +39,6 @@ class COCO(CaptionedDataset):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The names of the categories."""
         return self.entries[0].names
 
     def read_records(self) -> list[Record]:

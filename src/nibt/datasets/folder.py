@@ -44,7 +44,6 @@ class Folder(LocalDataset, TextTable):
 
     @cached_property
     def table(self) -> Path:
-        """The file with the pairs."""
         if (self.root / "pairs.csv").exists() and (self.root / "pairs.jsonl").exists():
             raise BadInput(f"{str(self.folder)!r} has both pairs.csv and pairs.jsonl: remove one of them")
         return self.inside("pairs.csv", "pairs.jsonl")

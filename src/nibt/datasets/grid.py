@@ -84,7 +84,6 @@ class ImageGrid(Dataset):
         return self.count
 
     def __getitem__(self, item: int) -> Pair:
-        """Compose the grid of an item."""
         if not 0 <= item < self.count:
             raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
         pictures, (caption, spans) = self.pictures(item), self._caption(item)

@@ -3,13 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
-from nibt.errors import BadOption
+from nibt.methods._checks import Either
 from nibt.methods.base import Method, Need
 from nibt.models._attention import Attentions, Weights
 from nibt.options import Blocks
@@ -28,7 +29,6 @@ class AttentionMethod(Method):
         """Compute the score of each row."""
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the scores of a batch."""
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
         return Attribution(units.keep(scores), units, special_token_share(scores, units))
@@ -59,7 +59,6 @@ class LastAttention(AttentionMethod):
         """Compute the score of each key, for each query and head, from the weights and their gradient."""
 
     def scores(self, side: Side) -> PerToken:
-        """Compute the score of each row."""
         attentions = side.attentions(side.tower.depth - 1)
         (gradient,) = gradients(side, attentions, [attentions.last.weights])
         return attentions.read_by_head(self.key_scores(attentions.last.weights, gradient).mean(1))
@@ -74,15 +73,9 @@ class AttentionOrInput(LastAttention):
 
     """
 
-    at: str = "attention"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.at not in ("attention", "input"):
-            raise BadOption(f"at must be attention or input (got {self.at!r})")
+    at: Annotated[str, Either(("attention", "input"))] = "attention"
 
     def required(self) -> tuple[Need, ...]:
-        """Return what a tower must offer for these options."""
         return self.needs if self.at == "attention" else ("stem",)
 
     def cost_formula(self) -> str:
@@ -94,7 +87,6 @@ class AttentionOrInput(LastAttention):
         """Compute the score of each of the first tokens from the tokens and their gradient."""
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the scores of a batch."""
         if self.at == "attention":
             return super().attribute(side)
         self.check(side.tower)

@@ -1,6 +1,15 @@
-"""Random generators of methods."""
+"""The values of options of methods, and their random generators."""
 
 import numpy as np
+
+from nibt.options import OneOf
+
+
+class Either(OneOf):
+    """The values that an option may have, which messages list with "or"."""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self[:-1])} or {self[-1]}"
 
 
 def generator(seed: int, *place: int) -> np.random.Generator:

@@ -19,7 +19,6 @@ class GradientMethod(LayerMethod):
         """Compute the score of each row. A pure function; a rectifier belongs in here."""
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the mean of the maps of all layers."""
         return average_layers(side, self.layer, [self.layer_scores(side, layer) for layer in self.layer])
 
     def layer_scores(self, side: Side, layer: int) -> PerToken:

@@ -11,7 +11,6 @@ from nibt.core.side import Side
 from nibt.errors import Unsupported
 from nibt.types import Hidden, PerExample
 
-PAIR_WEIGHTS = ("none", "euclidean", "manhattan", "softplus")
 EPSILON = 1e-6
 
 

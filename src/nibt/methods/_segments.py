@@ -29,7 +29,6 @@ class SegmentMethod(PlayerMethod):
     segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the options."""
         super().__post_init__()
         if self._segmented and self.views > 1:
             raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")

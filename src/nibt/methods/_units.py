@@ -60,7 +60,6 @@ class UnitMethod(Method):
         return UnitVectors(after, before, torch.cat([fine.T, rest[None]]), grid)
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the scores of a batch."""
         units = self.units_of(side)
         scores = self.scores(side, units)
         if isinstance(units, Segments):
@@ -96,7 +95,6 @@ class PlayerMethod(UnitMethod):
     units: str = field(default="words", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the options."""
         super().__post_init__()
         self.check_units()
 

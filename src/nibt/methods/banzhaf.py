@@ -18,11 +18,11 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from nibt.errors import BadOption
+from nibt.methods._checks import Either
 from nibt.methods._coalitions import (
     CoalitionMethod,
     Coalitions,
@@ -39,12 +39,10 @@ class Banzhaf(CoalitionMethod):
     """Banzhaf values by least squares, or as differences of means.
 
     Args:
-        budget: The number of coalitions.
         share: The probability that a unit is kept.
         estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
         ridge: For least squares, the weight of the sum of squares of the values, in coalitions. It makes values of few
             coalitions less noisy and smaller.
-        seed: The seed of the coalitions.
 
     """
 
@@ -53,13 +51,8 @@ class Banzhaf(CoalitionMethod):
     variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     share: OpenShare = 0.5
-    estimate: str = "least_squares"
+    estimate: Annotated[str, Either(("least_squares", "means"))] = "least_squares"
     ridge: NotNegative = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.estimate not in ("least_squares", "means"):
-            raise BadOption(f"estimate must be least_squares or means (got {self.estimate!r})")
 
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         return drawn_coalitions(players, self.budget, self.share, self.seed)

@@ -20,7 +20,7 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
-from nibt.methods._checks import generator
+from nibt.methods._checks import Either, generator
 from nibt.methods._coalitions import (
     RCOND,
     CoalitionMethod,
@@ -62,7 +62,6 @@ class FIxLIP(CoalitionMethod):
         share: The probability that a unit is kept.
         pairs: For tables: ``all`` fits the scores of all pairs of an image's and a caption's coalition, ``drawn``
             those of as many random pairs as the image's ``budget``, each with a forward pass of its own.
-        seed: The seed of the coalitions.
 
     """
 
@@ -74,15 +73,9 @@ class FIxLIP(CoalitionMethod):
     }
 
     share: OpenShare = 0.5
-    pairs: str = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pairs not in ("all", "drawn"):
-            raise BadOption(f"pairs must be all or drawn (got {self.pairs!r})")
+    pairs: Annotated[str, Either(("all", "drawn"))] = "all"
 
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
-        """Return coalitions as ``banzhaf``."""
         features = players * (players + 1) // 2
         if features * min(self.budget, 2**players) > MOST_FEATURES:
             raise BadOption(

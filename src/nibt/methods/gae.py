@@ -20,11 +20,11 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from nibt.core.side import Side
-from nibt.errors import BadOption
 from nibt.methods._attention import LastBlocks, gradients
+from nibt.methods._checks import Either
 from nibt.models._attention import AttentionMap, Weights
 from nibt.types import PerToken
 
@@ -47,12 +47,7 @@ class GAE(LastBlocks):
         "textbook": {side: {"rectified": "heads"} for side in ("image", "text")},
     }
 
-    rectified: str = "mean"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rectified not in ("mean", "heads"):
-            raise BadOption(f"rectified must be mean or heads (got {self.rectified!r})")
+    rectified: Annotated[str, Either(("mean", "heads"))] = "mean"
 
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(self.first_layer(side.tower.depth))

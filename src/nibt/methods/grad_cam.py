@@ -21,13 +21,13 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Grid, Units
-from nibt.errors import BadOption
+from nibt.methods._checks import Either
 from nibt.methods._gradient import GradientMethod
 from nibt.types import Hidden, PerToken
 
@@ -39,7 +39,6 @@ class GradCAM(GradientMethod):
     """Rectified sums over the channels, weighted by the gradient.
 
     Args:
-        layer: One layer or several, whose maps are averaged.
         weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.
 
     """
@@ -54,12 +53,7 @@ class GradCAM(GradientMethod):
         "textbook": {side: {**_LAYER, "weights": "pooled"} for side in ("image", "text")},
     }
 
-    weights: str = "token"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weights not in ("token", "pooled"):
-            raise BadOption(f"weights must be token or pooled (got {self.weights!r})")
+    weights: Annotated[str, Either(("token", "pooled"))] = "token"
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
         weights = gradient if self.weights == "token" else _pooled(gradient, units)

@@ -19,7 +19,7 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,9 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import Unsupported
 from nibt.methods._attention import AttentionMethod, gradients
+from nibt.methods._checks import Either
 from nibt.models._attention import AttentionMap, AttentionRecord
 from nibt.models._other_attention import AttentionReplacer
 from nibt.models._trace import first
@@ -55,12 +56,7 @@ class GradECLIP(AttentionMethod):
         "authors": {side: {"heads": "joined"} for side in ("image", "text")},
     }
 
-    heads: str = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads not in ("all", "joined"):
-            raise BadOption(f"heads must be all or joined (got {self.heads!r})")
+    heads: Annotated[str, Either(("all", "joined"))] = "all"
 
     def cost_formula(self) -> str:
         return self.cost if self.heads == "all" else "1 + about 8 / depth"

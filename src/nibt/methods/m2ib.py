@@ -36,10 +36,10 @@ from torch import Tensor
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.errors import BadOption
+from nibt.methods._checks import Either
 from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, information, moments
-from nibt.methods._pair_weights import EPSILON, PAIR_WEIGHTS, clipped, pair_weight
+from nibt.methods._pair_weights import EPSILON, clipped, pair_weight
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
@@ -86,16 +86,10 @@ class M2IB(LayerMethod):
     rate: Positive = 1.0
     seed: Seed = 0
     seeds: Annotated[int, Range(1, 1000)] = 1
-    noise: str = "unit"
-    pair_weight: str = "none"
+    noise: Annotated[str, Either(("unit", "features"))] = "unit"
+    pair_weight: Annotated[str, Either(("none", "euclidean", "manhattan", "softplus"))] = "none"
     sharpness: Positive = 1.0
     clip: Positive | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, words in (("noise", ("unit", "features")), ("pair_weight", PAIR_WEIGHTS)):
-            if getattr(self, name) not in words:
-                raise BadOption(f"{name} must be {', '.join(words[:-1])} or {words[-1]} (got {getattr(self, name)!r})")
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and seeds, each of which is learned separately."""

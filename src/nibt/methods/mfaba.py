@@ -51,7 +51,6 @@ class MFABA(Method):
     stride: Positive = 0.01
 
     def attribute(self, side: Side) -> Attribution:
-        """Compute the scores of a batch."""
         stem = side.stem()
         states = stem.hidden[None]
         scores = torch.zeros(stem.hidden.shape[:2], dtype=torch.float32, device=stem.hidden.device)

@@ -37,7 +37,6 @@ class Shapley(CoalitionMethod):
 
     Args:
         budget: The number of coalitions, besides the full and the empty one.
-        seed: The seed of the coalitions.
 
     """
 

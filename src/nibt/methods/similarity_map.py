@@ -21,7 +21,6 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
@@ -38,7 +37,6 @@ class SimilarityMap(Method):
     category = "other"
     cost = "1"
     needs = ("vectors",)
-    variants: ClassVar = {"default": {"image": {}, "text": {}}}
 
     def attribute(self, side: Side) -> Attribution:
         scores, units = score_vectors(side.trace.embedding, side.score), side.units

@@ -18,7 +18,6 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +43,6 @@ class TokenActivationMap(Method):
     cost = "1"
     needs = ("answer",)
     signed = False
-    variants: ClassVar = {"default": {"image": {}, "text": {}}}
 
     def attribute(self, side: Side) -> Attribution:
         tower, units = side.tower, side.units

@@ -263,7 +263,6 @@ class PooledMetric(Metric, ABC):
         return self.measured(metric_input)[0]
 
     def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch count"]]:
-        """Compute the numbers of a batch, and the rows."""
         rows = self.rows(metric_input).double().cpu()
         values = [torch.nan if row.isnan().any() else self.pooled(row.numpy()[None]) for row in rows]
         return torch.tensor(values, dtype=torch.float64, device="cpu"), rows

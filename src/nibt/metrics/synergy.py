@@ -41,7 +41,6 @@ class Synergy(Metric[RegionsInput]):
     sides = ("regions",)
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
-        """Compute the correlation over all pairs."""
         dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input))
         table = on_patches(metric_input).double().cpu()
         both = torch.stack([(scores - scores.mean()).flatten() for scores in (table, dividends)])

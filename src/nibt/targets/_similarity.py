@@ -45,15 +45,12 @@ class CosineSimilarity(Similarity):
     item_ndim: ClassVar[int] = 1
 
     def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
-        """Compute the cosine of embeddings."""
         return cosine(embedding, partner)
 
     def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
-        """Compute the cosine with each of the others."""
         return F.normalize(embedding, dim=-1) @ F.normalize(others, dim=-1).T
 
     def swapped(self) -> "CosineSimilarity":
-        """Return the cosine, which is symmetric."""
         return self
 
 
@@ -76,9 +73,7 @@ class MaxSim(Similarity):
         return largest.masked_fill(query.detach().square().sum(-1) == 0, 0.0).sum(-1)
 
     def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
-        """Compute MaxSim with each of the others."""
         return self(embedding.unsqueeze(-3), others)
 
     def swapped(self) -> "MaxSim":
-        """Return MaxSim, seen from the other side."""
         return MaxSim(not self.own_is_query)

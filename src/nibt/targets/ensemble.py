@@ -29,7 +29,6 @@ class Ensemble(Target):
         return score.to_other(embedding)
 
     def wordings(self, caption: str) -> list[str]:
-        """Return the caption in each of the templates."""
         return [template.format(caption) for template in self.templates]
 
 
