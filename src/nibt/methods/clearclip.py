@@ -23,29 +23,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.methods._attention import AttentionMethod
-from nibt.methods._rows import score_rows
-from nibt.methods._self_attention import self_weights, weighted_values
+from nibt.methods._self_attention import LastBlockMethod, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
-from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
-class ClearCLIP(AttentionMethod):
+class ClearCLIP(LastBlockMethod):
     """The target of each token's embedding, from the query-query attention of the last block alone."""
 
     paper = "Lan et al., ECCV 2024, arXiv 2407.12442"
-    category = "attention"
-    cost = "1 + about 1 / depth"
+    bare = True
 
-    def scores(self, side: Side) -> PerToken:
-        replayed = side.trace.with_attention(side.tower.depth - 1, _among_queries)
-        return score_rows(side, replayed.added, side.score)
-
-
-def _among_queries(record: AttentionRecord) -> Tensor:
-    """Compute the attention of queries with queries."""
-    return weighted_values(record, self_weights(record, record.query))
+    def attend(self, side: Side, record: AttentionRecord) -> Tensor:
+        return weighted_values(record, self_weights(record, record.query))
 
 
 PLUGIN = ClearCLIP

@@ -20,30 +20,28 @@ Avoid it when:
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from nibt.core.side import Side
-from nibt.methods._attention import AttentionMethod
 from nibt.methods._rows import score_rows
-from nibt.types import Hidden, PerToken
+from nibt.methods._self_attention import LastBlockMethod
+from nibt.models._attention import AttentionRecord
+from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
-class MaskCLIP(AttentionMethod):
+class MaskCLIP(LastBlockMethod):
     """The target of each token's embedding, where the last attention passes on the token's own value."""
 
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
-    category = "attention"
-    cost = "1 + about 1 / depth"
 
     def scores(self, side: Side) -> PerToken:
-        return score_rows(side, _values(side), side.score)
+        if side.trace.pools_by_attention:  # the head of a row alone is its value
+            return score_rows(side, side.cut(side.tower.depth).hidden, side.score)
+        return super().scores(side)
 
-
-def _values(side: Side) -> Hidden:
-    """Return the output of the last block, in which no token mixes with others in the last attention."""
-    depth = side.tower.depth
-    if side.trace.pools_by_attention:
-        return side.cut(depth).hidden
-    return side.trace.with_attention(depth - 1, lambda record: record.value).stream
+    def attend(self, side: Side, record: AttentionRecord) -> Tensor:
+        return record.value
 
 
 PLUGIN = MaskCLIP

@@ -30,16 +30,13 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words, cells_of
 from nibt.errors import Unsupported
-from nibt.methods._attention import AttentionMethod
-from nibt.methods._rows import score_rows
-from nibt.methods._self_attention import self_weights, weighted_values
+from nibt.methods._self_attention import LastBlockMethod, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 from nibt.options import Positive
-from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
-class NACLIP(AttentionMethod):
+class NACLIP(LastBlockMethod):
     """The target of each token's embedding, from the key-key attention of the last block among near patches alone.
 
     Args:
@@ -48,32 +45,25 @@ class NACLIP(AttentionMethod):
     """
 
     paper = "Hajimiri et al., WACV 2025, arXiv 2404.08181"
-    category = "attention"
-    cost = "1 + about 1 / depth"
+    bare = True
 
     spread: Positive = 5.0
 
-    def scores(self, side: Side) -> PerToken:
+    def attend(self, side: Side, record: AttentionRecord) -> Tensor:
         cut = side.cut(side.tower.depth)
         rows = cut.hidden.shape[1]
+        if record.key.shape[2] != rows:
+            raise Unsupported(
+                f"naclip needs an attention among all {rows} tokens in the last block (got one among "
+                f"{record.key.shape[2]}): use clearclip, which has no neighborhood"
+            )
         prior = torch.zeros(rows, rows, dtype=torch.float32, device="cpu")
         grid = None if isinstance(cut.units, Words) else cells_of(cut.units)
         while grid is not None:
             tokens = torch.tensor(grid.tokens, device="cpu")
             prior[tokens[:, None], tokens] = _neighborhood(grid, self.spread)
             grid = grid.overview
-        prior = prior.to(cut.hidden.device)
-
-        def attend(record: AttentionRecord) -> Tensor:
-            if record.key.shape[2] != rows:
-                raise Unsupported(
-                    f"naclip needs an attention among all {rows} tokens in the last block (got one among "
-                    f"{record.key.shape[2]}): use clearclip, which has no neighborhood"
-                )
-            return weighted_values(record, self_weights(record, record.key, prior))
-
-        replayed = side.trace.with_attention(side.tower.depth - 1, attend)
-        return score_rows(side, replayed.added, side.score)
+        return weighted_values(record, self_weights(record, record.key, prior.to(cut.hidden.device)))
 
 
 def _neighborhood(grid: Grid, spread: float) -> Float[Tensor, "cell cell"]:

@@ -22,30 +22,19 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.methods._attention import AttentionMethod
-from nibt.methods._rows import score_rows
-from nibt.methods._self_attention import self_weights, weighted_values
+from nibt.methods._self_attention import LastBlockMethod, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
-from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
-class SCLIP(AttentionMethod):
+class SCLIP(LastBlockMethod):
     """The target of each token's embedding, with query-query and key-key attention in the last block."""
 
     paper = "Wang et al., ECCV 2024, arXiv 2312.01597"
-    category = "attention"
-    cost = "1 + about 1 / depth"
 
-    def scores(self, side: Side) -> PerToken:
-        replayed = side.trace.with_attention(side.tower.depth - 1, _correlated)
-        return score_rows(side, replayed.stream, side.score)
-
-
-def _correlated(record: AttentionRecord) -> Tensor:
-    """Compute the sum of the attentions of queries and of keys, whose weights add up to 2."""
-    weights = self_weights(record, record.query) + self_weights(record, record.key)
-    return weighted_values(record, weights)
+    def attend(self, side: Side, record: AttentionRecord) -> Tensor:
+        """Compute the output of an attention whose weights add up to 2."""
+        return weighted_values(record, self_weights(record, record.query) + self_weights(record, record.key))
 
 
 PLUGIN = SCLIP
