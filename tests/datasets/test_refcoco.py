@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from nibt.datasets._cells import TableCell
-from nibt.datasets._pickles import read_pickle
-from nibt.datasets.refcoco import RefCOCO
+from nibt.datasets.refcoco import RefCOCO, read_pickle
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import REFERENCES, captions, lmms_lab_rows, names, refcoco, write, write_json
 

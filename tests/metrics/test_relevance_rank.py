@@ -23,7 +23,9 @@ def test_relevance_rank_is_the_mean_over_orders_of_equal_scores() -> None:
     for _ in range(4000):
         order = np.lexsort((random.random(36), -scores.flatten().numpy()))
         values.append(mask.flatten().numpy()[order[:count]].mean())
-    assert RelevanceRank().number(scores, mask) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(4000) + 1e-9)
+    assert RelevanceRank().number(scores, mask) == pytest.approx(
+        np.mean(values), abs=4 * np.std(values) / np.sqrt(4000) + 1e-9
+    )
 
 
 def test_relevance_rank_depends_on_the_order_only() -> None:

@@ -146,21 +146,15 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
     """Provide the same side with uniform noise on its pixels or word embeddings inside the ``with`` block."""
     lowest = sum(stream is None for stream in side.trace.streams)
     if isinstance(side.tower, ImageTower):
-        noise = radius * _uniform(side, seed, sample, side.inputs.values.shape[1:])
+        shape, items = side.inputs.values.shape[1:], range(len(side.inputs))
+        drawn = [item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, shape) for item in items]
+        noise = radius * torch.from_numpy(np.stack(drawn)).to(side.inputs.values)
         everywhere = noise.new_ones(len(noise), *side.tower.extent(side.inputs))
         added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # no noise on padding
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
     with _embedded(side, _word_noise(side, radius, seed, sample)):
         yield replace(side, trace=side.tower.trace(side.inputs, lowest))
-
-
-def _uniform(side: Side, seed: int, sample: int, shape: torch.Size) -> Tensor:
-    """Draw uniform values in [-1, 1) for each item."""
-    drawn = [
-        item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, shape) for item in range(len(side.inputs))
-    ]
-    return torch.from_numpy(np.stack(drawn)).to(side.inputs.values)
 
 
 def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tensor, "batch token width"]:

@@ -87,6 +87,11 @@ class LocalDataset(RecordDataset):
                 return self.root / name
         raise self.lacking(what or " or ".join(names))
 
+    def around(self, inner: str, *names: str, what: str = "") -> Path:
+        """Return the path of the first name that exists in the folder, or the folder itself if it has ``inner``."""
+        path = self.inside(*names, inner, what=what)
+        return self.root if path.name == inner else path
+
     def the_table(self, name: str | None, *patterns: str) -> Path:
         """Return the path of the table."""
         if name is not None:

@@ -31,10 +31,8 @@ class PascalMaps(LabelMaps):
     background: bool = True
 
     def places(self) -> Places:
-        folder = self.inside(
-            f"VOCdevkit/VOC{self.year}", f"VOC{self.year}", self.maps, what=f"VOCdevkit/VOC{self.year}"
-        )
-        folder = self.root if folder.name == self.maps else folder
+        name = f"VOCdevkit/VOC{self.year}"
+        folder = self.around(self.maps, name, f"VOC{self.year}", what=name)
         listed = folder / "ImageSets" / self.lists / f"{self.split}.txt"
         return Places(folder / "JPEGImages", folder / self.maps, listed=listed)
 

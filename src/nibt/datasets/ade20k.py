@@ -42,8 +42,7 @@ class ADE20K(LabelMaps):
         return (0,)
 
     def places(self) -> Places:
-        folder = self.inside("ADEChallengeData2016", "annotations")
-        folder = self.root if folder.name == "annotations" else folder
+        folder = self.around("annotations", "ADEChallengeData2016")
         split = _FOLDERS[self.split]
         return Places(folder / "images" / split, folder / "annotations" / split)
 

@@ -5,7 +5,6 @@ Automatic Image Captioning, ACL 2018.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import LocalDataset, images_folder
@@ -37,20 +36,17 @@ class ConceptualCaptions(LocalDataset):
 
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "*.csv", "*.tsv")
-        self._refuse_addresses(path)
-        rows = [
-            (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
-        ]
-        folder = images_folder(self.root, rows[0][0] if rows else "")
-        return [Record((caption,), str(folder / name), where) for name, caption, where in rows]
-
-    def _refuse_addresses(self, path: Path) -> None:
         first, _ = next(lines(path), ("", ""))
         if first.rpartition("\t")[2].strip().startswith(("http://", "https://")):
             raise BadInput(
                 f"{path} is the official list of captions and URLs, which names no files: download the images, for "
                 "instance with img2dataset, and write a table with the columns caption and file_path"
             )
+        rows = [
+            (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
+        ]
+        folder = images_folder(self.root, rows[0][0] if rows else "")
+        return [Record((caption,), str(folder / name), where) for name, caption, where in rows]
 
 
 PLUGIN = ConceptualCaptions

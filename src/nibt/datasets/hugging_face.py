@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from nibt.data.images import ImageInput, read_image
@@ -15,7 +14,7 @@ from nibt.datasets._captioned import CaptionedDataset, texts
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted
-from nibt.errors import BadInput, BadOption, NibtError, import_optional
+from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
 
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the package writes these into its folders
@@ -47,12 +46,18 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
     def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
         """Open the table, which must have these columns."""
+        package = import_optional("datasets", "this data set needs the package datasets", "data")
         try:
-            return saved(self.root, self.split, *columns)
+            table = package.load_from_disk(str(self.root))
         except (OSError, ValueError, KeyError) as error:
-            if isinstance(error, NibtError):
-                raise
             raise self.lacking("a saved data set") from error
+        if isinstance(table, dict):  # a DatasetDict is one
+            table = table[_checked("split", self.split, list(table))]
+        elif self.split is not None:
+            raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")
+        for value, option in columns:
+            _checked(option, value, table.column_names)
+        return table
 
     def identity(self) -> JsonObject:
         described = sorted(path for path in self.root.rglob("*.json") if path.name in _DESCRIPTIONS)
@@ -81,7 +86,10 @@ class HuggingFace(CaptionedDataset, TableDataset):
         if self.choice != "first":
             yield from super().stream(wanted)
             return
-        rows = _undecoded(self.rows, self.image).select_columns(list(dict.fromkeys(self.columns)))
+        rows, decoded = self.rows, import_module("datasets").Image
+        if isinstance(rows.features[self.image], decoded):
+            rows = rows.cast_column(self.image, decoded(decode=False))
+        rows = rows.select_columns(list(dict.fromkeys(self.columns)))
         for row in range(len(rows)):
             if not wanted(row):
                 yield None
@@ -122,27 +130,6 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
     def missing(self) -> str:
         return ""  # images are in the table, or only the package can find them
-
-
-def saved(folder: Path, split: str | None, *columns: tuple[str, str]) -> Any:
-    """Open a table that the package ``datasets`` saved, without reading its rows."""
-    package = import_optional("datasets", "this data set needs the package datasets", "data")
-    table = package.load_from_disk(str(folder))
-    if isinstance(table, dict):  # a DatasetDict is one
-        table = table[_checked("split", split, list(table))]
-    elif split is not None:
-        raise BadOption(f"split must be left out, since the data set was saved without splits (got {split!r})")
-    for value, option in columns:
-        _checked(option, value, table.column_names)
-    return table
-
-
-def _undecoded(rows: Any, column: str) -> Any:
-    """Return the table with the bytes of its images instead of decoded images."""
-    package = import_module("datasets")
-    if isinstance(rows.features[column], package.Image):
-        return rows.cast_column(column, package.Image(decode=False))
-    return rows
 
 
 def _checked(option: str, value: str | None, names: list[str]) -> str:

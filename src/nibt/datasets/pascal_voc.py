@@ -45,10 +45,8 @@ class PascalVOC(LabelImages):
         return 254  # 255 marks pixels that are ignored
 
     def read_records(self) -> list[Record]:
-        folder = self.inside(
-            f"VOCdevkit/VOC{self.year}", f"VOC{self.year}", "Annotations", what=f"VOCdevkit/VOC{self.year}"
-        )
-        folder = self.root if folder.name == "Annotations" else folder
+        name = f"VOCdevkit/VOC{self.year}"
+        folder = self.around("Annotations", name, f"VOC{self.year}", what=name)
         listed = folder / "ImageSets" / ("Segmentation" if self.masks else "Main") / f"{self.split}.txt"
         for path in (listed, folder / "Annotations", folder / "JPEGImages"):
             if not path.exists():

@@ -5,6 +5,7 @@ Modeling Context in Referring Expressions, ECCV 2016; J. Mao et al., Generation 
 Descriptions, CVPR 2016.
 """
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from nibt import parquet
 from nibt.datasets._captioned import CaptionedDataset, texts
 from nibt.datasets._cells import REMEDY, TableCell, split_files
 from nibt.datasets._files import format_errors, read_json
-from nibt.datasets._pickles import read_pickle
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf
@@ -128,6 +128,25 @@ def _of_table(path: Path) -> Iterator[Record]:
             outline = [values["segmentation"]] if values["segmentation"] and not values["iscrowd"] else None
             annotation = ObjectAnnotation("object", edges(values["bbox"]), WHOLE_CAPTION, outline)
             yield Record(expressions, TableCell(path, row, "image"), where, name=where, annotations=(annotation,))
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler for lists, tuples, sets, dictionaries, numbers and strings. It imports and calls nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, and only plain data are read")
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of plain data, such as those that Python 2 wrote."""
+    try:
+        with path.open("rb") as stream:
+            return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    # a damaged pickle may cause nearly any error
+    except Exception as error:
+        raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error
 
 
 PLUGIN = RefCOCO
