@@ -70,7 +70,9 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
         return _open_path(source, options)
     dataset_class = find("datasets", name)
     types = option_types(dataset_class)
-    of_pictures = _picture_types(folder) if "options" in types else {}
+    of_pictures: Keywords = {}  # files of pictures have no options
+    if "options" in types and folder and not os.path.exists(folder):
+        of_pictures = option_types(find("datasets", folder.partition(":")[0]))
     for option in options:
         if option not in types and option not in of_pictures:
             raise UnknownName("options", option, {**of_pictures, **types})
@@ -95,11 +97,6 @@ def option_types(dataset_class: Any) -> Keywords:
         for field in fields(dataset_class)
         if field.init and not field.name.startswith("_")
     }
-
-
-def _picture_types(source: str) -> Keywords:
-    """Return the types of the options of the data set of the pictures of a grid; files have none."""
-    return {} if not source or os.path.exists(source) else option_types(find("datasets", source.partition(":")[0]))
 
 
 def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nibt.data.images import ImageInput, decode_image, read_image
+from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image
 from nibt.data.masks import decoded
 from nibt.data.pair import Box, Object, Pair, Point, read_box, read_caption
 from nibt.datasets._files import format_errors
@@ -120,7 +120,10 @@ class RecordDataset(Dataset):
         if record.image is None:
             raise BadInput("this row has no image")
         if isinstance(record.image, str):
-            image = _read_path(record.image, record.name)
+            try:
+                image = read_image(record.image if record.image.startswith(SAMPLE) else Path(record.image))
+            except BadInput as error:  # messages have the name, which does not depend on the folder
+                raise BadInput(str(error).replace(record.image, record.name or record.image)) from error
             return replace(image, source=record.name) if record.name else image
         data = record.image.read() if isinstance(record.image, FilePart) else record.image
         return decode_image(data, record.name)
@@ -171,14 +174,6 @@ class RecordDataset(Dataset):
                 points = tuple(on_pixels(point, size) for point in annotation.points)
                 objects.append(Object(annotation.name, box, mask, named, points))
         return tuple(objects)
-
-
-def _read_path(path: str, name: str) -> ImageInput:
-    """Read the image at a path. Messages have its name, which does not depend on the folder."""
-    try:
-        return read_image(path if path.startswith("sample:") else Path(path))
-    except BadInput as error:
-        raise BadInput(str(error).replace(path, name) if name else str(error)) from error
 
 
 def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:

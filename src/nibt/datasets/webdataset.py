@@ -75,7 +75,10 @@ class WebDataset(RecordDataset):
         name = self.caption
         for ending in _CAPTIONS if name == "caption" else (name, "json"):
             if ending in files:
-                text = _bytes(files[ending]).decode("utf-8")
+                place = files[ending]
+                data = place.read() if isinstance(place, ByteRange) else place
+                assert isinstance(data, bytes)
+                text = data.decode("utf-8")
                 return parsed(text, where)[name] if ending == "json" and name != "json" else text.strip()
         raise BadInput(f"the sample has no caption (it has {', '.join(files)})")
 
@@ -118,10 +121,6 @@ def _members(path: Path) -> "Iterator[tuple[str, ImageLocation]]":
             else:
                 stream = tar.extractfile(member)
                 yield member.name, stream.read() if stream else b""
-
-
-def _bytes(place: ImageLocation) -> bytes:
-    return place.read() if isinstance(place, ByteRange) else place if isinstance(place, bytes) else b""
 
 
 PLUGIN = WebDataset

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -72,6 +72,13 @@ class AttentionOrInput(LastAttention):
         at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the tower's first tokens).
 
     """
+
+    category = "gradient"
+    cost = "1 + about 3 / depth; at the input 2 + about 3"
+    variants: ClassVar = {
+        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
+        "textbook": {side: {"at": "input"} for side in ("image", "text")},
+    }
 
     at: Annotated[str, Either(("attention", "input"))] = "attention"
 

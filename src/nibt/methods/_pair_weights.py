@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
@@ -24,7 +23,10 @@ def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
     normalized = F.normalize(side.trace.embedding.float(), dim=-1)
     with torch.no_grad():
         if formula == "manhattan":
-            return 1 / ((normalized - _other_embedding(side)).abs().sum(-1) + EPSILON)
+            axes = torch.eye(normalized.shape[-1], dtype=side.trace.embedding.dtype, device=normalized.device)
+            # the coordinates of the unit embeddings of the other side are its cosines with the axes
+            partners = _cosines(side)(axes[:, None].expand(-1, len(normalized), -1)).float().T
+            return 1 / ((normalized - partners).abs().sum(-1) + EPSILON)
         cosine = _cosines(side)(side.trace.embedding).float()
     if formula == "softplus":
         return F.softplus(sharpness * (1 + cosine) / 2) + EPSILON
@@ -35,13 +37,6 @@ def _cosines(side: Side) -> Callable[[Tensor], PerExample]:
     """Return the function that computes cosines with the other side."""
     compare = side.similarities
     return side.score if compare is None else lambda embedding: compare(embedding)[..., 0]
-
-
-def _other_embedding(side: Side) -> Float[Tensor, "batch dim"]:
-    """Return the unit embeddings of the other side, whose coordinates are its cosines with the axes."""
-    dim = side.trace.embedding.shape[-1]
-    axes = torch.eye(dim, dtype=side.trace.embedding.dtype, device=side.trace.embedding.device)
-    return _cosines(side)(axes[:, None].expand(-1, len(side.trace.embedding), -1)).float().T
 
 
 def clipped(gradient: Hidden, most: float | None) -> Hidden:

@@ -1,6 +1,6 @@
 """Words x patches tables: what each way to compute one returns, and the product of the vectors of both sides."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
-from nibt.methods._vectors import PartValues, SideVectors
+from nibt.methods._vectors import SideVectors
 from nibt.results.attribution import Attribution
 from nibt.targets.base import Score
 
@@ -47,16 +47,11 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
     if of_words.steps.max() == 0:
         return TableScores(scores, of_patches.units, product)
     sides = {"image": of_patches.parts, "text": of_words}
-    notes = _unmet_tolerances(sides, float(scores.sum()), product)
     steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
-    return TableScores(scores, of_patches.units, product, steps, tuple(notes))
-
-
-def _unmet_tolerances(sides: dict[str, PartValues], total: float, product: float) -> Iterator[str]:
-    """Yield a warning for each side whose completeness gap is above the tolerance."""
-    for name, parts in sides.items():
-        if parts.missed.any():
-            yield (
-                f"the {name} side of the table is above the tolerance after {int(parts.steps.max())} steps: the "
-                f"table adds up to {total:.3g} instead of {product:.3g}"
-            )
+    notes = tuple(
+        f"the {side} side of the table is above the tolerance after {steps[side]} steps: the table adds up to "
+        f"{float(scores.sum()):.3g} instead of {product:.3g}"
+        for side, parts in sides.items()
+        if parts.missed.any()
+    )
+    return TableScores(scores, of_patches.units, product, steps, notes)

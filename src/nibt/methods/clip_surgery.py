@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
@@ -77,7 +76,12 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
     labels = compare(side.trace.embedding)
     if labels.shape[-1] > 1:
         weights = labels.shape[-1] * (_SHARPNESS * labels).softmax(-1)
-        return lambda embedding: _less_the_mean(weights.float() * compare(embedding).float())
+
+        def less_the_mean(embedding: Embedding) -> PerExample:
+            weighted = weights.float() * compare(embedding).float()
+            return weighted[..., 0] - weighted.mean(-1)
+
+        return less_the_mean
     other_tower: Tower = side.dual_encoder.text if side.tower.modality == "image" else side.dual_encoder.image
     empty, similarity = other_tower.encode(other_tower.empty_inputs()), side.dual_encoder.seen_from(side.tower.modality)
 
@@ -86,11 +90,6 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
         return compare(exact)[..., 0] - similarity(exact, empty.to(exact))
 
     return difference
-
-
-def _less_the_mean(weighted: Float[Tensor, "*batch label"]) -> PerExample:
-    """Return the weighted similarity with the caption minus the mean over all captions."""
-    return weighted[..., 0] - weighted.mean(-1)
 
 
 PLUGIN = CLIPSurgery

@@ -19,7 +19,6 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nibt.methods._attention import AttentionOrInput
 from nibt.models._attention import Weights
@@ -31,12 +30,6 @@ class FastIG(AttentionOrInput):
     """The state times its gradient."""
 
     paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
-    category = "gradient"
-    cost = "1 + about 3 / depth; at the input 2 + about 3"
-    variants: ClassVar = {
-        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
-        "textbook": {side: {"at": "input"} for side in ("image", "text")},
-    }
 
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient * weights

@@ -94,7 +94,14 @@ class FIxLIP(CoalitionMethod):
         seen, read, budget = image.embedded(), text.embedded(), None if self.pairs == "all" else self.budget
         cells, tokens = self.units_of(seen), of_text.units_of(read)
         (patches,), (players,) = self.players(cells, 1), of_text.players(tokens, 1)
-        _check_size(len(patches), len(players))
+        units = len(patches) + len(players)
+        count = (units + 1) * units // 2 + 1
+        if count > MOST_COEFFICIENTS:
+            raise BadOption(
+                f"fixlip fits at most {MOST_COEFFICIENTS} coefficients (got {len(patches)} units of the image and "
+                f"{len(players)} of the caption, which have {count}): choose banzhaf, which has the same table without "
+                "this limit"
+            )
         games = _game(seen, cells, self, budget), _game(read, tokens, of_text, budget)
         table = torch.from_numpy(cross_coefficients(*games, budget is None)).float()
         by_token = share_equally(table.T, players, tokens.count)
@@ -118,10 +125,6 @@ class Game:
     embeddings: np.ndarray
     share: float
 
-    def features(self) -> np.ndarray:
-        """Return the features of the units of this side and of their pairs."""
-        return centered_monomials(self.coalitions, self.share)
-
 
 def _game(side: Side, units: Units | Segments, method: FIxLIP, budget: int | None) -> Game:
     """Evaluate the coalitions of a side: those of the method, or as many as there are drawn pairs of both sides."""
@@ -143,8 +146,8 @@ def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
         rows, columns = (index.flatten() for index in np.indices((len(image.coalitions), len(text.coalitions))))
     else:
         rows = columns = np.arange(len(image.coalitions))
-    sides = image.features(), text.features()
-    first = image.coalitions - image.share, text.coalitions - text.share
+    sides = [centered_monomials(game.coalitions, game.share) for game in (image, text)]
+    first = [game.coalitions - game.share for game in (image, text)]
     count = first[0].shape[1] * first[1].shape[1]
     gram, target = 0.0, 0.0
     for chunk in (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS)):
@@ -157,15 +160,6 @@ def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
         target = target + features.T @ (weights * scores)
     coefficients = np.linalg.pinv(gram, rcond=RCOND, hermitian=True) @ target
     return coefficients[-count:].reshape(first[0].shape[1], first[1].shape[1])
-
-
-def _check_size(patches: int, words: int) -> None:
-    count = (patches + words + 1) * (patches + words) // 2 + 1
-    if count > MOST_COEFFICIENTS:
-        raise BadOption(
-            f"fixlip fits at most {MOST_COEFFICIENTS} coefficients (got {patches} units of the image and {words} of "
-            f"the caption, which have {count}): choose banzhaf, which has the same table without this limit"
-        )
 
 
 PLUGIN = FIxLIP

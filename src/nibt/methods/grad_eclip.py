@@ -23,7 +23,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
@@ -35,7 +35,7 @@ from nibt.models._attention import AttentionMap, AttentionRecord
 from nibt.models._other_attention import AttentionReplacer
 from nibt.models._trace import first
 from nibt.results.attribution import min_max
-from nibt.types import Hidden, PerToken
+from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,9 @@ class GradECLIP(AttentionMethod):
             return attentions.read_by_head((channel * _projected_looseness(side)).relu())
         (gradient,) = gradients(side, attentions, [attentions.last.output])
         channel = _joined(gradient) @ _joined(attentions.last.value).mT
-        return attentions.read_by_head((channel * _looseness(attentions.last)).relu())
-
-
-def _looseness(last: AttentionRecord) -> AttentionMap:
-    """Compute the cosine of each key with each query, scaled to [0, 1]."""
-    near = F.normalize(_joined(last.query), dim=-1) @ F.normalize(_joined(last.key), dim=-1).mT
-    return min_max(near, (last.weights > 0).any(1))
+        query, key = (F.normalize(_joined(heads), dim=-1) for heads in (attentions.last.query, attentions.last.key))
+        looseness = min_max(query @ key.mT, (attentions.last.weights > 0).any(1))
+        return attentions.read_by_head((channel * looseness).relu())
 
 
 def _joined_channels(side: Side) -> AttentionMap:
@@ -115,17 +111,12 @@ def _projected_looseness(side: Side) -> AttentionMap:
     query = trace.with_attention(last, lambda record: record.query).added
     key = trace.with_attention(last, lambda record: record.key).added
     near = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT
-    return min_max(near, _scaled_rows(side, query)[:, None].expand_as(near))
-
-
-def _scaled_rows(side: Side, stream: Hidden) -> Bool[Tensor, "batch token"]:
-    """Return the rows over which cosines are scaled: patches of an image, and all rows of a caption."""
-    rows = side.tower.valid_tokens(side.inputs, stream)
+    rows = side.tower.valid_tokens(side.inputs, query)
     if isinstance(side.units, Grid):
         patches = torch.zeros_like(rows)
         patches[:, list(side.units.tokens)] = True
         rows = rows & patches
-    return rows
+    return min_max(near, rows[:, None].expand_as(near))
 
 
 def _joined(heads: Float[Tensor, "batch head row channel"]) -> Float[Tensor, "batch row channels"]:

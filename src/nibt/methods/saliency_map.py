@@ -18,7 +18,6 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nibt.methods._attention import AttentionOrInput
 from nibt.models._attention import Weights
@@ -30,13 +29,7 @@ class SaliencyMap(AttentionOrInput):
     """Absolute values of the gradient."""
 
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
-    category = "gradient"
-    cost = "1 + about 3 / depth; at the input 2 + about 3"
     signed = False
-    variants: ClassVar = {
-        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
-        "textbook": {side: {"at": "input"} for side in ("image", "text")},
-    }
 
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return gradient.abs() * (weights > 0)

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from nibt.core.perturbation import masker, score_of_pixels, with_ids_of, without_ends
 from nibt.core.side import Side
@@ -70,19 +68,14 @@ def _caption_scores(metric_input: MetricInput, protocol: str) -> Scores:
             "use protocol='correct'"
         )
     if protocol == "m2ib":
-        return with_ids_of(metric_input.side, _above_median(metric_input))
+        assert metric_input.side.inputs.words is not None
+        exact = metric_input.attribution.scores.double()
+        explained = metric_input.side.inputs.words.explained[:, : exact.shape[1]].to(exact.device)
+        middle = exact.masked_fill(~explained, torch.nan).nanquantile(0.5, dim=1, keepdim=True)
+        return with_ids_of(metric_input.side, (exact > middle) & explained)
     scores = all_row_scores(metric_input)
     rows = tower.valid_tokens(metric_input.side.inputs, scores[..., None])
     return without_ends(metric_input.side, min_max(scores, rows), rows)
-
-
-def _above_median(metric_input: MetricInput) -> Bool[Tensor, "batch token"]:
-    """Return whether the score of a token is above the median of the tokens of its caption's words."""
-    assert metric_input.side.inputs.words is not None
-    scores = metric_input.attribution.scores.double()
-    explained = metric_input.side.inputs.words.explained[:, : scores.shape[1]].to(scores.device)
-    middle = scores.masked_fill(~explained, torch.nan).nanquantile(0.5, dim=1, keepdim=True)
-    return (scores > middle) & explained
 
 
 class _AllRows(Words):

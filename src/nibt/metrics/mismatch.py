@@ -50,14 +50,10 @@ class Mismatch(Metric):
 
 def _spearman(first: Float[Tensor, " unit"], second: Float[Tensor, " unit"]) -> float:
     """Return Spearman's correlation: 1 for two flat maps, and 0 if only one is flat."""
-    rounded = [_rounded(scores.cpu().double()) for scores in (first, second)]
+    exact = [scores.cpu().double() for scores in (first, second)]
+    rounded = [(scores / scores.abs().max().clamp_min(1e-30)).round(decimals=_DIGITS) for scores in exact]
     flat = [bool((scores == scores[0]).all()) for scores in rounded]
     return float(all(flat)) if any(flat) else rank_correlation(*rounded)
-
-
-def _rounded(scores: Float[Tensor, " unit"]) -> Float[Tensor, " unit"]:
-    """Return scores relative to the largest one, without rounding errors."""
-    return (scores / scores.abs().max().clamp_min(1e-30)).round(decimals=_DIGITS)
 
 
 PLUGIN = Mismatch

@@ -24,9 +24,6 @@ Source:
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from nibt.metrics._pixels import hit
 from nibt.metrics.base import MetricInput, ShareMetric, on_masks_or_points
 from nibt.options import ClosedShare
@@ -45,11 +42,11 @@ class PointingGame(ShareMetric):
     tolerance: ClosedShare = 15 / 640
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        return on_masks_or_points(metric_input, lambda scores, mask: hit(scores, mask, self.tolerance), _hit_points)
-
-
-def _hit_points(scores: Float[Tensor, " point"], inside: Bool[Tensor, " point"]) -> float:
-    return float(inside[scores == scores.max()].double().mean())
+        return on_masks_or_points(
+            metric_input,
+            lambda scores, mask: hit(scores, mask, self.tolerance),
+            lambda scores, inside: float(inside[scores == scores.max()].double().mean()),
+        )
 
 
 PLUGIN = PointingGame
