@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import Grid, Segments, SequenceUnits, Units, Word, Words
+from nibt.data.units import Segments, SequenceUnits, Units, Word, Words, cells_of
 from nibt.errors import BadOption, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
@@ -35,37 +35,28 @@ def masker(
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
-    def image_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
-        assert isinstance(units, Grid | Segments)
-        assert isinstance(tower, ImageTower)
+    words, first = side.inputs.words if isinstance(units, Words) else None, 0
+    if isinstance(units, SequenceUnits) and bool(units.words.explained.any()):
+        words, first = units.words, units.grid.count
+
+    def scores_of_units(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
+        if isinstance(units, Words):
+            return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
         if isinstance(units, Segments):
             return score_of_pixels(side, units.pixels(keep), behind)
-        pixels = F.interpolate(units.unfold(keep), tower.extent(side.inputs), mode=mode)
+        assert isinstance(tower, ImageTower)
+        grid = cells_of(units)
+        pixels = F.interpolate(grid.unfold(keep[..., : grid.count]), tower.extent(side.inputs), mode=mode)
         return score_of_pixels(side, pixels, behind)
 
-    def text_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
+    def score_masks(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
+        if words is None:
+            return scores_of_units(keep)
         assert isinstance(tower, TextTower)
-        assert side.inputs.words is not None
-        explained = side.inputs.words.explained.to(keep.device)
-        kept = torch.where(explained, keep[..., : explained.shape[1]], 1.0)
-        with tower.blend_to_padding(kept.flatten(0, 1)):
-            return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
-
-    def sequence_scores(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
-        assert isinstance(units, SequenceUnits)
-        assert isinstance(tower, ImageTower)
-        assert isinstance(tower, TextTower)
-        cells, explained = units.grid.count, units.words.explained.to(keep.device)
-        pixels = F.interpolate(units.grid.unfold(keep[..., :cells]), tower.extent(side.inputs), mode=mode)
-        if not bool(explained.any()):
-            return score_of_pixels(side, pixels, behind)
-        kept = torch.where(explained, keep[..., cells:], 1.0)
-        with tower.blend_to_padding(kept[..., tower.offset :].flatten(0, 1)):
-            return score_of_pixels(side, pixels, behind)
-
-    score_masks = image_scores
-    if isinstance(units, Words | SequenceUnits):
-        score_masks = text_scores if isinstance(units, Words) else sequence_scores
+        explained = words.explained.to(keep.device)
+        kept = torch.where(explained, keep[..., first : first + explained.shape[1]], 1.0)
+        with tower.blend_to_padding(kept[..., tower.offset if first else 0 :].flatten(0, 1)):
+            return scores_of_units(keep)
 
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]

@@ -18,30 +18,21 @@ Source:
 
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from nibt.metrics.base import Metric, MetricInput, word_table
-from nibt.types import PerExample
+from nibt.data.ground_truth import GroundTruth
+from nibt.metrics.base import WordMetric
 
 
 @dataclass(frozen=True)
-class AbsentWords(Metric):
+class AbsentWords(WordMetric):
     """The share of words for absent objects whose score is negative."""
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("text",)
+    def mask(self, truth: GroundTruth) -> Tensor | None:
+        return truth.absent
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return torch.tensor(
-            [
-                torch.nan
-                if truth.absent is None or not truth.absent.any()
-                else float((word_table(metric_input, item)[truth.absent] < 0).float().mean())
-                for item, truth in enumerate(metric_input.truths)
-            ],
-            dtype=torch.float32,
-        )
+    def number(self, scores: Tensor, mask: Tensor) -> float:
+        return float((scores[mask] < 0).float().mean())
 
 
 PLUGIN = AbsentWords

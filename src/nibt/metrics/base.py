@@ -231,6 +231,29 @@ class NounMetric(ShareMetric[RegionsInput], ABC):
 
 
 @dataclass(frozen=True)
+class WordMetric(ShareMetric, ABC):
+    """Base class of metrics of the scores of words; NaN for a caption without the words that the metric asks for."""
+
+    sides = ("text",)
+
+    @abstractmethod
+    def mask(self, truth: GroundTruth) -> Bool[Tensor, " word"] | None:
+        """Return the words that the metric asks for, if they are known."""
+
+    @abstractmethod
+    def number(self, scores: Float[Tensor, " word"], mask: Bool[Tensor, " word"]) -> float:
+        """Compute the number of a caption."""
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        masks = [self.mask(truth) for truth in metric_input.truths]
+        numbers = [
+            torch.nan if mask is None or not mask.any() else self.number(word_table(metric_input, item), mask)
+            for item, mask in enumerate(masks)
+        ]
+        return torch.tensor(numbers, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
 class PooledMetric(Metric, ABC):
     """Base class of metrics whose number for a data set is not the mean over its pairs, such as a ratio of sums.
 

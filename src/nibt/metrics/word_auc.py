@@ -21,31 +21,22 @@ Source:
 
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
+from nibt.data.ground_truth import GroundTruth
 from nibt.metrics._pixels import ranking
-from nibt.metrics.base import Metric, MetricInput, word_table
-from nibt.types import PerExample
+from nibt.metrics.base import WordMetric
 
 
 @dataclass(frozen=True)
-class WordAUC(Metric):
+class WordAUC(WordMetric):
     """Area under the ROC curve of words for visible objects against the other words."""
 
-    better = "higher"
-    bounds = (0.0, 1.0)
-    sides = ("text",)
+    def mask(self, truth: GroundTruth) -> Tensor | None:
+        return truth.named
 
-    def __call__(self, metric_input: MetricInput) -> PerExample:
-        return torch.tensor(
-            [
-                torch.nan
-                if truth.named is None
-                else ranking("roc_auc_score", truth.named.numpy(), word_table(metric_input, item).double().numpy())
-                for item, truth in enumerate(metric_input.truths)
-            ],
-            dtype=torch.float32,
-        )
+    def number(self, scores: Tensor, mask: Tensor) -> float:
+        return ranking("roc_auc_score", mask.numpy(), scores.double().numpy())
 
 
 PLUGIN = WordAUC
