@@ -57,8 +57,8 @@ class LabelImages(LabelFiles):
     """Base class of data sets whose objects are outlined in label images, with the numbers 0 to ``largest``."""
 
     @property
-    @abstractmethod
-    def largest(self) -> int: ...
+    def largest(self) -> int:
+        return 254  # 255 marks pixels that are ignored
 
     def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
         if pixels.ndim == 2:

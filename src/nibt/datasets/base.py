@@ -199,10 +199,7 @@ class Dataset(Plugin, ABC):
         return (self[item] for item in range(len(self)))
 
     def records(self, wanted: Wanted = lambda row: True) -> Iterator[Record | None]:
-        """Yield the records in order, with None in place of records that are not wanted.
-
-        Args:
-            wanted: Returns whether to read the record at a position.
+        """Yield the records in order, with None in place of records at positions that are not ``wanted``.
 
         Raises:
             BadInput: A file cannot be read.
@@ -212,11 +209,7 @@ class Dataset(Plugin, ABC):
             yield Record(row=row) if wanted(row) else None
 
     def read(self, record: Record, images: dict[ImageLocation, ImageInput]) -> Pair:
-        """Read the pair of a record.
-
-        Args:
-            record: The record.
-            images: A cache of images by their paths, to which the image is added.
+        """Read the pair of a record, and add its image to ``images``, a cache of images by their paths.
 
         Raises:
             BadInput: The image or the caption cannot be read.
@@ -258,16 +251,7 @@ class Dataset(Plugin, ABC):
 
     @classmethod
     def check(cls, *arguments: Any, **options: Any) -> str:
-        """Check that a data set and all its images can be read.
-
-        Args:
-            *arguments: The arguments of the class.
-            **options: The options of the class.
-
-        Returns:
-            The message of the error; empty if there is none.
-
-        """
+        """Return the error of reading a data set with these options and all its images; empty without an error."""
         try:
             return cls(*arguments, **options).missing()
         except (BadInput, Unsupported) as error:

@@ -40,10 +40,6 @@ class PascalVOC(LabelImages):
     year: str = "2012"
     masks: bool = True
 
-    @property
-    def largest(self) -> int:
-        return 254  # 255 marks pixels that are ignored
-
     def read_records(self) -> list[Record]:
         name = f"VOCdevkit/VOC{self.year}"
         folder = self.around("Annotations", name, f"VOC{self.year}", what=name)

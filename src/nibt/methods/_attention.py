@@ -54,6 +54,8 @@ class LastBlocks(AttentionMethod):
 class LastAttention(AttentionMethod):
     """Base class of methods that score the weights of the last attention, averaged over the heads."""
 
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
     @abstractmethod
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         """Compute the score of each key, for each query and head, from the weights and their gradient."""

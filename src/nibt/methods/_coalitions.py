@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class CoalitionMethod(SegmentMethod):
 
     category = "perturbation"
     linear = True
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     budget: Annotated[int, Range(2, 100_000)] = 512
     seed: Seed = 0

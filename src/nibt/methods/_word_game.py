@@ -45,24 +45,21 @@ def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return coalitions of words, from none to all, and the weight of each in the Shapley value of each word."""
     if count <= EXACT:
         sets = [frozenset(coalition) for size in range(count + 1) for coalition in combinations(range(count), size)]
-        place = {coalition: index for index, coalition in enumerate(sets)}
-        shares = np.zeros((count, len(sets)))
-        for before in sets[:-1]:
-            weight = factorial(len(before)) * factorial(count - len(before) - 1) / factorial(count)
-            for word in set(range(count)) - before:
-                shares[word, place[before | {word}]] += weight
-                shares[word, place[before]] -= weight
+        added = [(before, word) for before in sets[:-1] for word in set(range(count)) - before]
+        sizes = [len(before) for before, _ in added]
+        weights = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in sizes]
     else:
         draws = generator(0)
         half = [draws.permutation(count).tolist() for _ in range(ORDERS // 2)]
         orders = [order for permutation in half for order in (permutation, permutation[::-1])]
         prefixes = [frozenset(order[:size]) for order in orders for size in range(count + 1)]
         sets = sorted(set(prefixes), key=lambda coalition: (len(coalition), sorted(coalition)))
-        place = {coalition: index for index, coalition in enumerate(sets)}
-        shares = np.zeros((count, len(sets)))
-        for order in orders:
-            for size, word in enumerate(order):
-                shares[word, place[frozenset(order[: size + 1])]] += 1 / len(orders)
-                shares[word, place[frozenset(order[:size])]] -= 1 / len(orders)
+        added = [(frozenset(order[:size]), word) for order in orders for size, word in enumerate(order)]
+        weights = [1 / len(orders)] * len(added)
+    place = {coalition: index for index, coalition in enumerate(sets)}
+    shares = np.zeros((count, len(sets)))
+    for (before, word), weight in zip(added, weights, strict=True):
+        shares[word, place[before | {word}]] += weight
+        shares[word, place[before]] -= weight
     coalitions = np.array([[word in coalition for word in range(count)] for coalition in sets])
     return coalitions, shares

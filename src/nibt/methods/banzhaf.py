@@ -18,7 +18,7 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -48,7 +48,6 @@ class Banzhaf(CoalitionMethod):
 
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
     cost = "1 + budget"
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     share: OpenShare = 0.5
     estimate: Annotated[str, Either(("least_squares", "means"))] = "least_squares"

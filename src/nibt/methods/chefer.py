@@ -15,7 +15,6 @@ Avoid it when:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from nibt.methods._attention import LastAttention
 from nibt.models._attention import Weights
@@ -29,7 +28,6 @@ class Chefer(LastAttention):
     category = "attention"
     cost = "1 + about 3 / depth"
     signed = False
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
         return (gradient * weights).relu()

@@ -22,7 +22,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.perturbation import mask_chunks, score_of_pixels
@@ -85,7 +85,8 @@ class RISE(PlayerMethod):
             return super().nothing(side, units)
         stem = side.stem()
         with torch.no_grad():
-            return side.score(stem.rest((stem.hidden * ~_explained(stem)[..., None])[None]))[0]
+            explained = _words(stem).explained.to(stem.hidden.device)
+            return side.score(stem.rest((stem.hidden * ~explained[..., None])[None]))[0]
 
     def _image_scores(self, side: Side, units: Grid) -> UnitValues:
         assert isinstance(side.tower, ImageTower)
@@ -110,7 +111,8 @@ class RISE(PlayerMethod):
 
     def _caption_scores(self, side: Side) -> UnitValues:
         stem = side.stem()
-        explained, units = _explained(stem), _words(stem)
+        units = _words(stem)
+        explained = units.explained.to(stem.hidden.device)
         count = units.count
         first = torch.arange(count, device="cpu").repeat(len(explained), 1)
         sizes = torch.ones(len(explained), count, dtype=torch.float32, device="cpu")
@@ -127,11 +129,6 @@ class RISE(PlayerMethod):
         parts = (self.masks * self.share * sizes).to(total)
         scores = total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
         return F.pad(scores, (stem.units.count - count, 0)) if stem.units is not units else scores
-
-
-def _explained(stem: Cut) -> Bool[Tensor, "batch token"]:
-    """Return which rows belong to words that are explained."""
-    return _words(stem).explained.to(stem.hidden.device)
 
 
 def _words(stem: Cut) -> Words:

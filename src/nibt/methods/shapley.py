@@ -23,7 +23,6 @@ Avoid it when:
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
-from typing import ClassVar
 
 import numpy as np
 
@@ -42,7 +41,6 @@ class Shapley(CoalitionMethod):
 
     paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"
     cost = "3 + budget"
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
 
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         coalitions, weights = _coalitions(players, self.budget, self.seed)

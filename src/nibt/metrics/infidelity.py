@@ -55,10 +55,8 @@ class Infidelity(PerturbationMetric):
     scaled: bool = False
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        scores, hidden = (
-            metric_input.attribution.scores.float(),
-            self.hidden(metric_input).to(metric_input.attribution.scores.device),
-        )
+        scores = metric_input.attribution.scores.float()
+        hidden = self.hidden(metric_input).to(scores.device)
         score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
         drop = (metric_input.side.value() - score(1 - hidden.float())).float()
         predicted = (hidden * scores).sum(-1)
