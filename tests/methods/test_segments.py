@@ -1,4 +1,4 @@
-"""Tests of segments as units: ``nibt.data.segments``, ``nibt.methods._segments`` and ``nibt.data.units.Segments``."""
+"""Tests of segments as units: ``nibt.data.segments``, ``nibt.methods._units`` and ``nibt.data.units.Segments``."""
 
 import itertools
 import json

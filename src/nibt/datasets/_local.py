@@ -1,12 +1,13 @@
-"""Published data sets in a local folder with a known layout."""
+"""Published data sets in a local folder with a known layout, with one or several captions per image."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
+import torch
 from PIL import Image
 
 from nibt.data.images import ImageInput
@@ -14,8 +15,8 @@ from nibt.data.pair import Object, Pair, Point, read_caption
 from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset, whole_box
 from nibt.datasets.base import ImageLocation, Record, Wanted
-from nibt.errors import BadInput
-from nibt.options import Range
+from nibt.errors import BadInput, BadOption
+from nibt.options import OneOf, Range
 
 
 @dataclass(frozen=True)
@@ -165,3 +166,62 @@ def _check(record: Record) -> None:
             read_caption(caption)
         except BadInput as error:
             raise BadInput(f"{record.where}: {error}") from error
+
+
+CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedDataset(LocalDataset):
+    """Base class of data sets with several captions per image. ``count`` is the number of pairs.
+
+    The paper of NIB uses the best caption. Its code compares the captions of a whole batch with the first image of the
+    batch; here, each caption is compared with its own image.
+
+    Attributes:
+        choice: The captions that form pairs: "first", "best" (that with the highest score), or "all" (a pair each).
+        scorer: For "best", a function of an image and its captions that returns a number for each caption, such as the
+            cosines of a model. If several captions have the highest score, the first one is chosen.
+
+    """
+
+    choice: Annotated[str, OneOf(("first", "best", "all"))] = "first"
+    scorer: CaptionScorer | None = field(default=None, repr=False, compare=False)
+    _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if (self.choice == "best") != (self.scorer is not None):
+            raise BadOption(
+                "choice='best' and scorer must be used together: scorer is a function of an image and its captions "
+                "that returns a number for each caption, such as the cosines of a model"
+            )
+        super().__post_init__()
+
+    def expanded(self, records: list[Record]) -> list[Record]:
+        if self.choice != "all":
+            return records
+        return [replace(record, captions=(caption,)) for record in records for caption in record.captions]
+
+    def caption_of(self, record: Record, image: ImageInput) -> str:
+        if self.scorer is None:
+            return record.captions[0]
+        if record.where not in self._best:  # the scorer is slow, and items may be read several times
+            self._best[record.where] = self._best_caption(record, image, self.scorer)
+        return self._best[record.where]
+
+    def _best_caption(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
+        scores = torch.as_tensor(scorer(image, entry.captions)).flatten()
+        if len(scores) != len(entry.captions) or scores.isnan().any():
+            raise BadInput(
+                f"{entry.where}: scorer must return a number for each of {len(entry.captions)} captions "
+                f"(got {scores.tolist()})"
+            )
+        return entry.captions[scores.tolist().index(scores.max().item())]
+
+
+def texts(value: Any, where: str, name: str = "a caption") -> tuple[str, ...]:
+    """Return the captions of an image from a text or a list of texts."""
+    captions = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not captions or not all(isinstance(caption, str) for caption in captions):
+        raise BadInput(f"{where}: {name} must be a text, or a list of texts (got {value!r})")
+    return captions

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.datasets._paths import SHARDS, existing, files_in, joined
+from nibt.datasets._files import SHARDS, existing, files_in, joined
 from nibt.datasets._table import SUFFIXES, TableDataset
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName

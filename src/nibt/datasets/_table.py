@@ -1,4 +1,4 @@
-"""Data sets in tables, which are read row by row. An error in one row does not affect the others."""
+"""Data sets in tables, which are read row by row: an error in one row does not affect the others."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,10 +7,11 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
+from nibt import parquet
 from nibt.data.images import SAMPLE
-from nibt.datasets._files import format_errors, lines, parsed, readable, table_heading, table_rows
+from nibt.datasets._files import format_errors, lines, natural, parsed, readable, table_heading, table_rows
 from nibt.datasets._records import RecordDataset
-from nibt.datasets.base import ImageLocation, Record, Wanted
+from nibt.datasets.base import FilePart, ImageLocation, Record, Wanted
 from nibt.errors import BadInput
 from nibt.records import JsonObject
 
@@ -163,3 +164,40 @@ def files_hash(paths: Iterable[Path], tail: int | None = None) -> str:
     """Return a hash of the names and the bytes of several files, as 16 hexadecimal digits."""
     lines = "".join(f"{path.name} {file_hash(path, tail)}\n" for path in paths)
     return sha256(lines.encode()).hexdigest()[:16]
+
+
+REMEDY = "replace it by a complete file"
+
+
+@dataclass(frozen=True, slots=True)
+class TableCell(FilePart):
+    """A cell of a Parquet or Arrow file with the bytes of an image, or with a mapping that has them as ``bytes``."""
+
+    path: Path
+    row: int
+    column: str
+
+    def read(self) -> bytes:
+        value = parquet.read_cell(self.path, self.row, self.column, REMEDY)
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise BadInput(
+                f"{self.path.name}, row {self.row}: {self.column} must have the bytes of an image "
+                f"(got {'nothing' if data is None else type(data).__name__})"
+            )
+        return data
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """Return the Parquet or Arrow files of a split, in natural order of their names."""
+    for place, pattern in (
+        (folder / "data", f"{split}-*.parquet"),
+        (folder, f"{split}-*.parquet"),
+        (folder / split, "*.arrow"),
+        (folder, f"{split}.parquet"),
+        (folder, "data-*.arrow"),
+    ):
+        files = sorted((path for path in place.glob(pattern) if path.is_file()), key=lambda path: natural(path.name))
+        if files:
+            return files
+    return []

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._local import CaptionedDataset
 from nibt.datasets.base import ObjectAnnotation, Record, edges
 from nibt.records import JsonObject
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import lines, natural, table
+from nibt.datasets._local import CaptionedDataset
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.options import OneOf

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from nibt.data.images import ImageInput, read_image
-from nibt.datasets._captioned import CaptionedDataset, texts
+from nibt.datasets._local import CaptionedDataset, texts
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import TableDataset, files_hash
 from nibt.datasets.base import Dataset, Record, Wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from nibt.datasets._files import lines, natural
-from nibt.datasets._label_images import LabelImages, LabelMask
+from nibt.datasets._label_maps import LabelImages, LabelMask
 from nibt.datasets._synsets import SplitSynsets, SynsetImage, is_synset, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput

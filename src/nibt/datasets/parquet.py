@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nibt import parquet
-from nibt.datasets._cells import REMEDY
-from nibt.datasets._files import missing_columns
-from nibt.datasets._paths import named_paths
-from nibt.datasets._table import CHOOSE, TableDataset, files_hash
+from nibt.datasets._files import missing_columns, named_paths
+from nibt.datasets._table import CHOOSE, REMEDY, TableDataset, files_hash
 from nibt.datasets.base import Record, Wanted
 from nibt.records import JsonObject
 

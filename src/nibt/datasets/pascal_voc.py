@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from nibt.datasets._files import format_errors, lines
-from nibt.datasets._label_images import LabelImages, LabelMask
+from nibt.datasets._label_maps import LabelImages, LabelMask
 from nibt.datasets._pascal import in_words
 from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Edges, ObjectAnnotation, Record

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nibt import parquet
-from nibt.datasets._captioned import CaptionedDataset, texts
-from nibt.datasets._cells import REMEDY, TableCell, split_files
 from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._local import CaptionedDataset, texts
+from nibt.datasets._table import REMEDY, TableCell, split_files
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf

@@ -6,8 +6,8 @@ Transactions on Geoscience and Remote Sensing 56(4), 2018.
 
 from dataclasses import dataclass
 
-from nibt.datasets._captioned import CaptionedDataset
 from nibt.datasets._files import format_errors, read_json
+from nibt.datasets._local import CaptionedDataset
 from nibt.datasets.base import Record
 from nibt.errors import BadOption
 from nibt.records import JsonObject

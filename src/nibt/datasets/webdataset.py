@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import names_image
-from nibt.datasets._files import format_errors, parsed
-from nibt.datasets._paths import SHARDS, named_paths
+from nibt.datasets._files import SHARDS, format_errors, named_paths, parsed
 from nibt.datasets._records import RecordDataset
 from nibt.datasets._table import caption_text, files_hash
 from nibt.datasets.base import ByteRange, ImageLocation, Record, Wanted

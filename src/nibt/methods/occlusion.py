@@ -24,8 +24,7 @@ import torch
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.methods._segments import SegmentMethod
-from nibt.methods._units import coalition_masks, share_equally
+from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.types import UnitValues
 
 

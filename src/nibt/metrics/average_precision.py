@@ -29,8 +29,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nibt.metrics._labels import scaled
 from nibt.metrics._pixels import ranking
-from nibt.metrics._two_classes import scaled
 from nibt.metrics.base import MetricInput, PixelMap, PixelMask, ShareMetric, on_masks, on_masks_or_points
 from nibt.types import PerExample
 

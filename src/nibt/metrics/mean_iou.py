@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nibt.metrics._two_classes import TwoClasses
+from nibt.metrics._labels import TwoClasses
 from nibt.metrics.base import known_mean, ratio
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nibt.metrics._two_classes import TwoClasses
+from nibt.metrics._labels import TwoClasses
 from nibt.metrics.base import ratio
 
 

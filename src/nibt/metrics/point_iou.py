@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.metrics._two_classes import ObjectMetric, object_share
+from nibt.metrics._labels import ObjectMetric, object_share
 from nibt.metrics.base import MetricInput, known_mean, ratio
 from nibt.options import Range
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nibt.metrics._two_classes import scaled
+from nibt.metrics._labels import scaled
 from nibt.metrics.base import MaskMetric, Metric, PixelMap, PixelMask
 
 
