@@ -11,6 +11,11 @@ from typing import Any
 from nibt.errors import BadInput, BadOption, NibtError
 from nibt.io import load_json, read_text
 
+_BRACE = re.compile(r"\{([^{}]*)\}")
+SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_SEPARATOR = "::"
+"""The separator of several names in one option, as in WebDataset."""
+
 
 def table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, str], str]]:
     """Yield the rows of a CSV file, or of a TSV file by its ending, with their locations (``captions.txt, line 2``)."""
@@ -114,12 +119,6 @@ def readable(path: Path) -> Iterator[None]:
         raise BadInput(f"{path} is a damaged table ({error}): repair it") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-_BRACE = re.compile(r"\{([^{}]*)\}")
-SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_SEPARATOR = "::"
-"""The separator of several names in one option, as in WebDataset."""
 
 
 def existing(patterns: Iterable[str | os.PathLike]) -> list[Path]:

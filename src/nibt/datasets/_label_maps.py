@@ -18,6 +18,10 @@ from nibt.errors import BadInput
 from nibt.image_files import open_image
 from nibt.io import short_digest
 
+BACKGROUND = "background"
+"""The label of pixels without an object. It is not named, and no object, unless an image has no other label."""
+_INVALID = -2
+
 
 class LabelMask(NamedTuple):
     """The pixels with a number in a label image, whose path is relative to the folder of the data set."""
@@ -86,11 +90,6 @@ def _read_pixels(path: Path, modified: int) -> np.ndarray:
         if image.mode not in ("P", "L", "RGB", "RGBA") or packed:  # Pillow would stretch gray values of fewer bits
             raise BadInput(f"expected 8 bits per channel, got the mode {(packed or [image.mode])[0]}")
         return np.array(image).astype(int)
-
-
-BACKGROUND = "background"
-"""The label of pixels without an object. It is not named, and no object, unless an image has no other label."""
-_INVALID = -2
 
 
 class Places(NamedTuple):

@@ -18,6 +18,8 @@ from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf, Range
 
+CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
+
 
 @dataclass(frozen=True)
 class LocalDataset(RecordDataset):
@@ -166,9 +168,6 @@ def _check(record: Record) -> None:
             read_caption(caption)
         except BadInput as error:
             raise BadInput(f"{record.where}: {error}") from error
-
-
-CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ CHOOSE = (
     "choose columns with -D image=, caption= and key= (in Python image=, caption=, key=), and for a generator prompt= "
     "and answer="
 )
+REMEDY = "replace it by a complete file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +165,6 @@ def files_hash(paths: Iterable[Path], tail: int | None = None) -> str:
     """Return a hash of the names and the bytes of several files, as 16 hexadecimal digits."""
     lines = "".join(f"{path.name} {file_hash(path, tail)}\n" for path in paths)
     return sha256(lines.encode()).hexdigest()[:16]
-
-
-REMEDY = "replace it by a complete file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from nibt.targets._similarity import Others
 from nibt.types import Embedding
 
 OPENAI = "openai"
+Cells = Float[Tensor, "row column"]
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,6 @@ class LabelMetric(Metric, ABC):
             return torch.stack(maps)
 
         return metric_input.once(("map of each", self.template, names, against), computed)
-
-
-Cells = Float[Tensor, "row column"]
 
 
 @dataclass(frozen=True)
