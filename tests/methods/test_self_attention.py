@@ -1,8 +1,8 @@
-"""Tests of ``nibt.methods._self_attention``."""
+"""Tests of attention of vectors with each other."""
 
 import torch
 
-from nibt.methods._self_attention import self_weights
+from nibt.methods._attention import self_weights
 from nibt.models._attention import AttentionRecord
 
 

@@ -1,8 +1,8 @@
 """The base class of data sets, which give pairs by their positions, and records as a stream.
 
-A record has the location of the image of a pair, and its captions. Reading the record gives the pair. Since a stream
-keeps no records in memory, the memory of a job does not depend on the number of pairs, and a worker gets only the
-records that it needs. An error that concerns one pair is reported with this pair.
+A record has the location of an image and its captions, and reading it gives the pair. A stream keeps no records in
+memory, and a worker gets only those that it needs. An error that concerns one pair is reported with this pair.
+
 """
 
 import json
@@ -55,14 +55,7 @@ class FilePart(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ByteRange(FilePart):
-    """Successive bytes of a file, such as a member of a tar archive.
-
-    Attributes:
-        path: The file.
-        start: The position of the first byte.
-        size: The number of bytes.
-
-    """
+    """Successive bytes of a file, such as a member of a tar archive."""
 
     path: Path
     start: int

@@ -48,7 +48,8 @@ class OpenImages(LocalDataset):
 
     def read_records(self) -> list[Record]:
         path = self.inside(f"oidv7-{self.split}-annotations-point-labels.csv")
-        names = _names(self.inside(*_NAMES))
+        described = table(self.inside(*_NAMES), ("LabelName", "DisplayName"))
+        names = {row["LabelName"]: row["DisplayName"].strip().lower() for row, _ in described}
         splits = dict.fromkeys((self.split, _SPLITS[self.split]))
         places = [place for split in splits for place in (split, f"images/{split}")]
         folder = self.inside(*places, "images", what=f"the folder of images {self.split}")
@@ -83,12 +84,6 @@ def _points(row: dict[str, str], where: str) -> list[Point]:
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in (x, y)):
         raise BadInput(f"{where}: X and Y must be from 0 to 1, shares of the sides (got {row['X']} and {row['Y']})")
     return [] if answer == "unsure" else [Point(x, y, _ANSWERS[answer])]
-
-
-def _names(path: Path) -> dict[str, str]:
-    """Return the names of the classes."""
-    columns = ("LabelName", "DisplayName")
-    return {row[columns[0]]: row[columns[1]].strip().lower() for row, _ in table(path, columns)}
 
 
 def _name(label: str, names: dict[str, str], where: str) -> str:

@@ -1,24 +1,26 @@
-"""Base classes of methods that score each row of a tower from its recorded attentions."""
+"""Base classes of methods that score each row of a tower from its recorded attentions, or replace the last of them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
 from nibt.methods._checks import Either
+from nibt.methods._rows import score_rows
 from nibt.methods.base import Method, Need
-from nibt.models._attention import Attentions, Weights
+from nibt.models._attention import AttentionRecord, Attentions, Weights
 from nibt.options import Blocks
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 
 
-@dataclass(frozen=True)
 class AttentionMethod(Method):
     """Base class of methods that score every row of the hidden state; rows without a unit are dropped afterwards."""
 
@@ -50,7 +52,6 @@ class LastBlocks(AttentionMethod):
         return depth - min(self.blocks or depth, depth)
 
 
-@dataclass(frozen=True)
 class LastAttention(AttentionMethod):
     """Base class of methods that score the weights of the last attention, averaged over the heads."""
 
@@ -108,3 +109,36 @@ def gradients(side: Side, attentions: Attentions, at: Sequence[Tensor]) -> tuple
     """Compute the gradients of the score with respect to recorded tensors ``at``."""
     with torch.enable_grad():
         return torch.autograd.grad(side.score(attentions.embedding).sum(), at)
+
+
+Rows = Float[Tensor, "batch head row channel"]
+
+
+class LastBlockMethod(AttentionMethod):
+    """Base class of methods that score each row alone, after a last block with another attention."""
+
+    category = "attention"
+    cost = "1 + about 1 / depth"
+    bare: ClassVar[bool] = False
+    """Whether the residual connection and the feed-forward network of the block are left out."""
+
+    @abstractmethod
+    def attend(self, side: Side, record: AttentionRecord) -> Tensor:
+        """Compute the output of the attention."""
+
+    def scores(self, side: Side) -> PerToken:
+        replayed = side.trace.with_attention(side.tower.depth - 1, partial(self.attend, side))
+        return score_rows(side, replayed.added if self.bare else replayed.stream, side.score)
+
+
+def self_weights(record: AttentionRecord, vectors: Rows, prior: Tensor | float = 0.0) -> Weights:
+    """Compute the weights of the attention of vectors with each other, masked as in the block, at least in float32."""
+    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # their products are large
+    logits = vectors @ vectors.mT * vectors.shape[-1] ** -0.5 + prior
+    masked = (record.weights == 0).all(1, keepdim=True)
+    return logits.masked_fill(masked, torch.finfo(logits.dtype).min).softmax(-1)
+
+
+def weighted_values(record: AttentionRecord, weights: Weights) -> Rows:
+    """Compute the output of an attention with other weights."""
+    return (weights @ record.value.to(weights)).to(record.value)

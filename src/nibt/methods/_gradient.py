@@ -1,7 +1,6 @@
 """The base class of methods that score a layer from its state and one gradient, such as Grad-CAM."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 from nibt.core.side import Side
 from nibt.data.units import Units
@@ -10,7 +9,6 @@ from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 
 
-@dataclass(frozen=True)
 class GradientMethod(LayerMethod):
     """Base class of methods that score a layer from its state and one gradient."""
 

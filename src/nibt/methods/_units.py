@@ -29,7 +29,6 @@ PlayerValues = Float[Tensor, "player *value"]
 ColumnValues = Float[Tensor, "unit *value"]
 
 
-@dataclass(frozen=True)
 class UnitMethod(Method):
     """Base class of methods that score units directly; linear ones keep a last dimension of the score."""
 
@@ -74,6 +73,15 @@ class UnitMethod(Method):
         elif isinstance(units, SequenceUnits):
             scores = units.without_special(scores)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
+
+
+class ControlMethod(UnitMethod):
+    """Base class of controls, which do not use the model."""
+
+    paper = "none: a control"
+    category = "control"
+    cost = "0"
+    signed = False
 
 
 def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:

@@ -22,24 +22,19 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
-from nibt.methods._units import UnitMethod
+from nibt.methods._units import ControlMethod
 from nibt.options import Positive
 from nibt.types import PerUnit
 
 
 @dataclass(frozen=True)
-class Center(UnitMethod):
+class Center(ControlMethod):
     """Scores from a Gaussian around the center.
 
     Args:
         spread: The standard deviation, relative to half the size of the image or caption.
 
     """
-
-    paper = "none: a control"
-    category = "control"
-    cost = "0"
-    signed = False
 
     spread: Positive = 0.5
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.methods._self_attention import LastBlockMethod, self_weights, weighted_values
+from nibt.methods._attention import LastBlockMethod, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 
 

@@ -19,11 +19,10 @@ Avoid it when:
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.methods._attention import LastBlocks
-from nibt.types import Hidden, PerExample, PerToken
+from nibt.types import PerToken
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,14 @@ class LeGrad(LastBlocks):
         total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
         for block, stream in zip(attentions.blocks, attentions.streams, strict=True):
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(_mean_score(side, stream, tokens).sum(), block.weights)
+                # every row is the mean of the tokens of the block, so that any head reads the mean
+                weights = tokens.to(stream)[..., None]
+                mean = (stream * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
+                score = side.score(side.cut(side.tower.depth).rest(mean.expand_as(stream)[None]))
+                (gradient,) = torch.autograd.grad(score.sum(), block.weights)
             positive = (gradient * (block.weights > 0)).relu().mean(1)
             total += positive.sum(1) / tokens.sum(-1, keepdim=True).clamp_min(1)
         return total
-
-
-def _mean_score(side: Side, stream: Hidden, tokens: Tensor) -> PerExample:
-    """Compute the score of a state in which every row is the mean of its tokens, so that any head reads the mean."""
-    weights = tokens.to(stream)[..., None]
-    mean = (stream * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
-    return side.score(side.cut(side.tower.depth).rest(mean.expand_as(stream)[None]))[0]
 
 
 PLUGIN = LeGrad

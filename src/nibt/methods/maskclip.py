@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nibt.core.side import Side
+from nibt.methods._attention import LastBlockMethod
 from nibt.methods._rows import score_rows
-from nibt.methods._self_attention import LastBlockMethod
 from nibt.models._attention import AttentionRecord
 from nibt.types import PerToken
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words, cells_of
 from nibt.errors import Unsupported
-from nibt.methods._self_attention import LastBlockMethod, self_weights, weighted_values
+from nibt.methods._attention import LastBlockMethod, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 from nibt.options import Positive
 

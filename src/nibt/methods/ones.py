@@ -18,18 +18,13 @@ import torch
 
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.methods._units import UnitMethod
+from nibt.methods._units import ControlMethod
 from nibt.types import PerUnit
 
 
 @dataclass(frozen=True)
-class Ones(UnitMethod):
+class Ones(ControlMethod):
     """A score of 1 for every unit."""
-
-    paper = "none: a control"
-    category = "control"
-    cost = "0"
-    signed = False
 
     def scores(self, side: Side, units: Units | Segments) -> PerUnit:
         return torch.ones(len(side.inputs), units.count, dtype=torch.float32, device=side.tower.example.device)

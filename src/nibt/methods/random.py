@@ -21,19 +21,14 @@ import torch
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.methods._units import UnitMethod
+from nibt.methods._units import ControlMethod
 from nibt.options import Seed
 from nibt.types import PerUnit
 
 
 @dataclass(frozen=True)
-class Random(UnitMethod):
+class Random(ControlMethod):
     """Uniform random scores in [0, 1)."""
-
-    paper = "none: a control"
-    category = "control"
-    cost = "0"
-    signed = False
 
     seed: Seed = 0
 

@@ -28,7 +28,6 @@ class RegionsCurve(AreaMetric[RegionsInput], ABC):
         return ((places < (shares * count).round()[:, None]) == self.inserted).float()
 
 
-@dataclass(frozen=True)
 class PairCurve(RegionsCurve):
     """Base class of the areas under curves of removal and insertion of pairs.
 

@@ -176,7 +176,6 @@ class Metric(Plugin, ABC, Generic[_Input]):
         return self(metric_input), None
 
 
-@dataclass(frozen=True)
 class AreaMetric(Metric[_Input], ABC):
     """Base class of areas under curves, whose points are at equal distances from 0 to 1."""
 
@@ -192,7 +191,6 @@ class AreaMetric(Metric[_Input], ABC):
         return torch.trapezoid(curves, dim=1) / (curves.shape[1] - 1), curves
 
 
-@dataclass(frozen=True)
 class ShareMetric(Metric[_Input], ABC):
     """Base class of metrics of images whose values are from 0 to 1, and better if they are higher."""
 
@@ -201,7 +199,6 @@ class ShareMetric(Metric[_Input], ABC):
     sides = ("image",)
 
 
-@dataclass(frozen=True)
 class MaskMetric(ShareMetric, ABC):
     """Base class of metrics of a map and the mask of the objects that the caption names."""
 
@@ -213,7 +210,6 @@ class MaskMetric(ShareMetric, ABC):
         return on_masks(metric_input, self.number)
 
 
-@dataclass(frozen=True)
 class NounMetric(ShareMetric[RegionsInput], ABC):
     """Base class of means over the nouns of a caption."""
 
@@ -230,7 +226,6 @@ class NounMetric(ShareMetric[RegionsInput], ABC):
         return torch.tensor([mean], dtype=torch.float64)
 
 
-@dataclass(frozen=True)
 class WordMetric(ShareMetric, ABC):
     """Base class of metrics of the scores of words; NaN for a caption without the words that the metric asks for."""
 
@@ -253,7 +248,6 @@ class WordMetric(ShareMetric, ABC):
         return torch.tensor(numbers, dtype=torch.float32)
 
 
-@dataclass(frozen=True)
 class PooledMetric(Metric, ABC):
     """Base class of metrics whose number for a data set is not the mean over its pairs, such as a ratio of sums.
 
