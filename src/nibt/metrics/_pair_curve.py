@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
@@ -22,7 +22,7 @@ class RegionsCurve(AreaMetric[RegionsInput], ABC):
 
     levels: Levels = 10
 
-    def kept(self, places: Float[Tensor, " unit"], count: int) -> Float[Tensor, "level unit"]:
+    def kept(self, places: Int[Tensor, " unit"], count: int) -> Float[Tensor, "level unit"]:
         """Return the masks of units by their places among ``count``, at each share that is removed or inserted."""
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32, device="cpu")
         return ((places < (shares * count).round()[:, None]) == self.inserted).float()
