@@ -49,7 +49,11 @@ def interpolated(
 def filled_in(
     image: Float[Tensor, "channel height width"], removed: Bool[np.ndarray, "height width"]
 ) -> Float[Tensor, "channel height width"]:
-    """Return a copy of an image whose removed pixels are filled in from those around them, in large images by block."""
+    """Return a copy of an image whose removed pixels are filled in from those around them.
+
+    In images of more than ``_FINEST`` pixels along an axis, blocks of pixels are filled in, and resized: what
+    is filled in is smooth, and the time grows faster than the number of pixels.
+    """
     kept = torch.from_numpy(~removed).to(image.device)
     block = -(-max(removed.shape) // _FINEST)  # what is filled in is smooth, and the time grows faster than the pixels
     if block == 1:

@@ -1,4 +1,14 @@
-"""Contributions P[t] of token rows to the unit embedding: integrals of its derivative J(z(l)) times (h - r)_t."""
+"""Contributions of tokens to the unit embedding of a tower, as vectors, by integration along a path.
+
+Let z(l) = r + l (h - r) be the path from the baseline r to the hidden state h, e(z) the unit embedding and J(z) its
+derivative. The contribution of the token row t is the vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of
+all rows sum to e(h) - e(r), and P[t] . v is NIB's score of the row for a caption (or an image) with the unit
+embedding v.
+
+There are two ways to compute the integrand at a node. Forward mode (``jvp_at``) takes a forward pass for each node, and
+about one more for each direction and node. Backward mode (``vjp_at``) takes a forward pass for each node, and a
+backward pass for each vector v and node. ``nibt.core.refinement`` weights the nodes.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +33,11 @@ Positions = Sequence[float]
 def jvp_at(
     cut: Cut, start: Hidden, positions: Positions, directions: Directions, at_once: int | None = None
 ) -> VectorsAt:
-    """Compute J(z) d at positions of the path for each direction d, in forward mode."""
+    """Compute J(z) d at positions of the path for each direction d, in forward mode.
+
+    The forward pass of the states is shared by all directions, if torch supports that. Attention is computed without
+    fused kernels, which have no forward mode.
+    """
     most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
     count, step, parts = len(positions), max(1, most // len(directions)), []
     chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most

@@ -1,4 +1,7 @@
-"""Perturbation of inputs, forward only: removal of units and noise, which no other module does."""
+"""Perturbation of inputs: removal of units and noise, forward only.
+
+No other module changes inputs.
+"""
 
 import math
 import zlib
@@ -31,7 +34,15 @@ _BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 def masker(
     side: Side, units: Units | Segments, smooth: bool = False, hide: str = "mean", seed: int = 0
 ) -> Callable[[PerUnit], Tensor]:
-    """Return the score for masks, (batch, unit) or (mask, batch, unit), that keep 1 (all) to 0 (none) of each unit."""
+    """Return the score of a side as a function of masks, which keep 1 (all) to 0 (nothing) of each unit.
+
+    The masks have the shape (batch, unit), or (mask, batch, unit) for scores of the shape (mask, batch). With
+    ``Side.embedded`` the scores are unit embeddings, with a last dimension.
+
+    Pixels are multiplied after normalization, so that 0 is the mean color, or blended with the ``backdrop``. Words are
+    blended with the embedding of the padding token before positions are added, whatever ``hide`` is. Special tokens
+    are kept.
+    """
     tower, mode = side.tower, "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
@@ -125,7 +136,11 @@ def check_hide(hide: str) -> None:
 
 
 def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Generator:
-    """Return the random generator of an item, seeded by its pixels or words, whatever its batch or padding."""
+    """Return the random generator of an item.
+
+    It is seeded by ``seed`` and a checksum of the item's pixels or word ids, so its draws depend neither on the rest of
+    the batch nor on the padding of a caption.
+    """
     values = inputs.values[item].cpu()
     if inputs.words is not None and values.ndim == 1:
         values = values[inputs.words.explained[item].cpu()]
@@ -134,7 +149,12 @@ def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Gen
 
 @contextmanager
 def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Side]:
-    """Provide the same side with uniform noise on its pixels or word embeddings inside the ``with`` block."""
+    """Provide the same side with slightly perturbed inputs inside the ``with`` block.
+
+    Uniform noise in [-radius, radius] is added to each normalized pixel, or to the embedding of each word before
+    positions are added; there it is multiplied by the root mean square of the caption's embeddings. Special tokens and
+    the blank caption stay unchanged. A word that is blended to padding loses its noise in the same proportion.
+    """
     lowest = sum(stream is None for stream in side.trace.streams)
     if isinstance(side.tower, ImageTower):
         shape, items = side.inputs.values.shape[1:], range(len(side.inputs))
@@ -175,7 +195,11 @@ def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator
 
 
 def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
-    """Compute the scores of captions without their first and last token, whole and with scaled embeddings."""
+    """Compute the scores of captions without their first and last token, whole and with scaled embeddings.
+
+    Each row of the embedding table is scaled once for every position of its word, by what that position keeps, so the
+    row of a word that occurs twice is scaled by the product. The tower pools whatever row it takes for the end.
+    """
     tower, embeddings = side.tower, []
     assert isinstance(tower, TextTower)
     for item, caption_rows in enumerate(rows):  # alone, since padding would change the result

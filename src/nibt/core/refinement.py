@@ -1,4 +1,14 @@
-"""Integrals along a path, with more nodes for the items whose sum is incomplete or that the last refinement changed."""
+"""Integrals along a path, with more nodes for the items that need them.
+
+The values at a node are computed once for each item: a finer rule keeps the nodes that it shares with the coarser one,
+and items that are accurate enough take no part in it. Completeness says only that the *sum* of the scores is right,
+which it may be by chance. So an integral is accurate if its sum is complete and the last refinement changed little: the
+error of a smooth integrand is about squared if its nodes are doubled, so that a change by the square root of the
+tolerance leaves an error of about the tolerance.
+
+A rule of high order stalls where an integrand has a narrow peak. An item whose sum the finest rule leaves incomplete
+therefore gets a last rule of another form, and keeps the result with the smaller gap.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -59,7 +59,12 @@ class Side:
 
     @property
     def dual_encoder(self) -> Model:
-        """The model, for what needs both of its sides; a generator is not supported."""
+        """The model, for what needs both of its sides.
+
+        Raises:
+            Unsupported: The model is a generator.
+
+        """
         if not isinstance(self.model, Model):
             raise Unsupported(
                 "the method or its baseline needs a model that compares images with captions, not a generator"
@@ -86,7 +91,13 @@ class Side:
         return self.trace.cut(layer)
 
     def shifted(self, shifts: Sequence[tuple[int, int]], lowest: int) -> "Side":
-        """Return a side of views of the images by shifts in pixels, one view of all images after the other."""
+        """Return a side of views of the images, one view of all images after the other, with the same score.
+
+        Args:
+            shifts: The shifts in pixels, down and to the right.
+            lowest: The lowest layer at which the views are cut.
+
+        """
         assert isinstance(self.tower, ImageTower)
         items = -1 - self.model.item_ndim
         score = _Arranged(
@@ -97,7 +108,10 @@ class Side:
         return replace(self, trace=self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest), score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
-        """Return the side of the items at ``rows``; its target still gets the embeddings of all items."""
+        """Return the side of the items at ``rows``, each once, with the same score.
+
+        The target gets the embeddings of all items, since it may compare each with an item of its own.
+        """
         items, index = -1 - self.model.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
         full = self.trace.embedding.detach()
         score = _Arranged(
@@ -108,7 +122,10 @@ class Side:
         return replace(self, trace=self.trace.take(rows), score=score)
 
     def embedded(self) -> "Side":
-        """Return the same side with its unit embedding as the score, which adds a last dimension."""
+        """Return the same side with its unit embedding as the score, which adds a last dimension.
+
+        A method that is linear in the target then computes a vector for each unit instead of a score.
+        """
         return replace(self, score=partial(F.normalize, dim=-1))
 
     def stem(self) -> Cut:
@@ -149,7 +166,10 @@ class Side:
             return self.score(self.end(name, layer, cut, state))
 
     def end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> Embedding:
-        """Compute the embedding at the low end of a path, of which that of a blank input takes no forward pass."""
+        """Compute the embedding at the low end of a path.
+
+        The embedding of a blank input is a constant of the tower, which caches it, so it takes no forward pass.
+        """
         if name == "blank" and layer is not None:
             return self.blank()
         with torch.no_grad():
@@ -162,7 +182,18 @@ class Side:
             return self.cut(last).rest(self.tower.blank(self.inputs, last)[None])[0]
 
     def baseline(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
-        """Return the baseline state at a layer (None: at the stem): ``zero``, ``blank``, ``mean`` or ``mean:FILE``."""
+        """Return the baseline state at a layer (None: at the stem).
+
+        Args:
+            name: ``zero``, ``blank``, ``mean`` (the mean states of the model) or ``mean:FILE``.
+            layer: The layer.
+            hidden: The hidden state at that layer.
+
+        Raises:
+            BadOption: There is no such baseline.
+            WrongBaseline: The mean states belong to another model, or do not fit the layer.
+
+        """
         state, _, path = name.partition(":")
         if state == "zero":
             return torch.zeros_like(hidden)
@@ -179,7 +210,12 @@ class Side:
 
 
 def mean_states(model: Model, path: str = "") -> MeanStates:
-    """Return the mean states of a file, or those that ship with an embedded model."""
+    """Return the mean states of a file, or those that ship with an embedded model.
+
+    Raises:
+        WrongBaseline: The model ships no mean states, or the file belongs to another model.
+
+    """
     if not path and model.folder is None:
         raise WrongBaseline(
             f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"

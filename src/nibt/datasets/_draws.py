@@ -1,4 +1,8 @@
-"""Random integers from the raw stream of a bit generator, which are equal on every machine and with every NumPy."""
+"""Random numbers that are equal on every machine and with every version of NumPy.
+
+NumPy guarantees this for the raw stream of a bit generator, but not for distributions. So integers are computed from
+the raw stream.
+"""
 
 from collections.abc import Sequence
 from typing import TypeVar

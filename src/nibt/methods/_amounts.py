@@ -1,4 +1,10 @@
-"""Amounts by removal: the scores of each region of a map, scaled to what the target loses without that region."""
+"""Amounts by removal: the scores of each region of a map, scaled to what the target loses without that region.
+
+A region is a peak of the smoothed map, positive or negative, with what drains to it (watershed). Each region alone is
+filled in from the pixels around it, in one forward pass. What removal costs is divided among the scores of the region
+that have its sign, and scores outside of all regions are scaled as the regions are together. An object that fills much
+of an image may be several regions, and removing one of them may cost little, since the others still show it.
+"""
 
 import math
 from dataclasses import replace

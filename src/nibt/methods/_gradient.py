@@ -1,4 +1,8 @@
-"""The base class of methods that score a layer from its state and one gradient, such as Grad-CAM."""
+"""The base class of methods that score a layer from its state and one gradient, such as Grad-CAM.
+
+Such a method is a function of two tensors: the gradient of the score, and the state (or, along a path, the difference
+of the state and a baseline). ``_path.py`` averages it along NIB's path.
+"""
 
 from abc import abstractmethod
 

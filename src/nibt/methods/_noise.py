@@ -1,4 +1,12 @@
-"""Gaussian channels z = l h + (1 - l) e: the noise e and the information of the bottlenecks IBA, M2IB and NIB."""
+r"""Gaussian channels: the noise and the information of the bottlenecks IBA, M2IB and NIB, which are one family.
+
+$$z = \lambda h + (1 - \lambda) e, \quad e \sim N(r, s^2)$$
+
+$h$ is the hidden state, and $\lambda$ says how much of it passes. IBA (Schulz et al., ICLR 2020) and M2IB (Wang et al.,
+NeurIPS 2023) learn a $\lambda$ for each element of the state; $r$ and $s$ are the mean and the deviation of the
+features, or 0 and 1. NIB (Zhu et al., ICLR 2025) narrows one $\lambda$ for the whole state from 1 to 0; $r$ is its
+baseline, and $s$ goes to 0.
+"""
 
 import numpy as np
 import torch

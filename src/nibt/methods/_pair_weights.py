@@ -1,4 +1,9 @@
-"""Weights f of the score and g of the information in the loss g mean(KL) - f mean S(z) of each pair, as in AdaIB."""
+"""Weights of the two terms of an information bottleneck for each pair, as in AdaIB.
+
+The loss of an item is g mean(KL) - f mean S(z). M2IB has f = 1 and g = beta for all pairs. AdaIB computes f from the
+distance of the pair's unit embeddings, so that a pair that matches counts more, and g = 1 / f. Only g / f, the price of
+information, matters to a gradient step that does not depend on the size of the gradient, as that of Adam.
+"""
 
 from collections.abc import Callable
 

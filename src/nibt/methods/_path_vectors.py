@@ -1,4 +1,8 @@
-"""The vectors of units from integrals along a path for each view and layer: of NIB, and of integrated gradients."""
+"""The vectors of units from integrals along a path: of NIB, and of integrated gradients.
+
+Each view of an image and each layer of the method has a path of its own (``nibt.core.jacobians``), and the vectors
+are the means over them.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,8 @@
-"""Scores of single rows: the head of a tower is applied to each row alone, as if all rows were that row."""
+"""Scores of single rows: the head of a tower is applied to each row alone, as if all rows were that row.
+
+Any head then reads the row: one that reads a class or an end token, one that averages rows, and one that pools by
+attention, since the mean of equal values is that value.
+"""
 
 from collections.abc import Callable
 

@@ -1,4 +1,10 @@
-"""The vectors P of units for methods that are linear in the target: P[i] . v is the score of unit i for a vector v."""
+"""The vectors of the units of one input, for methods that are linear in the target.
+
+The cosine is u . v with the unit embeddings u of this side and v of the other. A method whose scores are linear in it
+has a vector for each unit: P[i] . v is the score of unit i for any v, and for vectors Q[j] of the other side P Q^T is
+the table of both. A method declares it by ``Method.linear``, and ``Method.vectors`` returns them: as integrals
+(``_path_vectors.py``), as the method computes scores (``Side.embedded``), or from a map for each axis of the embedding.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

@@ -1,4 +1,10 @@
-"""Word-region tables of methods that are not linear in the target: Shapley values of words (Metagame, 2026)."""
+"""Word-region tables of methods that are not linear in the target: Shapley values of the words (Metagame, 2026).
+
+The game of a patch is its score by the method for the caption with only the words of a coalition; the other words are
+replaced by padding, as wherever words are removed. The entry of a word and a patch is the Shapley value of the word in
+the game of the patch. The rows of all words, and the map for the caption without any word, add up to the map for the
+whole caption.
+"""
 
 from itertools import combinations
 from math import factorial

@@ -1,4 +1,21 @@
-"""The base class of confidence drop and confidence increase: the score, and the score of what the map keeps."""
+"""The base class of confidence drop and confidence increase: the score, and the score of what the map keeps.
+
+``correct``: pixels are multiplied by the map after normalization, so that 0 is the mean color (or the backdrop that
+``hide`` names). The map is scaled to [0, 1] over the units. The embeddings of words are blended with that of the
+padding token before positions are added. Their scores are scaled over the words only, and start and end tokens are
+kept.
+
+``paper``: the protocol of the authors of NIB. A map is upsampled bilinearly to the pixels first, and scaled to [0, 1]
+then. The scores of a caption are scaled together with those of its start and end tokens, and then these tokens are
+removed. The rest is encoded once as it is and once with scaled rows of the embedding table. CLIP finds no end token in
+it, so it pools at the largest id (old configurations) or at the first token. Use this protocol only to compare with
+published numbers, since it does not measure the caption.
+
+``m2ib``: the program of the authors of M2IB. The map is upsampled and scaled as in ``paper``, but the program takes its
+first row for the map of the whole image, so that row scales every row of pixels. Captions lose their start and end
+tokens, too. Tokens with a score above the median of the rest keep their ids, and all other ids become 0. What ``paper``
+says about published numbers and pooling holds here.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated

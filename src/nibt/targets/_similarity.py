@@ -1,4 +1,9 @@
-"""How a model compares the embeddings of both sides: by the cosine of two vectors, or by late interaction (MaxSim)."""
+"""How a model compares the embeddings of both sides: by the cosine of two vectors, or by late interaction.
+
+Late interaction (Khattab and Zaharia, SIGIR 2020, arXiv 2004.12832; ColPali, arXiv 2407.01449) keeps a vector of unit
+length for each token. The similarity is MaxSim: the sum over the vectors of the query of the largest cosine with a
+vector of the document.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
