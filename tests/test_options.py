@@ -118,7 +118,7 @@ def test_every_number_of_a_command_has_a_range() -> None:
     "words",
     [
         ("--method", "nib steps=10000000"),
-        ("--memory-mb", "inf"),
+        ("--batch-size", "0"),
         ("--method", "rise masks=1e9"),
         ("--method", "nib floor=-1"),
         ("--method", "nib layer=1,1"),

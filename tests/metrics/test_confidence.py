@@ -193,12 +193,12 @@ def test_m2ib_protocol_equals_its_program(kind: str, modality: str, record_prope
         scores = torch.randn(of.units.count if modality == "image" else text.values.shape[1], generator=generator)
         if modality == "image":
             pixels = torch.nn.functional.interpolate(scores.reshape(1, 1, 4, 4), size=32, mode="bilinear")
-            given = stretch(pixels.squeeze())
+            scaled = stretch(pixels.squeeze())
         else:
-            given = stretch(scores)[None, 1:-1]
-            given = given > np.percentile(given, 50)
+            scaled = stretch(scores)[None, 1:-1]
+            scaled = scaled > np.percentile(scaled, 50)
         target = partial(torch.cosine_similarity, other)
-        expected += [100 * metric(inputs, given, [target], extractor)[0][0] for metric in metrics]
+        expected += [100 * metric(inputs, scaled, [target], extractor)[0][0] for metric in metrics]
         trial_input = MetricInput(of, Attribution(scores[None], of.units, torch.zeros(1)))
         actual += [metric(protocol="m2ib")(trial_input).item() for metric in (ConfidenceDrop, ConfidenceIncrease)]
     assert max(expected[::2]) > 1, "some scores fall"

@@ -20,21 +20,21 @@ def value(table: np.ndarray, units: set[int]) -> float:
 def greedy(table: np.ndarray) -> list[dict[bool, set[int]]]:
     """Return the sets of each size that a greedy search finds: True is the set with the largest value."""
     count = sum(table.shape)
-    found: list[list[set[int]]] = [[] for _ in range(count)]
+    candidates: list[list[set[int]]] = [[] for _ in range(count)]
     for start in range(count):
         for sign in (1, -1):
             units = {start}
-            found[0].append(set(units))
+            candidates[0].append(set(units))
             while len(units) < count:
                 rest = [unit for unit in range(count) if unit not in units]
                 units = units | {max(rest, key=lambda unit: sign * value(table, units | {unit}))}
-                found[len(units) - 1].append(set(units))
+                candidates[len(units) - 1].append(set(units))
     return [
         {
             True: max(sets, key=lambda units: value(table, units)),
             False: min(sets, key=lambda units: value(table, units)),
         }
-        for sets in found
+        for sets in candidates
     ]
 
 
@@ -65,15 +65,15 @@ def test_areas_equal_the_formulas_of_the_authors(record_property: Record) -> Non
 def test_small_sets_are_those_of_all_sets(seed: int) -> None:
     """The greedy search is exact for pairs, and for all but one unit; elsewhere it finds at most the true extremes."""
     table = np.random.default_rng(seed).standard_normal((3, 5))
-    found = extreme_sets(table)
+    extremes = extreme_sets(table)
     for size in range(1, 8):
         every = [value(table, set(units)) for units in combinations(range(8), size)]
-        largest, smallest = (value(table, set(np.flatnonzero(sets[8 - size]))) for sets in found)
-        assert found[0][8 - size].sum() == found[1][8 - size].sum() == size
+        largest, smallest = (value(table, set(np.flatnonzero(sets[8 - size]))) for sets in extremes)
+        assert extremes[0][8 - size].sum() == extremes[1][8 - size].sum() == size
         assert min(every) - 1e-12 <= smallest <= largest <= max(every) + 1e-12
         if size == 2:
             assert (smallest, largest) == pytest.approx((min(every), max(every)))
-    assert all(sets[0].all() and not sets[-1].any() for sets in found)
+    assert all(sets[0].all() and not sets[-1].any() for sets in extremes)
 
 
 def test_the_area_is_that_of_the_curve_and_changes_its_sign_with_the_table() -> None:

@@ -97,7 +97,7 @@ def planted(table: Tensor) -> RegionsInput:
     return RegionsInput(regions, image, text)
 
 
-def test_planted_synergy_is_found(record_property: Record) -> None:
+def test_planted_synergy_is_recovered(record_property: Record) -> None:
     truth = planted_sides()[2]
     assert_error_below(1e-6, dividends_of(planted(truth)), truth, record_property)
     assert number(Synergy(), planted(truth)) == pytest.approx(1, abs=1e-6)
