@@ -82,17 +82,7 @@ def reason(error: Exception) -> str:
 
 
 def import_optional(module: str, needs: str, extra: str) -> Any:
-    """Import a module of an optional dependency.
-
-    Args:
-        module: The name of the module, such as ``scipy.stats``.
-        needs: What needs which package: the beginning of the message.
-        extra: The extra of nibt that installs the package.
-
-    Raises:
-        Unsupported: The package is not installed.
-
-    """
+    """Import a module of an optional dependency; ``needs`` begins the message, ``extra`` installs the package."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -56,15 +56,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class ChunkFile:
-    """The file of a finished chunk.
-
-    Attributes:
-        name: The name of the chunk.
-        data: The bytes of the file.
-        rows: The number of rows.
-        suffix: The ending of the file.
-
-    """
+    """The file of a finished chunk."""
 
     name: str
     data: bytes
@@ -74,12 +66,7 @@ class ChunkFile:
 
 @dataclass(frozen=True, repr=False)
 class RunFolder(Generic[_Manifest]):
-    """A folder of finished work.
-
-    Attributes:
-        folder: The folder.
-
-    """
+    """A folder of finished work."""
 
     folder: Path
 
@@ -88,12 +75,7 @@ class RunFolder(Generic[_Manifest]):
 
     @property
     def manifest(self) -> _Manifest:
-        """The manifest.
-
-        Raises:
-            BadInput: The manifest cannot be read, or another version of nibt wrote it.
-
-        """
+        """The manifest."""
         return read_manifest(self.folder, self.manifest_class)
 
     def update(self, **fields: Any) -> None:
@@ -109,12 +91,7 @@ class RunFolder(Generic[_Manifest]):
 
     @property
     def is_begun(self) -> bool:
-        """Whether at least one chunk is written. Until then, the folder may be used for another request.
-
-        Raises:
-            BadInput: The manifest cannot be read, or is that of another kind of run.
-
-        """
+        """Whether at least one chunk is written. Until then, the folder may be used for another request."""
         return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.files())
 
     def require_request(self, request: Mapping[str, Any]) -> None:

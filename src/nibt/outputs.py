@@ -38,13 +38,7 @@ _HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 @dataclass(frozen=True)
 class Signature:
-    """The signature of a file.
-
-    Attributes:
-        version: The version of nibt that wrote the file.
-        request: The request that the file answers.
-
-    """
+    """The signature of a file: the version of nibt that wrote it, and the request that it answers."""
 
     version: str
     request: Mapping[str, Any] = field(default_factory=dict)

@@ -146,15 +146,10 @@ class Segments(ByValue):
     """The segments of each image of a batch, which perturbation methods keep or remove as a whole.
 
     Their scores are spread evenly over their pixels, and returned on a grid of cells.
-
-    Attributes:
-        labels: The segment of each pixel of the tower's input, from 0.
-        counts: The number of segments of each image.
-
     """
 
-    labels: Int[Tensor, "batch height width"]
-    counts: tuple[int, ...]
+    labels: Int[Tensor, "batch height width"]  # the segment of each pixel of the tower's input, from 0
+    counts: tuple[int, ...]  # of segments, of each image
 
     @property
     def count(self) -> int:

@@ -14,14 +14,9 @@ from nibt.models.base import Model
 
 @dataclass(frozen=True)
 class TimedTrace:
-    """A trace, and how long it took to compute.
+    """A trace with hidden states from the layer ``lowest`` on, and how long it took to compute.
 
-    Attributes:
-        trace: The trace.
-        lowest: The layer from which on it has hidden states.
-        seconds: The time of the forward pass. It counts for each method that uses the trace, so that the time of a
-            method does not depend on which method came first.
-
+    The time counts for each method that uses the trace, so that it does not depend on which method came first.
     """
 
     trace: Trace

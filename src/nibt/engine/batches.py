@@ -34,17 +34,11 @@ class PreparedBatch:
     """Pairs that go through the towers together, with the inputs of both towers.
 
     An image or a caption that occurs in several pairs is prepared once.
-
-    Attributes:
-        pairs: The pairs.
-        inputs: The inputs of both sides.
-        rows: For each side, the row of the inputs that belongs to each pair.
-
     """
 
     pairs: Sequence[AnyPair]
     inputs: tuple[Inputs, Inputs]
-    rows: tuple[list[int], list[int]]
+    rows: tuple[list[int], list[int]]  # for each side, the row of the inputs that belongs to each pair
 
     @classmethod
     @plain_torch()
@@ -64,24 +58,14 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class ExplainedBatch:
-    """The two sides of a batch with their attributions.
+    """The two sides of a batch in the order of the pair, with their attributions: None for a side not explained."""
 
-    Attributes:
-        indices: The positions of the pairs in the call.
-        pairs: The pairs of the batch.
-        sides: Both sides, in the order of the pair.
-        attributions: One attribution per side; None for a modality that was not explained.
-        seconds: The time of the method on each side; 0 for a modality that was not explained.
-        encoding_seconds: The time of the forward passes through both towers, even if another method made them.
-
-    """
-
-    indices: Sequence[int]
+    indices: Sequence[int]  # the positions of the pairs in the call
     pairs: Sequence[AnyPair]
     sides: tuple[Side, Side]
     attributions: tuple[Attribution | None, Attribution | None]
-    seconds: tuple[float, float]
-    encoding_seconds: float
+    seconds: tuple[float, float]  # of the method
+    encoding_seconds: float  # of the forward passes through both towers, even if another method made them
 
 
 def explain_batches(

@@ -28,15 +28,7 @@ _LARGE_STATE = 2**17  # numbers
 
 @dataclass(frozen=True)
 class ForcedAnswer:
-    """An answer that a generator is forced to write.
-
-    Attributes:
-        generator: The generator.
-        tower: Its tower, with what is narrowed.
-        prompted: The image and the prompt.
-        answer: The answer.
-
-    """
+    """An answer that a generator is forced to write."""
 
     generator: Generator
     tower: AnswerTower
@@ -136,15 +128,7 @@ class ForcedAnswer:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The log-probabilities of all words.
-
-    Attributes:
-        image: With the image.
-        blank: With a blank image.
-        elsewhere: Their means over other images; None without other images.
-        images: The number of other images.
-
-    """
+    """The log-probabilities of all words: with the image, with a blank one, and their means over other images."""
 
     image: list[float]
     blank: list[float]

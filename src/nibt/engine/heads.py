@@ -111,13 +111,9 @@ def name_heads(
 def text_span(
     outputs: Float[np.ndarray, "image dim"], texts: Float[np.ndarray, "text dim"], count: int
 ) -> tuple[tuple[int, ...], tuple[float, ...], float]:
-    """Choose texts greedily whose directions explain the variance of outputs.
+    """Choose texts greedily whose directions explain the variance of outputs; return their positions and shares.
 
     Texts are first projected onto the space of the outputs, in which their directions are then removed one by one.
-
-    Returns:
-        The positions of the texts, the share of the variance that each explains, and the variance.
-
     """
     centered = outputs - outputs.mean(0)
     total = float((centered**2).sum())

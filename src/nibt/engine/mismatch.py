@@ -40,14 +40,7 @@ _KEPT: "WeakKeyDictionary[Model, tuple[tuple, dict[str, Embedding]]]" = WeakKeyD
 
 
 class Similarities(NamedTuple):
-    """The cosines of a batch that the rule compares.
-
-    Attributes:
-        pair: The cosines of the pairs.
-        blank_caption: The cosines of the images with a blank caption.
-        blank_image: The cosines of a blank image with the captions.
-
-    """
+    """The cosines that the rule compares: of pairs, of images with a blank caption, of a blank image with captions."""
 
     pair: PerExample
     blank_caption: PerExample

@@ -31,26 +31,15 @@ _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow
 
 @dataclass(frozen=True)
 class ExplanationSpec:
-    """A fully resolved explanation request: what is computed for every pair.
-
-    Attributes:
-        model: The loaded model.
-        methods: The configured method of each modality.
-        scores: The score of each modality, without the embeddings of a pair.
-        record: The method and the target as plain data, as results store them.
-        warnings: Warnings that hold for every pair.
-        modalities: The modalities of the two sides of a pair.
-        memory: The approximate memory in MB for hidden states that go through the model together; None means a default.
-
-    """
+    """A fully resolved explanation request: what is computed for every pair."""
 
     model: Model
     methods: dict[Modality, Method]
-    scores: dict[Modality, Score]
+    scores: dict[Modality, Score]  # without the embeddings of a pair
     record: RequestRecord
     warnings: tuple[str, ...] = ()
     modalities: Modalities = IMAGE_AND_TEXT
-    memory: float | None = None
+    memory: float | None = None  # MB for hidden states that go through the model together
 
     @property
     def side_names(self) -> tuple[str, str]:

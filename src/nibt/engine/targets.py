@@ -26,14 +26,7 @@ _BY_MODALITY = {"image": "images in against_images (--against)", "text": "captio
 
 @dataclass(frozen=True)
 class Contrast:
-    """The captions and images that a target compares with.
-
-    Attributes:
-        against: The captions.
-        against_images: The images.
-        templates: Templates of captions with ``{}``.
-
-    """
+    """The captions and images that a target compares with, and templates of captions with ``{}``."""
 
     against: tuple[str, ...] = ()
     against_images: tuple[ImageInput, ...] = ()

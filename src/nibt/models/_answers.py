@@ -42,15 +42,7 @@ class Prompted:
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """The tokens of an answer.
-
-    Attributes:
-        text: The answer.
-        ids: The ids of the tokens.
-        texts: The texts of the tokens.
-        words: The words, with the positions of their tokens in the answer.
-
-    """
+    """The tokens of an answer, and its words with the positions of their tokens in it."""
 
     text: str
     ids: tuple[int, ...]
@@ -68,14 +60,7 @@ class AnswerTokens:
 
 @dataclass(frozen=True)
 class ForcedWord:
-    """A word of a forced answer, or the whole answer.
-
-    Attributes:
-        prompted: The image and the prompt.
-        answer: The answer.
-        word: The number of the word; None for the whole answer.
-
-    """
+    """A word of a forced answer by its number, or the whole answer."""
 
     prompted: Prompted
     answer: AnswerTokens
@@ -92,10 +77,6 @@ class AnswerTower(ImageTower, TextTower):
 
     The states that enter the head are those that predict the tokens of a word. Items of a batch are words of the same
     answer.
-
-    Attributes:
-        narrowed: What is explained: what a blank input lacks.
-
     """
 
     modality = "text"
@@ -106,6 +87,7 @@ class AnswerTower(ImageTower, TextTower):
     prompts: ClassVar[Literal["needed", "optional", "none"]] = "needed"
     """Whether the model reads a prompt."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
+    """What is explained: what a blank input lacks."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -237,18 +219,11 @@ class Generator(LoadedModel):
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """The log-probability of words, or the logit of a word's first token compared with that of another token.
-
-    Attributes:
-        tower: The tower, which computes logits.
-        targets: The ids of the tokens of each word; -1 is padding.
-        others: The ids of the tokens that the first tokens are compared with; None explains log-probabilities.
-
-    """
+    """The log-probability of words, or the logit of a word's first token compared with that of another token."""
 
     tower: AnswerTower
-    targets: Int[Tensor, "batch token"]
-    others: Int[Tensor, " batch"] | None = None
+    targets: Int[Tensor, "batch token"]  # -1 is padding
+    others: Int[Tensor, " batch"] | None = None  # the tokens that are compared with; None explains log-probabilities
 
     def __call__(self, states: Float[Tensor, "*batch token width"]) -> PerExample:
         """Compute the score of each word from the states that predict its tokens."""

@@ -28,20 +28,12 @@ _CLOSE = 1e-3  # of gradients at two points, as a share of the largest; rounding
 
 @dataclass(frozen=True)
 class DirectParts:
-    """A product with the embedding, split by where it comes from.
-
-    Attributes:
-        heads: What each head adds for each token that it reads.
-        perceptrons: What the perceptron of each block adds and, last, that of a pooling head.
-        first: What the first state adds: patches or words with their positions.
-        constant: What biases add.
-
-    """
+    """A product with the embedding, split by where it comes from."""
 
     heads: Float[Tensor, "batch layer head token"]
-    perceptrons: Float[Tensor, "batch perceptron"]
-    first: PerExample
-    constant: PerExample
+    perceptrons: Float[Tensor, "batch perceptron"]  # of each block and, last, of a pooling head
+    first: PerExample  # patches or words with their positions
+    constant: PerExample  # biases
 
     @property
     def sum(self) -> PerExample:
@@ -51,22 +43,13 @@ class DirectParts:
 
 @dataclass(frozen=True)
 class DirectPaths:
-    """The embeddings of a batch as an affine function of the first state and the outputs of heads and perceptrons.
-
-    Attributes:
-        embedding: The embedding, on a graph with all that follows.
-        first: The hidden state that enters the first block.
-        attentions: The attentions of the blocks, whose outputs are on the graph.
-        perceptrons: The outputs of the perceptrons of each block and, last, of the head.
-        constant: The embedding if all of these were zero.
-
-    """
+    """The embeddings of a batch as an affine function of the first state and the outputs of heads and perceptrons."""
 
     embedding: Embedding
     first: Hidden
-    attentions: tuple[AttentionRecord, ...]
-    perceptrons: tuple[tuple[Tensor, ...], ...]
-    constant: Embedding
+    attentions: tuple[AttentionRecord, ...]  # whose outputs are on the graph of the embedding
+    perceptrons: tuple[tuple[Tensor, ...], ...]  # of each block and, last, of the head
+    constant: Embedding  # if all of these were zero
 
     def parts(self, directions: Embedding) -> DirectParts:
         """Split the product of the embedding of each item with a direction."""
@@ -130,13 +113,7 @@ def _product(state: Tensor, gradient: Tensor) -> PerExample:
 
 
 def direct_paths(trace: Trace) -> DirectPaths:
-    """Find the direct paths of a recorded forward pass.
-
-    Raises:
-        Unsupported: The tower has no blocks of one attention each that add to a hidden state, or its head is not
-            linear.
-
-    """
+    """Find the direct paths of a recorded forward pass."""
     tower = trace.tower
     if "attention" not in tower.offers:
         raise _refusal(tower, "it is no plain sequence of attention blocks")
@@ -196,18 +173,13 @@ class _PathRecorder(AttentionRecorder):
 
     The path of a hidden state is a tensor with the same numbers, on a graph with the outputs of attentions and
     perceptrons only. The blocks themselves compute with their recorded inputs. In the head, everything is on the graph.
-
-    Attributes:
-        frozen: The scales of norms and the weights of pooling, in order.
-        entered: The hidden state that entered the block.
-
     """
 
     def __init__(self, tower: Any, frozen: Sequence[Tensor] | None = None) -> None:
         super().__init__()
         self._tower = tower
         self._zero, self._again = frozen is not None, iter(frozen or ())
-        self.frozen: list[Tensor] = []
+        self.frozen: list[Tensor] = []  # the scales of norms and the weights of pooling, in order
         self.entered: Tensor
         self._paths: dict[int, tuple[Tensor, Tensor]] = {}  # by identity; the state itself is kept, so it stays unique
         self._in_head = False

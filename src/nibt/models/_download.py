@@ -9,12 +9,7 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 class Bar:
-    """The progress of several files. Without a listener, the hub's library shows its own bars.
-
-    Attributes:
-        total: The size of all files in bytes.
-
-    """
+    """The progress of several files. Without a listener, the hub's library shows its own bars."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes

@@ -28,20 +28,14 @@ _PREFIX = 8  # tokens before the patches at most, such as a class token and regi
 
 
 class EncoderAnswers(AnswerTower):
-    """The image encoder of a generator, with all that reads its states as the head.
-
-    Attributes:
-        tokenizer: The tokenizer.
-        patch: The sides of a patch, in pixels.
-
-    """
+    """The image encoder of a generator, with all that reads its states as the head."""
 
     modality = "text"
     sources = ("image",)
     mapped = False  # masks of decoders
     offers = frozenset({"stem"})  # the head has many attentions
     context: ClassVar[int]
-    patch: int
+    patch: int  # its side in pixels
 
     @abstractmethod
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:

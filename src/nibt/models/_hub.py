@@ -37,16 +37,9 @@ Parts = Callable[["Listing"], list[str]]
 
 @dataclass(frozen=True)
 class Wants:
-    """Which library loads a repository.
+    """Which library loads a repository; without a wish, Transformers has priority over OpenCLIP."""
 
-    Attributes:
-        check: Called with the configuration of Transformers before the weights are downloaded; raises if nibt has no
-            family for it.
-        open_clip: Whether OpenCLIP is asked for. Otherwise Transformers has priority if a repository has both.
-
-    """
-
-    check: Callable[[JsonObject], object]
+    check: Callable[[JsonObject], object]  # raises before weights are downloaded if no family takes the configuration
     open_clip: bool = False
 
     def prefers_open_clip(self, config: JsonObject, has_open_clip: bool) -> bool:
@@ -56,14 +49,7 @@ class Wants:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repository, or those of it that are in the cache.
-
-    Attributes:
-        name: The model.
-        files: The files.
-        read: Returns the text of a file.
-
-    """
+    """The files of a repository, or those of it that are in the cache."""
 
     name: HubName
     files: frozenset[str]

@@ -9,19 +9,7 @@ from nibt.options import ImageSize, OneOf, complete, field_types, parsed
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """The options of ``load_model`` that are texts or numbers.
-
-    Attributes:
-        device: The device of the model.
-        dtype: The dtype of its weights.
-        resize: How images are resized.
-        image_size: The side of the input in pixels.
-        pooling: How a vision-language model embeds a prompt.
-        instruction: The system message of its prompts.
-        image_prompt: Its prompt of an image.
-        text_prompt: Its prompt of a text.
-
-    """
+    """The options of ``load_model`` that are texts or numbers."""
 
     device: str = "cpu"
     dtype: Annotated[str, OneOf(("float32", "float16", "bfloat16"))] = "float32"

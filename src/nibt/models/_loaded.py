@@ -61,9 +61,7 @@ class LoadedModel(ABC):
     def renewed(self: AnyModel, anew: bool = False) -> AnyModel:
         """Return the model, whose weights may have been changed in place since its last use.
 
-        Args:
-            anew: Hash all weights again, where the hash identifies results that are stored for long.
-
+        All weights are hashed ``anew`` where the hash identifies results that are stored for long.
         """
         renew(self.module, tuple(tower.root for tower in self.towers))
         if anew:

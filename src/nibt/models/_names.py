@@ -23,12 +23,7 @@ _OTHERS = ("datasets", "spaces", "collections", "papers", "docs", "blog", "posts
 
 @dataclass(frozen=True)
 class HubName:
-    """A model on the hub.
-
-    Attributes:
-        repository: The owner and the name.
-        revision: A branch, a tag or a commit; None for the main branch.
-        folder: The folder of the model in the repository; empty for the top.
+    """A model on the hub: its owner and name, a branch, tag or commit, and its folder in the repository.
 
     >>> str(HubName("org/name", "v1.0", "sub"))
     'org/name@v1.0:sub'

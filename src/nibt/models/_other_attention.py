@@ -16,13 +16,7 @@ SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Ten
 
 
 class OtherAttention(NamedTuple):
-    """A block with another attention.
-
-    Attributes:
-        added: What the attention adds to the hidden state.
-        stream: The hidden state that leaves the block.
-
-    """
+    """What another attention adds to the hidden state of a block, and the state that then leaves the block."""
 
     added: Hidden
     stream: Hidden

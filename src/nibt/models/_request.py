@@ -13,30 +13,17 @@ EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions
 
 @dataclass(frozen=True)
 class Request:
-    """The options with which a model is loaded, and what loading adds to them.
-
-    Attributes:
-        dtype: The dtype of the model.
-        resize: How images are resized.
-        image_size: The input size of images.
-        processor: The processor.
-        tokenizer: The tokenizer.
-        notes: Warnings about the checkpoint, for every result.
-        embedding: How a vision-language model embeds a prompt: values of ``EMBEDDING``.
-        facts: What records of the model contain besides its name and weights.
-        after: What follows the encoders in a folder of sentence-transformers.
-
-    """
+    """The options with which a model is loaded, and what loading adds to them."""
 
     dtype: torch.dtype = torch.float32
     resize: str | None = None
     image_size: int | None = None
     processor: Any = None
     tokenizer: Any = None
-    notes: tuple[str, ...] = ()
-    embedding: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    after: nn.Module | None = None
+    notes: tuple[str, ...] = ()  # for every result
+    embedding: Mapping[str, Any] = field(default_factory=dict)  # values of ``EMBEDDING``
+    facts: Mapping[str, Any] = field(default_factory=dict)  # for records, besides the name and the weights
+    after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 
     @property
     def image_processor(self) -> Any:

@@ -44,12 +44,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     """The sequence of a decoder: the cells of the image, and the words of the prompt and of the answer.
 
     All other tokens, such as those of the chat template, are special tokens.
-
-    Attributes:
-        network: The parts of the model.
-        layout: The layout of its pixels.
-        processor: The processor.
-
     """
 
     modality = "text"

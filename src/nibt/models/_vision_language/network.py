@@ -18,21 +18,14 @@ from nibt.types import Embedding, Hidden
 
 @dataclass(frozen=True)
 class Network(ABC):
-    """A model whose language model embeds prompts with an image or a text.
-
-    Attributes:
-        root: The model.
-        base: The model whose output is the last hidden state.
-        decoder: Its language model.
-
-    """
+    """A model whose language model embeds prompts with an image or a text."""
 
     offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
     """What its towers offer to methods."""
 
     root: Any
-    base: Any
-    decoder: Any
+    base: Any  # the model whose output is the last hidden state
+    decoder: Any  # its language model
 
     @abstractmethod
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
@@ -88,14 +81,9 @@ class Network(ABC):
 
 
 def apart(module: Any, inner: Any = None) -> Any:
-    """Return a module with all that another has, whose own attributes the other does not get.
+    """Return a module with all that another has, whose own attributes the other does not get; also of an inner part.
 
     Qwen-VL keeps an offset of positions from its last prompt, which a user's generation needs, also in another thread.
-
-    Args:
-        module: The module.
-        inner: A part of it that is also taken apart.
-
     """
     copy = object.__new__(type(module))
     copy.__dict__.update(vars(module))

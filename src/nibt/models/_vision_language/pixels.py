@@ -21,15 +21,9 @@ from nibt.preprocessing.hugging_face import blank_value, image_preparation, nati
 
 
 class Layout(ABC):
-    """The layout of the pixels of one image.
+    """The layout of the pixels of one image."""
 
-    Attributes:
-        shiftable: Whether the values of a tower are one image, which can be shifted.
-        blank: The value of the pixels of a blank image.
-
-    """
-
-    shiftable = True
+    shiftable = True  # the values of a tower are one image
 
     def __init__(self, processor: Any) -> None:
         self.blank = blank_value(processor)

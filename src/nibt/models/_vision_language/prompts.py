@@ -13,13 +13,7 @@ TEXT = "{text}"
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of both sides.
-
-    Attributes:
-        image: The prompt of an image, with the processor's image token.
-        text: The prompt of a text, with ``{text}`` in its place.
-
-    """
+    """The prompts of both sides: of an image, with its token, and of a text, with ``{text}``."""
 
     image: str
     text: str

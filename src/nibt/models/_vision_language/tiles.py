@@ -47,24 +47,14 @@ class CanvasLayout(TileLayout):
 
 @dataclass(frozen=True)
 class _Canvas:
-    """A canvas of tiles, on which an image was pasted in the middle.
+    """A canvas of tiles, on which an image was pasted in the middle; other cells hold only padding."""
 
-    Attributes:
-        rows: The number of rows of tiles.
-        columns: The number of columns of tiles.
-        patch: The side of a cell in pixels.
-        shape: The rows and columns of the cells that the model keeps; others hold only padding.
-        before: The rows above them, and the columns to the left.
-        shrunk: The rows and columns to which the model shrinks them.
-
-    """
-
-    rows: int
+    rows: int  # of tiles
     columns: int
-    patch: int
-    shape: tuple[int, int]
-    before: tuple[int, int]
-    shrunk: tuple[int, int]
+    patch: int  # the side of a cell in pixels
+    shape: tuple[int, int]  # the rows and columns of the cells that the model keeps
+    before: tuple[int, int]  # the rows above them, and the columns to the left
+    shrunk: tuple[int, int]  # the rows and columns to which the model shrinks them
 
 
 class AnyResolutionLayout(Layout):

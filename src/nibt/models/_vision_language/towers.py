@@ -29,12 +29,7 @@ _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
 class _DecoderTower(Tower):
-    """What both sides share: the layers of the language model, and the head.
-
-    Attributes:
-        network: The parts of the model.
-
-    """
+    """What both sides share: the layers of the language model, and the head."""
 
     shared = frozenset({"rope"})  # positions of tokens have a batch dimension here
     network: Network
@@ -56,12 +51,7 @@ class _DecoderTower(Tower):
 
 
 class DecoderPixels(_DecoderTower, ImageTower):
-    """What the towers share that read an image.
-
-    Attributes:
-        layout: The layout of its pixels.
-
-    """
+    """What the towers share that read an image."""
 
     layout: Layout
 
@@ -104,12 +94,6 @@ class DecoderImageTower(DecoderPixels):
 
     Its units are the cells of the grid whose features the language model reads. All other tokens of the prompt, such
     as an instruction, are special tokens.
-
-    Attributes:
-        network: The parts of the model.
-        layout: The layout of its pixels.
-        encode_image: Prepares one image in its prompt.
-
     """
 
     def __init__(self, network: Network, layout: Layout, encode_image: Encode) -> None:
@@ -152,20 +136,12 @@ class DecoderImageTower(DecoderPixels):
 
 
 class DecoderTextTower(_DecoderTower, TextTower):
-    """The text side: a prompt with a text, whose words are its units.
-
-    Attributes:
-        network: The parts of the model.
-        tokenizer: The tokenizer.
-        prompt: The prompt, with ``{text}``.
-        typed: Whether the model takes a type of each token, which is 0 for prompts. Without it, PaliGemma would mask a
-            padded batch in another way than a single text.
-
-    """
+    """The text side: a prompt with a text, whose words are its units."""
 
     def __init__(self, network: Network, processor: Any, prompt: str) -> None:
         super().__init__()
         self.root, self.network, self.tokenizer, self.prompt = network.root, network, processor.tokenizer, prompt
+        # types are 0 for prompts; without them, PaliGemma would mask a padded batch in another way than a single text
         self.typed = "token_type_ids" in processor.model_input_names
 
     @property
