@@ -111,7 +111,8 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
     """Check the outputs of a call before a computation starts."""
     inputs, names = list(inputs), {}
     for target in targets:
-        earlier = names.setdefault(_folded(target), target)
+        # paths that are the same file on a case-insensitive file system have the same key
+        earlier = names.setdefault(unicodedata.normalize("NFC", str(target.resolve())).casefold(), target)
         if earlier is not target:
             raise WouldOverwrite(
                 f"two outputs of this call go to the same file ({earlier} and {target}): give them different names"
@@ -242,11 +243,6 @@ def _has(folder: Path, target: os.stat_result) -> bool:
     """Return whether a folder has a file, under any name."""
     paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
     return any(os.path.exists(path) and os.path.samestat(os.stat(path), target) for path in paths)
-
-
-def _folded(path: Path) -> str:
-    """Return a key that is equal for paths that are the same file on a case-insensitive file system."""
-    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
 
 
 def _image_signature(path: Path) -> re.Match[bytes] | None:

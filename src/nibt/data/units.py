@@ -159,7 +159,10 @@ class Segments(ByValue):
     @property
     def grid(self) -> Grid:
         """The grid of cells: as many as divide the pixels, at most 64 along each axis."""
-        rows, columns = (_divisor(side) for side in self.labels.shape[1:])
+        rows, columns = (
+            max(number for number in range(1, min(side, 64) + 1) if side % number == 0)
+            for side in self.labels.shape[1:]
+        )
         return Grid(rows, columns)
 
     def pixels(self, keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch height width"]:
@@ -187,10 +190,6 @@ class Segments(ByValue):
         )
         shares = pairs.unflatten(0, (rows * columns, self.count)).float()
         return shares / shares.sum(0).clamp_min(1)
-
-
-def _divisor(side: int, most: int = 64) -> int:
-    return max(number for number in range(1, min(side, most) + 1) if side % number == 0)
 
 
 @dataclass(frozen=True, eq=False)

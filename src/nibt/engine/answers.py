@@ -24,6 +24,7 @@ from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
+from nibt.results.of_image import image_fields
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
@@ -139,9 +140,7 @@ def explain_answer(
     in_order = tuple(words[number] for number in range(len(tokens.words)))
     target_options = {"narrow": list(sources), "other_images": states.images}
     result = AnswerExplanation(
-        source=prompted.image.source,
-        image_hash=prompted.image.digest,
-        size=prompted.image.size,
+        **image_fields(picture),
         region=forced.region,
         prompt=prompted.prompt,
         answer=tokens.text,
@@ -160,7 +159,6 @@ def explain_answer(
         model=generator.record(),
         versions=versions(),
         warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens)),
-        input=prompted.image,
     )
     return replace(result, warnings=(*result.warnings, *_warnings(result, resolved)))
 

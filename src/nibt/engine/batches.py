@@ -135,7 +135,8 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     """
     order = list(range(len(pairs)))
     if len(pairs) > size:
-        lengths = [tuple(_lengths(spec, pair)) for pair in pairs]
+        towers = [spec.model.tower(modality) for modality in spec.modalities]
+        lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
         order = batch_order([_key(pair.items[0]) for pair in pairs], lengths)
     batches = groups_of([batch_group(spec, pairs[index]) for index in order], size)
     return ([order[number] for number in batch] for batch in batches)
@@ -151,11 +152,6 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
 def _key(item: ImageInput | str) -> Hashable:
     """Return a key that is equal if the same image object or the same caption occurs again."""
     return item if isinstance(item, str) else id(item)
-
-
-def _lengths(spec: ExplanationSpec, pair: AnyPair) -> Iterator[int]:
-    for modality, item in zip(spec.modalities, pair.items, strict=True):
-        yield spec.model.tower(modality).length(item)
 
 
 def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> tuple[Inputs, list[int]]:

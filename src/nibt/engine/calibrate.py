@@ -2,8 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,12 @@ def calibrate(
     facts = _facts(model, images, texts, layers)
     if out is not None and not overwrite:
         require_same_file(Path(out), {name: value for name, value in facts.items() if name != "model"})
-    count = _Count(len(images) + len(texts), on_progress)
+    total, finished = len(images) + len(texts), []
+
+    def count(items: int) -> None:
+        finished.append(items)
+        on_progress(Progress(sum(finished), total))
+
     tensors: dict[str, Tensor] = {}
     if images:
         tensors |= _of_images(model.image, images, layers, batch_size, count)
@@ -87,19 +91,6 @@ def calibrate(
     if out is not None:
         states.save(out, overwrite)
     return states
-
-
-@dataclass
-class _Count:
-    """A counter of finished items that reports progress."""
-
-    total: int
-    on_progress: OnProgress
-    done: int = 0
-
-    def add(self, items: int) -> None:
-        self.done += items
-        self.on_progress(Progress(self.done, self.total))
 
 
 def _facts(
@@ -132,7 +123,7 @@ def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:
 
 
 def _of_images(
-    tower: Tower, images: Sequence[Any], layers: Sequence[int] | None, size: int, count: "_Count"
+    tower: Tower, images: Sequence[Any], layers: Sequence[int] | None, size: int, count: Callable[[int], None]
 ) -> dict[str, Tensor]:
     groups = [tower.group(image) for image in images]
     if tower.positional and len(set(groups)) > 1:
@@ -147,12 +138,12 @@ def _of_images(
             hidden = trace.cut(layer).hidden.cpu().double()  # mps has no float64
             state = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
             sums[layer] = sums.get(layer, torch.zeros_like(state)) + state
-        count.add(len(indices))
+        count(len(indices))
     return {f"image.mean.{layer}": (total / len(images)).float().cpu() for layer, total in sums.items()}
 
 
 def _of_captions(
-    tower: Tower, captions: Sequence[str], layers: Sequence[int] | None, size: int, count: "_Count"
+    tower: Tower, captions: Sequence[str], layers: Sequence[int] | None, size: int, count: Callable[[int], None]
 ) -> tuple[dict[str, Tensor], int]:
     """Return the mean states of captions, and the index of the last word in them.
 
@@ -170,7 +161,7 @@ def _of_captions(
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0], entry[1] = entry[0] + 1, entry[1] + state
-        count.add(len(indices))
+        count(len(indices))
     low = min(place for _, place in after)
     tables = {}
     for layer in _layers(tower, layers):

@@ -20,6 +20,7 @@ from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.decomposition import Decomposition
+from nibt.results.of_image import image_fields
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
@@ -105,9 +106,7 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         of_caption = {"words": words.words[0], "tokens": words.tokens[0], "special": ~words.explained.cpu()}
     return Decomposition(
         side=side,
-        source=pair.image.source,
-        image_hash=pair.image.digest,
-        size=pair.image.size,
+        **image_fields(pair.image),
         region=inputs["image"].regions[0],
         caption=pair.caption,
         similarity=float(model.seen_from(side)(trace.embedding, other)),
@@ -119,6 +118,5 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         perceptrons=parts.perceptrons[0].float().cpu(),
         first=float(parts.first),
         constant=float(parts.constant),
-        input=pair.image,
         **of_caption,
     )

@@ -11,6 +11,7 @@ from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
 from nibt.errors import Unsupported
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.explanation import Explanation, is_noise
+from nibt.results.of_image import image_fields
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
 
@@ -39,7 +40,11 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             *filter(None, [mismatch[index]]),
             *spec.warnings,
             *pair.notes,
-            *_input_notes(spec, [side.inputs.notes[index] for side in batch.sides]),
+            *(  # for two images or two captions, each note names its side
+                note if mixed else f"{name}: {note}"
+                for name, side in zip(spec.side_names, batch.sides, strict=True)
+                for note in side.inputs.notes[index]
+            ),
             *_gaps(spec, sides),
             *_flat_maps(spec, sides),
         )
@@ -68,21 +73,8 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
     attribution = attributions[index].to("cpu")
     if isinstance(item, str):
         return TextAttribution.of(attribution, item)
-    return ImageAttribution.of(
-        attribution,
-        source=item.source,
-        region=batch.sides[position].inputs.regions[index],
-        size=item.size,
-        input=item,
-        image_hash=item.digest,
-    )
-
-
-def _input_notes(spec: ExplanationSpec, notes: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """Yield the notes on the inputs; for two images or two captions, each note names its side."""
-    same = spec.modalities[0] == spec.modalities[1]
-    for name, side_notes in zip(spec.side_names, notes, strict=True):
-        yield from (f"{name}: {note}" if same else note for note in side_notes)
+    region = batch.sides[position].inputs.regions[index]
+    return ImageAttribution.of(attribution, region=region, **image_fields(item))
 
 
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

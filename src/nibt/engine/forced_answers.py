@@ -73,7 +73,7 @@ class ForcedAnswer:
         alone = self.tower.read(self.prompted, against)
         if len(alone.words) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
-        if self._unknown(alone) or self._special(against):
+        if unknown_notes(alone.words, alone.ids, self.tower.tokenizer.unk_token_id) or self._special(against):
             raise BadInput(f"against must be a word that the model knows (got {against!r})")
         ids = []
         for number in range(len(firsts)):
@@ -86,10 +86,6 @@ class ForcedAnswer:
     def spelled(self, ids: Tensor | None) -> list[str]:
         """Return the texts of tokens."""
         return [] if ids is None else [self.tower.tokenizer.decode([token]) for token in ids.tolist()]
-
-    def _unknown(self, answer: AnswerTokens) -> list[str]:
-        """Return warnings that name the words of an answer that the tokenizer reads as its token for unknown text."""
-        return unknown_notes(answer.words, answer.ids, self.tower.tokenizer.unk_token_id)
 
     @cached_property
     def _inputs(self) -> Any:

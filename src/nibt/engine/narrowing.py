@@ -101,7 +101,10 @@ def narrowing_curve(
             if name in rows:
                 scores, nats = side_curve(traced_side, cast(NIB, spec.methods[name]), positions)
                 for index, *curves in zip(indices, scores.tolist(), nats.tolist(), strict=True):
-                    rows[name][index] = tuple(curves[0]), tuple(_finite(value) for value in curves[1])
+                    rows[name][index] = (
+                        tuple(curves[0]),
+                        tuple(None if value == float("inf") else value for value in curves[1]),
+                    )
         done += len(indices)
         on_progress(Progress(done, len(pairs)))
     return NarrowingCurve(
@@ -113,10 +116,6 @@ def narrowing_curve(
         **spec.provenance,
         warnings=spec.warnings,
     )
-
-
-def _finite(value: float) -> float | None:
-    return None if value == float("inf") else value
 
 
 def side_curve(side: Side, method: NIB, positions: Sequence[float]) -> tuple[Curve, Curve]:

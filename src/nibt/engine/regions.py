@@ -1,6 +1,10 @@
-"""Regions: which words of a caption go with which parts of an image."""
+"""Regions: which words of a caption go with which parts of an image.
 
-from collections.abc import Mapping, Sequence
+The table of a pair is that of ``Method.table`` or, for models with late interaction, from maps: MaxSim is a sum over
+the tokens of a query, so the row of a word is the map of an image for the terms of that word's tokens, by any method.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -8,20 +12,23 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from nibt.core.jacobians import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
-from nibt.data.units import Words
+from nibt.data.units import Grid, Words
 from nibt.engine.batches import trace_sides
 from nibt.engine.mismatch import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
-from nibt.engine.tables import table_scores
 from nibt.errors import Unsupported
+from nibt.methods._tables import TableScores, image_maps, with_other_tokens
+from nibt.methods._vectors import AT_ONCE
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
+from nibt.results.of_image import image_fields
 from nibt.results.records import MethodRecord
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
@@ -98,17 +105,12 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
         raise Unsupported(
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
-    options = method.options
-    if find("methods", method.name).table_tolerance is not None and method.instance is None and not late:
-        options = _with_tolerance(method)
-    return resolve(model, replace(method, options=options), seed=seed)
-
-
-def _with_tolerance(method: MethodSpec) -> Mapping[str, Any]:
-    """Add the default tolerance, unless the variant or the options set it or the steps."""
-    sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
     tolerance = find("methods", method.name).table_tolerance
-    return method.options if sets_steps or method.variant != "default" else {**method.options, "tolerance": tolerance}
+    sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
+    plain = method.instance is None and method.variant == "default" and not sets_steps
+    if tolerance is not None and plain and not late:
+        method = replace(method, options={**method.options, "tolerance": tolerance})
+    return resolve(model, method, seed=seed)
 
 
 @plain_torch()
@@ -117,7 +119,7 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
-    table = table_scores(spec, image, text, words)
+    table = _table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
     regions = Regions.of(
         table.scores,
@@ -125,12 +127,11 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
         words,
         caption=pair.caption,
         region=image.inputs.regions[0],
-        size=pair.image.size,
+        **image_fields(pair.image),
         similarity=similarity,
         product=table.product,
         method=cast(MethodRecord, {**spec.record["method"], **steps}),
         **spec.provenance,
-        source=pair.image.source,
         warnings=(
             *filter(None, mismatches(image, text)),
             *spec.warnings,
@@ -139,8 +140,6 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
             *text.inputs.notes[0],
             *table.notes,
         ),
-        input=pair.image,
-        image_hash=pair.image.digest,
     )
     return regions, image, text
 
@@ -155,3 +154,26 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     explained = torch.zeros_like(words.explained)
     explained[[token for word in selected for token in word.tokens]] = True
     return Words(words.tokens, (selected,), explained)
+
+
+def _table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
+    """Compute the table of one pair."""
+    method = spec.methods["image"]
+    method.check_amounts("tables and vectors")
+    if spec.model.similarity.item_ndim == 1:
+        return method.table(image, text, words, spec.methods["text"])
+    return _late_table(method, image, text, words)
+
+
+def _late_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:
+    """Compute the table of a model with late interaction, whose rows add up to the map for the whole query."""
+    query = text.trace.embedding[0]
+    masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
+    maps = [image_maps(method, image, query * mask[..., None]) for mask in masks.split(AT_ONCE)]
+    scores = torch.cat([with_other_tokens(of_words) for of_words in maps])
+    paths = [of_words.path for of_words in maps if of_words.path is not None]
+    changes = [(path.at_input - path.at_baseline).sum() for path in paths]
+    product = float(sum(changes)) if changes else float(scores.sum())
+    grid = maps[0].units
+    assert isinstance(grid, Grid)
+    return TableScores(scores, grid.bare(), product)

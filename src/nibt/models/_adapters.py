@@ -45,18 +45,10 @@ def base_model(name: str, folder: Path) -> Iterator[str]:
 
 
 def adapted(name: str, folder: Path, module: nn.Module) -> nn.Module:
-    """Return a base model with the adapters of a folder."""
-    from peft import PeftModel
+    """Return a base model with the adapters of a folder, all of whose weights have a place in it; PEFT only warns."""
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 
-    peft_model = PeftModel.from_pretrained(module, str(folder))
-    _check_places(name, folder, peft_model)
-    return peft_model.get_base_model().eval()  # pyright: ignore
-
-
-def _check_places(name: str, folder: Path, peft_model: Any) -> None:
-    """Check that every weight of the adapters has its place in the base model; PEFT only warns."""
-    from peft import get_peft_model_state_dict, load_peft_weights
-
+    peft_model: Any = PeftModel.from_pretrained(module, str(folder))
     places = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
     lost = set(load_peft_weights(str(folder), device="cpu")) - places
     if lost:
@@ -64,3 +56,4 @@ def _check_places(name: str, folder: Path, peft_model: Any) -> None:
             f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
             f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
         )
+    return peft_model.get_base_model().eval()

@@ -156,9 +156,10 @@ class AnswerTower(ImageTower, TextTower):
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         """Write an answer of at most ``most`` words, always with the most probable token."""
 
-    @abstractmethod
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         """Return the tokens of an answer after a prompt."""
+        with TOKENIZER_LOCK:
+            return self.spelled(self.tokenizer(answer, add_special_tokens=False).input_ids)
 
     def logits(self, states: Embedding) -> Float[Tensor, "*batch vocabulary"]:
         """Compute the logits of the next token from states that the tower returns."""
@@ -178,20 +179,19 @@ class AnswerTower(ImageTower, TextTower):
         """Run the whole model, and return its own logits at the states that the tower returns."""
 
 
-def word_rows(items: Sequence[ForcedWord], before: int) -> tuple[Tensor, Tensor]:
-    """Return the rows that predict the tokens of words, and the ids of the tokens; padding has the id -1.
-
-    Args:
-        items: The words.
-        before: The row before the first token of the answer.
-
-    """
+def word_rows(items: Sequence[ForcedWord], before: int, device: torch.device) -> dict[str, Tensor]:
+    """Return the rows that predict the tokens of words, after the row ``before``, and their ids; -1 is padding."""
     rows = torch.zeros(len(items), max(len(item.tokens) for item in items), dtype=torch.long, device="cpu")
     targets = torch.full_like(rows, -1)
     for number, item in enumerate(items):
         rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + before
         targets[number, : len(item.tokens)] = torch.tensor([item.answer.ids[token] for token in item.tokens])
-    return rows, targets
+    return {"rows": rows.to(device), "targets": targets.to(device)}
+
+
+def at_rows(states: Hidden, rows: Int[Tensor, "batch row"]) -> Embedding:
+    """Return the states at the rows of each item."""
+    return states.gather(1, rows[..., None].expand(-1, -1, states.shape[-1]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, Unsupported
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower
@@ -43,7 +43,7 @@ class EncoderAnswers(AnswerTower):
 
     @abstractmethod
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
-        """Return the last states of the decoder, which reads the ids and the last states of the image."""
+        """Return the last states of the decoder, or its logits, from the ids and the last states of the image."""
 
     @abstractmethod
     def encoded(self, pixels: Tensor) -> Hidden:
@@ -52,6 +52,9 @@ class EncoderAnswers(AnswerTower):
     @abstractmethod
     def after_blocks(self, stream: Hidden) -> Tensor:
         """Return the last states of the image encoder from those that leave its blocks."""
+
+    def _logits(self, states: Embedding) -> Tensor:
+        return states  # which are logits, since decoders differ in what follows their states
 
     @abstractmethod
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
@@ -81,15 +84,10 @@ class EncoderAnswers(AnswerTower):
             ids = self.generated(pixels, texts, {**greedy, "max_new_tokens": TOKENS_PER_WORD * most})
         return self.written(ids, most)
 
-    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        with TOKENIZER_LOCK:
-            ids = self.tokenizer(answer, add_special_tokens=False).input_ids
-        return self.spelled(ids)
-
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         prompted, answer = items[0].prompted, items[0].answer
         texts = self._texts(prompted.prompt, answer.ids)
-        rows, targets = word_rows(items, texts["ids"].shape[1] - len(answer.ids) - 1)
+        start = texts["ids"].shape[1] - len(answer.ids)
         inputs = ImageTower.prepare(self, [prompted.image])
         inputs = replace(inputs, extra=texts).take([0] * len(items))
         height, width = inputs.values.shape[-2:]
@@ -98,7 +96,10 @@ class EncoderAnswers(AnswerTower):
         nothing = torch.zeros(len(items), count, dtype=torch.bool, device="cpu")
         return replace(
             inputs,
-            extra={**inputs.extra, "rows": rows.to(self.example.device), "targets": targets.to(self.example.device)},
+            extra={
+                **inputs.extra,
+                **word_rows(items, start - 1, self.example.device),
+            },
             words=Words((("",) * count,) * len(items), (words,) * len(items), nothing),
         )
 
@@ -109,17 +110,14 @@ class EncoderAnswers(AnswerTower):
         return {name: value for name, value in inputs.extra.items() if name != "targets"}
 
     def head(self, stream: Hidden, extra: dict[str, Tensor]) -> Embedding:
-        return self._at_rows(self.decoded(self.after_blocks(stream), extra), extra["rows"])
+        return at_rows(self.decoded(self.after_blocks(stream), extra), extra["rows"])
 
     def run(self, inputs: Inputs) -> Embedding:
-        return self._at_rows(self.decoded(self.encoded(inputs.values), inputs.extra), inputs.extra["rows"])
+        return at_rows(self.decoded(self.encoded(inputs.values), inputs.extra), inputs.extra["rows"])
 
     def own_logits(self, inputs: Inputs) -> Tensor:
         with torch.no_grad(), self.computing():
-            return self._at_rows(self.own(inputs.values, inputs.extra), inputs.extra["rows"])
-
-    def _at_rows(self, states: Tensor, rows: Tensor) -> Embedding:
-        return states.gather(1, rows[..., None].expand(-1, -1, states.shape[-1]))
+            return at_rows(self.own(inputs.values, inputs.extra), inputs.extra["rows"])
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         rows, columns = (side // self.patch for side in inputs.values.shape[-2:])

@@ -1,6 +1,7 @@
 """The contract of a family of checkpoints: how it is recognized and loaded, and its two towers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import nn
@@ -59,11 +60,8 @@ class Family(Plugin, ABC):
     """Whether the processor of its generators prepares images and texts together."""
     generator_classes: ClassVar[tuple[str, ...]] = ()
     """The class names of models that write text about an image."""
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> AnswerTower:
-        """Return the tower of a generator, if the family has ``generator_classes``."""
-        raise NotImplementedError
+    answer_tower: ClassVar[Callable[[Any, Request], AnswerTower]]
+    """Returns the tower of a generator, if the family has ``generator_classes``."""
 
     @staticmethod
     @abstractmethod

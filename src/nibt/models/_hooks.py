@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 def set_hook(
     register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
 ) -> RemovableHandle:
-    """Register a hook that does nothing in other threads."""
+    """Register a hook that does nothing in other threads; ``with`` removes it at its end."""
     thread = threading.get_ident()
 
     def act(*arguments: Any) -> Any:

@@ -34,7 +34,8 @@ def check_source(source: Any) -> None:
                 f"beginning with {str(source)[:40]!r})"
             )
         return
-    if isinstance(source, nn.Module) or _is_pair(source):
+    models = source if isinstance(source, tuple) and len(source) == 2 else (source,)
+    if all(isinstance(model, nn.Module) for model in models):
         return
     expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
     if isinstance(source, type):
@@ -47,10 +48,6 @@ def check_source(source: Any) -> None:
     raise BadOption(f"{expected} (got a {name})")
 
 
-def _is_pair(source: Any) -> bool:
-    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(model, nn.Module) for model in source)
-
-
 def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:
     """Return the module that is explained, the name of its family, and the request with its processor."""
     if isinstance(source, tuple):
@@ -60,9 +57,7 @@ def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]
     module, request = _unwrapped(uncompiled(source), request)
     family = family_of_module(module)
     assert family is not None
-    if any(submodule.training for submodule in module.modules()):
-        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
-    check_tensors(f"{type(module).__name__} in memory", module)
+    check_usable(f"{type(module).__name__} in memory", module)
     return module, family, request
 
 
@@ -150,8 +145,10 @@ def check_part(module: nn.Module) -> None:
         )
 
 
-def check_tensors(name: str, module: nn.Module) -> None:
-    """Check that gradients can flow through the weights of a model, and that they are in memory."""
+def check_usable(name: str, module: nn.Module) -> None:
+    """Check that a model is not in training mode, and that gradients can flow through weights that are in memory."""
+    if any(submodule.training for submodule in module.modules()):
+        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
     for tensor in chain(module.parameters(), module.buffers()):
         kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
         if any(package == "torchao" for package, _ in kinds):

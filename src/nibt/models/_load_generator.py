@@ -17,7 +17,7 @@ from nibt.models._failures import json_object
 from nibt.models._families import families, family_of_generator
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
-from nibt.models._in_memory import check_part, check_processor, check_source, check_tensors
+from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
 from nibt.models._load_options import LoadOptions
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
@@ -126,9 +126,7 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
         module = module.get_base_model()  # pyright: ignore
     name = f"{type(module).__name__} in memory"
     family = _family(name, {"architectures": sorted(class_names(module))})
-    if any(submodule.training for submodule in module.modules()):
-        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
-    check_tensors(name, module)
+    check_usable(name, module)
     family_class = find("models", family)
     if family_class.model_types or family_class.needs_processor:
         check_processor(request)
@@ -170,8 +168,11 @@ def _checked(generator: Generator) -> Generator:
         inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
         trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
         for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
+            states = trace.embedding
             with torch.no_grad():
-                states = trace.embedding if layer is None else _replayed(trace.cut(layer))
+                if layer is not None:
+                    cut = trace.cut(layer)
+                    states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
                 error = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
@@ -180,7 +181,3 @@ def _checked(generator: Generator) -> Generator:
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
     return generator
-
-
-def _replayed(cut: Any) -> torch.Tensor:
-    return cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]

@@ -67,7 +67,9 @@ def open_clip_name(text: str) -> str | None:
         return text.removeprefix(OPEN_CLIP)
     first, slash, tag = text.strip().partition("/")
     architecture = text.strip().replace("@336px", "-336").replace("/", "-")
-    architectures = _architectures()
+    spec = find_spec("open_clip")  # its files, since to import it takes seconds
+    folders = (spec and spec.submodule_search_locations) or []
+    architectures = {path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json")}
     if architecture in architectures and not (first in architectures and slash):
         raise CannotLoad(_which_weights(text, architecture))
     return f"{first}/{tag}" if first in architectures and tag else None
@@ -97,16 +99,12 @@ def _which_weights(text: str, architecture: str) -> str:
     )
 
 
-def _architectures() -> frozenset[str]:
-    """Return OpenCLIP's architectures by their files, since to import it takes seconds."""
-    spec = find_spec("open_clip")
-    folders = (spec and spec.submodule_search_locations) or []
-    return frozenset(path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json"))
-
-
 def _page(text: str) -> HubName | None:
     """Return the model of an address of the hub; None if the text is no address."""
-    hosts = _hosts()
+    from huggingface_hub import constants
+
+    # with the ports that are not the default ones; older versions have no list
+    hosts = {*getattr(constants, "HF_URL_HOSTS", ()), urlsplit(constants.ENDPOINT).netloc.lower()} - {""}
     bare = text.partition("/")[0].lower() in hosts
     if "://" not in text and not bare:
         return None
@@ -125,11 +123,3 @@ def _page(text: str) -> HubName | None:
     revision, path = "/".join(rest[:count]), rest[count:]
     folder = path if place == ["tree"] else path[:-1]
     return hub_name(str(HubName(repository, None if revision == "main" else revision, "/".join(folder))))
-
-
-def _hosts() -> frozenset[str]:
-    """Return the hosts of the hub, with the ports that are not the default ones."""
-    from huggingface_hub import constants
-
-    hosts = getattr(constants, "HF_URL_HOSTS", ())  # not in older versions
-    return frozenset({*hosts, urlsplit(constants.ENDPOINT).netloc.lower()} - {""})

@@ -209,8 +209,8 @@ class Tower(ABC):
 
         with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
-                hooks.callback(set_hook(block.register_forward_pre_hook, before, with_kwargs=True).remove)
-            hooks.callback(set_hook(self.blocks[-1].register_forward_hook, after).remove)
+                hooks.enter_context(set_hook(block.register_forward_pre_hook, before, with_kwargs=True))
+            hooks.enter_context(set_hook(self.blocks[-1].register_forward_hook, after))
             added = hooks.enter_context(self.additions())
             embedding = self.finish(self.run(inputs))
         for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):

@@ -5,15 +5,13 @@ adds no positions, they are the first feature map, its layer 0. The first tokens
 before positions are added.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
@@ -267,24 +265,13 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
     The rest of the tower is the model's own forward pass, in which a hook replaces the first tokens.
     """
     streams: list[Tensor] = []
-    with torch.no_grad(), _hooked(tower, streams.append):
+    with torch.no_grad(), tower.computing(), tower.on_first_tokens(streams.append):
         tower.run(inputs)
     (stream,) = streams
 
     def rest(states: States) -> Float[Tensor, "node batch *item"]:
         tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
-        with _hooked(tower, lambda _: tower.to_stream(states.flatten(0, 1), stream)):
+        with tower.computing(), tower.on_first_tokens(lambda _: tower.to_stream(states.flatten(0, 1), stream)):
             return tower.finish(tower.run(tiled)).unflatten(0, (len(states), -1))
 
     return Cut(tower.to_tokens(stream.detach()), tower.units(inputs, stream), rest)
-
-
-@contextmanager
-def _hooked(tower: Any, see: See) -> Iterator[None]:
-    """Hook the first tokens of a tower inside ``with``."""
-    with tower.computing():
-        handle: RemovableHandle = tower.on_first_tokens(see)
-        try:
-            yield
-        finally:
-            handle.remove()

@@ -235,12 +235,8 @@ class TextTower(Tower):
     @contextmanager
     def embedding(self, change: Callable[[nn.Module, tuple, Tensor], Tensor]) -> Iterator[None]:
         """Change word embeddings before positions are added inside ``with``; ``change`` is a forward hook."""
-        with self.lock:
-            handle = set_hook(self.embedder.register_forward_hook, change)
-            try:
-                yield
-            finally:
-                handle.remove()
+        with self.lock, set_hook(self.embedder.register_forward_hook, change):
+            yield
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None

@@ -100,11 +100,8 @@ class BLIPQuestionTower(BLIPCaptionTower):
         def after(_: nn.Module, args: tuple, out: Tensor) -> None:
             logits.append(out)
 
-        handle = set_hook(self.root.text_decoder.cls.register_forward_hook, after)
-        try:
+        with set_hook(self.root.text_decoder.cls.register_forward_hook, after):
             self.root(texts["question"], pixels, decoder_input_ids=texts["ids"])
-        finally:
-            handle.remove()
         return logits[0]
 
     def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:

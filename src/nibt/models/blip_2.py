@@ -19,7 +19,6 @@ from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
 )
-from nibt.models._request import Request
 from nibt.models._vision_language.network import apart
 from nibt.models.base import Inputs
 from nibt.options import Keywords
@@ -133,9 +132,6 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
         return self._read(root, states, texts)
 
-    def _logits(self, states: Embedding) -> Tensor:
-        return states  # since language models differ in what follows their states
-
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self._read(self.root, pixels, texts)
 
@@ -157,10 +153,7 @@ class BLIP2(DualEncoder):
     similarity = MaxSim()
     has_logits = False
     generator_classes = ("Blip2ForConditionalGeneration", "InstructBlipForConditionalGeneration")
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> BLIP2AnswerTower:
-        return BLIP2AnswerTower(module, request)
+    answer_tower = BLIP2AnswerTower
 
 
 PLUGIN = BLIP2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Words
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, ForcedWord, Prompted, word_rows
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
 from nibt.models._family import OnlyGenerators
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
@@ -77,15 +77,13 @@ class Florence2Tower(DecoderAnswerTower):
         return self.written(out[0, start.shape[1] :].tolist(), most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        with TOKENIZER_LOCK:
-            return self.spelled(self.tokenizer(answer, add_special_tokens=False).input_ids)
+        return AnswerTower.read(self, prompted, answer)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         prompted, answer = items[0].prompted, items[0].answer
         values, start = self._prepared(prompted), self.start
         ids = values["input_ids"][0].tolist()
         self.check_length(max(len(ids), len(start) + len(answer.ids)))
-        rows, targets = word_rows(items, len(start) - 1)
         inputs = self._inputs_of(values, prompted, len(ids))
         read = torch.tensor([[*start, *answer.ids]], device=inputs.values.device)
         inputs = replace(inputs, extra={**inputs.extra, "read": read}).take([0] * len(items))
@@ -94,7 +92,7 @@ class Florence2Tower(DecoderAnswerTower):
         explained = torch.tensor([in_words(words, len(ids))] * len(items), device="cpu")
         return replace(
             inputs,
-            extra={**inputs.extra, "rows": rows.to(read.device), "targets": targets.to(read.device)},
+            extra={**inputs.extra, **word_rows(items, len(start) - 1, read.device)},
             words=Words((texts,) * len(items), (words,) * len(items), explained),
         )
 
@@ -131,10 +129,7 @@ class Florence2(OnlyGenerators):
     """The checkpoints of ``Florence2ForConditionalGeneration``."""
 
     generator_classes = ("Florence2ForConditionalGeneration",)
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> Florence2Tower:
-        return Florence2Tower(module, request)
+    answer_tower = Florence2Tower
 
 
 PLUGIN = Florence2

@@ -66,11 +66,8 @@ class GIT(OnlyGenerators):
     """The checkpoints of ``GitForCausalLM``."""
 
     generator_classes = ("GitForCausalLM",)
+    answer_tower = GITTower
     joint_processor = False
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> GITTower:
-        return GITTower(module, request)
 
 
 PLUGIN = GIT

@@ -3,11 +3,8 @@
 They write text about an image, and do not embed captions. Layers are those of the decoder.
 """
 
-from torch import nn
-
 from nibt.models._family import OnlyGenerators
-from nibt.models._request import Request
-from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
+from nibt.models._vision_language.answers import decoder_answer_tower
 
 
 class Llava(OnlyGenerators):
@@ -16,10 +13,7 @@ class Llava(OnlyGenerators):
     generator_classes = tuple(
         f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
     )
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
-        return decoder_answer_tower(module, request)
+    answer_tower = decoder_answer_tower
 
 
 PLUGIN = Llava

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._family import OnlyGenerators
-from nibt.models._request import Request
 from nibt.options import Keywords
-from nibt.types import Embedding, Hidden
+from nibt.types import Hidden
 
 
 class VisionEncoderDecoderTower(EncoderAnswerTower):
@@ -48,9 +47,6 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
         seen = self.root.enc_to_dec_proj(states) if hasattr(self.root, "enc_to_dec_proj") else states
         return self.root.decoder(input_ids=texts["ids"], encoder_hidden_states=seen, use_cache=False).logits
 
-    def _logits(self, states: Embedding) -> Tensor:
-        return states  # since decoders differ in what follows their states
-
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self.root(pixel_values=pixels, decoder_input_ids=texts["ids"], use_cache=False).logits
 
@@ -62,11 +58,8 @@ class VisionEncoderDecoder(OnlyGenerators):
     """The checkpoints of ``VisionEncoderDecoderModel``."""
 
     generator_classes = ("VisionEncoderDecoderModel",)
+    answer_tower = VisionEncoderDecoderTower
     joint_processor = False
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> VisionEncoderDecoderTower:
-        return VisionEncoderDecoderTower(module, request)
 
 
 PLUGIN = VisionEncoderDecoder

@@ -14,7 +14,7 @@ from nibt.data.images import ImageInput
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
-from nibt.models._vision_language.answers import DecoderAnswerTower, decoder_answer_tower
+from nibt.models._vision_language.answers import decoder_answer_tower
 from nibt.models._vision_language.checkpoints import settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
 from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
@@ -34,11 +34,8 @@ class VisionLanguage(Family):
         for head in ("ForConditionalGeneration", "Model")
     )
     generator_classes = tuple(name for name in class_names if name.endswith("ForConditionalGeneration"))
+    answer_tower = decoder_answer_tower
     has_logits = False
-
-    @staticmethod
-    def answer_tower(module: nn.Module, request: Request) -> DecoderAnswerTower:
-        return decoder_answer_tower(module, request)
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:

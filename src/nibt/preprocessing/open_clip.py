@@ -85,20 +85,13 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     return Tokens(ids, tuple(texts), in_words(words, len(ids)), words, row.notes)
 
 
-def pad(tokenizer: Any) -> tuple[int, str]:
-    """Return the id and the text of the padding token."""
-    if hasattr(tokenizer, "byte_decoder"):
-        return 0, "<pad>"
-    return tokenizer.tokenizer.pad_token_id, tokenizer.tokenizer.pad_token
-
-
 def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
     """Tokenize one caption with CLIP's byte pairs: words lie between the start and the end token, and 0 pads."""
     ids = tokenizer([caption], context_length=context)[0].tolist()
     encoded = tokenizer.encode(caption)
     end = min(len(encoded) + 1, context - 1)  # an end token may be typed before
     pieces = [tokenizer.decoder[number] for number in ids[:end]]
-    texts = (*map(_display(tokenizer), pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
+    texts = (*(_display(tokenizer, piece) for piece in pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
     explained = tuple(0 < row < end for row in range(context))
     offsets = _offsets(tokenizer.clean_fn(caption), [tokenizer.decoder[number] for number in encoded])
     if offsets is None:
@@ -127,13 +120,9 @@ def _offsets(text: str, pieces: list[str]) -> list[tuple[int, int]] | None:
     return [(positions[first], positions[last - 1] + 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def _display(tokenizer: Any) -> Any:
-    """Return a function that decodes a piece for display; parts of a character stay unchanged."""
-
-    def display(piece: str) -> str:
-        bare = piece.removesuffix("</w>")
-        codes = [tokenizer.byte_decoder.get(character) for character in bare]
-        text = bare if None in codes else bytearray(codes).decode("utf-8", errors="replace")
-        return piece if "\ufffd" in text else text
-
-    return display
+def _display(tokenizer: Any, piece: str) -> str:
+    """Return a piece decoded for display; parts of a character stay unchanged."""
+    bare = piece.removesuffix("</w>")
+    codes = [tokenizer.byte_decoder.get(character) for character in bare]
+    text = bare if None in codes else bytearray(codes).decode("utf-8", errors="replace")
+    return piece if "\ufffd" in text else text

@@ -167,12 +167,8 @@ class ImageAttribution(OfImage):
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
         """Build an image's attribution from the scores of a method and the fields of the image."""
-        scores = {
-            "grid": attribution.grid,
-            "special_token_share": attribution.special_token_share,
-            "path": attribution.path,
-        }
-        return cls(**scores, **image)
+        share, path = attribution.special_token_share, attribution.path
+        return cls(grid=attribution.grid, special_token_share=share, path=path, **image)
 
     @property
     def scores(self) -> Float[Tensor, " unit"]:

@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
 from nibt.results.answer import AnswerExplanation, AnswerWord
-from nibt.results.attribution import SideAttribution
 from nibt.results.base import require_result
 from nibt.results.explanation import Explanation, mismatch
 
@@ -115,12 +114,11 @@ def _values(explanation: Explanation) -> JsonObject:
     }
     for name, side in explanation.sides.items():
         target = explanation.target[name]
-        values |= {f"{name}_target": target["name"], f"{name}_value": target["value"], f"{name}_sum": _sum(side)}
+        values |= {
+            f"{name}_target": target["name"],
+            f"{name}_value": target["value"],
+            f"{name}_sum": float(side.scores.sum()),
+        }
         values[f"{name}_special_token_share"] = float(side.special_token_share)
         values[f"{name}_completeness_gap"] = float("nan") if side.path is None else float(side.path.gap)
     return values
-
-
-def _sum(side: SideAttribution) -> float:
-    """Return the sum of the scores of the patches or words."""
-    return float(side.scores.sum())

@@ -1,7 +1,7 @@
 """Narrowing curves: the score against lambda, and against the information that a bottleneck lets through."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import ClassVar
 
@@ -109,16 +109,7 @@ class NarrowingCurve(Result):
         sides = {
             name: SideCurve((side.scores[index],), (side.information[index],)) for name, side in self.sides.items()
         }
-        return NarrowingCurve(
-            self.positions,
-            sides,
-            (self.pairs[index],),
-            self.target,
-            self.method,
-            self.model,
-            self.versions,
-            self.warnings,
-        )
+        return replace(self, sides=sides, pairs=(self.pairs[index],))
 
     def __len__(self) -> int:
         """Return the number of pairs."""

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.network import Network, apart, decoder_of
 from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
 from nibt.models._vision_language.pixels import Layout, TileLayout
-from nibt.models._vision_language.towers import DecoderPixels
+from nibt.models._vision_language.towers import DecoderPixels, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
-from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
 _TYPES = ("mm_token_type_ids", "token_type_ids")
@@ -37,7 +36,7 @@ class AnswerNetwork(Network):
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Return the states at the rows ``mask`` (batch, token)."""
-        return states.gather(1, mask[..., None].expand(-1, -1, states.shape[-1]))
+        return at_rows(states, mask)
 
 
 class DecoderAnswerTower(DecoderPixels, AnswerTower):
@@ -75,15 +74,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
-        try:
-            with float32_numbers(), TOKENIZER_LOCK:
-                output = self.processor(text=[text], images=listed, return_tensors="pt")
-        except ValueError as error:  # such as an aspect ratio of 200
-            width, height = image.size
-            raise BadInput(
-                f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
-                f"({error}): crop it, or use another model"
-            ) from error
+        with preparing(image), TOKENIZER_LOCK:
+            output = self.processor(text=[text], images=listed, return_tensors="pt")
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
@@ -151,7 +143,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))
         prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
-        rows, targets = word_rows(items, start - 1)
         words = []
         for item in items:
             before = item.answer.words[: item.word or 0] if item.word is not None else ()
@@ -165,8 +156,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             inputs,
             extra={
                 **inputs.extra,
-                "rows": rows.to(device),
-                "targets": targets.to(device),
+                **word_rows(items, start - 1, device),
                 "start": torch.full((len(items),), start, device=device),
             },
             words=Words((texts,) * len(items), tuple(words), explained),
@@ -217,8 +207,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         with torch.no_grad(), self.computing():
             root = apart(self.root, self.network.base)
             logits = root(**self.arguments(inputs), **self.network.options).logits
-        rows = inputs.extra["rows"]
-        return logits.gather(1, rows[..., None].expand(-1, -1, logits.shape[-1]))
+        return at_rows(logits, inputs.extra["rows"])
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         grid = super().units(inputs, stream)

@@ -73,11 +73,8 @@ class Network(ABC):
             if features is not None and places is not None:
                 added.extend(_spread(feature.detach(), places) for feature in features)
 
-        handle = set_hook(self.decoder.register_forward_pre_hook, before, with_kwargs=True)
-        try:
+        with set_hook(self.decoder.register_forward_pre_hook, before, with_kwargs=True):
             yield added
-        finally:
-            handle.remove()
 
 
 def apart(module: Any, inner: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """The two towers of a vision-language model: one language model that reads a prompt with an image, or with a text."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +26,20 @@ from nibt.types import Embedding, Hidden
 Encode = Callable[[ImageInput], Mapping[str, Tensor]]
 """Prepares an image in its prompt with the model's processor."""
 _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+
+
+@contextmanager
+def preparing(image: ImageInput) -> Iterator[None]:
+    """Convert what a processor raises for an image that it cannot prepare, such as one with an aspect ratio of 200."""
+    try:
+        with float32_numbers():
+            yield
+    except ValueError as error:
+        width, height = image.size
+        raise BadInput(
+            f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
+            f"({error}): crop it, or use another model"
+        ) from error
 
 
 class _DecoderTower(Tower):
@@ -101,15 +115,8 @@ class DecoderImageTower(DecoderPixels):
         self.root, self.network, self.layout, self.encode_image = network.root, network, layout, encode_image
 
     def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
-        try:
-            with float32_numbers():
-                return self.encode_image(item)
-        except ValueError as error:  # such as an aspect ratio of 200
-            width, height = item.size
-            raise BadInput(
-                f"the model's processor cannot prepare the image {item.source!r} of {width} x {height} pixels "
-                f"({error}): crop it, or use another model"
-            ) from error
+        with preparing(item):
+            return self.encode_image(item)
 
     def group(self, item: ImageInput) -> Hashable:
         encoded = self._encoded(item)

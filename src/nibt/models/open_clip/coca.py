@@ -12,7 +12,7 @@ from nibt.models._encoder_answers import EncoderAnswers
 from nibt.models._request import Request
 from nibt.models.open_clip.image import OwnViT
 from nibt.options import Keywords
-from nibt.types import Embedding, Hidden
+from nibt.types import Hidden
 
 _START, _END = "<start_of_text>", "<end_of_text>"
 
@@ -58,9 +58,6 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         _, words = self.module.text(texts["ids"])
         return self.module.text_decoder(states, words)
-
-    def _logits(self, states: Embedding) -> Tensor:
-        return states  # the decoder ends with the projection to the vocabulary
 
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self.module(pixels, texts["ids"], output_labels=False)["logits"]

@@ -11,6 +11,7 @@ from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.records import JsonObject
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # what a tag may change
 
 
@@ -56,7 +57,7 @@ def tokenizer_of(name: str, text: JsonObject) -> Any:
     if not source:
         return open_clip.get_tokenizer(name)
     folder = Path(name.partition(":")[2]) if ":" in name else None
-    if _on_hub(source) and not (folder and _has_tokenizer(folder)):
+    if _on_hub(source) and not (folder and any((folder / file).exists() for file in _TOKENIZERS)):
         folder = tokenizer_folder(source)
     if folder is None:
         return open_clip.get_tokenizer(name, trust_remote_code=False)
@@ -69,8 +70,3 @@ def tokenizer_of(name: str, text: JsonObject) -> Any:
 def _on_hub(source: str) -> bool:
     """Return whether a name in a configuration is that of a repository on the hub, not of a folder."""
     return bool(source) and source.count("/") <= 1 and not Path(source).is_dir()
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    names = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
-    return any((folder / name).exists() for name in names)

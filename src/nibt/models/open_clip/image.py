@@ -28,7 +28,8 @@ class OpenCLIPImageTower(ImageTower):
         super().__init__()
         self.root = self.module = module
         self.visual = module.visual
-        config = _preprocessing(self.visual)
+        # a model created in memory has only its image size
+        config = PreprocessCfg(**(getattr(self.visual, "preprocess_cfg", None) or {"size": _input_size(self.visual)}))
         transform = request.processor or image_transform_v2(config, is_train=False)
         self.preparation = preparation.image_preparation(
             config, transform, request.resize, request.image_size, self.multiple()
@@ -41,12 +42,6 @@ class OpenCLIPImageTower(ImageTower):
     def run(self, inputs: Inputs) -> Embedding:
         """Run the model's own forward pass."""
         return self.module.encode_image(inputs.values, normalize=False)
-
-
-def _preprocessing(visual: Any) -> PreprocessCfg:
-    """Return the preprocessing of the model; a model created in memory has only its image size."""
-    config = getattr(visual, "preprocess_cfg", None) or {"size": _input_size(visual)}
-    return PreprocessCfg(**config)
 
 
 def _input_size(visual: Any) -> Any:
@@ -187,8 +182,8 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
 
     with ExitStack() as hooks, torch.no_grad():
         for child in trunk.children():
-            hooks.callback(set_hook(child.register_forward_pre_hook, before).remove)
-        hooks.callback(set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(out)).remove)
+            hooks.enter_context(set_hook(child.register_forward_pre_hook, before))
+        hooks.enter_context(set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(out)))
         trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")

@@ -50,7 +50,9 @@ class OwnText(OpenCLIPTextTower):
 
     @property
     def pad(self) -> tuple[int, str]:
-        return preparation.pad(self.tokenizer)
+        if hasattr(self.tokenizer, "byte_decoder"):
+            return 0, "<pad>"
+        return self.tokenizer.tokenizer.pad_token_id, self.tokenizer.tokenizer.pad_token
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
