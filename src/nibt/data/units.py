@@ -194,18 +194,11 @@ class Segments(ByValue):
 
 @dataclass(frozen=True, eq=False)
 class SequenceUnits(ByValue):
-    """The units of a sequence that holds an image and text: the cells of the image and, after them, the tokens.
-
-    Attributes:
-        grid: The cells of the image.
-        words: The words of the text; their rows are those of the whole sequence.
-        with_image: Whether the cells are explained, too, and not only the words.
-
-    """
+    """The units of a sequence that holds an image and text: the cells of the image and, after them, the tokens."""
 
     grid: Grid
     words: Words
-    with_image: bool = True
+    with_image: bool = True  # whether the cells are explained, too
 
     @property
     def count(self) -> int:

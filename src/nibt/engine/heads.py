@@ -228,7 +228,9 @@ def ablate_heads(
         predicted[indices] = batch.predicted(means, listed).float().cpu()
         before = model.similarity(trace.embedding, partner)
         for column, (layer, head) in enumerate(listed):
-            after = model.similarity(_without(trace, layer, _replaced(head, means[layer])), partner)
+            with torch.no_grad():
+                stream = trace.with_attention(layer, _replaced(head, means[layer])).stream
+                after = model.similarity(trace.cut(layer + 1).rest(stream[None])[0], partner)
             actual[indices, column] = (after - before).float().cpu()
         done += len(indices)
         on_progress(Progress(done, len(pairs)))
@@ -279,12 +281,6 @@ def _replaced(head: int, mean: Tensor) -> Attend:
         return output
 
     return attend
-
-
-def _without(trace: Trace, layer: int, attend: Attend) -> Tensor:
-    """Run the model from a layer on with another attention there."""
-    with torch.no_grad():
-        return trace.cut(layer + 1).rest(trace.with_attention(layer, attend).stream[None])[0]
 
 
 def _read_images(images: Any, caller: str) -> list[ImageInput]:

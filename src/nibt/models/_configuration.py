@@ -1,7 +1,6 @@
 """The digest of what determines a result besides the weights: the configuration and the preparation of inputs."""
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -16,18 +15,11 @@ def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str
 
     It has 16 hexadecimal digits.
     """
-    parts = [repr(module), *_heads(module)]
+    heads = [(name, getattr(submodule, "num_heads", None)) for name, submodule in module.named_modules()]
+    parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]  # no repr has them
     parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
     parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _heads(module: nn.Module) -> Iterator[str]:
-    """Yield the numbers of attention heads, which the ``repr`` of a module omits."""
-    for name, submodule in module.named_modules():
-        heads = getattr(submodule, "num_heads", None)
-        if isinstance(heads, int):
-            yield f"{name} {heads}"
 
 
 def _plain(component: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
+from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
 from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._hugging_face import HuggingFaceImageTower
@@ -34,7 +34,7 @@ class EncoderAnswers(AnswerTower):
     sources = ("image",)
     mapped = False  # masks of decoders
     offers = frozenset({"stem"})  # the head has many attentions
-    context: ClassVar[int]
+    context: ClassVar[int]  # the largest number of tokens
     patch: int  # its side in pixels
 
     @abstractmethod
@@ -92,7 +92,9 @@ class EncoderAnswers(AnswerTower):
         inputs = replace(inputs, extra=texts).take([0] * len(items))
         height, width = inputs.values.shape[-2:]
         count = (height // self.patch) * (width // self.patch) + _PREFIX
-        words = self._prompt_words(prompted.prompt) if "prompt" in self.narrowed else ()
+        words = ()
+        if prompted.prompt and "prompt" in self.narrowed:
+            words = hugging_face.tokens(self.tokenizer, prompted.prompt, self.context, False).words
         nothing = torch.zeros(len(items), count, dtype=torch.bool, device="cpu")
         return replace(
             inputs,
@@ -102,9 +104,6 @@ class EncoderAnswers(AnswerTower):
             },
             words=Words((("",) * count,) * len(items), (words,) * len(items), nothing),
         )
-
-    def _prompt_words(self, prompt: str) -> tuple[Word, ...]:
-        return hugging_face.tokens(self.tokenizer, prompt, self.context, False).words if prompt else ()
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {name: value for name, value in inputs.extra.items() if name != "targets"}

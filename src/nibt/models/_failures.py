@@ -59,7 +59,8 @@ def _answer(error: Any) -> str:
     words = " ".join((error.server_message or "").split()).rstrip(".")[:_LONGEST]
     says = f" ({words})" if words else f" (status {status})"
     address = str(error.response.url)
-    repository = getattr(error, "repo_id", None) or _repository(address)
+    path = address.partition("?")[0].removeprefix(constants.ENDPOINT).strip("/").removeprefix("api/models/")
+    repository = getattr(error, "repo_id", None) or "/".join(path.split("/")[:2])
     if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/{repository}"
         return f"{repository} is gated{says}: {_LOG_IN}, and accept its terms at {page}"
@@ -88,13 +89,6 @@ def _wait(headers: Any) -> str:
     after = headers.get("retry-after", "")
     seconds = limit.reset_in_seconds if limit is not None and limit.remaining == 0 else after
     return f" {seconds} seconds" if str(seconds).isdigit() else ""
-
-
-def _repository(address: str) -> str:
-    from huggingface_hub import constants
-
-    parts = address.partition("?")[0].removeprefix(constants.ENDPOINT).strip("/").removeprefix("api/models/").split("/")
-    return "/".join(parts[:2])
 
 
 def broken_file(folder: Path | None) -> str | None:

@@ -115,7 +115,9 @@ def weights_file(repository: str, names: Iterable[str]) -> tuple[Path, str]:
 def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
     kept = _cached(name)
     if kept is not None:
-        listing = Listing(name, _files(kept), lambda file: read_text(kept / file))
+        paths = kept.rglob("*")  # a link to a file that was deleted is none
+        files = frozenset(path.relative_to(kept).as_posix() for path in paths if path.is_file())
+        listing = Listing(name, files, lambda file: read_text(kept / file))
         if _complete(listing, parts):
             return kept / name.folder, kept.name
     return _download(name, parts)
@@ -138,11 +140,6 @@ def _cached(name: HubName) -> Path | None:
     commit = read_text(reference).strip() if reference.is_file() else revision
     folder = place / "snapshots" / commit
     return folder if len(PurePosixPath(commit).parts) == 1 and folder.is_dir() else None
-
-
-def _files(folder: Path) -> frozenset[str]:
-    """Return the files of a folder; a link to a file that was deleted is none."""
-    return frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _download(name: HubName, parts: Parts) -> tuple[Path, str]:

@@ -166,20 +166,15 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
 
 
 class HuggingFaceImageTower(ImageTower):
-    """Base class of image towers with a fixed patch size.
-
-    Attributes:
-        prefix: The number of tokens before the patches, such as the class token.
-        any_size: Whether the model interpolates its positions for images of other sizes; no model does from a grid that
-            is not square.
-        square: Whether the processor pads images to a square.
-
-    """
+    """Base class of image towers with a fixed patch size."""
 
     root: Any
     prefix: ClassVar[int] = 0
+    """The number of tokens before the patches, such as the class token."""
     any_size: bool = True
+    """Whether positions are interpolated for images of other sizes; no model does it from a grid that is not square."""
     square: bool = False
+    """Whether the processor pads images to a square."""
 
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
@@ -232,15 +227,11 @@ class HuggingFaceImageTower(ImageTower):
 
 
 class HuggingFaceTextTower(TextTower):
-    """Base class of text towers.
-
-    Attributes:
-        full: Whether captions are padded to the full length, without a mask.
-
-    """
+    """Base class of text towers."""
 
     root: Any
     full: ClassVar[bool] = False
+    """Whether captions are padded to the full length, without a mask."""
 
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
@@ -255,7 +246,6 @@ class HuggingFaceTextTower(TextTower):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The blocks, in order."""
         return encoder_blocks(self.model)
 
     @property
@@ -265,7 +255,6 @@ class HuggingFaceTextTower(TextTower):
 
     @property
     def embedder(self) -> nn.Module:
-        """The table of word embeddings."""
         embeddings = self.embeddings
         return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding
 
@@ -276,7 +265,6 @@ class HuggingFaceTextTower(TextTower):
         return self.config.max_position_embeddings - (0 if first is None else first + 1)
 
     def tokens(self, caption: str) -> Tokens:
-        """Tokenize one caption."""
         return hugging_face.tokens(self.tokenizer, caption, self.context, self.full)
 
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:

@@ -22,16 +22,7 @@ AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel(ABC):
-    """Base class of loaded models.
-
-    Attributes:
-        id: The name or path of the model.
-        family: The name of its family.
-        module: The PyTorch module.
-        folder: The folder of a local or embedded model.
-        request: The options with which it was loaded.
-
-    """
+    """Base class of loaded models."""
 
     id: str
     family: str

@@ -148,10 +148,11 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     stated = LoadOptions.read({name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")})
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
-    request = replace(request, after=after_encoder(name, folder, request.dtype) or request.after)
+    after = after_encoder(name, folder, request.dtype) or request.after
+    request = replace(request, after=after, folder=folder, defaults=settings)
     config = json_object(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
-        return _load(name, "open_clip", f"local-dir:{folder}", request, device, settings, folder)
+        return _load(name, "open_clip", f"local-dir:{folder}", request, device)
     if (folder / FILE_NAME).exists():
         return _with_adapters(name, folder, request, device)
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
@@ -161,7 +162,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
         )
-    return _load(name, _family(name, config), str(folder), request, device, settings, folder)
+    return _load(name, _family(name, config), str(folder), request, device)
 
 
 def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
@@ -184,8 +185,8 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
         module = adapted(name, folder, plain.module).to(device)
     embedding = {**plain.request.embedding, **request.embedding}  # adapters embed as their base model does
     processor, tokenizer = plain.request.processor, plain.request.tokenizer
-    request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding)
-    return _model(name, plain.family, module, request, folder=folder)
+    request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding, defaults={})
+    return _model(name, plain.family, module, request)
 
 
 def _from_hub(text: str, request: Request, device: Any) -> Model:
@@ -213,20 +214,11 @@ def _near(name: str) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _load(
-    name: str,
-    family: str,
-    source: str,
-    request: Request,
-    device: Any,
-    settings: dict | None = None,
-    folder: Path | None = None,
-) -> Model:
-    with loading(name, folder):
+def _load(name: str, family: str, source: str, request: Request, device: Any) -> Model:
+    with loading(name, request.folder):
         report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)
-        module = module.eval().requires_grad_(False).to(device)
-        return _model(name, family, module, request, settings or {}, folder)
+        return _model(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
 @contextmanager
@@ -262,35 +254,16 @@ def _family(name: str, config: JsonObject) -> str:
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
 
 
-def _model(
-    name: str,
-    family: str,
-    module: nn.Module,
-    request: Request,
-    settings: dict | None = None,
-    folder: Path | None = None,
-) -> Model:
+def _model(name: str, family: str, module: nn.Module, request: Request) -> Model:
     family_class = find("models", family)
     after = attached(module, request.after)
     check_finite(name, module)
-    request = family_class.resolved(str(folder or name), request)
+    request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
     image.after = text.after = after
-    scale, bias = family_class.scale_and_bias(module)
-    return Model(
-        name,
-        family,
-        module,
-        image,
-        text,
-        scale,
-        bias,
-        family_class.similarity,
-        family_class.has_logits,
-        settings or {},
-        folder=folder,
-        request=request,
-    )
+    scales = family_class.scale_and_bias(module)
+    compared = family_class.similarity, family_class.has_logits, request.defaults
+    return Model(name, family, module, image, text, *scales, *compared, folder=request.folder, request=request)
 
 
 def check_finite(name: str, module: nn.Module) -> None:

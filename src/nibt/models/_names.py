@@ -71,7 +71,14 @@ def open_clip_name(text: str) -> str | None:
     folders = (spec and spec.submodule_search_locations) or []
     architectures = {path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json")}
     if architecture in architectures and not (first in architectures and slash):
-        raise CannotLoad(_which_weights(text, architecture))
+        import open_clip
+
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        openai = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
+        raise CannotLoad(
+            f"{text!r} is an architecture, of which there are several weights: write {openai}"
+            f"{OPEN_CLIP}{architecture}/TAG (tags: {', '.join(tags) or 'none'})"
+        )
     return f"{first}/{tag}" if first in architectures and tag else None
 
 
@@ -86,17 +93,6 @@ def hint(text: str) -> str:
     if len(parts) > 2 and all(re.fullmatch(_PART, segment) for segment in parts):
         return f" For the folder of a repository, write '{parts[0]}/{parts[1]}:{'/'.join(parts[2:])}'."
     return ""
-
-
-def _which_weights(text: str, architecture: str) -> str:
-    import open_clip
-
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    openai = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
-    return (
-        f"{text!r} is an architecture, of which there are several weights: write {openai}{OPEN_CLIP}{architecture}/TAG "
-        f"(tags: {', '.join(tags) or 'none'})"
-    )
 
 
 def _page(text: str) -> HubName | None:

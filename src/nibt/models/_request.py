@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ class Request:
     notes: tuple[str, ...] = ()  # for every result
     embedding: Mapping[str, Any] = field(default_factory=dict)  # values of ``EMBEDDING``
     facts: Mapping[str, Any] = field(default_factory=dict)  # for records, besides the name and the weights
+    folder: Path | None = None  # of a local or embedded model
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # recommended values of options
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 
     @property

@@ -236,17 +236,10 @@ class Tower(ABC):
     def _blank_state(
         self, key: Hashable, now: Hashable, nothing: Inputs, layer: int | None, blanked: AbstractContextManager[None]
     ) -> Hidden:
-        """Return the state of a blank input at a layer, from the cache if the weights are the same.
+        """Return the state of a blank input at a layer, from the cache if the weights are the same (``now``).
 
-        The output of the last block is cached with it, since paths need it, too.
-
-        Args:
-            key: The shape of the input.
-            now: What ``_now`` returns, once per batch.
-            nothing: The blank input.
-            layer: The layer.
-            blanked: Makes the input blank inside ``with``; entered only if the state is computed.
-
+        The output of the last block is cached with it, since paths need it, too. ``blanked`` makes the input blank
+        inside ``with``, and is entered only if the state is computed.
         """
         with self.lock:
             states = self._blanks.setdefault((key, now), {})

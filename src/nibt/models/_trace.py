@@ -195,12 +195,7 @@ class Trace:
         return bool(recorder.take_records())
 
     def recordable(self, layer: int) -> Tensor:
-        """Return the hidden state of a layer of a tower whose attentions can be recorded.
-
-        Raises:
-            Unsupported: Parts of the tower are compiled.
-
-        """
+        """Return the hidden state of a layer of a tower whose attentions can be recorded."""
         tower, stream = self.tower, self.streams[layer]
         assert stream is not None, f"traced above layer {layer}"
         if is_compiled(tower.root):

@@ -55,7 +55,6 @@ class BLIPCaptionTower(EncoderAnswerTower):
 
     @property
     def context(self) -> int:  # pyright: ignore
-        """The largest number of tokens."""
         return self.root.config.text_config.max_position_embeddings
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:

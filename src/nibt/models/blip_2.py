@@ -97,7 +97,6 @@ class BLIP2AnswerTower(EncoderAnswerTower):
 
     @property
     def prompts(self) -> Any:  # pyright: ignore
-        """Whether the model reads a prompt."""
         return "optional" if self.query_tokenizer is None else "needed"
 
     @property

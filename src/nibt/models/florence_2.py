@@ -17,7 +17,7 @@ from nibt.models._family import OnlyGenerators
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.answers import AnswerNetwork, DecoderAnswerTower
-from nibt.models._vision_language.parts import layout_of
+from nibt.models._vision_language.tiles import layout_of
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden

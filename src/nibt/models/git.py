@@ -44,7 +44,6 @@ class GITTower(DecoderAnswerTower):
 
     @property
     def offset(self) -> int:  # pyright: ignore
-        """The number of rows before those of the text."""
         vision = self.root.config.vision_config
         return (vision.image_size // vision.patch_size) ** 2 + 1
 

@@ -28,7 +28,6 @@ class GroupViTImageTower(HuggingFaceImageTower):
 
     @property
     def prefix(self) -> int:  # pyright: ignore
-        """The number of group tokens."""
         return self.stages[0].num_group_token
 
     @property

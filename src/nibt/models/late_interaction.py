@@ -14,9 +14,10 @@ from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
+from nibt.models._vision_language.checkpoints import check_sizes
 from nibt.models._vision_language.network import LateNetwork, decoder_of
-from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
 from nibt.models._vision_language.prompts import TEXT, tokens
+from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
 from nibt.targets._similarity import MaxSim

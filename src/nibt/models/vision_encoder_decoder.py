@@ -33,7 +33,6 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
 
     @property
     def context(self) -> int:  # pyright: ignore
-        """The largest number of tokens."""
         return self.root.config.decoder.max_position_embeddings
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:

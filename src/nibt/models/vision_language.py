@@ -15,11 +15,11 @@ from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.answers import decoder_answer_tower
-from nibt.models._vision_language.checkpoints import settings
+from nibt.models._vision_language.checkpoints import check_sizes, settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
-from nibt.models._vision_language.parts import check_sizes, encoded, layout_of
 from nibt.models._vision_language.pixels import TileLayout
 from nibt.models._vision_language.prompts import Prompts
+from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
 

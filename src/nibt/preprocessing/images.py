@@ -18,15 +18,9 @@ from nibt.torch_modes import float32_numbers
 class Preparation:
     """A way to resize images, and the functions of the model's processor.
 
-    Attributes:
-        resize: How images are resized.
-        process: The whole processor, with resizing and cropping.
-        normalize: Only the scaling and normalization of an image that has its final size.
-        resample: The resampling filter.
-        uncropped: The processor without its crop; None if it does not crop, or cannot do without.
-        blank: The value of all pixels of a blank image: 0, which normalization makes of the mean color, or gray for
-            processors that do not normalize.
-
+    ``normalize`` only scales and normalizes an image of the final size. ``uncropped`` is the processor without its
+    crop; None if it does not crop, or cannot do without. The blank value is 0, which normalization makes of the mean
+    color, or gray for processors that do not normalize.
     """
 
     resize: Resize

@@ -24,8 +24,6 @@ class Resize:
             ``edge`` if that is not 0, and crops the center (ALIGN). ``whole`` keeps the whole image and its aspect
             ratio, with sides that are multiples of ``multiple`` and about the area of ``height`` x ``width``; it is for
             towers that take any size.
-        height: The height in pixels.
-        width: The width in pixels.
         edge: The size of the shorter side, or of both, before cropping; 0 for the smallest that fills all pixels.
         multiple: The number of which the sides of whole images are multiples.
 

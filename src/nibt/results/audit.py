@@ -180,7 +180,6 @@ class Audit(Result):
         )
 
     def request(self) -> JsonObject:
-        """Return the request as plain data."""
         return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
 
     def count(self, verdict: Verdict) -> int:

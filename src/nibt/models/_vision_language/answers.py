@@ -12,9 +12,9 @@ from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.network import Network, apart, decoder_of
-from nibt.models._vision_language.parts import encoded, image_token_id, layout_of
+from nibt.models._vision_language.network import Network, apart, decoder_of, image_token_id
 from nibt.models._vision_language.pixels import Layout, TileLayout
+from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
 from nibt.types import Embedding, Hidden
@@ -35,7 +35,6 @@ class AnswerNetwork(Network):
         return self.embed(self.states(arguments), rows)
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
-        """Return the states at the rows ``mask`` (batch, token)."""
         return at_rows(states, mask)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import CannotLoad
+from nibt.errors import BadOption, CannotLoad
 from nibt.io import load_json
 from nibt.models._load_options import LoadOptions
 from nibt.models._request import Request
@@ -55,3 +55,14 @@ def _pooling_file(source: str) -> JsonObject:
     modes = [modes] if isinstance(modes, str) else modes
     names = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
     return {"pooling": names[modes[0]]} if len(modes) == 1 and modes[0] in names else {}  # several are concatenated
+
+
+def check_sizes(request: Request) -> None:
+    """Check that nothing asks for another size of images than that of the processor."""
+    for name in ("resize", "image_size"):
+        value = getattr(request, name)
+        if value not in (None, "model"):
+            raise BadOption(
+                f"{name} must not be set for this model, whose processor resizes images (got {value!r}): leave it out, "
+                "or pass processor=... with other limits"
+            )

@@ -106,14 +106,12 @@ class PooledNetwork(Network):
     """``sequential`` numbers all tokens in order; None leaves positions to the model, which may use the grid."""
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
-        """Run the model, and pool its last hidden states."""
         ids = arguments["input_ids"]
         if self.positions == "sequential":
             arguments = {**arguments, "position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids)}
         return self.embed(self.states(arguments), arguments["attention_mask"])
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
-        """Pool the last hidden states."""
         if self.pooling == "mean":
             weights = mask[..., None].to(states)
             return (states * weights).sum(1) / weights.sum(1)
@@ -144,3 +142,8 @@ def decoder_of(base: Any) -> Any:
         if hasattr(decoder, "layers"):
             return decoder
     raise Unsupported(f"the language model of {type(base).__name__} is not supported: it must have a list of layers")
+
+
+def image_token_id(module: Any) -> int:
+    """Return the id of the tokens that stand for parts of an image; -1 if there are none."""
+    return getattr(getattr(module.config, "vlm_config", module.config), "image_token_id", -1)

@@ -68,11 +68,9 @@ class SquareLayout(Layout):
         self.preparation = image_preparation(processor, None, None, native_size(processor), None)
 
     def region(self, image: ImageInput) -> Region:
-        """Return the part of the image that the processor does not crop."""
         return self.preparation.resize.region(image.size)
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
-        """Return the warnings about how an image was read and cropped."""
         return self.preparation.notes(image)
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -80,11 +78,9 @@ class SquareLayout(Layout):
         return encoded["pixel_values"][0], {}
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Return the pixels."""
         return {"pixel_values": inputs.values}
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        """Return the grid of patches."""
         side = round(len(places) ** 0.5)
         return ordered(Grid(side, len(places) // side, places=places))
 
@@ -130,7 +126,6 @@ class PatchLayout(Layout):
         }
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        """Return the grid of merged patches."""
         return ordered(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places))
 
     def _cells(self, shape: Tensor) -> tuple[int, int]:
@@ -176,7 +171,6 @@ class TileLayout(Layout):
         return Grid(rows * side, columns * side, places=tuple(order), overview=Grid(side, side, places=overview))
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
-        """Return the height and the width of all tiles together."""
         rows, columns = self._shape(inputs)
         height, width = inputs.values.shape[-2:]
         return rows * height, columns * width

@@ -1,5 +1,6 @@
-"""The layouts of processors that choose the tiles by the size of the image: InternVL, LLaVA-NeXT, LLaVA-OneVision."""
+"""The layout of a processor, and those that choose tiles by the size of the image: InternVL, LLaVA-NeXT, -OneVision."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.pixels import Layout, TileLayout
+from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
+
+_TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
 
 class CanvasLayout(TileLayout):
@@ -41,7 +44,6 @@ class CanvasLayout(TileLayout):
         return tiles, {"tiles": torch.tensor([rows, columns], device="cpu")}
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Return the tiles of all images."""
         return {"pixel_values": inputs.values.flatten(0, 1)}
 
 
@@ -75,7 +77,6 @@ class AnyResolutionLayout(Layout):
         return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Return the overviews and the tiles, and the sizes of the images."""
         return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
 
     @property
@@ -135,7 +136,6 @@ class AnyResolutionLayout(Layout):
         return Region(starts[1], starts[0], lengths[1], lengths[0])
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
-        """Return the height and the width of the kept cells in pixels."""
         canvas = self._canvas(*inputs.extra["image_sizes"][0].tolist())
         rows, columns = canvas.shape
         return rows * canvas.patch, columns * canvas.patch
@@ -152,3 +152,25 @@ class AnyResolutionLayout(Layout):
         tiles = padded.unflatten(2, (canvas.columns, self.tile)).unflatten(1, (canvas.rows, self.tile))
         overview = F.interpolate(keep[:, None], (self.tile, self.tile), mode="area")
         return torch.cat([overview, tiles.transpose(2, 3).flatten(1, 2)], 1)[:, :, None]
+
+
+def layout_of(processor: Any, nested: bool = False) -> Layout:
+    """Return the layout of a processor's pixels."""
+    images = processor.image_processor
+    if hasattr(images, "image_grid_pinpoints"):
+        return AnyResolutionLayout(processor)
+    if hasattr(images, "crop_to_patches"):
+        return CanvasLayout(images)
+    if hasattr(images, "merge_size"):
+        return PatchLayout(images, nested)
+    return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
+
+
+def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the output of a processor, with the number of tiles in rows and columns if it divides images."""
+    values = dict(output)
+    if "pixel_attention_mask" in values:
+        places = _TILE.findall(processor.tokenizer.decode(values["input_ids"][0]))
+        rows, columns = (max((int(place[axis]) for place in places), default=0) for axis in (0, 1))
+        values["tiles"] = torch.tensor([rows, columns], device="cpu")
+    return values

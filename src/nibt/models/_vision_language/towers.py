@@ -13,8 +13,7 @@ from nibt.data.units import Units
 from nibt.errors import BadInput
 from nibt.models._tower import Tower
 from nibt.models._trace import Cut, Inputs
-from nibt.models._vision_language.network import Network
-from nibt.models._vision_language.parts import image_token_id
+from nibt.models._vision_language.network import Network, image_token_id
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower, TextTower
@@ -54,7 +53,6 @@ class _DecoderTower(Tower):
 
     @property
     def offers(self) -> frozenset[str]:  # pyright: ignore
-        """What this tower offers to methods."""
         return self.network.offers
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -75,7 +73,6 @@ class DecoderPixels(_DecoderTower, ImageTower):
 
     @property
     def shiftable(self) -> bool:  # pyright: ignore
-        """Whether inputs are images that can be shifted."""
         return self.layout.shiftable
 
     def additions(self) -> AbstractContextManager[list[Tensor]]:

@@ -38,7 +38,6 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
 
     @property
     def context(self) -> int:  # pyright: ignore
-        """The largest number of tokens."""
         return self.module.text.context_length
 
     @property

@@ -40,7 +40,6 @@ class OpenCLIPImageTower(ImageTower):
         return None
 
     def run(self, inputs: Inputs) -> Embedding:
-        """Run the model's own forward pass."""
         return self.module.encode_image(inputs.values, normalize=False)
 
 

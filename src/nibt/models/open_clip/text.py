@@ -29,11 +29,9 @@ class OpenCLIPTextTower(TextTower):
         self.text = getattr(module, "text", module)
 
     def tokens(self, caption: str) -> Tokens:
-        """Tokenize one caption."""
         return preparation.tokens(self.tokenizer, caption, self.text.context_length)
 
     def run(self, inputs: Inputs) -> Embedding:
-        """Run the model's own forward pass."""
         return self.module.encode_text(inputs.values, normalize=False)
 
 
