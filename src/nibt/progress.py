@@ -55,11 +55,6 @@ def listener() -> OnProgress:
     return _LISTENER.get()
 
 
-def is_listening() -> bool:
-    """Return whether this context has a listener."""
-    return _LISTENER.get() is not no_progress
-
-
 def report(done: int, total: int) -> None:
     """Report to the listener that ``done`` of ``total`` steps of a loop are done."""
     _LISTENER.get()(Progress(done, total))

@@ -72,7 +72,7 @@ ImageSource: TypeAlias = str | NamedImage
 
 def samples() -> list[str]:
     """Return the names of the images that ship with the package; read one with ``sample:NAME``."""
-    return sorted(file.stem for file in _sample_files())
+    return sorted(_sample_files())
 
 
 def sample_captions() -> dict[str, str]:
@@ -82,14 +82,15 @@ def sample_captions() -> dict[str, str]:
 
 def sample_file(name: str) -> Path:
     """Return the file of an image that ships with the package."""
-    by_name = {file.stem: file for file in _sample_files()}
+    by_name = _sample_files()
     if name not in by_name:
         raise UnknownName("samples", name, by_name)
     return by_name[name]
 
 
-def _sample_files() -> list[Path]:
-    return [file for file in Path(str(files("nibt") / "samples")).iterdir() if file.suffix in (".png", ".jpg")]
+def _sample_files() -> dict[str, Path]:
+    folder = Path(str(files("nibt") / "samples"))
+    return {file.stem: file for file in folder.iterdir() if file.suffix in (".png", ".jpg")}
 
 
 def is_image_name(text: str) -> bool:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import read_caption
 from nibt.data.units import Words
 from nibt.engine.encode import groups_of
 from nibt.errors import BadInput, BadOption
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
 from nibt.outputs import check_targets
@@ -26,7 +26,7 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def calibrate(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     images: Sequence[ImageSource],
     captions: Sequence[str] = (),
     out: str | Path | None = None,

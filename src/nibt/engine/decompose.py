@@ -1,12 +1,10 @@
 """Decomposition: the similarity as an exact sum over layers, heads and patches or tokens."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs
@@ -15,7 +13,7 @@ from nibt.engine.spec import versions
 from nibt.errors import BadOption
 from nibt.methods.base import SIDES
 from nibt.models._direct_paths import direct_paths
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
@@ -27,7 +25,7 @@ from nibt.types import Embedding, Modality
 
 @plain_torch()
 def decompose(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,

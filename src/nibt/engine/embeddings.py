@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialized
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, ImageSource, read_image
@@ -20,7 +20,7 @@ from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
 from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.outputs import sorted_header, unsigned, write_bytes
@@ -33,7 +33,7 @@ _KIND = "nibt contributions"
 
 @plain_torch()
 def explain_embeddings(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     item: ImageSource | Caption,
     embeddings: Tensor,
     *,
@@ -232,7 +232,7 @@ class Contributions(ByValue):
 
 @plain_torch()
 def contributions(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource,
     *,
     method: str | MethodSpec | Method = "nib",

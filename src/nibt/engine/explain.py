@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeAlias, cast, overload
-
-from torch import nn
 
 from nibt.data.images import ImageSource, is_image_name, read_image
 from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs, modality, read_caption
@@ -16,28 +13,26 @@ from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._loading import load_model
-from nibt.models.base import Model
+from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
 
-_Model: TypeAlias = Model | str | Path | nn.Module
 _Text: TypeAlias = str | Caption
 _Texts: TypeAlias = _Text | Sequence[_Text]
 
 
 @overload
-def explain(model: _Model, image: ImageSource, caption: _Text, *rest: Any, **options: Any) -> Explanation: ...
+def explain(model: ModelSource, image: ImageSource, caption: _Text, *rest: Any, **options: Any) -> Explanation: ...
 @overload
 def explain(
-    model: _Model, image: ImageSource | Sequence[ImageSource], caption: _Texts, *rest: Any, **options: Any
+    model: ModelSource, image: ImageSource | Sequence[ImageSource], caption: _Texts, *rest: Any, **options: Any
 ) -> list[Explanation]: ...
 @plain_torch()
 def explain(
-    model: _Model,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: _Texts = (),
     method: str | MethodSpec | Method = "nib",
@@ -109,7 +104,7 @@ def explain(
 
 @plain_torch()
 def compare(
-    model: _Model,
+    model: ModelSource,
     first: ImageSource | Caption | Sequence[ImageSource | Caption],
     second: ImageSource | Caption | Sequence[ImageSource | Caption],
     method: str | MethodSpec | Method = "nib",
@@ -179,7 +174,7 @@ def _marked(value: Any) -> Any:
 
 
 def _explain(
-    model: _Model,
+    model: ModelSource,
     pairs: Sequence[AnyPair],
     method: MethodSpec,
     target: str,
@@ -202,7 +197,7 @@ def _explain(
 
 
 @plain_torch()
-def rank(model: _Model, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
+def rank(model: ModelSource, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
     """Rank labels by their cosine with an image (zero-shot classification), the best first.
 
     Args:
@@ -237,7 +232,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
 
 
 def explain_labels(
-    model: _Model,
+    model: ModelSource,
     image: ImageSource,
     labels: Sequence[_Text],
     method: str | MethodSpec | Method = "nib",

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, is_batch, read_image
 from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs, read_caption
@@ -18,7 +17,7 @@ from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
 from nibt.models._attention import AttentionRecord
 from nibt.models._direct_paths import direct_paths
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._other_attention import Attend
 from nibt.models._trace import Trace
 from nibt.models.base import Model
@@ -57,7 +56,7 @@ class HeadName:
 
 @plain_torch()
 def name_heads(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     images: Sequence[ImageSource | Pair],
     texts: Sequence[str | Caption],
     count: int = 5,
@@ -184,7 +183,7 @@ class HeadAblation(ByValue):
 
 @plain_torch()
 def ablate_heads(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,

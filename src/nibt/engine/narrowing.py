@@ -1,12 +1,11 @@
 """Narrowing curves: the score of pairs against lambda, and against the information that passes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
@@ -19,9 +18,8 @@ from nibt.errors import BadOption
 from nibt.methods._noise import information
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.methods.nib import NIB
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Cut
-from nibt.models.base import Model
 from nibt.options import Points, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.narrowing import CurvePair, NarrowingCurve, SideCurve
@@ -34,7 +32,7 @@ Curve = Float[Tensor, "batch position"]
 
 @plain_torch()
 def narrowing_curve(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,

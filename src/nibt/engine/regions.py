@@ -6,11 +6,9 @@ the tokens of a query, so the row of a word is the map of an image for the terms
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from nibt.core.jacobians import part_masks
 from nibt.core.side import Side
@@ -24,7 +22,7 @@ from nibt.errors import Unsupported
 from nibt.methods._tables import TableScores, image_maps, with_other_tokens
 from nibt.methods._vectors import AT_ONCE
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
@@ -36,7 +34,7 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def regions(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     *,

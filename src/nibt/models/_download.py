@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nibt.progress import Progress, is_listening, listener
+from nibt.progress import Progress, listener, no_progress
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -13,13 +13,13 @@ class Bar:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._report = listener() if is_listening() else None
+        self._report = listener()
         self._done: dict[str, int] = {}
         self.total = 0
 
     def kind_for(self, file: str) -> Any:
         """Return the class of the bar of a file, for the hub's library; None for its own."""
-        if self._report is None:
+        if self._report is no_progress:
             return None
 
         def create(**options: Any) -> "_FileBar":
@@ -32,7 +32,6 @@ class Bar:
     def _update(self, file: str, done: int) -> None:
         self._done[file] = max(done, self._done.get(file, 0))  # a file may have a second bar, of its transfer
         total, done = max(self.total, self._sizes.get(file, 0)), sum(self._done.values())
-        assert self._report is not None
         stage = f"downloading {file}, {amount(done)} of {amount(total)}"
         self._report(Progress(done, total or None, stage))
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,8 @@ from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
+ModelSource: TypeAlias = Model | str | Path | nn.Module
+"""What functions take as a model: a loaded one, or what ``load_model`` takes."""
 EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
 """The folder of the models that ship with the package."""
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
@@ -261,9 +263,9 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
     image.after = text.after = after
-    scales = family_class.scale_and_bias(module)
+    scale, bias = family_class.scale_and_bias(module)
     compared = family_class.similarity, family_class.has_logits, request.defaults
-    return Model(name, family, module, image, text, *scales, *compared, folder=request.folder, request=request)
+    return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)
 
 
 def check_finite(name: str, module: nn.Module) -> None:

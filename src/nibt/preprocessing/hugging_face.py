@@ -122,20 +122,15 @@ def tokens(
         explained = [flag and number not in special for flag, number in zip(explained, ids, strict=True)]
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
-    typed = special_tokens(tokenizer)
+    typed = special_tokens(tokenizer, len(tokenizer))
     notes += special_notes(text, typed)
     notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
     return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
 
 
-def special_tokens(tokenizer: Any) -> set[str]:
-    """Return the texts of the special tokens of a tokenizer: start, end, padding, images."""
-    return _special_tokens(tokenizer, len(tokenizer))
-
-
 @lru_cache(maxsize=8)
-def _special_tokens(tokenizer: Any, _: int) -> set[str]:
-    """Return the special tokens; a tokenizer may have thousands, and gets longer if one is added."""
+def special_tokens(tokenizer: Any, length: int) -> set[str]:
+    """Return the texts of the special tokens: start, end, padding, images; a tokenizer gets longer if one is added."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return {*map(str, tokenizer.all_special_tokens), *(str(token) for token in added if token.special)}
 

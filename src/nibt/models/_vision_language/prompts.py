@@ -58,5 +58,5 @@ def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
     offsets = [(max(0, first - start), min(len(caption), last - start)) for first, last in encoded["offset_mapping"]]
     explained = tuple(first < last and bool(caption[first:last].strip()) for first, last in offsets)
     words = words_by_offsets(caption, texts, explained, offsets)
-    notes = special_notes(caption, special_tokens(tokenizer))
+    notes = special_notes(caption, special_tokens(tokenizer, len(tokenizer)))
     return Tokens(tuple(ids), tuple(texts), explained, words, tuple(notes))
