@@ -22,9 +22,8 @@ from nibt.models._load_generator import load_generator
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
-from nibt.results.attribution import Attribution
+from nibt.results.attribution import Attribution, image_fields
 from nibt.results.explanation import shortened
-from nibt.results.of_image import image_fields
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source

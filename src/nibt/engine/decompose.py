@@ -17,8 +17,8 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.results.attribution import image_fields
 from nibt.results.decomposition import Decomposition
-from nibt.results.of_image import image_fields
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 

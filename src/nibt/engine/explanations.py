@@ -9,9 +9,8 @@ from nibt.engine.batches import ExplainedBatch
 from nibt.engine.mismatch import mismatches, negligible
 from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
 from nibt.errors import Unsupported
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields
 from nibt.results.explanation import Explanation, is_noise
-from nibt.results.of_image import image_fields
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
 

@@ -26,7 +26,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
-from nibt.results.of_image import image_fields
+from nibt.results.attribution import image_fields
 from nibt.results.records import MethodRecord
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch

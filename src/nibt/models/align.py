@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._heads import DualEncoder, FirstTokenTower
 from nibt.models._hugging_face import get_embedding
 from nibt.models._request import Request
-from nibt.models.base import Inputs
+from nibt.models.base import FeatureMapTower, Inputs
 from nibt.preprocessing import hugging_face
 from nibt.types import Embedding
 

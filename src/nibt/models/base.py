@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.images import ImageInput, ImageSource
 from nibt.data.pair import Caption, caption_notes, modality, read_item
-from nibt.data.units import Units, Words
+from nibt.data.units import Grid, Units, Words
 from nibt.errors import Unsupported
 from nibt.models._hooks import set_hook
 from nibt.models._loaded import LoadedModel
@@ -148,6 +148,29 @@ class ImageTower(Tower):
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
         state = self._blank_state(key, self._now(), self.blank_inputs(first), layer, nullcontext())
         return state.expand(len(inputs), -1, -1)
+
+
+class FeatureMapTower(ImageTower):
+    """Base class of image towers whose hidden states have the shape (batch, channel, row, column).
+
+    Each feature map that enters a block is a layer, and so is the output of the last block, which is the default layer.
+    """
+
+    positional = False
+    mapped = False
+    offers = frozenset({"stem"})
+
+    def relative(self, share: float) -> int:
+        return self.depth
+
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        return stream.flatten(2).transpose(1, 2)
+
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        return tokens.transpose(1, 2).unflatten(2, like.shape[-2:])
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        return Grid(*stream.shape[-2:])
 
 
 class TextTower(Tower):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field, computed_field
 from torch import Tensor
 
-from nibt.data.images import Region
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, word_scores
 from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
@@ -278,6 +278,11 @@ class TextAttribution(Serializable):
         """The words and the tokens."""
         words = tuple(Word(word.text, word.tokens) for word in self.words)
         return Words((self.tokens,), (words,), ~self.special)
+
+
+def image_fields(image: ImageInput) -> dict[str, Any]:
+    """Return what records have of an image that was read."""
+    return {"source": image.source, "image_hash": image.digest, "size": image.size, "input": image}
 
 
 SideAttribution: TypeAlias = Annotated[ImageAttribution | TextAttribution, Field(discriminator="modality")]

@@ -8,7 +8,6 @@ from pydantic import Field, GetPydanticSchema, model_validator
 
 from nibt.data.images import ImageInput, Region, image_at
 from nibt.image_files import MOST_PIXELS
-from nibt.records import JsonObject
 from nibt.results.base import Result, Serializable
 from nibt.results.records import Size
 from nibt.types import ModelRecord
@@ -16,11 +15,6 @@ from nibt.types import ModelRecord
 ImageItself: TypeAlias = Annotated[
     ImageInput | None, GetPydanticSchema(lambda _, handler: handler(Any)), Field(exclude=True)  # not in the JSON form
 ]
-
-
-def image_fields(image: ImageInput) -> JsonObject:
-    """Return what records have of an image that was read."""
-    return {"source": image.source, "image_hash": image.digest, "size": image.size, "input": image}
 
 
 _ImageRecord = TypeVar("_ImageRecord", bound="OfImage")

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
-from nibt.models._feature_maps import FeatureMapTower
 from nibt.models._hooks import set_hook
 from nibt.models._request import Request
-from nibt.models.base import ImageTower, Inputs
-from nibt.models.open_clip.row import one_row
+from nibt.models.base import FeatureMapTower, ImageTower, Inputs
+from nibt.models.open_clip.text import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation

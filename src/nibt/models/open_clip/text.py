@@ -1,22 +1,26 @@
-"""OpenCLIP's text towers: its own transformer, inside or beside ``CLIP``, and Hugging Face encoders."""
+"""OpenCLIP's text towers: its own transformer, inside or beside ``CLIP``, and Hugging Face encoders.
+
+The last block of its own transformers, also of images, is computed only for the row that the head reads.
+"""
 
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import text_global_pool
+from jaxtyping import Int
+from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
+from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.models.base import Inputs, TextTower
-from nibt.models.open_clip.row import one_row
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.captions import Tokens
-from nibt.types import Embedding
+from nibt.types import Embedding, Hidden, OneRow
 
 
 class OpenCLIPTextTower(TextTower):
@@ -126,3 +130,28 @@ class HuggingFaceText(OpenCLIPTextTower):
             last_hidden_state=stream, pooler_output=pooler(stream) if pooler is not None else None
         )
         return self.text.proj(self.text.pooler(output, extra["mask"]))
+
+
+def one_row(
+    block: Any,
+    stream: Hidden,
+    row: Int[Tensor, " batch"],
+    k_x: Tensor | None = None,
+    v_x: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+) -> OneRow | None:
+    """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width)."""
+    if type(block) is not ResidualAttentionBlock or has_hooks(block) or k_x is not None or v_x is not None:
+        return None
+    if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
+        return None
+    residual, normed = select_row(stream, row), block.ln_1(stream)
+    visible, heads = None, block.attn.num_heads
+    if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
+        by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
+        of_row = row_mask(row, by_head, False, stream)
+        assert of_row is not None
+        visible = of_row.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
+    mixed = block.attn(select_row(normed, row), normed, normed, need_weights=False, attn_mask=visible)[0]
+    residual = residual + block.ls_1(mixed)
+    return residual + block.ls_2(block.mlp(block.ln_2(residual)))
