@@ -98,10 +98,7 @@ class EncoderAnswers(AnswerTower):
         nothing = torch.zeros(len(items), count, dtype=torch.bool, device="cpu")
         return replace(
             inputs,
-            extra={
-                **inputs.extra,
-                **word_rows(items, start - 1, self.example.device),
-            },
+            extra={**inputs.extra, **word_rows(items, start - 1, self.example.device)},
             words=Words((("",) * count,) * len(items), (words,) * len(items), nothing),
         )
 
