@@ -32,7 +32,14 @@ class Caption:
 
 
 class Point(NamedTuple):
-    """A labeled point of an image, by the column and the row of its pixel, and whether it is on the object."""
+    """A point of an image that was labeled.
+
+    Attributes:
+        x: The column of its pixel, from the left.
+        y: The row of its pixel, from the top.
+        inside: Whether the point is on the object.
+
+    """
 
     x: float
     y: float

@@ -166,7 +166,15 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
 
 
 class HuggingFaceImageTower(ImageTower):
-    """Base class of image towers with a fixed patch size."""
+    """Base class of image towers with a fixed patch size.
+
+    Attributes:
+        prefix: The number of tokens before the patches, such as the class token.
+        any_size: Whether the model interpolates its positions for images of other sizes; no model does from a grid that
+            is not square.
+        square: Whether the processor pads images to a square.
+
+    """
 
     root: Any
     prefix: ClassVar[int] = 0
@@ -227,7 +235,12 @@ class HuggingFaceImageTower(ImageTower):
 
 
 class HuggingFaceTextTower(TextTower):
-    """Base class of text towers."""
+    """Base class of text towers.
+
+    Attributes:
+        full: Whether captions are padded to the full length, without a mask.
+
+    """
 
     root: Any
     full: ClassVar[bool] = False

@@ -50,11 +50,20 @@ TOKENIZER_LOCK = threading.RLock()
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of one caption, a row each, and the warnings about it."""
+    """The tokens of one caption.
+
+    Attributes:
+        ids: The id of each row.
+        texts: The text of each row.
+        explained: Whether each row belongs to a word.
+        words: The words, with their rows.
+        notes: The warnings of the caption.
+
+    """
 
     ids: tuple[int, ...]
     texts: tuple[str, ...]
-    explained: tuple[bool, ...]  # whether each row belongs to a word
+    explained: tuple[bool, ...]
     words: tuple[Word, ...]
     notes: tuple[str, ...] = ()
 
