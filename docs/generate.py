@@ -435,7 +435,8 @@ def type_entry(declared: Any) -> dict[str, Any]:
     if get_origin(declared) in (list, tuple):
         return {**type_entry(members[0]), "repeatable": True}
     named = {str: "string", int: "integer", float: "number", bool: "boolean", Path: "path"}
-    return {"type": named.get(declared, formatannotation(declared))}
+    text = formatannotation(declared).replace("pathlib._local.", "pathlib.")  # of Python 3.13
+    return {"type": named.get(declared, text)}
 
 
 def options_entry(kind: str) -> Callable[[str], dict[str, Any]]:

@@ -229,6 +229,7 @@ def _installed(folder: Path) -> None:
     from nibt import registry
 
     registry._entry_points.cache_clear()
+    registry._available.cache_clear()
 
 
 def furnish(folder: Path, clip: Path) -> None:

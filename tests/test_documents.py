@@ -33,6 +33,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
         if str(here) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
     registry._entry_points.cache_clear()
+    registry._available.cache_clear()
 
 
 @pytest.mark.parametrize("page", few(PAGES, ["README.md"]))

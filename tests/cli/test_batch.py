@@ -111,6 +111,7 @@ def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_
         assert run("batch", "none.csv", "--out", f"none{len(strict)}", *options, *strict)[0] == 1, (
             "a second run exits the same way"
         )
+    assert "2 rows are there already, 0 failed" in run("batch", "good.csv", "--out", "good0", *options)[1]
 
 
 def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder: Path) -> None:

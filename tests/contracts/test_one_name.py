@@ -94,7 +94,7 @@ def test_shared_names_are_in_their_surfaces() -> None:
     for name, where in {
         "side": ("command", "Python", "JSON"),
         "count": ("command", "plugins", "plans"),
-        "memory_mb": ("command", "Python"),
+        "memory_mb": ("Python",),
         "special_token_share": ("plugins", "JSON"),
         "target": ("command", "Python", "JSON"),
         "variant": ("Python", "JSON", "page"),

@@ -1,5 +1,6 @@
 """Tests of ``nibt.evaluation.measure``."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.methods.base import Method
+from nibt.metrics.base import Metric
 from nibt.metrics.confidence_drop import ConfidenceDrop
 from nibt.metrics.confidence_increase import ConfidenceIncrease
 from nibt.metrics.deletion import Deletion
@@ -144,3 +147,28 @@ def test_measure_takes_a_metric_twice_with_other_options() -> None:
     rows = nibt.measure(tiny.model("clip"), pairs(1), [Deletion(levels=2), Deletion(levels=5)], side="image")
     assert [row.metric for row in rows] == ["deletion", "deletion"]
     assert rows[0].value != rows[1].value
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [(None, "NoneType"), ([1.0], "list"), (torch.ones(2), "(2,)"), (torch.ones(1, dtype=torch.complex64), "(1,)")],
+)
+def test_a_metric_must_return_a_number_per_example(unchecked: None, returned: Any, got: str) -> None:
+    class Wrong(Metric):
+        better = "higher"
+
+        def __call__(self, metric_input: Any) -> Any:
+            return returned
+
+    pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
+    with pytest.raises(BadOption, match=re.escape(f"a number per example, of the shape (1,) (got {got})")):
+        nibt.measure(tiny.model("clip"), [pair], [Wrong()], side="image")
+
+
+def test_a_method_must_return_an_attribution(unchecked: None) -> None:
+    class Wrong(Method):
+        def attribute(self, side: Any) -> Any:
+            return None
+
+    with pytest.raises(BadOption, match=r"must return an Attribution \(got NoneType\)"):
+        nibt.explain(tiny.model("clip"), tiny.image().pil_image, "a cat", Wrong())

@@ -28,6 +28,10 @@ def test_certificate_says_what_passed_and_what_did_not() -> None:
     passing = tuple(replace(check, value=check.passes, low=check.passes, high=check.passes) for check in audit.checks)
     assert {check.verdict for check in passing} == {"pass"}
     assert list(certificate(replace(audit, checks=passing)).sections) == ["What to trust"]
+    doubtful = tuple(replace(check, low=-1e9, high=1e9) for check in passing)
+    assert {check.verdict for check in doubtful} == {"warn"}
+    unproven = certificate(replace(audit, checks=doubtful)).sections["What the checks do not show"]
+    assert all("Not shown: " in text and "(warn: " in text for text in unproven)
 
 
 def test_command_of_a_certificate_repeats_the_audit(run: Run) -> None:

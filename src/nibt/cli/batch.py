@@ -88,9 +88,11 @@ def batch(
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
     if model.model is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
+    from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
 
     out = job.out
+    files_before = Job(out).chunks()
     with interruptible(lambda: _kept(out)), show_progress("explaining", job.quiet) as on_progress:
         result = run(
             model.name,
@@ -107,7 +109,8 @@ def batch(
         )
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
-        say(f"{rows:,} rows written, {failed:,} failed; to draw a row: nibt show {out} ROW")
+        done = "are there already" if files_before and result.chunks() == files_before else "written"
+        say(f"{rows:,} rows {done}, {failed:,} failed; to draw a row: nibt show {out} ROW")
     for warning in result.manifest.warnings:
         complain(warning)
     if failed:

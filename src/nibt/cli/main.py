@@ -8,6 +8,7 @@ one line, without a traceback.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from itertools import takewhile
@@ -128,3 +129,5 @@ def _quiet_libraries() -> None:
     imported = sys.modules.get("transformers.utils.logging")  # it has already read the environment
     if imported is not None:
         imported.disable_progress_bar()
+    # torch's own, when its forward mode is used for the first time
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")

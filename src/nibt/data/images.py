@@ -138,6 +138,8 @@ def read_image(source: ImageSource) -> ImageInput:
             "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
             f"(got {type(source).__name__})"
         )
+    elif not os.fspath(source):
+        raise BadInput("the path of an image must not be empty (got ''): give the path of one image")
     elif is_url(name := os.fspath(source)):
         raise BadInput(f"an image must be a local file (got the URL {name!r}): download it, and give its path")
     else:

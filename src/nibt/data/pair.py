@@ -97,6 +97,8 @@ class Pair:
     def __post_init__(self) -> None:
         if self.objects:
             _check_objects(self)
+        if self.absent:
+            _check_spans(self.caption, self.absent, "the spans of absent words")
         if self.labels or self.label is not None or self.label_map is not None:
             _check_labels(self)
 
@@ -107,12 +109,16 @@ class Pair:
 
 
 def _check_objects(pair: Pair) -> None:
-    """Check the boxes, masks, points and spans of the objects of a pair."""
+    """Check the names, boxes, masks, points and spans of the objects of a pair."""
     width, height = pair.image.size
     for item in pair.objects:
         if not isinstance(item, Object):
             raise BadInput(f"objects must have the type Object (got {type(item).__name__})")
+        if not isinstance(item.name, str):  # empty for an object without a name
+            raise BadInput(f"the name of an object must be a text (got {item.name!r:.50})")
         named = f"of the object {item.name!r:.50}"
+        if item.box is not None and not _are_numbers(item.box):
+            raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {item.box!r:.100})")
         if item.box is not None:
             read_box(item.box, f"the box {named}")
         mask = item.mask
@@ -121,14 +127,39 @@ def _check_objects(pair: Pair) -> None:
             raise BadInput(f"the mask {named} must be a NumPy array of true and false (got {got})")
         if mask is not None and mask.shape != (height, width):
             raise BadInput(f"the mask {named} must have the shape of the image, {(height, width)} (got {mask.shape})")
-        if not all(isinstance(point, Point) and math.isfinite(point.x + point.y) for point in item.points):
-            raise BadInput(f"the points {named} must be Points of finite pixels (got {item.points!r:.100})")
-        places = range(len(pair.caption) + 1)
-        if not all(len(span) == 2 and span[0] in places and span[1] in places[span[0] + 1 :] for span in item.spans):
+        if not isinstance(item.points, tuple) or not all(map(_is_point, item.points)):
             raise BadInput(
-                f"the spans {named} must be places in the caption, of {len(pair.caption)} characters (got "
-                f"{item.spans!r:.100})"
+                f"the points {named} must be a tuple of Points of finite numbers, on the object or not (got "
+                f"{item.points!r:.100})"
             )
+        _check_spans(pair.caption, item.spans, f"the spans {named}")
+
+
+def _check_spans(caption: str, spans: Any, name: str) -> None:
+    places = range(len(caption) + 1)
+    if not isinstance(spans, tuple) or not all(
+        isinstance(span, tuple)
+        and len(span) == 2
+        and _are_numbers(span, int | np.integer)
+        and span[0] in places
+        and span[0] < span[1] <= len(caption)
+        for span in spans
+    ):
+        raise BadInput(
+            f"{name} must be a tuple of places (first, last + 1) in the caption, which has {len(caption)} characters "
+            f"(got {spans!r:.100})"
+        )
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, Point) and _are_numbers(point[:2]) and isinstance(point.inside, bool | np.bool_)
+
+
+def _are_numbers(values: Any, kinds: Any = int | float | np.number) -> bool:
+    """Return whether values are finite numbers in a tuple, a list or an array; true and false are none."""
+    return isinstance(values, tuple | list | np.ndarray) and all(
+        isinstance(value, kinds) and not isinstance(value, bool) and -1e12 < value < 1e12 for value in values
+    )
 
 
 def _check_labels(pair: Pair) -> None:

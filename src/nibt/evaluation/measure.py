@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
@@ -224,6 +224,12 @@ def _measurements(
     for label, metric in metrics.items():
         if side in metric.sides:
             values, curves = metric.measured(metric_input)
+            if not isinstance(values, Tensor) or values.shape != (len(indices),) or values.is_complex():
+                got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise BadOption(
+                    f"the metric {metric.name} must return a tensor with a number per example, of the shape "
+                    f"({len(indices)},) (got {got}): correct its class"
+                )
             curve_of_pair = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
             for index, value, curve in zip(indices, values.tolist(), curve_of_pair, strict=True):
                 yield Measurement(index, side, metric.name, value, curve, label, seconds)

@@ -73,7 +73,8 @@ def certificate(audit: Audit) -> Certificate:
             ]
             because = "" if worst == "pass" else f" ({worst}: {'; '.join(dict.fromkeys(reasons))})"
             prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
-            sections[worst].append(prefix + (bad if worst == "fail" else good) + because)
+            sentence = {"pass": good, "warn": f"Not shown: {good[0].lower()}{good[1:]}", "fail": bad}[worst]
+            sections[worst].append(prefix + sentence + because)
     data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
     pairs = int(audit.data.get("pairs") or 0)
     checked = (

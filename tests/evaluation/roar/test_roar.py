@@ -252,3 +252,10 @@ def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) ->
         nibt.roar(model, noise_pairs(12), "ones", **options)
     with FileLock(run / ".nibt.lock"), pytest.raises(BadInput, match="another run is writing into"):
         nibt.roar(model, noise_pairs(12), "ones", **options)
+
+
+def test_a_note_says_that_few_pairs_rank_by_chance(tmp_path: Path) -> None:
+    result = nibt.roar(tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", repeats=1, **QUICK)
+    assert any(
+        note.startswith("with 2 pairs for validation the order of the methods is mostly") for note in result.notes
+    )

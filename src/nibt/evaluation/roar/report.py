@@ -50,12 +50,12 @@ def about(result: Roar) -> Iterator[str]:
         "least one token. Special tokens are not removed. Equal scores are ordered by a random map."
     )
     yield (
-        f"A copy of the model is trained for {settings['epochs']} epochs in batches of at most "
-        f"{settings['batch_size']} with Adam and CLIP's symmetric contrastive loss, with the logit scale of the model "
-        f"fixed, without dropout and with fixed statistics of batch norms. {_INITS[settings['init']]}. The validation "
-        "pairs are untouched, and form a single batch. The increase is (loss after training on reduced data - loss "
-        "after training on untouched data) / loss after training on untouched data, a mean over repeats. A higher "
-        "increase means that the removed units were more important."
+        f"A copy of the model is trained for {settings['epochs']} epoch{'s' * (settings['epochs'] > 1)} in batches of "
+        f"at most {settings['batch_size']} with Adam and CLIP's symmetric contrastive loss, with the logit scale of "
+        "the model fixed, without dropout and with fixed statistics of batch norms. "
+        f"{_INITS[settings['init']]}. The validation pairs are untouched, and form a single batch. The increase is "
+        "(loss after training on reduced data - loss after training on untouched data) / loss after training on "
+        "untouched data, a mean over repeats. A higher increase means that the removed units were more important."
     )
     yield (
         f"In brackets: bootstrap 95 % intervals ({RESAMPLES} resamples of the repeats, and of the validation pairs "

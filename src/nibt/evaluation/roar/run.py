@@ -26,6 +26,8 @@ from nibt.progress import OnProgress, Progress
 from nibt.results.roar import Roar, Training
 from nibt.types import Modality
 
+_FEW = 20  # pairs for validation
+
 
 @dataclass(frozen=True)
 class RoarPlan:
@@ -215,5 +217,11 @@ class RoarRun:
         short = sum(int(words.sum()) == 1 for group in explained for words in group)
         if short:
             yield f"{short} of {count} captions have a single token, which is removed for every map"
+        validating = len(split(count, self.settings, 0)[1])
+        if validating < _FEW:
+            yield (
+                f"with {validating} pairs for validation the order of the methods is mostly chance: give more pairs "
+                f"(--count), so that at least {_FEW} are for validation"
+            )
         if self.plan.repeats == 1:
             yield "there is a single repeat: the intervals do not include the variation of splits and orders"
