@@ -86,9 +86,9 @@ def test_summary_without_a_path_has_no_baseline() -> None:
 def test_summary_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     show([explained()], DEFAULT)
-    shown = capsys.readouterr().out
-    assert "attributed" in shown
-    assert "\u2026" not in shown, "nothing is truncated in a window of 80 columns"
+    printed = capsys.readouterr().out
+    assert "attributed" in printed
+    assert "\u2026" not in printed, "nothing is truncated in a window of 80 columns"
 
 
 @pytest.mark.parametrize("width", [20, 31, 80])

@@ -1,8 +1,7 @@
 """``nibt batch``, which explains many pairs into a folder."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -13,6 +12,9 @@ from nibt.cli.progress import interruptible, show_progress
 from nibt.cli.terminal import complain, say
 from nibt.errors import BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
+
+if TYPE_CHECKING:
+    from nibt.jobs.job import Job
 
 _COLUMNS = ("image", "caption", "prompt", "answer", "key", "split")
 _RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
@@ -91,9 +93,9 @@ def batch(
     from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
 
-    out = job.out
-    files_before = Job(out).chunks()
-    with interruptible(lambda: _kept(out)), show_progress("explaining", job.quiet) as on_progress:
+    out, started = job.out, Job(job.out)
+    files_before = started.chunks()
+    with interruptible(lambda: _kept(started)), show_progress("explaining", job.quiet) as on_progress:
         result = run(
             model.name,
             pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
@@ -121,11 +123,8 @@ def batch(
         raise typer.Exit(1)
 
 
-def _kept(out: Path) -> str:
+def _kept(job: "Job") -> str:
     """Return a description of the rows that an interrupted job keeps, and how to resume it."""
-    from nibt.jobs.job import Job
-
-    job = Job(out)
     if not job.chunks():
         return "no rows are kept, since none was written yet"
-    return f"{job.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
+    return f"{job.tally()['rows']:,} rows are kept in {job.folder}; the same command resumes the job"

@@ -117,9 +117,10 @@ def _check_objects(pair: Pair) -> None:
         if not isinstance(item.name, str):  # empty for an object without a name
             raise BadInput(f"the name of an object must be a text (got {item.name!r:.50})")
         named = f"of the object {item.name!r:.50}"
-        if item.box is not None and not _are_numbers(item.box):
-            raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {item.box!r:.100})")
         if item.box is not None:
+            if not _are_numbers(item.box):
+                got = f"{item.box!r:.100}"
+                raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {got})")
             read_box(item.box, f"the box {named}")
         mask = item.mask
         if mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool):
@@ -136,13 +137,11 @@ def _check_objects(pair: Pair) -> None:
 
 
 def _check_spans(caption: str, spans: Any, name: str) -> None:
-    places = range(len(caption) + 1)
     if not isinstance(spans, tuple) or not all(
         isinstance(span, tuple)
         and len(span) == 2
         and _are_numbers(span, int | np.integer)
-        and span[0] in places
-        and span[0] < span[1] <= len(caption)
+        and 0 <= span[0] < span[1] <= len(caption)
         for span in spans
     ):
         raise BadInput(

@@ -12,6 +12,7 @@ from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
 from nibt.data.units import cells_of
+from nibt.engine.explanations import LARGE_GAP
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.memory import within_memory
 from nibt.engine.spec import class_and_options, method_record, versions
@@ -27,8 +28,6 @@ from nibt.results.explanation import shortened
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
-
-_LARGE_GAP = 0.3  # of the change of the score
 
 
 @plain_torch()
@@ -325,7 +324,7 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
         )
     if method.category == "path":
         tolerance = vars(method).get("tolerance")
-        share = _LARGE_GAP if tolerance is None else tolerance
+        share = LARGE_GAP if tolerance is None else tolerance
         large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, word.change)))
         if large:
             advice = (

@@ -14,7 +14,7 @@ from nibt.results.explanation import Explanation, is_noise
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
 
-_LARGE_GAP = 0.3  # of the change of the score
+LARGE_GAP = 0.3  # of the change of the score
 _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
@@ -89,7 +89,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
                 f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}{share}, is above the tolerance "
                 f"after {int(path.steps)} steps"
             )
-        if path.misses(_LARGE_GAP) or (path.quadrature == "late" and path.tolerance is None):
+        if path.misses(LARGE_GAP) or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "

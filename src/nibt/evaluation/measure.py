@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias, cast, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
@@ -26,8 +25,7 @@ from nibt.evaluation.regions import regions_inputs
 from nibt.methods.base import SIDES, Method, MethodSpec
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
-from nibt.models._loading import load_model
-from nibt.models.base import Model
+from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, changed_options, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
@@ -44,7 +42,7 @@ _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
 
 @plain_torch()
 def measure(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     pairs: Sequence[Pair] | Dataset,
     metrics: _Metrics | None = None,
     method: str | MethodSpec | Method = "nib",

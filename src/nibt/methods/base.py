@@ -164,6 +164,9 @@ class Method(Plugin, ABC):
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         attribution = self.of_views(side)
+        if not isinstance(attribution, Attribution):
+            got = type(attribution).__name__
+            raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
 
     def of_views(self, side: Side) -> Attribution:

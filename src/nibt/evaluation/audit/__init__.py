@@ -7,10 +7,7 @@ for question 1, ``faithfulness`` answers questions 5 and 6, and ``vocabulary`` q
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
-from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import resolve
@@ -22,8 +19,7 @@ from nibt.evaluation.audit.thresholds import LEAST_PAIRS
 from nibt.evaluation.audit.vocabulary import discrimination_checks, vocabulary_check
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES, MethodSpec
-from nibt.models._loading import load_model
-from nibt.models.base import Model
+from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Seed, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.audit import Audit, Check
@@ -36,7 +32,7 @@ _TEMPLATES, _QUICK_TEMPLATES = 4, 2
 
 @plain_torch()
 def audit(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     pairs: Sequence[Pair],
     methods: str | Sequence[str] = "nib",
     *,

@@ -5,12 +5,10 @@ They use what the audit uses, on one pair: a map that fails should not be truste
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from nibt.core.perturbation import masker
 from nibt.data.images import ImageSource, sample_captions
@@ -26,7 +24,7 @@ from nibt.evaluation.audit.thresholds import BOUNDS
 from nibt.evaluation.maps import maps, without_mean_states
 from nibt.evaluation.statistics import Interval
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation
@@ -39,7 +37,7 @@ _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the
 
 @plain_torch()
 def check(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
     method: str | MethodSpec | Method = "nib",

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
@@ -17,8 +15,7 @@ from nibt.evaluation.maps import named_methods, with_controls
 from nibt.evaluation.roar.run import RoarPlan, RoarRun
 from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, checked_names, learning_rates
 from nibt.methods.base import SIDES
-from nibt.models._loading import load_model
-from nibt.models.base import Model
+from nibt.models._loading import ModelSource, load_model
 from nibt.options import Repeats, parsed
 from nibt.progress import OnProgress, no_progress
 from nibt.registry import find
@@ -28,7 +25,7 @@ from nibt.torch_modes import plain_torch
 
 @plain_torch()
 def roar(
-    model: Model | str | Path | nn.Module,
+    model: ModelSource,
     pairs: Sequence[Pair],
     methods: str | Sequence[str] = "nib",
     *,
