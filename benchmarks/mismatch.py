@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 from limit import machine
+from nibt.engine.mismatch import MARGIN, mismatches, similarities
+from nibt.targets._similarity import cosine
 
 import nibt
 from nibt.data.images import read_image
@@ -25,12 +27,10 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
-from nibt.engine.mismatch import MARGIN, mismatches, similarities
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 from nibt.preprocessing.captions import UNKNOWN
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
-from nibt.targets._similarity import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
 UNKNOWN_CAPTIONS = (

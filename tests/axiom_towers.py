@@ -18,7 +18,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Units, Word, Words
 from nibt.models.base import ImageTower, Inputs, Model, TextTower, Tower
 from nibt.preprocessing.captions import Tokens
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from nibt.types import Embedding, Modality
 
 WIDTH, HEADS, DEPTH, PATCH, ROWS, COLUMNS, BATCH = 12, 3, 6, 4, 2, 3, 4

@@ -27,7 +27,7 @@ from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import find
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]

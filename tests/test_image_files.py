@@ -1,4 +1,4 @@
-"""Tests of ``nibt.image_files``: whatever a file, an array or a tensor holds, it is an image or an error in words."""
+"""Tests of ``nibt.data.images``: whatever a file, an array or a tensor holds, it is an image or an error in words."""
 
 import os
 from io import BytesIO

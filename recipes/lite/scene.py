@@ -11,10 +11,9 @@ import sources
 import torch
 from make import HERE, SIZE
 from measure import half_of
+from nibt.preprocessing.resize import Resize
 from PIL import Image
 from torchvision.transforms.v2 import functional
-
-from nibt.preprocessing.resize import Resize
 
 RESIZE = Resize("whole", SIZE, SIZE, multiple=32)
 

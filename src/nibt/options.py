@@ -56,12 +56,16 @@ class OneOf(tuple[Any, ...]):
     """The values that an option may have, where they are listed.
 
     >>> str(OneOf(("first", "best")))
-    'one of first, best'
+    'first or best'
 
     """
 
     def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self))}"
+        return (
+            f"one of {', '.join(map(str, self))}"
+            if len(self) > 3
+            else " or ".join(filter(None, [", ".join(map(str, self[:-1])), str(self[-1])]))
+        )
 
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -91,12 +95,21 @@ Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
+Layers: TypeAlias = tuple[int, ...]
+"""One layer or several: a whole number, or a list of them."""
+
+
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
+    if field_type is Layers or field_type == Layers:
+        layers = tuple(parsed(name, layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
+        if not layers:
+            raise BadOption(f"{name} must name at least one layer (got an empty list)")
+        return layers
     rule = _rule(field_type)
     if rule is None or (value is None and rule.takes_none):
         return value
-    target, limits, _ = rule
+    target, limits = rule.target, rule.limits
     try:
         if target is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
@@ -110,9 +123,9 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
         raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r:.100})") from error
     if isinstance(number, float) and not math.isfinite(number) and limits is None:
         raise BadOption(f"{name} must be a finite number (got {number})")
-    if limits is not None and number not in limits:
-        raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
-    return number
+    if limits is None or (rule.least <= number <= rule.most if isinstance(limits, Range) else number in limits):
+        return number
+    raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
 
 
 def complete(plugin: Any) -> None:
@@ -153,6 +166,8 @@ class _Rule(NamedTuple):
     target: type
     limits: Range | OneOf | None = None
     takes_none: bool = False
+    least: float = -math.inf  # of a range, the bounds with their ends
+    most: float = math.inf
 
 
 @lru_cache(maxsize=1024)
@@ -164,7 +179,13 @@ def _rule(field_type: Any) -> _Rule | None:
     if get_origin(field_type) is Annotated:
         rule = _rule(members[0])
         limits = next((note for note in members[1:] if isinstance(note, Range | OneOf)), None)
-        return rule and rule._replace(limits=limits or rule.limits)
+        if rule is None or limits is None:
+            return rule
+        if isinstance(limits, OneOf):
+            return rule._replace(limits=limits)
+        low = math.nextafter(limits.low, math.inf) if limits.above else limits.low
+        high = math.nextafter(limits.high, -math.inf) if limits.below else limits.high
+        return rule._replace(limits=limits, least=low, most=high)
     plain = [member for member in members if member is not type(None)]
     rule = _rule(plain[0]) if len(plain) == len(members) - 1 == 1 else None
     return rule and rule._replace(takes_none=True)

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
+from nibt.data.images import open_image
 from nibt.errors import WouldOverwrite
-from nibt.image_files import open_image
 from nibt.io import atomic_write, check_writable
 
 _UNSIGNED = b"sha256:" + b"0" * 64

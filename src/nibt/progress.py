@@ -37,32 +37,34 @@ def no_progress(progress: Progress) -> None:
     """Ignore the progress. This is the default of ``on_progress``."""
 
 
-_LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)
+LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)
 
 
 @contextmanager
 def listening(listener: OnProgress) -> Iterator[None]:
     """Call ``listener`` with the progress of the loops inside the block; ``no_progress`` turns reports off."""
-    token = _LISTENER.set(listener)
+    token = LISTENER.set(listener)
     try:
         yield
     finally:
-        _LISTENER.reset(token)
+        LISTENER.reset(token)
 
 
 def listener() -> OnProgress:
     """Return the listener of this context, for loops that end in another thread."""
-    return _LISTENER.get()
+    return LISTENER.get()
 
 
 def report(done: int, total: int) -> None:
     """Report to the listener that ``done`` of ``total`` steps of a loop are done."""
-    _LISTENER.get()(Progress(done, total))
+    listener = LISTENER.get()
+    if listener is not no_progress:
+        listener(Progress(done, total))
 
 
 def report_stage(stage: str) -> None:
     """Report to the listener that a phase begins, such as that a model is checked."""
-    _LISTENER.get()(Progress(0, 1, stage))
+    LISTENER.get()(Progress(0, 1, stage))
 
 
 def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
@@ -74,7 +76,7 @@ def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
     2 of 2
 
     """
-    listener = _LISTENER.get()
+    listener = LISTENER.get()
     with listening(no_progress):
         for done, item in enumerate(items, 1):
             yield item

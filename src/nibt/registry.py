@@ -66,8 +66,12 @@ def _available(group: str) -> tuple[str, ...]:
     return tuple(sorted(names.union(_entry_points(group).names)))
 
 
+@lru_cache(maxsize=1024)
 def find(group: str, name: str) -> Any:
-    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name."""
+    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name.
+
+    It is cached because plugins are not added while Python runs.
+    """
     for point in _entry_points(group).select(name=name):
         plugin = point.load()
         plugin.name = name
@@ -111,8 +115,7 @@ def parse_method(text: str) -> tuple[str, str, Keywords]:
     except ValueError as error:
         raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
     name, _, variant = first.partition(":")
-    if name not in available("methods"):
-        raise UnknownName("methods", name, available("methods"))
+    find("methods", name)
     options: Keywords = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

@@ -20,7 +20,7 @@ from nibt.methods._cost import evaluate
 from nibt.methods.base import SIDES, Method
 from nibt.models.base import Tower
 from nibt.results.attribution import Attribution
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from nibt.types import Modality
 from tests import tiny
 from tests.helpers import CHEAP, METHODS, QUICK

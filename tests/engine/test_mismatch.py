@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.mismatch``."""
+"""Tests of ``nibt.engine.explanations``."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,7 @@ import nibt
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
-from nibt.engine.mismatch import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
+from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
 from nibt.errors import Unsupported
 from nibt.models.base import Model, TextTower
 from nibt.report.appearance import DEFAULT
@@ -226,7 +226,9 @@ def test_scores_without_the_unit_of_the_score_are_not_judged(method: str, target
 
 def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = tiny.fresh("clip"), []
-    monkeypatch.setattr("nibt.engine.mismatch.encode", lambda *arguments: calls.append(arguments) or encode(*arguments))
+    monkeypatch.setattr(
+        "nibt.engine.explanations.encode", lambda *arguments: calls.append(arguments) or encode(*arguments)
+    )
     before = set(vars(model.module))
     for _ in range(2):
         nibt.explain(model, mean_color(model), "two cars")

@@ -18,7 +18,7 @@ from nibt.methods.saliency_map import SaliencyMap
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import to_pixels
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from tests import tiny
 from tests.helpers import METHODS, Golden, both_sides, make_side, stretch
 from tests.methods.eager import ByHand, close

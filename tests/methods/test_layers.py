@@ -1,11 +1,11 @@
-"""Tests of ``nibt.methods._layers``."""
+"""Tests of ``nibt.methods.base``."""
 
 import pytest
 import torch
 
 from nibt.data.units import special_token_share
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._layers import average_layers
+from nibt.methods.base import average_layers
 from nibt.methods.nib import NIB
 from nibt.results.attribution import PathSummary
 from tests import tiny

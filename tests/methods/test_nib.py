@@ -14,7 +14,7 @@ from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from tests import tiny
 from tests.helpers import Golden, assert_close, captum, make_side, stretch
 from tests.suites import few

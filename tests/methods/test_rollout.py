@@ -6,7 +6,7 @@ import torch
 from nibt.core.side import Side
 from nibt.methods.fast_ig import FastIG
 from nibt.methods.rollout import Rollout
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from tests import tiny
 from tests.helpers import both_sides, make_side
 from tests.methods.eager import ByHand, close

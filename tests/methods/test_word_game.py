@@ -13,7 +13,7 @@ from nibt.errors import Unsupported
 from nibt.methods._word_game import EXACT, ORDERS, word_game
 from nibt.progress import Progress, listening
 from nibt.registry import find
-from nibt.targets._similarity import cosine
+from nibt.targets.base import cosine
 from tests import tiny
 from tests.helpers import QUICK, assert_close
 from tests.suites import few

@@ -12,7 +12,7 @@ from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.metrics.base import Candidates
 from nibt.metrics.retrieval_after_removal import RetrievalAfterRemoval
-from nibt.targets._similarity import CosineSimilarity
+from nibt.targets.base import CosineSimilarity
 from tests import tiny
 from tests.helpers import noise_pairs
 from tests.metrics.known_maps import FIRST, on

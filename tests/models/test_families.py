@@ -15,7 +15,7 @@ from nibt.core.side import Side
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.preprocessing.resize import height_and_width
+from nibt.preprocessing.images import height_and_width
 from nibt.registry import find
 from tests import tiny
 from tests.helpers import METHODS, QUICK, assert_embeddings_close

@@ -8,7 +8,7 @@ import nibt
 from benchmarks.models.tiny_vision_language import LATE
 from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
-from nibt.targets._similarity import MaxSim
+from nibt.targets.base import MaxSim
 from tests import tiny
 from tests.tiny_vision_language import built, model
 

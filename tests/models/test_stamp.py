@@ -1,12 +1,12 @@
-"""Tests of ``nibt.models._stamp``."""
+"""Tests of ``nibt.models._loaded``."""
 
 import pytest
 import torch
 from torch import nn
 
 import nibt
+from nibt.models._loaded import _tensors, renew, weights_stamp
 from nibt.models._loading import load_model
-from nibt.models._stamp import _tensors, renew, weights_stamp
 from tests import tiny
 
 

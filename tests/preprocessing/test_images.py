@@ -14,8 +14,7 @@ from nibt.data.images import ImageInput
 from nibt.errors import Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing import open_clip as own
-from nibt.preprocessing.images import Preparation
-from nibt.preprocessing.resize import Resize
+from nibt.preprocessing.images import Preparation, Resize
 from tests import tiny
 
 EDGE = 40

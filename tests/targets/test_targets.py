@@ -9,8 +9,7 @@ import torch.nn.functional as F
 import nibt
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
-from nibt.targets._similarity import CosineSimilarity
-from nibt.targets.base import Score, Target
+from nibt.targets.base import CosineSimilarity, Score, Target
 from nibt.targets.ensemble import Ensemble
 from tests import tiny
 

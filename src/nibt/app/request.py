@@ -12,12 +12,11 @@ from PIL import Image
 
 from nibt.app.limits import Limits, Replaced
 from nibt.app.methods import variant_of
-from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image, sample_file, samples
+from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image, sample_file, samples
 from nibt.engine.answers import explain_answer
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
-from nibt.image_files import open_image
 from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.options import Keywords

@@ -92,7 +92,7 @@ class ZeroShotClassifier(nn.Module):
             pixels = pixels.detach().requires_grad_()
         self._inputs = Inputs(pixels.detach())
         with image.computing():
-            embedding = image.finish(image.run(Inputs(pixels)))
+            embedding = image.after(image.run(Inputs(pixels)))
         return self.model.seen_from("image").to_each(embedding, self.embeddings.to(embedding))
 
     def train(self, mode: bool = True) -> "ZeroShotClassifier":

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nibt.errors import BadOption
-from nibt.progress import report
+from nibt.progress import LISTENER, Progress, no_progress
 
 RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "clenshaw_curtis")
 LATE = 2 / 3  # the position of the node of ``late``
@@ -145,4 +145,5 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
     for first in range(0, count, max(1, most)):
         last = min(first + max(1, most), count)
         yield slice(first, last)
-        report(last, count)
+        if (listener := LISTENER.get()) is not no_progress:
+            listener(Progress(last, count))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +166,7 @@ class Side:
             return self.score(self.end(name, layer, cut, state))
 
     def end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> Embedding:
-        """Compute the embedding at the low end of a path.
+        """Compute the embedding at the low end of a path: of the baseline, or of a ``state`` before it.
 
         The embedding of a blank input is a constant of the tower, which caches it, so it takes no forward pass.
         """
@@ -177,9 +177,9 @@ class Side:
 
     def blank(self) -> Embedding:
         """Compute the embeddings of blank inputs of the same shape from the states that the tower caches."""
-        last = self.tower.depth
+        tower = self.trace.tower
         with torch.no_grad():
-            return self.cut(last).rest(self.tower.blank(self.inputs, last)[None])[0]
+            return self.trace.cut(tower.depth).rest(tower.blank(self.trace.inputs, tower.depth)[None])[0]
 
     def baseline(self, name: str, layer: int | None, hidden: Hidden) -> Hidden:
         """Return the baseline state at a layer (None: at the stem).
@@ -198,34 +198,35 @@ class Side:
         if state == "zero":
             return torch.zeros_like(hidden)
         if state == "blank":
-            return self.tower.blank(self.inputs, layer)
+            return self.trace.tower.blank(self.trace.inputs, layer)
         if state == "mean" and layer is None:
             raise BadOption(
                 f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
             )
         if state == "mean":
             assert layer is not None
-            return mean_states(self.dual_encoder, path).state(self.tower, self.inputs, hidden, layer)
+            return mean_states(self.model, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")
 
 
-def mean_states(model: Model, path: str = "") -> MeanStates:
+def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
     """Return the mean states of a file, or those that ship with an embedded model.
 
     Raises:
+        Unsupported: The model is a generator.
         WrongBaseline: The model ships no mean states, or the file belongs to another model.
 
     """
+    if not isinstance(model, Model):
+        raise Unsupported(
+            "the method or its baseline needs a model that compares images with captions, not a generator"
+        )
     if not path and model.folder is None:
         raise WrongBaseline(
             f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
         )
     file = path or str(model.folder and model.folder / FILE_NAME)
-    changed = os.path.getmtime(file) if os.path.exists(file) else 0.0
-    return _loaded(file, changed, model.weights_hash, model)
-
-
-@lru_cache(maxsize=8)
-def _loaded(path: str, changed: float, weights_hash: str, model: Model) -> MeanStates:
-    """Load a file; it is loaded again after the file or the weights of the model have changed."""
-    return MeanStates.load(path, model)
+    key = "mean states", file, os.path.getmtime(file) if os.path.exists(file) else 0.0
+    if key not in model.kept:  # loaded again after the file or the weights of the model have changed
+        model.kept[key] = MeanStates.load(file, model)
+    return model.kept[key]

@@ -4,23 +4,80 @@ Every image is converted to an upright RGB image with its tones kept. What the c
 replaced by white, is noted and becomes a warning of the result.
 """
 
+import errno
 import os
 import re
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from nibt.errors import BadInput, NibtError, UnknownName
-from nibt.image_files import MOST_PIXELS, open_image, readable, too_large
-from nibt.io import load_json, short_digest
+from nibt.errors import BadInput, NibtError, UnknownName, reason
+from nibt.io import load_json
+
+MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
+
+
+@contextmanager
+def open_image(source: Path | BinaryIO | bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image for the block, in which it is decoded."""
+    with readable(name):
+        data = read_bytes(source, name) if isinstance(source, Path) else source
+        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
+            yield image
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Convert whatever the decoder of an image raises to ``BadInput``: each format has exceptions of its own."""
+    try:
+        yield
+    except NibtError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(too_large(name)) from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"{name!r:.300} is not an image in a format that Pillow reads") from error
+    except PermissionError as error:
+        raise BadInput(f"{name!r:.300} cannot be read: permission denied") from error
+    except Exception as error:
+        raise BadInput(f"{name!r:.300} is a broken or truncated image ({reason(error)})") from error
+
+
+def too_large(name: str, size: str = "") -> str:
+    """Return the message that an image has too many pixels."""
+    return f"an image must have at most {MOST_PIXELS:,} pixels ({name!r:.300} has more{size}): scale it down"
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """Return the bytes of the file of an image."""
+    with readable(name):
+        try:
+            if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise BadInput(f"there is no image {name!r:.300}: no such file") from error
+        except (OSError, ValueError) as error:  # a name that is too long, or has a null character
+            if os.path.isdir(path):
+                raise BadInput(f"{name!r:.300} is a folder: give the path of one image") from error
+            if isinstance(error, PermissionError) or os.path.exists(path):
+                raise
+            raise BadInput(f"there is no image {name!r:.100}: {reason(error)}") from error
+        if not data:
+            raise BadInput(f"{name!r:.300} is an empty file (0 bytes)")
+        return data
+
 
 _NORMALIZED = 8.0  # normalized values of common models are between -2.8 and 2.8
 SAMPLE = "sample:"
@@ -82,12 +139,12 @@ def sample_captions() -> dict[str, str]:
 
 def sample_file(name: str) -> Path:
     """Return the file of an image that ships with the package."""
-    by_name = _sample_files()
-    if name not in by_name:
-        raise UnknownName("samples", name, by_name)
-    return by_name[name]
+    if name not in _sample_files():
+        raise UnknownName("samples", name, _sample_files())
+    return _sample_files()[name]
 
 
+@cache
 def _sample_files() -> dict[str, Path]:
     folder = Path(str(files("nibt") / "samples"))
     return {file.stem: file for file in folder.iterdir() if file.suffix in (".png", ".jpg")}
@@ -144,8 +201,7 @@ def read_image(source: ImageSource) -> ImageInput:
         raise BadInput(f"an image must be a local file (got the URL {name!r}): download it, and give its path")
     else:
         path = Path(source)
-    with open_image(path, name) as image:
-        return replace(_upright(image, name), file_hash=short_digest(path))
+    return decode_image(read_bytes(path, name), name)
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
@@ -185,33 +241,26 @@ def decode_image(data: bytes, name: str) -> ImageInput:
     """Read an image from the bytes of its file."""
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
-    with open_image(data, name) as image:
-        return replace(_upright(image, name), file_hash=sha256(data).hexdigest()[:16])
+    with readable(name), Image.open(BytesIO(data)) as image:
+        return _upright(image, name, sha256(data).hexdigest()[:16])
 
 
-def _upright(image: Image.Image, source: str) -> ImageInput:
-    if image.width * image.height > MOST_PIXELS:  # before anything is decoded
-        raise BadInput(too_large(source, f" ({image.width:,} x {image.height:,})"))
+def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput:
+    """Convert an image to upright RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
     notes = []
     if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
         frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
         notes.append(f"the image has {image.n_frames} frames: {frame} is used")  # pyright: ignore
     image.load()
-    rgb, note = _rgb(ImageOps.exif_transpose(image), image.format)
-    return ImageInput(rgb, source, (*notes, *note))
-
-
-def _rgb(image: Image.Image, file_format: str | None) -> tuple[Image.Image, tuple[str, ...]]:
-    """Convert an image to RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
+    file_format, image = image.format, ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _gray(np.asarray(image), image.mode, file_format), ()
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        if layer.getchannel("A").getextrema() != (255, 255):
-            white = Image.new("RGBA", layer.size, "white")
-            return Image.alpha_composite(white, layer).convert("RGB"), ("transparent parts were replaced by white",)
-        return layer.convert("RGB"), ()
-    return image.convert("RGB"), ()
+        image = _gray(np.asarray(image), image.mode, file_format)
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            notes.append("transparent parts were replaced by white")
+    return ImageInput(image.convert("RGB"), source, tuple(notes), file_hash)
 
 
 def _gray(values: np.ndarray, mode: str, file_format: str | None) -> Image.Image:

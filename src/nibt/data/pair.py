@@ -9,7 +9,7 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeAlias
@@ -262,6 +262,8 @@ def caption_notes(caption: str) -> tuple[str, ...]:
 
 def as_list(value: Any) -> list[Any]:
     """Return the items of a list, a tuple or a batch of images; other values become a list of one item."""
+    if isinstance(value, str):
+        return [value]
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
@@ -270,29 +272,53 @@ _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
 def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
-    """Make pairs of two inputs or lists of inputs, and return them with whether either was a list."""
-    firsts, seconds = as_list(first), as_list(second)
-    is_list = any(isinstance(value, list | tuple) or is_batch(value) for value in (first, second))
-    if not firsts or not seconds:
+    """Make pairs of two inputs or lists of inputs, and return them with whether either was a list.
+
+    Strings have the modality of their place, and so do values of other types, which fail when they are read.
+    """
+    sides, kinds = [as_list(first), as_list(second)], []
+    if not all(sides):
         raise BadInput("there is nothing to explain: give at least one image and one caption")
-    kinds = _modality(firsts, "image"), _modality(seconds, "text")
-    if kinds == ("text", "image"):
+    for items, place, string in zip(sides, ("first", "second"), ("image", "text"), strict=True):
+        found = {
+            "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string
+            for item in items
+        }
+        if len(found) > 1:
+            raise BadInput(
+                f"the list in {place} place must have images only or captions only (a string in this place is "
+                f"{_ARTICLES[string]} {_NOUNS[string]})"
+            )
+        kinds += found
+    if kinds == ["text", "image"]:
         raise BadInput("a caption came first and an image second: swap them")
-    if len(firsts) != len(seconds) and 1 not in (len(firsts), len(seconds)):
+    count, least = max(map(len, sides)), min(map(len, sides))
+    if least not in (1, count):
         raise BadInput(
-            f"{len(firsts)} {_NOUNS[kinds[0]]}s and {len(seconds)} {_NOUNS[kinds[1]]}s cannot be paired: give "
+            f"{len(sides[0])} {_NOUNS[kinds[0]]}s and {len(sides[1])} {_NOUNS[kinds[1]]}s cannot be paired: give "
             "as many of both, or one of either"
         )
-    _check_order(firsts[0], seconds[0])
-    count = max(len(firsts), len(seconds))
-    first_items, second_items = _read(firsts, kinds[0], count), _read(seconds, kinds[1], count)
-    if kinds[0] == kinds[1]:
-        return [SameModalityPair(*items) for items in zip(first_items, second_items, strict=True)], is_list
-    texts = seconds * (count if len(seconds) == 1 else 1)
-    pairs = [
-        Pair(image, caption, notes=_ambiguity_warning(text))
-        for image, caption, text in zip(first_items, second_items, texts, strict=True)
+    image, text = sides[0][0], sides[1][0]
+    if isinstance(image, str) and isinstance(text, str) and os.path.isfile(text) and not os.path.exists(image):
+        if names_image(text):
+            raise BadInput(f"the image must come first ({image!r} is not an image, and {text!r} is one): swap them")
+    read = [
+        [read_image(item) if kind == "image" else read_caption(item) for item in items]
+        * (count if len(items) == 1 else 1)
+        for items, kind in zip(sides, kinds, strict=True)
     ]
+    is_list = count > 1 or first is not sides[0][0] or second is not sides[1][0]
+    if kinds[0] == kinds[1]:
+        return [SameModalityPair(*items) for items in zip(*read, strict=True)], is_list
+    pairs = [Pair(*items) for items in zip(*read, strict=True)]
+    for index, text in enumerate(sides[1]):
+        if isinstance(text, str) and os.path.isfile(text) and names_image(text):
+            note = (
+                f"{text!r} is used as a caption, although an image file has that name: to compare two images, use "
+                "nibt.compare or --compare"
+            )
+            named = [index] if len(sides[1]) == count else range(count)
+            pairs = [replace(pair, notes=(note,)) if number in named else pair for number, pair in enumerate(pairs)]
     return pairs, is_list
 
 
@@ -312,43 +338,3 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
             "use nibt.compare"
         )
     return pairs
-
-
-def _check_order(first: Any, second: Any) -> None:
-    """Raise an error if a caption comes first and an image second, both as strings."""
-    strings = isinstance(first, str) and isinstance(second, str)
-    if strings and not os.path.exists(first) and names_image(second) and os.path.isfile(second):
-        raise BadInput(f"the image must come first ({first!r} is not an image, and {second!r} is one): swap them")
-
-
-def _modality(items: list[Any], string: Modality) -> Modality:
-    """Return the modality of all items of one place.
-
-    Strings have the modality of the place, and so do values of other types, which fail when they are read.
-    """
-    kinds: set[Modality] = {
-        "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string for item in items
-    }
-    if len(kinds) > 1:
-        place = "first" if string == "image" else "second"
-        raise BadInput(
-            f"the list in {place} place must have images only or captions only (a string in this place is "
-            f"{_ARTICLES[string]} {_NOUNS[string]})"
-        )
-    return kinds.pop()
-
-
-def _read(items: list[Any], side: Modality, count: int) -> list[Any]:
-    """Read all items; a single item is read once and repeated for every pair."""
-    inputs = [read_image(item) if side == "image" else read_caption(item) for item in items]
-    return inputs * (count if len(inputs) == 1 else 1)
-
-
-def _ambiguity_warning(text: Any) -> tuple[str, ...]:
-    """Return a warning if a caption is also the name of an image file."""
-    if not (isinstance(text, str) and names_image(text) and os.path.isfile(text)):
-        return ()
-    return (
-        f"{text!r} is used as a caption, although an image file has that name: to compare two images, use "
-        "nibt.compare or --compare",
-    )

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from nibt.data.images import open_image
 from nibt.data.masks import decoded
 from nibt.errors import BadInput
-from nibt.image_files import open_image
 from nibt.io import load_json, open_bytes
 
 Labels = Int[np.ndarray, "height width"]

@@ -50,7 +50,7 @@ class Grid:
     def keep(self, scores: PerToken) -> PerUnit:
         """Return the scores of the cells only."""
         if not self.places:
-            return scores[:, self.prefix : self.prefix + self.count]
+            return scores[:, self.prefix : self.prefix + self.rows * self.columns]
         cells = scores[:, list(self.places)]
         return cells if self.overview is None else cells + self._spread(self.overview, scores)
 

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nibt.data.images import SAMPLE, ImageInput, decode_image, read_image
+from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image
 from nibt.data.masks import decoded
 from nibt.data.pair import Box, Object, Pair, Point, read_box, read_caption
 from nibt.datasets._files import format_errors
 from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
-from nibt.image_files import open_image
 from nibt.options import Count, Seed
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation

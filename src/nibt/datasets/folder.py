@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from nibt.data.images import open_image
 from nibt.data.pair import read_box
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._table import TextTable, row_values
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, UnknownName
-from nibt.image_files import open_image
 from nibt.io import short_digest
 from nibt.records import JsonObject
 

@@ -5,7 +5,8 @@ Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare the
 """
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,13 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from nibt.core.side import Side
-from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.engine.batch_cache import BatchCache, TimedTrace
-from nibt.engine.encode import encode, groups_of
-from nibt.engine.memory import within_memory
+from nibt.engine.encode import encode
+from nibt.engine.memory import halve_batches
 from nibt.engine.spec import ExplanationSpec
-from nibt.models._devices import is_out_of_memory, synchronize
+from nibt.models._devices import is_out_of_memory
 from nibt.models._trace import Inputs
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
@@ -44,8 +44,14 @@ class PreparedBatch:
     @plain_torch()
     def of(cls, spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> "PreparedBatch":
         """Prepare pairs that may share a batch: resize their images and tokenize their captions."""
-        (first, first_rows), (second, second_rows) = (_inputs(spec, pairs, position) for position in (0, 1))
-        return cls(pairs, (first, second), (first_rows, second_rows))
+        inputs, rows = [], []
+        for items, modality in zip(zip(*(pair.items for pair in pairs), strict=True), spec.modalities, strict=True):
+            keys = [item if isinstance(item, str) else id(item) for item in items]
+            unique = dict(zip(keys, items, strict=True))
+            places = {key: row for row, key in enumerate(unique)}
+            inputs.append(spec.model.tower(modality).prepare(list(unique.values())))
+            rows.append([places[key] for key in keys])
+        return cls(pairs, (inputs[0], inputs[1]), (rows[0], rows[1]))
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
         """Return the batch of the pairs at the indices."""
@@ -76,38 +82,43 @@ def explain_batches(
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
-
-    def explained(indices: Sequence[int]) -> ExplainedBatch:
+    queue = deque(batch_indices(spec, pairs, size))
+    while queue:
+        indices = queue.popleft()
         batch_pairs = [pairs[index] for index in indices]
-        prepare = partial(PreparedBatch.of, spec, batch_pairs)
-        prepared = cache.once(batch_pairs, ("inputs", spec.modalities), prepare) if cache else prepare()
         try:
-            return explain_batch(spec, prepared, modalities, cache)
+            batch = explain_batch(spec, batch_pairs, modalities, cache)
         except Exception as error:
             if cache and is_out_of_memory(error):
                 cache.forget(batch_pairs)
-            raise
-
-    for indices, batch in within_memory(batch_indices(spec, pairs, size), explained):
-        yield replace(batch, indices=indices)
+            halve_batches(error, indices, queue)
+        else:
+            yield replace(batch, indices=indices)
 
 
 @plain_torch()
 def explain_batch(
     spec: ExplanationSpec,
-    prepared: PreparedBatch,
+    pairs: Sequence[AnyPair] | PreparedBatch,
     modalities: Sequence[Modality] = ("image", "text"),
     cache: BatchCache | None = None,
 ) -> ExplainedBatch:
     """Explain a batch: trace both towers once, and explain each side by its score with the other side."""
+    if isinstance(pairs, PreparedBatch):
+        prepared = pairs
+    elif cache is None:
+        prepared = PreparedBatch.of(spec, pairs)
+    else:
+        prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
     sides, encoding_seconds = _sides(spec, prepared, cache)
+    devices = {inputs.values.device for inputs in prepared.inputs}
     attributions: list[Attribution | None] = [None, None]
     seconds = [0.0, 0.0]
     for position, (modality, side) in enumerate(zip(spec.modalities, sides, strict=True)):
         if modality in modalities:
-            started = _now(spec)
+            started = clock(devices)
             attributions[position] = spec.methods[modality](side)
-            seconds[position] = _now(spec) - started
+            seconds[position] = clock(devices) - started
     first, second = attributions
     indices = range(len(prepared.pairs))
     return ExplainedBatch(indices, prepared.pairs, sides, (first, second), (seconds[0], seconds[1]), encoding_seconds)
@@ -133,13 +144,20 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
     Other pairs are sorted by length to reduce padding.
     """
-    order = list(range(len(pairs)))
+    if len(pairs) == 1:
+        yield [0]
+        return
+    order, towers = list(range(len(pairs))), [spec.model.tower(modality) for modality in spec.modalities]
     if len(pairs) > size:
-        towers = [spec.model.tower(modality) for modality in spec.modalities]
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
-        order = batch_order([_key(pair.items[0]) for pair in pairs], lengths)
-    batches = groups_of([batch_group(spec, pairs[index]) for index in order], size)
-    return ([order[number] for number in batch] for batch in batches)
+        firsts = [pair.items[0] for pair in pairs]
+        order = batch_order([item if isinstance(item, str) else id(item) for item in firsts], lengths)
+    groups: dict[Hashable, list[int]] = {}
+    for index in order:
+        key = tuple(tower.group(item) for tower, item in zip(towers, pairs[index].items, strict=True))
+        groups.setdefault(key, []).append(index)
+    for members in groups.values():
+        yield from (members[first : first + size] for first in range(0, len(members), size))
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
@@ -149,50 +167,32 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
     return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
 
 
-def _key(item: ImageInput | str) -> Hashable:
-    """Return a key that is equal if the same image object or the same caption occurs again."""
-    return item if isinstance(item, str) else id(item)
-
-
-def _inputs(spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int) -> tuple[Inputs, list[int]]:
-    """Return the inputs of one side, without duplicates, and the row of each pair in them."""
-    items = [pair.items[position] for pair in pairs]
-    keys = list(map(_key, items))
-    rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-    unique = list(dict(zip(keys, items, strict=True)).values())
-    return spec.model.tower(spec.modalities[position]).prepare(unique), [rows[key] for key in keys]
-
-
 def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, Side], float]:
-    """Return the two sides in the order of the pair, and the time of their forward passes."""
-    first, second = (_trace(spec, prepared, position, cache) for position in (0, 1))
-    started = _now(spec)
-    seen_by_first = _wordings(spec, prepared.pairs, second.trace.embedding)
-    seconds = first.seconds + second.seconds + _now(spec) - started
-    scores = [
-        replace(spec.scores[modality], other=partner.detach())
-        for modality, partner in zip(spec.modalities, (seen_by_first, first.trace.embedding), strict=True)
-    ]
-    sides = (
-        Side(spec.model, first.trace, scores[0], spec.memory),
-        Side(spec.model, second.trace, scores[1], spec.memory),
+    """Trace both towers, each image or caption once, and return the two sides, and the time of the forward passes."""
+    devices, traces, seconds = {inputs.values.device for inputs in prepared.inputs}, [], 0.0
+    for position, (modality, inputs) in enumerate(zip(spec.modalities, prepared.inputs, strict=True)):
+        rows, lowest = prepared.rows[position], min(spec.methods[modality].layers, default=0)
+        timed = cache.trace(prepared.pairs, position, lowest) if cache else None
+        if timed is None:
+            started = clock(devices)
+            trace = spec.model.tower(modality).trace(inputs, lowest)
+            trace = trace if len(inputs.values) == len(rows) else trace.take(rows)
+            timed = TimedTrace(trace, lowest, clock(devices) - started)
+            if cache:
+                cache.keep(prepared.pairs, position, timed)
+        traces.append(timed.trace)
+        seconds += timed.seconds
+    first, second = traces
+    others = [second.embedding.detach(), first.embedding.detach()]
+    if "image" in spec.scores and spec.scores["image"].target.rewords:
+        started = clock(devices)
+        others[0] = _wordings(spec, prepared.pairs, second.embedding).detach()
+        seconds += clock(devices) - started
+    sides = tuple(
+        Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
+        for modality, trace, other in zip(spec.modalities, traces, others, strict=True)
     )
-    return sides, seconds
-
-
-def _trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
-    """Trace one side in a single forward pass, in which each image or caption is computed once."""
-    modality, rows, inputs = spec.modalities[position], prepared.rows[position], prepared.inputs[position]
-    lowest = min(spec.methods[modality].layers, default=0)
-    timed = cache.trace(prepared.pairs, position, lowest) if cache else None
-    if timed is None:
-        started = _now(spec)
-        trace = spec.model.tower(modality).trace(inputs, lowest)
-        trace = trace if len(inputs) == len(rows) else trace.take(rows)
-        timed = TimedTrace(trace, lowest, _now(spec) - started)
-        if cache:
-            cache.keep(prepared.pairs, position, timed)
-    return timed
+    return sides, seconds  # pyright: ignore
 
 
 def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
@@ -209,7 +209,8 @@ def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embed
     return torch.stack(means)
 
 
-def _now(spec: ExplanationSpec) -> float:
-    """Return the time in seconds, after accelerators have finished."""
-    synchronize(spec.model.image.example.device, spec.model.text.example.device)
+def clock(devices: Iterable[torch.device]) -> float:
+    """Return the time in seconds, after the accelerators among devices have computed what they were given."""
+    if any(device.type != "cpu" for device in devices) and torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter()

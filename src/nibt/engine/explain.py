@@ -2,15 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, cast, overload
+from typing import Any, TypeAlias, overload
 
 from nibt.data.images import ImageSource, is_image_name, read_image
-from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs, modality, read_caption
+from nibt.data.pair import (
+    Caption,
+    Pair,
+    SameModalityPair,
+    as_list,
+    image_text_pairs,
+    make_pairs,
+    modality,
+    read_caption,
+)
 from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import resolve
-from nibt.engine.targets import Contrast
+from nibt.engine.spec import Contrast, resolve
 from nibt.errors import BadInput
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model
@@ -94,8 +102,9 @@ def explain(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
-    read, many = make_pairs(image, caption)
-    pairs = image_text_pairs(read, "explain")
+    pairs, many = make_pairs(image, caption)
+    if not isinstance(pairs[0], Pair):
+        image_text_pairs(pairs, "explain")  # raises the error
     spec, contrast = MethodSpec.of(method, variant, options), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
     explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
@@ -186,13 +195,15 @@ def _explain(
     """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory."""
     find("targets", target)
     batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
-    model, modalities = load_model(model), tuple(map(modality, pairs[0].items))
-    spec = resolve(model, method, target, contrast, modalities=cast(Any, modalities), **choices)
-    spec = replace(spec, memory=memory)
+    model = load_model(model)
+    if isinstance(pairs[0], SameModalityPair):
+        choices["modalities"] = tuple(map(modality, pairs[0].items))
+    spec = resolve(model, method, target, contrast, memory=memory, **choices)
     explanations: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
-        on_progress(Progress(len(explanations), len(pairs)))
+        if on_progress is not no_progress:
+            on_progress(Progress(len(explanations), len(pairs)))
     return [explanations[index] for index in range(len(pairs))]
 
 

@@ -2,17 +2,141 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
-from nibt.data.images import ImageInput
+import torch
+import torch.nn.functional as F
+
+from nibt.core.side import Side
+from nibt.data.images import ImageInput, read_image, sample_captions
+from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
-from nibt.engine.mismatch import mismatches, negligible
-from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec
+from nibt.engine.encode import encode
+from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec, versions
 from nibt.errors import Unsupported
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields
-from nibt.results.explanation import Explanation, is_noise
+from nibt.models.base import Model
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
+from nibt.types import Embedding, PerExample
+
+MARGIN = 0.5
+"""The least difference between two logits (cosines times the model's scale), chosen by ``benchmarks/mismatch.py``.
+
+At this difference, a softmax over both prefers the blank input by 1.65 to 1.
+"""
+NEAR_BLANK = 0.05
+"""The distance of the unit embeddings of a caption and of a blank one below which the model does not react to it."""
+NOISE_SHARE = 0.1
+"""The share of the model's usual change of the score below which the scores of a map are noise."""
+WEAK_SHARE = 0.25
+"""The share of the model's usual change of the similarity below which a match is weak."""
+CLEAR = 10.0
+"""The difference of logits to a blank image from which a match is never weak, so that nothing has to be measured."""
+
+
+def mismatches(image: Side, text: Side) -> Iterator[str]:
+    """Yield a warning for each pair that the model rates as a weak or no match or cannot rate; else an empty string.
+
+    The rules compare logits and embeddings of whole captions, so models without them get no warnings.
+    """
+    model: Model = image.model  # pyright: ignore
+    if not model.has_logits:
+        yield from ("" for _ in image.trace.inputs.values)
+        return
+    seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), model.similarity
+    pairs = compare(seen, caption)
+    with_blank_caption = compare(seen, text.blank().float())
+    of_blank_image = compare.swapped()(caption, _kept(model, "blank").float())
+    values = (each.tolist() for each in (reactions(text), pairs, with_blank_caption, of_blank_image))
+    for reaction, pair, *blanks in zip(*values, strict=True):
+        if reaction < NEAR_BLANK:
+            yield f"{NO_REACTION} (similarity {pair:z.4f}; with a blank caption {blanks[0]:z.4f}): the map is noise"
+            continue
+        named = zip(("the blank caption", "the blank image"), blanks, strict=True)
+        lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - MARGIN / model.scale]
+        no_match = f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})"
+        yield no_match if lower else _weak(model, pair - blanks[1])
+
+
+def _weak(model: Model, change: float) -> str:
+    """Return the warning for a similarity that is little above that of a blank image; empty for others.
+
+    A model that does not rate the samples of the package as matches, as one for X-rays may not, has no usual change.
+    """
+    if model.scale * change >= CLEAR:
+        return ""
+    usual = usual_change(model)
+    if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
+        return ""
+    if change <= 0:
+        return f"{WEAK} the image does not raise the similarity"
+    share = f"{100 * change / usual:.2g} %"
+    return f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
+
+
+def usual_change(model: Model) -> float:
+    """Return by how much the similarity of a match usually exceeds that of a blank image with the caption.
+
+    It is the median over the samples of the package, which embedded models store.
+    """
+    if "usual_change" in model.defaults:
+        return model.defaults["usual_change"]
+    compare = model.similarity
+    image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
+    return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
+
+
+def reactions(text: Side) -> PerExample:
+    """Return the distance of the unit embedding of each caption from that of a blank one, in [0, 2].
+
+    Of a set of vectors, it is the largest distance.
+    """
+    caption, blank = (F.normalize(each.float(), dim=-1) for each in (text.trace.embedding, text.blank()))
+    return (caption - blank).norm(dim=-1).reshape(len(caption), -1).amax(1)
+
+
+def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[SideAttribution]) -> Iterator[str]:
+    """Yield a note for each side whose scores are negligible.
+
+    They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score. It is
+    measured only if a sum is below that share of the largest change that is possible. Scores in units of the score are
+    needed, and a target that compares with nothing else.
+    """
+    caption, model = embedding.detach().float(), spec.model
+    for side in sides:
+        # from the image, on both sides
+        score = replace(spec.scores[side.modality], similarity=model.similarity, other=caption)
+        in_units = side.path is not None or type(spec.methods[side.modality]).linear
+        if score.target.others != "none" or not in_units:
+            continue
+        ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
+        scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
+        total = float(side.scores.abs().sum())
+        if total >= NOISE_SHARE * abs(scores) / 2:
+            continue
+        usual = abs(usual_change(model) * scores / similarities)
+        if total < NOISE_SHARE * usual:
+            share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
+            yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"
+
+
+def _kept(model: Model, name: str) -> Embedding:
+    """Return the embeddings of a blank image, or of the package's images or captions, computed once per model."""
+    key = f"embeddings of {name}"
+    if key not in model.kept:
+        samples = sample_captions()
+        model.kept[key] = (  # the blank image is square, which serves all image sizes
+            model.image.encode(model.image.empty_inputs())
+            if name == "blank"
+            else encode(model.text, list(samples.values()), 1)
+            if name == "text"
+            else encode(model.image, [read_image(f"sample:{each}") for each in samples], 1)
+        )
+    return model.kept[key]
+
 
 LARGE_GAP = 0.3  # of the change of the score
 _FLAT = 1e-7  # scores within a smaller range differ only by rounding
@@ -21,8 +145,9 @@ _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 @plain_torch()
 def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explanation]:
     """Return the explanations of a batch whose two sides were explained."""
-    values = [side.value().tolist() for side in batch.sides]
-    compare = spec.model.seen_from(spec.modalities[0])
+    with torch.no_grad():
+        values = [side.score(side.trace.embedding).tolist() for side in batch.sides]
+    compare = spec.scores[spec.modalities[0]].similarity  # as seen from the first side
     similarities = compare(*(side.trace.embedding for side in batch.sides)).tolist()
     strange = [similarity for similarity in similarities if not math.isfinite(similarity)]
     if strange:
@@ -31,7 +156,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         )
     mixed = spec.modalities == IMAGE_AND_TEXT
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
-    target, provenance = spec.record["target"], spec.provenance  # hashes the weights, so it is read once per batch
+    target = spec.record["target"]
     explanations = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
@@ -42,12 +167,12 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             *(  # for two images or two captions, each note names its side
                 note if mixed else f"{name}: {note}"
                 for name, side in zip(spec.side_names, batch.sides, strict=True)
-                for note in side.inputs.notes[index]
+                for note in side.trace.inputs.notes[index]
             ),
             *_gaps(spec, sides),
             *_flat_maps(spec, sides),
         )
-        if mixed and not is_noise(warnings):
+        if mixed and not mismatch[index].startswith(NO_REACTION):
             warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
         by_side = {
             name: {"name": spec.scores[modality].target.name, "value": value[index]}
@@ -59,7 +184,8 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
                 similarity=similarities[index],
                 target=cast(ExplainedTargetRecord, {**target, "value": values[0][index], **by_side}),
                 method=spec.record["method"],
-                **provenance,
+                model=spec.model.record(),
+                versions=dict(versions()),
                 warnings=warnings,
             )
         )
@@ -69,11 +195,30 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
 def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
     attributions = batch.attributions[position]
     assert attributions is not None
-    attribution = attributions[index].to("cpu")
+    attribution = attributions[index]
+    units, scores = attribution.units, attribution.scores.to("cpu", torch.float32)
+    common: dict[str, Any] = {"special_token_share": attribution.special_token_share, "path": attribution.path}
     if isinstance(item, str):
-        return TextAttribution.of(attribution, item)
-    region = batch.sides[position].inputs.regions[index]
-    return ImageAttribution.of(attribution, region=region, **image_fields(item))
+        assert isinstance(units, Words)
+        words = tuple(
+            WordScore(word.text, float(scores[list(word.tokens)].sum()), word.tokens) for word in units.words[0]
+        )
+        special = ~units.explained
+        return TextAttribution(
+            caption=item, words=words, tokens=units.tokens[0], scores=scores, special=special, **common
+        )
+    assert isinstance(units, Grid)
+    region = batch.sides[position].trace.inputs.regions[index]
+    grid = scores.unflatten(-1, (units.rows, units.columns))
+    return ImageAttribution(
+        grid=grid,
+        region=region,
+        source=item.source,
+        image_hash=item.digest,
+        size=item.pil_image.size,
+        input=item,
+        **common,
+    )
 
 
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
@@ -83,13 +228,14 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         if path is None:
             continue
         change, total = float(path.at_input - path.at_baseline), float(path.sum)
-        if path.missed:
-            share = f" ({abs(float(path.gap) / change):.2g} of the change of the score)" if change else ""
+        gap, allowed = abs(float(path.at_input - path.at_baseline - path.sum)), max(abs(change), 0.01)
+        if path.tolerance is not None and path.missed:
+            share = f" ({gap / abs(change):.2g} of the change of the score)" if change else ""
             yield (
-                f"the completeness gap of the {name} side, {abs(float(path.gap)):.2g}{share}, is above the tolerance "
+                f"the completeness gap of the {name} side, {gap:.2g}{share}, is above the tolerance "
                 f"after {int(path.steps)} steps"
             )
-        if path.misses(LARGE_GAP) or (path.quadrature == "late" and path.tolerance is None):
+        if gap > LARGE_GAP * allowed or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "

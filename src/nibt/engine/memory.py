@@ -6,7 +6,7 @@ The warning goes to the logger ``nibt``. A result does not depend on its batch, 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nibt.models._devices import free_memory, is_out_of_memory
 
@@ -17,25 +17,25 @@ def within_memory(
     batches: Iterable[Sequence[int]], compute: Callable[[Sequence[int]], _Result]
 ) -> Iterator[tuple[Sequence[int], _Result]]:
     """Compute batches; if memory runs out, go on with half as many items at a time."""
-    limit = 0  # no limit
-    for batch in batches:
-        left = deque([batch])
-        while left:
-            indices = left.popleft()
-            if limit and len(indices) > limit:
-                left.extendleft(reversed([indices[first : first + limit] for first in range(0, len(indices), limit)]))
-                continue
-            try:
-                result = compute(indices)
-            except Exception as error:
-                if len(indices) == 1 or not is_out_of_memory(error):
-                    raise
-                error.with_traceback(None)  # which would keep the tensors in memory
-            else:
-                yield indices, result
-                continue
-            limit = halve(len(indices))
-            left.appendleft(indices)
+    queue = deque(batches)
+    while queue:
+        indices = queue.popleft()
+        try:
+            result = compute(indices)
+        except Exception as error:
+            halve_batches(error, indices, queue)
+        else:
+            yield indices, result
+
+
+def halve_batches(error: Exception, indices: Sequence[int], queue: "deque[Any]") -> None:
+    """Put a batch that did not fit into memory back, in halves, and go on with batches of that size."""
+    if len(indices) == 1 or not is_out_of_memory(error):
+        raise error
+    error.with_traceback(None)  # which would keep the tensors in memory
+    most, batches = halve(len(indices)), [indices, *queue]
+    queue.clear()
+    queue.extend(batch[first : first + most] for batch in batches for first in range(0, len(batch), most))
 
 
 def halve(size: int) -> int:

@@ -16,7 +16,7 @@ from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
 from nibt.data.units import Grid, Words
 from nibt.engine.batches import trace_sides
-from nibt.engine.mismatch import mismatches
+from nibt.engine.explanations import mismatches
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
 from nibt.methods._tables import TableScores, image_maps, with_other_tokens

@@ -15,8 +15,7 @@ from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
-from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.targets import Contrast
+from nibt.engine.spec import Contrast, ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.bench.plan import default_label
 from nibt.evaluation.context import CallContext, map_of_other_caption
@@ -31,8 +30,7 @@ from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
 from nibt.results.measurement import Measurement
-from nibt.targets._similarity import Others
-from nibt.targets.base import Score
+from nibt.targets.base import Others, Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, MeasuredSide, Modality
 

@@ -8,7 +8,7 @@ from abc import abstractmethod
 
 from nibt.core.side import Side
 from nibt.data.units import Units
-from nibt.methods._layers import LayerMethod, average_layers
+from nibt.methods.base import LayerMethod, average_layers
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 

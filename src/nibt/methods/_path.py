@@ -18,12 +18,11 @@ from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
-from nibt.methods._layers import average_layers
 from nibt.methods._path_vectors import PathVectors
 from nibt.methods._vectors import SideVectors
-from nibt.methods.base import Method
+from nibt.methods.base import Method, average_layers
 from nibt.models._trace import Cut
-from nibt.options import Keywords, OpenShare, Steps
+from nibt.options import Keywords, OpenShare, Steps, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
@@ -51,8 +50,10 @@ class PathMethod(Method):
     tolerance: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        complete(self)
         nodes(self.quadrature, self.steps, self.floor)  # checks them
+        if self.tolerance is not None and self.quadrature == "late":
+            raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
         if self.baseline.partition(":")[0] not in ("zero", "blank", "mean"):
             raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {self.baseline!r})")
         if self.quadrature == "geometric" and self.baseline != "zero":
@@ -64,15 +65,15 @@ class PathMethod(Method):
         """Integrate the vectors along the path, if that is how the method computes its scores."""
         return PathVectors.of(side, self)
 
-    @property
-    def end_baseline(self) -> str:
-        """The name of the state at the start of the path, for ``Side.at_end``."""
-        return self.baseline
-
-    def ends(self, side: Side, cut: Cut, layer: int | None, start: Hidden) -> tuple[PerExample, PerExample]:
-        """Return the scores at the end and at the start of the path."""
-        low = nodes(self.quadrature, self.steps, self.floor).low
-        return side.value(), side.at_end(self.end_baseline, layer, cut, start + low * (cut.hidden - start))
+    def ends(
+        self, side: Side, cut: Cut, layer: int | None, start: Hidden, name: str = "zero", low: float = 0.0
+    ) -> tuple[PerExample, PerExample]:
+        """Return the scores at the end and at the start of the path: of the baseline ``name``, or of another state."""
+        with torch.no_grad():
+            # the embedding of a blank input is a constant of the tower, which keeps it, so it takes no forward pass
+            constant = name == "blank" and layer is not None
+            end = side.blank() if constant else cut.rest((start + low * (cut.hidden - start))[None])[0]
+            return side.score(side.trace.embedding), side.score(end)
 
     def integrate(
         self,
@@ -84,31 +85,40 @@ class PathMethod(Method):
         change: PerExample | None = None,
     ) -> tuple[PerToken, PathSummary]:
         """Average the scores of the rows along the path of a layer; with a tolerance, each item has its own steps."""
+        count = len(side.trace.inputs.values)
+        path, name = nodes(self.quadrature, self.steps, self.floor), "zero"
         if start is None:
-            start = side.baseline(self.baseline, layer, cut.hidden)
+            start, name = side.baseline(self.baseline, layer, cut.hidden), self.baseline
         first = start.expand_as(cut.hidden)
-        at_input, at_start = self.ends(side, cut, layer, start)
-        bound = allowed(at_input - at_start if change is None else change, self.tolerance)
+        at_input, at_start = self.ends(side, cut, layer, start, name, path.low)
 
         def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
             taken, cut_of, begin = side, cut, first
-            if len(rows) < len(side.inputs):
+            if len(rows) < count:
                 assert layer is not None
                 taken = side.take(rows.tolist())
                 cut_of, begin = taken.cut(layer), first[rows]
-            at_once, difference = taken.at_once(layer, cut_of.hidden), cut_of.hidden - begin
+            difference = cut_of.hidden - begin
+            at_once = None if side.memory is None else taken.at_once(layer, cut_of.hidden)
             maps = []
             for chunk in chunks(len(positions), cut_of.hidden, at_once=at_once):
                 states = begin + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
                 maps += [scores(difference, gradient) for gradient in taken.gradient(cut_of, states)]
             return torch.stack(maps)
 
-        def gaps(sums: PerToken, rows: Rows) -> PerExample:
-            return ((at_input - at_start)[rows] - sums.sum(-1)).abs() / bound[rows]
+        rows = torch.arange(count, device=cut.hidden.device)
+        if self.tolerance is None:
+            values = scores_at(path.positions, rows)
+            result = torch.tensordot(values.new_tensor(path.weights), values, 1)
+            steps = result.new_full((count,), len(path.positions), dtype=torch.float32)
+        else:
+            bound = allowed(at_input - at_start if change is None else change, self.tolerance)
 
-        paths = refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
-        rows = torch.arange(len(side.inputs), device=cut.hidden.device)
-        result, steps = integrate(paths, scores_at, rows, gaps, self.tolerance)
+            def gaps(sums: PerToken, rows: Rows) -> PerExample:
+                return ((at_input - at_start)[rows] - sums.sum(-1)).abs() / bound[rows]
+
+            paths = refined(self.quadrature, self.steps, self.floor, True)
+            result, steps = integrate(paths, scores_at, rows, gaps, self.tolerance)
         layers = () if layer is None else (layer,)
         return result, PathSummary(
             self.baseline, self.quadrature, layers, steps, at_input, at_start, result.sum(-1), self.tolerance

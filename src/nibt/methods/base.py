@@ -6,11 +6,14 @@ The options of a method are its dataclass fields.
 import dataclasses
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
 
 from nibt.core.side import Side
-from nibt.data.units import Words
+from nibt.data.units import Words, special_token_share
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
@@ -19,11 +22,11 @@ from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
 from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
-from nibt.options import Keywords, complete, field_types, parsed
+from nibt.options import Keywords, Layers, OneOf, complete, field_types, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find, parse_method
-from nibt.results.attribution import Attribution
-from nibt.types import Modality
+from nibt.results.attribution import Attribution, PathSummary
+from nibt.types import Modality, PerToken
 
 Options = Mapping[str, Any]
 Need = Literal["attention", "stem", "vectors", "answer"]
@@ -154,25 +157,22 @@ class Method(Plugin, ABC):
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
     views: ViewCount = dataclasses.field(default=1, kw_only=True)
-    amounts: str = dataclasses.field(default="method", kw_only=True)
+    amounts: Annotated[str, OneOf(("method", "removal"))] = dataclasses.field(default="method", kw_only=True)
 
-    def __post_init__(self) -> None:
-        complete(self)
-        if self.amounts not in ("method", "removal"):
-            raise BadOption(f"amounts must be method or removal (got {self.amounts!r})")
+    __post_init__ = complete
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        attribution = self.of_views(side)
+        views = self.views_of(side)
+        attribution = self.attribute(side) if views is None else self.attribute_views(views)
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
 
-    def of_views(self, side: Side) -> Attribution:
+    def attribute_views(self, views: Views) -> Attribution:
         """Compute the scores of a batch, as means over the views."""
-        views = self.views_of(side)
-        return self.attribute(side) if views is None else explain_views(views, self.attribute)
+        return explain_views(views, self.attribute)
 
     def views_of(self, side: Side) -> Views | None:
         """Return the views of a side; None if the method has one."""
@@ -258,15 +258,13 @@ class Method(Plugin, ABC):
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
         values = cls.completed(cls.completed(of_variant, changes), _side_options(options, tower.modality))
-        for name, plain in (("views", 1), ("amounts", "method")):
-            values[name] = _of_images(name, plain, values.get(name), options, tower)
-        complete_values: Keywords = {
-            name: _layers(value, tower, cls.layer_leaves_block) if name == "layer" else parsed(name, value, types[name])
-            for name, value in values.items()
-            if name in types
-        }
-        method = cls(**complete_values)
-        method.check(tower)
+        if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
+            _check_plain(values, options, tower)
+        if "layer" in values:
+            values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
+        method = cls(**{name: value for name, value in values.items() if name in types})
+        if not tower.offers.issuperset(method.required()):
+            method.check(tower)
         return method
 
     @classmethod
@@ -351,36 +349,48 @@ def _side_options(options: Options, modality: Modality, prefixed_only: bool = Fa
     return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
 
 
-def _of_images(name: str, plain: Any, value: Any, options: Options, tower: Tower) -> Any:
-    """Return the value of an option that needs whole images; for other inputs the plain one, unless it is set for them.
-
-    Raises:
-        BadOption: The option of this side has another value, and its inputs are no whole images.
-
-    """
-    if value is None or tower.shiftable:
-        return plain if value is None else value
-    requested = options.get(f"{tower.modality}_{name}", options.get(name) if tower.modality == "image" else None)
-    if requested is not None and parsed(name, requested, type(plain)) != plain:
-        reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
-        raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
-    return plain
-
-
-def whole_layers(value: Any) -> tuple[int, ...]:
-    """Return one layer, or a list of layers, as a tuple of whole numbers."""
-    layers = tuple(parsed("layer", layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
-    if not layers:
-        raise BadOption("layer must name at least one layer (got an empty list)")
-    return layers
+def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:
+    """Drop options that need whole images, for a side of other inputs; it is an error to set them for this side."""
+    for name, plain in (("views", 1), ("amounts", "method")):
+        values.pop(name, None)
+        requested = options.get(f"{tower.modality}_{name}", options.get(name) if tower.modality == "image" else None)
+        if requested is not None and parsed(name, requested, type(plain)) != plain:
+            reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
+            raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
 
 
 def _layers(value: Any, tower: Tower, leaves_block: bool) -> tuple[int, ...]:
     if isinstance(value, float) and 0 < value < 1:
         return (min(tower.relative(value) + leaves_block, tower.depth),)
-    layers = whole_layers(value.split(",") if isinstance(value, str) else value)
+    layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
     for layer in layers:
         tower.check_layer(layer)
     if len(set(layers)) < len(layers):
         raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
     return layers
+
+
+@dataclass(frozen=True)
+class LayerMethod(Method):
+    """Base class of methods that explain layers.
+
+    Args:
+        layer: One layer or several, whose maps are averaged.
+
+    """
+
+    layer: Layers
+
+
+def average_layers(
+    side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], summaries: Sequence[PathSummary] = ()
+) -> Attribution:
+    """Compute the mean of the maps of several layers."""
+    units = side.trace.cut(layers[0]).units
+    if any(scores.shape != maps[0].shape for scores in maps):
+        raise Unsupported(
+            f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"
+        )
+    scores = torch.stack(list(maps)).mean(0)
+    path = PathSummary.mean(summaries) if len(summaries) > 1 else next(iter(summaries), None)
+    return Attribution(units.keep(scores), units, special_token_share(scores, units), path)

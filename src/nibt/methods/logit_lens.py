@@ -21,7 +21,7 @@ import torch
 
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
-from nibt.methods._layers import LayerMethod
+from nibt.methods.base import LayerMethod
 from nibt.models._answers import AnswerTower
 from nibt.results.attribution import Attribution
 

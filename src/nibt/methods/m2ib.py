@@ -37,9 +37,9 @@ from torch import Tensor
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.methods._checks import Either
-from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._pair_weights import EPSILON, clipped, pair_weight
+from nibt.methods.base import LayerMethod, average_layers
 from nibt.options import NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution

@@ -21,9 +21,9 @@ Avoid it when:
     the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -31,13 +31,12 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._layers import LayerMethod, average_layers
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
-from nibt.methods._views import explain_views
-from nibt.methods.base import Options
-from nibt.options import Keywords, NotNegative, Positive, Samples, Seed
+from nibt.methods._views import Views, explain_views
+from nibt.methods.base import LayerMethod, Options, average_layers
+from nibt.options import Keywords, NotNegative, OneOf, Positive, Samples, Seed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, States
@@ -80,17 +79,10 @@ class NIB(PathMethod, LayerMethod):
     }
 
     tolerance: Positive | None = None
-    noise: str = "none"
+    noise: Annotated[str, OneOf(("none", "unit", "features"))] = "none"
     deviation: NotNegative = 1.0
     samples: Samples = 10
     seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tolerance is not None and self.quadrature == "late":
-            raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
-        if self.noise not in ("none", "unit", "features"):
-            raise BadOption(f"noise must be none, unit or features (got {self.noise!r})")
 
     @classmethod
     def draws(cls, options: Options) -> bool:
@@ -103,11 +95,6 @@ class NIB(PathMethod, LayerMethod):
                 "explain"
             )
         return super().linear_vectors(side)
-
-    @property
-    def end_baseline(self) -> str:
-        """The name of the state at the start of the path; noise ends at no baseline that the side knows."""
-        return "zero" if self.noisy else self.baseline
 
     @property
     def noisy(self) -> bool:
@@ -134,43 +121,42 @@ class NIB(PathMethod, LayerMethod):
             values |= {"quadrature": "midpoint", "steps": cls.steps}
         return {**values, **changes}
 
-    def of_views(self, side: Side) -> Attribution:
-        """Compute the scores of a batch; a tolerance holds for their means over views, layers and samples."""
-        views = self.views_of(side)
-        change = None
-        if self.tolerance is not None and (self.views > 1 or len(self.layer) > 1 or self.noisy):
-            change = torch.stack(list(self._changes(views.sides(1) if views else [side]))).mean(0)
-        if views is None:
-            return self.attribute(side, change)
-        return explain_views(views, lambda batch: self.attribute(batch, change))
+    def attribute_views(self, views: Views) -> Attribution:
+        """Compute the scores of a batch of images; a tolerance holds for their means over views."""
+        change = None if self.tolerance is None else self.change(list(views.sides(1)))
+        return explain_views(views, lambda side: self.attribute(side, change))
 
-    def _changes(self, sides: Iterable[Side]) -> Iterator[PerExample]:
-        """Yield the change of the score along each path."""
+    def change(self, sides: Sequence[Side]) -> PerExample:
+        """Compute the mean change of the score over the paths of all views, layers and samples."""
+        changes = []
         for side in sides:
             for layer in self.layer:
-                cut = side.cut(layer)
+                cut, name = side.cut(layer), "zero" if self.noisy else self.baseline
                 for start in self.starts(side, layer, cut.hidden):
-                    at_input, at_start = self.ends(side, cut, layer, start)
-                    yield at_input - at_start
+                    at_input, at_start = self.ends(side, cut, layer, start, name)
+                    changes.append(at_input - at_start)
+        return torch.stack(changes).mean(0)
 
     def attribute(self, side: Side, change: PerExample | None = None) -> Attribution:
         """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples.
 
         Args:
             side: The batch, or several views of it.
-            change: The change of the score that the tolerance refers to; None means that of each path.
+            change: The change of the score that the tolerance refers to; None means that of each path, or their mean.
 
         """
+        noisy = self.noisy
         if change is not None:
-            change = change.repeat(len(side.inputs) // len(change))
+            change = change.repeat(len(side.trace.inputs.values) // len(change))
+        elif self.tolerance is not None and (len(self.layer) > 1 or noisy):
+            change = self.change([side])
         maps, paths = [], []
         for layer in self.layer:
-            cut = side.cut(layer)
-            starts = self.starts(side, layer, cut.hidden)
-            samples = tracked(list(starts)) if self.noisy else starts
-            runs = [self.integrate(side, cut, layer, products, start, change) for start in samples]
-            maps.append(torch.stack([scores for scores, _ in runs]).mean(0) if self.noisy else runs[0][0])
-            paths.append(PathSummary.mean([path for _, path in runs]))
+            cut = side.trace.cut(layer)
+            starts = tracked(list(self.starts(side, layer, cut.hidden))) if noisy else [None]
+            runs = [self.integrate(side, cut, layer, products, start, change) for start in starts]
+            maps.append(torch.stack([scores for scores, _ in runs]).mean(0) if noisy else runs[0][0])
+            paths += [PathSummary.mean([path for _, path in runs]) if noisy else runs[0][1]]
         return average_layers(side, self.layer, maps, paths)
 
     def starts(self, side: Side, layer: int, hidden: Hidden) -> States:

@@ -15,7 +15,7 @@ from nibt.errors import BadOption, Unsupported
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PooledMetric, ShareMetric
 from nibt.options import Range
 from nibt.results.attribution import min_max, to_pixels
-from nibt.targets._similarity import Others
+from nibt.targets.base import Others
 from nibt.types import Embedding
 
 OPENAI = "openai"

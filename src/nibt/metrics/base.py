@@ -19,7 +19,7 @@ from nibt.options import complete
 from nibt.registry import Plugin
 from nibt.results.attribution import Attribution, to_pixels
 from nibt.results.regions import Regions
-from nibt.targets._similarity import Others, Similarity
+from nibt.targets.base import Others, Similarity
 from nibt.types import Embedding, MeasuredSide, Modality, PerExample
 
 PixelMap = Float[Tensor, "height width"]

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Word
 from nibt.models._loaded import LoadedModel
-from nibt.models._stamp import weights_stamp
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, TextTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, words_by_offsets
@@ -91,9 +91,8 @@ class AnswerTower(ImageTower, TextTower):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._empty: dict[str, Any] = {}
 
-    @property
+    @cached_property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
         tokenizer = self.tokenizer
@@ -137,16 +136,15 @@ class AnswerTower(ImageTower, TextTower):
         Decoders normalize each state by its length, and the embedding of their padding token is often zero. A path
         from zero would then change nothing but at its very start.
         """
-        key = weights_stamp(self.root)
-        if self._empty.get("key") != key:
+        if "empty" not in self.kept:
             count = int(table.weight.shape[0])  # pyright: ignore
             chunks = torch.arange(count, device=device).split(_CHUNK)
             with torch.no_grad():
                 rows = [table.forward(ids) for ids in chunks]
                 lengths = torch.cat([chunk.norm(dim=-1) for chunk in rows])
                 mean = torch.stack([chunk.sum(0) for chunk in rows]).sum(0) / count
-                self._empty.update(key=key, state=mean * (lengths.median() / mean.norm().clamp_min(1e-30)))
-        return self._empty["state"]
+                self.kept["empty"] = mean * (lengths.median() / mean.norm().clamp_min(1e-30))
+        return self.kept["empty"]
 
     @abstractmethod
     def prepare(self, items: Sequence[Any]) -> Inputs:

@@ -30,13 +30,6 @@ def check_device(device: str) -> None:
     raise BadOption(f"device {device!r} is not available{reason}: use {', '.join(_available())}")
 
 
-def synchronize(*devices: torch.device) -> None:
-    """Wait until the accelerators among devices have computed what they were given."""
-    for device in set(devices):
-        if device.type != "cpu" and torch.accelerator.is_available():
-            torch.accelerator.synchronize(device)
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

@@ -164,7 +164,7 @@ def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
                 raise _refusal(tower, f"block {number} does not add an attention over all tokens to its input")
             attentions.append(record)
         recorder.leave()
-        embedding = tower.finish(tower.head(path, tower.head_inputs(trace.inputs)))
+        embedding = tower.after(tower.head(path, tower.head_inputs(trace.inputs)))
     return DirectPaths(embedding, start, tuple(attentions), recorder.perceptrons, torch.zeros_like(embedding))
 
 

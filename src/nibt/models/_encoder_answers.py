@@ -6,8 +6,8 @@ image can be narrowed, since words do not pass through these layers.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -131,7 +131,7 @@ class EncoderAnswers(AnswerTower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         nothing = self.blank_inputs(inputs.item(0))
         key = tuple(nothing.values.shape), tuple(nothing.extra["ids"].flatten().tolist()) if layer is None else ()
-        state = self._blank_state(key, self._now(), nothing, layer, nullcontext())
+        state = self._blank_state(key, lambda: nothing, layer)
         return state.expand(len(inputs), *state.shape[1:])
 
 
@@ -142,7 +142,7 @@ class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
         super().__init__(root, request)
         self.tokenizer = request.text_tokenizer
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.root.get_input_embeddings()
 

@@ -12,7 +12,7 @@ from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
 from nibt.registry import Plugin
-from nibt.targets._similarity import CosineSimilarity, Similarity
+from nibt.targets.base import CosineSimilarity, Similarity
 
 
 def class_names(module: Any) -> set[str]:

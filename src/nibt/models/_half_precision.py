@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 _CONVERSION = torch.ops.aten._to_copy.default
 _LOOKUP = torch.ops.aten.embedding.default
 _FIRST_CHECKED = {F.conv1d: 2, F.conv2d: 2, F.conv3d: 2, F.scaled_dot_product_attention: 0}
@@ -42,7 +42,7 @@ def float32_arithmetic(dtype: torch.dtype) -> Iterator[None]:
 
     Gradients of what is computed inside may be taken after ``with``.
     """
-    if dtype not in _HALF:
+    if dtype not in HALF:
         yield
         return
     with _Float32Arguments(), _Float32Arithmetic(), saved_tensors_hooks(_unchanged, _widened):
@@ -56,7 +56,7 @@ class _Float32Arithmetic(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.is_view or func._schema.is_mutable:
             return func(*args, **kwargs)
-        if kwargs.get("dtype") in _HALF:  # models convert states to the dtype of their weights
+        if kwargs.get("dtype") in HALF:  # models convert states to the dtype of their weights
             kwargs = {**kwargs, "dtype": torch.float32}
         if func is _CONVERSION:
             return func(*args, **kwargs)
@@ -79,7 +79,7 @@ class _Float32Arguments(TorchFunctionMode):
 def _widened(value: Any) -> Any:
     """Convert the tensors in half precision to float32, in lists and dictionaries, too."""
     if isinstance(value, Tensor):
-        return value.float() if value.dtype in _HALF else value
+        return value.float() if value.dtype in HALF else value
     if isinstance(value, dict):
         return {key: _widened(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

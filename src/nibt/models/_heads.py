@@ -1,5 +1,6 @@
 """Towers by the token that their head reads, and a family whose class has both encoders and their projections."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ class ClassTokenTower(HuggingFaceImageTower):
 
     prefix = 1
 
-    @property
+    @cached_property
     def entry(self) -> nn.Module:
         for name in ("pre_layrnorm", "pre_layernorm"):  # the first is the spelling of CLIP
             if hasattr(self.vision, name):

@@ -6,6 +6,7 @@ A tower names its parts by a few properties; the heads that many families share 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._failures import line
-from nibt.models._last_row import has_hooks, row_mask, select_row
+from nibt.models._hooks import has_hooks, row_mask, select_row
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
-from nibt.preprocessing.resize import height_and_width
+from nibt.preprocessing.images import height_and_width
 from nibt.types import Embedding, Hidden, OneRow
 
 
@@ -217,7 +218,7 @@ class HuggingFaceImageTower(ImageTower):
         """The configuration of the encoder."""
         return self.root.config.vision_config
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.vision)
 
@@ -257,7 +258,7 @@ class HuggingFaceTextTower(TextTower):
         """The encoder of captions."""
         return self.root.text_model
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model)
 
@@ -266,7 +267,7 @@ class HuggingFaceTextTower(TextTower):
         """The part that adds positions to word embeddings."""
         return self.model.embeddings
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         embeddings = self.embeddings
         return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding

@@ -2,20 +2,33 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
-from nibt.models._stamp import renew, weights_stamp
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.types import ModelRecord
+
+
+def fingerprint(module: nn.Module) -> Hashable:
+    """Read all weights once, at the speed of the memory, and return a key that differs if any value was changed."""
+    sums = []
+    for part in module.modules():  # module.parameters() builds a name for each, which takes several times as long
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is not None:
+                flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+                aligned = len(flat) // 8 * 8 if flat.storage_offset() % 8 == 0 else 0
+                words: Tensor = flat[:aligned].view(torch.int64) if aligned else flat[:0]
+                sums.append((tensor.device, tensor.dtype, int(words.sum()) + int(flat[aligned:].sum())))
+    return tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
+
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 
@@ -29,7 +42,8 @@ class LoadedModel(ABC):
     module: nn.Module
     folder: Path | None = field(default=None, kw_only=True)
     request: Request = field(default_factory=Request, kw_only=True)
-    _hashes: dict[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    """What was computed with these weights, such as their digest; ``renewed`` drops it."""
 
     @property
     @abstractmethod
@@ -41,31 +55,37 @@ class LoadedModel(ABC):
     def item_ndim(self) -> int:
         """The number of dimensions of what a tower computes of one item: 1 for a vector, 2 for several."""
 
+    def renewed(self: AnyModel, anew: bool = False) -> AnyModel:
+        """Return the model without what was computed with other weights: they may have been changed in place.
+
+        Every public call starts with it. All weights are hashed ``anew`` where the hash identifies results that are
+        stored for long.
+        """
+        weights = fingerprint(self.module)
+        if anew or self.kept.get("weights") != weights:
+            configuration = self.kept.get("configuration")
+            self.kept.clear()
+            self.kept["weights"] = weights
+            if configuration is not None:
+                self.kept["configuration"] = configuration
+            for tower in self.towers:
+                tower.kept.clear()
+        return self
+
     @property
     def weights_hash(self) -> str:
         """The digest of the weights in their dtype, 16 hexadecimal digits."""
-        stamp = weights_stamp(self.module)
-        if self._hashes.get("stamp") != stamp:
-            self._hashes.update(stamp=stamp, hash=self._hash())
-        return self._hashes["hash"]
-
-    def renewed(self: AnyModel, anew: bool = False) -> AnyModel:
-        """Return the model, whose weights may have been changed in place since its last use.
-
-        All weights are hashed ``anew`` where the hash identifies results that are stored for long.
-        """
-        renew(self.module, tuple(tower.root for tower in self.towers))
-        if anew:
-            self._hashes.clear()
-        return self
+        if "weights_hash" not in self.kept:
+            self.kept["weights_hash"] = self._hash()
+        return self.kept["weights_hash"]
 
     @property
     def configuration_hash(self) -> str:
         """The digest of the configuration of the network, image processor and tokenizer, 16 hexadecimal digits."""
-        if "configuration" not in self._hashes:
+        if "configuration" not in self.kept:
             processors = self.request.image_processor, self.request.text_tokenizer
-            self._hashes["configuration"] = configuration_hash(self.module, *processors)
-        return self._hashes["configuration"]
+            self.kept["configuration"] = configuration_hash(self.module, *processors)
+        return self.kept["configuration"]
 
     def _hash(self) -> str:
         digest = hashlib.sha256()
@@ -99,19 +119,21 @@ class LoadedModel(ABC):
 
     def record(self) -> ModelRecord:
         """Return plain data that identify the model: its name, its weights and how images are prepared."""
-        record: JsonObject = {
-            "id": self.id,
-            "family": self.family,
-            "weights_hash": self.weights_hash,
-            "configuration_hash": self.configuration_hash,
-            "dtype": self.dtype,
-            "device": self.device,
-            "resize": self.request.resize or "model",
-            "image_size": self.request.image_size,
-            **self._own_facts(),
-            **self.request.facts,
-        }
-        return cast(ModelRecord, record)
+        if "record" not in self.kept:
+            record: JsonObject = {
+                "id": self.id,
+                "family": self.family,
+                "weights_hash": self.weights_hash,
+                "configuration_hash": self.configuration_hash,
+                "dtype": self.dtype,
+                "device": self.device,
+                "resize": self.request.resize or "model",
+                "image_size": self.request.image_size,
+                **self._own_facts(),
+                **self.request.facts,
+            }
+            self.kept["record"] = record
+        return cast(ModelRecord, dict(self.kept["record"]))
 
     def _own_facts(self) -> JsonObject:
         """Return what only some models record."""

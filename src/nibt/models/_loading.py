@@ -262,7 +262,7 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     check_finite(name, module)
     request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
-    image.after = text.after = after
+    image.after = text.after = after or nn.Identity()
     scale, bias = family_class.scale_and_bias(module)
     compared = family_class.similarity, family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

@@ -3,23 +3,23 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Units
 from nibt.errors import BadOption
-from nibt.models._half_precision import computing_dtype, float32_arithmetic
+from nibt.models._half_precision import HALF, computing_dtype, float32_arithmetic
 from nibt.models._hooks import set_hook
-from nibt.models._stamp import weights_stamp
-from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem, first
+from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
 from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
 
@@ -47,11 +47,11 @@ class Tower(ABC):
     kept_blanks: ClassVar[int] = 64
     """The largest number of blank inputs, of different sizes or caption lengths, whose states are cached."""
     root: nn.Module
-    after: nn.Module | None = None
+    after: nn.Module = nn.Identity()
     """What is applied to embeddings after the model, as by folders of sentence-transformers."""
 
     def __init__(self) -> None:
-        self._blanks: OrderedDict[Hashable, dict[int | None, Hidden]] = OrderedDict()
+        self.kept: dict[Hashable, Any] = {}  # what was computed with these weights; ``Model.renewed`` drops it
 
     @property
     @abstractmethod
@@ -127,7 +127,7 @@ class Tower(ABC):
         """Convert rows of tokens to the hidden state that a block takes, of the shape of ``like``."""
         return tokens
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """The number of blocks."""
         return len(self.blocks)
@@ -146,23 +146,26 @@ class Tower(ABC):
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
 
-    @property
+    @cached_property
     def lock(self) -> threading.RLock:
         """The lock of the model, which both towers share."""
         return _LOCKS.setdefault(self.root, threading.RLock())
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Hold the lock of the model inside ``with``, and compute in float32 if its weights are in half precision."""
-        with self.lock, float32_arithmetic(self.example.dtype):
-            yield
+    def computing(self) -> AbstractContextManager[Any]:
+        """Return what holds the lock of the model, and computes in float32 if its weights are in half precision."""
+        if self.example.dtype not in HALF:
+            return self.lock
+        half = ExitStack()
+        half.enter_context(self.lock)
+        half.enter_context(float32_arithmetic(self.example.dtype))
+        return half
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype in which the tower computes: that of its weights, but float32 for weights in half precision."""
         return computing_dtype(self.example.dtype)
 
-    @property
+    @cached_property
     def example(self) -> Tensor:
         """A weight with the device and the dtype of the weights.
 
@@ -174,7 +177,7 @@ class Tower(ABC):
                 return module.weight
         return next(self.root.parameters())
 
-    @property
+    @cached_property
     def first_weight(self) -> Tensor:
         """The weight of the layer that takes the inputs, which may have another device and dtype than the blocks."""
         return self.example
@@ -186,11 +189,7 @@ class Tower(ABC):
     def encode(self, inputs: Inputs) -> Embedding:
         """Compute the embeddings of a batch without a graph."""
         with torch.no_grad(), self.computing():
-            return self.finish(self.run(inputs))
-
-    def finish(self, embedding: Embedding) -> Float[Tensor, "*embedded finished"]:
-        """Apply what follows the model to its embeddings."""
-        return embedding if self.after is None else self.after(embedding)
+            return self.after(self.run(inputs))
 
     def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
         """Run the model once, and record the inputs of every block.
@@ -205,14 +204,14 @@ class Tower(ABC):
             calls.append((args[1:], kwargs))
 
         def after(_: nn.Module, args: tuple, out: Any) -> None:
-            streams.append(first(out).detach())
+            streams.append((out[0] if isinstance(out, tuple | list) else out).detach())
 
         with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:
                 hooks.enter_context(set_hook(block.register_forward_pre_hook, before, with_kwargs=True))
             hooks.enter_context(set_hook(self.blocks[-1].register_forward_hook, after))
             added = hooks.enter_context(self.additions())
-            embedding = self.finish(self.run(inputs))
+            embedding = self.after(self.run(inputs))
         for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
             streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
@@ -228,28 +227,28 @@ class Tower(ABC):
         """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
         return cut_stem(self, inputs)
 
-    def _now(self) -> Hashable:
-        """Return a key that differs if the states of blank inputs may differ: after a change of the weights."""
-        threads, weight = torch.get_num_threads(), self.example  # the threads determine how sums are rounded
-        return weights_stamp(self.root), weight.dtype, weight.device, threads
-
     def _blank_state(
-        self, key: Hashable, now: Hashable, nothing: Inputs, layer: int | None, blanked: AbstractContextManager[None]
+        self,
+        key: Hashable,
+        nothing: Callable[[], Inputs],
+        layer: int | None,
+        blanked: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Hidden:
-        """Return the state of a blank input at a layer, from the cache if the weights are the same (``now``).
+        """Return the state of a blank input at a layer, which is computed once.
 
-        The output of the last block is cached with it, since paths need it, too. ``blanked`` makes the input blank
-        inside ``with``, and is entered only if the state is computed.
+        The output of the last block is kept with it, since paths need it, too. ``blanked`` makes the input blank
+        inside ``with``.
         """
         with self.lock:
-            states = self._blanks.setdefault((key, now), {})
+            blanks = self.kept.setdefault("blanks", OrderedDict())
+            states = blanks.setdefault(key, {})
             if layer not in states:
-                with blanked:
+                with blanked():
                     if layer is None:
-                        states[None] = self.stem(nothing).hidden
+                        states[None] = self.stem(nothing()).hidden
                     else:
-                        trace = self.trace(nothing, layer)
+                        trace = self.trace(nothing(), layer)
                         states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
-            while len(self._blanks) > self.kept_blanks:
-                self._blanks.popitem(last=False)
+            while len(blanks) > self.kept_blanks:
+                blanks.popitem(last=False)
             return states[layer]

@@ -122,8 +122,11 @@ class Trace:
 
         def rest(states: States) -> Float[Tensor, "node batch *item"]:
             count, blocks = len(states), tower.blocks
-            running, pending = self._split(tower.to_stream(states.flatten(0, 1), stream), layer)
-            index = torch.arange(len(self.inputs), device=stream.device).repeat(count)
+            # features that are added after each of the next blocks are columns beside the hidden state
+            running, *pending = tower.to_stream(states.flatten(0, 1), stream).chunk(
+                1 + max(0, self.additions - layer), -1
+            )
+            index = torch.arange(len(self.inputs.values), device=stream.device).repeat(count)
             extra = {key: value[index.to(value.device)] for key, value in head_inputs.items()}
             embedding = None
             with tower.computing():
@@ -133,8 +136,10 @@ class Trace:
                     if number == len(blocks) - 1:
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
-                        running = _added(first(blocks[number](running, *args, **kwargs)), pending)
-                embedding = tower.finish(tower.head(running, extra) if embedding is None else embedding)
+                        running = blocks[number](running, *args, **kwargs)
+                        running = running[0] if isinstance(running, tuple | list) else running
+                        running = running + pending.pop(0) if pending else running
+                embedding = tower.after(tower.head(running, extra) if embedding is None else embedding)
             return embedding.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
@@ -159,7 +164,7 @@ class Trace:
                 running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
                 blocks.append(single_record(recorder.take_records(), number))
                 streams.append(tower.to_tokens(running))
-            embedding = tower.finish(tower.head(running, tower.head_inputs(self.inputs)))
+            embedding = tower.after(tower.head(running, tower.head_inputs(self.inputs)))
             return collect(blocks, streams, recorder.take_records(), embedding)
 
     def with_attention(self, number: int, attend: Attend) -> OtherAttention:
@@ -267,6 +272,6 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
     def rest(states: States) -> Float[Tensor, "node batch *item"]:
         tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
         with tower.computing(), tower.on_first_tokens(lambda _: tower.to_stream(states.flatten(0, 1), stream)):
-            return tower.finish(tower.run(tiled)).unflatten(0, (len(states), -1))
+            return tower.after(tower.run(tiled)).unflatten(0, (len(states), -1))
 
     return Cut(tower.to_tokens(stream.detach()), tower.units(inputs, stream), rest)

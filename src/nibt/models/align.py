@@ -1,5 +1,6 @@
 """ALIGN from Hugging Face Transformers: EfficientNet with BERT (Jia et al., 2021)."""
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class ALIGNImageTower(FeatureMapTower):
             processor, request.resize, request.image_size, native, _STRIDE
         )
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.root.vision_model.encoder.blocks)
 

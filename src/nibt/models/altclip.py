@@ -1,5 +1,6 @@
 """AltCLIP from Hugging Face Transformers: CLIP's image tower with XLM-R (Chen et al., 2022)."""
 
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from nibt.models._hugging_face import encoder_blocks
 class AltCLIPTextTower(FirstTokenTower):
     """The text tower of AltCLIP, with a norm and a linear map before the projection."""
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model.roberta)
 

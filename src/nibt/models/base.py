@@ -8,8 +8,9 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
-from nibt.targets._similarity import CosineSimilarity, Similarity
+from nibt.targets.base import CosineSimilarity, Similarity
 from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality, PerToken
 
@@ -49,7 +50,7 @@ class ImageTower(Tower):
         preparation = getattr(self, "preparation", None)  # towers that prepare images in another way have none
         return 0.0 if preparation is None else preparation.blank
 
-    @property
+    @cached_property
     def first_weight(self) -> Tensor:
         for module in self.root.modules():
             if isinstance(module, nn.Conv2d) and module.weight.is_floating_point():
@@ -57,18 +58,19 @@ class ImageTower(Tower):
         return self.example
 
     def group(self, item: ImageInput) -> Hashable:
-        return self.preparation.resize.size(item.size)
+        return self.preparation.resize.size(item.pil_image.size)
 
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
-        pixels = torch.stack([self.preparation.pixels(item) for item in items])
+        pixels, regions, notes = zip(*map(self.preparation.seen, items), strict=True)
+        first = self.first_weight
         return Inputs(
-            self.to_first_layer(pixels),
+            torch.stack(pixels).to(first.device, torch.promote_types(first.dtype, torch.float32)),
             around=tuple(Surroundings(self.preparation, item) for item in items),
-            regions=tuple(self.preparation.resize.region(item.size) for item in items),
-            notes=tuple(self.preparation.notes(item) for item in items),
+            regions=regions,
+            notes=notes,
         )
 
-    @property
+    @cached_property
     def entry(self) -> nn.Module:
         """The module that takes the first tokens: the norm before the blocks, if there is one."""
         return self.blocks[0]
@@ -146,7 +148,7 @@ class ImageTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         first = inputs.item(0)
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        state = self._blank_state(key, self._now(), self.blank_inputs(first), layer, nullcontext())
+        state = self._blank_state(key, partial(self.blank_inputs, first), layer)
         return state.expand(len(inputs), -1, -1)
 
 
@@ -186,12 +188,12 @@ class TextTower(Tower):
     def embedder(self) -> nn.Module:
         """The table of word embeddings, whose output is used before positions are added."""
 
-    @property
+    @cached_property
     def first_weight(self) -> Tensor:
         weight = getattr(self.embedder, "weight", None)  # adapters have none
         return weight if isinstance(weight, Tensor) else self.example
 
-    @property
+    @cached_property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token."""
         return self.tokenizer.pad_token_id, self.tokenizer.pad_token
@@ -213,18 +215,21 @@ class TextTower(Tower):
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         ids, words = batch_tokens(items, tokens, self.pad)
-        notes = tuple((*caption_notes(item), *row.notes) for item, row in zip(items, tokens, strict=True))
-        return replace(self._inputs(tokens, ids, words), notes=notes)
+        notes = tuple(
+            row.notes if item.isprintable() else (*caption_notes(item), *row.notes)
+            for item, row in zip(items, tokens, strict=True)
+        )
+        device = self.first_weight.device
+        extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
+        return Inputs(ids.to(device), extra, words=words, notes=notes)
 
     def empty_inputs(self) -> Inputs:
         tokens = self.tokens("")
         if not tokens.ids:  # a tokenizer without special tokens
             tokens = replace(tokens, ids=self.pad[:1], texts=self.pad[1:], explained=(False,))
         words = Words((tokens.texts,), ((),), torch.zeros(1, len(tokens.ids), dtype=torch.bool, device="cpu"))
-        return self._inputs([tokens], torch.tensor([tokens.ids], device="cpu"), words)
-
-    def _inputs(self, tokens: Sequence[Tokens], ids: Tensor, words: Words) -> Inputs:
-        device = self.first_weight.device
+        ids, device = torch.tensor([tokens.ids], device="cpu"), self.first_weight.device
+        tokens = [tokens]
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
         return Inputs(ids.to(device), extra, words=words)
 
@@ -267,11 +272,11 @@ class TextTower(Tower):
         keys = [
             tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()
         ]  # special tokens and their positions
-        states, now = {}, self._now()
+        states: dict[tuple, Hidden] = {}
         for index, key in enumerate(keys):
             if key not in states:
-                blanked = self.blend_to_padding((~word[index : index + 1]).float())
-                states[key] = self._blank_state(key, now, inputs.item(index), layer, blanked)
+                blanked = partial(self.blend_to_padding, (~word[index : index + 1]).float())
+                states[key] = self._blank_state(key, partial(inputs.take, [index]), layer, blanked)
         return torch.cat([states[key] for key in keys])
 
 

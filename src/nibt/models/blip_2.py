@@ -22,7 +22,7 @@ from nibt.models._hugging_face import (
 from nibt.models._vision_language.network import apart
 from nibt.models.base import Inputs
 from nibt.options import Keywords
-from nibt.targets._similarity import MaxSim
+from nibt.targets.base import MaxSim
 from nibt.types import Embedding, Hidden
 
 

@@ -4,6 +4,7 @@ Patches and group tokens go through the blocks of the first stage, which are the
 assigned to groups, and no row stands for a place in the image any more.
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
     def prefix(self) -> int:  # pyright: ignore
         return self.stages[0].num_group_token
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.stages[0].layers)
 

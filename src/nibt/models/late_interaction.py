@@ -20,7 +20,7 @@ from nibt.models._vision_language.prompts import TEXT, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
 from nibt.models.base import ImageTower, TextTower
-from nibt.targets._similarity import MaxSim
+from nibt.targets.base import MaxSim
 
 _AUGMENTATION = 10  # tokens that the processors append to a query
 

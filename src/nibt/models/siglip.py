@@ -5,6 +5,7 @@ the head reads the last row, which is usually padding. The NaFlex variants of Si
 """
 
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,11 +53,11 @@ class NaFlexImageTower(ImageTower):
         self.processor = request.image_processor
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
-    @property
+    @cached_property
     def first_weight(self) -> Tensor:
         return self.vision.embeddings.patch_embedding.weight
 

@@ -15,15 +15,13 @@ from nibt.options import Keywords
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokens,
-    in_words,
     special_notes,
     truncation_note,
     unknown_notes,
     words_by_marks,
     words_by_offsets,
 )
-from nibt.preprocessing.images import Preparation
-from nibt.preprocessing.resize import Resize
+from nibt.preprocessing.images import Preparation, Resize
 
 
 def image_preparation(
@@ -123,9 +121,12 @@ def tokens(
         words = words_by_marks(texts, explained)
     notes = [truncation_note(length, context)] if length > context else []
     typed = special_tokens(tokenizer, len(tokenizer))
-    notes += special_notes(text, typed)
-    notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
-    return Tokens(tuple(ids), tuple(texts), in_words(words, len(ids)), words, tuple(notes))
+    if any(piece and piece in text for piece in typed):
+        notes += special_notes(text, typed)
+    if tokenizer.unk_token_id in ids:
+        notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
+    rows = {row for word in words for row in word.tokens}  # blanks at the end of a caption belong to no word
+    return Tokens(tuple(ids), tuple(texts), tuple(row in rows for row in range(len(ids))), words, tuple(notes))
 
 
 @lru_cache(maxsize=8)

@@ -19,8 +19,7 @@ from nibt.preprocessing.captions import (
     words_by_marks,
     words_by_offsets,
 )
-from nibt.preprocessing.images import Preparation
-from nibt.preprocessing.resize import Resize, height_and_width
+from nibt.preprocessing.images import Preparation, Resize, height_and_width
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # of torchvision and of OpenCLIP
@@ -33,9 +32,7 @@ def image_preparation(
     height, width = height_and_width(config.size)
     resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
 
-    def normalize(image: Image.Image) -> Tensor:
-        return transforms.normalize(_pixels(image), list(config.mean), list(config.std))
-
+    normalize = Compose([_pixels, v2.Normalize(list(config.mean), list(config.std))])
     hugging_face.check_resizing(resize, size, height, multiple if resize == "whole" else None)
     if resize == "whole":
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)

@@ -1,14 +1,14 @@
 """Attributions: the signed scores of the units of one side, and functions that convert them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, computed_field
+from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -49,7 +49,8 @@ class PathSummary(Serializable):
     tolerance: float | None = None
 
     def __getitem__(self, item: int | slice) -> "PathSummary":
-        return _indexed(self, item)
+        values = {name: getattr(self, name)[item] for name in ("steps", "at_input", "at_baseline", "sum")}
+        return replace(self, **values)
 
     @classmethod
     def mean(cls, summaries: "Sequence[PathSummary]") -> "PathSummary":
@@ -108,10 +109,11 @@ class Attribution(ByValue):
     path: PathSummary | None = None
 
     def __getitem__(self, item: int) -> "Attribution":
-        indexed = _indexed(self, item)
-        if isinstance(indexed.units, Words):
-            return replace(indexed, scores=indexed.scores[: indexed.units.count])
-        return indexed
+        units = self.units if isinstance(self.units, Grid) else self.units[item]
+        scores, path = self.scores[item], self.path if self.path is None else self.path[item]
+        if isinstance(units, Words):  # what pads a caption to the longest of its batch is no part of it
+            scores = scores[: len(units.explained)]
+        return Attribution(scores, units, self.special_token_share[item], path)
 
     def to(self, device: str) -> "Attribution":
         """Return a copy with the scores on another device, as float32."""
@@ -252,8 +254,11 @@ class TextAttribution(Serializable):
     special_token_share: Annotated[PerExample, Array()]
     path: PathSummary | None = None
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> "TextAttribution":
+        """Check what is read from a file; what nibt computes fits."""
         check_tokens(self.words, self.tokens, scores=self.scores, special=self.special)
+        return self
 
     @classmethod
     def of(cls, attribution: Attribution, caption: str) -> "TextAttribution":
@@ -331,13 +336,3 @@ def over_image(
     inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
     canvas[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
     return canvas
-
-
-def _indexed(data: Any, item: int | slice) -> Any:
-    """Return one example of a batch, or several: fields with a batch dimension are indexed, others are kept."""
-    indexed = {
-        f.name: getattr(data, f.name)[item]
-        for f in fields(data)
-        if isinstance(getattr(data, f.name), Tensor | PathSummary) or f.name == "units"
-    }
-    return replace(data, **indexed)

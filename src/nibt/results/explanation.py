@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from nibt.data.images import Region
@@ -72,7 +73,9 @@ class Explanation(Result):
     ranking: tuple[Ranked, ...] = ()
     checks: tuple[Check, ...] = ()
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _sides_fit(self) -> "Explanation":
+        """Check what is read from a file; what nibt computes fits."""
         modalities = [side.modality for side in self.sides.values()]
         of_pair = list(self.sides) == modalities == ["image", "text"]
         if not of_pair and (list(self.sides) != ["first", "second"] or modalities[0] != modalities[1]):
@@ -81,6 +84,7 @@ class Explanation(Result):
         lacking = [name for name in self.sides if name not in self.target]
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
+        return self
 
     @property
     def is_comparison(self) -> bool:

@@ -6,8 +6,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import Field, GetPydanticSchema, model_validator
 
-from nibt.data.images import ImageInput, Region, image_at
-from nibt.image_files import MOST_PIXELS
+from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
 from nibt.results.base import Result, Serializable
 from nibt.results.records import Size
 from nibt.types import ModelRecord

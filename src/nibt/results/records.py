@@ -5,7 +5,7 @@ from typing import Annotated, NotRequired
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from nibt.image_files import MOST_PIXELS
+from nibt.data.images import MOST_PIXELS
 from nibt.records import JsonObject
 from nibt.types import ModelRecord
 

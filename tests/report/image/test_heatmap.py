@@ -6,7 +6,7 @@ from PIL import Image
 
 from nibt.data.images import Region
 from nibt.errors import BadOption
-from nibt.preprocessing.resize import Resize
+from nibt.preprocessing.images import Resize
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.colors import PALETTES
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image, score_map

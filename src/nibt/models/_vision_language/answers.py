@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.root, self.network, self.layout = network.root, network, layout
         self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
 
@@ -220,9 +221,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         image = b"" if has_image else inputs.values.cpu().float().numpy().tobytes()
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
         key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
-        nothing = self.blank_inputs(inputs) if has_image else inputs
+        nothing = partial(self.blank_inputs, inputs) if has_image else lambda: inputs
         return self._blank_state(
-            key, self._now(), nothing, layer, self.blend_to_padding((~explained[:, self.offset :]).float())
+            key, nothing, layer, partial(self.blend_to_padding, (~explained[:, self.offset :]).float())
         )
 
 

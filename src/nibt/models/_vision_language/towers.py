@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class _DecoderTower(Tower):
     shared = frozenset({"rope"})  # positions of tokens have a batch dimension here
     network: Network
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return self.network.layers
 
@@ -148,7 +149,7 @@ class DecoderTextTower(_DecoderTower, TextTower):
         # types are 0 for prompts; without them, PaliGemma would mask a padded batch in another way than a single text
         self.typed = "token_type_ids" in processor.model_input_names
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
 

@@ -1,6 +1,7 @@
 """CoCa as a generator: its text decoder, which attends to the pooled states of the image, writes captions."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
     def context(self) -> int:  # pyright: ignore
         return self.module.text.context_length
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.module.text.token_embedding
 

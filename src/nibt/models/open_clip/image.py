@@ -1,6 +1,7 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from nibt.models.open_clip.text import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
-from nibt.preprocessing.resize import height_and_width
+from nibt.preprocessing.images import height_and_width
 from nibt.types import Embedding, Hidden
 
 
@@ -50,11 +51,11 @@ def _input_size(visual: Any) -> Any:
 class OwnViT(OpenCLIPImageTower):
     """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.transformer.resblocks)
 
-    @property
+    @cached_property
     def entry(self) -> nn.Module:
         return self.visual.ln_pre
 
@@ -75,7 +76,7 @@ class OwnViT(OpenCLIPImageTower):
 class TimmViT(OpenCLIPImageTower):
     """timm's transformers with a plain sequence of blocks: ViT, EVA, and NaFlexViT with images instead of patches."""
 
-    @property
+    @cached_property
     def patches(self) -> Any:
         """The layer that makes patches; that of NaFlexViT takes images of any size."""
         trunk = self.visual.trunk
@@ -86,11 +87,11 @@ class TimmViT(OpenCLIPImageTower):
         dynamic = getattr(trunk, "dynamic_img_size", hasattr(trunk, "embeds"))
         return self.patches.feat_ratio() if dynamic else None
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.trunk.blocks)
 
-    @property
+    @cached_property
     def entry(self) -> nn.Module:
         return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative positions: no norm before the blocks
 
@@ -125,7 +126,7 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return self.stages
 

@@ -4,6 +4,7 @@ The last block of its own transformers, also of images, is computed only for the
 """
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Units
+from nibt.models._hooks import has_hooks
 from nibt.models._hugging_face import encoder_blocks
-from nibt.models._last_row import has_hooks, row_mask, select_row
 from nibt.models.base import Inputs, TextTower
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
@@ -42,15 +43,15 @@ class OpenCLIPTextTower(TextTower):
 class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return list(self.text.transformer.resblocks)
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.text.token_embedding
 
-    @property
+    @cached_property
     def pad(self) -> tuple[int, str]:
         if hasattr(self.tokenizer, "byte_decoder"):
             return 0, "<pad>"
@@ -59,7 +60,7 @@ class OwnText(OpenCLIPTextTower):
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
-    @property
+    @cached_property
     def _class_token(self) -> bool:
         """Whether captions end with a class token, as in CoCa."""
         return getattr(self.text, "cls_emb", None) is not None
@@ -104,15 +105,15 @@ class HuggingFaceText(OpenCLIPTextTower):
         self.encoder = self.text.transformer
         self._blocks = encoder_blocks(self.encoder)
 
-    @property
+    @cached_property
     def blocks(self) -> list[nn.Module]:
         return self._blocks
 
-    @property
+    @cached_property
     def embedder(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
-    @property
+    @cached_property
     def pad(self) -> tuple[int, str]:
         return self.text.config.pad_token_id, self.tokenizer.tokenizer.pad_token
 
@@ -145,13 +146,12 @@ def one_row(
         return None
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None
-    residual, normed = select_row(stream, row), block.ln_1(stream)
-    visible, heads = None, block.attn.num_heads
+    items, normed = torch.arange(len(stream), device=stream.device), block.ln_1(stream)
+    residual, visible, heads = stream[items, row][:, None], None, block.attn.num_heads
     if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
         by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
-        of_row = row_mask(row, by_head, False, stream)
-        assert of_row is not None
+        of_row = by_head.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
         visible = of_row.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
-    mixed = block.attn(select_row(normed, row), normed, normed, need_weights=False, attn_mask=visible)[0]
+    mixed = block.attn(normed[items, row][:, None], normed, normed, need_weights=False, attn_mask=visible)[0]
     residual = residual + block.ls_1(mixed)
     return residual + block.ls_2(block.mlp(block.ln_2(residual)))

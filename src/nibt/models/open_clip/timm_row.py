@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 
-from nibt.models._last_row import has_hooks
+from nibt.models._hooks import has_hooks
 from nibt.types import Hidden, OneRow
 
 _TRUNKS = {"VisionTransformer", "NaFlexVit", "Eva"}
