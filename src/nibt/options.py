@@ -56,16 +56,12 @@ class OneOf(tuple[Any, ...]):
     """The values that an option may have, where they are listed.
 
     >>> str(OneOf(("first", "best")))
-    'first or best'
+    'one of first, best'
 
     """
 
     def __str__(self) -> str:
-        return (
-            f"one of {', '.join(map(str, self))}"
-            if len(self) > 3
-            else " or ".join(filter(None, [", ".join(map(str, self[:-1])), str(self[-1])]))
-        )
+        return f"one of {', '.join(map(str, self))}"
 
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -95,13 +91,13 @@ Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-Layers: TypeAlias = tuple[int, ...]
+Layers = Annotated[tuple[int, ...], "layers"]
 """One layer or several: a whole number, or a list of them."""
 
 
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
-    if field_type is Layers or field_type == Layers:
+    if field_type == Layers:
         layers = tuple(parsed(name, layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
         if not layers:
             raise BadOption(f"{name} must name at least one layer (got an empty list)")
@@ -184,7 +180,7 @@ def _rule(field_type: Any) -> _Rule | None:
         if isinstance(limits, OneOf):
             return rule._replace(limits=limits)
         low = math.nextafter(limits.low, math.inf) if limits.above else limits.low
-        high = math.nextafter(limits.high, -math.inf) if limits.below else limits.high
+        high = math.nextafter(limits.high, -math.inf) if limits.below or math.isinf(limits.high) else limits.high
         return rule._replace(limits=limits, least=low, most=high)
     plain = [member for member in members if member is not type(None)]
     rule = _rule(plain[0]) if len(plain) == len(members) - 1 == 1 else None

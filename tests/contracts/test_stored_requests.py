@@ -508,7 +508,8 @@ def test_calibrate_rejects_replacing_other_mean_states(
     nibt.calibrate(model, images, CAPTIONS, file)
     before = file.read_bytes()
     larger = replace(model, request=replace(model.request, image_size=48))
-    configured = replace(model, kept={**model.kept, "configuration": "another"})
+    configured = replace(model).renewed()
+    configured.kept["configuration"] = "another"
     changes: list[tuple[str, Any]] = [
         ("pictures_hash", lambda: nibt.calibrate(model, images[::-1], CAPTIONS, file)),
         ("captions_hash", lambda: nibt.calibrate(model, images, CAPTIONS[:2], file)),

@@ -107,7 +107,7 @@ def test_noise_depends_on_the_item_only() -> None:
     of = make_side(tiny.model("clip"), "image")
     noise = backdrop(of, "noise", 1)
     assert noise is not None
-    alone = replace(of, trace=of.tower.trace(of.inputs.item(1)))
+    alone = replace(of, trace=of.tower.trace(of.inputs.take([1])))
     assert torch.equal(noise[1], backdrop(alone, "noise", 1)[0])  # pyright: ignore
     assert not torch.equal(noise[0], noise[1])
     assert not torch.equal(noise, backdrop(of, "noise", 2))  # pyright: ignore

@@ -299,7 +299,7 @@ def test_variants_have_the_documented_layers_in_twelve_blocks(
     name: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tower, wanted in zip((tiny.model("clip").image, tiny.model("clip").text), LAYERS[name, variant], strict=True):
-        monkeypatch.setattr(type(tower), "depth", 12)
+        monkeypatch.setitem(vars(tower), "depth", 12)
         options = METHODS[name].configured(tower, variant, {}, {}).options()
         assert {
             "layer": [wanted["layer"]],

@@ -44,7 +44,7 @@ def test_max_sensitivity_equals_captum() -> None:
         )  # item by item, since captum repeats them
         for place, one in enumerate(pixels):
             item = place // (len(pixels) // 2)
-            inputs = replace(of.inputs.item(item), values=one[None])
+            inputs = replace(of.inputs.take([item]), values=one[None])
             score = lambda here, item=item: of.score(here.expand(*here.shape[:-2], 2, -1))[..., item : item + 1]  # noqa: E731
             with torch.enable_grad():
                 actual.append(method(Side(of.model, of.tower.trace(inputs), score)).scores)

@@ -252,9 +252,11 @@ def test_blank_is_cached_until_the_weights_change() -> None:
         weight = next(tower.blocks[0].parameters())
         with torch.no_grad():
             weight.add_(0.1)
+        model.renewed()
         second = tower.blank(inputs, 1)
         assert not torch.allclose(first, second)
         weight.data = weight.data - 0.1  # not counted as a change in place
+        model.renewed()
         torch.testing.assert_close(tower.blank(inputs, 1), first)
 
 
@@ -265,7 +267,7 @@ def test_blank_depends_on_running_statistics() -> None:
     for name, buffer in model.module.named_buffers():
         if "running_mean" in name:
             buffer.add_(0.5)
-    assert not torch.allclose(first, model.image.blank(inputs, 4))
+    assert not torch.allclose(first, model.renewed().image.blank(inputs, 4))
 
 
 @pytest.mark.slow
@@ -273,7 +275,7 @@ def test_blank_cache_is_bounded() -> None:
     tower = tiny.model("convnext").image
     for width in range(32, 32 * 80, 32):
         tower.blank(Inputs(torch.zeros(1, 3, 32, width)), 3)
-    assert len(tower._blanks) <= 64
+    assert len(tower.kept["blanks"]) <= 64
 
 
 def test_weights_hash_distinguishes_weights() -> None:

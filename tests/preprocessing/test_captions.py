@@ -295,7 +295,7 @@ def test_batches_of_captions_are_padded() -> None:
     assert inputs.values.shape == (2, 7)
     assert inputs.words is not None
     assert inputs.words.explained.sum(1).tolist() == [1, 5]
-    alone = inputs.item(0)
+    alone = inputs.take([0])
     assert alone.words is not None
     assert torch.equal(alone.words.explained[0], inputs.words.explained[0])
     assert len(alone) == 1

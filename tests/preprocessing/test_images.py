@@ -98,7 +98,7 @@ def _column(pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_region_is_the_part_that_was_seen(way: str, shape: tuple[int, int]) -> None:
     preparation, image = WAYS[way](), ramps(*shape)
-    pixels = preparation.pixels(image)
+    pixels = preparation.seen(image)[0]
     assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
     region = preparation.resize.region(image.size)
     left, top, right, bottom = seen(pixels, *shape)
@@ -116,7 +116,7 @@ def test_notes_say_what_was_cropped(way: str, shape: tuple[int, int]) -> None:
     preparation, image = WAYS[way](), ramps(*shape)
     region = preparation.resize.region(image.size)
     cut = region.width < 0.99 * shape[0] or region.height < 0.99 * shape[1]
-    assert any("cropped" in note for note in preparation.notes(image)) == cut
+    assert any("cropped" in note for note in preparation.seen(image)[2]) == cut
     assert cut == ("crop" in way)
 
 
@@ -127,7 +127,7 @@ def test_narrow_images_need_no_large_intermediate(
 ) -> None:
     largest = watched_resize(monkeypatch)
     preparation, image = WAYS[way](), ramps(*shape)
-    pixels = preparation.pixels(image)
+    pixels = preparation.seen(image)[0]
     assert pixels.shape[1:] == preparation.resize.size(shape)[::-1]
     assert pixels.isfinite().all()
     region = preparation.resize.region(image.size)
@@ -161,7 +161,7 @@ def test_trimming_does_not_change_the_pixels(way: str, shape: tuple[int, int]) -
     """Trimming before the resize must not change what is visible."""
     preparation, image = WAYS[way](), tiny.image(*shape)
     assert preparation.resize.strip_box(shape) is not None
-    difference = (preparation.pixels(image) - preparation.process(image.pil_image)).abs()
+    difference = (preparation.seen(image)[0] - preparation.process(image.pil_image)).abs()
     assert difference.mean() < 0.02
     assert difference[:, 4:-4, 4:-4].median() < 0.01
 
@@ -179,7 +179,7 @@ def test_image_size_changes_the_crop() -> None:
     processor = CLIPImageProcessor(do_normalize=False)
     preparation = hugging_face.image_preparation(processor, None, 48, 224, 16)
     image = ramps(400, 300)
-    assert preparation.pixels(image).shape == (3, 48, 48)
+    assert preparation.seen(image)[0].shape == (3, 48, 48)
     region = preparation.resize.region(image.size)
     assert (region.left, region.top, region.width, region.height) == (50, 0, 300, 300)
 

@@ -145,6 +145,7 @@ class ZeroShotClassifier(nn.Module):
         self, pixels: Pixels, targets: Any, method: str | MethodSpec, options: Mapping[str, Any]
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
+        self.model.renewed()  # packages randomize weights
         spec = MethodSpec.of(method, "default", dict(options))
         numbers = self.numbers(targets, len(self.checked(pixels)))
         partners = self.embeddings[numbers].to(pixels.device)

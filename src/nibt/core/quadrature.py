@@ -12,6 +12,7 @@ add up to the change of the target. ``clenshaw_curtis`` (Clenshaw and Curtis, 19
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -51,6 +52,7 @@ class Nodes:
         return torch.tensordot(values.new_tensor(self.weights), values, 1)
 
 
+@cache
 def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     """Compute the positions and weights of a rule on [0, 1].
 

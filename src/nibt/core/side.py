@@ -16,7 +16,7 @@ from nibt.models._attention import Attentions
 from nibt.models._loaded import LoadedModel
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
-from nibt.models.base import ImageTower, Model, Tower
+from nibt.models.base import Model, Tower
 from nibt.types import Embedding, Hidden, PerExample, States
 
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
@@ -98,14 +98,13 @@ class Side:
             lowest: The lowest layer at which the views are cut.
 
         """
-        assert isinstance(self.tower, ImageTower)
-        items = -1 - self.model.item_ndim
+        tower, items = self.trace.tower, -1 - self.model.item_ndim
         score = _Arranged(
             self.score,
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
             lambda values, dim: values.flatten(dim - 1, dim),
         )
-        return replace(self, trace=self.tower.trace(self.tower.shifted(self.inputs, shifts), lowest), score=score)
+        return replace(self, trace=tower.trace(tower.shifted(self.trace.inputs, shifts), lowest), score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
         """Return the side of the items at ``rows``, each once, with the same score.

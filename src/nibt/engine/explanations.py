@@ -58,7 +58,8 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
         lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - MARGIN / model.scale]
         no_match = f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})"
-        yield no_match if lower else _weak(model, pair - blanks[1])
+        change = pair - blanks[1]
+        yield no_match if lower else "" if model.scale * change >= CLEAR else _weak(model, change)
 
 
 def _weak(model: Model, change: float) -> str:
@@ -66,8 +67,6 @@ def _weak(model: Model, change: float) -> str:
 
     A model that does not rate the samples of the package as matches, as one for X-rays may not, has no usual change.
     """
-    if model.scale * change >= CLEAR:
-        return ""
     usual = usual_change(model)
     if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
         return ""
@@ -215,7 +214,7 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
         region=region,
         source=item.source,
         image_hash=item.digest,
-        size=item.pil_image.size,
+        size=item.size,  # of a job's placeholder, not that of its pixels
         input=item,
         **common,
     )

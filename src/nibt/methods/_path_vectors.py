@@ -64,7 +64,7 @@ class PathVectors(SideVectors):
     @classmethod
     def of(cls, side: Side, method: "PathMethod") -> "PathVectors":
         """Return the paths of a side with one example."""
-        views = method.views_of(side)
+        views = Views.of(side, method.views, method.layer)
         sides = list(views.sides(1)) if views else [side]
         ends = [F.normalize(view.trace.embedding, dim=-1)[0] for view in sides]
         paths = [_layer_paths(view, end, method) for view, end in zip(sides, ends, strict=True)]
@@ -110,7 +110,7 @@ class PathVectors(SideVectors):
         return PathSummary(
             self.method.baseline,
             self.method.quadrature,
-            self.method.layers,
+            self.method.layer,
             scores.parts.steps,
             at_input=other_vectors @ self.after,
             at_baseline=other_vectors @ (self.after - self.change),
@@ -130,7 +130,7 @@ class PathVectors(SideVectors):
 def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathMethod") -> list[LayerPath]:
     """Return the path at each layer of a method, or at the first tokens, for a side with one example."""
     low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
-    for layer in method.layers or (None,):
+    for layer in method.layer or (None,):
         cut = side.stem() if layer is None else side.cut(layer)
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))

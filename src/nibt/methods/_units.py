@@ -19,6 +19,7 @@ from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._vectors import UnitVectors
+from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower
 from nibt.options import Range
@@ -47,7 +48,7 @@ class UnitMethod(Method):
 
     def linear_vectors(self, side: Side) -> UnitVectors:
         """Compute the vectors as scores are computed, with embeddings in place of scores, as means over the views."""
-        views = self.views_of(side)
+        views = Views.of(side, self.views)
         sides = [view.embedded() for view in (views.sides(1) if views else [side])]
         units = self.units_of(side)
         vectors = [_kept(self.scores(view, units)[0], units) for view in sides]

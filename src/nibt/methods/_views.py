@@ -11,6 +11,7 @@ the image is in no cell, and counts as the share of special tokens.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import torch
 from jaxtyping import Float
@@ -19,13 +20,13 @@ from torch import Tensor
 from nibt.core.quadrature import AT_ONCE
 from nibt.core.side import Side
 from nibt.data.units import Grid, SequenceUnits, cells_of
-from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution, PathSummary
 
 FINEST = 3
 """The largest number of cells per unit along each axis; with more views, shifts are finer than cells."""
 
 
+@cache
 def shifts(count: int) -> tuple[tuple[float, float], ...]:
     """Return the shifts of ``count`` views in units, down and to the right, from -1/2 (excluded) to 1/2.
 
@@ -67,22 +68,23 @@ class Views:
     lowest: int
 
     @classmethod
-    def of(cls, side: Side, count: int, layers: Sequence[int] = ()) -> "Views":
-        """Return the views of a side for a method with these layers, or without layers."""
-        units = side.cut(min(layers)).units if layers else side.units
-        grid = cells_of(units)
-        assert isinstance(side.tower, ImageTower)
-        extent = side.tower.extent(side.inputs)
+    def of(cls, side: Side, count: int, layers: Sequence[int] = ()) -> "Views | None":
+        """Return the views of a side for a method with these layers, or without layers; None for one view."""
+        if count == 1:
+            return None
+        trace, lowest = side.trace, min(layers, default=0)
+        grid = cells_of(trace.cut(lowest if layers else trace.tower.depth).units)
+        extent = trace.tower.extent(trace.inputs)
         down, right = extent[0] / grid.rows, extent[1] / grid.columns
         moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
-        return cls(side, extent, grid, moves, min(layers, default=0))
+        return cls(side, extent, grid, moves, lowest)
 
     def sides(self, at_once: int | None = None) -> Iterator[Side]:
         """Yield the sides of the views, in order: the image itself, if it is a view, then several at once."""
         start = int(self.shifts[0] == (0, 0))
         if start:
             yield self.side
-        at_once = max(1, AT_ONCE // len(self.side.inputs)) if at_once is None else at_once
+        at_once = max(1, AT_ONCE // len(self.side.trace.inputs.values)) if at_once is None else at_once
         for first in range(start, len(self.shifts), at_once):
             yield self.side.shifted(self.shifts[first : first + at_once], self.lowest)
 
@@ -117,7 +119,7 @@ class Views:
 def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Attribution:
     """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
     results = [attribute(side) for side in views.sides()]
-    units, batch = results[0].units, len(views.side.inputs)
+    units, batch = results[0].units, len(views.side.trace.inputs.values)
     grid = cells_of(units)
     by_view = (len(views.shifts), batch)
     scores = torch.cat([result.scores for result in results]).unflatten(0, by_view)
@@ -146,6 +148,7 @@ def blended(
     return torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2
 
 
+@lru_cache(maxsize=256)
 def overlaps(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{cells} {units}"]:
     """Return the length that each cell of a line shares with each of the shifted units, which have the length 1.
 

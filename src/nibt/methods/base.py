@@ -6,7 +6,7 @@ The options of a method are its dataclass fields.
 import dataclasses
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -151,6 +151,7 @@ class Method(Plugin, ABC):
     """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
+    layer = ()  # the layers that are explained, an option of methods with layers; annotated, it would be one of all
     answer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options for answers of generators that differ from the default."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
@@ -163,20 +164,16 @@ class Method(Plugin, ABC):
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        views = self.views_of(side)
-        attribution = self.attribute(side) if views is None else self.attribute_views(views)
+        views = Views.of(side, self.views, self.layer)
+        attribution = self.attribute(side) if views is None else explain_views(views, self.of_view(views))
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
 
-    def attribute_views(self, views: Views) -> Attribution:
-        """Compute the scores of a batch, as means over the views."""
-        return explain_views(views, self.attribute)
-
-    def views_of(self, side: Side) -> Views | None:
-        """Return the views of a side; None if the method has one."""
-        return Views.of(side, self.views, self.layers) if self.views > 1 else None
+    def of_view(self, views: Views) -> Callable[[Side], Attribution]:
+        """Return what computes the scores of one of the views, whose mean is the map."""
+        return self.attribute
 
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:
@@ -222,11 +219,6 @@ class Method(Plugin, ABC):
             raise BadOption(
                 f"amounts must be method for {caller} (got {self.amounts!r}): leave amounts out, or use explain"
             )
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers that are explained; empty for methods without layers."""
-        return getattr(self, "layer", ())
 
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
@@ -320,7 +312,7 @@ class Method(Plugin, ABC):
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
         formula = self.cost_formula()
-        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
+        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layer or (0,)]
         return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
 
     def options(self) -> Keywords:
@@ -379,7 +371,7 @@ class LayerMethod(Method):
 
     """
 
-    layer: Layers
+    layer: Layers = dataclasses.field()
 
 
 def average_layers(

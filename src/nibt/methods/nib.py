@@ -21,8 +21,9 @@ Avoid it when:
     the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -34,7 +35,7 @@ from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
-from nibt.methods._views import Views, explain_views
+from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Options, average_layers
 from nibt.options import Keywords, NotNegative, OneOf, Positive, Samples, Seed
 from nibt.progress import tracked
@@ -121,12 +122,11 @@ class NIB(PathMethod, LayerMethod):
             values |= {"quadrature": "midpoint", "steps": cls.steps}
         return {**values, **changes}
 
-    def attribute_views(self, views: Views) -> Attribution:
-        """Compute the scores of a batch of images; a tolerance holds for their means over views."""
-        change = None if self.tolerance is None else self.change(list(views.sides(1)))
-        return explain_views(views, lambda side: self.attribute(side, change))
+    def of_view(self, views: Views) -> Callable[[Side], Attribution]:
+        """Return what computes the scores of one view; a tolerance holds for their mean."""
+        return self.attribute if self.tolerance is None else partial(self.attribute, change=self.change(views.sides(1)))
 
-    def change(self, sides: Sequence[Side]) -> PerExample:
+    def change(self, sides: Iterable[Side]) -> PerExample:
         """Compute the mean change of the score over the paths of all views, layers and samples."""
         changes = []
         for side in sides:

@@ -129,7 +129,7 @@ class EncoderAnswers(AnswerTower):
         return SequenceUnits(Grid(rows, columns, prefix=prefix), Words(words.tokens, words.words, explained))
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        nothing = self.blank_inputs(inputs.item(0))
+        nothing = self.blank_inputs(inputs.take([0]))
         key = tuple(nothing.values.shape), tuple(nothing.extra["ids"].flatten().tolist()) if layer is None else ()
         state = self._blank_state(key, lambda: nothing, layer)
         return state.expand(len(inputs), *state.shape[1:])
@@ -146,7 +146,7 @@ class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
     def embedder(self) -> nn.Module:
         return self.root.get_input_embeddings()
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         """The norm after the blocks."""
         return self.vision.post_layernorm

@@ -27,12 +27,12 @@ class ClassTokenTower(HuggingFaceImageTower):
                 return getattr(self.vision, name)
         return self.blocks[0]
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         """The norm after the blocks."""
         return self.vision.post_layernorm
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         """The map to the joint space."""
         return self.root.visual_projection
@@ -48,7 +48,7 @@ class ClassTokenTower(HuggingFaceImageTower):
 class EndTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the end token, as that of CLIP."""
 
-    @property
+    @cached_property
     def end(self) -> int | None:
         """The id of the end token; None if it is the highest id of the caption.
 
@@ -56,7 +56,7 @@ class EndTokenTower(HuggingFaceTextTower):
         """
         return None if self.model.eos_token_id == 2 else self.model.eos_token_id
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         """The norm after the blocks."""
         return self.model.final_layer_norm
@@ -78,12 +78,12 @@ class EndTokenTower(HuggingFaceTextTower):
 class FirstTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the first token, as those of BERT."""
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         """What is between the blocks and the projection."""
         return nn.Identity()
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         """The map to the joint space."""
         return self.root.text_projection

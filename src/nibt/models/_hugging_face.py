@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
@@ -208,12 +208,12 @@ class HuggingFaceImageTower(ImageTower):
             self.square,
         )
 
-    @property
+    @cached_property
     def vision(self) -> Any:
         """The encoder of images."""
         return self.root.vision_model
 
-    @property
+    @cached_property
     def vision_config(self) -> Any:
         """The configuration of the encoder."""
         return self.root.config.vision_config
@@ -236,16 +236,10 @@ class HuggingFaceImageTower(ImageTower):
 
 
 class HuggingFaceTextTower(TextTower):
-    """Base class of text towers.
-
-    Attributes:
-        full: Whether captions are padded to the full length, without a mask.
-
-    """
+    """Base class of text towers."""
 
     root: Any
-    full: ClassVar[bool] = False
-    """Whether captions are padded to the full length, without a mask."""
+    full = False
 
     def __init__(self, root: Any, request: Request) -> None:
         super().__init__()
@@ -253,7 +247,7 @@ class HuggingFaceTextTower(TextTower):
         self.config = root.config.text_config
         self.tokenizer = request.text_tokenizer
 
-    @property
+    @cached_property
     def model(self) -> Any:
         """The encoder of captions."""
         return self.root.text_model
@@ -262,7 +256,7 @@ class HuggingFaceTextTower(TextTower):
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model)
 
-    @property
+    @cached_property
     def embeddings(self) -> Any:
         """The part that adds positions to word embeddings."""
         return self.model.embeddings
@@ -272,7 +266,7 @@ class HuggingFaceTextTower(TextTower):
         embeddings = self.embeddings
         return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding
 
-    @property
+    @cached_property
     def context(self) -> int:
         """The largest number of tokens; RoBERTa counts positions from the one after that of padding."""
         first = getattr(self.embeddings, "padding_idx", None)
@@ -280,12 +274,6 @@ class HuggingFaceTextTower(TextTower):
 
     def tokens(self, caption: str) -> Tokens:
         return hugging_face.tokens(self.tokenizer, caption, self.context, self.full)
-
-    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
-        return {} if self.full else {"attention_mask": hugging_face.attention_mask(ids, tokens)}
-
-    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
-        return super().valid_tokens(inputs, hidden) if self.full else inputs.extra["attention_mask"].bool()
 
     def run(self, inputs: Inputs) -> Embedding:
         return get_embedding(self.root.get_text_features(inputs.values, **inputs.extra))

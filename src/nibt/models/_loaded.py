@@ -18,16 +18,16 @@ from nibt.types import ModelRecord
 
 
 def fingerprint(module: nn.Module) -> Hashable:
-    """Read all weights once, at the speed of the memory, and return a key that differs if any value was changed."""
-    sums = []
-    for part in module.modules():  # module.parameters() builds a name for each, which takes several times as long
+    """Read all weights once, at the speed of the memory, and return a key of the modules and of all values."""
+    parts, sums = tuple(module.modules()), []
+    for part in parts:  # module.parameters() builds a name for each, which takes several times as long
         for tensor in (*part._parameters.values(), *part._buffers.values()):
             if tensor is not None:
                 flat = tensor.detach().contiguous().flatten().view(torch.uint8)
                 aligned = len(flat) // 8 * 8 if flat.storage_offset() % 8 == 0 else 0
                 words: Tensor = flat[:aligned].view(torch.int64) if aligned else flat[:0]
                 sums.append((tensor.device, tensor.dtype, int(words.sum()) + int(flat[aligned:].sum())))
-    return tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
+    return parts, tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
 
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
@@ -42,7 +42,7 @@ class LoadedModel(ABC):
     module: nn.Module
     folder: Path | None = field(default=None, kw_only=True)
     request: Request = field(default_factory=Request, kw_only=True)
-    kept: dict[Any, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    kept: dict[Any, Any] = field(default_factory=dict, init=False)
     """What was computed with these weights, such as their digest; ``renewed`` drops it."""
 
     @property
@@ -69,13 +69,13 @@ class LoadedModel(ABC):
             if configuration is not None:
                 self.kept["configuration"] = configuration
             for tower in self.towers:
-                tower.kept.clear()
+                tower.forget()
         return self
 
     @property
     def weights_hash(self) -> str:
         """The digest of the weights in their dtype, 16 hexadecimal digits."""
-        if "weights_hash" not in self.kept:
+        if "weights_hash" not in self.renewed().kept:
             self.kept["weights_hash"] = self._hash()
         return self.kept["weights_hash"]
 

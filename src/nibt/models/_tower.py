@@ -46,12 +46,24 @@ class Tower(ABC):
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
     kept_blanks: ClassVar[int] = 64
     """The largest number of blank inputs, of different sizes or caption lengths, whose states are cached."""
+    additions: Callable[[], AbstractContextManager[list[Tensor]]] | None = None
+    """Records what the model adds to the hidden state after its first blocks, inside ``with``; most add nothing."""
     root: nn.Module
     after: nn.Module = nn.Identity()
     """What is applied to embeddings after the model, as by folders of sentence-transformers."""
 
     def __init__(self) -> None:
-        self.kept: dict[Hashable, Any] = {}  # what was computed with these weights; ``Model.renewed`` drops it
+        self.kept: dict[Hashable, Any] = {}  # what was computed with these weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: all but the parts that properties name, which may be replaced in it, and the lock."""
+        return {k: v for k, v in vars(self).items() if not isinstance(getattr(type(self), k, None), cached_property)}
+
+    def forget(self) -> None:
+        """Drop what was computed from the module: states of blank inputs, and the parts that properties name."""
+        self.kept.clear()
+        for name in vars(self).keys() - self.__getstate__().keys():
+            del vars(self)[name]
 
     @property
     @abstractmethod
@@ -210,18 +222,11 @@ class Tower(ABC):
             for block in self.blocks:
                 hooks.enter_context(set_hook(block.register_forward_pre_hook, before, with_kwargs=True))
             hooks.enter_context(set_hook(self.blocks[-1].register_forward_hook, after))
-            added = hooks.enter_context(self.additions())
+            added = hooks.enter_context(self.additions()) if self.additions else []
             embedding = self.after(self.run(inputs))
         for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
             streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
-
-    def additions(self) -> AbstractContextManager[list[Tensor]]:
-        """Record what the model adds to the hidden state after its first blocks, in the forward pass inside ``with``.
-
-        Most models add nothing.
-        """
-        return nullcontext([])
 
     def stem(self, inputs: Inputs) -> Cut:
         """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""

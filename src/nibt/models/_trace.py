@@ -68,10 +68,6 @@ class Inputs:
             tuple(self.notes[row] for row in rows) if self.notes else (),
         )
 
-    def item(self, index: int) -> "Inputs":
-        """Return a batch of one item."""
-        return self.take([index])
-
 
 @dataclass(frozen=True)
 class Cut:

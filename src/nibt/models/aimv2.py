@@ -1,6 +1,7 @@
 """AIMv2's model of images and text from Hugging Face Transformers (Fini et al., 2024)."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import exp
 from typing import Any
 
@@ -12,7 +13,6 @@ from nibt.models._heads import DualEncoder, EndTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._request import Request
 from nibt.models.base import Inputs
-from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden
 
@@ -40,20 +40,19 @@ class AIMv2TextTower(EndTokenTower):
 
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         count = ids.shape[1]
-        visible = (
-            hugging_face.attention_mask(ids, tokens).bool()[:, None, None] & ids.new_ones(count, count).tril().bool()
-        )
+        present = super().extra(tokens, ids)["attention_mask"].bool()
+        visible = present[:, None, None] & ids.new_ones(count, count).tril().bool()
         hidden = torch.zeros(visible.shape, dtype=self.dtype, device=ids.device)
         return {"attention_mask": hidden.masked_fill(~visible, torch.finfo(hidden.dtype).min)}
 
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"][:, 0, -1] == 0
 
-    @property
+    @cached_property
     def end(self) -> int:
         return self.model.eos_token_id
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return self.model.rms_norm
 

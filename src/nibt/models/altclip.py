@@ -16,11 +16,11 @@ class AltCLIPTextTower(FirstTokenTower):
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model.roberta)
 
-    @property
+    @cached_property
     def embeddings(self) -> Any:
         return self.model.roberta.embeddings
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return nn.Sequential(self.model.pre_LN, self.model.transformation)
 

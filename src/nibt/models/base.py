@@ -11,11 +11,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -44,7 +44,7 @@ class ImageTower(Tower):
     shiftable = True
     preparation: Preparation
 
-    @property
+    @cached_property
     def blank_value(self) -> float:
         """The value of the pixels of a blank image: the mean color is 0 after normalization."""
         preparation = getattr(self, "preparation", None)  # towers that prepare images in another way have none
@@ -105,15 +105,14 @@ class ImageTower(Tower):
         margin = max((abs(step) for shift in shifts for step in shift), default=0)
         wide = F.pad(inputs.values, (margin,) * 4, value=self.blank_value)
         for row, around in enumerate(inputs.around):
-            beyond = around.pixels(margin)
-            if beyond is not None:
-                wide[row] = beyond.to(wide)
+            if around.uncropped_pixels is not None:
+                wide[row] = around.pixels(margin).to(wide)
         wide[..., margin : margin + height, margin : margin + width] = inputs.values
         windows = [
             wide[..., margin + down : margin + down + height, margin + right : margin + right + width]
             for down, right in shifts
         ]
-        return replace(inputs.take(list(range(len(inputs))) * len(shifts)), values=torch.cat(windows))
+        return replace(inputs.take(list(range(len(inputs.values))) * len(shifts)), values=torch.cat(windows))
 
     def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         """Return a weight per pixel in the layout of the tower's inputs."""
@@ -146,10 +145,10 @@ class ImageTower(Tower):
         return self.blank_inputs(self.prepare([blank]))
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        first = inputs.item(0)
+        first = inputs.take([0])
         key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
         state = self._blank_state(key, partial(self.blank_inputs, first), layer)
-        return state.expand(len(inputs), -1, -1)
+        return state.expand(len(inputs.values), -1, -1)
 
 
 class FeatureMapTower(ImageTower):
@@ -180,6 +179,8 @@ class TextTower(Tower):
 
     modality = "text"
     tokenizer: Any
+    full: ClassVar[bool] = True
+    """Whether the forward pass takes no mask of padding, as where captions are padded to the full length."""
     offset: int = 0
     """The number of rows before those of embedded tokens, such as those of an image in a sequence."""
 
@@ -203,8 +204,14 @@ class TextTower(Tower):
         """Tokenize one caption with the model's tokenizer."""
 
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
-        """Return the inputs of the forward pass besides the ids."""
-        return {}
+        """Return the inputs of the forward pass besides the ids: a mask that is 1 for tokens and 0 for padding."""
+        if self.full:
+            return {}
+        lengths = torch.tensor([len(row.ids) for row in tokens], device=ids.device)
+        return {"attention_mask": (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()}
+
+    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
+        return super().valid_tokens(inputs, hidden) if self.full else inputs.extra["attention_mask"].bool()
 
     def group(self, item: str) -> Hashable:
         return None
@@ -312,7 +319,7 @@ class Model(LoadedModel):
     def towers(self) -> tuple[ImageTower, TextTower]:
         return self.image, self.text
 
-    @property
+    @cached_property
     def item_ndim(self) -> int:
         return self.similarity.item_ndim
 

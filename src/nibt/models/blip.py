@@ -6,6 +6,7 @@ encoder.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from nibt.types import Embedding, Hidden
 class BLIPImageTower(ClassTokenTower):
     """The image tower of BLIP."""
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         return self.root.vision_proj
 
@@ -35,11 +36,11 @@ class BLIPImageTower(ClassTokenTower):
 class BLIPTextTower(FirstTokenTower):
     """The text tower of BLIP."""
 
-    @property
+    @cached_property
     def model(self) -> Any:
         return self.root.text_encoder
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         return self.root.text_proj
 
@@ -53,7 +54,7 @@ class BLIPCaptionTower(EncoderAnswerTower):
 
     prompts = "optional"
 
-    @property
+    @cached_property
     def context(self) -> int:  # pyright: ignore
         return self.root.config.text_config.max_position_embeddings
 

@@ -6,6 +6,7 @@ query of one vector. Layers of the image are those of its encoder; the Q-Former 
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
@@ -49,15 +50,15 @@ class BLIP2ImageTower(HuggingFaceImageTower):
 class BLIP2TextTower(HuggingFaceTextTower):
     """The Q-Former as a text encoder."""
 
-    @property
+    @cached_property
     def model(self) -> Any:
         return self.root.qformer
 
-    @property
+    @cached_property
     def embeddings(self) -> Any:
         return self.root.embeddings
 
-    @property
+    @cached_property
     def context(self) -> int:
         return self.root.config.qformer_config.max_position_embeddings
 
@@ -99,7 +100,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
     def prompts(self) -> Any:  # pyright: ignore
         return "optional" if self.query_tokenizer is None else "needed"
 
-    @property
+    @cached_property
     def context(self) -> int:  # pyright: ignore
         """The largest number of tokens; T5 has no limit, and was trained on 512."""
         return getattr(self.root.config.text_config, "max_position_embeddings", 512)

@@ -1,5 +1,6 @@
 """The contrastive part of FLAVA from Hugging Face Transformers (Singh et al., 2022)."""
 
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -12,19 +13,19 @@ from nibt.types import Embedding
 class FLAVAImageTower(ClassTokenTower):
     """The image tower of FLAVA. The model projects all tokens, of which the class token is the embedding."""
 
-    @property
+    @cached_property
     def vision(self) -> Any:
         return self.root.image_model
 
-    @property
+    @cached_property
     def vision_config(self) -> Any:
         return self.root.config.image_config
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return self.vision.layernorm
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         return self.root.image_projection
 
@@ -35,7 +36,7 @@ class FLAVAImageTower(ClassTokenTower):
 class FLAVATextTower(FirstTokenTower):
     """The text tower of FLAVA."""
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return self.model.layernorm
 

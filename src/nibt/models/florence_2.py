@@ -6,6 +6,7 @@ be narrowed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from nibt.types import Embedding, Hidden
 class Florence2Network(AnswerNetwork):
     """The parts of Florence-2."""
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return nn.Identity()
 

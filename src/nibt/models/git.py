@@ -4,6 +4,7 @@ Layers are those of the decoder.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class GITNetwork(AnswerNetwork):
     def layers(self) -> list[nn.Module]:
         return list(self.base.encoder.layer)
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return nn.Identity()
 
@@ -42,7 +43,7 @@ class GITTower(DecoderAnswerTower):
             GITNetwork(module, module.git, module.git), SquareLayout(images), images, request.text_tokenizer
         )
 
-    @property
+    @cached_property
     def offset(self) -> int:  # pyright: ignore
         vision = self.root.config.vision_config
         return (vision.image_size // vision.patch_size) ** 2 + 1

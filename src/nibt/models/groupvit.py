@@ -27,7 +27,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
         """The stages, each of which has fewer groups."""
         return list(self.vision.encoder.stages)
 
-    @property
+    @cached_property
     def prefix(self) -> int:  # pyright: ignore
         return self.stages[0].num_group_token
 

@@ -3,6 +3,7 @@
 They are explained without the heads that detect objects. The processor of OWLv2 pads images to a square.
 """
 
+from functools import cached_property
 from typing import Any
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
@@ -21,7 +22,7 @@ class OWLImageTower(ClassTokenTower):
 class OWLTextTower(EndTokenTower):
     """The text tower of OWL-ViT and OWLv2, whose end token has the highest id of the caption."""
 
-    @property
+    @cached_property
     def end(self) -> None:
         return None
 

@@ -3,6 +3,7 @@
 They have no logit scale, so logits have that of CLIP after training, 100.
 """
 
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -19,7 +20,7 @@ _SCALE = 100.0
 class PairTextTower(EndTokenTower):
     """The text tower of a pair; only that of CLIP has the old rule for an end token with the id 2."""
 
-    @property
+    @cached_property
     def end(self) -> int | None:
         is_clip = "CLIPTextModelWithProjection" in class_names(self.root.text)
         return super().end if is_clip else self.model.eos_token_id

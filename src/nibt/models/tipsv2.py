@@ -4,6 +4,7 @@ Its processor does not normalize pixels, so a blank image is gray. Register toke
 averaged, and neither tower has a projection.
 """
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,18 +18,18 @@ from nibt.types import Embedding
 class TIPSv2ImageTower(ClassTokenTower):
     """The image tower of TIPSv2, which interpolates its positions without an option."""
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return self.vision.layernorm
 
-    @property
+    @cached_property
     def projection(self) -> nn.Module:
         return nn.Identity()
 
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}
 
-    @property
+    @cached_property
     def prefix(self) -> int:  # pyright: ignore
         return 1 + self.vision_config.num_register_tokens
 

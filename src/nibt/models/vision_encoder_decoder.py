@@ -4,6 +4,7 @@ They describe or read an image without a prompt. Layers are those of the image e
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,19 +20,19 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
 
     prompts = "none"
 
-    @property
+    @cached_property
     def vision(self) -> Any:
         return self.root.encoder
 
-    @property
+    @cached_property
     def vision_config(self) -> Any:
         return self.root.config.encoder
 
-    @property
+    @cached_property
     def norm(self) -> nn.Module:
         return getattr(self.vision, "layernorm", nn.Identity())
 
-    @property
+    @cached_property
     def context(self) -> int:  # pyright: ignore
         return self.root.config.decoder.max_position_embeddings
 

@@ -3,6 +3,7 @@
 Image towers are those of CLIP and SigLIP, and ViTs with a class token. Text towers are BERT, RoBERTa and CLIP's.
 """
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from nibt.types import Embedding
 class PooledImageTower(ClassTokenTower):
     """An image tower with the pooled output of its encoder and a projection."""
 
-    @property
+    @cached_property
     def vision(self) -> Any:
         return self.encoder(self.root)
 
@@ -57,7 +58,7 @@ class PooledTextTower(FirstTokenTower):
 class CLIPText(EndTokenTower):
     """The text tower of CLIP as the encoder of captions."""
 
-    @property
+    @cached_property
     def model(self) -> Any:
         return getattr(self.root.text_model, "text_model", self.root.text_model)
 

@@ -1,11 +1,11 @@
 """Adapters of Hugging Face processors and tokenizers, which callers pass in."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -123,7 +123,7 @@ def tokens(
     typed = special_tokens(tokenizer, len(tokenizer))
     if any(piece and piece in text for piece in typed):
         notes += special_notes(text, typed)
-    if tokenizer.unk_token_id in ids:
+    if tokenizer.unk_token_id in itertools.compress(ids, explained):
         notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
     rows = {row for word in words for row in word.tokens}  # blanks at the end of a caption belong to no word
     return Tokens(tuple(ids), tuple(texts), tuple(row in rows for row in range(len(ids))), words, tuple(notes))
@@ -134,9 +134,3 @@ def special_tokens(tokenizer: Any, length: int) -> set[str]:
     """Return the texts of the special tokens: start, end, padding, images; a tokenizer gets longer if one is added."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return {*map(str, tokenizer.all_special_tokens), *(str(token) for token in added if token.special)}
-
-
-def attention_mask(ids: Tensor, tokens: Sequence[Tokens]) -> Tensor:
-    """Return 1 for the tokens of each caption and 0 for its padding."""
-    lengths = torch.tensor([len(row.ids) for row in tokens], device=ids.device)
-    return (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()

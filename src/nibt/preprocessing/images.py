@@ -70,11 +70,6 @@ class Resize:
         across, down = self.width / image[0], self.height / image[1]
         return max(across, down) if self.way == "shortest" else min(across, down)
 
-    def cropped(self, image: tuple[int, int], share: float = 0.01) -> bool:
-        """Return whether more than a share of the image is cropped along either axis."""
-        visible = self.region(image)
-        return visible.width < (1 - share) * image[0] or visible.height < (1 - share) * image[1]
-
     def strip_box(self, image: tuple[int, int], beyond: int = 0) -> tuple[int, int, int, int] | None:
         """Return the center of a long strip as (left, top, right, bottom); None if the whole image can be resized.
 
@@ -106,7 +101,12 @@ def height_and_width(size: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-_CROPPED = "the model sees only the center of the image: the rest was cropped"
+def crop_notes(image: ImageInput, region: Region) -> tuple[str, ...]:
+    """Return the warnings about how an image was read, and about its crop to a region if that is visible."""
+    width, height = image.pil_image.size
+    if region.width >= 0.99 * width and region.height >= 0.99 * height:
+        return image.notes
+    return (*image.notes, "the model sees only the center of the image: the rest was cropped")
 
 
 @dataclass(frozen=True)
@@ -125,24 +125,17 @@ class Preparation:
     uncropped: Callable[[Image.Image], Float[Tensor, "channel height width"]] | None = None
     blank: float = 0.0
 
-    def notes(self, image: ImageInput) -> tuple[str, ...]:
-        """Return the warnings about how an image was read and resized."""
-        if not self.resize.cropped(image.size):
-            return image.notes
-        return (*image.notes, _CROPPED)
-
     def seen(self, image: ImageInput) -> tuple[Float[Tensor, "channel height width"], Region, tuple[str, ...]]:
         """Compute the pixels of the tower's input, the part of the image that they show, and warnings."""
         whole, (width, height) = image.pil_image, image.pil_image.size
         region = self.resize.region(whole.size)
-        cropped = region.width < 0.99 * width or region.height < 0.99 * height
+        notes = crop_notes(image, region) if region.width < width or region.height < height else image.notes
         if self.resize.way == "whole":
-            pixels = self.normalize(whole.resize(self.resize.size(whole.size), self.resample))
-        else:
+            return self.normalize(whole.resize(self.resize.size(whole.size), self.resample)), region, notes
+        if max(width, height) > 8 * min(width, height):
             strip, reduced = self.resize.strip_box(whole.size), self.resize.reduced_size(whole.size)
             whole = whole.resize(reduced, self.resample) if reduced else whole.crop(strip) if strip else whole
-            pixels = self.process(whole)
-        return pixels, region, (*image.notes, _CROPPED) if cropped else image.notes
+        return self.process(whole), region, notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,22 +146,19 @@ class Surroundings:
     image: ImageInput
 
     @cached_property
-    @float32_numbers()
     def uncropped_pixels(self) -> Float[Tensor, "channel height width"] | None:
         """The pixels of the image without the crop; None if nothing is cropped."""
-        preparation, resize = self.preparation, self.preparation.resize
-        if preparation.uncropped is None or not resize.cropped(self.image.size, 0.0):
+        preparation, resize, image = self.preparation, self.preparation.resize, self.image.pil_image
+        seen = resize.region(image.size)
+        if preparation.uncropped is None or (seen.width >= image.width and seen.height >= image.height):
             return None
-        strip = resize.strip_box(self.image.size, max(resize.size(self.image.size)))
-        return preparation.uncropped(self.image.pil_image.crop(strip) if strip else self.image.pil_image)
+        strip = resize.strip_box(image.size, max(resize.size(image.size)))
+        with float32_numbers():
+            return preparation.uncropped(image.crop(strip) if strip else image)
 
-    def pixels(self, margin: int) -> Float[Tensor, "channel height width"] | None:
-        """Return the pixels of the tower's input with a margin on all sides; None if nothing is cropped.
-
-        Where the image ends, the margin is blank.
-        """
-        if self.uncropped_pixels is None:
-            return None
+    def pixels(self, margin: int) -> Float[Tensor, "channel height width"]:
+        """Return the pixels of a cropped image in the tower's input with a margin on all sides, blank where it ends."""
+        assert self.uncropped_pixels is not None
         preparation = self.preparation
         crop = preparation.resize.size(self.image.size)
         beyond = []

@@ -95,7 +95,8 @@ class Score:
         scale: The logit scale of the model.
         bias: The logit bias of the model.
         others: Further embeddings of the other side, which the target compares with.
-        other: The embeddings of the other side, with broadcasting; None as long as no pair is known.
+        other: The embeddings of the other side, with broadcasting, of type ``OtherEmbedding``; None as long as no pair
+            is known.
 
     """
 
@@ -104,16 +105,11 @@ class Score:
     scale: float = 1.0
     bias: float = 0.0
     others: Others | None = None
-    other: OtherEmbedding | None = None
+    other: Any = None
 
     def __call__(self, embedding: Embedding) -> PerExample:
         """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
         return self.target(embedding, self)
-
-    def to_other(self, embedding: Embedding) -> PerExample:
-        """Compute the similarity with the other side."""
-        assert self.other is not None
-        return self.similarity(embedding, self.other)
 
     def to_others(self, embedding: Embedding) -> Float[Tensor, "*batch other"]:
         """Compute the similarity with each of the others."""
@@ -122,7 +118,7 @@ class Score:
 
     def similarities(self, embedding: Embedding) -> Float[Tensor, "*batch label"]:
         """Compute the similarity with the other side and, after it, that with each of the others."""
-        first = self.to_other(embedding)[..., None]
+        first = self.similarity(embedding, self.other)[..., None]
         return first if self.others is None else torch.cat([first, self.to_others(embedding)], -1)
 
 

@@ -14,7 +14,7 @@ class Cosine(Target):
     """The cosine of the embeddings of both sides; for models with late interaction, MaxSim."""
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
-        return score.to_other(embedding)
+        return score.similarity(embedding, score.other)
 
 
 PLUGIN = Cosine

@@ -16,7 +16,7 @@ class Difference(Target):
     others = "one"
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
-        return score.to_other(embedding) - score.to_others(embedding)[..., 0]
+        return score.similarity(embedding, score.other) - score.to_others(embedding)[..., 0]
 
 
 PLUGIN = Difference

@@ -26,7 +26,7 @@ class Ensemble(Target):
                 raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r:.100})")
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
-        return score.to_other(embedding)
+        return score.similarity(embedding, score.other)
 
     def wordings(self, caption: str) -> list[str]:
         return [template.format(caption) for template in self.templates]

@@ -11,7 +11,7 @@ class Logit(Target):
     """The logit of the model."""
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
-        return score.scale * score.to_other(embedding) + score.bias
+        return score.scale * score.similarity(embedding, score.other) + score.bias
 
 
 PLUGIN = Logit

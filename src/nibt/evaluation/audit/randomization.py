@@ -76,7 +76,7 @@ def cascade(
     same = [str(method) for method in methods if adapted[str(method)] == method]
     original = {name: unchanged[name] for name in same} if unchanged else {}
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
-        _randomize(stage, shuffled, generator)
+        _randomize(model, stage, shuffled, generator)
         reused = {} if shuffled else original
         yield (
             stage.name,
@@ -93,16 +93,17 @@ def randomized(model: Model, pair: Pair, side: Modality, seed: int) -> Model:
     tower, generator, shuffled = model.tower(side), torch.Generator().manual_seed(seed), set[int]()
     item = pair.image if side == "image" else pair.caption
     for stage in stages(tower, tower.prepare([item]), 1):
-        _randomize(stage, shuffled, generator)
+        _randomize(model, stage, shuffled, generator)
     return model
 
 
-def _randomize(stage: Stage, shuffled: set[int], generator: torch.Generator) -> None:
+def _randomize(model: Model, stage: Stage, shuffled: set[int], generator: torch.Generator) -> None:
     """Shuffle the parameters of a stage that are not yet shuffled, since blocks may share weights."""
     for parameter in stage.parameters:
         if id(parameter) not in shuffled:
             shuffle(parameter, generator)
             shuffled.add(id(parameter))
+    model.renewed()
 
 
 def shuffle(parameter: Tensor, generator: torch.Generator) -> None:

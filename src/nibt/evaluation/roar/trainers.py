@@ -111,7 +111,7 @@ class _Towers(Trainer):
         parameters: dict[int, nn.Parameter] = {}
         for side in SIDES:
             tower = copy.tower(side)
-            tower_stages = stages(tower, self.inputs_by_side[side].groups[0].inputs.item(0), tower.depth)
+            tower_stages = stages(tower, self.inputs_by_side[side].groups[0].inputs.take([0]), tower.depth)
             trained = tower_stages if self.name == "whole" else tower_stages[: 1 + self.blocks[side]]
             parameters |= {id(parameter): parameter for stage in trained for parameter in stage.parameters}
             self.heads += tower_stages[0].parameters

@@ -18,6 +18,7 @@ from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.models._trace import Inputs
 from nibt.preprocessing.hugging_face import blank_value, image_preparation, native_size
+from nibt.preprocessing.images import crop_notes
 
 
 class Layout(ABC):
@@ -71,7 +72,7 @@ class SquareLayout(Layout):
         return self.preparation.resize.region(image.size)
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
-        return self.preparation.notes(image)
+        return crop_notes(image, self.region(image))
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels: (channel, height, width)."""

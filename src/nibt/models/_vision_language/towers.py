@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
@@ -18,7 +18,6 @@ from nibt.models._vision_language.network import Network, image_token_id
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower, TextTower
-from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
@@ -68,7 +67,7 @@ class DecoderPixels(_DecoderTower, ImageTower):
 
     layout: Layout
 
-    @property
+    @cached_property
     def blank_value(self) -> float:
         return self.layout.blank
 
@@ -143,6 +142,8 @@ class DecoderImageTower(DecoderPixels):
 class DecoderTextTower(_DecoderTower, TextTower):
     """The text side: a prompt with a text, whose words are its units."""
 
+    full = False
+
     def __init__(self, network: Network, processor: Any, prompt: str) -> None:
         super().__init__()
         self.root, self.network, self.tokenizer, self.prompt = network.root, network, processor.tokenizer, prompt
@@ -157,11 +158,8 @@ class DecoderTextTower(_DecoderTower, TextTower):
         return tokens(self.tokenizer, self.prompt, caption, self.network.context)
 
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
-        extra = {"attention_mask": hugging_face.attention_mask(ids, tokens)}
+        extra = super().extra(tokens, ids)
         return {**extra, "token_type_ids": torch.zeros_like(ids)} if self.typed else extra
-
-    def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
-        return inputs.extra["attention_mask"].bool()
 
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.run({"input_ids": inputs.values, **inputs.extra})

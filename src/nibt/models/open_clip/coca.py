@@ -37,7 +37,7 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
         self.tokenizer = CLIPTokenizer(vocab=tokenizer.encoder, merges=merges, **special)
         self.patch = self.visual.patch_size[0]
 
-    @property
+    @cached_property
     def context(self) -> int:  # pyright: ignore
         return self.module.text.context_length
 

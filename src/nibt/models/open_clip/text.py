@@ -103,11 +103,10 @@ class HuggingFaceText(OpenCLIPTextTower):
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__(module, tokenizer)
         self.encoder = self.text.transformer
-        self._blocks = encoder_blocks(self.encoder)
 
     @cached_property
     def blocks(self) -> list[nn.Module]:
-        return self._blocks
+        return encoder_blocks(self.encoder)
 
     @cached_property
     def embedder(self) -> nn.Module:
