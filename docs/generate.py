@@ -326,7 +326,7 @@ def protocol_page(name: str) -> str:
     folders = " ".join(f"--data {data.label}=FOLDER" for data in plan.data)
     text = [
         f"# {name}\n\n{plan.about}. Data sets that you lack are left out with `--without NAME`. The plan is "
-        f"`src/nibt/plans/{name}.toml`.",
+        f"`src/nibt/evaluation/bench/plans/{name}.toml`.",
         f"```bash\nnibt bench {name} -o RUN {folders}\n```",
         protocol_table(plan).markdown(),
     ]

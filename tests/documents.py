@@ -234,7 +234,7 @@ def _installed(folder: Path) -> None:
 
 def furnish(folder: Path, clip: Path) -> None:
     """Create what a reader has: photographs, a model, labels, a table of pairs, a folder of images."""
-    samples = ROOT / "src" / "nibt" / "samples"
+    samples = ROOT / "src" / "nibt" / "data" / "samples"
     names = ("chelsea", "coffee", "collage", "rocket")
     (folder / "photos").mkdir()
     (folder / "mine").mkdir()

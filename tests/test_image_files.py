@@ -16,7 +16,7 @@ from nibt.data.images import read_image
 from nibt.data.segments import read_segments
 from nibt.datasets.base import Record
 from nibt.errors import BadInput, NibtError
-from nibt.outputs import is_own
+from nibt.results.outputs import is_own
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8))
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 
 
-TRACKED = ["README.md", "LICENSE", "src/nibt/__init__.py", "src/nibt/samples/LICENSES.md", "tests/test_a.py"]
+TRACKED = ["README.md", "LICENSE", "src/nibt/__init__.py", "src/nibt/data/samples/LICENSES.md", "tests/test_a.py"]
 
 
 @pytest.fixture
@@ -59,13 +59,13 @@ def test_sdist_differences_name_missing_and_superfluous_files(release: ModuleTyp
 
 def test_wheel_differences_name_files_and_licenses(release: ModuleType, tmp_path: Path) -> None:
     metadata = [f"nibt-0.1.0.dist-info/{name}" for name in ("METADATA", "RECORD", "licenses/LICENSE")]
-    samples = "nibt-0.1.0.dist-info/licenses/src/nibt/samples/LICENSES.md"
-    package = ["nibt/__init__.py", "nibt/samples/LICENSES.md"]
+    samples = "nibt-0.1.0.dist-info/licenses/src/nibt/data/samples/LICENSES.md"
+    package = ["nibt/__init__.py", "nibt/data/samples/LICENSES.md"]
     complete = wheel(tmp_path / "a.whl", [*metadata, samples, *package])
     assert release.wheel_differences(complete, TRACKED) == []
     assert release.wheel_differences(wheel(tmp_path / "b.whl", [*metadata, *package, "tests/test_a.py"]), TRACKED) == [
         "b.whl: tests/test_a.py is not a tracked file",
-        "b.whl, licenses: src/nibt/samples/LICENSES.md is missing",
+        "b.whl, licenses: src/nibt/data/samples/LICENSES.md is missing",
     ]
 
 

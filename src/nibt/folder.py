@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
 from nibt.io import DIGITS, all_or_none, atomic_write, draft_target, load_json, short_digest
 from nibt.records import read_record

@@ -1,4 +1,4 @@
-"""Reading of text, and atomic writing of files."""
+"""Reading and showing of text, and atomic writing of files."""
 
 import errno
 import glob
@@ -30,6 +30,28 @@ def load_json(source: Path | Traversable | str) -> Any:
         return json.loads(source if isinstance(source, str) else read_text(source))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+_JOINERS = "\u200c\u200d"  # of scripts and emoji
+
+
+def one_line(text: str) -> str:
+    r"""Return a text on one line: blanks become spaces, and what cannot be printed becomes its escape.
+
+    A caption, a label or the name of a file may have line breaks, control sequences of terminals, or bytes that are no
+    text. Whatever is printed or drawn goes through this function.
+
+    >>> one_line("a red\ncat"), one_line("\x1b[2J"), one_line("\udcff")
+    ('a red cat', '\\x1b[2J', '\\udcff')
+
+    """
+    return "".join(character if character in _JOINERS else _visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 
 def check_writable(path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Types that all of nibt shares: tensors with named dimensions, and the record of a model."""
+"""Types that all of nibt shares: tensors with named dimensions, the record of a model, dataclasses of arrays."""
 
-from typing import Literal, NotRequired, TypeAlias
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, NotRequired, TypeAlias
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import TypedDict
@@ -58,3 +61,37 @@ class ModelRecord(TypedDict):
     """Vision-language models only: ``sequential`` if tokens are numbered in order, without the axes of the image."""
     revision: NotRequired[str]
     """The commit of its repository on the hub."""
+
+
+class ByValue:
+    """Base class of frozen dataclasses (with ``eq=False``) whose fields may be arrays, tensors or mappings.
+
+    Two objects of the same class are equal if all compared fields are equal. NaN equals NaN, and arrays of different
+    dtypes differ.
+    """
+
+    def __eq__(self, value: object) -> bool:
+        return type(self) is type(value) and value_key(self) == value_key(value)
+
+    def __hash__(self) -> int:
+        return hash(value_key(self))
+
+
+def value_key(value: Any) -> Hashable:
+    """Return a hashable key that is equal for equal values.
+
+    >>> value_key({"a": [1.0]}) == value_key({"a": [1.0]})
+    True
+
+    """
+    if isinstance(value, Tensor):
+        return value_key(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return (str(value.dtype), value.shape, np.ascontiguousarray(value).tobytes())
+    if is_dataclass(value) and not isinstance(value, type):
+        return (type(value), *(value_key(getattr(value, field.name)) for field in fields(value) if field.compare))
+    if isinstance(value, Mapping):
+        return frozenset((key, value_key(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(value_key, value))
+    return value

@@ -14,7 +14,7 @@ from PIL import Image
 import nibt
 from nibt.cli.output import input_paths
 from nibt.errors import WouldOverwrite
-from nibt.outputs import is_own, read_signature
+from nibt.results.outputs import is_own, read_signature
 from tests import tiny
 from tests.helpers import Run, file_digests
 

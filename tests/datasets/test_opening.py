@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nibt
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets._opening import open_pairs, open_rows
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest

@@ -11,9 +11,9 @@ import nibt
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, WouldOverwrite
 from nibt.formats.base import format_of
-from nibt.outputs import read_signature
 from nibt.registry import available, find
 from nibt.results.audit import Audit, Check
+from nibt.results.outputs import read_signature
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
 from tests.helpers import explain_with_table

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nibt
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets.parquet import Parquet
 from nibt.errors import BadInput, BadOption, CannotLoad, OtherRequest, UnknownName
 from nibt.jobs import answers as work

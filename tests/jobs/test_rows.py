@@ -1,7 +1,7 @@
 """Tests of ``nibt.jobs.rows``."""
 
 import nibt
-from nibt import parquet
+from nibt.data import parquet
 from nibt.jobs.rows import schema
 from tests import tiny
 from tests.helpers import ROOT

@@ -12,8 +12,8 @@ from PIL import Image
 
 import nibt
 from nibt.errors import BadInput, BadOption, WouldOverwrite
-from nibt.outputs import read_signature
 from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
+from nibt.results.outputs import read_signature
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import with_scores

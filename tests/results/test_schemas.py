@@ -58,7 +58,7 @@ def test_labels_and_methods_without_a_path_match_their_schema(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "path", sorted((Path(nibt.__file__).parent / "plans").glob("*.toml")), ids=lambda path: path.stem
+    "path", sorted((Path(nibt.__file__).parent / "evaluation/bench/plans").glob("*.toml")), ids=lambda path: path.stem
 )
 def test_plans_match_their_schema(path: Path) -> None:
     _check("plan", tomllib.loads(path.read_text(encoding="utf-8")))

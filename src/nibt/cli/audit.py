@@ -45,8 +45,8 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     from nibt.cli.console import show_audit
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-    from nibt.outputs import check_targets
     from nibt.results.audit import audit_request
+    from nibt.results.outputs import check_targets
     from nibt.results.provenance import require_same_file
 
     name_suffix = suffix(

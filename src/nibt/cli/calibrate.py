@@ -36,7 +36,7 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
     if output.out is None:
         raise BadOption("the mean states need a file: give --out FILE")
     from nibt.engine.calibrate import calibrate as run
-    from nibt.outputs import check_targets
+    from nibt.results.outputs import check_targets
 
     check_targets([output.out], input_paths(model.model, data.images, data.captions), output.overwrite)
     images, captions = data.images or [], read_lines(data.captions) if data.captions else []

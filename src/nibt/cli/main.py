@@ -31,8 +31,8 @@ from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.show import show
 from nibt.cli.terminal import complain, safe_streams, say
-from nibt.display import one_line
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
+from nibt.io import one_line
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
 

@@ -52,7 +52,7 @@ class Output:
     def check(self, stems: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
         from nibt.formats.base import format_of
-        from nibt.outputs import check_targets
+        from nibt.results.outputs import check_targets
 
         names, rows = _unique(stems), tuple(range(len(stems)))
         targets: list[OutputFile] = []
@@ -85,7 +85,7 @@ class Output:
     ) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
-        from nibt.outputs import release
+        from nibt.results.outputs import release
 
         answers = [bare(result) for result in results]
         if not self.out:
@@ -108,8 +108,8 @@ class Output:
 
     def _distinct(self, answers: Sequence[Any], targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""
-        from nibt.outputs import distinct
         from nibt.results.base import request_of
+        from nibt.results.outputs import distinct
 
         *single, combined = targets
         if len(single) == 1:

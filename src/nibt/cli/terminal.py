@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from nibt.display import one_line
+from nibt.io import one_line
 
 
 def safe_streams() -> None:

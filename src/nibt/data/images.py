@@ -134,7 +134,7 @@ def samples() -> list[str]:
 
 def sample_captions() -> dict[str, str]:
     """Return the captions of the images that ship with the package, by name."""
-    return load_json(files("nibt") / "samples" / "captions.json")
+    return load_json(files("nibt.data") / "samples" / "captions.json")
 
 
 def sample_file(name: str) -> Path:
@@ -146,7 +146,7 @@ def sample_file(name: str) -> Path:
 
 @cache
 def _sample_files() -> dict[str, Path]:
-    folder = Path(str(files("nibt") / "samples"))
+    folder = Path(str(files("nibt.data") / "samples"))
     return {file.stem: file for file in folder.iterdir() if file.suffix in (".png", ".jpg")}
 
 

@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.types import PerExample, PerToken, PerUnit, UnitValues
-from nibt.values import ByValue
+from nibt.types import ByValue, PerExample, PerToken, PerUnit, UnitValues
 
 
 @dataclass(frozen=True)

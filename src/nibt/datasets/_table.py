@@ -7,7 +7,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.data.images import SAMPLE
 from nibt.datasets._files import format_errors, lines, natural, parsed, readable, table_heading, table_rows
 from nibt.datasets._records import RecordDataset

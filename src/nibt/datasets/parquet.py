@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets._files import missing_columns, named_paths
 from nibt.datasets._table import CHOOSE, REMEDY, TableDataset, files_hash
 from nibt.datasets.base import Record, Wanted

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._local import CaptionedDataset, texts
 from nibt.datasets._table import REMEDY, TableCell, split_files

@@ -18,8 +18,8 @@ from nibt.errors import BadInput, BadOption
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
-from nibt.outputs import check_targets
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.results.outputs import check_targets
 from nibt.results.provenance import require_same_file
 from nibt.torch_modes import plain_torch
 

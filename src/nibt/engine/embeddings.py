@@ -23,10 +23,10 @@ from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
-from nibt.outputs import sorted_header, unsigned, write_bytes
 from nibt.results.attribution import Attribution, PathSummary
+from nibt.results.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
-from nibt.values import ByValue
+from nibt.types import ByValue
 
 _KIND = "nibt contributions"
 

@@ -23,8 +23,7 @@ from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.torch_modes import plain_torch
-from nibt.types import Embedding
-from nibt.values import ByValue
+from nibt.types import ByValue, Embedding
 
 _BATCH = 8
 _LEAST = 1e-9  # of the variance of a head; what is left below it is rounding

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.outputs import image_exif, signed, unsigned
 from nibt.results.explanation import Explanation
+from nibt.results.outputs import image_exif, signed, unsigned
 
 
 @cache

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 from nibt.data.pair import Box
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Top, complete
-from nibt.outputs import check_sources, signed, write_bytes
 from nibt.records import JsonObject
 from nibt.registry import Plugin, available, find
 from nibt.report.appearance import Appearance, appearance
@@ -22,6 +21,7 @@ from nibt.results import base
 from nibt.results.base import request_of
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import check_threshold
+from nibt.results.outputs import check_sources, signed, write_bytes
 from nibt.torch_modes import plain_torch
 
 Need = Literal["table", "curve"]

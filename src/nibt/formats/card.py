@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.outputs import unsigned
 from nibt.report.certificate import certificate
 from nibt.results.audit import Audit
+from nibt.results.outputs import unsigned
 
 
 class Card(Format):

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.outputs import unsigned
 from nibt.records import JsonObject
 from nibt.results.base import as_bytes
 from nibt.results.coco import to_coco
 from nibt.results.explanation import Explanation
+from nibt.results.outputs import unsigned
 
 
 class Coco(Format):

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.outputs import unsigned
 from nibt.results.base import as_bytes
+from nibt.results.outputs import unsigned
 
 
 class Json(Format):

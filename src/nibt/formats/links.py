@@ -9,8 +9,8 @@ from PIL import Image
 
 from nibt.formats._pictures import PictureFormat
 from nibt.formats.base import Drawing, Result, bare
-from nibt.outputs import unsigned
 from nibt.records import JsonObject
+from nibt.results.outputs import unsigned
 
 
 class Links(PictureFormat):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.datasets._opening import Pairs, open_rows
 from nibt.datasets._table import TableDataset, as_utf8
 from nibt.datasets.base import Dataset, Record

@@ -18,7 +18,7 @@ from torch import Tensor
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongBaseline
 from nibt.models.base import Inputs, Model, Tower
-from nibt.outputs import sorted_header, unsigned, write_bytes
+from nibt.results.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 

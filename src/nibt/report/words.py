@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nibt.display import one_line
+from nibt.io import one_line
 from nibt.report.appearance import DEFAULT, Appearance
 from nibt.report.colors import RGB, on_paper, strength
 from nibt.results.attribution import TextAttribution

@@ -16,8 +16,7 @@ from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, w
 from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.of_image import OfImage
-from nibt.types import PerExample, PerUnit
-from nibt.values import ByValue
+from nibt.types import ByValue, PerExample, PerUnit
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, plain_data, read_record
-from nibt.values import ByValue
+from nibt.types import ByValue
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
 _ResultType = TypeVar("_ResultType", bound="Result")

@@ -13,8 +13,8 @@ import torch
 
 from nibt.errors import OtherRequest
 from nibt.io import read_text
-from nibt.outputs import read_signature
 from nibt.records import JsonObject
+from nibt.results.outputs import read_signature
 from nibt.results.records import SessionRecord
 
 _PACKAGES = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nibt.outputs import read_signature
+from nibt.results.outputs import read_signature
 from tests.helpers import ROOT
 
 

@@ -206,7 +206,7 @@ def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:
 
 def test_quick_takes_no_metric_that_it_does_not_name() -> None:
     """So a new metric does not slow it down."""
-    text = (Path(nibt.__file__).parent / "plans/quick.toml").read_text(encoding="utf-8")
+    text = (Path(nibt.__file__).parent / "evaluation/bench/plans/quick.toml").read_text(encoding="utf-8")
     named = {entry if isinstance(entry, str) else entry["name"] for entry in tomllib.loads(text)["metrics"]}
     assert "*" not in named
     assert {one.name for one in Plan.read("quick").metrics} == named

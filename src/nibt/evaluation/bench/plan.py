@@ -22,7 +22,7 @@ from nibt.types import MeasuredSide
 if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
 
-_FOLDER = Path(str(files("nibt"))) / "plans"
+_FOLDER = Path(str(files("nibt.evaluation.bench"))) / "plans"
 _ALL = "*"  # in place of a name: every plugin of that section that the plan does not name
 _Value = TypeVar("_Value", bound=Hashable)
 _AnyChoice = TypeVar("_AnyChoice", bound="Choice")

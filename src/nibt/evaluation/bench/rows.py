@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from typing_extensions import TypedDict
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.folder import open_table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from nibt import parquet
+from nibt.data import parquet
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
 from nibt.engine.batch_cache import BatchCache

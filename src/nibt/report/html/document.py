@@ -6,7 +6,7 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-from nibt.outputs import unsigned
+from nibt.results.outputs import unsigned
 
 STYLE = """
 :root{color-scheme:light dark;--ink:light-dark(#1d1f23,#e9eaec);--faint:light-dark(#5d636d,#a4abb6);

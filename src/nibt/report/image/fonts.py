@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from nibt.display import one_line
+from nibt.io import one_line
 from nibt.report.colors import RGB
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw
 
-from nibt.display import one_line
+from nibt.io import one_line
 from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER, RGB
 from nibt.report.image.fonts import fitting, length, shortened, write
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.outputs``."""
+"""Tests of ``nibt.results.outputs``."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from PIL import Image
 import nibt
 from nibt.errors import WouldOverwrite
 from nibt.formats._pictures import encoded, image_formats
-from nibt.outputs import check_targets, distinct, is_own, read_signature, release, write_bytes
+from nibt.results.outputs import check_targets, distinct, is_own, read_signature, release, write_bytes
 from tests import tiny
 
 

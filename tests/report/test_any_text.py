@@ -1,4 +1,4 @@
-"""Tests of ``nibt.display``: no text stops or controls what prints, draws or writes it."""
+"""Tests of ``nibt.io.one_line``: no text stops or controls what prints, draws or writes it."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import nibt
 from nibt.cli.console import show
-from nibt.display import one_line
+from nibt.io import one_line
 from nibt.report.appearance import DEFAULT
 from nibt.report.html.page import page
 from nibt.results.answer import change_image
