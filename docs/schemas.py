@@ -9,7 +9,7 @@ from typing import Any
 from nibt.evaluation.bench.plan import Plan
 from nibt.jobs.manifest import JobManifest
 from nibt.records import json_schema
-from nibt.results import answer, attribution, audit, decomposition, explanation, narrowing, of_image, regions, roar
+from nibt.results import answer, attribution, audit, decomposition, explanation, of_image, regions, roar
 from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -18,7 +18,6 @@ RESULTS = (
     regions.Regions,
     answer.AnswerExplanation,
     decomposition.Decomposition,
-    narrowing.NarrowingCurve,
     audit.Audit,
     roar.Roar,
 )
@@ -46,7 +45,7 @@ def schema_of(kind: type) -> dict[str, Any]:
     if not issubclass(kind, Result):
         return json_schema(kind)
     schema = json_schema(kind, "serialization")
-    modules = (answer, attribution, audit, decomposition, explanation, narrowing, of_image, regions, roar)
+    modules = (answer, attribution, audit, decomposition, explanation, of_image, regions, roar)
     for name, node in [(kind.__name__, schema), *schema.get("$defs", {}).items()]:
         described = next((vars(module)[name] for module in modules if name in vars(module)), None)
         node["description"] = node.get("description", "").split("\n\nAttributes:")[0]

@@ -9,7 +9,6 @@ Explain pairs:
                                        words before it
     decompose                          the similarity as a sum over layers, heads and patches or tokens
     name_heads, ablate_heads           names of heads from texts; a test of decompositions
-    narrowing_curve                    the score against what a bottleneck lets through
     batch                              explanations of many pairs, in a folder of Parquet files
 
 Models:
@@ -20,7 +19,7 @@ Models:
 Inputs and results:
     Caption, Pair, Dataset             inputs
     Explanation, Regions, AnswerExplanation, Contributions, Attribution, Decomposition, HeadName, HeadAblation,
-    NarrowingCurve, Job                results
+    Job                                results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook
     draw_links                         a figure of the strongest links from words to parts of an image

@@ -17,7 +17,6 @@ from .engine.heads import HeadAblation as HeadAblation
 from .engine.heads import HeadName as HeadName
 from .engine.heads import ablate_heads as ablate_heads
 from .engine.heads import name_heads as name_heads
-from .engine.narrowing import narrowing_curve as narrowing_curve
 from .engine.regions import regions as regions
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
@@ -51,7 +50,6 @@ from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion
 from .results.measurement import Measurement as Measurement
-from .results.narrowing import NarrowingCurve as NarrowingCurve
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar
 from .targets.base import Target as Target

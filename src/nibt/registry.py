@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.errors import BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.io import read_text
 from nibt.options import Keywords
 
@@ -79,6 +79,23 @@ def find(group: str, name: str) -> Any:
     if name not in available(group):
         raise UnknownName(group, name, available(group))
     return import_module(f"nibt.{group}.{name}").PLUGIN
+
+
+def format_of(path: str | Path) -> Any:
+    """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending."""
+    if not isinstance(path, str | Path):
+        raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
+    name, by_ending = Path(path).name.lower(), {}
+    for file_format in (find("formats", format_name)() for format_name in available("formats")):
+        by_ending |= dict.fromkeys(file_format.endings, file_format)
+    for ending in sorted(by_ending, key=len, reverse=True):
+        if name.endswith(ending) and name != ending:
+            return by_ending[ending]
+    examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
+    raise BadOption(
+        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got "
+        f"{Path(path).suffix!r})"
+    )
 
 
 def summary(group: str, name: str) -> str:

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import nibt
-from nibt.report.image.curve import draw_curve
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.helpers import check_page, page_data
@@ -95,45 +93,9 @@ def test_regions_and_compare_write_pages(run: Any, clip_folder: Path, tmp_path: 
     assert code == 2
 
 
-def test_explain_draws_the_narrowing_curve(run: Any, clip_folder: Path, tmp_path: Path) -> None:
-    """The mean of all pairs as a picture, and the curve of each pair in its panel."""
-    photo, small = tmp_path / "photo.png", ["--method", "nib samples=2"]
-    tiny.image(90, 60).pil_image.save(photo)
-    code, out, err = run(
-        "explain", photo, "a red cat", "two cars", "-m", clip_folder, "-o", "x.html", "-o", "{stem}.curve.png", *small
-    )
-    assert code == 0, err
-    assert "wrote x.html, photo-a-red-cat.curve.png, photo-two-cars.curve.png" in out
-    page = check_page(Path("x.html").read_text(encoding="utf-8"))
-    assert page.count("narrowing curve: image from") == 2
-    with Image.open("photo-a-red-cat.curve.png") as picture:
-        assert picture.width > 900
-    again = nibt.narrowing_curve(clip_folder, photo, "a red cat", samples=2)
-    with Image.open("photo-a-red-cat.curve.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.asarray(draw_curve(again)))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--method", "gae"], "without along_path (got gae)"),
-        (["--method", "grad_cam along_path=true"], "without along_path (got grad_cam along_path=true)"),
-        (["--target", "difference", "--against", "a dog"], ".curve.png shows one image with one caption"),
-        (["--labels", "labels.txt"], ".curve.png shows one image with one caption"),
-        (["-o", "c.curve.png"], "two outputs"),
-    ],
-)
-def test_explain_rejects_a_curve_that_cannot_be_drawn(
-    run: Any, clip_folder: Path, tmp_path: Path, options: list[str], message: str
-) -> None:
+def test_explain_rejects_an_ending_without_a_format(run: Any, clip_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     tiny.image(90, 60).pil_image.save(photo)
-    Path("labels.txt").write_text("a cat\na dog\n")
-    caption = [] if "--labels" in options else ["a red cat"]
-    code, _, err = run("explain", photo, *caption, "-m", clip_folder, "-o", "c.curve.png", *options)
-    assert code == 2
-    assert message in err
-    assert not Path("c.curve.png").exists()
     code, _, err = run("explain", photo, "a red cat", "-m", clip_folder, "-o", "c.foo")
     assert code == 2
     assert "'c.foo' must end in the name of a format" in err

@@ -58,14 +58,12 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "two captions": lambda model, _: nibt.compare(model, nibt.Caption(CAPTIONS[0]), CAPTIONS[1], steps=2),
     "labels": lambda model, _: nibt.explain_labels(model, IMAGES[0], CAPTIONS, steps=2),
     "rank": lambda model, _: nibt.rank(model, IMAGES[0], CAPTIONS),
-    "curve": lambda model, _: nibt.narrowing_curve(model, IMAGES[0], CAPTIONS[0], points=3, samples=2),
     "decomposition": lambda model, _: [
         nibt.decompose(model, IMAGES[0], CAPTIONS[0], side=side) for side in ("image", "text")
     ],
     "names of heads": lambda model, _: nibt.name_heads(model, IMAGES, CAPTIONS, 2),
     "ablation of heads": lambda model, _: nibt.ablate_heads(model, IMAGES, CAPTIONS[0], heads=[(1, 0)]),
     "attentions": lambda model, _: [model.attentions(item) for item in (IMAGES[0], CAPTIONS[0])],
-    "curve without noise": lambda model, _: nibt.narrowing_curve(model, IMAGES[0], CAPTIONS[0], points=3, noise="none"),
     **{f"table of {method}": table(method) for method in ("occlusion", "banzhaf", "fixlip", "rise", "gae", "grad_cam")},
     "embeddings": lambda model, _: nibt.explain_embeddings(
         model, IMAGES[0], torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12), steps=2

@@ -76,7 +76,7 @@ def surfaces() -> dict[str, set[str]]:
         "command": command_names(),
         "Python": python_names(),
         "plugins": plugin_names(),
-        "JSON": file_names("explanation", "regions", "decomposition", "narrowing_curve", "audit", "roar", "job"),
+        "JSON": file_names("explanation", "regions", "decomposition", "audit", "roar", "job"),
         "plans": file_names("plan"),
         "page": {field.name for field in dataclasses.fields(ExplainRequest)},
     }

@@ -42,7 +42,6 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "images": lambda: nibt.compare(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
     "captions": lambda: nibt.compare(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
     "regions": lambda: nibt.regions(MODEL, IMAGE, "a red cat", steps=2),
-    "curve": lambda: nibt.narrowing_curve(MODEL, IMAGE, "a red cat", points=3, samples=2),
     "decomposition": lambda: nibt.decompose(MODEL, IMAGE, "a red cat"),
     "contributions": lambda: nibt.contributions(MODEL, IMAGE, steps=2),
     "no path": lambda: nibt.explain(MODEL, IMAGE, "a red cat", "gae"),

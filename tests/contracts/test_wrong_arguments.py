@@ -50,7 +50,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nibt.to_frame(regions()), "takes results of class Explanation or AnswerExplanation (got Regions)"),
     (lambda: nibt.to_frame([3]), "to_frame takes results of class Explanation or AnswerExplanation (got int)"),
     (lambda: nibt.to_coco(regions()), "to_coco takes results of class Explanation (got Regions)"),
-    (lambda: nibt.draw(3), "or AnswerExplanation or Decomposition or NarrowingCurve (got int)"),
+    (lambda: nibt.draw(3), "or AnswerExplanation or Decomposition (got int)"),
     (
         lambda: nibt.draw_links(answer(PEAK, (90, 90), WHOLE)),
         "draw_links takes results of class Regions (got Explanation)",

@@ -10,8 +10,7 @@ from PIL import Image
 import nibt
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, WouldOverwrite
-from nibt.formats.base import format_of
-from nibt.registry import available, find
+from nibt.registry import available, find, format_of
 from nibt.results.audit import Audit, Check
 from nibt.results.outputs import read_signature
 from tests import tiny
@@ -21,11 +20,9 @@ from tests.helpers import explain_with_table
 
 @pytest.fixture(scope="module")
 def panel() -> nibt.Panel:
-    """An explanation with its word-region table and its narrowing curve."""
+    """An explanation with its word-region table."""
     explained, table = explain_with_table()
-    assert explained.image.input is not None
-    curve = nibt.narrowing_curve(tiny.model("clip"), explained.image.input, explained.caption, points=3, samples=1)
-    return nibt.Panel(explained, table, curve=curve)
+    return nibt.Panel(explained, table)
 
 
 FORMATS = [(name, ending) for name in available("formats") for ending in find("formats", name).endings[:2]]
@@ -110,8 +107,6 @@ def test_what_a_format_cannot_hold_is_refused(panel: nibt.Panel, tmp_path: Path)
     ):
         with pytest.raises(BadOption, match=message):
             nibt.save(result, tmp_path / name)  # pyright: ignore
-    with pytest.raises(BadInput, match="a narrowing curve is needed"):
-        nibt.save(explained, tmp_path / "x.curve.png")
     with pytest.raises(BadInput, match="nothing to write"):
         nibt.save([], tmp_path / "x.json")
     with pytest.raises(UnknownName, match="Did you mean 'cmap'"):

@@ -116,8 +116,6 @@ def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
     for method in ("nib", "gae"):
         with pytest.raises(BadOption, match="amounts must be method for tables"):
             nibt.regions(tiny.model("clip"), tiny.image(), "a cat", method=method, amounts="removal")
-    with pytest.raises(BadOption, match="amounts must be method for a narrowing curve"):
-        nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", amounts="removal")
     with pytest.raises(BadOption, match="amounts can only be used with images"):
         nibt.compare(tiny.model("clip"), nibt.Caption("a cat"), "a dog", amounts="removal")
 

@@ -41,11 +41,10 @@ def test_schemas_are_current() -> None:
 def test_answers_match_their_schemas(tmp_path: Path) -> None:
     explanation, regions = explain_with_table()
     comparison = compare("clip", tiny.image(seed=0), tiny.image(seed=1))
-    curve = nibt.narrowing_curve(tiny.model("clip"), tiny.image(), "a cat", points=3, samples=2)
     decompositions = [
         nibt.decompose(tiny.model("clip"), tiny.image(), "a cat", side=side) for side in ("image", "text")
     ]
-    for result in (explanation, regions, comparison, curve, *decompositions):
+    for result in (explanation, regions, comparison, *decompositions):
         result.save(tmp_path / "x.json", overwrite=True)
         _check(result.kind, json.loads((tmp_path / "x.json").read_text()))
 

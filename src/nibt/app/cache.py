@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nibt.formats.base import encoded, format_of
+from nibt.registry import format_of
 from nibt.report.html.view import Panel
 
 FORMATS = {ending: format_of(f"nibt.{ending}") for ending in ("png", "json", "html")}
@@ -64,7 +64,7 @@ class ResultCache:
         results: list[Any] = list(stored[1])
         if ending == "json":  # which has the word-region tables as results of their own
             results = [result for panel in stored[1] for result in (panel.answer, panel.table) if result is not None]
-        return encoded(results, Path(f"nibt.{ending}"))
+        return FORMATS[ending].encoded(results, Path(f"nibt.{ending}"))
 
     def _remove_expired(self) -> None:
         oldest = self._clock() - self._lifetime

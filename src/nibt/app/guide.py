@@ -1,8 +1,8 @@
 """The help page of ``nibt serve``: how a map is read, and what each method computes, from the docstrings of methods."""
 
 import re
+import sys
 from html import escape
-from importlib import import_module
 from inspect import cleandoc
 
 from latex2mathml.converter import convert
@@ -80,7 +80,7 @@ def help_page() -> str:
 
 def _method(name: str) -> str:
     method = find("methods", name)
-    text = cleandoc(import_module(method.__module__).__doc__ or "")
+    text = cleandoc(sys.modules[method.__module__].__doc__ or "")
     sign = "signed scores" if method.signed else "scores without a sign"
     return (
         f'<h3 id="{escape(name)}">{escape(name)}</h3>{"".join(map(_paragraph, text.split(chr(10) * 2)))}'

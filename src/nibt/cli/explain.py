@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
-    from nibt.results.narrowing import NarrowingCurve
     from nibt.results.regions import Regions
 
-_PATH = ("baseline", "floor", "noise", "deviation", "samples", "seed")
-"""The options of NIB that a curve depends on, besides the layers."""
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
 """Options that do not apply to a word-region table, or that are taken from the explanation."""
 
@@ -85,9 +82,6 @@ def explain(
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, named)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
-    needs = {need for file in targets for need in file.file_format.needs}
-    if "curve" in needs:
-        _check_curve(spec, bool(inputs.labels or target.against or target.template or typed.same_modality))
     lines = read_lines(inputs.labels) if inputs.labels else None
     from nibt.engine.explain import read_labels
 
@@ -106,37 +100,23 @@ def explain(
             for row, answer in enumerate(answers):
                 answers[row] = with_checks(loaded, answer, spec)
                 on_progress(Progress(row + 1))
-    if needs:
-        answers = _panels(loaded, answers, spec, needs, files.silent)
+    if any(file.file_format.with_table for file in targets):
+        answers = _panels(loaded, answers, spec, files.silent)
     from nibt.cli.console import show
 
     files.write(answers, targets, lambda written: show(written, output.look), drawing)
-
-
-def _check_curve(method: "MethodSpec", compares: bool) -> None:
-    """Check that a narrowing curve can be drawn."""
-    if method.name != "nib" or method.options.get("along_path"):
-        raise BadOption(
-            f".curve.png shows the path of the method nib, without along_path (got {method}): leave that file out"
-        )
-    if compares:
-        raise BadOption(
-            ".curve.png shows one image with one caption: leave --labels, --against and --compare out, or that file"
-        )
 
 
 def _panels(
     model: "Model",
     answers: "Sequence[Explanation]",
     method: "MethodSpec",
-    needs: set[str],
     quiet: bool,
 ) -> "list[Panel]":
-    """Return the results with what files need: the word-region tables of nib with the cosine, and curves."""
+    """Return the results with the word-region tables of nib with the cosine."""
     from nibt.report.html.view_data import Panel
 
-    curves = _curves(model, answers, method, quiet) if "curve" in needs else None
-    tabled = ["table" in needs and _has_table(answer) for answer in answers]
+    tabled = [_has_table(answer) for answer in answers]
     several = len({answer.source for answer in answers if not answer.is_comparison}) > 1
     result, done = [], 0
     with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
@@ -146,7 +126,7 @@ def _panels(
                 table, done = _table(model, answer, method), done + 1
                 on_progress(Progress(done))
             title = f"{answer.caption} ({answer.source})" if several else ""
-            result.append(Panel(answer, table, title, curve=None if curves is None else curves[index]))
+            result.append(Panel(answer, table, title))
     return result
 
 
@@ -176,25 +156,3 @@ def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Regi
         model, answer.image.input, answer.caption, variant=method.variant, **_layers(answer), **options
     )
     return table
-
-
-def _curves(model: "Model", answers: "Sequence[Explanation]", method: "MethodSpec", quiet: bool) -> "NarrowingCurve":
-    """Compute the narrowing curves of explanations, at their layers."""
-    from nibt.engine.narrowing import narrowing_curve
-
-    explanations: Any = answers
-    images = [answer.image.input for answer in explanations]  # new results have theirs
-    captions = [answer.caption for answer in explanations]
-    path_options = {f"{side}{name}" for name in _PATH for side in ("", "image_", "text_")}
-    options: Keywords = {name: value for name, value in method.options.items() if name in path_options}
-    with show_progress("narrowing", quiet, len(answers)) as on_progress:
-        return narrowing_curve(
-            model,
-            images,
-            captions,
-            target=answers[0].target["name"],
-            variant=method.variant,
-            on_progress=on_progress,
-            **_layers(answers[0]),
-            **options,
-        )

@@ -51,7 +51,7 @@ class Output:
 
     def check(self, stems: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
-        from nibt.formats.base import format_of
+        from nibt.registry import format_of
         from nibt.results.outputs import check_targets
 
         names, rows = _unique(stems), tuple(range(len(stems)))

@@ -8,13 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from nibt.data.pair import Box
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Top, complete
 from nibt.records import JsonObject
-from nibt.registry import Plugin, available, find
+from nibt.registry import Plugin, format_of
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.html.view_data import Panel
 from nibt.results import base
@@ -24,7 +24,6 @@ from nibt.results.map_regions import check_threshold
 from nibt.results.outputs import check_sources, signed, write_bytes
 from nibt.torch_modes import plain_torch
 
-Need = Literal["table", "curve"]
 Result = base.Result | Panel
 
 
@@ -74,7 +73,7 @@ class Format(Plugin, ABC):
         endings: The endings of the names of files, such as ``.mask.png``.
         holds: The kinds of results that a file can hold, as in their JSON form.
         several: Whether a file can hold several results.
-        needs: What is computed for the file besides the results, with ``Panel``: word-region tables, narrowing curves.
+        with_table: Whether word-region tables are computed for the file, and given beside the results by ``Panel``.
         media_type: The media type of a file.
 
     """
@@ -82,7 +81,7 @@ class Format(Plugin, ABC):
     endings: ClassVar[tuple[str, ...]]
     holds: ClassVar[tuple[str, ...]] = ("explanation",)
     several: ClassVar[bool] = False
-    needs: ClassVar[tuple[Need, ...]] = ()
+    with_table: ClassVar[bool] = False
     media_type: ClassVar[str] = "image/png"
 
     @abstractmethod
@@ -92,6 +91,29 @@ class Format(Plugin, ABC):
     def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         """Return the request that the signature states: a file with another request is never replaced."""
         return request_of([bare(result) for result in results])
+
+    @plain_torch()
+    def save(self, results: Sequence[Result], path: Path, overwrite: bool = False, **options: Any) -> None:
+        """Write results into a file, as ``nibt.save`` does."""
+        data = self.encoded(results, path, **options)
+        check_sources(path, [bare(result).request() for result in results])
+        write_bytes(path, data, overwrite)
+
+    def encoded(self, results: Sequence[Result], path: Path, **options: Any) -> bytes:
+        """Return the bytes of a file of results, as ``save`` writes them."""
+        if not results:
+            raise BadInput("there is nothing to write (got no results): give at least one")
+        strange = next((result for result in results if not isinstance(result, base.Result | Panel)), None)
+        if strange is not None:
+            raise BadInput(
+                f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)"
+            )
+        for name in options:
+            if name not in DRAWING:
+                raise UnknownName("options", name, DRAWING)
+        drawing = Drawing(**options)
+        self.check(path, [_kind(bare(result)) for result in results], len(results))
+        return signed(self.encode(results, path, drawing, self.request(results, drawing)))
 
     def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
         """Check that a file can hold so many results of these kinds."""
@@ -122,27 +144,11 @@ def bare(result: Result) -> Any:
     return result.answer if isinstance(result, Panel) else result
 
 
-def format_of(path: str | Path) -> Format:
-    """Return the format of a path."""
-    name, by_ending = Path(path).name.lower(), {}
-    for file_format in (find("formats", format_name)() for format_name in available("formats")):
-        by_ending |= dict.fromkeys(file_format.endings, file_format)
-    for ending in sorted(by_ending, key=len, reverse=True):
-        if name.endswith(ending) and name != ending:
-            return by_ending[ending]
-    examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
-    raise BadOption(
-        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got "
-        f"{Path(path).suffix!r})"
-    )
-
-
-@plain_torch()
 def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: bool = False, **options: Any) -> None:
     """Write results into a file, completely or not at all; the ending of its name chooses the format.
 
     ``nibt list formats`` lists the endings: ``.png`` and other formats of images, ``.html``, ``.json``, ``.tif``,
-    ``.overlay.png``, ``.map.png``, ``.mask.png``, ``.coco.json``, ``.curve.png``, ``.links.pdf`` and ``.links.png``.
+    ``.overlay.png``, ``.map.png``, ``.mask.png``, ``.coco.json``, ``.links.pdf`` and ``.links.png``.
 
     Args:
         results: A result of nibt, or a ``Panel``; a list of them for formats that can hold several.
@@ -159,25 +165,5 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         CannotWrite: The folder is missing or not writable, or the disk is full.
 
     """
-    if not isinstance(path, str | Path):
-        raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
-    file = Path(path)
     listed: list[Any] = list(results) if isinstance(results, list | tuple) else [results]
-    data = encoded(listed, file, **options)
-    check_sources(file, [bare(result).request() for result in listed])
-    write_bytes(file, data, overwrite)
-
-
-def encoded(results: Sequence[Result], path: Path, **options: Any) -> bytes:
-    """Return the bytes of a file of results, as ``save`` writes them."""
-    if not results:
-        raise BadInput("there is nothing to write (got no results): give at least one")
-    strange = next((result for result in results if not isinstance(result, base.Result | Panel)), None)
-    if strange is not None:
-        raise BadInput(f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)")
-    for name in options:
-        if name not in DRAWING:
-            raise UnknownName("options", name, DRAWING)
-    drawing, file_format = Drawing(**options), format_of(path)
-    file_format.check(path, [_kind(bare(result)) for result in results], len(results))
-    return signed(file_format.encode(results, path, drawing, file_format.request(results, drawing)))
+    format_of(path).save(listed, Path(path), overwrite, **options)

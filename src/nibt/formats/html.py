@@ -14,7 +14,7 @@ class Page(Format):
     endings = (".html",)
     holds = ("explanation", "comparison", "regions", "answer", "audit")
     several: ClassVar = True
-    needs = ("table",)
+    with_table: ClassVar = True
     media_type = "text/html; charset=utf-8"
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
@@ -25,6 +25,13 @@ class Page(Format):
             return audit.page(result, sign=True).encode()
         text = page.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
         return text.encode()
+
+    @staticmethod
+    def framed(result: Any) -> str | None:
+        """Return the page of a result in a frame, which notebooks show; None if its image is missing."""
+        from nibt.report.notebook import display_data
+
+        return cast("str | None", display_data(result, "text/html"))
 
 
 PLUGIN = Page

@@ -15,7 +15,7 @@ class Picture(PictureFormat):
     """Pictures of results, as ``draw`` returns them."""
 
     endings = (".png", ".jpg", *sorted(set(image_formats()) - {".png", ".jpg", ".tif", ".tiff", ".pdf"}))
-    holds = ("explanation", "comparison", "regions", "answer", "decomposition", "narrowing_curve")
+    holds = ("explanation", "comparison", "regions", "answer", "decomposition")
     several: ClassVar = True
 
     def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:

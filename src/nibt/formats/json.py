@@ -13,7 +13,7 @@ class Json(Format):
     """The JSON form of results."""
 
     endings = (".json",)
-    holds = ("explanation", "comparison", "regions", "answer", "decomposition", "narrowing_curve", "audit", "roar")
+    holds = ("explanation", "comparison", "regions", "answer", "decomposition", "audit", "roar")
     several: ClassVar = True
     media_type = "application/json"
 

@@ -6,7 +6,6 @@ steps look equal. The photograph under a map keeps its differences in brightness
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 
 import numpy as np
 
@@ -69,10 +68,12 @@ def find_palette(name: str) -> Palette:
     """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib."""
     if name in PALETTES:
         return PALETTES[name]
-    maps = import_module("matplotlib").colormaps
-    if name not in maps:
+    from matplotlib import colormaps
+
+    if name not in colormaps:
         raise BadOption(f"cmap must be {', '.join(PALETTES)} or a color map of matplotlib, such as PuOr (got {name!r})")
-    low, high = (tuple(round(255 * value) for value in maps[name](end)[:3]) for end in (0.0, 1.0))
+    ends = (colormaps[name](end) for end in (0.0, 1.0))
+    low, high = ((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue, _ in ends)
     return Palette(high, low, ("the color at the right end of the scale", "the color at its left end"))
 
 

@@ -1,11 +1,9 @@
 """Registration of results with IPython by the names of their classes.
 
-This file imports nothing: IPython looks the names up when it displays a value, and the drawing code is imported when
-the first result is displayed.
+IPython looks the names up when it displays a value. The drawing code is imported when the first result is displayed.
 """
 
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 PAGE, PICTURE = "text/html", "image/png"
@@ -13,7 +11,6 @@ TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.results.explanation", "Explanation"): (PAGE, PICTURE),
     ("nibt.results.regions", "Regions"): (PAGE, PICTURE),
     ("nibt.results.decomposition", "Decomposition"): (PICTURE,),
-    ("nibt.results.narrowing", "NarrowingCurve"): (PICTURE,),
     ("nibt.report.html.view_data", "Panel"): (PAGE,),
     ("nibt.results.audit", "Audit"): (PAGE,),
     ("builtins", "list"): (PAGE,),
@@ -34,4 +31,6 @@ def _display(media_type: str, value: Any) -> Any:
     """Return a value in a media type, or None if it has no such form."""
     if isinstance(value, list) and not (value and type(value[0]).__module__ == "nibt.results.measurement"):
         return None
-    return import_module("nibt.report.notebook").display_data(value, media_type)
+    from nibt.report.notebook import display_data
+
+    return display_data(value, media_type)

@@ -6,7 +6,6 @@ from io import BytesIO
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported
-from nibt.report.displays import PAGE
 from nibt.report.html.audit import page as audit_page
 from nibt.report.html.document import document
 from nibt.report.html.page import Shown, page, panels_of
@@ -52,7 +51,7 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
     if isinstance(value, Audit):
         return framed(audit_page(value), 900)
     try:
-        if media_type == PAGE:
+        if media_type == "text/html":
             panels = panels_of(value)
             return framed(page(panels), _height(panels))
         buffer = BytesIO()

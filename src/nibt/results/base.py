@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, plain_data, read_record
+from nibt.registry import format_of
 from nibt.types import ByValue
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
@@ -75,7 +75,7 @@ class Serializable(ByValue):
 
 
 class Result(Serializable):
-    """Base class of what nibt computes and saves: explanations, regions, narrowing curves, audits and ROAR results.
+    """Base class of what nibt computes and saves: explanations, regions, audits and ROAR results.
 
     Attributes:
         kind: The kind of result, as the JSON form states it.
@@ -146,7 +146,7 @@ class Result(Serializable):
             CannotWrite: The folder is missing or not writable, or the disk is full.
 
         """
-        import_module("nibt.formats.base").save(self, path, overwrite=overwrite, **drawing)  # formats know results
+        format_of(path).save([self], Path(path), overwrite, **drawing)
 
 
 def require_result(value: Any, caller: str, *classes: type) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput, MissingSide
+from nibt.registry import find
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.audit import Check
 from nibt.results.base import Result, require_result
@@ -191,7 +191,7 @@ class Explanation(Result):
 
     def _repr_html_(self) -> str | None:
         """Return the page that notebooks show; None if the image is missing."""
-        return import_module("nibt.report.notebook").display_data(self, "text/html")  # the drawing code knows results
+        return find("formats", "html").framed(self)
 
     def __repr__(self) -> str:
         first, second = self.sides.values()

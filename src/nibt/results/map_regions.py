@@ -1,7 +1,6 @@
 """Regions of a map: its connected parts above a threshold, with their boxes, peaks, outlines and masks."""
 
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,7 +54,9 @@ def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> Pix
 
 def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
     """Return the connected parts of a mask, those with the largest scores first."""
-    labels, count = import_module("scipy.ndimage").label(mask)
+    from scipy.ndimage import label
+
+    labels, count = label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     regions = [_region(scores, labels == number) for number in range(1, count + 1)]
     return sorted(regions, key=lambda region: -region.score)
 

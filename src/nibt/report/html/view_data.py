@@ -19,7 +19,6 @@ from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.explanation import Explanation
-from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
 
 SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
@@ -36,10 +35,9 @@ class Panel:
         table: The word-region table of the same pair, if there is one.
         title: The title.
         problem: Why there is no table.
-        curve: The narrowing curve of the same pair, if there is one.
 
     Raises:
-        BadInput: The table or the curve belongs to another pair, or the result is not an explanation.
+        BadInput: The table belongs to another pair, or the result is not an explanation.
 
     """
 
@@ -47,16 +45,9 @@ class Panel:
     table: Regions | None = None
     title: str = ""
     problem: str = ""
-    curve: NarrowingCurve | None = None
 
     def __post_init__(self) -> None:
         require_result(self.answer, "a page", Explanation, Regions, AnswerExplanation)
-        if self.curve is not None:
-            curve_pairs = [(pair.source, pair.caption) for pair in self.curve.pairs]
-            if not _of_pair(self.answer) or curve_pairs != [(self.answer.image.source, self.answer.caption)]:
-                raise BadInput(
-                    f"the curve must be of the pair of the answer (got that of {curve_pairs[0]}): leave curve out"
-                )
         if self.table is None:
             return
         if not _of_pair(self.answer):

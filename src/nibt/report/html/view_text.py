@@ -6,8 +6,6 @@ from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import MOST_CELLS, Panel
-from nibt.report.image.curve import draw_curve
-from nibt.report.image.layout import uri
 from nibt.report.request import legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
@@ -215,20 +213,8 @@ def details(panel: Panel) -> str:
     numbers = "; ".join(map(escape, (target_line(result), *_gaps(panel))))
     return (
         f'<details class="nibt-details"><summary>Details</summary><p class="nibt-sums"></p><p>{numbers}</p>'
-        f"{_curve(panel)}<dl>{lines}</dl></details>"
+        f"<dl>{lines}</dl></details>"
     )
-
-
-def _curve(panel: Panel) -> str:
-    """Return the picture of the narrowing curve, if there is one."""
-    if panel.curve is None:
-        return ""
-    ends = "; ".join(
-        f"{name} from {signed(side.mean_scores[0])} to {signed(side.mean_scores[-1])}"
-        for name, side in panel.curve.sides.items()
-    )
-    picture = uri(draw_curve(panel.curve))
-    return f'<p class="nibt-curve"><img alt="narrowing curve: {escape(ends)}" src="{picture}"></p>'
 
 
 def _coarser(panel: Panel) -> Iterator[str]:

@@ -4,7 +4,6 @@ from PIL import Image
 
 from nibt.report.appearance import Appearance, appearance
 from nibt.report.colors import PAPER
-from nibt.report.image.curve import draw_curve
 from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked
@@ -16,7 +15,6 @@ from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.decomposition import Decomposition
 from nibt.results.explanation import Explanation, is_noise
-from nibt.results.narrowing import NarrowingCurve
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
@@ -25,15 +23,15 @@ _PANEL, _LINE, _NEAR = 460, 760, 14
 
 @plain_torch()
 def draw(
-    answer: Explanation | Regions | AnswerExplanation | Decomposition | NarrowingCurve,
+    answer: Explanation | Regions | AnswerExplanation | Decomposition,
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
 ) -> Image.Image:
     """Draw a result: the photograph, the map over it, and the caption below.
 
-    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word, a
-    decomposition its table of heads with the maps of the strongest, and a narrowing curve its plots.
+    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word,
+    and a decomposition its table of heads with the maps of the strongest.
 
     Args:
         answer: The result.
@@ -48,12 +46,10 @@ def draw(
         BadInput: An image of a loaded result is missing, or there is no such picture of the result.
 
     """
-    require_result(answer, "draw", Explanation, Regions, AnswerExplanation, Decomposition, NarrowingCurve)
+    require_result(answer, "draw", Explanation, Regions, AnswerExplanation, Decomposition)
     look = appearance(positive_only, style, cmap)
     if isinstance(answer, Decomposition):
         return draw_decomposition(answer, look)
-    if isinstance(answer, NarrowingCurve):
-        return draw_curve(answer)
     if isinstance(answer, Regions | AnswerExplanation):
         return draw_table(answer, look)
     return _comparison(answer, look) if answer.is_comparison else _page(answer, look)

@@ -6,11 +6,16 @@ This module imports matplotlib, without its global state, since its PDF files ha
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from PIL import Image
 
 from nibt.data.pair import Box, read_box
@@ -153,10 +158,9 @@ def _figure_bytes(
     subject: str | None,
 ) -> bytes:
     image = photograph(regions.input, regions.source).convert("RGB")
-    figures = import_module("matplotlib.figure")
     width, height = regions.size
     tall = _WIDTH * min(height / width, 1.4)
-    figure = figures.Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")
+    figure = Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")  # pyright: ignore[reportArgumentType]
     figure_height = figure.get_figheight()
     axes = figure.add_axes((0.02, (_WORDS + 0.35) / figure_height, 0.96, tall / figure_height))
     image.thumbnail((1000, 1000))
@@ -175,18 +179,17 @@ def _figure_bytes(
 
 def _lettering(text: str) -> tuple[str, Any]:
     """Return a word with a font that has its characters; a box stands for each that no font has."""
-    manager, text = import_module("matplotlib.font_manager"), shortened(text, 13, _LONGEST)
+    text = shortened(text, 13, _LONGEST)
     path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
-    name = path if isinstance(path, str) else manager.findfont("DejaVu Sans")
-    font = manager.get_font(name)
+    name = path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
+    font = font_manager.get_font(name)
     drawable = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
-    return drawable, manager.FontProperties(fname=name, size=13)
+    return drawable, font_manager.FontProperties(fname=name, size=13)
 
 
 def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple[float, float]]:
     """Draw the words in rows below the photograph, and return the place above the middle of each."""
-    agg = import_module("matplotlib.backends.backend_agg")
-    renderer = agg.FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
+    renderer = FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
     colors = ["#222222" if place in linked else "#999999" for place in range(len(regions.words))]
     texts = [
         frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False)
@@ -213,23 +216,19 @@ def _draw_link(
     frame: _Frame, regions: Regions, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
     """Draw a part of the image and a curve from a word into it."""
-    patches = import_module("matplotlib.patches")
-    paths = import_module("matplotlib.path")
     region, share, color = regions.region, frame.share(link.score), frame.color(link.score)
     down, across = region.height / shape[0], region.width / shape[1]
     corner = region.left + link.column * across, region.top + link.row * down
-    frame.axes.add_patch(
-        patches.Rectangle(corner, across, down, facecolor=color, alpha=0.25 + 0.35 * share, edgecolor="none")
-    )
-    frame.axes.add_patch(patches.Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
+    frame.axes.add_patch(Rectangle(corner, across, down, facecolor=color, alpha=0.25 + 0.35 * share, edgecolor="none"))
+    frame.axes.add_patch(Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
     inverse = frame.figure.transFigure.inverted()
     beside = 0.35 if link.score > 0 else 0.65  # so that links into one part with both signs are seen
     end = inverse.transform(frame.axes.transData.transform((corner[0] + across * beside, corner[1] + down / 2)))
     start = start[0] + (-0.006 if link.score > 0 else 0.006), start[1]
     middle = (start[1] + end[1]) / 2
-    curve = paths.Path([start, (start[0], middle), (end[0], middle), tuple(end)], [1, 4, 4, 4])
+    curve = Path([start, (start[0], middle), (end[0], middle), tuple(end)], [1, 4, 4, 4])
     for line_color, extra in (("white", 1.4), (color, 0.0)):  # a white edge sets lines apart from the photograph
-        line = patches.PathPatch(
+        line = PathPatch(
             curve,
             fill=False,
             edgecolor=line_color,
@@ -244,11 +243,10 @@ def _draw_scale(frame: _Frame, method: str) -> None:
     """Draw what the colors and widths mean, and the method."""
     ends = [1.0] if frame.look.positive_only else [-1.0, 1.0]
     names = {-1.0: "against", 1.0: "for"}
-    lines = import_module("matplotlib.lines")
     for place, sign in enumerate(ends):
         left, height = 0.04 + 0.26 * place, 0.18 / frame.figure_height
         color = frame.color(sign)
-        frame.figure.add_artist(lines.Line2D([left, left + 0.05], [height] * 2, color=color, linewidth=3.2))
+        frame.figure.add_artist(Line2D([left, left + 0.05], [height] * 2, color=color, linewidth=3.2))
         text = f"{names[sign]}, {sign * frame.most:+.2g}"
         frame.figure.text(left + 0.06, height, text, fontsize=9, color="#222222", va="center")
     frame.figure.text(0.98, 0.18 / frame.figure_height, method, fontsize=7, color="#6c6c6c", va="center", ha="right")
