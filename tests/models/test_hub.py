@@ -420,4 +420,4 @@ class TestProgress:
         sizes = [report.done for report in reports]
         assert sizes == sorted(sizes)
         assert reports[-1].done == reports[-1].total
-        assert re.fullmatch(r"downloading model\.safetensors, 1\d\d kB of 1\d\d kB", reports[-1].stage), reports[-1]
+        assert re.fullmatch(r"downloading model\.safetensors, 1\d\dkB of 1\d\dkB", reports[-1].stage), reports[-1]

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
-from nibt.models._download import Bar
 from nibt.models._names import HubName
 from nibt.models._request import Request
 from nibt.models._sentence_transformers import DENSE_WEIGHTS, dense_folders
+from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
 
 _TIMEOUT = 10.0  # seconds until the hub must answer
@@ -132,18 +133,22 @@ def _complete(listing: Listing, parts: Parts) -> bool:
 
 def _cached(name: HubName) -> Path | None:
     """Return the folder of the last known commit of a revision in the cache."""
-    from huggingface_hub import constants
+    from huggingface_hub import errors, snapshot_download
 
-    place = Path(constants.HF_HUB_CACHE, f"models--{name.repository.replace('/', '--')}")
-    revision = name.revision or constants.DEFAULT_REVISION
-    reference = place / "refs" / revision
-    commit = read_text(reference).strip() if reference.is_file() else revision
-    folder = place / "snapshots" / commit
-    return folder if len(PurePosixPath(commit).parts) == 1 and folder.is_dir() else None
+    try:
+        return Path(
+            snapshot_download(name.repository, revision=name.revision, local_files_only=True, allow_patterns=[])
+        )
+    except errors.LocalEntryNotFoundError:
+        return None
 
 
 def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
-    """Download the parts of a repository in order; the weights must be accessible before anything is read."""
+    """Download the parts of a repository in order; the weights must be accessible before anything is read.
+
+    It gets each file in this thread, since ``snapshot_download`` gets them in others, and waits for these to end when
+    it is interrupted.
+    """
     from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     where = constants.ENDPOINT
@@ -152,23 +157,48 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
     )
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     commit = info.sha or name.revision or constants.DEFAULT_REVISION
-    bar = Bar(sizes)
+    needed: list[str] = []
+    done: dict[str, int] = {}
 
     def get(file: str, revision: str = commit) -> Path:
-        return Path(
-            hf_hub_download(name.repository, file, revision=revision, endpoint=where, tqdm_class=bar.kind_for(file))
+        total = sum(sizes.get(file, 0) for file in needed or [file])
+        path = hf_hub_download(
+            name.repository, file, revision=revision, endpoint=where, tqdm_class=_bar(file, done, total)
         )
+        return Path(path)
 
     listing = Listing(name, frozenset(sizes), lambda file: read_text(get(file)))
     if name.folder and not listing.below():
         raise CannotLoad(f"{name.repository!r} has no folder {name.folder!r}")
-    needed = parts(listing)
+    needed += parts(listing)
     get_hf_file_metadata(hf_hub_url(name.repository, needed[-1], revision=commit, endpoint=where), timeout=_TIMEOUT)
-    bar.total = sum(sizes.get(file, 0) for file in needed)
     # the first names the branch, so that the cache knows its commit
     paths = [get(needed[0], name.revision or constants.DEFAULT_REVISION), *map(get, needed[1:])]
     folder = paths[-1].parents[len(PurePosixPath(needed[-1]).parts) - 1]
     return folder / name.folder, folder.name
+
+
+def _bar(file: str, done: dict[str, int], total: int) -> Any:
+    """Return the class of the bars of a file, which report to the listener; None for those of the hub's library."""
+    from huggingface_hub.utils import tqdm
+
+    report = listener()
+    if report is no_progress:
+        return None
+
+    class Bar(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": True})
+            self.update(0)  # the first megabytes take a while
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += int(n or 0)
+            done[file] = max(self.n, done.get(file, 0))  # a file may have a second bar, of its transfer
+            count = sum(done.values())
+            amounts = " of ".join(tqdm.format_sizeof(size, "B") for size in (count, total))
+            report(Progress(count, total or None, f"downloading {file}, {amounts}"))
+
+    return Bar
 
 
 def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
