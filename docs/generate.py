@@ -12,14 +12,13 @@
 ``tests/test_generated_docs.py`` checks that all of it is current.
 """
 
-import ast
 import csv
 import dataclasses
 import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from inspect import cleandoc, formatannotation, getdoc, isfunction, signature, unwrap
+from inspect import formatannotation, getdoc, isfunction, signature, unwrap
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,7 +34,7 @@ from nibt.evaluation.bench.report import protocol_table
 from nibt.methods.base import SIDES, Method, pair_methods
 from nibt.models._loading import embedded
 from nibt.options import OneOf, Range, field_types
-from nibt.registry import KINDS, available, find, summary
+from nibt.registry import KINDS, available, documentation, find, source, summary
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -135,17 +134,12 @@ class Parts:
 
 
 def parts(kind: str, name: str) -> Parts:
-    """Split the docstring of the file of a plugin."""
-    source = (ROOT / source_of(kind, name)).read_text(encoding="utf-8")
-    text = cleandoc(ast.get_docstring(ast.parse(source)) or "")
+    """Split the docstring of a plugin."""
+    text = documentation(kind, name)
     sections = {title: SCHEMAS.flowing(body) for title, body in _SECTION.findall(text)}
     paragraphs = _SECTION.sub("", text).strip().split("\n\n")
     title, *notes = map(SCHEMAS.flowing, paragraphs)
     return Parts(title, "\n\n".join(notes), sections)
-
-
-def source_of(kind: str, name: str) -> str:
-    return f"src/nibt/{kind}/{name}.py"
 
 
 def option_lines(kind: type) -> Iterator[str]:
@@ -489,7 +483,7 @@ def method_entry(name: str) -> dict[str, Any]:
 def metric_entry(name: str) -> dict[str, Any]:
     kind = find("metrics", name)
     better = {"better": kind.better, "sides": list(kind.sides)}
-    return {"page": f"../src/nibt/metrics/{name}.py", **better, "options": options(kind)}
+    return {"page": f"../src/nibt/metrics/{source('metrics', name).name}", **better, "options": options(kind)}
 
 
 def python_entry(name: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from mkdocs.structure.files import File
 from typer.cli import get_docs_for_click
 
 from nibt.cli.main import app
+from nibt.registry import source
 
 _METRICS = Path("src/nibt/metrics")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -116,8 +117,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if target.is_relative_to(folder) or not target.is_relative_to(root):
             return link[0]
         name = target.relative_to(root)
-        if name.parent == _METRICS and name.stem in _GENERATE.own("metrics"):
-            return f"[{link[1]}]({os.path.relpath(folder / f'reference/metrics/{name.stem}.md', here)})"
+        metrics = [metric for metric in _GENERATE.own("metrics") if source("metrics", metric).name == name.name]
+        if name.parent == _METRICS and metrics:
+            metric = link[1].strip("`") if link[1].strip("`") in metrics else metrics[0]
+            return f"[{link[1]}]({os.path.relpath(folder / f'reference/metrics/{metric}.md', here)})"
         return f"`{name}`" if link[1].strip("`") in (target.name, str(name)) else f"{link[1]} (`{name}`)"
 
     return _LINK.sub(inside, markdown)

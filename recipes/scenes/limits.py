@@ -20,8 +20,8 @@ from runs import FEW, SEED, collect, kept, machine, on_mask, parse_arguments, sc
 import nibt
 from nibt.evaluation.statistics import interval
 from nibt.methods._views import FINEST, blended, shifts
-from nibt.metrics.average_precision import AveragePrecision
 from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.rankings import AveragePrecision
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 NIB = {"layer": "7", "baseline": "blank", "quadrature": "gauss", "steps": 4, "views": 1, "text_steps": 1}

@@ -27,15 +27,12 @@ from nibt.evaluation.regions import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.metrics._pair_curve import PairCurve
-from nibt.metrics.additive_share import AdditiveShare
 from nibt.metrics.base import RegionsInput
-from nibt.metrics.noun_energy import NounEnergy
+from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
+from nibt.metrics.energy import NounEnergy
 from nibt.metrics.noun_mass import NounMass
-from nibt.metrics.noun_pointing import NounPointing
-from nibt.metrics.pair_deletion import PairDeletion
-from nibt.metrics.pair_insertion import PairInsertion
-from nibt.metrics.table_faithfulness import TableFaithfulness
+from nibt.metrics.pointing_game import NounPointing
+from nibt.metrics.region_curves import PairCurve, PairDeletion, PairInsertion
 
 HELD_OUT = {0.3: 32, 0.5: 64, 0.7: 32}
 """The probabilities with which units are kept, and the held-out coalitions of each side."""

@@ -1,15 +1,18 @@
 """The registry of plugins, which finds them by the names of their files.
 
 The file ``methods/nib.py``, or the folder ``methods/nib``, is the method ``"nib"``. To add a plugin, add its file.
-Names are listed without importing the files. Other packages add plugins by entry points of the groups
-``nibt.methods``, ``nibt.models`` and so on.
+Plugins of one idea share a file: each class there declares its name (``class Insertion(CurveMetric,
+name="insertion")``). Names are listed without importing the files. Other packages add plugins by entry points of the
+groups ``nibt.methods``, ``nibt.models`` and so on.
 """
 
 import ast
+import re
 import shlex
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,23 +23,24 @@ from nibt.options import Keywords
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
 _BASE = "base"  # the file with the base class of a group; files that plugins share start with an underscore
+_DECLARED = re.compile(r'^class \w+\(.*\bname="(\w+)"', re.M)
 
 
 class Plugin:
     """The base class of all plugins.
 
     Attributes:
-        name: The name of the plugin: that of its file, or of its entry point; of a class in a script or a notebook,
-            that of the class.
+        name: The name of the plugin: that which it declares, or that of its file, or of its entry point; of a class in
+            a script or a notebook, that of the class.
 
     """
 
     name: ClassVar[str] = ""
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, name: str = "", **options: Any) -> None:
         super().__init_subclass__(**options)
         module = cls.__module__.rpartition(".")[2]
-        cls.name = cls.__name__ if module == "__main__" else module
+        cls.name = name or (cls.__name__ if module == "__main__" else module)
 
 
 def available(group: str) -> list[str]:
@@ -61,14 +65,23 @@ def available(group: str) -> list[str]:
 @lru_cache
 def _available(group: str) -> tuple[str, ...]:
     """Return the names, cached because plugins are not added while Python runs."""
-    paths = [path for path in (_PACKAGE / group).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
-    names = {path.stem for path in paths if path.stem != _BASE and not path.stem.startswith("_")}
-    return tuple(sorted(names.union(_entry_points(group).names)))
+    return tuple(sorted({*_files(group), *_entry_points(group).names}))
+
+
+@lru_cache
+def _files(group: str) -> dict[str, Path]:
+    """Return the file of each plugin of nibt by its name."""
+    files: dict[str, Path] = {}
+    for path in (_PACKAGE / group).iterdir():
+        file = path if path.suffix == ".py" else path / "__init__.py"
+        if file.exists() and path.stem != _BASE and not path.stem.startswith("_"):
+            files |= dict.fromkeys(_DECLARED.findall(read_text(file)) or [path.stem], file)
+    return files
 
 
 @lru_cache(maxsize=1024)
 def find(group: str, name: str) -> Any:
-    """Return the class of a plugin: that of the entry point, or ``PLUGIN`` of the file with that name.
+    """Return the class of a plugin: that of the entry point, ``PLUGIN`` of its file, or one of its ``PLUGINS``.
 
     It is cached because plugins are not added while Python runs.
     """
@@ -78,7 +91,29 @@ def find(group: str, name: str) -> Any:
         return plugin
     if name not in available(group):
         raise UnknownName(group, name, available(group))
-    return import_module(f"nibt.{group}.{name}").PLUGIN
+    file = _files(group)[name]
+    module: Any = import_module(f"nibt.{group}.{(file.parent if file.stem == '__init__' else file).stem}")
+    return next(plugin for plugin in getattr(module, "PLUGINS", None) or [module.PLUGIN] if plugin.name == name)
+
+
+def source(group: str, name: str) -> Path:
+    """Return the file of a plugin of nibt."""
+    return _files(group)[name]
+
+
+def documentation(group: str, name: str) -> str:
+    """Return the docstring of a plugin: that of its file, or of its class if that declares its name.
+
+    No file of nibt is imported.
+    """
+    if name in _entry_points(group).names:
+        return cleandoc(find(group, name).__doc__ or "")
+    if name not in available(group):
+        raise UnknownName(group, name, available(group))
+    tree = ast.parse(read_text(_files(group)[name]))
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    declared = (node for node in classes if any(ast.unparse(word) == f"name={name!r}" for word in node.keywords))
+    return ast.get_docstring(next(declared, tree)) or ""
 
 
 def format_of(path: str | Path) -> Any:
@@ -99,20 +134,14 @@ def format_of(path: str | Path) -> Any:
 
 
 def summary(group: str, name: str) -> str:
-    """Return the first line of the docstring of a plugin's file, without importing the file.
+    """Return the first line of the docstring of a plugin.
 
     Examples:
         >>> summary("targets", "cosine").startswith("The cosine")
         True
 
     """
-    if name in _entry_points(group).names:
-        return (find(group, name).__doc__ or "").strip().split("\n")[0]
-    if name not in available(group):
-        raise UnknownName(group, name, available(group))
-    file = _PACKAGE / group / f"{name}.py"
-    source = read_text(file if file.exists() else _PACKAGE / group / name / "__init__.py")
-    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+    return documentation(group, name).split("\n")[0]
 
 
 def parse_method(text: str) -> tuple[str, str, Keywords]:

@@ -20,7 +20,7 @@ from nibt.datasets._opening import open_pairs
 from nibt.datasets.folder import Folder
 from nibt.datasets.grid import ImageGrid
 from nibt.datasets.open_images import OpenImages
-from nibt.datasets.pascal_voc import PascalVOC
+from nibt.datasets.pascal import PascalVOC
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, UnknownName

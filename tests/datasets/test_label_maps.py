@@ -13,8 +13,7 @@ from PIL import Image
 from nibt.datasets._label_maps import LabelMaps
 from nibt.datasets.ade20k import ADE20K
 from nibt.datasets.coco_stuff import COCOStuff
-from nibt.datasets.pascal_context import PascalContext
-from nibt.datasets.pascal_voc_segmentation import PascalVOCSegmentation
+from nibt.datasets.pascal import PascalContext, PascalVOCSegmentation
 from nibt.errors import BadInput
 from tests.datasets.layouts import (
     ade20k,

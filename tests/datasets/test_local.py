@@ -24,9 +24,7 @@ from nibt.datasets.imagenet import ImageNet
 from nibt.datasets.imagenet_s import ImageNetS
 from nibt.datasets.open_images import OpenImages
 from nibt.datasets.part_imagenet import PartImageNet
-from nibt.datasets.pascal_context import PascalContext
-from nibt.datasets.pascal_voc import PascalVOC
-from nibt.datasets.pascal_voc_segmentation import PascalVOCSegmentation
+from nibt.datasets.pascal import PascalContext, PascalVOC, PascalVOCSegmentation
 from nibt.datasets.phrases import Phrases
 from nibt.datasets.refcoco import RefCOCO
 from nibt.datasets.rsicd import RSICD

@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.pascal_context``."""
+"""Tests of ``nibt.datasets.pascal``."""
 
 from pathlib import Path
 
 import numpy as np
 
-from nibt.datasets.pascal_context import PascalContext
+from nibt.datasets.pascal import PascalContext
 from tests.datasets.layouts import captions, halves, pascal_context
 
 

@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.pascal_voc_segmentation``."""
+"""Tests of ``nibt.datasets.pascal``."""
 
 from pathlib import Path
 
 import numpy as np
 
-from nibt.datasets.pascal_voc_segmentation import PascalVOCSegmentation
+from nibt.datasets.pascal import PascalVOCSegmentation
 from tests.datasets.layouts import captions, halves, names, pascal_voc_segmentation
 
 

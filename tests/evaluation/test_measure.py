@@ -15,11 +15,9 @@ from nibt.data.pair import Object, Pair
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import Method
 from nibt.metrics.base import Metric
-from nibt.metrics.confidence_drop import ConfidenceDrop
-from nibt.metrics.confidence_increase import ConfidenceIncrease
-from nibt.metrics.deletion import Deletion
+from nibt.metrics.confidence import ConfidenceDrop, ConfidenceIncrease
+from nibt.metrics.deletion import Deletion, Insertion
 from nibt.metrics.infidelity import Infidelity
-from nibt.metrics.insertion import Insertion
 from nibt.metrics.max_sensitivity import MaxSensitivity
 from nibt.models.base import Model
 from nibt.registry import find

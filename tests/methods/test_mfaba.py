@@ -13,7 +13,7 @@ from nibt.methods.mfaba import MFABA
 from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
 from nibt.targets.base import CosineSimilarity, Score
-from nibt.targets.cosine import Cosine
+from nibt.targets.similarity import Cosine
 from tests import linear, tiny
 from tests.helpers import Golden, both_sides, make_side, stretch
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.absent_words``."""
+"""Tests of ``nibt.metrics.shares``."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.average_precision``."""
+"""Tests of ``nibt.metrics.rankings``."""
 
 import numpy as np
 import pytest

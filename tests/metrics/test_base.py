@@ -11,9 +11,9 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadOption
-from nibt.metrics._confidence import Confidence
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Metric, MetricInput
+from nibt.metrics.confidence import Confidence
 from nibt.options import is_number
 from nibt.registry import available, find
 from tests import tiny

@@ -17,10 +17,8 @@ from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.nib import NIB
 from nibt.methods.ones import Ones
-from nibt.metrics._confidence import all_row_scores
 from nibt.metrics.base import MetricInput
-from nibt.metrics.confidence_drop import ConfidenceDrop
-from nibt.metrics.confidence_increase import ConfidenceIncrease
+from nibt.metrics.confidence import ConfidenceDrop, ConfidenceIncrease, all_row_scores
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution

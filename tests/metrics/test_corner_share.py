@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.corner_share``."""
+"""Tests of ``nibt.metrics.shares``."""
 
 import pytest
 import torch

@@ -8,9 +8,8 @@ import torch
 
 from nibt.core.side import Side
 from nibt.metrics.base import MetricInput
-from nibt.metrics.deletion import Deletion
+from nibt.metrics.deletion import Deletion, Insertion
 from nibt.metrics.infidelity import Infidelity
-from nibt.metrics.insertion import Insertion
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 from tests import tiny

@@ -21,9 +21,7 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import MetricInput
 from nibt.metrics.label_iou import LabelIoU
 from nibt.metrics.label_precision import LabelPrecision
-from nibt.metrics.mean_iou import MeanIoU
-from nibt.metrics.pixel_accuracy import PixelAccuracy
-from nibt.metrics.point_iou import PointIoU
+from nibt.metrics.segmentation import MeanIoU, PixelAccuracy, PointIoU
 from nibt.metrics.zero_shot_accuracy import ZeroShotAccuracy
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from nibt.metrics.base import Noun
-from nibt.metrics.noun_deletion import NounDeletion
-from nibt.metrics.noun_insertion import NounInsertion
+from nibt.metrics.region_curves import NounDeletion, NounInsertion
 from tests.helpers import Record, assert_error_below
 from tests.metrics.known_tables import embeddings_by_hand, input_of, known, number, quarter, tiny_table
 

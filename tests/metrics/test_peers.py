@@ -13,8 +13,7 @@ from nibt.core.interpolation import interpolated
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.metrics.base import MetricInput
-from nibt.metrics.deletion import Deletion
-from nibt.metrics.insertion import Insertion
+from nibt.metrics.deletion import Deletion, Insertion
 from nibt.registry import find
 from nibt.results.attribution import Attribution, to_pixels
 from tests import linear, tiny

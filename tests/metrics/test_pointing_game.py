@@ -8,8 +8,8 @@ import torch
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Point
-from nibt.metrics._pixels import hit as hit_on
 from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.pointing_game import hit as hit_on
 from nibt.registry import find
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
 

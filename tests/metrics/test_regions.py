@@ -14,15 +14,13 @@ from nibt.engine.batch_cache import BatchCache
 from nibt.errors import BadOption, UnknownName
 from nibt.evaluation.measure import metrics_of
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.metrics._rank_correlation import rank_correlation
-from nibt.metrics.additive_share import AdditiveShare
+from nibt.metrics._ranks import rank_correlation
 from nibt.metrics.base import Noun, RegionsInput
-from nibt.metrics.noun_energy import NounEnergy
+from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
+from nibt.metrics.energy import NounEnergy
 from nibt.metrics.noun_mass import NounMass
-from nibt.metrics.noun_pointing import NounPointing
-from nibt.metrics.pair_deletion import PairDeletion
-from nibt.metrics.pair_insertion import PairInsertion
-from nibt.metrics.table_faithfulness import TableFaithfulness
+from nibt.metrics.pointing_game import NounPointing
+from nibt.metrics.region_curves import PairDeletion, PairInsertion
 from nibt.registry import find
 from nibt.results.regions import Regions, Rest
 from tests import tiny
@@ -282,9 +280,9 @@ def test_metrics_of_regions_are_measured_only_if_they_are_named() -> None:
 
 def test_a_cache_shares_the_embeddings_of_coalitions(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = tiny.model("clip"), []
-    original = nibt.metrics._coalitions.embeddings_of_patches
+    original = nibt.metrics.coalitions.embeddings_of_patches
     monkeypatch.setattr(
-        "nibt.metrics._coalitions.embeddings_of_patches", lambda *values: (calls.append(1), original(*values))[1]
+        "nibt.metrics.coalitions.embeddings_of_patches", lambda *values: (calls.append(1), original(*values))[1]
     )
     cache, pairs, metrics = BatchCache(model), [named_pair()], ["table_faithfulness", "additive_share"]
     shared = [nibt.measure(model, pairs, metrics, method, cache=cache) for method in ("occlusion", "ones")]

@@ -1,10 +1,10 @@
-"""Tests of ``nibt.metrics.relevance_rank``."""
+"""Tests of ``nibt.metrics.rankings``."""
 
 import numpy as np
 import pytest
 import torch
 
-from nibt.metrics.relevance_rank import RelevanceRank
+from nibt.metrics.rankings import RelevanceRank
 from tests.metrics.known_maps import FIRST, LAST, QUARTER, of, on
 
 

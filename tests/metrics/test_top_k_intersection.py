@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.top_k_intersection``."""
+"""Tests of ``nibt.metrics.rankings``."""
 
 import numpy as np
 import pytest

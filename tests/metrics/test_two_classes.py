@@ -10,8 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics.base import MetricInput
-from nibt.metrics.mean_iou import MeanIoU
-from nibt.metrics.pixel_accuracy import PixelAccuracy
+from nibt.metrics.segmentation import MeanIoU, PixelAccuracy
 from nibt.results.attribution import Attribution
 from tests.metrics.known_maps import FIRST, GRID, LAST, QUARTER, of, on
 

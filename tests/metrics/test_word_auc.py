@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.word_auc``."""
+"""Tests of ``nibt.metrics.rankings``."""
 
 from dataclasses import replace
 

@@ -10,7 +10,7 @@ import nibt
 from nibt.errors import BadOption, UnknownName
 from nibt.registry import available, find
 from nibt.targets.base import CosineSimilarity, Score, Target
-from nibt.targets.ensemble import Ensemble
+from nibt.targets.similarity import Ensemble
 from tests import tiny
 
 COSINE = CosineSimilarity()

@@ -1,1 +1,1 @@
-"""Metrics of attributions, one file per metric."""
+"""Metrics of attributions, one file per idea."""

@@ -3,7 +3,6 @@
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from torch import Tensor
 from nibt.datasets._zero_shot import openai_templates
 from nibt.errors import BadOption, Unsupported
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PooledMetric, ShareMetric
-from nibt.options import Range
 from nibt.results.attribution import min_max, to_pixels
 from nibt.targets.base import Others
 from nibt.types import Embedding
@@ -109,31 +107,6 @@ class ObjectMetric(ShareMetric, LabelMetric, PooledMetric, ABC):
         mean = maps.mean(0)
         for item, truth in enumerate(metric_input.truths):
             yield None if truth.label is None else maps[truth.label, item] - mean[item]
-
-
-@dataclass(frozen=True)
-class TwoClasses(ObjectMetric, ABC):
-    """Base class of metrics of the pixels of the named objects and of the background.
-
-    Args:
-        threshold: Pixels above it are on the object, from 0 to below 1; None means the mean of the map.
-
-    """
-
-    threshold: Annotated[float, Range(0, 1, below=True)] | None = None
-
-    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 4"]:
-        """Return the numbers of true positive, false positive, false negative and true negative pixels."""
-        rows = torch.full((len(metric_input.truths), 4), torch.nan, dtype=torch.float64, device="cpu")
-        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
-        for item, (truth, grid) in enumerate(pairs):
-            if truth.mask is not None and grid is not None:
-                pixels = object_share(grid, truth.mask.shape)
-                above, mask = pixels > (pixels.mean() if self.threshold is None else self.threshold), truth.mask
-                rows[item] = torch.stack(
-                    [(above & mask).sum(), (above & ~mask).sum(), (~above & mask).sum(), (~above & ~mask).sum()]
-                )
-        return rows
 
 
 def object_share(grid: Cells, shape: Sequence[int]) -> PixelMap:

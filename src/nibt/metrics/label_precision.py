@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.metrics._labels import LabelMetric
-from nibt.metrics._pixels import ranking
+from nibt.metrics._ranks import ranking
 from nibt.metrics.base import MetricInput, PooledMetric, ShareMetric, known_mean, ratio
 from nibt.options import OneOf
 

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.metrics._rank_correlation import rank_correlation
+from nibt.metrics._ranks import rank_correlation
 from nibt.metrics.base import Metric, MetricInput
 from nibt.types import PerExample
 

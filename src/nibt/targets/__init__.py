@@ -1,1 +1,1 @@
-"""Targets: the numbers that methods explain, one file per target."""
+"""Targets: the numbers that methods explain, those of a similarity in one file."""

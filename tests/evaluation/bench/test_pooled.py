@@ -8,8 +8,7 @@ import pytest
 import nibt
 from nibt.evaluation.bench.report import write_report
 from nibt.evaluation.statistics import resampled_rows
-from nibt.metrics.mean_iou import MeanIoU
-from nibt.metrics.pixel_accuracy import PixelAccuracy
+from nibt.metrics.segmentation import MeanIoU, PixelAccuracy
 from tests.evaluation.bench.plans import BASE
 
 PUBLISHED = [{"data": "scenes", "method": "nib", "metric": "mean_iou", "value": 0.5866, "source": "Table 1, ViT-B/16"}]

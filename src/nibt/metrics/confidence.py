@@ -114,3 +114,69 @@ def all_row_scores(metric_input: MetricInput) -> PerToken:
     assert words is not None
     inputs = replace(side.inputs, words=_AllRows(words.tokens, words.words, words.explained))
     return metric_input.again(Side(side.model, replace(side.trace, inputs=inputs), side.score)).scores
+
+
+@dataclass(frozen=True)
+class ConfidenceDrop(Confidence, name="confidence_drop"):
+    r"""Confidence drop: how much of the score is lost when only what the map keeps is shown.
+
+    $$\text{drop} = 100 \max(0, S - S_{\text{kept}})$$
+
+    The protocol ``paper`` is that of the authors of NIB, which encodes captions without their start and end tokens.
+
+    Range:
+        0 to 200 for the cosine
+
+    Forward passes:
+        1
+
+    Use it when:
+        You compare with the tables of M2IB and NIB. Use the protocols ``m2ib`` and ``paper`` for their numbers.
+
+    Avoid it when:
+        You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
+        NIB. Never report it without the three controls.
+
+    Source:
+        Chattopadhay et al., WACV 2018 (Grad-CAM++)
+
+    """
+
+    better = "lower"
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        score, kept = self.scores(metric_input)
+        return 100 * (score - kept).clamp_min(0).float().cpu()
+
+
+@dataclass(frozen=True)
+class ConfidenceIncrease(Confidence, name="confidence_increase"):
+    """Confidence increase: whether the score rises when only what the map keeps is shown.
+
+    The value of an example is 100 or 0, so a mean is a percentage.
+
+    Range:
+        0 or 100
+
+    Forward passes:
+        1
+
+    Use it when:
+        You compare with the tables of M2IB and NIB.
+
+    Avoid it when:
+        As for ``confidence_drop``.
+
+    Source:
+        Chattopadhay et al., WACV 2018 (Grad-CAM++)
+
+    """
+
+    better = "higher"
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        score, kept = self.scores(metric_input)
+        return 100 * (kept > score).float().cpu()
+
+
+PLUGINS = (ConfidenceDrop, ConfidenceIncrease)

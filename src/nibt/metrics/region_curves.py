@@ -1,4 +1,4 @@
-"""The base classes of insertion and deletion of word-patch pairs, and of the patches of a noun."""
+"""Deletion and insertion of word-patch pairs, and of the patches of a noun."""
 
 from abc import ABC
 from dataclasses import dataclass
@@ -79,3 +79,116 @@ class NounCurve(RegionsCurve):
         image = embeddings_of_patches(metric_input.image, torch.cat(patches))
         text = embeddings_of_words(metric_input.text, metric_input.regions, words)
         return (image.unflatten(0, (len(nouns), -1)) * text[:, None]).sum(-1).mean(0)[None]
+
+
+@dataclass(frozen=True)
+class PairDeletion(PairCurve, name="pair_deletion"):
+    """Pair deletion: the area under the cosine while words and patches are removed by the strongest pairs.
+
+    Pairs of a word and a patch come by decreasing score; each takes away its word and its patch. The score is the
+    cosine of what is visible of both, over the share of all units that are removed.
+
+    Range:
+        that of the cosine
+
+    Forward passes:
+        2 x ``levels``, 22
+
+    Use it when:
+        You want faithfulness of the strongest links, without ground truth.
+
+    Avoid it when:
+        The caption has few words: they are gone after a few pairs, and the curve shows patches only.
+
+    Source:
+        Petsiuk et al., BMVC 2018 (RISE), for pairs
+
+    """
+
+    better = "lower"
+    inserted = False
+
+
+@dataclass(frozen=True)
+class PairInsertion(PairCurve, name="pair_insertion"):
+    """Pair insertion: the area under the cosine while words and patches are inserted by the strongest pairs.
+
+    It is computed as ``pair_deletion``, but each pair brings in its word and its patch.
+
+    Range:
+        that of the cosine
+
+    Forward passes:
+        2 x ``levels``, 22
+
+    Use it when:
+        As for ``pair_deletion``. Report both.
+
+    Avoid it when:
+        As for ``pair_deletion``.
+
+    Source:
+        Petsiuk et al., BMVC 2018 (RISE), for pairs
+
+    """
+
+    better = "higher"
+    inserted = True
+
+
+@dataclass(frozen=True)
+class NounDeletion(NounCurve, name="noun_deletion"):
+    """Noun deletion: the area under the cosine while patches are removed by the map of a noun, a mean over nouns.
+
+    Range:
+        that of the cosine
+
+    Forward passes:
+        ``levels`` + 1 for each noun
+
+    Use it when:
+        You want the faithfulness of single words.
+
+    Avoid it when:
+        The data set knows no objects.
+
+    Source:
+        Moeller et al., TMLR 2025 (exCLIP), whose program for it is not public
+
+    """
+
+    better = "lower"
+    inserted = False
+
+
+@dataclass(frozen=True)
+class NounInsertion(NounCurve, name="noun_insertion"):
+    """Noun insertion: the area under the cosine while patches are inserted by the map of a noun.
+
+    It is ``noun_deletion`` with patches that come in.
+
+    Range:
+        that of the cosine
+
+    Forward passes:
+        as of ``noun_deletion``
+
+    Use it when:
+        As for ``noun_deletion``. Report both.
+
+    Avoid it when:
+        As for ``noun_deletion``.
+
+    Source:
+        as of ``noun_deletion``
+
+    """
+
+    better = "higher"
+    inserted = True
+
+
+PLUGINS = (PairDeletion, PairInsertion, NounDeletion, NounInsertion)
+
+
+PLUGINS = (PairDeletion, PairInsertion, NounDeletion, NounInsertion)

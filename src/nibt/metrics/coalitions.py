@@ -1,0 +1,135 @@
+"""Metrics of regions on coalitions of both sides of a pair that no method has drawn."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
+from nibt.metrics._ranks import rank_correlation
+from nibt.metrics.base import Metric, RegionsInput
+from nibt.options import OneOf, OpenShare, Range, Seed
+from nibt.types import PerExample
+
+_HELD_OUT = 104729  # apart from the seeds with which methods draw their coalitions
+PairScores = Float[Tensor, "image text"]
+
+
+@dataclass(frozen=True)
+class CoalitionMetric(Metric[RegionsInput]):
+    """Base class of metrics on coalitions that no method has drawn.
+
+    Args:
+        coalitions: The number of coalitions of each side; the scores of all their pairs are compared.
+        share: The probability that a unit is kept.
+        seed: The seed of the coalitions.
+
+    """
+
+    sides = ("regions",)
+
+    coalitions: Annotated[int, Range(2, 10_000)] = 64
+    share: OpenShare = 0.5
+    seed: Seed = 0
+
+    def scores(self, metric_input: RegionsInput) -> tuple[PairScores, PairScores, PairScores]:
+        """Return the cosines of all pairs, and what no score of one side alone explains of them and of the table."""
+        key = "coalitions", self.coalitions, self.share, self.seed
+        patches, words, image, text = metric_input.once_for_all_methods(key, lambda: self._evaluated(metric_input))
+        actual = (image @ text.T).double()
+        predicted = (patches @ on_patches(metric_input).T @ words.T).double()
+        return actual, _crossed(actual), _crossed(predicted)
+
+    def _evaluated(self, metric_input: RegionsInput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        regions, draws = metric_input.regions, np.random.default_rng((self.seed, _HELD_OUT))
+        counts = metric_input.image.units.count, len(regions.words)
+        drawn = [draws.random((self.coalitions, count)) < self.share for count in counts]
+        patches, words = (torch.from_numpy(kept).float() for kept in drawn)
+        image = embeddings_of_patches(metric_input.image, patches)
+        return patches, words, image, embeddings_of_words(metric_input.text, regions, words)
+
+
+def _crossed(scores: PairScores) -> PairScores:
+    return scores - scores.mean(0) - scores.mean(1, keepdim=True) + scores.mean()
+
+
+@dataclass(frozen=True)
+class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
+    """Table faithfulness: whether the table predicts what partly visible words and patches add *together*.
+
+    For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of
+    the table over the kept words and patches. Both lose their means over the coalitions of each side first, since what
+    a word or a patch adds alone is no interaction. ``r2`` is 1 minus the mean squared error, relative to the mean
+    square of the cosines; ``spearman`` is the rank correlation.
+
+    Range:
+        at most 1; 0 for a table of zeros
+
+    Forward passes:
+        2 x ``coalitions``, 128, shared by all tables of a pair
+
+    Use it when:
+        You choose a table without ground truth.
+
+    Avoid it when:
+        The method does not hide units by the mean color and padding.
+
+    Source:
+        Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
+
+    Args:
+        measure: ``r2`` or ``spearman``.
+
+    """
+
+    better = "higher"
+
+    measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
+
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        _, crossed, predicted = self.scores(metric_input)
+        if self.measure == "spearman":
+            rank = rank_correlation(predicted.flatten(), crossed.flatten())
+            return torch.tensor([rank], dtype=torch.float64)
+        total = crossed.square().sum()
+        error = (crossed - predicted).square().sum()
+        return (1 - error / total.where(total > 0, torch.nan))[None]
+
+
+@dataclass(frozen=True)
+class AdditiveShare(CoalitionMetric, name="additive_share"):
+    """Additive share: how much of the cosine of partly visible pairs needs no table.
+
+    It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
+    score of the visible words can explain.
+
+    Range:
+        0 to 1
+
+    Forward passes:
+        2 x ``coalitions``, 128, shared by all tables of a pair
+
+    Use it when:
+        You want to know how much a table can add to two maps.
+
+    Avoid it when:
+        You compare tables: it does not depend on them.
+
+    Source:
+        nibt (two-way analysis of variance)
+
+    """
+
+    better = "neither"
+    bounds = (0.0, 1.0)
+
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        actual, crossed, _ = self.scores(metric_input)
+        total = (actual - actual.mean()).square().sum()
+        return (1 - crossed.square().sum() / total.where(total > 0, torch.nan))[None]
+
+
+PLUGINS = (TableFaithfulness, AdditiveShare)
