@@ -89,9 +89,6 @@ class AnswerTower(ImageTower, TextTower):
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-
     @cached_property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token, or of the end token of a tokenizer without padding."""

@@ -17,6 +17,7 @@ from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
 from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._hugging_face import HuggingFaceImageTower
+from nibt.models._tower import part
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower
 from nibt.options import Keywords
@@ -146,10 +147,8 @@ class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
     def embedder(self) -> nn.Module:
         return self.root.get_input_embeddings()
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        """The norm after the blocks."""
-        return self.vision.post_layernorm
+    norm = part("vision.post_layernorm")
+    """The norm after the blocks."""
 
     def encoded(self, pixels: Tensor) -> Hidden:
         return self.vision(pixels).last_hidden_state

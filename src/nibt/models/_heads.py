@@ -10,6 +10,7 @@ from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.options import Keywords
 from nibt.types import Embedding
@@ -19,6 +20,10 @@ class ClassTokenTower(HuggingFaceImageTower):
     """An image tower whose head reads the class token, as that of CLIP."""
 
     prefix = 1
+    norm = part("vision.post_layernorm")
+    """The norm after the blocks."""
+    projection = part("root.visual_projection")
+    """The map to the joint space."""
 
     @cached_property
     def entry(self) -> nn.Module:
@@ -26,16 +31,6 @@ class ClassTokenTower(HuggingFaceImageTower):
             if hasattr(self.vision, name):
                 return getattr(self.vision, name)
         return self.blocks[0]
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        """The norm after the blocks."""
-        return self.vision.post_layernorm
-
-    @cached_property
-    def projection(self) -> nn.Module:
-        """The map to the joint space."""
-        return self.root.visual_projection
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
@@ -48,6 +43,9 @@ class ClassTokenTower(HuggingFaceImageTower):
 class EndTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the end token, as that of CLIP."""
 
+    norm = part("model.final_layer_norm")
+    """The norm after the blocks."""
+
     @cached_property
     def end(self) -> int | None:
         """The id of the end token; None if it is the highest id of the caption.
@@ -55,11 +53,6 @@ class EndTokenTower(HuggingFaceTextTower):
         Configs from before Transformers pull request 24773 have 2, which means the highest.
         """
         return None if self.model.eos_token_id == 2 else self.model.eos_token_id
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        """The norm after the blocks."""
-        return self.model.final_layer_norm
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.end, inputs.values
@@ -78,15 +71,10 @@ class EndTokenTower(HuggingFaceTextTower):
 class FirstTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the first token, as those of BERT."""
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        """What is between the blocks and the projection."""
-        return nn.Identity()
-
-    @cached_property
-    def projection(self) -> nn.Module:
-        """The map to the joint space."""
-        return self.root.text_projection
+    norm: Any = nn.Identity()
+    """What is between the blocks and the projection."""
+    projection = part("root.text_projection")
+    """The map to the joint space."""
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))

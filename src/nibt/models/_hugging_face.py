@@ -18,6 +18,7 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._failures import line
 from nibt.models._hooks import has_hooks, row_mask, select_row
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
@@ -208,15 +209,10 @@ class HuggingFaceImageTower(ImageTower):
             self.square,
         )
 
-    @cached_property
-    def vision(self) -> Any:
-        """The encoder of images."""
-        return self.root.vision_model
-
-    @cached_property
-    def vision_config(self) -> Any:
-        """The configuration of the encoder."""
-        return self.root.config.vision_config
+    vision = part("root.vision_model")
+    """The encoder of images."""
+    vision_config = part("root.config.vision_config")
+    """The configuration of the encoder."""
 
     @cached_property
     def blocks(self) -> list[nn.Module]:
@@ -247,19 +243,15 @@ class HuggingFaceTextTower(TextTower):
         self.config = root.config.text_config
         self.tokenizer = request.text_tokenizer
 
-    @cached_property
-    def model(self) -> Any:
-        """The encoder of captions."""
-        return self.root.text_model
+    model = part("root.text_model")
+    """The encoder of captions."""
 
     @cached_property
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model)
 
-    @cached_property
-    def embeddings(self) -> Any:
-        """The part that adds positions to word embeddings."""
-        return self.model.embeddings
+    embeddings = part("model.embeddings")
+    """The part that adds positions to word embeddings."""
 
     @cached_property
     def embedder(self) -> nn.Module:

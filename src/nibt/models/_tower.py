@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from itertools import chain
+from operator import attrgetter
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,11 @@ from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
+
+
+def part(path: str) -> Any:
+    """Return the part of a tower at a path from it, such as ``root.vision_model``, as an attribute that is kept."""
+    return cached_property(attrgetter(path))
 
 
 class Tower(ABC):

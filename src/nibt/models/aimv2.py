@@ -1,17 +1,17 @@
 """AIMv2's model of images and text from Hugging Face Transformers (Fini et al., 2024)."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from math import exp
 from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.models._heads import DualEncoder, EndTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import Inputs
 from nibt.preprocessing.captions import Tokens
 from nibt.types import Embedding, Hidden
@@ -38,6 +38,9 @@ class AIMv2TextTower(EndTokenTower):
     would depend on the batch. It is passed explicitly here.
     """
 
+    end = part("model.eos_token_id")
+    norm = part("model.rms_norm")
+
     def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
         count = ids.shape[1]
         present = super().extra(tokens, ids)["attention_mask"].bool()
@@ -47,14 +50,6 @@ class AIMv2TextTower(EndTokenTower):
 
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         return inputs.extra["attention_mask"][:, 0, -1] == 0
-
-    @cached_property
-    def end(self) -> int:
-        return self.model.eos_token_id
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        return self.model.rms_norm
 
 
 class AIMv2(DualEncoder):

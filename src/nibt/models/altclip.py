@@ -1,12 +1,12 @@
 """AltCLIP from Hugging Face Transformers: CLIP's image tower with XLM-R (Chen et al., 2022)."""
 
 from functools import cached_property
-from typing import Any
 
 from torch import nn
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models._hugging_face import encoder_blocks
+from nibt.models._tower import part
 
 
 class AltCLIPTextTower(FirstTokenTower):
@@ -16,9 +16,7 @@ class AltCLIPTextTower(FirstTokenTower):
     def blocks(self) -> list[nn.Module]:
         return encoder_blocks(self.model.roberta)
 
-    @cached_property
-    def embeddings(self) -> Any:
-        return self.model.roberta.embeddings
+    embeddings = part("model.roberta.embeddings")
 
     @cached_property
     def norm(self) -> nn.Module:

@@ -6,7 +6,6 @@ encoder.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
 from nibt.models._hooks import set_hook
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import Inputs
 from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
@@ -24,9 +24,7 @@ from nibt.types import Embedding, Hidden
 class BLIPImageTower(ClassTokenTower):
     """The image tower of BLIP."""
 
-    @cached_property
-    def projection(self) -> nn.Module:
-        return self.root.vision_proj
+    projection = part("root.vision_proj")
 
     def run(self, inputs: Inputs) -> Embedding:
         states = self.vision(inputs.values, **self.size_options(inputs)).last_hidden_state
@@ -36,13 +34,8 @@ class BLIPImageTower(ClassTokenTower):
 class BLIPTextTower(FirstTokenTower):
     """The text tower of BLIP."""
 
-    @cached_property
-    def model(self) -> Any:
-        return self.root.text_encoder
-
-    @cached_property
-    def projection(self) -> nn.Module:
-        return self.root.text_proj
+    model = part("root.text_encoder")
+    projection = part("root.text_proj")
 
     def run(self, inputs: Inputs) -> Embedding:
         states = self.model(inputs.values, **inputs.extra).last_hidden_state
@@ -53,10 +46,7 @@ class BLIPCaptionTower(EncoderAnswerTower):
     """The image encoder of BLIP, whose decoder continues a prompt."""
 
     prompts = "optional"
-
-    @cached_property
-    def context(self) -> int:  # pyright: ignore
-        return self.root.config.text_config.max_position_embeddings
+    context = part("root.config.text_config.max_position_embeddings")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         ids = self.tokenizer(prompt).input_ids

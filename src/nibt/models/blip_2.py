@@ -20,6 +20,7 @@ from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
 )
+from nibt.models._tower import part
 from nibt.models._vision_language.network import apart
 from nibt.models.base import Inputs
 from nibt.options import Keywords
@@ -50,17 +51,9 @@ class BLIP2ImageTower(HuggingFaceImageTower):
 class BLIP2TextTower(HuggingFaceTextTower):
     """The Q-Former as a text encoder."""
 
-    @cached_property
-    def model(self) -> Any:
-        return self.root.qformer
-
-    @cached_property
-    def embeddings(self) -> Any:
-        return self.root.embeddings
-
-    @cached_property
-    def context(self) -> int:
-        return self.root.config.qformer_config.max_position_embeddings
+    model = part("root.qformer")
+    embeddings = part("root.embeddings")
+    context = part("root.config.qformer_config.max_position_embeddings")
 
     def run(self, inputs: Inputs) -> Embedding:
         words = self.embeddings(input_ids=inputs.values)

@@ -1,11 +1,7 @@
 """The contrastive part of FLAVA from Hugging Face Transformers (Singh et al., 2022)."""
 
-from functools import cached_property
-from typing import Any
-
-from torch import nn
-
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
+from nibt.models._tower import part
 from nibt.models.base import Inputs
 from nibt.types import Embedding
 
@@ -13,21 +9,10 @@ from nibt.types import Embedding
 class FLAVAImageTower(ClassTokenTower):
     """The image tower of FLAVA. The model projects all tokens, of which the class token is the embedding."""
 
-    @cached_property
-    def vision(self) -> Any:
-        return self.root.image_model
-
-    @cached_property
-    def vision_config(self) -> Any:
-        return self.root.config.image_config
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        return self.vision.layernorm
-
-    @cached_property
-    def projection(self) -> nn.Module:
-        return self.root.image_projection
+    vision = part("root.image_model")
+    vision_config = part("root.config.image_config")
+    norm = part("vision.layernorm")
+    projection = part("root.image_projection")
 
     def run(self, inputs: Inputs) -> Embedding:
         return super().run(inputs)[:, 0]
@@ -36,9 +21,7 @@ class FLAVAImageTower(ClassTokenTower):
 class FLAVATextTower(FirstTokenTower):
     """The text tower of FLAVA."""
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        return self.model.layernorm
+    norm = part("model.layernorm")
 
     def run(self, inputs: Inputs) -> Embedding:
         return super().run(inputs)[:, 0]

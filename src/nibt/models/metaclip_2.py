@@ -1,16 +1,13 @@
 """MetaCLIP 2 from Hugging Face Transformers (Chuang et al., 2025)."""
 
-from functools import cached_property
-
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
+from nibt.models._tower import part
 
 
 class MetaCLIP2TextTower(EndTokenTower):
     """The text tower of MetaCLIP 2, whose end token has the id of its configuration, even if that is 2."""
 
-    @cached_property
-    def end(self) -> int:
-        return self.model.eos_token_id
+    end = part("model.eos_token_id")
 
 
 class MetaCLIP2(DualEncoder):

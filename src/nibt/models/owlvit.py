@@ -3,7 +3,6 @@
 They are explained without the heads that detect objects. The processor of OWLv2 pads images to a square.
 """
 
-from functools import cached_property
 from typing import Any
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
@@ -22,9 +21,7 @@ class OWLImageTower(ClassTokenTower):
 class OWLTextTower(EndTokenTower):
     """The text tower of OWL-ViT and OWLv2, whose end token has the highest id of the caption."""
 
-    @cached_property
-    def end(self) -> None:
-        return None
+    end = None
 
 
 class OWL(DualEncoder):

@@ -24,6 +24,7 @@ from nibt.models._hugging_face import (
     one_row,
 )
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.options import Keywords
 from nibt.torch_modes import float32_numbers
@@ -57,9 +58,7 @@ class NaFlexImageTower(ImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.vision.encoder.layers)
 
-    @cached_property
-    def first_weight(self) -> Tensor:
-        return self.vision.embeddings.patch_embedding.weight
+    first_weight = part("vision.embeddings.patch_embedding.weight")
 
     def _patches(self, image: ImageInput) -> dict[str, Tensor]:
         options = {"max_num_patches": self.most} if self.most else {}

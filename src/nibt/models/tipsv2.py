@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nibt.models._heads import ClassTokenTower, DualEncoder
 from nibt.models._hugging_face import HuggingFaceTextTower
+from nibt.models._tower import part
 from nibt.models.base import Inputs
 from nibt.types import Embedding
 
@@ -18,13 +19,9 @@ from nibt.types import Embedding
 class TIPSv2ImageTower(ClassTokenTower):
     """The image tower of TIPSv2, which interpolates its positions without an option."""
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        return self.vision.layernorm
+    norm = part("vision.layernorm")
 
-    @cached_property
-    def projection(self) -> nn.Module:
-        return nn.Identity()
+    projection = nn.Identity()
 
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         return {}

@@ -5,12 +5,12 @@ They describe or read an image without a prompt. Layers are those of the image e
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor, nn
 
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._family import OnlyGenerators
+from nibt.models._tower import part
 from nibt.options import Keywords
 from nibt.types import Hidden
 
@@ -19,22 +19,14 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
     """The image encoder, whose states the decoder attends to."""
 
     prompts = "none"
-
-    @cached_property
-    def vision(self) -> Any:
-        return self.root.encoder
-
-    @cached_property
-    def vision_config(self) -> Any:
-        return self.root.config.encoder
+    vision = part("root.encoder")
+    vision_config = part("root.config.encoder")
 
     @cached_property
     def norm(self) -> nn.Module:
         return getattr(self.vision, "layernorm", nn.Identity())
 
-    @cached_property
-    def context(self) -> int:  # pyright: ignore
-        return self.root.config.decoder.max_position_embeddings
+    context = part("root.config.decoder.max_position_embeddings")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         settings = self.root.generation_config, self.root.config, self.root.config.decoder

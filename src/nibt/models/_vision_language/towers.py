@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput
-from nibt.models._tower import Tower
+from nibt.models._tower import Tower, part
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.network import Network, image_token_id
 from nibt.models._vision_language.pixels import Layout
@@ -47,9 +47,7 @@ class _DecoderTower(Tower):
     shared = frozenset({"rope"})  # positions of tokens have a batch dimension here
     network: Network
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return self.network.layers
+    blocks = part("network.layers")
 
     @property
     def offers(self) -> frozenset[str]:  # pyright: ignore
@@ -67,9 +65,7 @@ class DecoderPixels(_DecoderTower, ImageTower):
 
     layout: Layout
 
-    @cached_property
-    def blank_value(self) -> float:
-        return self.layout.blank
+    blank_value = part("layout.blank")
 
     @property
     def shiftable(self) -> bool:  # pyright: ignore

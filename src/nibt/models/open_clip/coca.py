@@ -1,16 +1,16 @@
 """CoCa as a generator: its text decoder, which attends to the pooled states of the image, writes captions."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from nibt.errors import CannotLoad
 from nibt.models._encoder_answers import EncoderAnswers
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.open_clip.image import OwnViT
 from nibt.options import Keywords
 from nibt.types import Hidden
@@ -37,13 +37,8 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
         self.tokenizer = CLIPTokenizer(vocab=tokenizer.encoder, merges=merges, **special)
         self.patch = self.visual.patch_size[0]
 
-    @cached_property
-    def context(self) -> int:  # pyright: ignore
-        return self.module.text.context_length
-
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.module.text.token_embedding
+    context = part("module.text.context_length")
+    embedder = part("module.text.token_embedding")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         words = self.tokenizer(prompt, add_special_tokens=False).input_ids

@@ -12,6 +12,7 @@ from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
 from nibt.models._hooks import set_hook
 from nibt.models._request import Request
+from nibt.models._tower import part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
 from nibt.models.open_clip.text import one_row
 from nibt.models.open_clip.timm_row import class_row, reads_class_token
@@ -55,9 +56,7 @@ class OwnViT(OpenCLIPImageTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.visual.transformer.resblocks)
 
-    @cached_property
-    def entry(self) -> nn.Module:
-        return self.visual.ln_pre
+    entry = part("visual.ln_pre")
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
@@ -126,9 +125,7 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
         pooled_anywhere = self.trunk is not self.visual and "pool" not in dict(self.visual.head.named_children())
         return self.stride if pooled_anywhere else None
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return self.stages
+    blocks = part("stages")
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         for module in self.tail:

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from nibt.data.units import Units
 from nibt.models._hooks import has_hooks
 from nibt.models._hugging_face import encoder_blocks
+from nibt.models._tower import part
 from nibt.models.base import Inputs, TextTower
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
@@ -47,9 +48,7 @@ class OwnText(OpenCLIPTextTower):
     def blocks(self) -> list[nn.Module]:
         return list(self.text.transformer.resblocks)
 
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.text.token_embedding
+    embedder = part("text.token_embedding")
 
     @cached_property
     def pad(self) -> tuple[int, str]:
