@@ -21,7 +21,7 @@ class OWLImageTower(ClassTokenTower):
 class OWLTextTower(EndTokenTower):
     """The text tower of OWL-ViT and OWLv2, whose end token has the highest id of the caption."""
 
-    end = None
+    end: Any = None
 
 
 class OWL(DualEncoder):
