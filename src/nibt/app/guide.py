@@ -1,14 +1,12 @@
 """The help page of ``nibt serve``: how a map is read, and what each method computes, from the docstrings of methods."""
 
 import re
-import sys
 from html import escape
-from inspect import cleandoc
 
 from latex2mathml.converter import convert
 
 from nibt.app.methods import CATEGORIES, by_category
-from nibt.registry import find
+from nibt.registry import documentation, find
 from nibt.report.html.document import document
 
 STYLE = """
@@ -80,7 +78,7 @@ def help_page() -> str:
 
 def _method(name: str) -> str:
     method = find("methods", name)
-    text = cleandoc(sys.modules[method.__module__].__doc__ or "")
+    text = documentation("methods", name)
     sign = "signed scores" if method.signed else "scores without a sign"
     return (
         f'<h3 id="{escape(name)}">{escape(name)}</h3>{"".join(map(_paragraph, text.split(chr(10) * 2)))}'

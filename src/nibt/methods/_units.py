@@ -76,15 +76,6 @@ class UnitMethod(Method):
         return Attribution(scores, units, scores.new_zeros(len(scores)))
 
 
-class ControlMethod(UnitMethod):
-    """Base class of controls, which do not use the model."""
-
-    paper = "none: a control"
-    category = "control"
-    cost = "0"
-    signed = False
-
-
 def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:
     """Return the vectors with zeros for special tokens; those of segments are spread over a grid."""
     if isinstance(units, Segments):

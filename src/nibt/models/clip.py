@@ -1,6 +1,16 @@
-"""CLIP from Hugging Face Transformers, with or without PEFT adapters (Radford et al., 2021)."""
+"""Families of Hugging Face Transformers whose towers are CLIP's, or nearly: each names its classes and its heads."""
 
-from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
+from nibt.models._hugging_face import HuggingFaceImageTower, encoder_blocks
+from nibt.models._request import Request
+from nibt.models._tower import part
+from nibt.types import Embedding, Hidden
 
 
 class CLIPImageTower(ClassTokenTower):
@@ -11,8 +21,8 @@ class CLIPTextTower(EndTokenTower):
     """The text tower of CLIP."""
 
 
-class CLIP(DualEncoder):
-    """The checkpoints of ``CLIPModel``."""
+class CLIP(DualEncoder, name="clip"):
+    """CLIP, with or without PEFT adapters (Radford et al., 2021)."""
 
     model_types = ("clip",)
     class_names = ("CLIPModel",)
@@ -21,4 +31,148 @@ class CLIP(DualEncoder):
     text_tower = CLIPTextTower
 
 
-PLUGIN = CLIP
+class CLIPSeg(DualEncoder, name="clipseg"):
+    """The dual encoder of CLIPSeg, without its decoder (Lüddecke and Ecker, 2022)."""
+
+    model_types = ("clipseg",)
+    class_names = ("CLIPSegModel", "CLIPSegForImageSegmentation")
+    within = "clip"
+    image_tower = ClassTokenTower
+    text_tower = EndTokenTower
+
+
+class MetaCLIP2TextTower(EndTokenTower):
+    """The text tower of MetaCLIP 2, whose end token has the id of its configuration, even if that is 2."""
+
+    end = part("model.eos_token_id")
+
+
+class MetaCLIP2(DualEncoder, name="metaclip_2"):
+    """MetaCLIP 2 (Chuang et al., 2025)."""
+
+    model_types = ("metaclip_2",)
+    class_names = ("MetaClip2Model",)
+    image_tower = ClassTokenTower
+    text_tower = MetaCLIP2TextTower
+
+
+class ChineseCLIP(DualEncoder, name="chinese_clip"):
+    """Chinese CLIP (Yang et al., 2022)."""
+
+    model_types = ("chinese_clip",)
+    class_names = ("ChineseCLIPModel",)
+    image_tower = ClassTokenTower
+    text_tower = FirstTokenTower
+
+
+class AltCLIPTextTower(FirstTokenTower):
+    """The text tower of AltCLIP, with a norm and a linear map before the projection."""
+
+    @cached_property
+    def blocks(self) -> list[nn.Module]:
+        return encoder_blocks(self.model.roberta)
+
+    embeddings = part("model.roberta.embeddings")
+
+    @cached_property
+    def norm(self) -> nn.Module:
+        return nn.Sequential(self.model.pre_LN, self.model.transformation)
+
+
+class AltCLIP(DualEncoder, name="altclip"):
+    """AltCLIP: CLIP's image tower with XLM-R (Chen et al., 2022)."""
+
+    model_types = ("altclip",)
+    class_names = ("AltCLIPModel",)
+    image_tower = ClassTokenTower
+    text_tower = AltCLIPTextTower
+
+
+class OWLImageTower(ClassTokenTower):
+    """The image tower of OWL-ViT and OWLv2."""
+
+    def __init__(self, root: Any, request: Request) -> None:
+        self.square = bool(getattr(request.image_processor, "do_pad", False))
+        self.any_size = not self.square  # the processor of OWLv2 cannot leave the size of an image as it is
+        super().__init__(root, request)
+
+
+class OWLTextTower(EndTokenTower):
+    """The text tower of OWL-ViT and OWLv2, whose end token has the highest id of the caption."""
+
+    end: Any = None
+
+
+class OWL(DualEncoder, name="owlvit"):
+    """The dual encoders of OWL-ViT and OWLv2 (Minderer et al., 2022 and 2023).
+
+    They are explained without the heads that detect objects. The processor of OWLv2 pads images to a square.
+    """
+
+    model_types = ("owlvit", "owlv2")
+    class_names = ("OwlViTModel", "Owlv2Model", "OwlViTForObjectDetection", "Owlv2ForObjectDetection")
+    image_tower = OWLImageTower
+    text_tower = OWLTextTower
+
+    @classmethod
+    def dual_encoder(cls, module: Any) -> Any:
+        return getattr(module, "owlvit", getattr(module, "owlv2", module))
+
+
+class GroupViTImageTower(HuggingFaceImageTower):
+    """The image tower of GroupViT; the group tokens are put before the patches, as other special tokens are."""
+
+    any_size = False
+    mapped = False
+    offers = frozenset({"stem"})
+
+    @property
+    def stages(self) -> list[Any]:
+        """The stages, each of which has fewer groups."""
+        return list(self.vision.encoder.stages)
+
+    @cached_property
+    def prefix(self) -> int:  # pyright: ignore
+        return self.stages[0].num_group_token
+
+    @cached_property
+    def blocks(self) -> list[nn.Module]:
+        return list(self.stages[0].layers)
+
+    def to_tokens(self, stream: Tensor) -> Hidden:
+        patches = stream.shape[1] - self.prefix
+        return torch.cat([stream[:, patches:], stream[:, :patches]], 1)
+
+    def to_stream(self, tokens: Hidden, like: Tensor) -> Tensor:
+        return torch.cat([tokens[:, self.prefix :], tokens[:, : self.prefix]], 1)
+
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        first, *others = self.stages
+        states, groups = first.split_x(stream)
+        if first.downsample is not None:
+            states = first.downsample(states, groups)[0]
+        for stage in others:
+            states, groups = stage(states, groups)[:2]
+        return self.root.visual_projection(self.vision.layernorm(states).mean(1))
+
+
+class GroupViTTextTower(EndTokenTower):
+    """The text tower of GroupViT."""
+
+    offers = frozenset({"stem"})
+
+
+class GroupViT(DualEncoder, name="groupvit"):
+    """GroupViT (Xu et al., 2022).
+
+    Patches and group tokens go through the blocks of the first stage, which are the layers here. Then the patches are
+    assigned to groups, and no row stands for a place in the image any more.
+    """
+
+    model_types = ("groupvit",)
+    class_names = ("GroupViTModel",)
+    image_tower = GroupViTImageTower
+    text_tower = GroupViTTextTower
+
+
+PLUGINS = (CLIP, CLIPSeg, MetaCLIP2, ChineseCLIP, AltCLIP, OWL, GroupViT)
