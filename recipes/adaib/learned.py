@@ -16,15 +16,14 @@ import torch
 from scipy.stats import spearmanr
 
 import nibt
+from nibt.core.perturbation import generator
 from nibt.data.images import SAMPLE, read_image, sample_captions
 from nibt.data.pair import Pair
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
-from nibt.methods._checks import generator
 from nibt.methods._noise import draw, generators
-from nibt.methods._pair_weights import EPSILON, pair_weight
 from nibt.methods.base import MethodSpec
-from nibt.methods.m2ib import START, gradient_of_score, information_of
+from nibt.methods.m2ib import EPSILON, START, gradient_of_score, information_of, pair_weight
 
 HIDDEN = 32  # units of the perceptron, as published
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from nibt.methods._checks import generator
+from nibt.core.perturbation import generator
 from nibt.methods.m2ib import M2IB
 from tests import tiny
 from tests.helpers import both_sides, make_side

@@ -64,6 +64,13 @@ class OneOf(tuple[Any, ...]):
         return f"one of {', '.join(map(str, self))}"
 
 
+class Either(OneOf):
+    """The values that an option may have, which messages list with "or"."""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self[:-1])} or {self[-1]}"
+
+
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Steps = Annotated[int, Range(1, 1000)]
 Samples = Annotated[int, Range(1, 100_000)]

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.memory``: batches that do not fit into memory are halved, and a warning says so."""
+"""Tests of ``nibt.engine.batches``: batches that do not fit into memory are halved, and a warning says so."""
 
 import logging
 from collections.abc import Iterator
@@ -11,8 +11,7 @@ from torch import nn
 import nibt
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import explain_batches
-from nibt.engine.encode import encode
-from nibt.engine.memory import within_memory
+from nibt.engine.encode import encode, within_memory
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 from nibt.models._devices import free_memory, is_out_of_memory, synchronize

@@ -102,7 +102,7 @@ def test_a_map_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "problem"),
     [
-        ("clip", {"amounts": "removed"}, "amounts must be one of method, removal"),
+        ("clip", {"amounts": "removed"}, "amounts must be method or removal"),
         ("clip", {"text_amounts": "removal"}, "amounts must be method for a .*which takes captions"),
         ("siglip naflex", {"amounts": "removal"}, "amounts must be method for a .*which takes patches"),
     ],

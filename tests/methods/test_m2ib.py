@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 import nibt
 from nibt.core import quadrature as paths
+from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import generator
 from nibt.methods.m2ib import M2IB
 from tests import linear, tiny
 from tests.helpers import Golden, both_sides, make_side

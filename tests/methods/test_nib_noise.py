@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 import nibt
+from nibt.core.perturbation import generator
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._checks import generator
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._path import products
 from nibt.methods.base import MethodSpec

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods._pair_weights``, and of the variant ``adaib`` of ``m2ib``."""
+"""Tests of ``nibt.methods.m2ib``, and of the variant ``adaib`` of ``m2ib``."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nibt
+from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._checks import generator
-from nibt.methods._pair_weights import clipped, pair_weight
-from nibt.methods.m2ib import M2IB
+from nibt.methods.m2ib import M2IB, clipped, pair_weight
 from tests import tiny, tiny_vision_language
 from tests.helpers import both_sides, make_side
 from tests.methods.test_m2ib import information

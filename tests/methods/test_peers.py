@@ -13,7 +13,7 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.methods._coalitions import subsets
-from nibt.methods._word_game import word_game
+from nibt.methods._tables import word_game
 from nibt.methods.banzhaf import Banzhaf
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from nibt.methods.occlusion import Occlusion

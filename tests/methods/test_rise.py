@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
-from nibt.methods._checks import generator
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.rise import RISE, _upsample
 from tests import linear, tiny

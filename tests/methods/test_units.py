@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import nibt
+from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._checks import generator
 from nibt.methods.banzhaf import Banzhaf
 from nibt.methods.base import Method
 from nibt.methods.fixlip import FIxLIP

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nibt.methods.ones import Ones
 from torch import nn
 
 import nibt
@@ -16,7 +17,6 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
 from nibt.methods.nib import NIB
-from nibt.methods.ones import Ones
 from nibt.metrics.base import MetricInput
 from nibt.metrics.confidence import ConfidenceDrop, ConfidenceIncrease, all_row_scores
 from nibt.models.base import Model

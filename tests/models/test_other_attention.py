@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._other_attention``, and of the replay of a block with another attention."""
+"""Tests of ``nibt.models._attention``, and of the replay of a block with another attention."""
 
 from typing import Any
 

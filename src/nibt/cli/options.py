@@ -12,7 +12,7 @@ from nibt.cli.progress import show_progress
 from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
-from nibt.models._load_options import LoadOptions
+from nibt.models._request import LoadOptions
 from nibt.options import BatchSize, Count, Keywords, Seed, field_types, parsed
 from nibt.registry import available, parse_method
 

@@ -135,6 +135,11 @@ def check_hide(hide: str) -> None:
         raise BadOption(f"hide must be one of {', '.join(HIDES)} (got {hide!r})")
 
 
+def generator(seed: int, *place: int) -> np.random.Generator:
+    """Return a random generator for each place, such as a row, so that draws do not depend on other places."""
+    return np.random.default_rng((seed, *place))
+
+
 def item_rng(inputs: Inputs, item: int, seed: int, *place: int) -> np.random.Generator:
     """Return the random generator of an item.
 

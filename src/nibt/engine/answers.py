@@ -12,9 +12,9 @@ from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
 from nibt.data.units import cells_of
+from nibt.engine.encode import within_memory
 from nibt.engine.explanations import LARGE_GAP
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
-from nibt.engine.memory import within_memory
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.methods.base import Method, MethodSpec

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from nibt.core.side import Side
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.engine.batch_cache import BatchCache, TimedTrace
-from nibt.engine.encode import encode
-from nibt.engine.memory import halve_batches
+from nibt.engine.encode import encode, halve_batches
 from nibt.engine.spec import ExplanationSpec
 from nibt.models._devices import is_out_of_memory
 from nibt.models._trace import Inputs

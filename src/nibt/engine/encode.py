@@ -1,12 +1,14 @@
 """Computation of the embeddings of images or captions, in batches."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nibt.engine.memory import within_memory
+from nibt.models._devices import free_memory, is_out_of_memory
 from nibt.models.base import Tower
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
@@ -29,6 +31,47 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
     ):
         embeddings |= dict(zip(indices, batch, strict=True))
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
+
+
+_Result = TypeVar("_Result")
+
+
+def within_memory(
+    batches: Iterable[Sequence[int]], compute: Callable[[Sequence[int]], _Result]
+) -> Iterator[tuple[Sequence[int], _Result]]:
+    """Compute batches; if memory runs out, go on with half as many items at a time."""
+    queue = deque(batches)
+    while queue:
+        indices = queue.popleft()
+        try:
+            result = compute(indices)
+        except Exception as error:
+            halve_batches(error, indices, queue)
+        else:
+            yield indices, result
+
+
+def halve_batches(error: Exception, indices: Sequence[int], queue: "deque[Any]") -> None:
+    """Put a batch that did not fit into memory back, in halves, and go on with batches of that size."""
+    if len(indices) == 1 or not is_out_of_memory(error):
+        raise error
+    error.with_traceback(None)  # which would keep the tensors in memory
+    most, batches = halve(len(indices)), [indices, *queue]
+    queue.clear()
+    queue.extend(batch[first : first + most] for batch in batches for first in range(0, len(batch), most))
+
+
+def halve(size: int) -> int:
+    """Free memory after a batch of ``size`` did not fit, log a warning, and return the size to go on with."""
+    half = size // 2
+    free_memory()
+    logging.getLogger("nibt").warning(
+        "memory ran out for a batch of %d: nibt goes on with batches of %d; set batch_size to at most %d",
+        size,
+        half,
+        half,
+    )
+    return half
 
 
 def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:

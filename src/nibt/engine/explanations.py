@@ -113,7 +113,7 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
             continue
         ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
         scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
-        total = float(side.scores.abs().sum())
+        total = float((side.scores if isinstance(side, TextAttribution) else side.grid).abs().sum())
         if total >= NOISE_SHARE * abs(scores) / 2:
             continue
         usual = abs(usual_change(model) * scores / similarities)
@@ -245,7 +245,8 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
     """Yield a warning for each map that gives every unit the same score."""
     for name, side in zip(spec.side_names, sides, strict=True):
-        scores = [word.score for word in side.words] if isinstance(side, TextAttribution) else side.scores.tolist()
+        words = isinstance(side, TextAttribution)
+        scores = [word.score for word in side.words] if words else side.grid.flatten().tolist()
         if len(scores) > 1 and max(scores) - min(scores) <= _FLAT:
             method, score = spec.record["method"]["name"], scores[0]
             removal = spec.methods[side.modality].amounts == "removal"

@@ -15,10 +15,9 @@ from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs, read_cap
 from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
-from nibt.models._attention import AttentionRecord
+from nibt.models._attention import Attend, AttentionRecord
 from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
-from nibt.models._other_attention import Attend
 from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress

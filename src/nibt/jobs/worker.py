@@ -14,8 +14,8 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
+from nibt.engine.encode import halve
 from nibt.engine.explanations import to_explanations
-from nibt.engine.memory import halve
 from nibt.engine.spec import Contrast, ExplanationSpec, resolve
 from nibt.errors import NibtError, Unsupported
 from nibt.folder import ChunkFile

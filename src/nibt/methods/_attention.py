@@ -1,20 +1,21 @@
 """Base classes of methods that score each row of a tower from its recorded attentions, or replace the last of them."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.core.quadrature import chunks
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
 from nibt.methods.base import Method
 from nibt.models._attention import AttentionRecord, Attentions, Weights
 from nibt.options import Blocks
 from nibt.results.attribution import Attribution
-from nibt.types import PerToken
+from nibt.types import Embedding, Hidden, PerExample, PerToken
 
 
 class AttentionMethod(Method):
@@ -68,3 +69,24 @@ def self_weights(record: AttentionRecord, vectors: Rows, prior: Tensor | float =
 def weighted_values(record: AttentionRecord, weights: Weights) -> Rows:
     """Compute the output of an attention with other weights."""
     return (weights @ record.value.to(weights)).to(record.value)
+
+
+_WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
+
+
+def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExample]) -> PerToken:
+    """Compute the scores of all rows of a hidden state that enters the head; those of padding are 0."""
+    rest, scores = side.cut(side.tower.depth).rest, []
+    with torch.no_grad():
+        if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
+            return score_vectors(rest(stream[None])[0], score)
+        for chunk in chunks(stream.shape[1], stream, _WITHOUT_GRAPH):
+            alone = stream[:, chunk].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
+            scores.append(score(rest(alone)))
+    return torch.cat(scores).T.masked_fill(~side.tower.valid_tokens(side.inputs, stream), 0.0)
+
+
+def score_vectors(vectors: Embedding, score: Callable[[Embedding], PerExample]) -> PerToken:
+    """Compute the score that each vector of late interaction has alone; those of padding are 0."""
+    alone = vectors.movedim(1, 0).unsqueeze(2)  # (vector, batch, 1, dim)
+    return score(alone).movedim(0, 1).masked_fill(vectors.square().sum(-1) == 0, 0.0)

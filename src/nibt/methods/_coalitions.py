@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.methods._checks import generator
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.options import Range, Seed
 from nibt.types import UnitValues

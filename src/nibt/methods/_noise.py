@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.methods._checks import generator
+from nibt.core.perturbation import generator
 from nibt.types import Hidden
 
 

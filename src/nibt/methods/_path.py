@@ -7,7 +7,6 @@ of these states, which are computed from h - r and the gradient at z(l).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,11 +17,10 @@ from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
-from nibt.methods._path_vectors import PathVectors
-from nibt.methods._vectors import SideVectors
-from nibt.methods.base import Method, average_layers
+from nibt.methods._path_vectors import PathOptions
+from nibt.methods.base import average_layers
 from nibt.models._trace import Cut
-from nibt.options import Keywords, OpenShare, Steps, complete
+from nibt.options import Keywords, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
@@ -32,22 +30,8 @@ Scores = Callable[[Hidden, Hidden], PerToken]
 
 
 @dataclass(frozen=True)
-class PathMethod(Method):
-    """Base class of methods with a path.
-
-    Args:
-        baseline: The state at the start of the path: zero, blank, mean or mean:FILE.
-        quadrature: The rule that places and weights the states at which gradients are taken.
-        steps: The number of these states.
-        floor: The lower end of the path for the rule ``geometric``.
-
-    """
-
-    baseline: str = "blank"
-    quadrature: str = "gauss"
-    steps: Steps = 4
-    floor: OpenShare = 0.1
-    tolerance: ClassVar[float | None] = None
+class PathMethod(PathOptions):
+    """Base class of methods with a path."""
 
     def __post_init__(self) -> None:
         complete(self)
@@ -60,10 +44,6 @@ class PathMethod(Method):
             raise BadOption(
                 f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
             )
-
-    def linear_vectors(self, side: Side) -> SideVectors:
-        """Integrate the vectors along the path, if that is how the method computes its scores."""
-        return PathVectors.of(side, self)
 
     def ends(
         self, side: Side, cut: Cut, layer: int | None, start: Hidden, name: str = "zero", low: float = 0.0

@@ -6,7 +6,7 @@ are the means over them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,11 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Units, special_token_share
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
+from nibt.methods.base import Method
 from nibt.models._trace import Cut
+from nibt.options import OpenShare, Steps
 from nibt.results.attribution import PathSummary, allowed
 from nibt.types import Hidden
-
-if TYPE_CHECKING:
-    from nibt.methods._path import PathMethod
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LayerPath:
     cut: Cut
     start: Hidden
     change: Float[Tensor, " dim"]
-    method: "PathMethod"
+    method: "PathOptions"
 
     @property
     def rows(self) -> int:
@@ -59,10 +58,10 @@ class PathVectors(SideVectors):
     after: Float[Tensor, " dim"]
     paths: Sequence[Sequence[LayerPath]]
     views: Views | None
-    method: "PathMethod"
+    method: "PathOptions"
 
     @classmethod
-    def of(cls, side: Side, method: "PathMethod") -> "PathVectors":
+    def of(cls, side: Side, method: "PathOptions") -> "PathVectors":
         """Return the paths of a side with one example."""
         views = Views.of(side, method.views, method.layer)
         sides = list(views.sides(1)) if views else [side]
@@ -127,7 +126,7 @@ class PathVectors(SideVectors):
         return (values[0], grid.bare()) if self.views is None else self.views.blend(values, grid)
 
 
-def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathMethod") -> list[LayerPath]:
+def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions") -> list[LayerPath]:
     """Return the path at each layer of a method, or at the first tokens, for a side with one example."""
     low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
     for layer in method.layer or (None,):
@@ -175,3 +174,26 @@ def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: F
     all_rows = torch.arange(len(other_vectors), device=other_vectors.device)
     result, steps = integrate(layer.paths(), scores_at, all_rows, gaps, layer.method.tolerance)
     return PartValues(result, steps, gaps(result, all_rows) > 1)
+
+
+@dataclass(frozen=True)
+class PathOptions(Method):
+    """The options of methods with a path, and the vectors of their units.
+
+    Args:
+        baseline: The state at the start of the path: zero, blank, mean or mean:FILE.
+        quadrature: The rule that places and weights the states at which gradients are taken.
+        steps: The number of these states.
+        floor: The lower end of the path for the rule ``geometric``.
+
+    """
+
+    baseline: str = "blank"
+    quadrature: str = "gauss"
+    steps: Steps = 4
+    floor: OpenShare = 0.1
+    tolerance: ClassVar[float | None] = None
+
+    def linear_vectors(self, side: Side) -> SideVectors:
+        """Integrate the vectors along the path, if that is how the method computes its scores."""
+        return PathVectors.of(side, self)

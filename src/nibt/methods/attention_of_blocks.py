@@ -7,8 +7,8 @@ import torch
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, LastBlocks, gradients
-from nibt.methods._checks import Either
 from nibt.models._attention import AttentionMap, Weights
+from nibt.options import Either
 from nibt.types import PerToken
 
 

@@ -22,7 +22,6 @@ from typing import Annotated
 
 import numpy as np
 
-from nibt.methods._checks import Either
 from nibt.methods._coalitions import (
     CoalitionMethod,
     Coalitions,
@@ -31,7 +30,7 @@ from nibt.methods._coalitions import (
     drawn_coalitions,
     least_squares,
 )
-from nibt.options import NotNegative, OpenShare
+from nibt.options import Either, NotNegative, OpenShare
 
 
 @dataclass(frozen=True)

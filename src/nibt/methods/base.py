@@ -17,12 +17,11 @@ from nibt.data.units import Words, special_token_share
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
-from nibt.methods._tables import TableScores, vector_table
+from nibt.methods._tables import TableScores, vector_table, word_game_table
 from nibt.methods._vectors import SideVectors, UnitVectors
 from nibt.methods._views import Views, explain_views
-from nibt.methods._word_game import word_game_table
 from nibt.models.base import Tower
-from nibt.options import Keywords, Layers, OneOf, complete, field_types, parsed
+from nibt.options import Either, Keywords, Layers, complete, field_types, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution, PathSummary
@@ -158,7 +157,7 @@ class Method(Plugin, ABC):
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
     views: ViewCount = dataclasses.field(default=1, kw_only=True)
-    amounts: Annotated[str, OneOf(("method", "removal"))] = dataclasses.field(default="method", kw_only=True)
+    amounts: Annotated[str, Either(("method", "removal"))] = dataclasses.field(default="method", kw_only=True)
 
     __post_init__ = complete
 
@@ -255,7 +254,7 @@ class Method(Plugin, ABC):
         if "layer" in values:
             values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
         method = cls(**{name: value for name, value in values.items() if name in types})
-        if not tower.offers.issuperset(method.required()):
+        if not tower.offers.issuperset(method.needs):
             method.check(tower)
         return method
 
@@ -274,10 +273,6 @@ class Method(Plugin, ABC):
         """
         return "seed" in {field.name for field in dataclasses.fields(cls)}
 
-    def required(self) -> tuple[Need, ...]:
-        """Return what a tower must offer for these options."""
-        return self.needs
-
     def check(self, tower: Tower) -> None:
         """Check that the tower offers what these options need.
 
@@ -285,7 +280,7 @@ class Method(Plugin, ABC):
             Unsupported: It does not; the message names the methods that work with this tower.
 
         """
-        lacking = [need for need in self.required() if need not in tower.offers]
+        lacking = [need for need in self.needs if need not in tower.offers]
         if not lacking:
             return
         able = [name for name in available("methods") if tower.offers.issuperset(find("methods", name).needs)]

@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.methods._attention import LastBlocks, self_weights, weighted_values
-from nibt.methods._rows import score_rows
+from nibt.methods._attention import LastBlocks, score_rows, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 from nibt.models.base import Tower
 from nibt.options import Blocks

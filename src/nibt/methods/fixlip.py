@@ -26,11 +26,10 @@ import numpy as np
 import torch
 
 from nibt.core.jacobians import part_masks
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
-from nibt.methods._checks import Either, generator
 from nibt.methods._coalitions import (
     RCOND,
     CoalitionMethod,
@@ -44,7 +43,7 @@ from nibt.methods._coalitions import (
 from nibt.methods._tables import TableScores
 from nibt.methods._units import keep_players, share_equally
 from nibt.methods.base import Method
-from nibt.options import OpenShare
+from nibt.options import Either, OpenShare
 
 MOST_FEATURES = 200_000_000
 """The largest number of features of all coalitions: 1.6 GB."""

@@ -27,8 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Grid, Units
-from nibt.methods._checks import Either
 from nibt.methods._gradient import GradientMethod
+from nibt.options import Either
 from nibt.types import Hidden, PerToken
 
 _LAYER = {"layer": 0.75}

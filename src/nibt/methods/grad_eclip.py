@@ -30,10 +30,9 @@ from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods._attention import AttentionMethod, gradients
-from nibt.methods._checks import Either
-from nibt.models._attention import AttentionMap, AttentionRecord
-from nibt.models._other_attention import AttentionReplacer
+from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer
 from nibt.models._trace import first
+from nibt.options import Either
 from nibt.results.attribution import min_max
 from nibt.types import PerToken
 

@@ -37,7 +37,7 @@ from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
 from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Options, average_layers
-from nibt.options import Keywords, NotNegative, OneOf, Positive, Samples, Seed
+from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, States
@@ -80,7 +80,7 @@ class NIB(PathMethod, LayerMethod):
     }
 
     tolerance: Positive | None = None
-    noise: Annotated[str, OneOf(("none", "unit", "features"))] = "none"
+    noise: Annotated[str, Either(("none", "unit", "features"))] = "none"
     deviation: NotNegative = 1.0
     samples: Samples = 10
     seed: Seed = 0

@@ -12,8 +12,7 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words, cells_of
 from nibt.errors import Unsupported
-from nibt.methods._attention import AttentionMethod, self_weights, weighted_values
-from nibt.methods._rows import score_rows
+from nibt.methods._attention import AttentionMethod, score_rows, self_weights, weighted_values
 from nibt.models._attention import AttentionRecord
 from nibt.options import Positive
 from nibt.types import PerToken

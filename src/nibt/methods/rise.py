@@ -25,10 +25,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.perturbation import mask_chunks, score_of_pixels
+from nibt.core.perturbation import generator, mask_chunks, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
-from nibt.methods._checks import generator
 from nibt.methods._units import PlayerMethod, explains_pixels
 from nibt.models._trace import Cut
 from nibt.models.base import ImageTower

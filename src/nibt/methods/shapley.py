@@ -26,7 +26,7 @@ from math import comb
 
 import numpy as np
 
-from nibt.methods._checks import generator
+from nibt.core.perturbation import generator
 from nibt.methods._coalitions import CoalitionMethod, Coalitions, Values, Weights, subsets
 
 

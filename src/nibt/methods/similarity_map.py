@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
-from nibt.methods._rows import score_vectors
+from nibt.methods._attention import score_vectors
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
 

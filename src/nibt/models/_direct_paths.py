@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.models._attention import AttentionRecord, AttentionRecorder, single_record
-from nibt.models._other_attention import SUMS
+from nibt.models._attention import SUMS, AttentionRecord, AttentionRecorder, single_record
 from nibt.models._trace import Trace, first
 from nibt.types import Embedding, Hidden, PerExample
 

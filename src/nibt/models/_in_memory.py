@@ -16,9 +16,9 @@ from nibt.errors import BadOption, CannotLoad
 from nibt.models._compiled import uncompiled
 from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
 from nibt.models._family import class_names
-from nibt.models._pair import ProjectionPair
 from nibt.models._request import Request
 from nibt.models._sentence_transformers import NO_EFFECT
+from nibt.models.projection_pair import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")

@@ -18,10 +18,9 @@ from nibt.models._families import families, family_of_generator
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
-from nibt.models._load_options import LoadOptions
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
-from nibt.models._request import Request
+from nibt.models._request import LoadOptions, Request
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject

@@ -27,9 +27,8 @@ from nibt.models._failures import broken_file, json_object, line, no_connection,
 from nibt.models._families import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
-from nibt.models._load_options import LoadOptions
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
-from nibt.models._request import EMBEDDING, Request
+from nibt.models._request import EMBEDDING, LoadOptions, Request
 from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower, Model, Tower

@@ -16,9 +16,16 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import AttentionRecorder, Attentions, collect, single_record
+from nibt.models._attention import (
+    Attend,
+    AttentionRecorder,
+    AttentionReplacer,
+    Attentions,
+    OtherAttention,
+    collect,
+    single_record,
+)
 from nibt.models._compiled import is_compiled
-from nibt.models._other_attention import Attend, AttentionReplacer, OtherAttention
 from nibt.options import Keywords
 from nibt.preprocessing.images import Surroundings
 from nibt.types import Embedding, Hidden, States

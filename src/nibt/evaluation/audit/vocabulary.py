@@ -10,9 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nibt.core.side import Side
 from nibt.data.pair import Pair
-from nibt.engine.encode import encode
+from nibt.engine.encode import encode, within_memory
 from nibt.engine.explanations import NEAR_BLANK, reactions
-from nibt.engine.memory import within_memory
 from nibt.evaluation.audit.thresholds import BOUNDS
 from nibt.evaluation.statistics import interval
 from nibt.io import read_text

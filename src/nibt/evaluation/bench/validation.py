@@ -15,7 +15,7 @@ from nibt.evaluation.bench.plan import Choice, MethodChoice, MetricChoice, Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
-from nibt.models._load_options import LoadOptions
+from nibt.models._request import LoadOptions
 from nibt.models.base import Model
 from nibt.registry import find
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.io import load_json
-from nibt.models._load_options import LoadOptions
-from nibt.models._request import Request
+from nibt.models._request import LoadOptions, Request
 from nibt.records import JsonObject
 
 _GME = (

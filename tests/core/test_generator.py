@@ -1,8 +1,8 @@
-"""Tests of ``nibt.methods._checks``."""
+"""Tests of ``nibt.core.perturbation.generator``."""
 
 import numpy as np
 
-from nibt.methods._checks import generator
+from nibt.core.perturbation import generator
 
 
 def test_generator_draws_depend_on_the_seed_and_the_place() -> None:
