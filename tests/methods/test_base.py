@@ -9,12 +9,13 @@ import torch
 
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
-from nibt.methods._attention import AttentionMethod, AttentionOrInput, LastAttention
+from nibt.methods._attention import AttentionMethod
 from nibt.methods._gradient import GradientMethod
 from nibt.methods._path import PathMethod
 from nibt.methods._units import UnitMethod
 from nibt.methods.base import Method, MethodSpec
 from nibt.methods.grad_cam import GradCAM
+from nibt.methods.last_attention import AttentionOrInput, LastAttention
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
 from nibt.options import is_number
