@@ -21,7 +21,7 @@ from nibt.engine.explain import explain
 from nibt.errors import CannotLoad
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.report.html.page import page
+from nibt.report.html.view import page
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import float32_numbers, plain_torch
 from tests import tiny

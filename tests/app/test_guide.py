@@ -1,8 +1,7 @@
 """Tests of ``nibt.app.guide``."""
 
-from html import escape
-
 import pytest
+from markupsafe import escape
 
 pytest.importorskip("latex2mathml", reason="needs formulas: pip install -e '.[app]'")
 

@@ -12,7 +12,7 @@ import nibt
 from nibt.cli.console import show
 from nibt.io import one_line
 from nibt.report.appearance import DEFAULT
-from nibt.report.html.page import page
+from nibt.report.html.view import page
 from nibt.results.answer import change_image
 from nibt.results.base import as_bytes
 from nibt.results.explanation import Explanation, Ranked

@@ -4,10 +4,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from statistics import median
 from types import MappingProxyType
 from typing import Any
+
+from markupsafe import Markup
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.engine.answers import resolved_method
@@ -16,6 +17,7 @@ from nibt.methods.base import SIDES, Method, MethodSpec
 from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.registry import available, find, summary
+from nibt.report.html.document import macros
 from nibt.types import Modality
 
 DEFAULT = "nib"
@@ -137,36 +139,19 @@ def by_category() -> dict[str, list[str]]:
     return {category: listed for category, listed in groups.items() if listed}
 
 
-def method_fields() -> str:
+def method_fields() -> Markup:
     """Return the checkboxes of all methods, grouped by category. ``methods.js`` adds times and reasons."""
-    groups = "".join(
-        f"<fieldset><legend>{escape(CATEGORIES[category])}</legend>{''.join(map(_field, names))}</fieldset>"
-        for category, names in by_category().items()
-    )
-    return (
-        '<details class="nibt-methods"><summary>Methods: <span class="nibt-chosen"></span></summary>'
-        '<p class="nibt-note">Select several to compare them. Times are estimates for one caption on this machine. '
-        '<a href="help#methods" target="_blank">About the methods</a></p>'
-        f'{groups}<details class="nibt-unavailable" hidden><summary></summary></details></details>'
-    )
+    categories = [(CATEGORIES[category], names) for category, names in by_category().items()]
+    return macros("methods.html", "nibt.app").fields(categories, summary, DEFAULT)
 
 
-def _field(name: str) -> str:
-    checked = " checked" if name == DEFAULT else ""
-    return (
-        f'<div class="nibt-method" title="{escape(summary("methods", name))}"><label><input type="checkbox" '
-        f'value="{escape(name)}" aria-describedby="nibt-facts-{escape(name)}"{checked}>{escape(name)}</label>'
-        f'<small id="nibt-facts-{escape(name)}"></small></div>'
-    )
-
-
-def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> str:
+def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> Markup:
     """Return the facts as a list for ``methods.js``; ``timeout`` is the time limit of the page in seconds."""
-    return "".join(
-        f'<li data-method="{escape(name)}" data-available="{str(fact.is_available(timeout)).lower()}">'
-        f"{escape(fact.reason or _time(fact.seconds, timeout))}</li>"
+    listed = [
+        (name, str(fact.is_available(timeout)).lower(), fact.reason or _time(fact.seconds, timeout))
         for name, fact in facts.items()
-    )
+    ]
+    return macros("methods.html", "nibt.app").facts(listed)
 
 
 def _time(seconds: float | None, timeout: float) -> str:

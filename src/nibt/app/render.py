@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from html import escape
 from typing import Any, NamedTuple
 
 from nibt.app.cache import ResultCache, endings
@@ -15,21 +14,16 @@ from nibt.app.models import ModelCache
 from nibt.app.request import ExplainRequest, Mode, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.errors import BadInput, NibtError
+from nibt.report.html.document import macros
 from nibt.report.html.view import Failure, Panel, fragment
 from nibt.report.image.layout import resized, uri
 
 HELP = "help"
 """The address of the help page, relative to that of the page."""
-INTRODUCTION = (
-    '<header class="nibt-head"><h1>nibt</h1><p>Which parts of an image, and which words of a caption, make a model '
-    f'match them? <a href="{HELP}" target="_blank">How to read a map</a></p></header>'
-)
-EMPTY = (
-    '<div class="nibt-message"><ol><li>Choose an image, or one of the samples.</li><li>Write a caption.</li>'
-    "<li>Press Explain. The map appears here.</li></ol><p>Then click a word to see where the model sees it, or mark a "
-    "box on the image to see its words.</p><p>Your image stays on the machine that serves this page, and is deleted "
-    "within minutes.</p></div>"
-)
+_HTML = macros("render.html", "nibt.app")
+INTRODUCTION, EMPTY = _HTML.introduction(HELP), _HTML.empty()
+WAITING = _HTML.status("Waiting for the server")
+"""What the page shows beside the button until the first update."""
 _THUMBNAIL_SIZE = 160
 
 
@@ -46,9 +40,8 @@ def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
         request = ExplainRequest.of_values(values, limits)
         _check_times(_models_for(models, request), request, limits)
     except NibtError as error:
-        return Update(None, _error(as_sentence(error)))
-    captions = "".join(f'<li dir="auto">{escape(caption)}</li>' for caption in request.captions)
-    return Update(f'<div class="nibt-message nibt-pending"><ul>{captions}</ul></div>', WAITING)
+        return Update(None, _HTML.error(as_sentence(error)))
+    return Update(_HTML.pending(request.captions), WAITING)
 
 
 def answer_events(
@@ -67,14 +60,14 @@ def answer_events(
         if link is not None and any(
             panel.problem for panel in recalled
         ):  # the rest is being computed for another visitor
-            yield Update(_result(request, recalled, None), _status("Computing the regions of words"))
+            yield Update(_result(request, recalled, None), _HTML.status("Computing the regions of words"))
             recalled = results.recall(link.query)
         if recalled and not any(panel.problem for panel in recalled):
             yield Update(_result(request, recalled, results))
             models.measure(request.model)
             return
         if models.get_loaded(request.model) is None:
-            yield Update(None, _status(f"Loading {request.model}"))
+            yield Update(None, _HTML.status(f"Loading {request.model}"))
         model, start = models.get(request.model), time.monotonic()
         _check_times(models, request, limits)
         # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
@@ -84,7 +77,9 @@ def answer_events(
             lambda number: Deadline(limits.deadline(start, request.steps - 1 - number), is_wanted=is_wanted),
         )
         names = [*request.methods, "the regions of words"][: request.steps]
-        statuses = [_status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)]
+        statuses = [
+            _HTML.status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)
+        ]
         yield Update(None, statuses[0])
         for done in range(1, len(names) + 1):
             began = time.monotonic()
@@ -105,7 +100,7 @@ def answer_events(
     except Replaced:
         return
     except NibtError as error:
-        yield Update(None, _error(as_sentence(error)))
+        yield Update(None, _HTML.error(as_sentence(error)))
 
 
 def _models_for(models: ModelCache, request: ExplainRequest) -> ModelCache:
@@ -135,12 +130,7 @@ def _check_times(models: ModelCache, request: ExplainRequest, limits: Limits) ->
 def sample_buttons() -> str:
     """Return a button with a small image for each sample."""
     small = {name: uri(resized(read_image(SAMPLE + name).pil_image, _THUMBNAIL_SIZE), "JPEG") for name in samples()}
-    buttons = "".join(
-        f'<button type="button" data-name="{name}" aria-label="sample: {escape(sample_captions()[name])}">'
-        f'<img alt="" src="{data}"></button>'
-        for name, data in small.items()
-    )
-    return f'<div class="nibt-samples"><p class="nibt-label">Or a sample</p>{buttons}</div>'
+    return _HTML.samples([(name, sample_captions()[name], data) for name, data in small.items()])
 
 
 def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
@@ -148,24 +138,10 @@ def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> 
     return facts_list(models.facts(name, variant if isinstance(variant, str) else "default"), limits.timeout)
 
 
-WAITING = '<p class="nibt-status" role="status">Waiting for the server…</p>'
-"""What the page shows beside the button until the first update."""
-
-
-def _status(text: str) -> str:
-    return f'<p class="nibt-status" role="status">{escape(text)}…</p>'
-
-
-def _error(text: str, title: str = "") -> str:
-    """Return an error message; ``title`` is the name of the method, if there are several."""
-    prefix = f"<strong>{escape(title)}</strong>: " if title else ""
-    return f'<div class="nibt-message" role="alert">{prefix}{escape(text)}</div>'
-
-
 def _failures(outcomes: Sequence[Panel | Failure]) -> str:
     """Return the messages of methods that all failed."""
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    return "".join(_error(failure.message, failure.title if len(failures) > 1 else "") for failure in failures)
+    return "".join(_HTML.error(failure.message, failure.title if len(failures) > 1 else "") for failure in failures)
 
 
 def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], results: ResultCache | None) -> str:
@@ -177,11 +153,7 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
     if results is None:
         return view
     token, link = results.store(panels), Link.of(request)
-    downloads = " ".join(
-        f'<a href="answer/{token}.{ending}" download="nibt.{ending}">{ending.upper()}</a>' for ending in endings(panels)
-    )
-    shared = "" if link is None else f'<a class="nibt-link" href="?{escape(link.query)}">Link to this view</a>'
-    return f'{view}<nav class="nibt-saved" aria-label="Save">Save as {downloads} {shared}</nav>'
+    return view + _HTML.saved(token, endings(panels), link.query if link else "")
 
 
 def _for_visitors(outcome: Panel | Failure) -> Panel | Failure:

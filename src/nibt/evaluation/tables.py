@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nibt.evaluation.statistics import Interval
-from nibt.report.html.document import document
-from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.results.frames import DataFrame
 from nibt.results.records import SessionRecord
 
@@ -75,7 +74,7 @@ class ReportTable:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """Return a section with the table in HTML, which the script of ``nibt.report.html.tables`` makes sortable."""
+        """Return a section with the table in HTML, which the script of ``nibt.report.html.document`` makes sortable."""
         note = f'<p class="note">{html.escape(self.note)}</p>' if self.note else ""
         return f"<h2>{html.escape(self.title)}</h2>\n{data_table(self.headings, self.rows)}\n{note}"
 
@@ -94,7 +93,7 @@ def report_page(
     for name, png in plots:
         heading, data = html.escape(name), b64encode(png).decode()
         lines.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
-    return document(title, "<main>" + "\n".join(lines) + "</main>", STYLE, [SCRIPT])
+    return document(title, "<main>" + "\n".join(lines) + "</main>", TABLE_STYLE, [TABLE_SCRIPT])
 
 
 def describe_session(session: SessionRecord) -> str:

@@ -18,12 +18,12 @@ class Page(Format):
     media_type = "text/html; charset=utf-8"
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        from nibt.report.html import audit, page  # which take long to import, and are needed for pages only
+        from nibt.report.html import audit, view  # which take long to import, and are needed for pages only
 
         result = bare(results[0])
         if isinstance(result, Audit):
             return audit.page(result, sign=True).encode()
-        text = page.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
+        text = view.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
         return text.encode()
 
     @staticmethod

@@ -7,10 +7,8 @@ from typing import Any
 
 from nibt.errors import BadInput, Unsupported
 from nibt.report.html.audit import page as audit_page
-from nibt.report.html.document import document
-from nibt.report.html.page import Shown, page, panels_of
-from nibt.report.html.tables import SCRIPT, STYLE, data_table
-from nibt.report.html.view import Panel
+from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
+from nibt.report.html.view import Panel, Shown, page, panels_of
 from nibt.report.image.explanation import draw
 from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
@@ -83,7 +81,7 @@ def _measurement_table(results: list[Any]) -> str | None:
         for (metric, side), values in groups.items()
     ]
     table = data_table(["metric", "side", "mean", "pairs"], lines)
-    return framed(document("Measured", f"<main>{table}</main>", STYLE, [SCRIPT]), 130 + 34 * len(lines))
+    return framed(document("Measured", f"<main>{table}</main>", TABLE_STYLE, [TABLE_SCRIPT]), 130 + 34 * len(lines))
 
 
 def _height(panels: Sequence[Panel]) -> int:

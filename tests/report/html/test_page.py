@@ -13,10 +13,8 @@ import torch
 import nibt
 from nibt.data.units import Grid
 from nibt.errors import BadInput, CannotWrite
-from nibt.report.html.document import document
-from nibt.report.html.page import page
-from nibt.report.html.tables import SCRIPT, STYLE, data_table
-from nibt.report.html.view import Panel, fragment
+from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
+from nibt.report.html.view import Panel, fragment, page
 from nibt.report.html.view_data import coarse
 from nibt.results.answer import change_image
 from nibt.results.attribution import PathSummary
@@ -242,4 +240,4 @@ def test_page_takes_images_of_any_size(size: tuple[int, int]) -> None:
 
 def test_data_table_is_a_valid_page() -> None:
     table = data_table(["method", "a<b"], [["nib", HOSTILE[0]], ["ones", "0.5 [0.4, 0.6]"]])
-    check_page(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", STYLE, [SCRIPT]))
+    check_page(document("x" + HOSTILE[0], f"<h1>t</h1>{table}", TABLE_STYLE, [TABLE_SCRIPT]))

@@ -18,8 +18,7 @@ from PIL import Image
 import nibt
 from nibt.data.images import ImageInput
 from nibt.report.appearance import Appearance
-from nibt.report.html.document import document
-from nibt.report.html.tables import SCRIPT, STYLE, data_table
+from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
@@ -426,7 +425,7 @@ def test_tables_are_sorted_by_their_headings(browser: Browser, tmp_path: Path) -
         for row, text in enumerate(["0.5 [0.4, 0.6]", "-", "0.125 [0, 1]", "10.0", "-0.5", "1", "2", "3"])
     ]
     (tmp_path / "x.html").write_text(
-        document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", STYLE, [SCRIPT])
+        document("t", f"<main><h1>t</h1>{data_table(['name', 'value'], rows)}</main>", TABLE_STYLE, [TABLE_SCRIPT])
     )
     page = browser.new_context().new_page()
     page.goto((tmp_path / "x.html").as_uri())

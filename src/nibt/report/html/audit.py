@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from nibt.data.images import Region
 from nibt.report.certificate import certificate
 from nibt.report.colors import FAINT, INK, PALETTES, ink_on, on_paper, strength
 from nibt.report.html.audit_plots import VERDICT_COLORS, css, curves, gauge
-from nibt.report.html.document import document
+from nibt.report.html.document import document, rendered
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
@@ -70,6 +69,40 @@ _SHADES = 20  # per sign; each has a class, since the page allows no style attri
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
+def page(audit: Audit, sign: bool = False) -> str:
+    """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
+    name = Path(audit.model["id"]).name
+    data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
+    by_question = {number: [check for check in audit.checks if check.question == number] for number in QUESTIONS}
+    body = rendered(
+        "audit.html",
+        audit=audit,
+        model_name=name,
+        data=", ".join(data),
+        certified=certificate(audit),
+        summary=list(_summary(audit)),
+        questions=[(number, *texts, by_question[number]) for number, texts in QUESTIONS.items()],
+        plots=list(_plots(audit.curves, by_question[1])),
+        tables=list(_tables(audit.scores)),
+        gauge=gauge,
+        span=span,
+        threshold=threshold,
+        overlays=_overlays,
+        shaded=_shaded,
+    )
+    return document(f"Audit of {name}", body, _style(), request=audit.request() if sign else None)
+
+
+def _style() -> str:
+    """Return the style of the page, with a class for each verdict and each shade of a word."""
+    shades = []
+    for step in range(-_SHADES, _SHADES + 1):
+        red, green, blue = on_paper(step / _SHADES, PALETTES["red_blue"]).tolist()
+        background = red, green, blue
+        shades.append((shade(step / _SHADES), background, ink_on(background)))
+    return str(rendered("audit.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS, shades=shades))
+
+
 def shade(share: float) -> str:
     """Return the class of a word with that share of the largest score.
 
@@ -78,92 +111,6 @@ def shade(share: float) -> str:
     """
     step = round(share * _SHADES)
     return f"{'for' if step >= 0 else 'against'}{abs(step)}"
-
-
-def _shaded(share: float) -> str:
-    red, green, blue = on_paper(share, PALETTES["red_blue"]).tolist()
-    background = red, green, blue
-    return f".words .{shade(share)}{{background:{css(background)};color:{css(ink_on(background))}}}"
-
-
-_WORDS = "\n".join(_shaded(step / _SHADES) for step in range(-_SHADES, _SHADES + 1))
-_CHIPS = "".join(f".{name}{{background:{css(color)}}}" for name, color in VERDICT_COLORS.items())
-STYLE = f"""
-:root{{color-scheme:light}}
-body{{margin:0 auto;padding:2.2rem 1.4rem 3rem;max-width:66rem;background:white;color:{css(INK)};
-font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}}
-h1{{font-size:1.9rem;line-height:1.2;margin:0}}
-.certificate{{border:1px solid {css(INK, 0.25)};border-radius:6px;padding:.9rem 1.2rem .4rem;margin:.6rem 0 1.2rem}}
-.certificate h3{{font-size:1rem;margin:.4rem 0 0}} .certificate ul{{margin:.1rem 0 .7rem;padding-left:1.2rem}}
-.certificate pre{{margin:.2rem 0 .6rem;white-space:pre-wrap;overflow-wrap:anywhere}}
-h2{{font-size:1.2rem;margin:2.6rem 0 .2rem;padding-top:1rem;border-top:1px solid {css(INK, 0.15)}}}
-p{{margin:.2rem 0 .8rem;max-width:46rem}}
-.faint,.tick,figcaption,.words th{{color:{css(FAINT)}}}
-.tick{{font-size:10.5px;fill:{css(FAINT)}}}
-table{{border-collapse:collapse}}
-th{{text-align:left;font-weight:500}}
-td,th{{padding:.3rem .9rem .3rem 0;vertical-align:middle}}
-.lines td,.scores td{{border-bottom:1px solid {css(INK, 0.08)}}}
-.lines thead th,.scores thead th{{font-size:.8rem;color:{css(FAINT)}}}
-.number{{font-variant-numeric:tabular-nums;white-space:nowrap}}
-.chip{{display:inline-block;min-width:2.6rem;text-align:center;border-radius:.6rem;padding:.05rem .55rem;color:white;
-font-size:.82rem;font-weight:600}}
-{_CHIPS}
-.tiles,.plots,.summary{{display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start}}
-.summary{{margin:1.2rem 0 0;gap:.7rem 1.6rem}}
-figure{{margin:0;width:8.4rem}}
-.plots figure{{width:auto}}
-figure img{{width:8.4rem;border-radius:.25rem;display:block}}
-figcaption{{font-size:.82rem;text-align:center;line-height:1.3;padding-top:.2rem}}
-.plots figcaption{{text-align:left;color:{css(INK)}}}
-.plots{{margin-top:1.2rem}}
-.scores{{margin-bottom:1rem}}
-.side{{margin:1.6rem 0 .2rem}}
-.example{{margin:1.1rem 0 1.8rem}}
-.words{{margin-top:.5rem;font-size:.9rem}}
-.words span{{border-radius:.25rem;padding:.05rem .35rem}}
-.words td,.words th{{padding:.15rem 1rem .15rem 0;font-weight:400}}
-.scroll{{overflow-x:auto}}
-{_WORDS}
-.gauge{{display:block}}
-ul{{padding-left:1.1rem}}
-@media print{{tr,figure,.example,.summary{{break-inside:avoid}}h2,h3{{break-after:avoid}}
-.chip,.words span{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}}}
-"""
-
-
-def page(audit: Audit, sign: bool = False) -> str:
-    """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
-    name = escape(Path(audit.model["id"]).name)
-    data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
-    body = [
-        f"<h1>Audit of {name}</h1>",
-        f'<p class="faint">{escape(", ".join(data))}; methods {escape(", ".join(audit.methods))}; seed {audit.seed}; '
-        f"{audit.seconds:.0f} s</p>",
-        _certificate(audit),
-        _summary(audit),
-    ]
-    for number, (heading, about) in QUESTIONS.items():
-        checks = [check for check in audit.checks if check.question == number]
-        if checks:
-            body.append(f"<h2>{number}. {escape(heading)}</h2><p>{escape(about)}</p>{_lines(checks)}")
-        if number == 1:
-            body.append(_plots(audit.curves, checks))
-        if number == 5:
-            body.append(_scores(audit.scores))
-        if number == 8 and audit.unknown_nouns:
-            body.append(_nouns(audit.unknown_nouns))
-    if audit.examples:
-        body.append(
-            "<h2>Examples</h2><p>Red raises the score of the pair, blue lowers it. Each map and each caption has its "
-            "own color scale.</p>"
-        )
-    for method in audit.methods if audit.examples else ():
-        examples = [example for example in audit.examples if example.method == method]
-        body += [f"<h3>{escape(method)}</h3>", *map(_figure, examples)]
-    body.append(_footer(audit))
-    title, request = f"Audit of {Path(audit.model['id']).name}", audit.request() if sign else None
-    return document(title, f"<main>{''.join(body)}</main>", STYLE, request=request)
 
 
 def span(check: Check | MetricMean) -> str:
@@ -181,142 +128,50 @@ def threshold(check: Check) -> str:
     return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
 
 
-def _certificate(audit: Audit) -> str:
-    """Return the first screen: what was checked, what to trust and what not, and how to repeat it."""
-    certified = certificate(audit)
-    parts = [f"<p>{escape(certified.checked)}</p>"]
-    for heading, sentences in certified.sections.items():
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-        parts.append(f"<h3>{heading}</h3><ul>{items}</ul>")
-    parts.append(f"<h3>Repeat it</h3><pre>{escape(certified.command)}</pre>" if certified.command else "")
-    return f'<section class="certificate">{"".join(parts)}</section>'
-
-
-def _summary(audit: Audit) -> str:
-    parts = []
+def _summary(audit: Audit) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Yield each method, and the model, with how many of its checks have each verdict."""
     for method in (*audit.methods, ""):
         verdicts = [check.verdict for check in audit.checks if check.method == method]
-        chips = " ".join(
-            f'<span class="chip {name}">{verdicts.count(name)} {name}</span>' for name in VERDICTS if name in verdicts
-        )
         if verdicts:
-            parts.append(f"<div><strong>{escape(method) or 'model'}</strong> {chips}</div>")
-    return f'<div class="summary">{"".join(parts)}</div>'
+            yield method, [(name, verdicts.count(name)) for name in VERDICTS if name in verdicts]
 
 
-def _lines(checks: Sequence[Check]) -> str:
-    rows = "".join(
-        f'<tr><td><span class="chip {check.verdict}">{check.verdict}</span></td><td>{escape(check.method)}</td>'
-        f"<td>{check.side}</td><td>{escape(check.about)}</td><td>{gauge(check)}</td>"
-        f'<td class="number">{span(check)}</td><td class="faint number">{threshold(check)}</td></tr>'
-        for check in checks
-    )
-    return f'<div class="scroll"><table class="lines"><tbody>{rows}</tbody></table></div>'
-
-
-def _plots(all_curves: Sequence[RandomizationCurve], checks: Sequence[Check]) -> str:
-    """Return one plot per method and side."""
-    if not all_curves or not checks:
-        return ""
+def _plots(all_curves: Sequence[RandomizationCurve], checks: Sequence[Check]) -> Iterator[tuple[str, str, str]]:
+    """Yield one plot per method and side."""
     groups: dict[tuple[str, str], list[RandomizationCurve]] = {}
-    for curve in all_curves:
+    for curve in all_curves if checks else ():
         groups.setdefault((curve.method, curve.side), []).append(curve)
-    plots = "".join(
-        f"<figure>{curves(group, checks[0].passes, checks[0].fails)}<figcaption>{escape(method)}, {side} side: "
-        f"similarity to the map of the learned weights</figcaption></figure>"
-        for (method, side), group in groups.items()
-    )
-    return (
-        f'<div class="plots">{plots}</div><p class="faint">Red: rank correlation. Black, dashed: SSIM. Bands: 95 % '
-        "intervals. From left to right, more of the tower is random.</p>"
-    )
+    for (method, side), group in groups.items():
+        yield method, side, curves(group, checks[0].passes, checks[0].fails)
 
 
-def _scores(scores: Sequence[MetricMean]) -> str:
-    """Return a table per side, with a row per method and control and a column per metric."""
-    keys = list(dict.fromkeys((score.side, score.metric) for score in scores))
-    scores_by_cell = {(score.method, score.side, score.metric): score for score in scores}
-    tables = []
-    for side in dict.fromkeys(side for side, _ in keys):
-        metrics = [metric for metric_side, metric in keys if metric_side == side]
-        better = {score.metric: score.better for score in scores}
-        head = "".join(
-            f'<th scope="col">{metric.replace("_", " ")}{_ARROWS.get(better[metric], "")}</th>' for metric in metrics
-        )
-        rows = "".join(
-            f"<tr><td>{escape(method)}</td>{''.join(_cells(scores_by_cell, method, side, metrics))}</tr>"
-            for method in dict.fromkeys(score.method for score in scores)
-        )
-        tables.append(
-            f'<p class="side"><strong>{side} side</strong></p><div class="scroll"><table class="scores">'
-            f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
-    return "".join(tables)
+def _tables(scores: Sequence[MetricMean]) -> Iterator[dict[str, Any]]:
+    """Yield a table per side, with a row per method and control and a column per metric."""
+    by_cell = {(score.method, score.side, score.metric): score for score in scores}
+    better = {score.metric: _ARROWS.get(score.better, "") for score in scores}
+    methods = dict.fromkeys(score.method for score in scores)
+    for side in dict.fromkeys(score.side for score in scores):
+        metrics = dict.fromkeys(score.metric for score in scores if score.side == side)
+        yield {
+            "side": side,
+            "metrics": [metric.replace("_", " ") + better[metric] for metric in metrics],
+            "rows": [(method, [by_cell.get((method, side, metric)) for metric in metrics]) for method in methods],
+        }
 
 
-def _nouns(nouns: Sequence[str]) -> str:
-    """Return the nouns that the model does not know, folded."""
-    return f"<details><summary>{len(nouns)} unknown nouns</summary><p>{escape(', '.join(nouns))}</p></details>"
-
-
-def _cells(
-    scores_by_cell: dict[tuple[str, str, str], MetricMean], method: str, side: str, metrics: Sequence[str]
-) -> Iterator[str]:
-    for metric in metrics:
-        score = scores_by_cell.get((method, side, metric))
-        text = (
-            ""
-            if score is None
-            else f'{score.value:.3g}<br><span class="faint">{score.low:.2g} to {score.high:.2g}</span>'
-        )
-        yield f'<td class="number">{text}</td>'
-
-
-def _footer(audit: Audit) -> str:
-    model: Any = audit.model
-    text = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
-    versions = ", ".join(f"{name} {version}" for name, version in audit.versions.items())
-    return (
-        f"<h2>Notes</h2><ul>{text}<li>Every value is a mean over pairs with its 95 % interval. A check "
-        "fails if its value reaches the failing threshold. It passes if its value reaches the passing threshold and "
-        "its interval does not reach the failing one. Otherwise it warns. docs/reference/audit.md of nibt has the "
-        "reasons for the thresholds.</li>"
-        f'</ul><p class="faint">{escape(str(model["id"]))}, {model["family"]}, weights {model["weights_hash"]}, '
-        f"{model['dtype']} on {model['device']}; {escape(versions)}</p>"
-    )
-
-
-def _figure(example: Example) -> str:
-    """Return an example: the image, each of its maps, and the caption in the colors of each result."""
+def _overlays(example: Example) -> dict[str, str]:
+    """Return each map of an example over its image, as a data URI."""
     image = Image.open(BytesIO(b64decode(example.image.partition(",")[2]))).convert("RGB")
-    tiles = [_tile(example.image, "image")]
-    tiles += [_tile(_overlay_uri(example, image, grid), name) for name, grid in example.maps.items()]
-    words = "".join(
-        f"<tr><th>{escape(name)}</th><td>{_words(scored_words)}</td></tr>"
-        for name, scored_words in example.words.items()
-    )
-    return (
-        f'<section class="example"><div class="tiles">{"".join(tiles)}</div>'
-        f'<table class="words">{words}</table></section>'
-    )
-
-
-def _overlay_uri(example: Example, image: Image.Image, grid: list[list[float]]) -> str:
-    """Return the map over the image, as a data URI."""
     width, height = image.size
     left, top, across, down = example.region
     region = Region(left * width, top * height, across * width, down * height)
-    return uri(overlay(GridMap(torch.tensor(grid, dtype=torch.float32), region, image.size), image))
+    grids = {name: torch.tensor(grid, dtype=torch.float32) for name, grid in example.maps.items()}
+    return {name: uri(overlay(GridMap(grid, region, image.size), image)) for name, grid in grids.items()}
 
 
-def _tile(uri: str, name: str) -> str:
-    return f'<figure><img src="{uri}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
-
-
-def _words(scored_words: list[tuple[str, float]]) -> str:
+def _shaded(scored_words: Sequence[tuple[str, float]]) -> Iterator[tuple[str, str]]:
+    """Yield the words of a caption with the classes of their scores."""
     scores = np.array([score for _, score in scored_words], np.float32)
     shares = strength(scores, float(np.abs(scores).max(initial=0))).tolist()
-    return " ".join(
-        f'<span class="{shade(share)}">{escape(text)}</span>'
-        for (text, _), share in zip(scored_words, shares, strict=True)
-    )
+    for (text, _), share in zip(scored_words, shares, strict=True):
+        yield text, shade(share)

@@ -1,46 +1,61 @@
-"""The frame of all pages: one HTML document that loads nothing and forbids it with a policy."""
+"""The frame of all pages: one HTML document that loads nothing and forbids it with a policy; templates and tables."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
-from html import escape
+from importlib.resources import files
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from nibt.io import read_text
 from nibt.results.outputs import unsigned
 
-STYLE = """
-:root{color-scheme:light dark;--ink:light-dark(#1d1f23,#e9eaec);--faint:light-dark(#5d636d,#a4abb6);
---line:light-dark(#e2e5ea,#363b44);--paper:light-dark(#f7f8fa,#131519);--card:light-dark(#fff,#1d2026);
---accent:light-dark(#2257b0,#8db6ff)}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:2.2rem 1.4rem 3rem;background:var(--paper);color:var(--ink);
-font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;max-width:75rem}
-h1{font-size:1.75rem;line-height:1.25;margin:0 0 1.5rem;overflow-wrap:anywhere}
-footer{color:var(--faint);font-size:.85rem;margin-top:2rem}
-:focus-visible{outline:3px solid var(--accent);outline-offset:2px}
-@media print{:root{color-scheme:light}body{max-width:none;padding:0;background:none}}
-"""
+_HERE = files("nibt.report.html")
+STYLE = read_text(_HERE / "document.css")
+TABLE_STYLE, TABLE_SCRIPT = read_text(_HERE / "tables.css"), read_text(_HERE / "tables.js")
+"""What makes the tables of ``data_table`` sortable, in the page that has them."""
+_TEMPLATES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_TEMPLATES.filters["px"] = "{:.1f}".format
+
+
+@cache
+def template(name: str, package: str = "nibt.report.html") -> Template:
+    """Return a template of jinja2 beside a module; it escapes all values that are not ``Markup``."""
+    return _TEMPLATES.from_string(read_text(files(package) / name))
+
+
+def rendered(name: str, **values: Any) -> Markup:
+    """Return a template of this folder with its values."""
+    return Markup(template(name).render(values).strip())
+
+
+def macros(name: str, package: str = "nibt.report.html") -> Any:
+    """Return a module whose functions are the macros of a template, and return ``Markup``."""
+    return template(name, package).module
 
 
 def document(
     title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
 ) -> str:
-    """Return a page, whose policy (W3C, level 3) forbids everything but data URIs and its own style and scripts."""
-    sheet = STYLE + style
-    running = " ".join(_hashed(script) for script in scripts) or "'none'"
+    """Return the page of HTML, whose policy (W3C, level 3) forbids all but data URIs and its own style and scripts."""
+    style = STYLE + style
+    running = " ".join(map(_hashed, scripts)) or "'none'"
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_hashed(sheet)}; script-src {running}; base-uri 'none'; "
+        f"default-src 'none'; img-src data:; style-src {_hashed(style)}; script-src {running}; base-uri 'none'; "
         "form-action 'none'"
     )
-    ends = "".join(f"\n<script>{script}</script>" for script in scripts)
-    signature = "" if request is None else f'<meta name="generator" content="{unsigned(request)}">\n'
-    head = (
-        f'<meta charset="utf-8">\n{signature}<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{sheet}</style>"
-    )
-    text = f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}{ends}\n</body>\n</html>\n'
-    return text.encode(errors="backslashreplace").decode()  # a file's name may have bytes that are not text
+    signature = "" if request is None else unsigned(request)
+    values = {"title": title, "body": Markup(body), "style": style, "scripts": scripts}
+    text = rendered("document.html", **values, policy=policy, signature=signature)
+    return f"{text}\n".encode(errors="backslashreplace").decode()  # a file's name may have bytes that are not text
+
+
+def data_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """Return a table of texts, whose first column names the rows; it can be sorted and searched."""
+    return rendered("tables.html", headings=headings, rows=rows)
 
 
 def _hashed(text: str) -> str:

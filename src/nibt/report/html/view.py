@@ -1,43 +1,75 @@
-"""The interactive view of pages, notebooks and the app, with data for ``view.js``; it is readable without scripts."""
+"""The interactive view of pages, notebooks and the app, and the page around it: HTML that needs no network.
+
+``view.html`` is readable without scripts; ``view.js`` has the data of the maps.
+"""
 
 import json
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from markupsafe import Markup
+
 from nibt.errors import BadInput
 from nibt.io import read_text
-from nibt.records import JsonObject
-from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
+from nibt.report.appearance import DEFAULT, OUTLINED, Appearance, appearance
 from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
+from nibt.report.html.document import document, rendered
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
-from nibt.report.html.view_text import (
-    about,
-    answer_table,
-    checks,
-    details,
-    heading,
-    no_match,
-    ranking,
-    selection_note,
-    warnings,
-    words,
-)
+from nibt.report.html.view_text import fixed, heading, panel_text, scored_words
 from nibt.report.image.heatmap import STRIPED, STRIPES
-from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import is_noise
+from nibt.report.request import WordMaps, question, sentence
+from nibt.results.attribution import TextAttribution
+from nibt.results.explanation import Explanation, is_noise
+from nibt.results.regions import Regions
+from nibt.torch_modes import plain_torch
 
+Shown = Explanation | WordMaps | Panel
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
 _JOINED = "\n".join(read_text(_HERE / name) for name in _SCRIPTS)
 SCRIPT = f'(() => {{\n"use strict";\n{_JOINED}}})();'  # one scope, which exports only nibtView
 STYLE = read_text(_HERE / "view.css")
+_START = 'document.querySelectorAll(".nibt-view").forEach((view) => nibtView(view));'
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
-_STATIC = "JavaScript does not run here, so the maps are not drawn. All numbers are shown below."
 
 
-def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, help_url: str = "") -> str:
+@plain_torch()
+def page(
+    answers: Shown | Sequence[Shown],
+    title: str = "",
+    positive_only: bool = False,
+    style: str = "overlay",
+    cmap: str = "red_blue",
+    request: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the page of one result, or of several side by side with shared controls."""
+    panels = panels_of(answers)
+    view = fragment(panels, look=appearance(positive_only, style, cmap))
+    named = title or " | ".join(dict.fromkeys(map(heading, panels)))
+    body = Markup(
+        '<main>\n<h1 dir="auto">{}</h1>\n{}\n</main>\n<footer>Created with nibt. This page loads and sends nothing.'
+        "</footer>"
+    ).format(title or _question(panels), view)
+    return document(named, body, STYLE, [SCRIPT, _START], request)
+
+
+def panels_of(answers: Shown | Sequence[Shown]) -> list[Panel]:
+    """Return the panels of one result or of several."""
+    listed = answers if isinstance(answers, Sequence) else [answers]
+    return [item if isinstance(item, Panel) else Panel(item) for item in listed]
+
+
+def _question(panels: Sequence[Panel]) -> str:
+    """Return the question of all panels, or a common one if they differ."""
+    questions = {question(panel.answer) for panel in panels}
+    if len(questions) == 1:
+        return questions.pop()
+    kinds = {type(panel.answer) for panel in panels}
+    return "Which words go with which parts?" if kinds == {Regions} else "Where do these scores come from?"
+
+
+def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, help_url: str = "") -> Markup:
     """Return panels side by side in one element, which needs ``STYLE`` and a call of ``nibtView`` of ``SCRIPT``."""
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
@@ -47,12 +79,13 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))
-    sections = "\n".join(
-        _failed(outcome)
-        if isinstance(outcome, Failure)
-        else _section(outcome, *next(numbered), images, drawn, help_url)
-        for outcome in outcomes
-    )
+    uris = list(images)
+
+    def of_panel(panel: Panel) -> dict[str, Any]:
+        number, record = next(numbered)
+        sides = zip(panel.sides.values(), record["sides"], strict=True)
+        return {**panel_text(panel), "number": number, "sides": [_side(*side, uris, drawn) for side in sides]}
+
     data = {
         "images": list(images.values()),
         # what view_heatmap.js needs to draw as nibt.report.image.heatmap does
@@ -72,10 +105,22 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
         "panels": panel_records,
         "positive_only": look.positive_only,
     }
-    return (
-        f'<div class="nibt-view">\n<p class="nibt-static">{_STATIC}</p>\n<div class="nibt-panels">\n{sections}\n'
-        f'</div>\n<script type="application/json" class="nibt-data">{as_json(data)}</script>\n</div>'
+    shown = [of_panel(outcome) if isinstance(outcome, Panel) else vars(outcome) for outcome in outcomes]
+    return rendered(
+        "view.html", panels=shown, help_url=help_url, data=Markup(as_json(data)), fixed=fixed, sentence=sentence
     )
+
+
+def _side(attribution: Any, record: Mapping[str, Any], uris: Sequence[str], drawn: set[int]) -> dict[str, Any]:
+    """Return a caption, or an image, which is in the page on first use: the script copies it to other panels."""
+    if isinstance(attribution, TextAttribution):
+        name = record["name"]
+        label = f"{name} caption" if name in ("first", "second") else "words of the caption"
+        return {"label": label, "words": scored_words(attribution)}
+    number = record["image"]
+    is_new = number not in drawn
+    drawn.add(number)
+    return {"number": number, "source": attribution.source, "uri": uris[number] if is_new else ""}
 
 
 def as_json(data: Any) -> str:
@@ -85,39 +130,3 @@ def as_json(data: Any) -> str:
     '["\\u003c/script\\u003e"]'
     """
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPED)
-
-
-def _failed(failure: Failure) -> str:
-    return (
-        f'<section class="nibt-panel nibt-failed" role="alert"><h2 dir="auto">{escape(failure.title)}'
-        f"</h2><p>{escape(failure.message)}</p></section>"
-    )
-
-
-def _section(panel: Panel, number: int, data: JsonObject, images: EncodedImages, drawn: set[int], help_url: str) -> str:
-    sides = [
-        _stage(images, side["image"], attribution, drawn)
-        if isinstance(attribution, ImageAttribution)
-        else words(attribution, side["name"] if side["name"] in ("first", "second") else "")
-        for attribution, side in zip(panel.sides.values(), data["sides"], strict=True)
-    ]
-    remarks = f'<p class="nibt-readout" aria-live="off"></p>{selection_note(panel)}{checks(panel)}{warnings(panel)}'
-    if isinstance(list(panel.sides.values())[-1], TextAttribution):  # beside the image, if there is space
-        sides[-1], remarks = ranking(panel) + sides[-1] + remarks, ""
-    elements = "\n".join(
-        f'<div class="nibt-place" data-side="{side_number}">{side}</div>' for side_number, side in enumerate(sides)
-    )
-    return (
-        f'<section class="nibt-panel" data-panel="{number}">\n<h2 dir="auto">{escape(heading(panel))}</h2>\n'
-        f'{about(panel, help_url)}\n{no_match(panel)}<div class="nibt-places">{elements}</div>\n'
-        f"{remarks}{answer_table(panel)}{details(panel)}</section>"
-    )
-
-
-def _stage(images: EncodedImages, number: int, attribution: ImageAttribution, drawn: set[int]) -> str:
-    """Return the stage of a map, with its image on first use; the script copies the image to other panels."""
-    image = ""
-    if number not in drawn:
-        drawn.add(number)
-        image = f'<img data-image="{number}" alt="{escape(attribution.source)}" src="{list(images)[number]}">'
-    return f'<div class="nibt-stage">{image}</div>'

@@ -1,12 +1,11 @@
-"""The text of the view, which needs no script: question, method, notes and warnings."""
+"""The text of the view, which needs no script: question, method, notes and warnings, as values of ``view.html``."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import MOST_CELLS, Panel
-from nibt.report.request import legend, method_line, question, sentence, target_line
+from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
 from nibt.report.words import runs
 from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -28,47 +27,45 @@ def heading(panel: Panel) -> str:
     return panel.answer.caption
 
 
-def about(panel: Panel, help_url: str = "") -> str:
-    """Return the similarity, the method and the model, and what the colors mean."""
+def panel_text(panel: Panel) -> dict[str, Any]:
+    """Return the text of a panel: what ``view.html`` shows of it beside the images and captions."""
     result = panel.answer
-    method, reading = escape(method_line(result)), ""
-    if help_url:
-        name = escape(str(result.method["name"]))
-        method = method.replace(name, f'<a href="{help_url}#{name}">{name}</a>', 1)
-        reading = f' <a href="{help_url}#reading">How to read this</a>'
     contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
-    lead = " ".join([*([question(result)] if contrasts else []), legend(result)])
     if isinstance(result, AnswerExplanation):
-        strong = f"log-probability {_fixed(sum(word.log_probability for word in result.words))}"
+        strong = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"
     else:
-        strong = f"similarity {_fixed(result.similarity)}"
-    return (
-        f'<p class="nibt-about"><strong>{strong}</strong>, {method}</p>'
-        f'<p class="nibt-question" dir="auto">{escape(lead)}{reading}</p>'
-    )
+        strong = f"similarity {fixed(result.similarity)}"
+    return {
+        "title": heading(panel),
+        "strong": strong,
+        "method": method_line(result).partition(str(result.method["name"])),
+        "lead": " ".join([*([question(result)] if contrasts else []), legend(result)]),
+        "mismatch": _no_match(result),
+        "unselectable": _unselectable(panel),
+        "checks": result.checks if isinstance(result, Explanation) else (),
+        "warnings": _warnings(panel),
+        "ranking": result.ranking if isinstance(result, Explanation) else (),
+        "answer": _answer_table(result) if isinstance(result, AnswerExplanation) else None,
+        "numbers": "; ".join([target_line(result), *_gaps(panel)]),
+        "facts": _facts(panel),
+    }
 
 
-def no_match(panel: Panel) -> str:
+def _no_match(result: Shown) -> tuple[str, str] | None:
     """Return the warning that the pair hardly or not matches or the map is noise, which is shown above the map."""
-    result = panel.answer
     warning = mismatch(result.warnings)
     if not warning and isinstance(result, Explanation) and not result.is_comparison and result.similarity < 0:
         warning = f"{MISMATCH} (similarity {result.similarity:z.3f}, which is negative)"
     if not warning:
-        return ""
+        return None
     label = "No match" if warning.startswith(MISMATCH) else "Weak match" if warning.startswith(WEAK) else "Noise"
-    return f'<p class="nibt-mismatch" role="note"><strong>{label}.</strong> {escape(sentence(warning))}</p>'
+    return label, warning
 
 
-def words(attribution: TextAttribution, name: str) -> str:
+def scored_words(attribution: TextAttribution) -> list[tuple[str, str]]:
     """Return the words of a caption with their scores."""
     listed = list(runs(attribution))
-    spans = "".join(
-        f'<span class="nibt-word"><span>{escape(run.text)}</span><small dir="ltr">{score}</small></span> '
-        for run, score in zip(listed, signed_row([run.score for run in listed]), strict=True)
-    )
-    label = f' aria-label="{name} caption"' if name else ' aria-label="words of the caption"'
-    return f'<div class="nibt-words" role="group" dir="auto"{label}>{spans}</div>'
+    return [*zip((run.text for run in listed), signed_row([run.score for run in listed]), strict=True)]
 
 
 def signed(score: float) -> str:
@@ -83,7 +80,7 @@ def signed(score: float) -> str:
     return f"{score:+.3g}".replace("-", "\u2212")
 
 
-def _fixed(value: float) -> str:
+def fixed(value: float) -> str:
     """Return a similarity with three decimals, and a minus sign instead of a hyphen."""
     return f"{value:z.3f}".replace("-", "\u2212")
 
@@ -103,8 +100,8 @@ def signed_row(scores: Sequence[float]) -> list[str]:
     return [f"{score:+z.{decimals}f}".replace("-", "\u2212") for score in scores]
 
 
-def selection_note(panel: Panel) -> str:
-    """Return a note that says why no word can be selected, if none can."""
+def _unselectable(panel: Panel) -> str:
+    """Return why no word can be selected; empty if words can."""
     result = panel.answer
     if panel.words_have_maps is not None or not isinstance(result, Explanation):
         return ""
@@ -124,97 +121,49 @@ def selection_note(panel: Panel) -> str:
         reason = "the word-region table is computed without noise"
     else:
         reason = "the word-region table was not computed for this answer"
-    return f'<p class="nibt-note">Words cannot be selected here: {escape(sentence(reason, capital=False))}</p>'
+    return sentence(reason, capital=False)
 
 
-def warnings(panel: Panel) -> str:
-    """Return the warnings of a panel."""
+def _warnings(panel: Panel) -> list[str]:
     results = (panel.answer, panel.table) if panel.table else (panel.answer,)
-    texts = dict.fromkeys(
-        (*(warning for item in results for warning in other_warnings(item.warnings)), *_coarser(panel))
-    )
-    return _items("warnings", "notes", [escape(sentence(warning)) for warning in texts])
+    texts = (warning for item in results for warning in other_warnings(item.warnings))
+    return [*map(sentence, dict.fromkeys((*texts, *_coarser(panel))))]
 
 
-def _items(name: str, label: str, items: Sequence[str]) -> str:
-    lines = "".join(f"<li>{item}</li>" for item in items)
-    return f'<ul class="nibt-{name}" aria-label="{label}">{lines}</ul>' if items else ""
-
-
-def checks(panel: Panel) -> str:
-    """Return the checks of the map of the image."""
-    listed = panel.answer.checks if isinstance(panel.answer, Explanation) else ()
-    texts = [f"<strong>{check.verdict}</strong>: {escape(sentence(check.about))}" for check in listed]
-    return _items("checks", "checks", texts)
-
-
-def ranking(panel: Panel) -> str:
-    """Return the labels from best to worst, with bars."""
-    if not isinstance(panel.answer, Explanation) or not panel.answer.ranking:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row" dir="auto">{escape(item.label)}</th><td>{_fixed(item.cosine)}</td>'
-        f"<td>{item.probability:.1%}</td>"
-        f'<td><svg class="nibt-bar" viewBox="0 0 100 10" width="100" height="10" aria-hidden="true">'
-        f'<rect width="{100 * item.probability:.1f}" height="10" rx="2"></rect></svg></td></tr>'
-        for item in panel.answer.ranking
-    )
-    return (
-        '<table class="nibt-ranking"><caption>Labels</caption><thead><tr><th scope="col">label</th><th scope="col">'
-        'cosine</th><th scope="col" colspan="2">probability</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
-    )
-
-
-def answer_table(panel: Panel) -> str:
+def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
     """Return the words of an answer, with what each took from the image, the prompt and the words before."""
-    result = panel.answer
-    if not isinstance(result, AnswerExplanation):
-        return ""
     columns = {"against": [*result.alternatives]} if result.alternatives else {}
     for heading, values in result.columns.items():
-        columns[heading] = signed_row(values) if heading in CHANGES else [*map(_fixed, values)]
-    heads = ("word", *columns, "mostly")
+        columns[heading] = signed_row(values) if heading in CHANGES else [*map(fixed, values)]
     by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
-    rows = "".join(_answer_row(result, word, row) for word, row in by_word)
     units = (
         "The difference is that of the logits of its first token and of the token in the column against."
         if result.alternatives
         else "Log-probabilities in nats: with this image, with a blank image, and the mean with other images."
     )
-    headings = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    return (
-        '<table class="nibt-answer"><caption>What each word took from the image, the prompt and the words before it. '
-        f"{units}</caption><thead><tr>{headings}</tr></thead><tbody>{rows}</tbody></table>"
-    )
+    rows = [(word.text, cells, _mostly(result, word)) for word, cells in by_word]
+    return {"units": units, "headings": ("word", *columns, "mostly"), "rows": rows}
 
 
-def _answer_row(result: AnswerExplanation, word: AnswerWord, cells: Sequence[str]) -> str:
+def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
+    """Return the words before a word of an answer that it took most from."""
     before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
-    mostly = ", ".join(f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place])
-    if word.image_hardly_matters:
-        mostly = f"the image hardly matters; {mostly}" if mostly else "the image hardly matters"
-    data = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr><th scope="row" dir="auto">{escape(word.text)}</th>{data}<td dir="auto">{escape(mostly)}</td></tr>'
+    mostly = [f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place]]
+    hardly = "the image hardly matters" if word.image_hardly_matters else ""
+    return "; ".join(filter(None, [hardly, ", ".join(mostly)]))
 
 
-def details(panel: Panel) -> str:
-    """Return the sums, the targets, the completeness gaps, the resolved options, the model and the versions."""
+def _facts(panel: Panel) -> list[tuple[str, str]]:
+    """Return the names and values under the details: the inputs, the resolved options, the model and the versions."""
     result = panel.answer
     facts = {"method": result.method, "model": result.model, "versions": result.versions}
     if not isinstance(result, Regions):
         facts |= {"target": dict(result.target)}
     else:
         facts |= {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
-    rows = [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    numbers = "; ".join(map(escape, (target_line(result), *_gaps(panel))))
-    return (
-        f'<details class="nibt-details"><summary>Details</summary><p class="nibt-sums"></p><p>{numbers}</p>'
-        f"<dl>{lines}</dl></details>"
-    )
+    return [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
 
 
 def _coarser(panel: Panel) -> Iterator[str]:
