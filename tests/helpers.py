@@ -24,6 +24,7 @@ from nibt.engine.explain import explain
 from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
 from nibt.models.base import Inputs, Model, Tower
+from nibt.options import _rule
 from nibt.registry import find
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
@@ -290,3 +291,9 @@ def page_data(text: str) -> dict[str, Any]:
 varied_kinds = pytest.mark.parametrize(
     "kind", ["clip", "siglip", "siglip naflex", "own vit", "coca", "bert", "convnext"]
 )
+
+
+def is_number(field_type: Any) -> bool:
+    """Whether the field of an option is a number, or a number or None."""
+    rule = _rule(field_type)
+    return rule is not None and rule.target in (int, float)

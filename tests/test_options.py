@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from nibt.cli.groups import OptionGroup
 from nibt.errors import BadOption
-from nibt.options import Range, field_types, is_number, parsed
+from nibt.options import Range, field_types, parsed
 from nibt.registry import KINDS, available, find
-from tests.helpers import Run
+from tests.helpers import Run, is_number
 
 NUMBERS = [
     (kind, name, option)

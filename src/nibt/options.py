@@ -158,12 +158,6 @@ def field_types(dataclass_type: type) -> Mapping[str, Any]:
         return types
 
 
-def is_number(field_type: Any) -> bool:
-    """Return whether a field is a number, or a number or None."""
-    rule = _rule(field_type)
-    return rule is not None and rule.target in (int, float)
-
-
 class _Rule(NamedTuple):
     target: type
     limits: Range | OneOf | None = None

@@ -18,10 +18,9 @@ from nibt.methods.grad_cam import GradCAM
 from nibt.methods.last_attention import AttentionOrInput, LastAttention
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
-from nibt.options import is_number
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import METHODS, QUICK, make_side
+from tests.helpers import METHODS, QUICK, is_number, make_side
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "grad_cam": {"layer": (1,)},

@@ -14,9 +14,9 @@ from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Metric, MetricInput
 from nibt.metrics.confidence import Confidence
-from nibt.options import is_number
 from nibt.registry import available, find
 from tests import tiny
+from tests.helpers import is_number
 from tests.metrics.known_maps import FIRST, of, on
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.results.explanation import Explanation
+from nibt.formats.base import Drawing, Format, Result
 from nibt.results.outputs import image_exif, signed, unsigned
 
 
@@ -30,17 +29,6 @@ class PictureFormat(Format):
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         return encoded(self.picture(results, drawing), image_formats()[path.suffix.lower()], request)
-
-
-class MapFormat(PictureFormat):
-    """Base class of pictures of the map of one explanation, in the size of its image."""
-
-    @abstractmethod
-    def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
-        """Draw the map of an explanation."""
-
-    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
-        return self.of_map(bare(results[0]), drawing)
 
 
 def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
