@@ -31,7 +31,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
 from nibt.registry import summary
-from nibt.report.appearance import Appearance
+from nibt.report.colors import Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, text_rows
 from nibt.report.image.rows import caption, part_scale

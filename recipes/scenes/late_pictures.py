@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw
 from runs import scenes
 
 import nibt
-from nibt.report.appearance import Appearance
-from nibt.report.colors import FAINT, INK
+from nibt.report.colors import FAINT, INK, Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, centered, resized, stacked, text_rows
 

@@ -19,15 +19,10 @@ from torch.utils._device import DeviceContext
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 _FACTORIES = {
-    torch.arange,
-    torch.as_tensor,
-    torch.empty,
-    torch.eye,
-    torch.full,
-    torch.linspace,
-    torch.ones,
-    torch.tensor,
-    torch.zeros,
+    *(
+        getattr(torch, name)
+        for name in ("arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "tensor", "zeros")
+    )
 }
 _ARITHMETIC = {
     *(getattr(owner, name) for owner in (torch, Tensor) for name in ("add", "div", "mul", "sub", "true_divide")),

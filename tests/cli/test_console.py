@@ -11,7 +11,7 @@ from rich.table import Table
 import nibt
 from nibt.cli.console import show, summary, view_notes, words
 from nibt.registry import available
-from nibt.report.appearance import DEFAULT
+from nibt.report.colors import DEFAULT
 from nibt.results.explanation import MISMATCH
 from tests import tiny
 

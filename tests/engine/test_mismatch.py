@@ -16,7 +16,7 @@ from nibt.engine.encode import encode
 from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
 from nibt.errors import Unsupported
 from nibt.models.base import Model, TextTower
-from nibt.report.appearance import DEFAULT
+from nibt.report.colors import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, is_noise, mismatch, other_warnings

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import nibt
 from nibt.cli.console import show
 from nibt.io import one_line
-from nibt.report.appearance import DEFAULT
+from nibt.report.colors import DEFAULT
 from nibt.report.html.view import page
 from nibt.results.answer import change_image
 from nibt.results.base import as_bytes

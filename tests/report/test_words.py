@@ -2,7 +2,7 @@
 
 import pytest
 
-from nibt.report.appearance import Appearance
+from nibt.report.colors import Appearance
 from nibt.report.words import runs
 from tests.answers import PEAK, WHOLE, answer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nibt.report.html.audit import threshold
+from nibt.report.certificate import threshold
 from nibt.report.html.audit_plots import gauge
 from nibt.results.audit import Check
 

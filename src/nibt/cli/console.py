@@ -13,10 +13,8 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.appearance import DEFAULT, Appearance
-from nibt.report.certificate import certificate
-from nibt.report.colors import ink_on
-from nibt.report.html.audit import QUESTIONS, span, threshold
+from nibt.report.certificate import QUESTIONS, certificate, span, threshold
+from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, sentence, similarity_name, target_line
 from nibt.report.words import Worded, runs
 from nibt.results.answer import CHANGES, AnswerExplanation
@@ -196,11 +194,11 @@ def show_audit(audit: Audit) -> None:
     """Print the checks of an audit by question, and the number of checks per verdict."""
     console = Terminal(width=None if sys.stdout.isatty() else 120)
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
-    for number, (question, _) in QUESTIONS.items():
+    for number, question in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
         if not checks:
             continue
-        console.print(Text(f"\n{number}. {question}", style="bold"))
+        console.print(Text(f"\n{number}. {question.heading}", style="bold"))
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in checks:
             verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])

@@ -19,7 +19,7 @@ from nibt.registry import available, parse_method
 if TYPE_CHECKING:
     from nibt.methods.base import MethodSpec
     from nibt.models.base import Model
-    from nibt.report.appearance import Appearance
+    from nibt.report.colors import Appearance
 
 THE_PAPERS = "openai/clip-vit-base-patch32"
 

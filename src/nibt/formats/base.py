@@ -15,7 +15,7 @@ from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Top, complete
 from nibt.records import JsonObject
 from nibt.registry import Plugin, format_of
-from nibt.report.appearance import Appearance, appearance
+from nibt.report.colors import Appearance, appearance
 from nibt.report.html.view_data import Panel
 from nibt.results import base
 from nibt.results.base import request_of

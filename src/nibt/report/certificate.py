@@ -1,51 +1,37 @@
-"""The certificate of an audit: what was checked, on what, what to trust and what not, in plain words."""
+"""The questions of an audit, and its certificate: what was checked, what to trust and what not, in plain words."""
 
 import json
 import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 
+from nibt.io import read_text
 from nibt.registry import available, find
-from nibt.results.audit import VERDICTS, Audit
+from nibt.results.audit import VERDICTS, Audit, Check, MetricMean
 
-_SAYS = {
-    1: (
-        "The maps depend on what the model has learned.",
-        "The maps look much like those of a model with random weights: they show the image more than the model.",
-    ),
-    2: (
-        "The maps depend on the caption.",
-        "Another caption gives much the same map: do not read from it where a word is.",
-    ),
-    3: (
-        "Other wordings of a caption give similar maps.",
-        "Other wordings of a caption change the maps: compare several before you rely on one.",
-    ),
-    4: ("The same call gives the same map.", "Another seed changes the maps: average several."),
-    5: (
-        "What the maps mark matters more to the model than random parts do.",
-        "What the maps mark matters hardly more to the model than random parts: do not act on where they point.",
-    ),
-    6: (
-        "Most of the score is on the map.",
-        "Much of the score is on special tokens or in corners, where it tells nothing about objects.",
-    ),
-    7: (
-        "The model ranks right captions above wrong ones on such images.",
-        "The model confuses right and wrong captions of such images: its maps explain a model that does not know them.",
-    ),
-    8: (
-        "The model knows most everyday nouns.",
-        "The model does not know many everyday nouns: the map of a caption with unknown nouns is noise.",
-    ),
-}
-"""For each question of an audit, what it means if all checks pass, and if one does not."""
 _FEW = 24  # pairs, the default
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
 
 HEADINGS = {"pass": "What to trust", "warn": "What the checks do not show", "fail": "What not to trust"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of an audit: its heading, what is checked, what it means if all checks pass, and if one does not."""
+
+    heading: str
+    about: str
+    good: str
+    bad: str
+
+
+_ENTRIES = tomllib.loads(read_text(files("nibt.report") / "questions.toml"))["questions"]
+QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_ENTRIES, 1)}
+"""The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +47,8 @@ def certificate(audit: Audit) -> Certificate:
     """Return the certificate of an audit."""
     sections: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
     for method in (*audit.methods, ""):
-        for question, (good, bad) in _SAYS.items():
-            checks = [check for check in audit.checks if (check.method, check.question) == (method, question)]
+        for number, question in QUESTIONS.items():
+            checks = [check for check in audit.checks if (check.method, check.question) == (method, number)]
             if not checks:
                 continue
             worst = max((check.verdict for check in checks), key=VERDICTS.index)
@@ -73,7 +59,8 @@ def certificate(audit: Audit) -> Certificate:
             ]
             because = "" if worst == "pass" else f" ({worst}: {'; '.join(dict.fromkeys(reasons))})"
             prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
-            sentence = {"pass": good, "warn": f"Not shown: {good[0].lower()}{good[1:]}", "fail": bad}[worst]
+            good = question.good
+            sentence = {"pass": good, "warn": f"Not shown: {good[0].lower()}{good[1:]}", "fail": question.bad}[worst]
             sections[worst].append(prefix + sentence + because)
     data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
     pairs = int(audit.data.get("pairs") or 0)
@@ -85,6 +72,21 @@ def certificate(audit: Audit) -> Certificate:
     )
     named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
     return Certificate(checked, named, _command(audit))
+
+
+def span(check: Check | MetricMean) -> str:
+    """Return a mean with its interval.
+
+    >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
+    '0.200 [0.100, 0.300]'
+    """
+    return f"{check.value:.3f} [{check.low:.3f}, {check.high:.3f}]"
+
+
+def threshold(check: Check) -> str:
+    """Return the thresholds of a check as short text."""
+    signs = ("≥", "≤") if check.better == "higher" else ("≤", "≥")
+    return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
 
 
 def _command(audit: Audit) -> str:

@@ -1,10 +1,10 @@
-"""The diverging color scales of maps and words: two colors, and none at zero.
+"""How results are drawn: the diverging color scales of maps and words (two colors, none at zero), and styles of maps.
 
 Colors are mixed in OKLab (B. Ottosson, "A perceptual color space for image processing", 2020), in which equal
 steps look equal. The photograph under a map keeps its differences in brightness.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -75,6 +75,40 @@ def find_palette(name: str) -> Palette:
     ends = (colormaps[name](end) for end in (0.0, 1.0))
     low, high = ((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue, _ in ends)
     return Palette(high, low, ("the color at the right end of the scale", "the color at its left end"))
+
+
+STYLES = ("overlay", "colors", "outline", "heatmap")
+OUTLINED = 0.5
+"""The share of the largest positive score at which the outline is drawn."""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How results are drawn: the colors, one of ``STYLES``, and whether negative scores are hidden."""
+
+    positive_only: bool = False
+    style: str = "overlay"
+    palette: Palette = PALETTES["red_blue"]
+
+    @property
+    def outlined(self) -> bool:
+        return self.style in ("overlay", "outline")
+
+    @property
+    def pale(self) -> "Appearance":
+        """The same with pale colors and without outlines, for maps that are noise."""
+        style = "heatmap" if self.style == "heatmap" else "colors"
+        return replace(self, style=style, palette=self.palette.pale)
+
+
+DEFAULT = Appearance()
+
+
+def appearance(positive_only: bool = False, style: str = "overlay", cmap: str = "red_blue") -> Appearance:
+    """Return how results are drawn, by names."""
+    if style not in STYLES:
+        raise BadOption(f"style must be {', '.join(STYLES[:-1])} or {STYLES[-1]} (got {style!r})")
+    return Appearance(positive_only, style, find_palette(cmap))
 
 
 def to_oklab(rgb: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.report.appearance import DEFAULT, Appearance
+from nibt.report.colors import DEFAULT, Appearance
 from nibt.results.answer import AnswerExplanation
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions

@@ -7,8 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nibt.io import one_line
-from nibt.report.appearance import DEFAULT, Appearance
-from nibt.report.colors import RGB, on_paper, strength
+from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
 from nibt.results.attribution import TextAttribution
 from nibt.results.explanation import Explanation
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 import nibt
 from nibt.data.images import ImageInput
-from nibt.report.appearance import Appearance
+from nibt.report.colors import Appearance
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image, ImageFont
 
 import nibt
-from nibt.report.appearance import DEFAULT
-from nibt.report.colors import PAPER
+from nibt.report.colors import DEFAULT, PAPER
 from nibt.report.image.explanation import draw
 from nibt.report.image.fonts import ELLIPSIS, font_for, length, shortened
 from nibt.report.image.layout import text_rows

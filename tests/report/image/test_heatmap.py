@@ -7,8 +7,7 @@ from PIL import Image
 from nibt.data.images import Region
 from nibt.errors import BadOption
 from nibt.preprocessing.images import Resize
-from nibt.report.appearance import Appearance, appearance
-from nibt.report.colors import PALETTES
+from nibt.report.colors import PALETTES, Appearance, appearance
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image, score_map
 from tests.answers import PEAK, WHOLE, answer
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nibt.report.appearance import DEFAULT
+from nibt.report.colors import DEFAULT
 from nibt.report.image.rows import scale
 
 

@@ -11,59 +11,13 @@ import torch
 from PIL import Image
 
 from nibt.data.images import Region
-from nibt.report.certificate import certificate
+from nibt.report.certificate import QUESTIONS, certificate, span, threshold
 from nibt.report.colors import FAINT, INK, PALETTES, ink_on, on_paper, strength
 from nibt.report.html.audit_plots import VERDICT_COLORS, css, curves, gauge
 from nibt.report.html.document import document, rendered
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
-
-QUESTIONS = {
-    1: (
-        "Weight randomization",
-        "The weights of a copy of the model are shuffled step by step, from the head down to the stem. A map that does "
-        "not change does not depend on what the model has learned (Adebayo et al., 2018). Similarity, here and below, "
-        "is the Spearman rank correlation of two maps: 1 for the same order, 0 for unrelated orders.",
-    ),
-    2: (
-        "Counterfactual captions and images",
-        "The map of the image is computed again with the caption of another pair and with made-up words, and the "
-        "scores of the caption with another image. An explanation of the pair must change.",
-    ),
-    3: (
-        "Stability under rewording",
-        "The caption is put into templates such as “a photo of …”. The maps must stay similar. For captions, only the "
-        "scores of their own words are compared.",
-    ),
-    4: (
-        "Seed sensitivity",
-        "1 minus the similarity of the maps of two seeds. A method without random numbers is run twice, and must give "
-        "the same map.",
-    ),
-    5: (
-        "Faithfulness",
-        "Each map is compared with a random map of the same pair. Removing and inserting the units that it ranks "
-        "highest must change the score more, and, if the objects are known, it must locate them better. The tables "
-        "have all values, with those of the controls.",
-    ),
-    6: (
-        "Special tokens and corners",
-        "The score of class, start, end and padding tokens is not part of the map. A high score in the corners, which "
-        "rarely show an object, can mean that the model stores global information there (Darcet et al., 2024).",
-    ),
-    7: (
-        "Discrimination",
-        "The model must score right captions above wrong ones. If it does not, do not rely on its maps.",
-    ),
-    8: (
-        "Vocabulary",
-        "A model knows a noun if its tokenizer reads it, its embedding is not that of a blank caption, and no other "
-        "noun in “a photo of a …” is more similar to it. The map of a caption of unknown nouns is noise.",
-    ),
-}
-"""The heading and the description of each check, by its number in ``Check.question``."""
-
 
 _SHADES = 20  # per sign; each has a class, since the page allows no style attributes
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
@@ -81,7 +35,7 @@ def page(audit: Audit, sign: bool = False) -> str:
         data=", ".join(data),
         certified=certificate(audit),
         summary=list(_summary(audit)),
-        questions=[(number, *texts, by_question[number]) for number, texts in QUESTIONS.items()],
+        questions=[(number, question, by_question[number]) for number, question in QUESTIONS.items()],
         plots=list(_plots(audit.curves, by_question[1])),
         tables=list(_tables(audit.scores)),
         gauge=gauge,
@@ -111,21 +65,6 @@ def shade(share: float) -> str:
     """
     step = round(share * _SHADES)
     return f"{'for' if step >= 0 else 'against'}{abs(step)}"
-
-
-def span(check: Check | MetricMean) -> str:
-    """Return a mean with its interval.
-
-    >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
-    '0.200 [0.100, 0.300]'
-    """
-    return f"{check.value:.3f} [{check.low:.3f}, {check.high:.3f}]"
-
-
-def threshold(check: Check) -> str:
-    """Return the thresholds of a check as short text."""
-    signs = ("≥", "≤") if check.better == "higher" else ("≤", "≥")
-    return f"pass {signs[0]} {check.passes:.2g}, fail {signs[1]} {check.fails:.2g}"
 
 
 def _summary(audit: Audit) -> Iterator[tuple[str, list[tuple[str, int]]]]:

@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from nibt.errors import BadInput
 from nibt.io import read_text
-from nibt.report.appearance import DEFAULT, OUTLINED, Appearance, appearance
-from nibt.report.colors import COVER, DARKEST, KEPT, LIGHTEST, PAPER
+from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import fixed, heading, panel_text, scored_words

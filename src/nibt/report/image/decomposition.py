@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibt.report.appearance import Appearance
-from nibt.report.colors import FAINT, PAPER, on_paper, strength
+from nibt.report.colors import FAINT, PAPER, Appearance, on_paper, strength
 from nibt.report.image.fonts import write
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SMALL, TILE, centered, resized, stacked, text_rows, tile

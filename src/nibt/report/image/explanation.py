@@ -2,8 +2,7 @@
 
 from PIL import Image
 
-from nibt.report.appearance import Appearance, appearance
-from nibt.report.colors import PAPER
+from nibt.report.colors import PAPER, Appearance, appearance
 from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked

@@ -9,8 +9,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.appearance import DEFAULT, OUTLINED, Appearance
-from nibt.report.colors import INK, PAPER, on_paper, strength, tint
+from nibt.report.colors import DEFAULT, INK, OUTLINED, PAPER, Appearance, on_paper, strength, tint
 from nibt.results.attribution import ImageAttribution, over_image, placed
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import threshold_mask

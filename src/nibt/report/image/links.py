@@ -21,7 +21,7 @@ from PIL import Image
 from nibt.data.pair import Box, read_box
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
-from nibt.report.appearance import Appearance, appearance
+from nibt.report.colors import Appearance, appearance
 from nibt.report.image.fonts import font_for, shortened
 from nibt.report.image.rows import photograph
 from nibt.report.request import method_line

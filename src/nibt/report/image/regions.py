@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from nibt.report.appearance import Appearance
+from nibt.report.colors import Appearance
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.rows import header, photograph, scale

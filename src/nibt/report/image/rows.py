@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw
 
 from nibt.data.images import ImageInput, read_image
 from nibt.errors import BadInput, NibtError
-from nibt.report.appearance import Appearance
-from nibt.report.colors import FAINT, INK, PAPER, ink_on, on_paper
+from nibt.report.colors import FAINT, INK, PAPER, Appearance, ink_on, on_paper
 from nibt.report.image.fonts import length, shortened, write
 from nibt.report.image.layout import MARGIN, SMALL, banner, below, text_rows
 from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
