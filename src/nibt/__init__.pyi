@@ -27,6 +27,7 @@ from .evaluation.bench.run import benchmark as benchmark
 from .evaluation.measure import measure as measure
 from .evaluation.roar import roar as roar
 from .formats.base import save as save
+from .formats.coco import to_coco as to_coco
 from .jobs.job import Job as Job
 from .jobs.run import batch as batch
 from .methods.base import Method as Method
@@ -44,7 +45,6 @@ from .report.notebook import show as show
 from .results.answer import AnswerExplanation as AnswerExplanation
 from .results.attribution import Attribution as Attribution
 from .results.audit import Audit as Audit
-from .results.coco import to_coco as to_coco
 from .results.decomposition import Decomposition as Decomposition
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nibt.errors import CannotWrite
-from nibt.results.coco import to_coco
+from nibt.formats.coco import to_coco
 from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
 from tests.suites import few

@@ -3,8 +3,10 @@
 import pytest
 
 import nibt
-from nibt.report.request import legend, question, target_line
+from nibt.report.colors import Appearance
+from nibt.report.request import legend, question, runs, target_line
 from tests import tiny
+from tests.answers import PEAK, WHOLE, answer
 
 CONTRASTS = {
     "softmax": (
@@ -32,3 +34,10 @@ def test_legend_of_a_table_has_directions_with_any_method() -> None:
     table = nibt.regions(tiny.model("clip"), tiny.image(), "a red cat", method="gae")
     assert isinstance(table, nibt.Regions)
     assert legend(table) == "Red raises the method's score of a part, blue lowers it."
+
+
+def test_runs_carry_the_scores_of_words() -> None:
+    actual = list(runs(answer(PEAK, (90, 90), WHOLE)))
+    assert [run.text for run in actual] == ["a", "red", "cat"]
+    assert [run.share for run in actual] == pytest.approx([-0.5, 0.25, 1])
+    assert next(runs(answer(PEAK, (90, 90), WHOLE), Appearance(positive_only=True))).share == 0

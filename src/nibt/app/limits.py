@@ -1,6 +1,8 @@
-"""The limits of what one visitor of the page may use, and the time limit of a computation."""
+"""The limits of what one visitor of the page may use: sizes, time, and one computation, that of the latest question."""
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nibt.errors import BadInput, NibtError
+
+MAX_VISITORS = 10_000
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,40 @@ class Deadline(TorchDispatchMode):
                 "nibt explain, which has no limit"
             )
         return func(*args, **(kwargs or {}))
+
+
+class Questions:
+    """The numbers of the latest questions, by visitor: a later one ends the computation of those before it."""
+
+    def __init__(self) -> None:
+        self._latest: OrderedDict[str, int] = OrderedDict()
+        self._started: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, visitor: str, number: int) -> None:
+        """Replace the earlier questions of a visitor."""
+        with self._lock:
+            self._latest[visitor] = max(number, self._latest.pop(visitor, number))
+            while len(self._latest) > MAX_VISITORS:
+                forgotten, _ = self._latest.popitem(last=False)
+                self._started.pop(forgotten, None)
+
+    def start(self, visitor: str, number: int) -> bool:
+        """Start to answer a question; return False if it was replaced, or if its answer was already started."""
+        with self._lock:
+            if number < self._latest.get(visitor, number) or number <= self._started.get(visitor, number - 1):
+                return False
+            self._latest.setdefault(visitor, number)
+            self._started[visitor] = number
+            return True
+
+    def is_latest(self, visitor: str, number: int) -> bool:
+        """Whether no later question replaced this one."""
+        with self._lock:
+            return number >= self._latest.get(visitor, number)
+
+    def leave(self, visitor: str) -> None:
+        """End the computation for a visitor who closed the page."""
+        with self._lock:
+            if visitor in self._latest:
+                self._latest[visitor] += 1

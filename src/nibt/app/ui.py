@@ -17,11 +17,10 @@ from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ResultCache
 from nibt.app.guide import help_page
-from nibt.app.limits import Limits
+from nibt.app.limits import Limits, Questions
 from nibt.app.link import Link
 from nibt.app.methods import DEFAULT, method_fields
 from nibt.app.models import ModelCache, SerialExecutor
-from nibt.app.questions import Questions
 from nibt.app.render import (
     EMPTY,
     HELP,

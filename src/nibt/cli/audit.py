@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import expand_groups
-from nibt.cli.options import DataOptions, EvaluatedModelOptions, MethodsOptions, OverwriteOptions, set_options
+from nibt.cli.inputs import DataOptions, open_data, read_pairs
+from nibt.cli.options import EvaluatedModelOptions, MethodsOptions, OverwriteOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, suffix
 from nibt.cli.progress import show_progress
 from nibt.errors import BadOption

@@ -15,8 +15,7 @@ from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
 from nibt.report.certificate import QUESTIONS, certificate, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
-from nibt.report.request import Shown, sentence, similarity_name, target_line
-from nibt.report.words import Worded, runs
+from nibt.report.request import Shown, Worded, runs, sentence, similarity_name, target_line
 from nibt.results.answer import CHANGES, AnswerExplanation
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit

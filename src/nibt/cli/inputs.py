@@ -1,5 +1,6 @@
-"""The images and captions of a command line."""
+"""The inputs of commands: images and captions of a command line, and the pairs of an evaluation."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup
-from nibt.cli.options import is_image
+from nibt.cli.options import assignments, completing, is_image
 from nibt.cli.output import slug, stem
 from nibt.cli.progress import show_progress
 from nibt.errors import BadOption
-from nibt.options import Keywords
+from nibt.options import Count, Keywords, Seed
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
+    from nibt.data.pair import Pair
+    from nibt.datasets.base import Dataset
     from nibt.models.base import Model
     from nibt.results.explanation import Explanation
     from nibt.types import Modality
@@ -48,6 +51,28 @@ class ExplainInputOptions(InputOptions):
             metavar="IMAGE|CAPTION",
             help="Compare images with this image, instead of with captions; or captions with this caption.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(OptionGroup, panel="Data"):
+    """The pairs of an evaluation."""
+
+    data: Annotated[
+        str,
+        Argument(
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
+            "shards or a folder; see nibt list datasets.",
+            autocompletion=completing("datasets"),
+        ),
+    ] = "scenes"
+    count: Annotated[
+        Count | None, Option(help="The number of pairs. Default: 24 for audit, 12 with --quick, 400 for roar.")
+    ] = None
+    seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
+    data_option: Annotated[
+        list[str] | None,
+        Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
     ] = None
 
 
@@ -147,3 +172,37 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
         last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
         raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
     return images, captions
+
+
+def open_data(options: DataOptions, count: int) -> "Dataset":
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
+    from nibt.datasets._opening import open_dataset, option_types
+    from nibt.models._loading import embedded
+    from nibt.registry import available, find
+
+    values: Keywords = dict(assignments(options.data_option or [], option="-D"))
+    name = options.data.partition(":")[0]
+    is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
+    if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
+        raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
+    types = {} if is_path else option_types(find("datasets", name))
+    for option in ("folder", "count", "options"):
+        if option in values:
+            raise BadOption(
+                f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
+            )
+    is_generated = not is_path and "folder" not in types
+    return open_dataset(options.data, ({"count": count} if is_generated else {"seed": options.seed}) | values)
+
+
+def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
+    """Read the first ``count`` pairs, and return them with the record of the data set for results."""
+    from nibt.data.pair import pairs_hash
+
+    pairs: list[Pair] = []
+    count = min(count, len(data))
+    with show_progress("reading pairs", quiet, count) as on_progress:
+        for item in range(count):
+            pairs.append(data[item])
+            on_progress(Progress(len(pairs)))
+    return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
 from nibt.cli.groups import OptionGroup
 from nibt.cli.progress import show_progress
@@ -13,7 +13,7 @@ from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
 from nibt.models._request import LoadOptions
-from nibt.options import BatchSize, Count, Keywords, Seed, field_types, parsed
+from nibt.options import BatchSize, Keywords, field_types, parsed
 from nibt.registry import available, parse_method
 
 if TYPE_CHECKING:
@@ -269,28 +269,6 @@ class RunOptions(QuietOptions):
     out: Annotated[
         Path | None,
         Option("--out", "-o", metavar="DIR", help="The folder of the run; an existing run is resumed. Required."),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions(OptionGroup, panel="Data"):
-    """The pairs of an evaluation."""
-
-    data: Annotated[
-        str,
-        Argument(
-            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
-            "shards or a folder; see nibt list datasets.",
-            autocompletion=completing("datasets"),
-        ),
-    ] = "scenes"
-    count: Annotated[
-        Count | None, Option(help="The number of pairs. Default: 24 for audit, 12 with --quick, 400 for roar.")
-    ] = None
-    seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
-    data_option: Annotated[
-        list[str] | None,
-        Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
     ] = None
 
 

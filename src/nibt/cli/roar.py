@@ -6,10 +6,9 @@ from typing import Annotated
 
 from typer import Option
 
-from nibt.cli.data import open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.inputs import DataOptions, open_data, read_pairs
 from nibt.cli.options import (
-    DataOptions,
     EvaluatedModelOptions,
     MethodsOptions,
     OverwriteOptions,

@@ -1,11 +1,16 @@
-"""The request behind a result in words, which images, pages and the terminal share."""
+"""What images, pages and the terminal share: the request behind a result in words, and captions with their colors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nibt.report.colors import DEFAULT, Appearance
+import numpy as np
+
+from nibt.io import one_line
+from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
 from nibt.results.answer import AnswerExplanation
+from nibt.results.attribution import TextAttribution
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
@@ -150,3 +155,27 @@ def _counted(plural: str, listed: Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     return f"\u201c{text}\u201d"
+
+
+Worded: TypeAlias = Explanation | TextAttribution
+"""Results with words and scores: an explanation, or a caption of a comparison."""
+
+
+@dataclass(frozen=True)
+class ColoredWord:
+    """A word, its score, its score relative to the largest absolute one, in [-1, 1], and its background color."""
+
+    text: str
+    score: float
+    share: float
+    background: RGB
+
+
+def runs(worded: Worded, look: Appearance = DEFAULT) -> Iterator[ColoredWord]:
+    """Yield the words in order; negative words have no color if they are hidden."""
+    scores = np.array([word.score for word in worded.words], np.float32)
+    most = float(np.abs(scores).max(initial=0))
+    shares = strength(scores.clip(0) if look.positive_only else scores, most)
+    backgrounds = on_paper(shares, look.palette).tolist()
+    for word, share, background in zip(worded.words, shares.tolist(), backgrounds, strict=True):
+        yield ColoredWord(one_line(word.text), word.score, share, tuple(background))

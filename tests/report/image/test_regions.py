@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.regions``."""
+"""Tests of ``nibt.report.image.tiles``."""
 
 from typing import Any
 

@@ -5,8 +5,7 @@ from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import MOST_CELLS, Panel
-from nibt.report.request import Shown, legend, method_line, question, sentence, target_line
-from nibt.report.words import runs
+from nibt.report.request import Shown, legend, method_line, question, runs, sentence, target_line
 from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings

@@ -3,11 +3,10 @@
 from PIL import Image
 
 from nibt.report.colors import PAPER, Appearance, appearance
-from nibt.report.image.decomposition import draw_decomposition
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked
-from nibt.report.image.regions import draw_table
 from nibt.report.image.rows import caption, header, notes, part_scale, photograph, ranking
+from nibt.report.image.tiles import draw_decomposition, draw_table
 from nibt.report.request import is_signed
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution

@@ -11,8 +11,18 @@ from nibt.errors import BadInput, NibtError
 from nibt.report.colors import FAINT, INK, PAPER, Appearance, ink_on, on_paper
 from nibt.report.image.fonts import length, shortened, write
 from nibt.report.image.layout import MARGIN, SMALL, banner, below, text_rows
-from nibt.report.request import Shown, legend, method_line, question, sentence, similarity_name, target_line
-from nibt.report.words import ColoredWord, Worded, runs
+from nibt.report.request import (
+    ColoredWord,
+    Shown,
+    Worded,
+    legend,
+    method_line,
+    question,
+    runs,
+    sentence,
+    similarity_name,
+    target_line,
+)
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.explanation import Explanation, Ranked, mismatch, other_warnings
 

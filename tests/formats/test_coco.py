@@ -1,4 +1,4 @@
-"""Tests of ``nibt.results.coco``."""
+"""Tests of ``nibt.formats.coco``."""
 
 import json
 from pathlib import Path
