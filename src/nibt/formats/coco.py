@@ -4,15 +4,15 @@ The format is https://cocodataset.org/#format-data. An image of the file is an i
 caption, and an annotation is a region of the map of that image for that caption.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.records import JsonObject
-from nibt.results.base import as_bytes
-from nibt.results.explanation import Explanation, explanations_of
+from nibt.results.base import as_bytes, require_result
+from nibt.results.explanation import Explanation
 from nibt.results.map_regions import MapRegion, Ring
 from nibt.results.outputs import unsigned
 
@@ -49,7 +49,9 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
         BadInput: A value is not an ``Explanation``.
 
     """
-    listed = explanations_of(explanations, "to_coco")
+    listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
+    for explanation in listed:
+        require_result(explanation, "to_coco", Explanation)
     images: dict[tuple[str, str, tuple[int, int]], int] = {}
     categories: dict[str, int] = {}
     annotations: list[JsonObject] = []

@@ -182,12 +182,7 @@ class ImageAttribution(OfImage):
         return Grid(*self.grid.shape)
 
     def heatmap(self) -> np.ndarray:
-        """Return the signed scores in the pixels of the image, resized bilinearly as in the pictures.
-
-        Returns:
-            float32, (height, width); NaN outside ``region``, which the model did not see.
-
-        """
+        """Return the signed scores in the pixels of the image, as ``Explanation.heatmap`` does."""
         return over_image(self.grid, self.region, self.size, outside=np.nan)
 
     def segment_scores(self, labels: Any) -> np.ndarray:
@@ -207,24 +202,11 @@ class ImageAttribution(OfImage):
         return segment_sums(self.grid.double().numpy(), self.region, self.size, labels)
 
     def mask(self, threshold: float = 0.5) -> np.ndarray:
-        """Return where the heatmap is at least ``threshold`` times the largest positive score of the map.
-
-        Returns:
-            bool, (height, width); all False if no score is positive.
-
-        Raises:
-            BadOption: The threshold is not above 0 and at most 1.
-
-        """
+        """Return where the heatmap reaches the threshold, as ``Explanation.mask`` does."""
         return threshold_mask(self.heatmap(), float(self.grid.max()), threshold)
 
     def regions(self, threshold: float = 0.5) -> list[MapRegion]:
-        """Return the connected parts of ``mask``, those with the largest scores first; empty if no score is positive.
-
-        Raises:
-            BadOption: The threshold is not above 0 and at most 1.
-
-        """
+        """Return the connected parts of ``mask``, as ``Explanation.regions`` does."""
         return map_regions(self.heatmap(), self.mask(threshold))
 
 

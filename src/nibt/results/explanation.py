@@ -1,8 +1,8 @@
 """Explanations of an image with a caption, of two images, or of two captions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from nibt.errors import BadInput, MissingSide
 from nibt.registry import find
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.audit import Check
-from nibt.results.base import Result, require_result
+from nibt.results.base import Result
 from nibt.results.map_regions import MapRegion
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
@@ -208,14 +208,6 @@ class Explanation(Result):
                 *(f"  warning: {text}" for text in self.warnings),
             ]
         )
-
-
-def explanations_of(explanations: Any, caller: str) -> list[Explanation]:
-    """Return one explanation, or several, as a list."""
-    listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
-    for explanation in listed:
-        require_result(explanation, caller, Explanation)
-    return listed
 
 
 def question_line(explanation: Explanation) -> str:
