@@ -28,5 +28,5 @@ def _formula(text: str, display: str = "inline") -> Markup:
 
 def _paragraphs(name: str) -> Iterator[str | list[str]]:
     """Yield the paragraphs of a docstring: a formula between ``$$``, or texts with the formulas between them."""
-    for text in documentation("methods", name).split("\n\n"):
+    for text in documentation("methods", name).partition("\n\nArgs:")[0].split("\n\n"):
         yield text.strip("$") if text.startswith("$$") else re.split(r"\$(.+?)\$", text.replace("``", ""), flags=re.S)

@@ -3,48 +3,19 @@
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from pprint import pformat
 
 from nibt.app.limits import Limits
 from nibt.app.server import KEPT
 from nibt.errors import BadOption, CannotWrite, Unsupported, install
+from nibt.io import read_text
 from nibt.models._loading import embedded_generators
 from nibt.options import Keywords
 
-_README = """---
-title: "{title}"
-sdk: gradio
-sdk_version: {gradio}
-app_file: app.py
-pinned: false
----
-
-This page explains which parts of an image, and which words of a caption, make a model match them. Models: {models}.
-It was written by `nibt serve --space`. Before you rely on its maps, audit the model: `nibt audit -m MODEL`.
-"""
-_REQUIREMENTS = """# or a wheel beside this file, such as ./nibt-{version}-py3-none-any.whl
-nibt[app,models]=={version}
-"""
-_PROGRAM = '''"""The page of nibt as a Space."""
-
-import os
-
-from nibt.app.limits import Limits
-from nibt.app.server import serve
-
-MODELS = {models}
-LIMITS = {limits}
-
-serve(
-    "0.0.0.0",
-    int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
-    MODELS,
-    Limits(**LIMITS),
-    public=True,
-    framed=True,
-)
-'''
+_FILES = files("nibt.app") / "space_files"
+"""The files of a Space, with names in braces for what differs."""
 
 
 def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
@@ -68,14 +39,16 @@ def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
     if len(set(local.values())) < len(local):
         raise BadOption(f"the folders of models must have different names (got {', '.join(local)}): rename one")
     named = [local.get(name, name) for name in models]
-    title = f"nibt: {', '.join(Path(name).name for name in models) or 'explain images'}"
-    texts = {
-        "README.md": _README.format(
-            title=title, gradio=gradio, models=", ".join([*KEPT, *embedded_generators(), *named])
-        ),
-        "requirements.txt": _REQUIREMENTS.format(version=version("nibt")),
-        "app.py": _PROGRAM.format(models=pformat(named), limits=pformat(dict(limits))),
+    values = {
+        "title": f"nibt: {', '.join(Path(name).name for name in models) or 'explain images'}",
+        "gradio": gradio,
+        "version": version("nibt"),
+        "models": ", ".join([*KEPT, *embedded_generators(), *named]),
+        "served": pformat(named),
+        "limits": pformat(dict(limits)),
     }
+    sources = {"README.md": "README.md", "requirements.txt": "requirements.txt", "app.py": "app.txt"}
+    texts = {name: read_text(_FILES / source).format(**values) for name, source in sources.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for source, target in local.items():
