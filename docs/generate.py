@@ -306,8 +306,8 @@ def metric_page(name: str) -> str:
     options = list(option_lines(kind))
     text = [
         *opening(name, doc),
-        f"Range: {doc.sections['Range']}. Better: {kind.better}. Sides: {', '.join(kind.sides)}. "
-        f"Forward passes: {doc.sections['Forward passes'].rstrip('.')}. "
+        f"Range: {doc.sections.get('Range') or '{:g} to {:g}'.format(*kind.bounds)}. Better: {kind.better}. "
+        f"Sides: {', '.join(kind.sides)}. Forward passes: {doc.sections.get('Forward passes', 'none').rstrip('.')}. "
         f"Source: {doc.sections['Source'].rstrip('.')}.",
         *(["**Options.**", "\n".join(options)] if options else []),
     ]

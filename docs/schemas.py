@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.evaluation.bench.plan import Plan
-from nibt.jobs.manifest import JobManifest
+from nibt.jobs.job import JobManifest
 from nibt.records import json_schema
 from nibt.results import answer, attribution, audit, decomposition, explanation, of_image, regions, roar
 from nibt.results.base import Result

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nibt.datasets._captions import with_article
 from nibt.datasets._draws import Draws
-from nibt.datasets._photos import with_article
 from nibt.datasets.scenes import NOUNS, Scene, Scenes
 
 COMPANIONS = {

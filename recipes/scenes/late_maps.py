@@ -25,7 +25,7 @@ from runs import (
 )
 
 import nibt
-from nibt.datasets._photos import with_article
+from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve

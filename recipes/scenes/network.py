@@ -8,8 +8,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from nibt.datasets.scenes import NOUNS, SIDE
-from nibt.datasets.scenes.captions import WORDS
+from nibt.datasets.scenes import NOUNS, SIDE, WORDS
 
 HERE = Path(__file__).parent
 CONTEXT = 32

@@ -17,7 +17,7 @@ from runs import SEED, collect, kept, machine, on_mask, paired_test, parse_argum
 
 import nibt
 from nibt.data.ground_truth import word_spans
-from nibt.datasets._photos import with_article
+from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.statistics import interval
 from nibt.metrics.pointing_game import PointingGame

@@ -23,7 +23,7 @@ from nibt.data.ground_truth import word_spans
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.regions import explain_pair, resolve_regions
-from nibt.evaluation.regions import nouns_of
+from nibt.evaluation.context import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
 from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words

@@ -24,10 +24,9 @@ import torch.nn.functional as F
 from course import ARCHITECTURES, SEED, TRAINING, VALIDATION, architecture
 from muon import Muon
 
+from nibt.datasets._captions import with_article
 from nibt.datasets._draws import Draws
-from nibt.datasets._photos import with_article
-from nibt.datasets.scenes import NOUNS, SIDE, Scenes
-from nibt.datasets.scenes.captions import TEMPLATES, drawn
+from nibt.datasets.scenes import NOUNS, SIDE, TEMPLATES, Scenes, drawn
 
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from runs import machine
 
 import nibt
-from nibt.datasets._photos import with_article
+from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import NOUNS, STYLES, Scenes
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
 from nibt.engine.encode import encode

@@ -1,8 +1,8 @@
-"""Tests of ``nibt.datasets._names``."""
+"""Tests of ``nibt.datasets._captions``."""
 
 import pytest
 
-from nibt.datasets._names import named_spans
+from nibt.datasets._captions import named_spans
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import SIDE, Scenes
+from nibt.datasets.scenes import SIDE, TEMPLATES, WORDS, Scenes, bare
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
-from nibt.datasets.scenes.captions import TEMPLATES, WORDS, bare
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, sprite
 from nibt.errors import BadOption
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.quadrature import nodes
 from nibt.data.pair import SameModalityPair
-from nibt.datasets._photos import with_article
+from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.spec import shipped_mean_states

@@ -12,7 +12,7 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.datasets._records import RecordDataset
 from nibt.jobs import worker as work
-from nibt.jobs.manifest import SmallerBatch
+from nibt.jobs.job import SmallerBatch
 from nibt.models.base import Model
 from tests import tiny
 from tests.job_pairs import CAPTIONS, COUNT, OPTIONS

@@ -15,7 +15,7 @@ import nibt
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair, Point
-from nibt.datasets._zero_shot import openai_names, openai_templates
+from nibt.datasets._captions import openai_names, openai_templates
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import MetricInput

@@ -11,7 +11,7 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.data.units import Grid
 from nibt.engine.regions import explain_pair, resolve_regions
-from nibt.evaluation.regions import nouns_of, others_of
+from nibt.evaluation.context import nouns_of, others_of
 from nibt.methods.base import MethodSpec
 from nibt.metrics.base import Noun, RegionsInput
 from nibt.metrics.noun_mass import NounMass

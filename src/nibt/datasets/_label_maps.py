@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nibt.data.images import open_image
+from nibt.datasets._captions import photo_of
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
-from nibt.datasets._photos import photo_of
 from nibt.datasets.base import ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput
 from nibt.io import short_digest

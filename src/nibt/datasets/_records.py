@@ -13,8 +13,8 @@ import numpy as np
 from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image
 from nibt.data.masks import decoded
 from nibt.data.pair import Box, Object, Pair, Point, read_box, read_caption
+from nibt.datasets._captions import named_spans
 from nibt.datasets._files import format_errors
-from nibt.datasets._names import named_spans
 from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, BadOption
 from nibt.options import Count, Seed

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+from nibt.datasets._captions import openai_names
 from nibt.datasets._files import lines, natural
 from nibt.datasets._local import LocalDataset
-from nibt.datasets._zero_shot import openai_names
 from nibt.datasets.base import Edges, FilePart, ObjectAnnotation, Record
 from nibt.errors import BadInput
 from nibt.options import OneOf, Range

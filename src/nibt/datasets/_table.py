@@ -1,7 +1,7 @@
 """Data sets in tables, which are read row by row: an error in one row does not affect the others."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -9,11 +9,10 @@ from typing import Any
 
 from nibt.data import parquet
 from nibt.data.images import SAMPLE
-from nibt.datasets._files import format_errors, lines, natural, parsed, readable, table_heading, table_rows
+from nibt.datasets._files import format_errors, natural, readable
 from nibt.datasets._records import RecordDataset
-from nibt.datasets.base import FilePart, ImageLocation, Record, Wanted
+from nibt.datasets.base import FilePart, ImageLocation, Record
 from nibt.errors import BadInput
-from nibt.records import JsonObject
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 CHOOSE = (
@@ -73,51 +72,6 @@ class TableDataset(RecordDataset):
                 return Record((text,), location, where, row, name, key, answer)
         except BadInput as error:
             return Record.of_error(error, row, where, key)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTable(TableDataset):
-    """Base class of data sets in a CSV or TSV file, or in a file with a JSON object per line."""
-
-    @property
-    @abstractmethod
-    def table(self) -> Path:
-        """The file."""
-
-    @property
-    @abstractmethod
-    def images(self) -> Path:
-        """The folder that paths of images are relative to."""
-
-    def identity(self) -> JsonObject:
-        return {"kind": "table", "fingerprint": file_hash(self.table)}
-
-    def column_names(self) -> Sequence[str]:
-        if self.table.suffix.lower() in (".csv", ".tsv"):
-            return table_heading(self.table)
-        values = next((row_values(row, where) for row, where in lines(self.table)), None)
-        return list(values) if isinstance(values, dict) else ()
-
-    def quick_length(self) -> int:
-        return sum(1 for _ in self.rows())
-
-    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
-        for row, (values, where) in enumerate(self.rows()):
-            yield self.row_record(row, row_values(values, where), self.images, where) if wanted(row) else None
-
-    def rows(self) -> Iterable[tuple[Any, str]]:
-        """Return the rows with their locations. A row of JSON is the text of its line."""
-        if self.table.suffix.lower() in (".csv", ".tsv"):
-            return table_rows(self.table, self.columns, CHOOSE)
-        return lines(self.table)
-
-
-def row_values(row: Any, where: str) -> Any:
-    """Return the values of a row by column, or the error of a row that cannot be read."""
-    try:
-        return parsed(row, where) if isinstance(row, str) else row
-    except BadInput as error:
-        return error
 
 
 def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:

@@ -1,6 +1,7 @@
-"""Your own pairs in pairs.csv or pairs.jsonl, with or without boxes and masks."""
+"""Pairs in a CSV or TSV file, or in a file with a JSON object per line: a table, or the pairs of a folder."""
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 
 from nibt.data.images import open_image
 from nibt.data.pair import read_box
+from nibt.datasets._files import lines, parsed, table_heading, table_rows
 from nibt.datasets._local import LocalDataset, images_folder
-from nibt.datasets._table import TextTable, row_values
+from nibt.datasets._table import CHOOSE, TableDataset, file_hash
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, UnknownName
 from nibt.io import short_digest
@@ -19,14 +21,91 @@ from nibt.records import JsonObject
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(LocalDataset, TextTable):
-    """The pairs of ``pairs.csv`` or ``pairs.jsonl``, in the order of the file.
+class TextTable(TableDataset):
+    """Base class of data sets in a CSV or TSV file, or in a file with a JSON object per line."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Path:
+        """The file."""
+
+    @property
+    @abstractmethod
+    def images(self) -> Path:
+        """The folder that paths of images are relative to."""
+
+    def identity(self) -> JsonObject:
+        return {"kind": "table", "fingerprint": file_hash(self.table)}
+
+    def column_names(self) -> Sequence[str]:
+        if self.table.suffix.lower() in (".csv", ".tsv"):
+            return table_heading(self.table)
+        values = next((row_values(row, where) for row, where in lines(self.table)), None)
+        return list(values) if isinstance(values, dict) else ()
+
+    def quick_length(self) -> int:
+        return sum(1 for _ in self.rows())
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        for row, (values, where) in enumerate(self.rows()):
+            yield self.row_record(row, row_values(values, where), self.images, where) if wanted(row) else None
+
+    def rows(self) -> Iterable[tuple[Any, str]]:
+        """Return the rows with their locations. A row of JSON is the text of its line."""
+        if self.table.suffix.lower() in (".csv", ".tsv"):
+            return table_rows(self.table, self.columns, CHOOSE)
+        return lines(self.table)
+
+
+def row_values(row: Any, where: str) -> Any:
+    """Return the values of a row by column, or the error of a row that cannot be read."""
+    try:
+        return parsed(row, where) if isinstance(row, str) else row
+    except BadInput as error:
+        return error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(TextTable, name="table"):
+    """Tables (.csv, .tsv or .jsonl) with columns of images and captions.
+
+    The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file.
+
+    It has no objects: a table with the columns ``mask`` or ``boxes`` is refused. Other columns are ignored.
+
+    """
+
+    @property
+    def table(self) -> Path:
+        return self.root
+
+    @property
+    def images(self) -> Path:
+        return self.root.parent
+
+    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+        names = values if isinstance(values, dict) else ()
+        objects = [name for name in ("mask", "boxes") if name in names and name not in self.columns]
+        if objects:
+            raise BadInput(
+                f"{where}: {objects[0]} is read only if you give the folder of the table, in which it must be named "
+                f"pairs{self.root.suffix}"
+            )
+        return super().row_record(row, values, folder, where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(LocalDataset, TextTable, name="folder"):
+    """Your own pairs in pairs.csv or pairs.jsonl, with or without boxes and masks.
+
+    The pairs of ``pairs.csv`` or ``pairs.jsonl``, in the order of the file.
 
     The column ``mask`` has the path, relative to the folder, of an image of the same size whose pixels are 0 outside of
     what the caption describes. A line of JSON may have boxes: ``{"image": "a.jpg", "caption": "a cat", "boxes":
     [{"name": "cat", "box": [left, top, width, height], "spans": [[2, 5]]}]}``, with a ``mask`` beside or in place of
     ``box``. Without ``spans``, the caption is searched for the name and its plural. An empty list means that the
     caption does not name the object.
+
     """
 
     title = "A folder of pairs"
@@ -150,4 +229,4 @@ def _text(value: Any, rule: str) -> str:
     return value
 
 
-PLUGIN = Folder
+PLUGINS = (Table, Folder)

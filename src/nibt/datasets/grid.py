@@ -15,10 +15,9 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Box, Object, Pair, Point, Span
+from nibt.datasets._captions import named_spans, photo_of
 from nibt.datasets._draws import Draws
-from nibt.datasets._names import named_spans
 from nibt.datasets._opening import open_dataset
-from nibt.datasets._photos import photo_of
 from nibt.datasets._records import RecordDataset, mask_box
 from nibt.datasets.base import Dataset, Record
 from nibt.errors import BadInput, BadOption

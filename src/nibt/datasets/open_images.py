@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from nibt.data.pair import Point
+from nibt.datasets._captions import photo_of
 from nibt.datasets._files import table
 from nibt.datasets._local import LocalDataset
-from nibt.datasets._photos import photo_of
 from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput
 from nibt.options import OneOf

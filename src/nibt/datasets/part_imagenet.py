@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nibt.datasets._captions import photo_of
 from nibt.datasets._files import format_errors, read_json
 from nibt.datasets._local import LocalDataset
-from nibt.datasets._photos import photo_of
 from nibt.datasets.base import ObjectAnnotation, Record, edges
 from nibt.errors import BadInput
 from nibt.records import JsonObject

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 from xml.etree import ElementTree
 
+from nibt.datasets._captions import photo_of
 from nibt.datasets._files import format_errors, lines
 from nibt.datasets._label_maps import BACKGROUND, LabelImages, LabelMaps, LabelMask, Places
-from nibt.datasets._photos import photo_of
 from nibt.datasets.base import Edges, ObjectAnnotation, Record
 from nibt.errors import BadInput
 

@@ -1,19 +1,24 @@
-"""What a metric may know besides its own example: the other pairs of the call, and the map for another caption."""
+"""What a metric knows of a pair: its regions and nouns, other pairs of the call, and the map for another caption."""
 
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from nibt.data.images import ImageInput
+from nibt.data.ground_truth import objects_of_words, seen_mask
+from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Pair
+from nibt.data.units import Words
+from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
+from nibt.engine.regions import explain_pair
 from nibt.engine.spec import ExplanationSpec
-from nibt.metrics.base import Candidates
+from nibt.metrics.base import Candidates, Noun, PixelMask, RegionsInput
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
 from nibt.types import Embedding, Modality
@@ -104,3 +109,30 @@ def others_than(keyed: tuple[list[Any], torch.Tensor], own: Any) -> torch.Tensor
 def image_key(image: ImageInput) -> tuple[Any, ...]:
     """Return a key that is equal for images with the same pixels."""
     return image.pil_image.size, image.pil_image.mode, hash(image.pil_image.tobytes())
+
+
+def regions_inputs(
+    spec: ExplanationSpec, pairs: Sequence[Pair], cache: BatchCache | None
+) -> Iterator[tuple[RegionsInput, float]]:
+    """Yield the regions of each pair, and the seconds to compute them."""
+    for pair in pairs:
+        started = time.perf_counter()
+        regions, image, text = explain_pair(spec, pair, ())
+        seconds = time.perf_counter() - started
+        nouns, others = nouns_of(pair, regions.region, regions.units), others_of(pair, regions.region)
+        yield RegionsInput(regions, image, text, nouns, others, shared=cache and partial(cache.once, [pair])), seconds
+
+
+def nouns_of(pair: Pair, region: Region, words: Words) -> tuple[Noun, ...]:
+    """Return the nouns of a caption whose objects are visible."""
+    named = objects_of_words(pair, region, words)
+    return tuple(
+        Noun(positions, mask, tuple(other for place, (_, other) in enumerate(named) if place != index))
+        for index, (positions, mask) in enumerate(named)
+    )
+
+
+def others_of(pair: Pair, region: Region) -> tuple[PixelMask, ...]:
+    """Return the masks of the visible objects that no words name."""
+    masks = [seen_mask(pair, [obj], region) for obj in pair.objects if not obj.spans]
+    return tuple(mask for mask in masks if mask.any())

@@ -1,7 +1,8 @@
-"""Maps of many pairs as NumPy arrays."""
+"""Maps of many pairs as NumPy arrays, and their similarities, as in Adebayo et al. (2018)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from nibt.options import Keywords
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.attribution import Attribution
 from nibt.types import Modality
+
+_WINDOW = 5
 
 
 @dataclass(frozen=True)
@@ -99,3 +102,29 @@ def _map(attribution: Attribution, inputs: Inputs, row: int) -> Map:
     words = inputs.words.words[row]
     scores = attribution.scores.double().numpy()
     return Map(np.array([scores[list(word.tokens)].sum() for word in words]), tuple(word.text for word in words))
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Spearman's correlation of two maps: 1 if equal, 0 if one is constant, NaN for fewer than three units."""
+    first, second = first.ravel(), second.ravel()
+    if first.size < 3:
+        return float("nan")
+    if np.array_equal(first, second):
+        return 1.0
+    if not (np.ptp(first) and np.ptp(second)):
+        return float(np.ptp(first) == np.ptp(second))
+    return float(import_module("scipy.stats").spearmanr(first, second).statistic)
+
+
+def ssim(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the structural similarity of two maps, rescaled to [0, 1], in windows of 5 or 3; NaN below 3 x 3."""
+    if min(first.shape) < 3:
+        return float("nan")
+    window = min(_WINDOW, min(first.shape) - (min(first.shape) + 1) % 2)
+    measure = import_module("skimage.metrics").structural_similarity
+    return float(measure(_rescaled(first), _rescaled(second), win_size=window, data_range=1.0))
+
+
+def _rescaled(values: np.ndarray) -> np.ndarray:
+    span = np.ptp(values)
+    return (values - values.min()) / span if span else np.zeros_like(values)

@@ -18,9 +18,8 @@ from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import Contrast, ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.bench.plan import default_label
-from nibt.evaluation.context import CallContext, map_of_other_caption
+from nibt.evaluation.context import CallContext, map_of_other_caption, regions_inputs
 from nibt.evaluation.measured_score import MeasuredScore, score_target
-from nibt.evaluation.regions import regions_inputs
 from nibt.methods.base import SIDES, Method, MethodSpec
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput

@@ -1,6 +1,6 @@
 """Jobs explain many pairs into a folder of Parquet files, and are resumable.
 
 ``run`` reads a data set in ``chunks``. A ``worker`` explains each chunk, in this process or on a cluster (``ray``). The
-worker returns the ``rows`` of a Parquet file, which is written into a folder (``nibt.folder``). ``job`` reads the rows,
-and ``manifest`` records the request.
+worker returns the ``rows`` of a Parquet file, which is written into a folder (``nibt.folder``). ``job`` reads the rows
+and records the request.
 """

@@ -4,19 +4,57 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Required
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from nibt.data.images import ImageInput
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption
-from nibt.folder import MANIFEST, RunFolder, open_table
-from nibt.jobs.manifest import JobManifest
+from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
 from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
 from nibt.records import JsonObject
 from nibt.results.answer import AnswerExplanation, change_image
 from nibt.results.explanation import Explanation, method_text
+from nibt.results.records import MethodRecord, TargetRecord
+from nibt.types import ModelRecord
 
 _MOST = 3  # the number of errors that the command prints
+
+
+class JobRequest(TypedDict, total=False):
+    """What a job computes. The keys after ``chunk_size`` are recorded when the model is loaded."""
+
+    pairs: Required[Annotated[JsonObject, Field(description="What identifies the data set, and its columns.")]]
+    chunk_size: Required[Annotated[int, Field(ge=1, description="The number of rows per file.")]]
+    method: MethodRecord
+    target: TargetRecord
+    targets: Annotated[dict[str, str], Field(description="The target of each side.")]
+    model: ModelRecord
+    batch_size: int
+
+
+class SmallerBatch(BaseModel):
+    """A chunk that was computed in smaller batches because memory ran out."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    chunk: int
+    batch_size: int
+
+
+class JobManifest(Manifest):
+    """The manifest of a job. Fields are None until they are known."""
+
+    kind: str = "job"
+    request: JobRequest
+    names: list[str] | None = Field(description="The absolute paths of the pairs; None for a data set in memory.")
+    rows: int | None = None
+    errors: int | None = None
+    smaller_batches: list[SmallerBatch] | None = None
+    warnings: list[str] = Field([], description="Keys that occur in more than one row.")
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.datasets._zero_shot import openai_templates
+from nibt.datasets._captions import openai_templates
 from nibt.errors import BadOption, Unsupported
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PooledMetric, ShareMetric
 from nibt.results.attribution import min_max, to_pixels

@@ -106,9 +106,6 @@ class AdditiveShare(CoalitionMetric, name="additive_share"):
     It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
     score of the visible words can explain.
 
-    Range:
-        0 to 1
-
     Forward passes:
         2 x ``coalitions``, 128, shared by all tables of a pair
 

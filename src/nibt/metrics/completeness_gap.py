@@ -5,9 +5,6 @@ A change below 0.01 counts as 0.01. The result is never negative; it is NaN for 
 Range:
     0 and up
 
-Forward passes:
-    none
-
 Use it when:
     You want to say that a part contributed a share of the score.
 

@@ -17,12 +17,6 @@ class Energy(MaskMetric, name="energy"):
 
     This is the relevance mass accuracy of Arras et al., 2022, too.
 
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
-
     Use it when:
         You want to know how focused a map is.
 
@@ -44,12 +38,6 @@ class NounEnergy(NounMetric, name="noun_energy"):
     """Noun energy: the share of each noun's positive scores on its own object, or on the objects of other nouns.
 
     The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels; negative pixels become 0.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         You want to know whether the nouns of a caption are told apart; compare ``on="own"`` with ``on="others"``.

@@ -4,12 +4,6 @@ The best threshold is chosen for each example, so the value is an
 upper bound. With a fixed ``threshold``, the scores are first scaled to [0, 1]
 over the units, a flat map to 0, and pixels above it are on the object.
 
-Range:
-    0 to 1
-
-Forward passes:
-    none
-
 Use it when:
     You compare with publications that report it, often with ``threshold=0.5``.
 

@@ -11,9 +11,6 @@ a line for each label, with names separated by commas, as the files of SCLIP and
 Pixels that the annotators ignored do not count. The number of a data set is the mean over labels of intersection over
 union, from one confusion matrix of all images; labels that neither occur nor are predicted are left out.
 
-Range:
-    0 to 1
-
 Forward passes:
     none, but one map per image and label, and those of the labels, once
 

@@ -5,9 +5,6 @@ of the whole image, which does not depend on the method. The number of a data se
 precision over all images; labels that no image has, or all images have, are left out. That of a single pair ranks the
 labels of the image.
 
-Range:
-    0 to 1
-
 Forward passes:
     none, but one map per image and label, and those of the labels, once
 

@@ -8,9 +8,6 @@ nouns.
 Range:
     0 to 1; about 1/2 for signs at random
 
-Forward passes:
-    none
-
 Use it when:
     You read the signs of a table.
 

@@ -6,9 +6,6 @@ the captions name different objects.
 Range:
     0 or 1
 
-Forward passes:
-    none
-
 Use it when:
     You want to find maps that show all that is there, whatever the caption says.
 

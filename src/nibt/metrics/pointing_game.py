@@ -36,9 +36,6 @@ class PointingGame(ShareMetric, name="pointing_game"):
     Range:
         0 or 1; with labeled points and equal maxima, 0 to 1
 
-    Forward passes:
-        none
-
     Use it when:
         You want a number that is easy to read and to compare with publications.
 
@@ -70,12 +67,6 @@ class NounPointing(NounMetric, name="noun_pointing"):
 
     The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are replaced
     by their mean position. The tolerance is that of ``pointing_game``.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         The images have several objects, all named, so that a map of all of them fails.

@@ -43,12 +43,6 @@ class RelevanceRank(MaskMetric, name="relevance_rank"):
     Equal scores share the last places. A random map gets the share of
     the image that the objects cover.
 
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
-
     Use it when:
         You want precision and recall in one number, without a threshold.
 
@@ -70,12 +64,6 @@ class TopKIntersection(MaskMetric, name="top_k_intersection"):
     """Top-k intersection: the share of the highest pixels, a fixed share of the image, on the named objects.
 
     Equal scores share the last places.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         One peak, as in ``pointing_game``, is too little, and objects differ in size.
@@ -109,12 +97,6 @@ class AveragePrecision(ShareMetric, name="average_precision"):
     Where an object has labeled points instead of a mask, the points are ranked.
     With ``both_classes``, each pixel is ranked twice, as object by the map $m$, whose positive scores are scaled to
     [0, 1], and as background by $1 - m$, as in the programs of Chefer et al. A random map then gets about 0.5.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         You compare the whole order of the pixels.
@@ -156,12 +138,6 @@ class WordAUC(WordMetric, name="word_auc"):
 
     The value is the probability that a word which names an object of the image has a higher score than a word which
     does not; ties count one half. scikit-learn computes it.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         You evaluate the scores of words.

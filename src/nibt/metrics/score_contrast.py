@@ -6,9 +6,6 @@ below 0, the "opposite visualization" of CLIP's own similarity map.
 Range:
     -1 to 1
 
-Forward passes:
-    none
-
 Use it when:
     You ask whether a map prefers the object to the background, without a threshold.
 

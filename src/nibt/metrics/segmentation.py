@@ -51,12 +51,6 @@ class PixelAccuracy(TwoClasses, name="pixel_accuracy"):
 
     and not the mean over images.
 
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
-
     Use it when:
         You compare with publications that evaluate maps as segmentations, such as Chefer et al. or LeGrad.
 
@@ -84,12 +78,6 @@ class MeanIoU(TwoClasses, name="mean_iou"):
 
     and not the mean over images. A class without a pixel in both is left out.
 
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
-
     Use it when:
         You compare with publications that evaluate maps as segmentations, such as Chefer et al. or LeGrad.
 
@@ -115,12 +103,6 @@ class PointIoU(ObjectMetric, name="point_iou"):
     point is positive where the map is above the ``threshold``. The number of a data set is the mean over labels $c$ of
 
     $$\frac{\sum_i \text{TP}_{ic}}{\sum_i (\text{TP}_{ic} + \text{FP}_{ic} + \text{FN}_{ic})}$$
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         The annotations are points, as those of Open Images, and you compare with LeGrad.

@@ -15,12 +15,6 @@ class SpecialShare(Metric, name="special_token_share"):
 
     These rows are class, start, end and padding tokens.
 
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
-
     Use it when:
         You choose a layer or a method: above one half, the map shows the smaller part.
 
@@ -46,9 +40,6 @@ class CornerShare(Metric, name="corner_share"):
     Range:
         0 to 1; a uniform map has 4 / number of patches
 
-    Forward passes:
-        none
-
     Use it when:
         You suspect that background patches store global information (Darcet et al., ICLR 2024).
 
@@ -73,12 +64,6 @@ class CornerShare(Metric, name="corner_share"):
 @dataclass(frozen=True)
 class AbsentWords(WordMetric, name="absent_words"):
     """The share of words for absent objects whose score is negative, from 0 to 1.
-
-    Range:
-        0 to 1
-
-    Forward passes:
-        none
 
     Use it when:
         You rely on the sign of words. Report the share of present words that are positive as well.

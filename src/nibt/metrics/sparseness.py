@@ -8,9 +8,6 @@ caption. A map of zeros has 0.
 Range:
     0 to 1 - 1 / number of units
 
-Forward passes:
-    none
-
 Use it when:
     You want to know whether users get a short answer.
 

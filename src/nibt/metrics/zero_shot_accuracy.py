@@ -9,9 +9,6 @@ the model does not see come last. If the shorter side has over 640 pixels, a sma
 Removal in the order ``highest`` is deletion (positive perturbation), in the order ``lowest`` negative perturbation. The
 map may be that of the caption, of the true label, or of the label that the model predicts for the whole image.
 
-Range:
-    0 to 1
-
 Forward passes:
     ``levels``, 9, and those of the labels, once; another map per image for ``explained="predicted"``
 

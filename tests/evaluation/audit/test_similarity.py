@@ -1,9 +1,9 @@
-"""Tests of ``nibt.evaluation.audit.similarity``."""
+"""Tests of ``nibt.evaluation.maps``."""
 
 import numpy as np
 import pytest
 
-from nibt.evaluation.audit.similarity import spearman, ssim
+from nibt.evaluation.maps import spearman, ssim
 
 
 def test_similarity_is_1_for_equal_and_below_0_for_opposite_maps() -> None:

@@ -13,9 +13,8 @@ from transformers import CLIPModel
 
 import nibt
 from nibt.data.pair import Object, Pair
-from nibt.datasets._photos import with_article
-from nibt.datasets.scenes import NOUNS, Scenes
-from nibt.datasets.scenes.captions import WORDS
+from nibt.datasets._captions import with_article
+from nibt.datasets.scenes import NOUNS, WORDS, Scenes
 from nibt.engine.encode import encode
 from tests.helpers import ROOT
 

@@ -4,6 +4,7 @@ The box, the mask and the words of every object are known, so that maps and word
 Scenes are drawn with integer arithmetic only, so that an item has the same bits on every machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -13,11 +14,10 @@ from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Box, Object, Pair
+from nibt.datasets._captions import NamingCaption, naming_caption
 from nibt.datasets._draws import Draws
-from nibt.datasets._photos import NamingCaption
 from nibt.datasets.base import Dataset
 from nibt.datasets.scenes.backgrounds import BACKGROUNDS
-from nibt.datasets.scenes.captions import bare, drawn
 from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
 from nibt.options import Count, OneOf, Percent, Range, Seed
@@ -26,6 +26,20 @@ SIDE = 128
 _SIZES = (26, 30, 35, 40, 46, 52, 58, 64)  # in pixels: 20 to 50 % of the side
 _TRIES = 24
 _IMAGE, _CAPTION = range(2)
+TEMPLATES = (
+    "{}",
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "there is {}",
+    "this is {}",
+    "here we see {}",
+    "{} in the picture",
+    "a scene with {}",
+)
+JOINTS = ("and", "and", "and", "with", "next to")
+WORDS = "a an the and with next to photo of picture image drawing there is this here we see in scene , .".split()
 
 
 @dataclass(frozen=True)
@@ -181,3 +195,14 @@ def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.nda
 
 
 PLUGIN = Scenes
+
+
+def bare(nouns: Sequence[str]) -> NamingCaption:
+    """Return a caption that lists the nouns: ``a cat, a dog and an owl``."""
+    return naming_caption(nouns)
+
+
+def drawn(nouns: Sequence[str], draws: Draws) -> NamingCaption:
+    """Draw a caption with the nouns, in their order, in a random template."""
+    ending = " ." if draws.chance(25) else ""
+    return naming_caption(nouns, draws.one_of(TEMPLATES), draws.one_of(JOINTS), ending, draws.chance(12))

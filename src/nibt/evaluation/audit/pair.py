@@ -19,9 +19,8 @@ from nibt.engine.encode import encode
 from nibt.engine.explain import explain
 from nibt.engine.spec import resolve
 from nibt.evaluation.audit.randomization import randomized
-from nibt.evaluation.audit.similarity import spearman
 from nibt.evaluation.audit.thresholds import BOUNDS
-from nibt.evaluation.maps import maps, without_mean_states
+from nibt.evaluation.maps import maps, spearman, without_mean_states
 from nibt.evaluation.statistics import Interval
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model

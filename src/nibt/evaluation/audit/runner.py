@@ -15,9 +15,8 @@ from nibt.evaluation.audit.counterfactuals import (
     wordings,
 )
 from nibt.evaluation.audit.randomization import cascade
-from nibt.evaluation.audit.similarity import spearman, ssim
 from nibt.evaluation.audit.thresholds import checks_of
-from nibt.evaluation.maps import Map, maps
+from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model

@@ -1,10 +1,52 @@
-"""Search for the words of a caption that name objects: whole words in any case, the longest name first."""
+"""Captions that name objects, the names in captions, and the names and captions by which CLIP was evaluated."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from nibt.data.pair import Span
+
+
+class NamingCaption(NamedTuple):
+    """A caption with the span of each noun: the start and the end (exclusive) in characters."""
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+def with_article(noun: str) -> str:
+    """Return a noun with its indefinite article.
+
+    >>> with_article("owl")
+    'an owl'
+
+    """
+    return f"{'an' if noun[:1].lower() in set('aeiou') else 'a'} {noun}"
+
+
+def naming_caption(
+    nouns: Sequence[str], template: str = "{}", joint: str = "and", ending: str = "", definite: bool = False
+) -> NamingCaption:
+    """Return the caption that names objects in a template: ``a cat, a dog and an owl``."""
+    before, after = template.split("{}")
+    text, spans = before, []
+    for place, noun in enumerate(nouns):
+        if place:
+            text += f" {joint} " if place == len(nouns) - 1 else ", "
+        text += f"the {noun}" if definite else with_article(noun)
+        spans.append((len(text) - len(noun), len(text)))
+    return NamingCaption(text + after + ending, tuple(spans))
+
+
+def photo_of(*names: str) -> NamingCaption:
+    """Return the caption of a photo of objects.
+
+    >>> photo_of("owl", "cat")
+    NamingCaption(text='a photo of an owl and a cat', spans=((14, 17), (24, 27)))
+    """
+    return naming_caption(names, "a photo of {}")
+
 
 _IRREGULAR = {
     "person": "people",
@@ -70,3 +112,17 @@ def _pattern(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     forms = sorted(filter(None, of_form), key=lambda form: (-len(form), form))
     either = "|".join(r"\s+".join(map(re.escape, form.split())) for form in forms)
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])" if either else r"(?!)", re.IGNORECASE), of_form
+
+
+def openai_templates() -> tuple[str, ...]:
+    """Return the 80 captions of a class, each with ``{}`` in place of its name."""
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+def openai_names() -> tuple[str, ...]:
+    """Return the names of the 1,000 classes, in the order of their sorted synsets."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    return tuple(IMAGENET_CLASSNAMES)
