@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_parts_do_not_import_their_siblings(kind: str) -> None:
 
 
 def _imported(file: Path) -> list[str]:
-    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    nodes = _nodes()[file.relative_to(PACKAGE).as_posix()]
     plain = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
     return plain + [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
 
@@ -139,9 +139,15 @@ def _sources(folder: Path = PACKAGE) -> dict[str, ast.Module]:
     }
 
 
-def _identifiers(tree: ast.Module) -> Iterator[str]:
+@cache
+def _nodes(folder: Path = PACKAGE) -> dict[str, list[ast.AST]]:
+    """Return the nodes of the files of a folder, which several tests search."""
+    return {file: list(ast.walk(tree)) for file, tree in _sources(folder).items()}
+
+
+def _identifiers(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """The names that a file introduces: of functions, classes, arguments, variables and attributes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
@@ -156,8 +162,8 @@ def _identifiers(tree: ast.Module) -> Iterator[str]:
 def _vague_names(folder: Path) -> dict[str, list[str]]:
     """Return the identifiers with vague words by file."""
     vague = {
-        file: sorted({name for name in _identifiers(tree) if VAGUE & set(name.lower().split("_"))})
-        for file, tree in _sources(folder).items()
+        file: sorted({name for name in _identifiers(nodes) if VAGUE & set(name.lower().split("_"))})
+        for file, nodes in _nodes(folder).items()
     }
     return {file: names for file, names in vague.items() if names}
 
@@ -191,12 +197,13 @@ def test_names_outside_the_package_have_no_vague_words(folder: str) -> None:
     ],
 )
 def test_vague_names_are_noticed(code: str) -> None:
-    words = [set(name.lower().split("_")) for name in _identifiers(ast.parse(code))]
+    words = [set(name.lower().split("_")) for name in _identifiers(ast.walk(ast.parse(code)))]
     assert sum(bool(VAGUE & each) for each in words) == 1
 
 
 def test_names_that_contain_a_vague_word_are_allowed() -> None:
-    names = _identifiers(ast.parse("foundation, awesome, nothing = asked(1), things.made, dict(given=1)"))
+    tree = ast.parse("foundation, awesome, nothing = asked(1), things.made, dict(given=1)")
+    names = _identifiers(ast.walk(tree))
     assert not any(VAGUE & set(name.split("_")) for name in names)
 
 
@@ -231,7 +238,7 @@ def _compares_class_name(node: ast.AST) -> bool:
 
 
 def test_classes_are_not_compared_by_name() -> None:
-    compared = {file for file, tree in _sources().items() if any(map(_compares_class_name, ast.walk(tree)))}
+    compared = {file for file, nodes in _nodes().items() if any(map(_compares_class_name, nodes))}
     assert compared == COMPARED_BY_CLASS_NAME
 
 
@@ -332,8 +339,8 @@ def test_plain_install_does_what_the_first_page_shows() -> None:
 
 def test_hooks_are_set_in_one_place() -> None:
     """Elsewhere, a hook would act in the threads in which users run their models."""
-    for path in PACKAGE.rglob("*.py"):
-        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    for path, nodes in _nodes().items():
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
         names = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
         assert not any(re.fullmatch(r"register_(\w+_)?hook", name) for name in names), f"{path}: use _hooks.set_hook"
 

@@ -1,9 +1,9 @@
 """The registry of plugins, which finds them by the names of their files.
 
-The file ``methods/nib.py``, or the folder ``methods/nib``, is the method ``"nib"``. To add a plugin, add its file.
-Plugins of one idea share a file: each class there declares its name (``class Insertion(CurveMetric,
-name="insertion")``). Names are listed without importing the files. Other packages add plugins by entry points of the
-groups ``nibt.methods``, ``nibt.models`` and so on.
+The file ``methods/nib.py``, or the folder ``methods/nib``, is the method ``"nib"``: the last class in it that is a
+plugin. To add a plugin, add its file. Plugins of one idea share a file, and declare their names: ``class
+Insertion(CurveMetric, name="insertion")``. Names are listed without importing the files. Other packages add plugins by
+entry points of the groups ``nibt.methods``, ``nibt.models`` and so on.
 """
 
 import ast
@@ -12,7 +12,7 @@ import shlex
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
-from inspect import cleandoc
+from inspect import cleandoc, isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,7 +81,7 @@ def _files(group: str) -> dict[str, Path]:
 
 @lru_cache(maxsize=1024)
 def find(group: str, name: str) -> Any:
-    """Return the class of a plugin: that of the entry point, ``PLUGIN`` of its file, or one of its ``PLUGINS``.
+    """Return the class of a plugin: that of the entry point, or the last one of its file that has its name.
 
     It is cached because plugins are not added while Python runs.
     """
@@ -92,8 +92,9 @@ def find(group: str, name: str) -> Any:
     if name not in available(group):
         raise UnknownName(group, name, available(group))
     file = _files(group)[name]
-    module: Any = import_module(f"nibt.{group}.{(file.parent if file.stem == '__init__' else file).stem}")
-    return next(plugin for plugin in getattr(module, "PLUGINS", None) or [module.PLUGIN] if plugin.name == name)
+    module = import_module(f"nibt.{group}.{(file.parent if file.stem == '__init__' else file).stem}")
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Plugin)]
+    return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
 
 
 def source(group: str, name: str) -> Path:

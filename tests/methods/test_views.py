@@ -241,7 +241,9 @@ def test_a_shift_of_nothing_shows_the_input(kind: str, size: tuple[int, int]) ->
     cropped = tower.preparation.resize.way == "shortest" and size != (31, 31)
     assert (around.uncropped_pixels is not None) == cropped
     if cropped:
-        torch.testing.assert_close(around.pixels(5)[..., 5:-5, 5:-5].to(inputs.values), inputs.values[0], atol=0.1, rtol=0)
+        torch.testing.assert_close(
+            around.pixels(5)[..., 5:-5, 5:-5].to(inputs.values), inputs.values[0], atol=0.1, rtol=0
+        )
 
 
 def test_views_keep_changed_pixels() -> None:

@@ -58,6 +58,3 @@ class ADE20K(LabelMaps):
         if sorted(names) != list(range(1, _COUNT + 1)) or len(set(names.values())) < _COUNT:
             raise BadInput(f"{path} must have the numbers 1 to {_COUNT} and as many names: use the published file")
         return names
-
-
-PLUGIN = ADE20K

@@ -78,6 +78,3 @@ class COCO(CaptionedDataset):
                 annotation = ObjectAnnotation(names[entry["category_id"]], edges(entry["bbox"]), outline=outline)
                 by_image.setdefault(entry["image_id"], []).append(annotation)
             return by_image, tuple(names.values())
-
-
-PLUGIN = COCO

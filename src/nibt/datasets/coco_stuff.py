@@ -54,6 +54,3 @@ class COCOStuff(LabelMaps):
         if self._places.ending == _CONVERTED:  # numbered without gaps
             return {position: names[number] for position, number in enumerate(used)}
         return {number - 1: names[number] for number in used}  # the label images begin with 0
-
-
-PLUGIN = COCOStuff

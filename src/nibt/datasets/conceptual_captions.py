@@ -47,6 +47,3 @@ class ConceptualCaptions(LocalDataset):
         ]
         folder = images_folder(self.root, rows[0][0] if rows else "")
         return [Record((caption,), str(folder / name), where) for name, caption, where in rows]
-
-
-PLUGIN = ConceptualCaptions

@@ -81,6 +81,3 @@ def _from_token(path: Path) -> _Captions:
         if name != _NO_IMAGE:
             captions.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
     return captions
-
-
-PLUGIN = Flickr8k

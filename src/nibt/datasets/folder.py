@@ -227,6 +227,3 @@ def _text(value: Any, rule: str) -> str:
     if not isinstance(value, str):
         raise BadInput(f"{rule} (got {'nothing' if value is None else repr(value)[:60]})")
     return value
-
-
-PLUGINS = (Table, Folder)

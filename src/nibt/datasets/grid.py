@@ -232,6 +232,3 @@ def _moved(points: tuple[Point, ...], region: Rectangle, corner: tuple[int, int]
         if left <= x < right and top <= y < bottom:
             column, row = (int((place + 0.5) * cell / (right - left)) for place in (x - left, y - top))
             yield Point(corner[0] + column, corner[1] + row, inside)
-
-
-PLUGIN = ImageGrid

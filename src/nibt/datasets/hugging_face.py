@@ -136,6 +136,3 @@ def _checked(option: str, value: str | None, names: list[str]) -> str:
     if value not in names:
         raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
     return value
-
-
-PLUGIN = HuggingFace

@@ -60,6 +60,3 @@ class ImageFolder(RecordDataset):
                 "saved data set, or images with captions in .txt files of the same names"
             )
         return names
-
-
-PLUGIN = ImageFolder

@@ -88,6 +88,3 @@ def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
         raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
     boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
     return fields[0], tuple(boxes)
-
-
-PLUGIN = ImageNet

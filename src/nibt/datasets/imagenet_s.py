@@ -79,6 +79,3 @@ class ImageNetS(LabelImages, SplitSynsets):
                 image, mask = images / synset / f"{name}.JPEG", masks / synset / f"{name}.png"
                 outline = LabelMask(mask.relative_to(self.root).as_posix(), numbers[synset])
                 yield SynsetImage(synset, image, f"{images.name}, image {synset}/{image.name}", outline=outline)
-
-
-PLUGIN = ImageNetS

@@ -123,6 +123,3 @@ def _opened(path: Path) -> Any:
         return h5py.File(path, "r")
     except OSError as error:
         raise BadInput(f"{path} is no HDF5 file, or damaged ({reason(error)}): use the published file") from error
-
-
-PLUGIN = ImageNetSegmentation

@@ -95,6 +95,3 @@ def _name(label: str, names: dict[str, str], where: str) -> str:
     if not label:
         raise BadInput(f"{where}: the point has no label")
     return label.lower()
-
-
-PLUGIN = OpenImages

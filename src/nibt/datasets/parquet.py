@@ -66,6 +66,3 @@ class Parquet(TableDataset):
         lacking = [name for name in self.columns if name not in names]
         if lacking:
             raise missing_columns(path, lacking, names, CHOOSE)
-
-
-PLUGIN = Parquet

@@ -93,6 +93,3 @@ def _names(category: Any) -> tuple[str, str]:
     if not part_name:
         raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")
     return _WORDS.get(noun, noun), _WORDS.get(part_name, part_name)
-
-
-PLUGIN = PartImageNet

@@ -202,6 +202,3 @@ class PascalContext(PascalMaps, name="pascal_context"):
         *("sidewalk", "sign", "sky", "snow", "sofa", "table", "track", "train", "tree", "truck", "tvmonitor", "wall"),
         *("water", "window", "wood"),
     )
-
-
-PLUGINS = (PascalVOC, PascalVOCSegmentation, PascalContext)

@@ -99,6 +99,3 @@ def _size(row: dict[str, str], where: str) -> tuple[int, int] | None:
         return int(float(row["image_width"])), int(float(row["image_height"]))
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
-
-
-PLUGIN = Phrases

@@ -147,6 +147,3 @@ def read_pickle(path: Path) -> Any:
     # a damaged pickle may cause nearly any error
     except Exception as error:
         raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error
-
-
-PLUGIN = RefCOCO

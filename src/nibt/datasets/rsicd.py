@@ -53,6 +53,3 @@ def _captions(image: JsonObject) -> list[str]:
     if not captions:
         raise ValueError(f"{image['filename']} has no sentences")
     return captions
-
-
-PLUGIN = RSICD

@@ -53,6 +53,3 @@ def _fields(line: str, where: str, count: int) -> list[str]:
     if len(fields) != count:
         raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
     return fields
-
-
-PLUGIN = TinyImageNet

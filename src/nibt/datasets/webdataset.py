@@ -120,6 +120,3 @@ def _members(path: Path) -> "Iterator[tuple[str, ImageLocation]]":
             else:
                 stream = tar.extractfile(member)
                 yield member.name, stream.read() if stream else b""
-
-
-PLUGIN = WebDataset

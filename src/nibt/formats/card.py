@@ -24,6 +24,3 @@ class Card(Format):
             audit=audit, certified=certificate(audit), span=span, signature=unsigned(request)
         )
         return card.encode()
-
-
-PLUGIN = Card

@@ -97,6 +97,3 @@ def _polygon(outlines: Sequence[Ring]) -> Ring:
     """
     outer, *holes = outlines
     return (*outer, *(corner for hole in holes for corner in (outer[0], *hole, hole[0], outer[0])))
-
-
-PLUGIN = Coco

@@ -32,6 +32,3 @@ class Page(Format):
         from nibt.report.notebook import display_data
 
         return cast("str | None", display_data(result, "text/html"))
-
-
-PLUGIN = Page

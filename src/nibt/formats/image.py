@@ -73,6 +73,3 @@ class Scores(MapFormat, name="tif"):
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
         return score_image(explanation)
-
-
-PLUGINS = (Picture, GrayMap, Mask, Overlay, Scores)

@@ -21,6 +21,3 @@ class Json(Format):
         data = [bare(result).to_json() for result in results]
         data[0] = {"signature": unsigned(request), **data[0]}
         return as_bytes(data[0] if len(data) == 1 else data)
-
-
-PLUGIN = Json

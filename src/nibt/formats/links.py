@@ -36,6 +36,3 @@ def _figure(results: Sequence[Result], drawing: Drawing, file_type: str = "png",
     from nibt.report.image.links import links_figure  # which imports matplotlib
 
     return links_figure(bare(results[0]), drawing.top, drawing.words, drawing.box, drawing.look, file_type, subject)
-
-
-PLUGIN = Links

@@ -126,6 +126,3 @@ class Rollout(AttentionMethod, name="rollout"):
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions()
         return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)
-
-
-PLUGINS = (GAE, LeGrad, Rollout)

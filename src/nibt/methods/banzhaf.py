@@ -71,6 +71,3 @@ def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np
         mask.T @ flat / np.where(both, total, 1)[:, None] for mask, total in ((inside, with_player), (outside, without))
     ]
     return ((means[0] - means[1]) * both[:, None]).reshape(coalitions.shape[1], *values.shape[1:])
-
-
-PLUGIN = Banzhaf

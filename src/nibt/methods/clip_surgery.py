@@ -88,6 +88,3 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
         return compare(exact)[..., 0] - similarity(exact, empty.to(exact))
 
     return difference
-
-
-PLUGIN = CLIPSurgery

@@ -115,6 +115,3 @@ def _line(count: int) -> Tensor:
     if count == 1:
         return torch.zeros(1, dtype=torch.float32, device="cpu")
     return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")
-
-
-PLUGINS = (Random, Ones, Center)

@@ -159,6 +159,3 @@ def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
         target = target + features.T @ (weights * scores)
     coefficients = np.linalg.pinv(gram, rcond=RCOND, hermitian=True) @ target
     return coefficients[-count:].reshape(first[0].shape[1], first[1].shape[1])
-
-
-PLUGIN = FIxLIP

@@ -66,6 +66,3 @@ def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
         return gradient[:, list(units.tokens)].mean(1, keepdim=True)
     explained = units.explained.to(gradient)[..., None]
     return ((gradient * explained).sum(1) / explained.sum(1))[:, None]
-
-
-PLUGIN = GradCAM

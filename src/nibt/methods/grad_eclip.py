@@ -120,6 +120,3 @@ def _projected_looseness(side: Side) -> AttentionMap:
 
 def _joined(heads: Float[Tensor, "batch head row channel"]) -> Float[Tensor, "batch row channels"]:
     return heads.transpose(1, 2).flatten(2)
-
-
-PLUGIN = GradECLIP

@@ -52,6 +52,3 @@ class IntegratedGradients(PathMethod):
         stem = side.stem()
         scores, path = self.integrate(side, stem, None, products)
         return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units), path)
-
-
-PLUGIN = IntegratedGradients

@@ -155,6 +155,3 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
 
     def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
         return gradient.abs().amax(-1)
-
-
-PLUGINS = (Chefer, FastIG, SaliencyMap)

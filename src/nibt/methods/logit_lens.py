@@ -48,6 +48,3 @@ class LogitLens(LayerMethod):
                 maps.append(shares.gather(-1, targets[:, :, None].expand(-1, shares.shape[1], 1))[..., 0])
         scores, units = torch.stack(maps).mean(0), side.units
         return Attribution(units.keep(scores), units, special_token_share(scores, units))
-
-
-PLUGIN = LogitLens

@@ -194,6 +194,3 @@ def gradient_of_score(
             (gradient,) = torch.autograd.grad(score(states).sum() / len(noise), a)
         total += gradient
     return total
-
-
-PLUGIN = M2IB

@@ -60,6 +60,3 @@ class MFABA(Method):
             scores = scores - (step * gradient)[0].sum(-1)
             states = states + step
         return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units))
-
-
-PLUGIN = MFABA

@@ -173,6 +173,3 @@ class NIB(PathMethod, LayerMethod):
         if self.noise == "features":
             return self.deviation * moments(exact, side.tower.valid_tokens(side.inputs, hidden)[..., None])[1]
         return exact.new_full((1, 1, 1), self.deviation)
-
-
-PLUGIN = NIB

@@ -51,6 +51,3 @@ class Occlusion(SegmentMethod):
                 for item, item_players in enumerate(players)
             ]
         )
-
-
-PLUGIN = Occlusion

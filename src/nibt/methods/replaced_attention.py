@@ -181,6 +181,3 @@ def _neighborhood(grid: Grid, spread: float) -> Float[Tensor, "cell cell"]:
     places = torch.cartesian_prod(*(torch.arange(count, device="cpu") for count in (grid.rows, grid.columns)))
     squares = (places[:, None] - places).square().sum(-1).float()
     return torch.exp(-squares / (2 * spread**2))
-
-
-PLUGINS = (MaskCLIP, SCLIP, ClearCLIP, NACLIP)

@@ -147,6 +147,3 @@ def _upsample(
     return torch.stack(
         [mask[top : top + height, left : left + width] for mask, (top, left) in zip(wide, shifts, strict=True)]
     )
-
-
-PLUGIN = RISE

@@ -73,6 +73,3 @@ def _regression(coalitions: np.ndarray, weights: Weights, gains: Values, total: 
     inverse = np.linalg.pinv(coalitions.T @ (weights[:, None] * coalitions), hermitian=True)
     free, sums = inverse @ (coalitions.T @ (weights * gains.T).T), inverse.sum(1)
     return free - np.multiply.outer(sums, free.sum(0) - total) / sums.sum()
-
-
-PLUGIN = Shapley

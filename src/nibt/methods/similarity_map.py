@@ -41,6 +41,3 @@ class SimilarityMap(Method):
     def attribute(self, side: Side) -> Attribution:
         scores, units = score_vectors(side.trace.embedding, side.score), side.units
         return Attribution(units.keep(scores), units, special_token_share(scores, units))
-
-
-PLUGIN = SimilarityMap

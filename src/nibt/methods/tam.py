@@ -103,6 +103,3 @@ def _filtered(cells: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]
         weights = np.exp(-(ranks**2) / (2 * (windows.std(-1, keepdims=True) / mean) ** 2))
         values = (windows * weights).sum(-1) / weights.sum(-1)
     return torch.from_numpy(np.where(mean[..., 0] > 0, np.nan_to_num(values, nan=0.0), 0.0)).float()
-
-
-PLUGIN = TokenActivationMap

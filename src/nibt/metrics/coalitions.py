@@ -127,6 +127,3 @@ class AdditiveShare(CoalitionMetric, name="additive_share"):
         actual, crossed, _ = self.scores(metric_input)
         total = (actual - actual.mean()).square().sum()
         return (1 - crossed.square().sum() / total.where(total > 0, torch.nan))[None]
-
-
-PLUGINS = (TableFaithfulness, AdditiveShare)

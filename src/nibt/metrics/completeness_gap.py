@@ -35,6 +35,3 @@ class CompletenessGap(Metric):
         if path is None:
             return torch.full((len(metric_input.attribution.scores),), torch.nan, dtype=torch.float32)
         return (path.gap.abs() / allowed(path.at_input - path.at_baseline, 1.0)).float().cpu()
-
-
-PLUGIN = CompletenessGap

@@ -177,6 +177,3 @@ class ConfidenceIncrease(Confidence, name="confidence_increase"):
     def __call__(self, metric_input: MetricInput) -> PerExample:
         score, kept = self.scores(metric_input)
         return 100 * (kept > score).float().cpu()
-
-
-PLUGINS = (ConfidenceDrop, ConfidenceIncrease)

@@ -58,6 +58,3 @@ class Insertion(CurveMetric, name="insertion"):
 
     better = "higher"
     inserted = True
-
-
-PLUGINS = (Deletion, Insertion)

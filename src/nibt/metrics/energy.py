@@ -70,6 +70,3 @@ class NounEnergy(NounMetric, name="noun_energy"):
 def _share_on(mask: PixelMask, scores: PixelMap) -> float:
     mass = scores.double().clamp_min(0)
     return float(mass[mask].sum() / mass.sum()) if mass.sum() > 0 else 0.0
-
-
-PLUGINS = (Energy, NounEnergy)

@@ -76,6 +76,3 @@ class Infidelity(PerturbationMetric):
             removed = drawn.random((self.masks, int(players.sum()))) < shares
             hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(removed))
         return hidden
-
-
-PLUGIN = Infidelity

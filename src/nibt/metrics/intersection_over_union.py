@@ -54,6 +54,3 @@ def _best(scores: PixelMap, mask: PixelMask) -> float:
     union = torch.arange(1, len(values) + 1, device="cpu") + mask.sum() - hits
     last_of_ties = torch.cat([values[1:] != values[:-1], torch.tensor([True], device="cpu")])
     return float((hits.float() / union)[last_of_ties].max())
-
-
-PLUGIN = IntersectionOverUnion

@@ -103,6 +103,3 @@ class LabelIoU(ShareMetric, LabelMetric, PooledMetric):
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         both, union = np.split(weights @ rows, 2, axis=-1)
         return known_mean(ratio(both, union))
-
-
-PLUGIN = LabelIoU

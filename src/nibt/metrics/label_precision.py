@@ -82,6 +82,3 @@ def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.n
     steps = np.diff(hits, axis=1, prepend=0)
     value = (steps * np.nan_to_num(ratio(hits, images))).sum(1)
     return np.where(hits[:, -1] < images[:, -1], ratio(value, hits[:, -1]), np.nan)
-
-
-PLUGIN = LabelPrecision

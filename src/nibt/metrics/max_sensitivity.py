@@ -57,6 +57,3 @@ class MaxSensitivity(Metric):
             with perturbed(metric_input.side, self.radius, self.seed, sample) as side:
                 most = torch.maximum(most, (metric_input.again(side).scores.float() - scores).norm(dim=-1))
         return (most / torch.where(size > 0, size, torch.ones_like(size))).cpu()
-
-
-PLUGIN = MaxSensitivity

@@ -54,6 +54,3 @@ def _spearman(first: Float[Tensor, " unit"], second: Float[Tensor, " unit"]) -> 
     rounded = [(scores / scores.abs().max().clamp_min(1e-30)).round(decimals=_DIGITS) for scores in exact]
     flat = [bool((scores == scores[0]).all()) for scores in rounded]
     return float(all(flat)) if any(flat) else rank_correlation(*rounded)
-
-
-PLUGIN = Mismatch

@@ -77,6 +77,3 @@ def _recognition(metric_input: RegionsInput) -> float:
 def _patches_inside(mask: PixelMask, grid: Grid) -> Bool[Tensor, " patch"]:
     """Return whether all pixels that a patch touches are on a mask."""
     return F.adaptive_avg_pool2d(mask[None].double(), (grid.rows, grid.columns)).flatten() == 1
-
-
-PLUGIN = NounMass

@@ -41,6 +41,3 @@ class OwnObject(ShareMetric):
         pixels = to_pixels(metric_input.attribution[item].grid, *truth.mask.shape).cpu()
         on_named = pixels[truth.mask].mean()
         return float(all(on_named > pixels[mask].mean() for mask in others))
-
-
-PLUGIN = OwnObject

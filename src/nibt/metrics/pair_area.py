@@ -88,6 +88,3 @@ def _grown(pairs: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
         inside[starts, added] = True
         gains += pairs[added]
     return np.stack(orders, 1), np.stack(values, 1)
-
-
-PLUGIN = PairArea

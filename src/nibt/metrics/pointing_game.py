@@ -86,6 +86,3 @@ class NounPointing(NounMetric, name="noun_pointing"):
 
     def number(self, pixels: PixelMap, noun: Noun) -> float:
         return hit(pixels, noun.mask, self.tolerance)
-
-
-PLUGINS = (PointingGame, NounPointing)

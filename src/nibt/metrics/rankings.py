@@ -155,6 +155,3 @@ class WordAUC(WordMetric, name="word_auc"):
 
     def number(self, scores: Tensor, mask: Tensor) -> float:
         return ranking("roc_auc_score", mask.numpy(), scores.double().numpy())
-
-
-PLUGINS = (RelevanceRank, TopKIntersection, AveragePrecision, WordAUC)

@@ -186,9 +186,3 @@ class NounInsertion(NounCurve, name="noun_insertion"):
 
     better = "higher"
     inserted = True
-
-
-PLUGINS = (PairDeletion, PairInsertion, NounDeletion, NounInsertion)
-
-
-PLUGINS = (PairDeletion, PairInsertion, NounDeletion, NounInsertion)

@@ -112,6 +112,3 @@ def _without(side: Side, item: int, truth: GroundTruth, place: int) -> Tensor:
     mask = F.adaptive_max_pool2d(truth.objects[place][None, None].float(), tower.extent(side.inputs))
     removed = F.max_pool2d(mask, 3, 1, 1)[0, 0].bool().numpy()  # resized edges have colors of the object, too
     return filled_in(values, removed)
-
-
-PLUGIN = Removal

@@ -87,6 +87,3 @@ class RetrievalAfterRemoval(PerturbationMetric):
             return torch.stack([hit(embedding, row) for row, embedding in enumerate(rows)], -1)
 
         return hits
-
-
-PLUGIN = RetrievalAfterRemoval

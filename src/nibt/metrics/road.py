@@ -83,6 +83,3 @@ class ROAD(AreaMetric):
             drawn = item_rng(inputs, item, self.seed, _NOISE).standard_normal(image.shape)
             image[:, mask] += self.noise * drawn[:, mask]
         return torch.from_numpy(images).to(inputs.values)
-
-
-PLUGIN = ROAD

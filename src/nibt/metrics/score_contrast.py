@@ -35,6 +35,3 @@ class ScoreContrast(MaskMetric):
             return torch.nan
         share = scaled(scores)
         return float(share[mask].mean() - share[~mask].mean())
-
-
-PLUGIN = ScoreContrast

@@ -138,6 +138,3 @@ class PointIoU(ObjectMetric, name="point_iou"):
         labels, points = rows[:, 0], rows[:, 1:]
         sums = np.stack([weights[:, labels == label] @ points[labels == label] for label in np.unique(labels)], 1)
         return known_mean(ratio(sums[..., 0], sums[..., 1]))
-
-
-PLUGINS = (PixelAccuracy, MeanIoU, PointIoU)

@@ -81,6 +81,3 @@ class AbsentWords(WordMetric, name="absent_words"):
 
     def number(self, scores: Tensor, mask: Tensor) -> float:
         return float((scores[mask] < 0).float().mean())
-
-
-PLUGINS = (SpecialShare, CornerShare, AbsentWords)

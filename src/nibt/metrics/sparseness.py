@@ -49,6 +49,3 @@ def _gini(scores: Float[Tensor, " unit"]) -> float:
     count, total = len(sizes), float(sizes.sum())
     weights = 2 * torch.arange(1, count + 1, device=sizes.device) - count - 1
     return float((weights * sizes).sum()) / (count * total) if total else 0.0
-
-
-PLUGIN = Sparseness

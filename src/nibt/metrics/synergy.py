@@ -59,6 +59,3 @@ def dividends_of(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
     text = embeddings_of_words(metric_input.text, metric_input.regions, alone[0]).double()
     image = embeddings_of_patches(metric_input.image, alone[1]).double()
     return (text[1:] - text[0]) @ (image[1:] - image[0]).T
-
-
-PLUGIN = Synergy

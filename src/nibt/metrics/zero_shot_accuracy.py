@@ -123,6 +123,3 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric):
             is_changed = np.zeros(height * width, bool)
             is_changed[order[: int(share * height * width + _ROUNDING)]] = True
             yield Image.fromarray(np.where(is_changed.reshape(height, width, 1), after, before))
-
-
-PLUGIN = ZeroShotAccuracy

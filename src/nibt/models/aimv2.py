@@ -63,6 +63,3 @@ class AIMv2(DualEncoder):
     @classmethod
     def scale_and_bias(cls, module: Any) -> tuple[float, float]:
         return exp(min(max(module.logit_scale.item(), 0.0), module.max_log_logit_scale)), 0.0
-
-
-PLUGIN = AIMv2

@@ -47,6 +47,3 @@ class ALIGN(DualEncoder):
     class_names = ("AlignModel",)
     image_tower = ALIGNImageTower
     text_tower = FirstTokenTower
-
-
-PLUGIN = ALIGN

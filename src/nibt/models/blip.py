@@ -112,6 +112,3 @@ class BLIP(DualEncoder):
     @staticmethod
     def answer_tower(module: Any, request: Request) -> EncoderAnswerTower:
         return (BLIPQuestionTower if hasattr(module, "text_encoder") else BLIPCaptionTower)(module, request)
-
-
-PLUGIN = BLIP

@@ -147,6 +147,3 @@ class BLIP2(DualEncoder):
     has_logits = False
     generator_classes = ("Blip2ForConditionalGeneration", "InstructBlipForConditionalGeneration")
     answer_tower = BLIP2AnswerTower
-
-
-PLUGIN = BLIP2

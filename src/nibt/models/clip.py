@@ -173,6 +173,3 @@ class GroupViT(DualEncoder, name="groupvit"):
     class_names = ("GroupViTModel",)
     image_tower = GroupViTImageTower
     text_tower = GroupViTTextTower
-
-
-PLUGINS = (CLIP, CLIPSeg, MetaCLIP2, ChineseCLIP, AltCLIP, OWL, GroupViT)

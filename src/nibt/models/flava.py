@@ -35,6 +35,3 @@ class FLAVA(DualEncoder):
     within = "flava"
     image_tower = FLAVAImageTower
     text_tower = FLAVATextTower
-
-
-PLUGIN = FLAVA

@@ -131,6 +131,3 @@ class Florence2(OnlyGenerators):
 
     generator_classes = ("Florence2ForConditionalGeneration",)
     answer_tower = Florence2Tower
-
-
-PLUGIN = Florence2

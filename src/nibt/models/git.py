@@ -68,6 +68,3 @@ class GIT(OnlyGenerators):
     generator_classes = ("GitForCausalLM",)
     answer_tower = GITTower
     joint_processor = False
-
-
-PLUGIN = GIT

@@ -66,6 +66,3 @@ def _query_prompt(processor: Any) -> str:
             "it with your version of transformers"
         )
     return prompt
-
-
-PLUGIN = LateInteraction

@@ -14,6 +14,3 @@ class Llava(OnlyGenerators):
         f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
     )
     answer_tower = decoder_answer_tower
-
-
-PLUGIN = Llava

@@ -95,6 +95,3 @@ class PairFamily(Family):
     @staticmethod
     def scale_and_bias(module: nn.Module) -> tuple[float, float]:
         return _SCALE, 0.0
-
-
-PLUGIN = PairFamily

@@ -134,6 +134,3 @@ class SigLIP(DualEncoder):
     def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         image = NaFlexImageTower if "Siglip2Model" in class_names(module) else SigLIPImageTower
         return image(module, request), SigLIPTextTower(module, request)
-
-
-PLUGIN = SigLIP

@@ -49,6 +49,3 @@ class TIPSv2(DualEncoder):
     class_names = ("Tipsv2Model",)
     image_tower = TIPSv2ImageTower
     text_tower = TIPSv2TextTower
-
-
-PLUGIN = TIPSv2

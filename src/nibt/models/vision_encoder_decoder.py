@@ -52,6 +52,3 @@ class VisionEncoderDecoder(OnlyGenerators):
     generator_classes = ("VisionEncoderDecoderModel",)
     answer_tower = VisionEncoderDecoderTower
     joint_processor = False
-
-
-PLUGIN = VisionEncoderDecoder

@@ -76,6 +76,3 @@ class VisionLanguage(Family):
 
         image = DecoderImageTower(network, layout, encode)
         return image, DecoderTextTower(network, processor, values["text_prompt"])
-
-
-PLUGIN = VisionLanguage

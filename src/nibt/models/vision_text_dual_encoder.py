@@ -83,6 +83,3 @@ class VisionTextDualEncoder(DualEncoder):
             )
         text = PooledTextTower if hasattr(module.text_model, "pooler") else CLIPText
         return PooledImageTower(module, request), text(module, request)
-
-
-PLUGIN = VisionTextDualEncoder

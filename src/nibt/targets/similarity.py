@@ -98,6 +98,3 @@ class Ensemble(Target, name="ensemble"):
 
     def wordings(self, caption: str) -> list[str]:
         return [template.format(caption) for template in self.templates]
-
-
-PLUGINS = (Cosine, Logit, Softmax, Difference, Centered, Ensemble)

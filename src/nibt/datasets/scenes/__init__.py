@@ -194,9 +194,6 @@ def _painted(pixels: np.ndarray, drawing: Sprite, left: int, top: int) -> np.nda
     return mask
 
 
-PLUGIN = Scenes
-
-
 def bare(nouns: Sequence[str]) -> NamingCaption:
     """Return a caption that lists the nouns: ``a cat, a dog and an owl``."""
     return naming_caption(nouns)

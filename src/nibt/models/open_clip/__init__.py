@@ -152,6 +152,3 @@ def _image_tower(module: Any, request: Request) -> ImageTower:
         return TimmViT(module, request)
     tower = SwinTower if channels_last(getattr(visual, "trunk", None)) else ConvolutionalTower
     return tower(module, request)
-
-
-PLUGIN = OpenCLIP
