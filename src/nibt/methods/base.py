@@ -312,7 +312,8 @@ class Method(Plugin, ABC):
 
     def options(self) -> Keywords:
         """Return the resolved options in the form that records store."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def _as_text(value: Any) -> str:
