@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nibt.engine.targets import Contrast
 from runs import SEED, collect, kept, machine, on_mask, parse_arguments, scenes, stored, write_tables
 from scipy import stats
 
@@ -24,6 +23,7 @@ from nibt.core.perturbation import masker
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import explain_batches
 from nibt.engine.spec import resolve
+from nibt.engine.targets import Contrast
 from nibt.evaluation.statistics import interval
 from nibt.methods._coalitions import drawn_coalitions, least_squares
 from nibt.methods.base import MethodSpec

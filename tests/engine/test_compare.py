@@ -15,7 +15,7 @@ from nibt.data.pair import SameModalityPair
 from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
-from nibt.engine.spec import shipped_mean_states
+from nibt.engine.targets import shipped_mean_states
 from nibt.errors import BadInput, BadOption
 from nibt.progress import Progress
 from nibt.report.image.heatmap import score_map

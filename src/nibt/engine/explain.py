@@ -18,7 +18,8 @@ from nibt.data.pair import (
 from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import Contrast, resolve
+from nibt.engine.spec import resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model

@@ -13,7 +13,8 @@ from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
-from nibt.engine.spec import IMAGE_AND_TEXT, ExplanationSpec, versions
+from nibt.engine.spec import ExplanationSpec, versions
+from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution

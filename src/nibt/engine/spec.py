@@ -6,178 +6,26 @@ and one target.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import version
-from typing import Any, TypeAlias, cast
-
-from torch import Tensor
+from typing import Any, cast
 
 from nibt.core.side import mean_states
-from nibt.data.images import ImageInput, read_image
-from nibt.data.pair import Pair, as_list, read_caption
-from nibt.engine.encode import encode
+from nibt.data.pair import Pair
 from nibt.engine.layers import resolve_auto
+from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
-from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models.base import Model, Tower
 from nibt.options import Keywords
-from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
-from nibt.targets.base import Score, Target
+from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
-
-Modalities: TypeAlias = tuple[Modality, Modality]
-IMAGE_AND_TEXT: Modalities = ("image", "text")
-_PLURAL = {"image": "images", "text": "captions"}
-_BY_MODALITY = {"image": "images in against_images (--against)", "text": "captions in against (--against)"}
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """The captions and images that a target compares with, and templates of captions with ``{}``."""
-
-    against: tuple[str, ...] = ()
-    against_images: tuple[ImageInput, ...] = ()
-    templates: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
-        """Read the arguments of ``explain``, each a single value or a list."""
-        captions = tuple(map(read_caption, as_list(against)))
-        double = next((caption for caption in captions if captions.count(caption) > 1), None)
-        if double is not None:
-            raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
-        return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
-
-    def record(self) -> JsonObject:
-        """Return the contrast as plain data, without empty fields."""
-        record = {
-            "against": list(self.against),
-            "against_images": [image.source for image in self.against_images],
-            "against_images_hash": [image.digest for image in self.against_images],
-        }
-        return {name: value for name, value in record.items() if value}
-
-
-def resolve_targets(
-    model: Model, name: str, contrast: Contrast, modalities: Modalities
-) -> tuple[dict[Modality, Score], tuple[str, ...]]:
-    """Return the score of each modality, without the embeddings of a pair, and warnings.
-
-    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
-    """
-    target_class, cosine = find("targets", name), find("targets", "cosine")()
-    target: Target = target_class()
-    if contrast.templates and not target.rewords:
-        raise BadOption(f"the target {name} takes no templates: leave templates out, or choose ensemble")
-    if contrast.templates:
-        target = target_class(contrast.templates)
-    if target.others == "none" and (contrast.against or contrast.against_images):
-        raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
-    if target.averages or not model.has_logits:
-        check_target(model, target)
-    if modalities[0] == modalities[1] and model.similarity.item_ndim > 1:
-        raise BadOption(
-            f"{model.id} compares a query with an image by late interaction (got two {_PLURAL[modalities[0]]}): give "
-            "an image and a caption"
-        )
-    if modalities[0] == modalities[1]:
-        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
-    scores: dict[Modality, Score] = {
-        "image": _score(model, model.text, target, contrast.against),
-        "text": _score(model, model.image, target, contrast.against_images),
-    }
-    if target.rewords:
-        warning = (
-            f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
-        )
-        scores["text"] = replace(scores["text"], target=cosine)
-        return scores, (warning,)
-    lacking: list[Modality] = [
-        side for side in IMAGE_AND_TEXT if target.others != "none" and scores[side].others is None
-    ]
-    if len(lacking) == 2:
-        raise BadOption(
-            f"the target {name} needs something to compare with: give {_BY_MODALITY['text']}, or "
-            f"{_BY_MODALITY['image']}"
-        )
-    units, others = {"image": "patches", "text": "words"}, {"image": "caption", "text": "image"}
-    warnings = tuple(
-        f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there; "
-        f"give {_BY_MODALITY['text' if side == 'image' else 'image']}"
-        for side in lacking
-    )
-    for side in lacking:
-        scores[side] = replace(scores[side], target=cosine)
-    return scores, warnings
-
-
-def model_score(model: Model, target: Target, side: Modality, others: Tensor | None) -> Score:
-    """Return the score of a side, with the embeddings that its target compares with."""
-    similarity = model.similarity if side == "image" else model.similarity.swapped()
-    return Score(target, similarity, model.scale, model.bias, others)
-
-
-def check_target(model: Model, target: Target) -> None:
-    """Check that a model has what a target computes with, whether it is explained or measured."""
-    if target.name == "logit" and not model.has_logits:
-        raise BadOption(f"{model.id} has no scale of logits: choose cosine")
-    if target.averages and model.similarity.item_ndim > 1:
-        raise BadOption(
-            f"the target {target.name} takes means of embeddings, and {model.id} compares sets of vectors: choose "
-            "cosine (which is MaxSim for this model), difference or softmax"
-        )
-
-
-def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> Score:
-    """Return the score of two images or two captions, which has no fallback to ``cosine``."""
-    two, items, others = (
-        ("two images", contrast.against_images, contrast.against)
-        if modality == "image"
-        else ("two captions", contrast.against, contrast.against_images)
-    )
-    if target.rewords:
-        raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
-    if others:
-        plural = _PLURAL[modality]
-        raise BadOption(f"{two} can only be compared with other {plural}: give {plural} in against")
-    score = _score(model, model.tower(modality), target, items)
-    if target.others != "none" and score.others is None:
-        raise BadOption(
-            f"the target {target.name} needs something to compare with: give {_PLURAL[modality]} in against (--against)"
-        )
-    return score
-
-
-def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Any]) -> Score:
-    """Return the score of a side, with the embeddings of the items that its target compares with.
-
-    Without items, a target may have a default that ships with an embedded model.
-    """
-    others = encode(other_tower, items) if items else None
-    if target.others == "one" and len(items) > 1:
-        raise BadOption(
-            f"the target compares with one other {'caption' if other_tower is model.text else 'image'} "
-            f"(got {len(items)}): give one, or choose softmax"
-        )
-    if others is None and target.shipped_default:
-        default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
-        others = None if default is None else default[None].to(other_tower.example.device, other_tower.dtype)
-    similarity = model.similarity if other_tower is model.text else model.similarity.swapped()
-    return Score(target, similarity, model.scale, model.bias, others)
-
-
-def shipped_mean_states(model: Model) -> MeanStates:
-    """Return the mean states that ship with an embedded model; empty for other models."""
-    ships = model.folder is not None and (model.folder / FILE_NAME).exists()
-    return mean_states(model) if ships else MeanStates({})
-
 
 _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
 

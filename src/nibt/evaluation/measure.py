@@ -15,7 +15,8 @@ from nibt.engine.batch_cache import BatchCache
 from nibt.engine.batches import ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
-from nibt.engine.spec import Contrast, ExplanationSpec, baseline_by_side, resolve
+from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.bench.plan import default_label
 from nibt.evaluation.context import CallContext, map_of_other_caption, regions_inputs

@@ -8,7 +8,7 @@ import torch
 
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
-from nibt.engine.spec import check_target, model_score
+from nibt.engine.targets import check_target, model_score
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.context import image_key, others_than
 from nibt.models.base import Model

@@ -16,7 +16,8 @@ from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
 from nibt.engine.encode import halve
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import Contrast, ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import NibtError, Unsupported
 from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunk, read_ahead

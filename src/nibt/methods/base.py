@@ -163,7 +163,7 @@ class Method(Plugin, ABC):
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        views = Views.of(side, self.views, self.layer)
+        views = Views.of(side, self.views, self.layer) if self.views > 1 else None
         attribution = self.attribute(side) if views is None else explain_views(views, self.of_view(views))
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__

@@ -13,7 +13,8 @@ from typing import Any
 from nibt.data.pair import Pair
 from nibt.engine.batch_cache import BatchCache
 from nibt.engine.regions import resolve_regions
-from nibt.engine.spec import Contrast, ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
 from nibt.evaluation.bench.rows import Row
