@@ -163,7 +163,7 @@ def test_link_to_an_own_file_stays_a_link(run: Run, here: Path, clip_folder: Pat
     os.symlink("x.png", "y.png")
     assert run("explain", "photo.jpg", "a dog", "-m", clip_folder, "-o", "y.png")[0] == 0
     assert Path("y.png").is_symlink()
-    assert read_signature(Path("x.png")).request["text"]["caption"] == "a dog"  # pyright: ignore
+    assert read_signature(Path("x.png"))["text"]["caption"] == "a dog"  # pyright: ignore
 
 
 def test_own_files_are_replaced_until_they_are_edited(run: Run, here: Path, clip_folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_pdf_files_have_lines_and_text_and_a_signature(tmp_path: Path) -> None:
     assert b"Tf" in plain, "no text"
     signature = read_signature(path)
     assert signature is not None
-    assert signature.request["links"] == [10, [], None]
+    assert signature["links"] == [10, [], None]
     nibt.save(known, path, top=3)  # its own file may be replaced
     path.write_bytes(data + b"\n% edited")
     with pytest.raises(WouldOverwrite):

@@ -15,7 +15,6 @@ import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,14 +33,6 @@ _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?:
 _DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
 _SIDES = ("image", "text", "first", "second")
 _HEAD = 1 << 16  # the number of bytes that are searched for a signature
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The signature of a file: the version of nibt that wrote it, and the request that it answers."""
-
-    version: str
-    request: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unsigned(request: Mapping[str, Any]) -> str:
@@ -76,15 +67,15 @@ def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) ->
     return exif
 
 
-def read_signature(path: Path) -> Signature | None:
-    """Return the signature of a file, or None if it has no signature or was changed."""
+def read_signature(path: Path) -> Mapping[str, Any] | None:
+    """Return the request in the signature of a file, or None if it has no signature or was changed."""
     try:
         with path.open("rb") as stream:
             match = _SIGNATURE.search(stream.read(_HEAD)) or _SIGNATURE.search(_tail(stream))
             intact = match and _signed_by(stream, match[3])  # other files are not read as a whole: they may be large
         if not intact:
             match = _image_signature(path)
-        return match and Signature(match[1].decode(), json.loads(zlib.decompress(urlsafe_b64decode(match[2]))))
+        return match and json.loads(zlib.decompress(urlsafe_b64decode(match[2])))
     except (OSError, ValueError, zlib.error):
         return None
 
@@ -182,8 +173,7 @@ def release(paths: Iterable[Path]) -> None:
 
 def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
     """Return whether a path has no file, or that of the same request."""
-    signature = read_signature(path) if path.exists() else Signature("", request)
-    return signature is not None and signature.request == request
+    return not path.exists() or read_signature(path) == request
 
 
 def _take(paths: Sequence[Path]) -> bool:

@@ -81,7 +81,7 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
     """
     signature = read_signature(path)
     if signature is not None:
-        stored = {name: signature.request.get(name) for name in request}
+        stored = {name: signature.get(name) for name in request}
         require_same(
             path, stored, request, "Choose another name, or replace the file: --overwrite (in Python overwrite=True)"
         )

@@ -54,6 +54,6 @@ for line in sys.argv[1].splitlines():
     assert re.search(r"^distance .* none: an example", done.stdout, re.MULTILINE)
     signature = read_signature(tmp_path / "cat.png")
     assert signature is not None
-    data: Any = signature.request["method"]
+    data: Any = signature["method"]
     assert (data["name"], data["image"]["power"]) == ("distance", 2)
     assert re.search(r"^\| distance power=2 \| \d", (tmp_path / "RUN" / "report.md").read_text(), re.MULTILINE)
