@@ -104,6 +104,7 @@ def test_page_rejects_at_once_what_takes_too_long(scenes: Model) -> None:
     assert "for 10 captions" in first_update(models, LIMITS, fields).message
 
 
+@pytest.mark.slow
 def test_page_remembers_the_results_of_links(scenes: Model) -> None:
     models, results = ModelCache(["scenes"], load=lambda name: scenes), ResultCache(60.0)
     fields = [sample_file("coffee"), "a cat", "each", ["nib"], "scenes", "default"]

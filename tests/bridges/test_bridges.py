@@ -159,6 +159,7 @@ def test_kernel_shap_of_shapiq_on_the_game_is_the_method() -> None:
     assert np.allclose([values[(player,)] for player in range(len(words))], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tables_are_interactions_of_shapiq_and_back() -> None:
     pytest.importorskip("shapiq")
     from nibt.bridges.shapiq import from_interactions, to_interactions

@@ -221,7 +221,7 @@ def test_method_keeps_the_contract(name: str, kind: str, modality: Modality) -> 
     unsigned_scores_are_not_negative(case)
 
 
-@pytest.mark.parametrize("kind", few(KINDS, VARIED))
+@pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 def test_methods_leave_the_weights_unchanged(kind: str) -> None:
     model = tiny.fresh(kind)
     before = model._hash()

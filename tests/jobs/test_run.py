@@ -223,6 +223,7 @@ def child() -> Iterator[Callable[..., tuple[Any, Any]]]:
         process.join()
 
 
+@pytest.mark.slow
 def test_batch_resumes_after_being_killed(
     clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
 ) -> None:

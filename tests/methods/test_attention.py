@@ -30,7 +30,7 @@ ATTENTION = tuple(name for name, method in METHODS.items() if "attention" in met
 GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")
 
 
-@pytest.mark.parametrize("case", [0, 1])
+@pytest.mark.parametrize("case", few([0, 1], [0]))
 @pytest.mark.parametrize("variant", ["default", "paper"])
 @pytest.mark.parametrize("method", GOLDEN)
 def test_attention_methods_equal_the_output_of_the_authors(

@@ -47,7 +47,7 @@ def by_hand(of: Side, method: NIB, scale: Tensor | float) -> Tensor:
 @both_sides
 @pytest.mark.parametrize("quadrature", ["riemann", "gauss"])
 @pytest.mark.parametrize("baseline", ["zero", "blank"])
-@pytest.mark.parametrize("kind", few(["clip", "siglip", "convnext", "bert"], ["clip", "bert"]))
+@pytest.mark.parametrize("kind", few(["clip", "siglip", "convnext", "bert"], ["clip"]))
 def test_noisy_nib_equals_its_formula(kind: str, baseline: str, quadrature: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
     method = NIB((1,), baseline, quadrature, 3, noise="unit", deviation=0.7, samples=3, seed=4)

@@ -45,7 +45,7 @@ def test_shapley_values_of_few_words_are_exact(kind: str) -> None:
 
 @both_sides
 @varied_kinds
-@pytest.mark.parametrize("budget", few([4, 40, 512], [4, 512]))
+@pytest.mark.parametrize("budget", few([4, 40, 512], [4]))
 def test_shapley_values_sum_to_the_change_for_any_budget(kind: str, modality: str, budget: int) -> None:
     of = make_side(tiny.model(kind), modality)
     scores = Shapley(budget)(of).scores

@@ -83,7 +83,7 @@ def implementation(module: nn.Module, name: str) -> None:
                 part.config.output_attentions = True
 
 
-@pytest.mark.parametrize(("kind", "side"), HUGGING_FACE)
+@pytest.mark.parametrize(("kind", "side"), few(HUGGING_FACE, HUGGING_FACE[:4]))
 def test_attentions_of_the_fused_kernel_equal_eager_attention(kind: str, side: Any) -> None:
     seen = (tower := tiny.model(kind).tower(side)).trace(make_inputs(tower)).attentions()
     fresh = tiny.fresh(kind)
@@ -124,7 +124,7 @@ def test_attentions_of_an_eager_model_equal_those_of_the_fused_kernel(kind: str,
             close(mine, theirs)
 
 
-@pytest.mark.parametrize("kind", TIMM)
+@pytest.mark.parametrize("kind", few(TIMM, TIMM[:2]))
 def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
     fresh, weights = tiny.fresh(kind), []
     tower = fresh.image
@@ -138,7 +138,10 @@ def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["image", "text"])
-@pytest.mark.parametrize("kind", ["own vit", "own vit average", "own text apart", "own text both ways", "coca"])
+@pytest.mark.parametrize(
+    "kind",
+    few(["own vit", "own vit average", "own text apart", "own text both ways", "coca"], ["own vit", "own text apart"]),
+)
 def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
     """``nn.MultiheadAttention`` returns its weights on request."""
     fresh, weights = tiny.fresh(kind), []

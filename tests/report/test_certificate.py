@@ -4,6 +4,8 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import nibt
 from nibt.report.certificate import certificate
 from nibt.results.audit import Audit
@@ -34,6 +36,7 @@ def test_certificate_says_what_passed_and_what_did_not() -> None:
     assert all("Not shown: " in text and "(warn: " in text for text in unproven)
 
 
+@pytest.mark.slow
 def test_command_of_a_certificate_repeats_the_audit(run: Run) -> None:
     options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--seed", "3", "-D", "most=2")
     audit = audited(run, *options)

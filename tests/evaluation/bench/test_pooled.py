@@ -18,6 +18,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_number_of_a_run_is_computed_from_all_pairs(tmp_path: Path) -> None:
     plan = {**BASE, "sides": ["image"], "metrics": ["mean_iou", "pixel_accuracy", "deletion"], "batch_size": 4}
     plan |= {"methods": ["nib", "random"], "seeds": [0, 1], "published_values": PUBLISHED, "protocol": STEPS}

@@ -75,6 +75,7 @@ def test_lite_gap_decreases_with_the_steps(lite: nibt.Model, modality: str) -> N
     assert shares[2] < 0.5 * shares[0], shares
 
 
+@pytest.mark.slow
 def test_lite_points_at_the_named_half_of_a_collage(lite: nibt.Model) -> None:
     cat, cup = nibt.explain(lite, "sample:collage", ["a cat", "a cup of coffee"])
     for answer, left in ((cat, True), (cup, False)):

@@ -17,6 +17,7 @@ from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import NOUNS, WORDS, Scenes
 from nibt.engine.encode import encode
 from tests.helpers import ROOT
+from tests.suites import few
 
 RECIPE = ROOT / "recipes" / "scenes"
 
@@ -146,7 +147,7 @@ def test_scenes_model_table_distinguishes_two_objects(model: nibt.Model) -> None
 
 
 @pytest.mark.usefixtures("recipe")
-@pytest.mark.parametrize("network", ["clip", "siglip"])
+@pytest.mark.parametrize("network", few(["clip", "siglip"], ["siglip"]))
 def test_scenes_networks_train_as_they_are_loaded(network: str, tmp_path: Path) -> None:
     """The recipe computes the embeddings itself, from some of the patches; those of all must be those of nibt."""
     from train import Training  # pyright: ignore
