@@ -43,7 +43,6 @@ def one_line(text: str) -> str:
 
     >>> one_line("a red\ncat"), one_line("\x1b[2J"), one_line("\udcff")
     ('a red cat', '\\x1b[2J', '\\udcff')
-
     """
     return "".join(character if character in _JOINERS else _visible(character) for character in text)
 

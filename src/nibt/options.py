@@ -44,7 +44,6 @@ class Range(GroupedMetadata):
 
         >>> str(Range(1, 1000)), str(Range(0, above=True)), str(Range(0, 1, above=True))
         ('between 1 and 1,000', 'above 0', 'above 0 and at most 1')
-
         """
         if not self.above and not self.below and math.isfinite(self.high):
             return f"between {self.low:,} and {self.high:,}"
@@ -57,7 +56,6 @@ class OneOf(tuple[Any, ...]):
 
     >>> str(OneOf(("first", "best")))
     'one of first, best'
-
     """
 
     def __str__(self) -> str:

@@ -22,7 +22,6 @@ class Progress:
         done: The number of items that are done.
         total: The number of all items; None if it is unknown.
         stage: A description of the current item.
-
     """
 
     done: int
@@ -74,7 +73,6 @@ def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
     ...     total = sum(tracked([3, 4]))
     1 of 2
     2 of 2
-
     """
     listener = LISTENER.get()
     with listening(no_progress):

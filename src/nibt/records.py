@@ -96,7 +96,6 @@ def place_of(location: Sequence[str | int]) -> str:
 
     >>> place_of(("methods", 0, "options"))
     'methods[0].options'
-
     """
     place = ""
     for key in location:

@@ -32,7 +32,6 @@ class Plugin:
     Attributes:
         name: The name of the plugin: that which it declares, or that of its file, or of its entry point; of a class in
             a script or a notebook, that of the class.
-
     """
 
     name: ClassVar[str] = ""
@@ -55,7 +54,6 @@ def available(group: str) -> list[str]:
 
     Raises:
         UnknownName: No group has that name.
-
     """
     if group not in KINDS:
         raise UnknownName("kinds", group, KINDS)
@@ -140,7 +138,6 @@ def summary(group: str, name: str) -> str:
     Examples:
         >>> summary("targets", "cosine").startswith("The cosine")
         True
-
     """
     return documentation(group, name).split("\n")[0]
 
@@ -151,7 +148,6 @@ def parse_method(text: str) -> tuple[str, str, Keywords]:
     Examples:
         >>> parse_method("nib:paper steps=10")
         ('nib', 'paper', {'steps': '10'})
-
     """
     if not isinstance(text, str):
         raise BadOption(

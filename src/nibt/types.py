@@ -82,7 +82,6 @@ def value_key(value: Any) -> Hashable:
 
     >>> value_key({"a": [1.0]}) == value_key({"a": [1.0]})
     True
-
     """
     if isinstance(value, Tensor):
         return value_key(value.detach().cpu().numpy())

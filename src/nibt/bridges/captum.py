@@ -24,7 +24,6 @@ class MapAttribution(Attribution):
         >>> pixels = classifier.prepare(["sample:collage"])
         >>> MapAttribution(classifier, "nib").attribute(pixels, target=0).shape == pixels.shape
         True
-
     """
 
     def __init__(self, forward_func: ZeroShotClassifier, method: str | MethodSpec = "nib", **options: Any) -> None:
@@ -47,7 +46,6 @@ class MapAttribution(Attribution):
 
         Raises:
             BadInput: The target is not the number of a caption.
-
         """
         if isinstance(inputs, tuple):
             return (self.attribute(inputs[0], target),)  # pyright: ignore

@@ -42,7 +42,6 @@ class ZeroShotClassifier(nn.Module):
 
     Raises:
         Unsupported: The image tower takes other inputs than pixels, or compares sets of vectors.
-
     """
 
     @plain_torch()
@@ -68,7 +67,6 @@ class ZeroShotClassifier(nn.Module):
 
         Raises:
             Unsupported: The image tower takes other inputs than pixels.
-
         """
         read = [read_image(image) for image in as_list(images)]
         if not read:
@@ -85,7 +83,6 @@ class ZeroShotClassifier(nn.Module):
 
         Raises:
             BadInput: The pixels have a wrong shape or dtype, or are not finite.
-
         """
         image, pixels = self.model.image, self.checked(pixels)
         if torch.is_grad_enabled() and not pixels.requires_grad:  # pytorch-grad-cam needs a graph through the blocks
@@ -120,7 +117,6 @@ class ZeroShotClassifier(nn.Module):
 
         Raises:
             BadOption: There is no such block.
-
         """
         blocks = self.model.image.blocks
         if not isinstance(number, int) or not 1 <= number <= len(blocks):
@@ -166,7 +162,6 @@ class ZeroShotClassifier(nn.Module):
 
         Raises:
             BadInput: A number is not that of a caption, or there are too many or too few.
-
         """
         if targets is None and len(self.captions) == 1:
             targets = 0

@@ -23,7 +23,6 @@ def heatmap(explanation: Explanation) -> Any:
     Raises:
         BadInput: The explanation has no map of an image.
         Unsupported: FiftyOne is not installed.
-
     """
     scores = np.nan_to_num(_image(explanation).heatmap())
     reach = float(np.abs(scores).max()) or 1.0
@@ -44,7 +43,6 @@ def sample(explanation: Explanation, field: str = "nibt") -> Any:
     Raises:
         BadInput: The explanation has no map of an image, or its image is not in a file.
         Unsupported: FiftyOne is not installed.
-
     """
     image = _image(explanation)
     if not Path(image.source).is_file():

@@ -29,7 +29,6 @@ def explain_func(
 
     Raises:
         BadInput: The model is no ``ZeroShotClassifier``, or a target is not the number of a caption.
-
     """
     if not isinstance(model, ZeroShotClassifier):
         raise BadInput(f"model must be a ZeroShotClassifier of nibt.bridges.classifier (got {type(model).__name__})")

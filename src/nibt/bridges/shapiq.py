@@ -42,7 +42,6 @@ class SimilarityGame(Game):
         >>> game = SimilarityGame("scenes", "sample:scene", "a cat and a house")
         >>> game.patches, game.words, game.n_players
         (64, ('a', 'cat', 'and', 'a', 'house'), 69)
-
     """
 
     @plain_torch()
@@ -102,7 +101,6 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
 
     Raises:
         BadInput: The number of players is another one.
-
     """
     words, rows, columns = regions.table.shape
     if values.n_players != rows * columns + words:

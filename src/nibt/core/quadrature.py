@@ -40,7 +40,6 @@ class Nodes:
         positions: The positions at which the gradient is taken.
         weights: The weight of each position.
         low: The position from which the integral runs.
-
     """
 
     positions: tuple[float, ...]
@@ -65,7 +64,6 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     Raises:
         BadOption: The rule is unknown, ``steps`` is below 1 (``late``: not 1; ``clenshaw_curtis``: below 2), or
             ``floor`` is not inside (0, 1).
-
     """
     if quadrature not in RULES:
         raise BadOption(f"quadrature must be one of {', '.join(RULES)} (got {quadrature!r})")
@@ -100,7 +98,6 @@ def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[N
         [12, 24, 48, 64]
         >>> [len(path.positions) for path in refined("clenshaw_curtis", 5, 0.1, True)]
         [5, 9, 17, 33, 65, 64]
-
     """
     yield nodes(quadrature, steps, floor)
     ends = int(quadrature == "clenshaw_curtis")
@@ -140,7 +137,6 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
     Examples:
         >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
         [(0, 2), (2, 4), (4, 5)]
-
     """
     room = BUDGET // max(1, like.numel()) if at_once is None else count
     most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times

@@ -49,7 +49,6 @@ class Side:
         score: Computes the target, of shape (..., batch), from embeddings of shape (..., batch, dim).
         memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
             nibt.
-
     """
 
     model: LoadedModel
@@ -63,7 +62,6 @@ class Side:
 
         Raises:
             Unsupported: The model is a generator.
-
         """
         if not isinstance(self.model, Model):
             raise Unsupported(
@@ -96,7 +94,6 @@ class Side:
         Args:
             shifts: The shifts in pixels, down and to the right.
             lowest: The lowest layer at which the views are cut.
-
         """
         tower, items = self.trace.tower, -1 - self.model.item_ndim
         score = _Arranged(
@@ -191,7 +188,6 @@ class Side:
         Raises:
             BadOption: There is no such baseline.
             WrongBaseline: The mean states belong to another model, or do not fit the layer.
-
         """
         state, _, path = name.partition(":")
         if state == "zero":
@@ -214,7 +210,6 @@ def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
     Raises:
         Unsupported: The model is a generator.
         WrongBaseline: The model ships no mean states, or the file belongs to another model.
-
     """
     if not isinstance(model, Model):
         raise Unsupported(

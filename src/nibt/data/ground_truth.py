@@ -32,7 +32,6 @@ class GroundTruth:
         label: The position of the label of the caption in ``labels``.
         label_map: The position of the label of each visible pixel in ``labels``; -1 where it is unknown or ignored.
         present: The positions of the labels of the image: of its pixels or, without a label map, of its objects.
-
     """
 
     mask: PixelMask | None = None

@@ -93,7 +93,6 @@ class ImageInput:
         source: Where the image comes from: a path, or a description.
         notes: What was changed when the image was read.
         file_hash: The digest of the image's file; empty without a file.
-
     """
 
     pil_image: Image.Image
@@ -166,7 +165,6 @@ def is_url(text: str) -> bool:
     Examples:
         >>> is_url("https://example.org/cat.jpg"), is_url("photos/cat.jpg")
         (True, False)
-
     """
     return bool(re.match(r"(?i)(https?|ftp|s3|gs|hf|data|file):/?/?\S", text)) and not os.path.exists(text)
 

@@ -38,7 +38,6 @@ class Point(NamedTuple):
         x: The column of its pixel, from the left.
         y: The row of its pixel, from the top.
         inside: Whether the point is on the object.
-
     """
 
     x: float
@@ -57,7 +56,6 @@ class Object:
         spans: The first character, and the last one plus 1, of each place in the caption that names the object.
         points: Points that were labeled as on the object or not on it.
         without: Draws the image without the object, if that is possible.
-
     """
 
     name: str
@@ -82,7 +80,6 @@ class Pair:
         label: The position of the label of the caption in ``labels``; None if the caption is not about one of them.
         label_map: The position of the label of each pixel in ``labels``, (height, width), -1 on pixels that the
             annotators ignored; None if unknown.
-
     """
 
     image: ImageInput

@@ -23,7 +23,6 @@ class Grid:
         places: The token row of each cell, where the cells are not in row-major order; empty where they are.
         overview: A coarser grid of further tokens, each of which stands for the same part of the image as a block of
             cells. Its scores are divided among these cells, by area.
-
     """
 
     rows: int
@@ -115,7 +114,6 @@ class Words(ByValue):
         tokens: The texts of the tokens of each caption, without those that pad it to the longest of the batch.
         words: The words of each caption.
         explained: True on the rows of words.
-
     """
 
     tokens: tuple[tuple[str, ...], ...]

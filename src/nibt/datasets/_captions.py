@@ -20,7 +20,6 @@ def with_article(noun: str) -> str:
 
     >>> with_article("owl")
     'an owl'
-
     """
     return f"{'an' if noun[:1].lower() in set('aeiou') else 'a'} {noun}"
 

@@ -156,7 +156,6 @@ def expanded(pattern: str) -> Iterator[str]:
 
     >>> list(expanded("a-{08..11}.tar")), list(expanded("{a,b}.tar"))
     (['a-08.tar', 'a-09.tar', 'a-10.tar', 'a-11.tar'], ['a.tar', 'b.tar'])
-
     """
     brace = _BRACE.search(pattern)
     if brace is None or os.path.exists(pattern):

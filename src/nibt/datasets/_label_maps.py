@@ -201,7 +201,6 @@ def _spans(numbers: np.ndarray) -> str:
 
     >>> _spans(np.array([0, 1, 2, 7, 255]))
     '0 to 2, 7, 255'
-
     """
     runs = np.split(numbers, np.nonzero(np.diff(numbers) > 1)[0] + 1)
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -33,7 +33,6 @@ class LocalDataset(RecordDataset):
             with its pair.
         square: The number of pixels of both sides to which images are resized first, whatever their shape, so that
             models that crop see all of them; masks follow. None keeps the shapes.
-
     """
 
     title: ClassVar[str] = ""
@@ -181,7 +180,6 @@ class CaptionedDataset(LocalDataset):
         choice: The captions that form pairs: "first", "best" (that with the highest score), or "all" (a pair each).
         scorer: For "best", a function of an image and its captions that returns a number for each caption, such as the
             cosines of a model. If several captions have the highest score, the first one is chosen.
-
     """
 
     choice: Annotated[str, OneOf(("first", "best", "all"))] = "first"

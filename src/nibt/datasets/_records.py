@@ -32,7 +32,6 @@ class RecordDataset(Dataset):
         count: The number of pairs, from the first; None means all.
         seed: The seed by which the pairs are shuffled before ``count`` is applied, so that both give a random subset;
             None keeps the order.
-
     """
 
     folder: str | Path

@@ -45,7 +45,6 @@ class SynsetDataset(LocalDataset):
         each: The number of images of each synset, from the first; None means all.
         names: The names of the synsets: those of the "wordnet" file, or "openai", the names by which CLIP was evaluated
             on the 1,000 synsets of ImageNet.
-
     """
 
     each: Annotated[int, Range(1, 10**9)] | None = None
@@ -82,7 +81,6 @@ class SplitSynsets(SynsetDataset):
 
     Attributes:
         split: The split: "val" or "train"; "test" has no labels.
-
     """
 
     split: Annotated[str, OneOf(("val", "train"))] = "val"

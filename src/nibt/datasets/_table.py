@@ -32,7 +32,6 @@ class TableDataset(RecordDataset):
         key: The column with the user's identifiers of rows.
         prompt: The column of prompts of a generator, which take the place of captions.
         answer: The column of answers to the prompts, where an empty one is not known; None without answers.
-
     """
 
     image: str = "image"

@@ -26,7 +26,6 @@ class ADE20K(LabelMaps):
 
     Attributes:
         split: The split: "val" or "train".
-
     """
 
     title = "ADE20K"

@@ -2,7 +2,6 @@
 
 A record has the location of an image and its captions, and reading it gives the pair. A stream keeps no records in
 memory, and a worker gets only those that it needs. An error that concerns one pair is reported with this pair.
-
 """
 
 import json
@@ -49,7 +48,6 @@ class FilePart(ABC):
 
         Raises:
             BadInput: The file cannot be read.
-
         """
 
 
@@ -82,7 +80,6 @@ class ObjectAnnotation:
         spans: The spans of the caption that name the object; None means that its name is searched for in the caption.
         outline: The mask of the object in the format of the file.
         points: Points with x and y as shares of the width and height of the image.
-
     """
 
     name: str
@@ -109,7 +106,6 @@ class Record:
         size: Width and height of the image that was annotated; None if the file does not have them.
         label: The label that the caption names, for data sets with labels.
         error: The message of the error; empty if the record can be read.
-
     """
 
     captions: tuple[str, ...] = ()
@@ -185,7 +181,6 @@ class Dataset(Plugin, ABC):
 
         Raises:
             IndexError: The position is out of range.
-
         """
 
     def __iter__(self) -> Iterator[Pair]:
@@ -196,7 +191,6 @@ class Dataset(Plugin, ABC):
 
         Raises:
             BadInput: A file cannot be read.
-
         """
         for row in range(len(self)):
             yield Record(row=row) if wanted(row) else None
@@ -206,7 +200,6 @@ class Dataset(Plugin, ABC):
 
         Raises:
             BadInput: The image or the caption cannot be read.
-
         """
         return self[record.row]
 
@@ -215,7 +208,6 @@ class Dataset(Plugin, ABC):
 
         Raises:
             BadInput: The image is missing or damaged.
-
         """
         return self[record.row].image
 

@@ -25,7 +25,6 @@ class COCO(CaptionedDataset):
     Attributes:
         split: The split in the names of the files (captions_val2017.json).
         objects: Whether objects are read.
-
     """
 
     title = "COCO"

@@ -24,7 +24,6 @@ class COCOStuff(LabelMaps):
 
     Attributes:
         split: The split: "val2017" or "train2017".
-
     """
 
     title = "COCO-Stuff"

@@ -21,7 +21,6 @@ class ConceptualCaptions(LocalDataset):
 
     Attributes:
         table: The name of the table, if the folder has several.
-
     """
 
     title = "Conceptual Captions"

@@ -25,7 +25,6 @@ class Flickr8k(CaptionedDataset):
     Attributes:
         split: The split: "train", "dev" or "test". It needs the published list (``Flickr_8k.testImages.txt``). None
             means all images.
-
     """
 
     title = "Flickr8k"

@@ -72,7 +72,6 @@ class Table(TextTable, name="table"):
     The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file.
 
     It has no objects: a table with the columns ``mask`` or ``boxes`` is refused. Other columns are ignored.
-
     """
 
     @property
@@ -105,7 +104,6 @@ class Folder(LocalDataset, TextTable, name="folder"):
     [{"name": "cat", "box": [left, top, width, height], "spans": [[2, 5]]}]}``, with a ``mask`` beside or in place of
     ``box``. Without ``spans``, the caption is searched for the name and its plural. An empty list means that the
     caption does not name the object.
-
     """
 
     title = "A folder of pairs"

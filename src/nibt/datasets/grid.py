@@ -58,7 +58,6 @@ class ImageGrid(Dataset):
         truth: The ground truth: "objects" (the boxes, masks or points of the pictures; a whole cell where a picture has
             none), or "cells".
         options: A mapping with options of the data set, if it is chosen by its name.
-
     """
 
     folder: str | Path | Dataset

@@ -28,7 +28,6 @@ class HuggingFace(CaptionedDataset, TableDataset):
 
     Attributes:
         split: The split, if several were saved together.
-
     """
 
     title = "A data set saved by the package datasets"

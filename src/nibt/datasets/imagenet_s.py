@@ -27,7 +27,6 @@ class ImageNetS(LabelImages, SplitSynsets):
 
     Attributes:
         classes: The number of classes: 50, 300 or 919.
-
     """
 
     title = "ImageNet-S"

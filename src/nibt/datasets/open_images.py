@@ -33,7 +33,6 @@ class OpenImages(LocalDataset):
     Attributes:
         split: The split: "val", "train" or "test".
         both: Whether pairs without a point where the label is wrong are left out; metrics need points of both kinds.
-
     """
 
     title = "Open Images (points)"

@@ -29,7 +29,6 @@ class PartImageNet(LocalDataset):
         split: The split: "val", "train" or "test".
         parts: Whether there is a pair for each kind of part. Otherwise there is a pair for each image, "a photo of a
             quadruped", and its last word names all parts.
-
     """
 
     title = "PartImageNet"

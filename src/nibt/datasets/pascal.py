@@ -67,7 +67,6 @@ class PascalVOC(LabelImages, name="pascal_voc"):
         split: The split: "val", "train" or "trainval" (or another list of ``ImageSets``).
         year: The year of the challenge.
         masks: Whether only the images with masks are read, with their masks. Otherwise all images are read, with boxes.
-
     """
 
     title = "PASCAL VOC"
@@ -149,7 +148,6 @@ class PascalVOCSegmentation(PascalMaps, name="pascal_voc_segmentation"):
     Attributes:
         split: The split: "val", "train" or "trainval" (or another list of ``ImageSets/Segmentation``).
         background: Whether the background is a label (21 labels). Otherwise its pixels are ignored (20 labels).
-
     """
 
     title = "PASCAL VOC for segmentation"
@@ -182,7 +180,6 @@ class PascalContext(PascalMaps, name="pascal_context"):
     Attributes:
         split: The split: "val" or "train" (or another list of ``ImageSets/SegmentationContext``).
         background: Whether the background is a label (60 labels). Otherwise its pixels are ignored (59 labels).
-
     """
 
     title = "PASCAL Context"

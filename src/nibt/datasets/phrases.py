@@ -24,7 +24,6 @@ class Phrases(LocalDataset):
     Attributes:
         table: The name of the table, if the folder has several.
         split: The split, if the table has a column ``split``.
-
     """
 
     title = "the data set of phrases (MS-CXR)"

@@ -36,7 +36,6 @@ class RefCOCO(CaptionedDataset):
         version: The data set: "refcoco", "refcoco+" or "refcocog".
         split: The split: "val", "test", "testA", "testB" or "train".
         partition: The division into splits: "unc" or "google", of RefCOCOg "umd" or "google"; None means the first.
-
     """
 
     title = "RefCOCO"

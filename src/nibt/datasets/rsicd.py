@@ -22,7 +22,6 @@ class RSICD(CaptionedDataset):
     Attributes:
         table: The name of the JSON file.
         split: The split: "train", "val" or "test"; None means all images.
-
     """
 
     title = "RSICD"

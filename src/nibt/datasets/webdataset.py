@@ -29,7 +29,6 @@ class WebDataset(RecordDataset):
         image: The ending of image files; "image" means that of any image format.
         caption: The ending of caption files, or the key in a ``json`` file; "caption" means ``txt``, ``caption``,
             ``text``, or the key ``caption`` in a ``json`` file.
-
     """
 
     image: str = "image"

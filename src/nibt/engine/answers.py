@@ -91,7 +91,6 @@ def explain_answer(
         'hamburger'
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
         {'image': 9, 'prompt': 0, 'earlier': 0, 'special': 0, 'together': 2}
-
     """
     spec = MethodSpec.of(method, variant, options)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)

@@ -60,7 +60,6 @@ def calibrate(
         WouldOverwrite: ``out`` is a file that nibt did not write, and ``overwrite`` is false.
         OtherRequest: ``out`` has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
-
     """
     if not images and not captions:
         raise BadInput(

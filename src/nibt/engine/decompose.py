@@ -64,7 +64,6 @@ def decompose(
         >>> result = decompose("scenes", "sample:scene", "a cat")
         >>> abs(result.gap) < 1e-5
         True
-
     """
     if side not in SIDES:
         raise BadOption(f"side must be image or text (got {side!r})")

@@ -63,7 +63,6 @@ def explain_embeddings(
         BadInput: The image or the caption cannot be read, or an embedding has a wrong shape, is zero or not finite.
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the method is not linear in the target.
-
     """
     model = load_model(model)
     _check_one_vector(model)
@@ -119,7 +118,6 @@ class Contributions(ByValue):
         grid: The grid of the patches.
         facts: The image, the model and the options that the contributions were computed with.
         model: The model, which encodes captions; None for contributions from a file.
-
     """
 
     vectors: Float[Tensor, "patch dim"]
@@ -148,7 +146,6 @@ class Contributions(ByValue):
 
         Raises:
             BadInput: A caption is blank, an embedding has a wrong size, or the model is missing or has other weights.
-
         """
         embeddings = caption if isinstance(caption, Tensor) else self._encoded(caption, model)
         unit_embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
@@ -196,7 +193,6 @@ class Contributions(ByValue):
         Raises:
             WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
             CannotWrite: The folder is missing or not writable, or the disk is full.
-
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
@@ -215,7 +211,6 @@ class Contributions(ByValue):
 
         Raises:
             BadInput: The file is missing, or ``save`` did not write it.
-
         """
         try:
             with safe_open(str(path), "pt") as opened:
@@ -254,7 +249,6 @@ def contributions(
         BadInput: The image cannot be read.
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the method is not linear in the target.
-
     """
     model, image = load_model(model), read_image(image)
     _check_one_vector(model)

@@ -219,7 +219,6 @@ def rank(model: ModelSource, image: ImageSource, labels: Sequence[_Text]) -> lis
 
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
-
     """
     names = read_labels(labels)
     model = load_model(model)
@@ -265,7 +264,6 @@ def explain_labels(
 
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
-
     """
     labels, image = read_labels(labels), read_image(image)
     model = load_model(model)

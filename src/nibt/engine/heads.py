@@ -38,7 +38,6 @@ class HeadName:
         texts: The texts, in the order in which they were chosen; shares need not fall.
         shares: The share of the head's variance that each text explains after those before it.
         variance: The variance of what the head adds to the unit embedding, over the images.
-
     """
 
     layer: int
@@ -80,7 +79,6 @@ def name_heads(
         BadInput: There are fewer than two images, or no text, or an image cannot be read.
         BadOption: ``count`` is not positive.
         Unsupported: The tower cannot be decomposed.
-
     """
     if count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
@@ -143,7 +141,6 @@ class HeadAblation(ByValue):
         heads: The layer and the head of each column.
         predicted: The change that the decomposition predicts: pairs x heads.
         actual: The change of the model's similarity: pairs x heads.
-
     """
 
     heads: tuple[tuple[int, int], ...]
@@ -206,7 +203,6 @@ def ablate_heads(
             read.
         BadOption: There is no such head.
         Unsupported: The tower cannot be decomposed.
-
     """
     read, _ = make_pairs(image, caption)
     pairs = image_text_pairs(read, "ablate_heads")

@@ -82,7 +82,6 @@ def regions(
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the model has too many units for the method.
         Unsupported: The model's words have no map, or it lacks what the method needs.
-
     """
     method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     read, many = make_pairs(image, caption)

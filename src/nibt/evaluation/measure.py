@@ -94,7 +94,6 @@ def measure(
         BadOption: The measured target cannot be measured, it compares with exactly one other and there are several,
             regions are measured for another target than ``cosine``, or the cache belongs to another model.
         UnknownName: No metric, method, target, variant or option has that name.
-
     """
     pairs = image_text_pairs(pairs, "measure")
     if not pairs:

@@ -40,7 +40,6 @@ class Drawing:
         box: Only links into this box: left, top, width and height in pixels of the upright image.
         words: Only links of these words, by their texts or positions; empty means all.
         title: The title of a page.
-
     """
 
     positive_only: bool = False
@@ -75,7 +74,6 @@ class Format(Plugin, ABC):
         several: Whether a file can hold several results.
         with_table: Whether word-region tables are computed for the file, and given beside the results by ``Panel``.
         media_type: The media type of a file.
-
     """
 
     endings: ClassVar[tuple[str, ...]]
@@ -163,7 +161,6 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         BadInput: There is no result, or the image of a loaded result is missing.
         WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
         CannotWrite: The folder is missing or not writable, or the disk is full.
-
     """
     listed: list[Any] = list(results) if isinstance(results, list | tuple) else [results]
     format_of(path).save(listed, Path(path), overwrite, **options)

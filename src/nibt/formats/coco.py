@@ -47,7 +47,6 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     Raises:
         BadOption: The threshold is not above 0 and at most 1.
         BadInput: A value is not an ``Explanation``.
-
     """
     listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
     for explanation in listed:
@@ -93,7 +92,6 @@ def _polygon(outlines: Sequence[Ring]) -> Ring:
     Examples:
         >>> _polygon([((0, 0), (3, 0), (3, 3), (0, 3)), ((1, 1), (1, 2), (2, 2), (2, 1))])[4:]
         ((0, 0), (1, 1), (1, 2), (2, 2), (2, 1), (1, 1), (0, 0))
-
     """
     outer, *holes = outlines
     return (*outer, *(corner for hole in holes for corner in (outer[0], *hole, hole[0], outer[0])))

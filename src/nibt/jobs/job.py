@@ -84,7 +84,6 @@ class Job(RunFolder[JobManifest]):
 
         Raises:
             BadInput: The folder has no job.
-
         """
         job = cls(Path(folder))
         if not (job.folder / MANIFEST).is_file():
@@ -111,7 +110,6 @@ class Job(RunFolder[JobManifest]):
 
         Raises:
             BadInput: A file cannot be read.
-
         """
         for path, *_ in self.chunks().values():
             with open_table(path) as table:
@@ -128,7 +126,6 @@ class Job(RunFolder[JobManifest]):
         Raises:
             BadOption: The row does not exist, or is not explained yet.
             BadInput: The row failed, or its file cannot be read.
-
         """
         values, shared = self._row(row)
         explanation = answer_of(values, shared) if self.has_prompts else explanation_of(values, shared)
@@ -206,7 +203,6 @@ class Job(RunFolder[JobManifest]):
 
         Raises:
             BadInput: The data set is missing, or was an object in memory.
-
         """
         names, pairs = self.manifest.names, self.manifest.request["pairs"]
         if names is None:

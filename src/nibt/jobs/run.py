@@ -165,7 +165,6 @@ def batch(
         CannotLoad: The model cannot be loaded.
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
         Unsupported: pyarrow or ray is not installed.
-
     """
     batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)

@@ -39,7 +39,6 @@ class LastBlocks(AttentionMethod):
 
     Args:
         blocks: The number of last blocks that are read. None reads all.
-
     """
 
     blocks: Blocks | None = field(default=None, kw_only=True)

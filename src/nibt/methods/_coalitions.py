@@ -28,7 +28,6 @@ class CoalitionMethod(SegmentMethod):
     Args:
         budget: The number of coalitions.
         seed: The seed of the coalitions.
-
     """
 
     category = "perturbation"

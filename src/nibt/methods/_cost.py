@@ -12,7 +12,6 @@ def evaluate(formula: str, values: Mapping[str, float]) -> float:
 
     >>> evaluate("1 + about 3 x steps x (1 - layer / depth)", {"steps": 2.0, "layer": 9.0, "depth": 12.0})
     2.5
-
     """
     try:
         return _value(ast.parse(formula.replace("about ", "").replace(" x ", " * "), mode="eval").body, values)

@@ -185,7 +185,6 @@ class PathOptions(Method):
         quadrature: The rule that places and weights the states at which gradients are taken.
         steps: The number of these states.
         floor: The lower end of the path for the rule ``geometric``.
-
     """
 
     baseline: str = "blank"

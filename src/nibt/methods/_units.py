@@ -94,7 +94,6 @@ class PlayerMethod(UnitMethod):
 
     Args:
         units: ``words`` of a caption, or ``tower`` (tokens).
-
     """
 
     units: str = field(default="words", kw_only=True)
@@ -166,7 +165,6 @@ class SegmentMethod(PlayerMethod):
     Args:
         units: ``words``, ``tower`` (tokens), ``segments`` (superpixels) or ``segments:FILE``.
         segments: The intended number of superpixels.
-
     """
 
     segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)

@@ -35,7 +35,6 @@ def shifts(count: int) -> tuple[tuple[float, float], ...]:
         ((0.0, 0.0), (0.5, -0.3333333333333333), (0.5, 0.3333333333333333))
         >>> shifts(2)
         ((0.0, -0.25), (0.0, 0.25))
-
     """
     pairs, single = divmod(count, 2)
     if single:
@@ -58,7 +57,6 @@ class Views:
         grid: The units of which the shifts are parts.
         shifts: The shifts in pixels, down and to the right.
         lowest: The lowest layer that is explained.
-
     """
 
     side: Side
@@ -155,7 +153,6 @@ def overlaps(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{ce
     Examples:
         >>> overlaps(2, 2, 0.5).tolist()
         [[0.0, 0.0], [0.5, 0.0], [0.5, 0.0], [0.0, 0.5]]
-
     """
     edges = torch.arange(units + 1, dtype=torch.float64, device="cpu") + shift
     lines = torch.arange(units * cells + 1, dtype=torch.float64, device="cpu") / cells

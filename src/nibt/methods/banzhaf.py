@@ -42,7 +42,6 @@ class Banzhaf(CoalitionMethod):
         estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
         ridge: For least squares, the weight of the sum of squares of the values, in coalitions. It makes values of few
             coalitions less noisy and smaller.
-
     """
 
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"

@@ -55,7 +55,6 @@ class MethodSpec:
         Raises:
             UnknownName: There is no such method.
             BadOption: A part of the text is no option, or an option or the variant is set twice.
-
         """
         if isinstance(method, type):
             raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
@@ -78,7 +77,6 @@ class MethodSpec:
         Raises:
             UnknownName: There is no such method.
             BadOption: A part is no option, or is set twice.
-
         """
         name, variant, options = parse_method(text)
         return cls(name, variant, options)
@@ -90,7 +88,6 @@ class MethodSpec:
         Raises:
             UnknownName: There is no such method.
             BadOption: It has options, which the stored name would not have.
-
         """
         spec = cls.parse(text)
         if spec.options:
@@ -134,7 +131,6 @@ class Method(Plugin, ABC):
         needs: What a tower must offer.
         sides: The sides that the method explains.
         variants: Named sets of values of the options, by side. A fraction as ``layer`` is a fraction of the depth.
-
     """
 
     paper: ClassVar[str] = ""
@@ -183,7 +179,6 @@ class Method(Plugin, ABC):
 
         Raises:
             BadOption: The method is not linear in the target with these options.
-
         """
         self.check_amounts("tables and vectors")
         if not self.linear:
@@ -206,7 +201,6 @@ class Method(Plugin, ABC):
             text: The caption.
             words: The words that get a row.
             of_text: The same method with the options of the text side.
-
         """
         if not self.linear:
             return word_game_table(self, image, text, words)
@@ -235,7 +229,6 @@ class Method(Plugin, ABC):
             UnknownName: There is no such variant or option.
             BadOption: An option cannot have that value.
             Unsupported: The tower lacks what the method needs.
-
         """
         if variant not in list(cls.variants):
             raise UnknownName("variants", variant, cls.variants)
@@ -269,7 +262,6 @@ class Method(Plugin, ABC):
 
         Args:
             options: Unresolved options.
-
         """
         return "seed" in {field.name for field in dataclasses.fields(cls)}
 
@@ -278,7 +270,6 @@ class Method(Plugin, ABC):
 
         Raises:
             Unsupported: It does not; the message names the methods that work with this tower.
-
         """
         lacking = [need for need in self.needs if need not in tower.offers]
         if not lacking:
@@ -302,7 +293,6 @@ class Method(Plugin, ABC):
 
         Raises:
             ValueError: ``cost`` is not a formula.
-
         """
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
@@ -364,7 +354,6 @@ class LayerMethod(Method):
 
     Args:
         layer: One layer or several, whose maps are averaged.
-
     """
 
     layer: Layers = dataclasses.field()

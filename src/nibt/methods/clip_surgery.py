@@ -46,7 +46,6 @@ class CLIPSurgery(LastBlocks):
 
     Args:
         blocks: The number of last blocks with a second path.
-
     """
 
     paper = "Li et al., arXiv 2304.05653"

@@ -61,7 +61,6 @@ class FIxLIP(CoalitionMethod):
         share: The probability that a unit is kept.
         pairs: For tables: ``all`` fits the scores of all pairs of an image's and a caption's coalition, ``drawn``
             those of as many random pairs as the image's ``budget``, each with a forward pass of its own.
-
     """
 
     paper = "Baniecki et al., NeurIPS 2025, arXiv 2508.05430"

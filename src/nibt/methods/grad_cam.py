@@ -40,7 +40,6 @@ class GradCAM(GradientMethod):
 
     Args:
         weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.
-
     """
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"

@@ -43,7 +43,6 @@ class GradECLIP(AttentionMethod):
 
     Args:
         heads: ``all`` of the model, or ``joined`` into one.
-
     """
 
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"

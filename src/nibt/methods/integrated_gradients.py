@@ -32,7 +32,6 @@ class IntegratedGradients(PathMethod):
 
     Args:
         baseline: ``blank`` or ``zero`` (the zero embedding).
-
     """
 
     paper = "Sundararajan et al., ICML 2017, arXiv 1703.01365"

@@ -34,7 +34,6 @@ class AttentionOrInput(LastAttention):
 
     Args:
         at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the tower's first tokens).
-
     """
 
     category = "gradient"

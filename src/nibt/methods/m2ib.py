@@ -101,7 +101,6 @@ class M2IB(LayerMethod):
             ``none``, it is ``beta``.
         sharpness: The factor of (1 + cosine) / 2 in ``softplus``.
         clip: The largest norm of an item's gradient. None does not limit it.
-
     """
 
     paper = "Wang et al., NeurIPS 2023, arXiv 2312.17174"

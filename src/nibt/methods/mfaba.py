@@ -37,7 +37,6 @@ class MFABA(Method):
     Args:
         steps: The number of steps.
         stride: The length of a step in every coordinate.
-
     """
 
     paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"

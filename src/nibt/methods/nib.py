@@ -55,7 +55,6 @@ class NIB(PathMethod, LayerMethod):
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
         seed: The seed of the noise.
-
     """
 
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
@@ -143,7 +142,6 @@ class NIB(PathMethod, LayerMethod):
         Args:
             side: The batch, or several views of it.
             change: The change of the score that the tolerance refers to; None means that of each path, or their mean.
-
         """
         noisy = self.noisy
         if change is not None:

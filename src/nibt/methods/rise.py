@@ -46,7 +46,6 @@ class RISE(PlayerMethod):
         share: The probability that a cell or a word is kept.
         cells: The number of cells of an image's mask along each axis.
         seed: The seed of the masks.
-
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"

@@ -36,7 +36,6 @@ class Shapley(CoalitionMethod):
 
     Args:
         budget: The number of coalitions, besides the full and the empty one.
-
     """
 
     paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"

@@ -27,7 +27,6 @@ class LabelMetric(Metric, ABC):
     Args:
         template: The caption of a label, with ``{}`` in its place. With ``openai``, the embedding of a label is the
             mean of those of OpenAI's 80 captions for ImageNet.
-
     """
 
     template: str = field(default="a photo of a {}.", kw_only=True)
@@ -93,7 +92,6 @@ class ObjectMetric(ShareMetric, LabelMetric, PooledMetric, ABC):
     Args:
         centered: Whether the map is that for the label of the pair, minus the mean of the maps for all labels, as in
             LeGrad. It needs a map per label.
-
     """
 
     centered: bool = field(default=False, kw_only=True)

@@ -23,7 +23,6 @@ class PerturbationMetric(Metric):
     Args:
         hide: What replaces parts of an image: ``mean``, ``blur`` or ``noise``.
         seed: The seed of random draws.
-
     """
 
     hide: Annotated[str, OneOf(HIDES)] = field(default="mean", kw_only=True)
@@ -36,7 +35,6 @@ class CurveMetric(AreaMetric, PerturbationMetric):
 
     Args:
         levels: The number of steps from none to all of the units, of equal size.
-
     """
 
     inserted: ClassVar[bool]

@@ -34,7 +34,6 @@ class Candidates:
         partners: The embeddings of the other side of the batch.
         same_side: For each example, the embeddings of the other pairs on this side.
         opposite: For each example, the embeddings of the other pairs on the other side.
-
     """
 
     similarity: Similarity
@@ -50,7 +49,6 @@ class SharedValues:
     Attributes:
         shared: Returns a value that other methods share, from its key and a function that computes it.
         of_model: Returns a value that other pairs share, too.
-
     """
 
     shared: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
@@ -87,7 +85,6 @@ class MetricInput(SharedValues):
         for_embeddings: Calls the same method for the same images and other captions, from the embeddings of a caption
             for each image, (batch, dim), and those of the captions that all are compared with, (caption, dim), or None.
         embed: Returns the embeddings of images or captions, (item, dim).
-
     """
 
     side: Side
@@ -109,7 +106,6 @@ class Noun:
         words: The positions of its words among those of the regions.
         mask: True on the visible pixels of its object.
         others: The masks of the objects of the other nouns.
-
     """
 
     words: tuple[int, ...]
@@ -127,7 +123,6 @@ class RegionsInput(SharedValues):
         text: The text side.
         nouns: The nouns whose objects are known.
         others: The masks of the objects that the caption does not name.
-
     """
 
     regions: Regions
@@ -156,7 +151,6 @@ class Metric(Plugin, ABC, Generic[_Input]):
         sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
         bounds: The least and the largest value that are possible, at which intervals end.
         only_by_name: Whether the metric is left out where all metrics are asked for, since it needs many more maps.
-
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]
@@ -269,7 +263,6 @@ class PooledMetric(Metric, ABC):
 
         Returns:
             A number per data set; NaN where it is not defined.
-
         """
 
     def pooled(self, rows: np.ndarray) -> float:
@@ -321,7 +314,6 @@ def on_masks_or_points(
         on_mask: A function of the map and the mask.
         on_points: A function of the scores at the labeled points, and of whether each point is on a named object. It is
             called if there are points of both kinds.
-
     """
     values = on_masks(metric_input, on_mask)
     for item, truth in enumerate(metric_input.truths):

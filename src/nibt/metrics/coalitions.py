@@ -26,7 +26,6 @@ class CoalitionMetric(Metric[RegionsInput]):
         coalitions: The number of coalitions of each side; the scores of all their pairs are compared.
         share: The probability that a unit is kept.
         seed: The seed of the coalitions.
-
     """
 
     sides = ("regions",)
@@ -82,7 +81,6 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
 
     Args:
         measure: ``r2`` or ``spearman``.
-
     """
 
     better = "higher"
@@ -117,7 +115,6 @@ class AdditiveShare(CoalitionMetric, name="additive_share"):
 
     Source:
         nibt (two-way analysis of variance)
-
     """
 
     better = "neither"

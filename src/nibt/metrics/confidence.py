@@ -43,7 +43,6 @@ class Confidence(PerturbationMetric):
 
     Args:
         protocol: ``correct``, or ``paper`` or ``m2ib``, which need the ``hide`` mean.
-
     """
 
     protocol: Annotated[str, OneOf(("correct", "paper", "m2ib"))] = field(default="correct", kw_only=True)
@@ -139,7 +138,6 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
 
     Source:
         Chattopadhay et al., WACV 2018 (Grad-CAM++)
-
     """
 
     better = "lower"
@@ -169,7 +167,6 @@ class ConfidenceIncrease(Confidence, name="confidence_increase"):
 
     Source:
         Chattopadhay et al., WACV 2018 (Grad-CAM++)
-
     """
 
     better = "higher"

@@ -26,7 +26,6 @@ class Deletion(CurveMetric, name="deletion"):
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE)
-
     """
 
     better = "lower"
@@ -53,7 +52,6 @@ class Insertion(CurveMetric, name="insertion"):
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE)
-
     """
 
     better = "higher"

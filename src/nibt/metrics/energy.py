@@ -26,7 +26,6 @@ class Energy(MaskMetric, name="energy"):
 
     Source:
         Wang et al., CVPR workshops 2020 (Score-CAM); Arras et al., Information Fusion 81, 2022
-
     """
 
     def number(self, scores: PixelMap, mask: PixelMask) -> float:
@@ -50,7 +49,6 @@ class NounEnergy(NounMetric, name="noun_energy"):
 
     Args:
         on: ``own`` for the object of the noun, ``others`` for all other objects, of which lower shares are better.
-
     """
 
     on: Annotated[str, OneOf(("own", "others"))] = "own"

@@ -47,7 +47,6 @@ class Infidelity(PerturbationMetric):
         masks: The number of masks.
         scaled: Whether each map is multiplied by the factor of at least 0 that minimizes its infidelity, so that only
             the shape of the map counts.
-
     """
 
     better = "lower"

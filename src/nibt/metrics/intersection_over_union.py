@@ -30,7 +30,6 @@ class IntersectionOverUnion(ShareMetric):
 
     Args:
         threshold: The threshold, from 0 to below 1; None means the best of each example.
-
     """
 
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None

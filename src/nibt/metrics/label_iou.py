@@ -52,7 +52,6 @@ class LabelIoU(ShareMetric, LabelMetric, PooledMetric):
         background: Pixels whose largest softmax over names is below it are background.
         logit_scale: The factor of the scores in the softmax.
         against: Whether the map of a name explains it in comparison with all other names, as in CLIP Surgery.
-
     """
 
     only_by_name = True

@@ -39,7 +39,6 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric):
     Args:
         score: The score of an image for a label: the ``highest`` of its map, or that of the ``image``.
         against: Whether the map of a label explains it in comparison with all other labels, as in CLIP Surgery.
-
     """
 
     only_by_name = True

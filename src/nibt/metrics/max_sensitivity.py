@@ -39,7 +39,6 @@ class MaxSensitivity(Metric):
         radius: The bound of the uniform noise on a normalized image, and, times the root mean square of the caption's
             embeddings, on those of words, as in captum.
         seed: The seed of the noise.
-
     """
 
     better = "lower"

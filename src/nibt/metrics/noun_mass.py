@@ -39,7 +39,6 @@ class NounMass(NounMetric):
 
     Args:
         over: ``pixels`` (elsewhere is all the rest; the mean over nouns) or ``patches``.
-
     """
 
     over: Annotated[str, OneOf(("pixels", "patches"))] = "pixels"

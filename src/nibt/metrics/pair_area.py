@@ -59,7 +59,6 @@ def extreme_sets(table: np.ndarray) -> tuple[Bool[np.ndarray, "size unit"], Bool
 
     Args:
         table: The score of each pair: words x patches.
-
     """
     words, patches = table.shape
     pairs = np.zeros((patches + words, patches + words))

@@ -48,7 +48,6 @@ class PointingGame(ShareMetric, name="pointing_game"):
 
     Args:
         tolerance: The largest distance of a hit from the mask, as a share of the longer side.
-
     """
 
     tolerance: ClosedShare = 15 / 640
@@ -79,7 +78,6 @@ class NounPointing(NounMetric, name="noun_pointing"):
 
     Args:
         tolerance: The largest distance of a hit from the mask, as a share of the longer side.
-
     """
 
     tolerance: ClosedShare = 15 / 640

@@ -52,7 +52,6 @@ class RelevanceRank(MaskMetric, name="relevance_rank"):
 
     Source:
         Arras et al., Information Fusion 81, 2022 (CLEVR-XAI)
-
     """
 
     def number(self, scores: PixelMap, mask: PixelMask) -> float:
@@ -76,7 +75,6 @@ class TopKIntersection(MaskMetric, name="top_k_intersection"):
 
     Args:
         share: The number of pixels, as a share of the visible image; 1,000 of 224 x 224 are 0.02.
-
     """
 
     share: Share = 0.02
@@ -110,7 +108,6 @@ class AveragePrecision(ShareMetric, name="average_precision"):
 
     Args:
         both_classes: Whether pixels are also ranked as background.
-
     """
 
     both_classes: bool = False
@@ -147,7 +144,6 @@ class WordAUC(WordMetric, name="word_auc"):
 
     Source:
         scikit-learn, ``roc_auc_score``
-
     """
 
     def mask(self, truth: GroundTruth) -> Tensor | None:

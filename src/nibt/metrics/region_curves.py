@@ -33,7 +33,6 @@ class PairCurve(RegionsCurve):
 
     Args:
         levels: The number of steps from no to all words and patches, of equal size.
-
     """
 
     def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
@@ -58,7 +57,6 @@ class NounCurve(RegionsCurve):
     Args:
         levels: The number of steps from no to all patches, of equal size.
         caption: The caption of the cosine: ``whole``, or the words of the ``noun`` only.
-
     """
 
     caption: Annotated[str, OneOf(("whole", "noun"))] = "whole"
@@ -102,7 +100,6 @@ class PairDeletion(PairCurve, name="pair_deletion"):
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE), for pairs
-
     """
 
     better = "lower"
@@ -129,7 +126,6 @@ class PairInsertion(PairCurve, name="pair_insertion"):
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE), for pairs
-
     """
 
     better = "higher"
@@ -154,7 +150,6 @@ class NounDeletion(NounCurve, name="noun_deletion"):
 
     Source:
         Moeller et al., TMLR 2025 (exCLIP), whose program for it is not public
-
     """
 
     better = "lower"
@@ -181,7 +176,6 @@ class NounInsertion(NounCurve, name="noun_insertion"):
 
     Source:
         as of ``noun_deletion``
-
     """
 
     better = "higher"

@@ -47,7 +47,6 @@ class RetrievalAfterRemoval(PerturbationMetric):
         corrupted: The side without its highest units: ``query`` or ``candidate``.
         image_share: The share of patches that are removed.
         text_share: The share of the tokens of words that are removed, at least one.
-
     """
 
     better = "higher"

@@ -51,7 +51,6 @@ class ROAD(AreaMetric):
         levels: The number of shares: 0, 1 / levels and so on, to 1 - 1 / levels.
         noise: The standard deviation of the noise on filled pixels, in normalized units.
         seed: The seed of the noise.
-
     """
 
     better = "lower"

@@ -20,7 +20,6 @@ class TwoClasses(ObjectMetric, ABC):
 
     Args:
         threshold: Pixels above it are on the object, from 0 to below 1; None means the mean of the map.
-
     """
 
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None
@@ -59,7 +58,6 @@ class PixelAccuracy(TwoClasses, name="pixel_accuracy"):
 
     Source:
         Chefer et al., CVPR 2021, imagenet_seg_eval.py; Bousselham et al., ICCV 2025 (LeGrad)
-
     """
 
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -86,7 +84,6 @@ class MeanIoU(TwoClasses, name="mean_iou"):
 
     Source:
         Chefer et al., CVPR 2021, imagenet_seg_eval.py; Bousselham et al., ICCV 2025 (LeGrad)
-
     """
 
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -115,7 +112,6 @@ class PointIoU(ObjectMetric, name="point_iou"):
 
     Args:
         threshold: Points above it are on the object, from 0 to below 1.
-
     """
 
     threshold: Annotated[float, Range(0, 1, below=True)] = 0.5

@@ -23,7 +23,6 @@ class SpecialShare(Metric, name="special_token_share"):
 
     Source:
         nibt
-
     """
 
     better = "neither"
@@ -48,7 +47,6 @@ class CornerShare(Metric, name="corner_share"):
 
     Source:
         the reviews of NIB's paper
-
     """
 
     better = "neither"
@@ -73,7 +71,6 @@ class AbsentWords(WordMetric, name="absent_words"):
 
     Source:
         nibt
-
     """
 
     def mask(self, truth: GroundTruth) -> Tensor | None:

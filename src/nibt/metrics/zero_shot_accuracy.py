@@ -58,7 +58,6 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric):
         explained: The map that orders the pixels: that of the ``caption``, of the ``true`` label, or of the label that
             the model ``predicted``.
         seed: The seed of random colors.
-
     """
 
     better = "lower"

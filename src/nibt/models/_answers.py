@@ -198,7 +198,6 @@ class Generator(LoadedModel):
         family: The name of its family.
         module: The PyTorch module.
         answers: Its tower, which reads an image, a prompt and an answer.
-
     """
 
     answers: AnswerTower

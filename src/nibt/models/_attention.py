@@ -54,7 +54,6 @@ class Attentions:
         embedding: The joint embedding.
         rows: The weights of the rows of the last attention in the embedding. The class or the end token has weight 1;
             rows that the head averages have equal weights; for attention pooling the pooling query has weight 1.
-
     """
 
     blocks: tuple[AttentionRecord, ...]

@@ -31,7 +31,6 @@ def computing_dtype(dtype: torch.dtype) -> torch.dtype:
     Examples:
         >>> computing_dtype(torch.bfloat16), computing_dtype(torch.float64)
         (torch.float32, torch.float64)
-
     """
     return torch.promote_types(dtype, torch.float32)
 

@@ -88,7 +88,6 @@ class DualEncoder(Family):
         within: The name of the dual encoder in a class with more heads, such as ``owlvit`` in a detector.
         image_tower: The image tower.
         text_tower: The text tower.
-
     """
 
     auto_class: ClassVar[str] = "AutoModel"

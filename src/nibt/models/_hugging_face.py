@@ -175,7 +175,6 @@ class HuggingFaceImageTower(ImageTower):
         any_size: Whether the model interpolates its positions for images of other sizes; no model does from a grid that
             is not square.
         square: Whether the processor pads images to a square.
-
     """
 
     root: Any

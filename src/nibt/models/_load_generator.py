@@ -53,7 +53,6 @@ def load_generator(
         CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
             its parts do not give the log-probabilities of the whole model.
         BadOption: ``device`` or ``dtype`` is not allowed.
-
     """
     if isinstance(id, Generator):
         return id.renewed()

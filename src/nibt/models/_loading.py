@@ -103,7 +103,6 @@ def load_model(
         CannotLoad: There is no such model, no hub is reachable, or the model fails a check: it has NaN or missing
             weights, or its towers do not give the embeddings of the uncut model.
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
-
     """
     if isinstance(id, Model):
         return id.renewed()

@@ -27,7 +27,6 @@ class HubName:
 
     >>> str(HubName("org/name", "v1.0", "sub"))
     'org/name@v1.0:sub'
-
     """
 
     repository: str
@@ -87,7 +86,6 @@ def hint(text: str) -> str:
 
     >>> hint("org/name/sub")
     " For the folder of a repository, write 'org/name:sub'."
-
     """
     parts = text.strip().split("/")
     if len(parts) > 2 and all(re.fullmatch(_PART, segment) for segment in parts):

@@ -97,7 +97,6 @@ class Tower(ABC):
 
         Returns:
             The embedding, or None if the whole block must run.
-
         """
         return None
 
@@ -159,7 +158,6 @@ class Tower(ABC):
 
         Raises:
             BadOption: There is no such layer.
-
         """
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")

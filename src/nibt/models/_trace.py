@@ -45,7 +45,6 @@ class Inputs:
         around: For images, what the crop leaves out.
         regions: For images, the parts of the originals that the tower sees.
         notes: The warnings of each item.
-
     """
 
     values: Tensor
@@ -85,7 +84,6 @@ class Cut:
         units: What its rows stand for.
         rest: Computes the embeddings of several such states at once.
         mapped: Whether ``torch.func.vmap`` supports ``rest``.
-
     """
 
     hidden: Hidden
@@ -116,7 +114,6 @@ class Trace:
 
         Raises:
             BadOption: There is no such layer.
-
         """
         tower = self.tower
         tower.check_layer(layer)
@@ -153,7 +150,6 @@ class Trace:
         Raises:
             BadOption: No block follows the layer.
             Unsupported: A block has no attention that can be recorded, or the head has several.
-
         """
         tower = self.tower
         if not 0 <= layer < tower.depth:
@@ -179,7 +175,6 @@ class Trace:
 
         Raises:
             Unsupported: The block has no attention that can be recorded, several, or adds nothing to its input.
-
         """
         tower, (args, kwargs) = self.tower, self.calls[number]
         running, pending = self._split(self.recordable(number), number)

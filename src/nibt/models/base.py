@@ -99,7 +99,6 @@ class ImageTower(Tower):
 
         Returns:
             A batch of one view of all items after the other.
-
         """
         height, width = inputs.values.shape[-2:]
         margin = max((abs(step) for shift in shifts for step in shift), default=0)
@@ -127,7 +126,6 @@ class ImageTower(Tower):
             inputs: The batch.
             keep: The share of each pixel that is kept.
             behind: What replaces the rest, in the layout of the inputs; None is the blank image.
-
         """
         values = inputs.values * self.pixel_weights(inputs, keep)
         if behind is None and self.blank_value:
@@ -301,7 +299,6 @@ class Model(LoadedModel):
         bias: The bias of its logits.
         folder: The folder of a local or embedded model.
         request: The options with which it was loaded.
-
     """
 
     image: ImageTower
@@ -352,7 +349,6 @@ class Model(LoadedModel):
             >>> weights = nibt.load_model("scenes").attentions("sample:scene")
             >>> len(weights), tuple(weights[0].shape)
             (12, (4, 65, 65))
-
         """
         content = read_item(item)
         tower = self.tower(modality(content))

@@ -58,7 +58,6 @@ class Tokens:
         explained: Whether each row belongs to a word.
         words: The words, with their rows.
         notes: The warnings of the caption.
-
     """
 
     ids: tuple[int, ...]
@@ -84,7 +83,6 @@ def words_by_offsets(
         ['two', 'cats', '!']
         >>> [w.text for w in words_by_offsets("http://", ["http", "://"], [True] * 2, [(0, 4), (4, 7)])]
         ['http', '://']
-
     """
     spans = [match.span() for match in _WORD.finditer(caption)]
     words: list[tuple[int, int, str, list[int]]] = []
@@ -144,7 +142,6 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
         ['umbrella', 'cat']
         >>> [w.text for w in words_by_marks(["▁um", "brella", "▁cat"], [True] * 3)]
         ['umbrella', 'cat']
-
     """
     ends = any(text.endswith("</w>") for text in texts)
     starts = any(text.startswith("▁") for text in texts)

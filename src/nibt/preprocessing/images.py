@@ -29,7 +29,6 @@ class Resize:
             towers that take any size.
         edge: The size of the shorter side, or of both, before cropping; 0 for the smallest that fills all pixels.
         multiple: The number of which the sides of whole images are multiples.
-
     """
 
     way: Way

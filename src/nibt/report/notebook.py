@@ -29,7 +29,6 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
     Raises:
         BadInput: There is no result, or the image of a loaded result is missing.
         Unsupported: IPython is not installed.
-
     """
     try:
         from IPython.display import HTML, display

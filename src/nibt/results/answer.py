@@ -57,7 +57,6 @@ class AnswerWord(Serializable):
         special: The sum of the scores of all other tokens, which above layer 0 have already read the sources, and of
             what views of the image show beyond it.
         gap: The signed completeness gap: what the scores miss of the changes along their paths.
-
     """
 
     text: str
@@ -120,7 +119,6 @@ class AnswerExplanation(ResultOfImage):
         words: The words of the answer.
         target: The target: ``log_probability``, or ``logit_difference`` from a named alternative.
         method: The method with its resolved options.
-
     """
 
     kind: ClassVar[str] = "answer"
@@ -231,7 +229,6 @@ class AnswerExplanation(ResultOfImage):
         Raises:
             UnknownName: There is no such word.
             BadInput: The text occurs several times.
-
         """
         texts = [word.text for word in self.words]
         if isinstance(name, int):
@@ -253,7 +250,6 @@ class AnswerExplanation(ResultOfImage):
 
         Returns:
             float32, (height, width), resized bilinearly as in the pictures; NaN outside ``region``.
-
         """
         selected = [self.word(name) for name in words] or self.words
         return over_image(torch.stack([word.grid for word in selected]).sum(0), self.region, self.size)

@@ -35,7 +35,6 @@ class PathSummary(Serializable):
         at_baseline: The target at the start of the path, the baseline.
         sum: The sum of the scores of all tokens, special tokens included.
         tolerance: The largest allowed size of the gap, as a share of the change of the target; None means no limit.
-
     """
 
     baseline: str
@@ -99,7 +98,6 @@ class Attribution(ByValue):
         units: The units that the scores belong to: a grid of patches, or words and tokens.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
-
     """
 
     scores: PerUnit
@@ -157,7 +155,6 @@ class ImageAttribution(OfImage):
         grid: The signed scores of the patches, rows x columns.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
-
     """
 
     modality: Literal["image"] = "image"
@@ -197,7 +194,6 @@ class ImageAttribution(OfImage):
 
         Raises:
             BadInput: The labels have another size, or are not whole numbers from 0 and below the number of pixels.
-
         """
         return segment_sums(self.grid.double().numpy(), self.region, self.size, labels)
 
@@ -223,7 +219,6 @@ class TextAttribution(Serializable):
         special: Whether each token belongs to no word.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
-
     """
 
     modality: Literal["text"] = "text"

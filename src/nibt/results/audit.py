@@ -34,7 +34,6 @@ class Check(Serializable):
         passes: The threshold from which a value passes.
         fails: The threshold from which a value fails.
         about: A description of the check.
-
     """
 
     name: str
@@ -77,7 +76,6 @@ class RandomizationCurve:
         values: The mean similarity over pairs at each stage.
         lows: The lower ends of the 95 % intervals.
         highs: The upper ends.
-
     """
 
     method: str
@@ -115,7 +113,6 @@ class Example:
             height.
         maps: The signed maps by name, rows x columns.
         words: The words with their signed scores, by name.
-
     """
 
     method: str
@@ -144,7 +141,6 @@ class Audit(Result):
         notes: Warnings.
         quick: Whether the audit used fewer pairs and draws.
         unknown_nouns: The everyday nouns that the model does not know.
-
     """
 
     kind: ClassVar[str] = "audit"

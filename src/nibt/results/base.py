@@ -80,7 +80,6 @@ class Result(Serializable):
     Attributes:
         kind: The kind of result, as the JSON form states it.
         schema: The version of the JSON form.
-
     """
 
     kind: ClassVar[str]
@@ -96,7 +95,6 @@ class Result(Serializable):
 
         Raises:
             BadInput: The data is of another kind or schema, or a value is wrong.
-
         """
         if not isinstance(data, Mapping):
             raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
@@ -114,7 +112,6 @@ class Result(Serializable):
 
         Raises:
             BadInput: The file is missing, or it has no result of this kind and schema.
-
         """
         try:
             data = load_json(Path(path))
@@ -144,7 +141,6 @@ class Result(Serializable):
             BadOption: No format has that ending, or the format cannot hold this result.
             WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
             CannotWrite: The folder is missing or not writable, or the disk is full.
-
         """
         format_of(path).save([self], Path(path), overwrite, **drawing)
 

@@ -42,7 +42,6 @@ class Decomposition(ResultOfImage):
         words: The words of a decomposed caption.
         tokens: The tokens of a decomposed caption, padding included.
         special: Whether each token belongs to no word.
-
     """
 
     kind: ClassVar[str] = "decomposition"
@@ -104,7 +103,6 @@ class Decomposition(ResultOfImage):
 
         Raises:
             BadOption: There is no such head.
-
         """
         layers, heads = self.rest.shape
         numbers = all(isinstance(number, int) and not isinstance(number, bool) for number in (layer, head))
@@ -127,7 +125,6 @@ class Decomposition(ResultOfImage):
 
         Raises:
             BadOption: The count is no whole number above 0.
-
         """
         if not isinstance(count, int) or count < 1:
             raise BadOption(f"count must be a whole number above 0 (got {count!r})")
@@ -143,7 +140,6 @@ class Decomposition(ResultOfImage):
 
         Raises:
             Unsupported: pandas is not installed.
-
         """
         rows = [
             {"part": "head", "layer": layer, "head": head, "score": score}

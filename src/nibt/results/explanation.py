@@ -57,7 +57,6 @@ class Explanation(Result):
         warnings: Warnings for the reader; a mismatch of the pair comes first.
         ranking: The ranked labels, if labels were explained.
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
-
     """
 
     kind: ClassVar[str] = "explanation"
@@ -156,7 +155,6 @@ class Explanation(Result):
 
         Returns:
             float32, (height, width); NaN outside ``region``, which the model did not see.
-
         """
         return self.image.heatmap()
 
@@ -168,7 +166,6 @@ class Explanation(Result):
 
         Raises:
             BadOption: The threshold is not above 0 and at most 1.
-
         """
         return self.image.mask(threshold)
 
@@ -185,7 +182,6 @@ class Explanation(Result):
 
         Raises:
             BadOption: The threshold is not above 0 and at most 1.
-
         """
         return self.image.regions(threshold)
 
@@ -227,7 +223,6 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
 
     >>> shortened(["a", "b", "c"], 2)
     'a, b, and 1 more'
-
     """
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return ", ".join([*texts[:most], *more])

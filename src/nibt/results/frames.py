@@ -58,7 +58,6 @@ def to_frame(
         >>> explanations = nibt.explain(nibt.load_model("scenes"), "sample:scene", ["a house", "a cat"])
         >>> nibt.to_frame(explanations, rows="words")["word"].tolist()
         ['a', 'house', 'a', 'cat']
-
     """
     if rows not in _ROWS:
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")

@@ -30,7 +30,6 @@ class MapRegion:
         area: The number of pixels.
         outlines: The outer outline, followed by the outlines of holes.
         mask: True for the pixels of the region: (height, width) of the image.
-
     """
 
     box: tuple[int, int, int, int]
@@ -84,7 +83,6 @@ def outlines(mask: PixelMask) -> tuple[Ring, ...]:
     Examples:
         >>> outlines(np.array([[False, True, True], [False, True, True]]))
         (((1, 0), (3, 0), (3, 2), (1, 2)),)
-
     """
     directions = _edges(np.pad(mask, 1))
     rings = []

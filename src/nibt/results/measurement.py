@@ -18,7 +18,6 @@ class Measurement:
             empty for other metrics.
         label: The name of the metric, with the options that distinguish it from others of the same name.
         seconds: The time to explain this side, or to compute the regions, without the metric.
-
     """
 
     item: int

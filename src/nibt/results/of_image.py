@@ -30,7 +30,6 @@ class OfImage(Serializable):
         region: Left, top, width and height of the part of the upright image that the map covers, in pixels.
         input: The image itself. It is None if the record was loaded from a file and the image is no longer at
             ``source``.
-
     """
 
     source: str = ""
@@ -69,7 +68,6 @@ class ResultOfImage(OfImage, Result):
         model: The model and its hashes.
         versions: The versions of packages.
         warnings: Warnings for the reader.
-
     """
 
     model: ModelRecord

@@ -37,7 +37,6 @@ class Rest(Serializable):
         image: The score of each word on image tokens that are no patches.
         text: The score of each patch for tokens that belong to no word with a map, rows x columns.
         both: What remains.
-
     """
 
     image: Annotated[Float[Tensor, " word"], Array(1)]
@@ -61,7 +60,6 @@ class Regions(ResultOfImage):
         table: The signed maps of the words: words x rows x columns.
         rest: The scores outside of the table.
         product: The exact sum of all scores: (u - u_baseline) . (v - v_baseline).
-
     """
 
     kind: ClassVar[str] = "regions"
@@ -136,7 +134,6 @@ class Regions(ResultOfImage):
 
         Raises:
             BadInput: A word is not in the table.
-
         """
         grid = self.for_words(*(words or range(len(self.words))))
         return over_image(grid, self.region, self.size, outside=np.nan)
@@ -163,7 +160,6 @@ class Regions(ResultOfImage):
 
         Raises:
             BadInput: A word is not in the table.
-
         """
         return self.table[word_indices(self.words, words)].sum(0)
 
@@ -176,7 +172,6 @@ class Regions(ResultOfImage):
 
         Raises:
             BadInput: The box has other values, or does not overlap ``region``.
-
         """
         share = self._covered(box)
         if share.sum() == 0:

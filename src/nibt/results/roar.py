@@ -30,7 +30,6 @@ class LossIncrease:
         corrupted: The loss after training on data without the important part, the mean over repeats.
         repeats: The number of repeats.
         control: Whether the method is a negative control.
-
     """
 
     method: str
@@ -69,7 +68,6 @@ class Agreement:
         tau: Kendall's tau, in [-1, 1].
         low: The lower end of its interval.
         high: The upper end.
-
     """
 
     trainable: str
@@ -93,7 +91,6 @@ class Training:
         before: The loss before any training.
         after: The loss after training on untouched data.
         seconds: The mean time of a training run, in seconds.
-
     """
 
     trainable: str
@@ -120,7 +117,6 @@ class Roar(Result):
         loss_increases: The increase of the loss for each method, trainable and removed side.
         agreements: The agreement between trainables.
         notes: Warnings.
-
     """
 
     kind: ClassVar[str] = "roar"

@@ -97,7 +97,6 @@ class Score:
         others: Further embeddings of the other side, which the target compares with.
         other: The embeddings of the other side, with broadcasting, of type ``OtherEmbedding``; None as long as no pair
             is known.
-
     """
 
     target: "Target"

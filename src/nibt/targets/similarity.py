@@ -14,7 +14,6 @@ class Cosine(Target, name="cosine"):
     """The cosine of the embeddings of both sides, in [-1, 1].
 
     For models with late interaction, which embed each token, it is MaxSim.
-
     """
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
@@ -44,7 +43,6 @@ class Difference(Target, name="difference"):
     """The cosine with the other side minus the cosine with one alternative to it.
 
     It explains why a caption matches the image better than a second caption does, or an image than a second image.
-
     """
 
     others = "one"
@@ -59,7 +57,6 @@ class Centered(Target, name="centered"):
 
     Embeddings of CLIP-like models lie in a narrow cone, so most of a cosine is common to all pairs. Centering leaves
     the part that is specific to this caption or image.
-
     """
 
     others = "some"
@@ -81,7 +78,6 @@ class Ensemble(Target, name="ensemble"):
 
     Args:
         templates: The wordings, each with ``{}`` in place of the caption.
-
     """
 
     averages = True

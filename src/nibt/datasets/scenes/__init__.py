@@ -70,7 +70,6 @@ class Scenes(Dataset):
         template: Whether the nouns are in a sentence; if not, the caption is a list of nouns.
         styles: The styles of the emoji.
         backgrounds: The kinds of background.
-
     """
 
     count: Count = 1000

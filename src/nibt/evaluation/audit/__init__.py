@@ -73,7 +73,6 @@ def audit(
         >>> audit("scenes", list(Scenes(count=3)))
         Traceback (most recent call last):
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
-
     """
     specs = named_methods(methods, "an audit")
     if not specs:

@@ -270,7 +270,6 @@ class Plan(BaseModel):
             UnknownName: The source is neither a file nor the name of a plan.
             BadInput: The file cannot be read as TOML.
             BadOption: A key is unknown, or its value is not allowed.
-
         """
         if isinstance(source, Plan):
             return source

@@ -33,7 +33,6 @@ def write_report(run: Benchmark, overwrite: bool = False) -> str:
         WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
         Unsupported: pyarrow or pandas is not installed.
-
     """
     summary = run.summary()
     title, about, tables = run.plan.about or "A benchmark of explanations", list(_about(run)), list(_tables(summary))

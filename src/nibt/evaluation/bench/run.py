@@ -263,7 +263,6 @@ def benchmark(
         BadOption: A value of the plan is not allowed; the message names its key.
         CannotLoad: A model cannot be loaded.
         CannotWrite: The folder cannot be written.
-
     """
     run, data = Benchmark.begin(plan, out)
     run.measure_missing(data, on_progress)

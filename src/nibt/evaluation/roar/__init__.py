@@ -67,7 +67,6 @@ def roar(
         BadOption: An option has an invalid value, or training diverged.
         UnknownName: No method, variant or option has that name.
         Unsupported: The model is not in float32, or it lacks what a method needs.
-
     """
     named = named_methods(methods, "roar")
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)

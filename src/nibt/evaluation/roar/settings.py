@@ -39,7 +39,6 @@ class Settings:
             new heads.
         seed: The seed of splits, orders and draws.
         explain_batch: The largest number of pairs that go through the model together outside of training.
-
     """
 
     validation: Annotated[Percent, _STRICT] = 20

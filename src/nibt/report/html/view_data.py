@@ -38,7 +38,6 @@ class Panel:
 
     Raises:
         BadInput: The table belongs to another pair, or the result is not an explanation.
-
     """
 
     answer: Explanation | WordMaps

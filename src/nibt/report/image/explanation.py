@@ -42,7 +42,6 @@ def draw(
     Raises:
         BadOption: There is no such style or color map.
         BadInput: An image of a loaded result is missing, or there is no such picture of the result.
-
     """
     require_result(answer, "draw", Explanation, Regions, AnswerExplanation, Decomposition)
     look = appearance(positive_only, style, cmap)

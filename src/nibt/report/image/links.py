@@ -68,7 +68,6 @@ def draw_links(
         BadOption: ``top`` is below 1, or there is no such color map.
         BadInput: A word is not in the table, the box is outside of the region that the model saw, or the image of a
             loaded table is missing.
-
     """
     require_result(regions, "draw_links", Regions)
     look = appearance(positive_only, cmap=cmap)
