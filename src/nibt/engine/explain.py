@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
-from nibt.data.images import ImageSource, is_image_name, read_image
+from nibt.data.images import ImageInput, ImageSource, is_image_name, read_image
 from nibt.data.pair import (
     Caption,
     Pair,
@@ -23,6 +23,7 @@ from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
@@ -221,9 +222,11 @@ def rank(model: ModelSource, image: ImageSource, labels: Sequence[_Text]) -> lis
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
     """
     names = read_labels(labels)
-    model = load_model(model)
-    image = encode(model.image, [read_image(image)])
-    cosines = model.similarity.to_each(image, encode(model.text, names))[0].float()
+    return _ranked(load_model(model), read_image(image), names)
+
+
+def _ranked(model: Model, image: ImageInput, names: list[str]) -> list[Ranked]:
+    cosines = model.similarity.to_each(encode(model.image, [image]), encode(model.text, names))[0].float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     return [Ranked(names[index], float(cosines[index]), float(shares[index])) for index in order]
@@ -242,6 +245,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
     return texts
 
 
+@plain_torch()
 def explain_labels(
     model: ModelSource,
     image: ImageSource,
@@ -267,6 +271,6 @@ def explain_labels(
     """
     labels, image = read_labels(labels), read_image(image)
     model = load_model(model)
-    ranking = rank(model, image, labels)
+    ranking = _ranked(model, image, labels)
     explanation = explain(model, image, ranking[0].label, method, "difference", against=ranking[1].label, **options)
     return replace(explanation, ranking=tuple(ranking))
