@@ -12,7 +12,6 @@ from nibt.cli.progress import show_progress
 from nibt.cli.terminal import say
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
-from nibt.models._request import LoadOptions
 from nibt.options import BatchSize, Keywords, field_types, parsed
 from nibt.registry import available, parse_method
 
@@ -62,6 +61,8 @@ class ModelOptions(PlacedModelOptions):
 
     @property
     def loading(self) -> Keywords:
+        from nibt.models._request import LoadOptions
+
         types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
 
