@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
-from nibt.methods._attention import gradients
 from nibt.methods.chefer import Chefer
 from nibt.methods.gae import GAE
+
+from nibt.methods._attention import gradients
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.eager import ByHand, close
