@@ -48,8 +48,6 @@ def plain_torch() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))  # this turns gradients on, which were off
             stack.enter_context(torch.no_grad())
-        if torch.get_default_dtype() != torch.float32:
-            stack.enter_context(_Float32Numbers())
         yield
 
 

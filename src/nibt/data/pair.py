@@ -277,16 +277,16 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
     if not all(sides):
         raise BadInput("there is nothing to explain: give at least one image and one caption")
     for items, place, string in zip(sides, ("first", "second"), ("image", "text"), strict=True):
-        found = {
+        of_items = {
             "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string
             for item in items
         }
-        if len(found) > 1:
+        if len(of_items) > 1:
             raise BadInput(
                 f"the list in {place} place must have images only or captions only (a string in this place is "
                 f"{_ARTICLES[string]} {_NOUNS[string]})"
             )
-        kinds += found
+        kinds += of_items
     if kinds == ["text", "image"]:
         raise BadInput("a caption came first and an image second: swap them")
     count, least = max(map(len, sides)), min(map(len, sides))

@@ -124,6 +124,7 @@ class Preparation:
     uncropped: Callable[[Image.Image], Float[Tensor, "channel height width"]] | None = None
     blank: float = 0.0
 
+    @float32_numbers()
     def seen(self, image: ImageInput) -> tuple[Float[Tensor, "channel height width"], Region, tuple[str, ...]]:
         """Compute the pixels of the tower's input, the part of the image that they show, and warnings."""
         whole, (width, height) = image.pil_image, image.pil_image.size
