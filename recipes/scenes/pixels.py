@@ -19,9 +19,9 @@ from runs import NAMES, SEED, collect, kept, machine, on_mask, parse_arguments, 
 import nibt
 from nibt.evaluation.statistics import interval
 from nibt.metrics.energy import Energy
-from nibt.metrics.intersection_over_union import IntersectionOverUnion
 from nibt.metrics.pointing_game import PointingGame
 from nibt.metrics.rankings import AveragePrecision
+from nibt.metrics.segmentation import IntersectionOverUnion
 from nibt.results.attribution import to_pixels
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"

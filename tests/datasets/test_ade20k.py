@@ -1,11 +1,11 @@
-"""Tests of ``nibt.datasets.ade20k``."""
+"""Tests of ``nibt.datasets.scene_parsing``."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nibt.datasets.ade20k import ADE20K
+from nibt.datasets.scene_parsing import ADE20K
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import ade20k, captions, halves, names, write
 

@@ -18,10 +18,10 @@ from nibt.data.pair import Pair
 from nibt.datasets._opening import open_pairs
 from nibt.datasets.folder import Folder
 from nibt.datasets.grid import ImageGrid
+from nibt.datasets.imagenet import TinyImageNet
 from nibt.datasets.open_images import OpenImages
 from nibt.datasets.pascal import PascalVOC
 from nibt.datasets.scenes import Scenes
-from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.run import Benchmark
 from nibt.jobs.run import _absolute_name

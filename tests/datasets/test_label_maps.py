@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 
 from nibt.datasets._label_maps import LabelMaps
-from nibt.datasets.ade20k import ADE20K
-from nibt.datasets.coco_stuff import COCOStuff
 from nibt.datasets.pascal import PascalContext, PascalVOCSegmentation
+from nibt.datasets.scene_parsing import ADE20K, COCOStuff
 from nibt.errors import BadInput
 from tests.datasets.layouts import (
     ade20k,

@@ -12,15 +12,13 @@ import pytest
 import nibt
 from nibt.datasets import _records
 from nibt.datasets._local import LocalDataset
-from nibt.datasets.ade20k import ADE20K
 from nibt.datasets.base import Dataset
 from nibt.datasets.coco import COCO
-from nibt.datasets.coco_stuff import COCOStuff
 from nibt.datasets.conceptual_captions import ConceptualCaptions
 from nibt.datasets.flickr8k import Flickr8k
 from nibt.datasets.folder import Folder
 from nibt.datasets.hugging_face import HuggingFace
-from nibt.datasets.imagenet import ImageNet
+from nibt.datasets.imagenet import ImageNet, TinyImageNet
 from nibt.datasets.imagenet_s import ImageNetS
 from nibt.datasets.open_images import OpenImages
 from nibt.datasets.part_imagenet import PartImageNet
@@ -28,8 +26,8 @@ from nibt.datasets.pascal import PascalContext, PascalVOC, PascalVOCSegmentation
 from nibt.datasets.phrases import Phrases
 from nibt.datasets.refcoco import RefCOCO
 from nibt.datasets.rsicd import RSICD
+from nibt.datasets.scene_parsing import ADE20K, COCOStuff
 from nibt.datasets.scenes import Scenes
-from nibt.datasets.tiny_imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption
 from nibt.registry import available, find, summary
 from tests.datasets.layouts import (

@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.tiny_imagenet``."""
+"""Tests of ``nibt.datasets.imagenet``."""
 
 from pathlib import Path
 
 import pytest
 
-from nibt.datasets.tiny_imagenet import TinyImageNet
+from nibt.datasets.imagenet import TinyImageNet
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, names, tiny_imagenet, write
 

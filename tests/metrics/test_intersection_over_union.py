@@ -1,11 +1,11 @@
-"""Tests of ``nibt.metrics.intersection_over_union``."""
+"""Tests of ``nibt.metrics.segmentation``."""
 
 import numpy as np
 import pytest
 import torch
 
 from nibt.errors import BadOption
-from nibt.metrics.intersection_over_union import IntersectionOverUnion
+from nibt.metrics.segmentation import IntersectionOverUnion
 from tests.metrics.known_maps import QUARTER, of, on
 
 

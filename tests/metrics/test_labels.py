@@ -19,8 +19,7 @@ from nibt.datasets._captions import openai_names, openai_templates
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import MetricInput
-from nibt.metrics.label_iou import LabelIoU
-from nibt.metrics.label_precision import LabelPrecision
+from nibt.metrics.label_maps import LabelIoU, LabelPrecision
 from nibt.metrics.segmentation import MeanIoU, PixelAccuracy, PointIoU
 from nibt.metrics.zero_shot_accuracy import ZeroShotAccuracy
 from nibt.models.base import Model

@@ -1,29 +1,33 @@
-"""ImageNet's validation images (ILSVRC 2012): 50,000 photographs of 1,000 synsets.
-
-O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115(3), 2015.
-"""
+"""ImageNet's validation images, and Tiny ImageNet."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
 from nibt.datasets._synsets import SplitSynsets, SynsetImage, from_corners, is_synset, synset_names
 from nibt.datasets.base import Edges, Record
 from nibt.errors import BadInput
+from nibt.options import Range
 
 _ORDERED = ("LOC_synset_mapping.txt", "synset_words.txt")  # these have only the 1,000 synsets, whose index is a label
 _LABELS = ("LOC_val_solution.csv", "val.txt", "labels.txt", "imagenet_2012_validation_synset_labels.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet(SplitSynsets):
-    """The images of ImageNet's synsets. The split "train" must be in sub-folders.
+class ImageNet(SplitSynsets, name="imagenet"):
+    """ImageNet's validation images (ILSVRC 2012): 50,000 photographs of 1,000 synsets.
+
+    The images of ImageNet's synsets. The split "train" must be in sub-folders.
 
     Labels are the names of sub-folders (``n01440764``), or in a file: ``LOC_val_solution.csv``, which also has boxes;
     ``val.txt`` or ``labels.txt``, with an image and its synset, or the index of the synset from 0, per line; or a file
     with a synset per line in the order of the images.
+
+    O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115(3), 2015.
+
     """
 
     title = "ImageNet (ILSVRC 2012)"
@@ -88,3 +92,49 @@ def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
         raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
     boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
     return fields[0], tuple(boxes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet(SplitSynsets, name="tiny_imagenet"):
+    """Tiny ImageNet: images of 64 x 64 pixels of 200 of ImageNet's synsets, with a box each.
+
+    The first images of the 200 synsets. The default of five images per synset is the paper's subset, 1,000 pairs.
+
+    Synsets are in the order of their ids, and images in natural order of their names (val_2 before val_10).
+
+    Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
+
+    """
+
+    title = "Tiny ImageNet"
+    layout = (
+        "wnids.txt, words.txt, val/val_annotations.txt and val/images/, or train/SYNSET/SYNSET_boxes.txt and "
+        "train/SYNSET/images/"
+    )
+    home = "cs231n.stanford.edu, the file tiny-imagenet-200.zip"
+    each: Annotated[int, Range(1, 10**9)] | None = 5
+
+    def read_records(self) -> list[Record]:
+        synsets = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
+        names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in synsets}
+        return self.captioned(self._val() if self.split == "val" else self._train(synsets), names)
+
+    def _val(self) -> Iterator[SynsetImage]:
+        folder = self.inside("val/images")
+        for line, where in lines(self.inside("val/val_annotations.txt")):
+            name, synset, *corners = _fields(line, where, 6)
+            yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
+
+    def _train(self, synsets: set[str]) -> Iterator[SynsetImage]:
+        for synset in sorted(synsets):
+            folder = self.inside(f"train/{synset}/images")
+            for line, where in lines(self.inside(f"train/{synset}/{synset}_boxes.txt")):
+                name, *corners = _fields(line, where, 5)
+                yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
+
+
+def _fields(line: str, where: str, count: int) -> list[str]:
+    fields = line.split()
+    if len(fields) != count:
+        raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
+    return fields
