@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nibt.methods.chefer import Chefer
-from nibt.methods.fast_ig import FastIG
-from nibt.methods.saliency_map import SaliencyMap
 from torch import Tensor
 
 import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._attention import gradients
+from nibt.methods.last_attention import Chefer, FastIG, SaliencyMap
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import to_pixels

@@ -11,9 +11,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption
-from nibt.methods.center import Center
-from nibt.methods.ones import Ones
-from nibt.methods.random import Random
+from nibt.methods.controls import Center, Ones, Random
 from tests import linear, tiny
 from tests.helpers import both_sides, make_side, varied_kinds
 

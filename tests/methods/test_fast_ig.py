@@ -1,12 +1,11 @@
-"""Tests of ``nibt.methods.fast_ig``."""
+"""Tests of ``nibt.methods.last_attention``."""
 
 import pytest
 import torch
-from nibt.methods.fast_ig import FastIG
-from nibt.methods.saliency_map import SaliencyMap
 from torch import Tensor
 
 from nibt.methods._attention import gradients
+from nibt.methods.last_attention import FastIG, SaliencyMap
 from tests import tiny
 from tests.helpers import both_sides, captum, make_side
 from tests.suites import few

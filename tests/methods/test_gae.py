@@ -1,11 +1,11 @@
-"""Tests of ``nibt.methods.gae``."""
+"""Tests of ``nibt.methods.attention_of_blocks``."""
 
 import pytest
 import torch
-from nibt.methods.chefer import Chefer
-from nibt.methods.gae import GAE
 
 from nibt.methods._attention import gradients
+from nibt.methods.attention_of_blocks import GAE
+from nibt.methods.last_attention import Chefer
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.eager import ByHand, close

@@ -1,9 +1,9 @@
-"""Tests of ``nibt.methods.legrad``."""
+"""Tests of ``nibt.methods.attention_of_blocks``."""
 
 import pytest
 import torch
 
-from nibt.methods.legrad import LeGrad
+from nibt.methods.attention_of_blocks import LeGrad
 from tests.helpers import both_sides
 from tests.methods.eager import ByHand, close
 

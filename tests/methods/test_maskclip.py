@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.maskclip``."""
+"""Tests of ``nibt.methods.replaced_attention``."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from nibt.methods.maskclip import MaskCLIP
 from torch import Tensor
 
 import nibt
 from nibt.core.side import Side
+from nibt.methods.replaced_attention import MaskCLIP
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side
 from tests.suites import few

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.naclip``."""
+"""Tests of ``nibt.methods.replaced_attention``."""
 
 from math import exp
 
@@ -10,8 +10,7 @@ from torch import Tensor
 import nibt
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
-from nibt.methods.clearclip import ClearCLIP
-from nibt.methods.naclip import NACLIP, _neighborhood
+from nibt.methods.replaced_attention import NACLIP, ClearCLIP, _neighborhood
 from nibt.models._attention import AttentionRecord
 from nibt.models._trace import Trace
 from tests import tiny

@@ -1,11 +1,11 @@
-"""Tests of ``nibt.methods.rollout``."""
+"""Tests of ``nibt.methods.attention_of_blocks``."""
 
 import pytest
 import torch
 
 from nibt.core.side import Side
-from nibt.methods.fast_ig import FastIG
-from nibt.methods.rollout import Rollout
+from nibt.methods.attention_of_blocks import Rollout
+from nibt.methods.last_attention import FastIG
 from nibt.targets.base import cosine
 from tests import tiny
 from tests.helpers import both_sides, make_side

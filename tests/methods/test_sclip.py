@@ -1,10 +1,10 @@
-"""Tests of ``nibt.methods.sclip``."""
+"""Tests of ``nibt.methods.replaced_attention``."""
 
 import pytest
-from nibt.methods.sclip import SCLIP
 from torch import Tensor
 
 from nibt.methods._attention import score_rows
+from nibt.methods.replaced_attention import SCLIP
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.last_block import KINDS, queries_as_keys, scores_by_hand, sides, softmax

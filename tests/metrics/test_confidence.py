@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nibt.methods.ones import Ones
 from torch import nn
 
 import nibt
@@ -16,6 +15,7 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair
 from nibt.errors import BadOption, Unsupported
+from nibt.methods.controls import Ones
 from nibt.methods.nib import NIB
 from nibt.metrics.base import MetricInput
 from nibt.metrics.confidence import ConfidenceDrop, ConfidenceIncrease, all_row_scores

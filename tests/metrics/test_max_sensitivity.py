@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nibt.methods.ones import Ones
 
 from nibt.core.perturbation import item_rng
 from nibt.core.side import Side
 from nibt.errors import BadOption
+from nibt.methods.controls import Ones
 from nibt.methods.nib import NIB
 from nibt.metrics.base import MetricInput
 from nibt.metrics.infidelity import Infidelity

@@ -91,7 +91,7 @@ class Views:
 
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
         """
-        cells = min(len(self.shifts), FINEST) if units.count <= self.grid.count else 1
+        cells = min(len(self.shifts), FINEST) if units.rows * units.columns <= self.grid.rows * self.grid.columns else 1
         fine = blended(units.unfold(maps), self._places(units), cells)
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
 
@@ -121,11 +121,13 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Att
     grid = cells_of(units)
     by_view = (len(views.shifts), batch)
     scores = torch.cat([result.scores for result in results]).unflatten(0, by_view)
-    maps, words = scores[..., : grid.count], scores[..., grid.count :].mean(0)
+    maps, words = scores, None
+    if isinstance(units, SequenceUnits):
+        maps, words = scores[..., : grid.count], scores[..., grid.count :].mean(0)
     shares = torch.cat([result.special_token_share for result in results]).unflatten(0, by_view)
     scores, fine = views.blend(maps, grid)
     special = views.special_token_share(maps, grid, shares)
-    if isinstance(units, SequenceUnits):
+    if words is not None:
         scores, fine = torch.cat([scores, words], -1), replace(units, grid=fine)
     starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
     paths = [path[first : first + batch] for path, first in starts if path is not None]

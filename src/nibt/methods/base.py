@@ -247,7 +247,7 @@ class Method(Plugin, ABC):
         if "layer" in values:
             values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
         method = cls(**{name: value for name, value in values.items() if name in types})
-        if not tower.offers.issuperset(method.needs):
+        if not tower.offers.issuperset(method.required()):
             method.check(tower)
         return method
 
@@ -265,13 +265,17 @@ class Method(Plugin, ABC):
         """
         return "seed" in {field.name for field in dataclasses.fields(cls)}
 
+    def required(self) -> tuple[Need, ...]:
+        """Return what a tower must offer for these options."""
+        return self.needs
+
     def check(self, tower: Tower) -> None:
         """Check that the tower offers what these options need.
 
         Raises:
             Unsupported: It does not; the message names the methods that work with this tower.
         """
-        lacking = [need for need in self.needs if need not in tower.offers]
+        lacking = [need for need in self.required() if need not in tower.offers]
         if not lacking:
             return
         able = [name for name in available("methods") if tower.offers.issuperset(find("methods", name).needs)]
@@ -302,8 +306,7 @@ class Method(Plugin, ABC):
 
     def options(self) -> Keywords:
         """Return the resolved options in the form that records store."""
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
 def _as_text(value: Any) -> str:

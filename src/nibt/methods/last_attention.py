@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from nibt.core.side import Side
 from nibt.data.units import special_token_share
 from nibt.methods._attention import AttentionMethod, gradients
+from nibt.methods.base import Need
 from nibt.models._attention import Weights
 from nibt.options import Either
 from nibt.results.attribution import Attribution
@@ -45,10 +46,8 @@ class AttentionOrInput(LastAttention):
 
     at: Annotated[str, Either(("attention", "input"))] = "attention"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.at == "input":
-            object.__setattr__(self, "needs", ("stem",))
+    def required(self) -> tuple[Need, ...]:
+        return self.needs if self.at == "attention" else ("stem",)
 
     def cost_formula(self) -> str:
         at_attention, _, at_input = self.cost.partition("; at the input ")
