@@ -40,10 +40,10 @@ from transformers import (
 import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
-from nibt.engine.batches import PreparedBatch, explain_batch
+from nibt.engine.batches import PreparedBatch, clock, explain_batch
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
-from nibt.models._devices import free_memory, is_out_of_memory, synchronize
+from nibt.models._devices import free_memory, is_out_of_memory
 
 CAPTIONS = [CAPTION.format(noun) for noun in NOUNS]
 PRECISIONS = {
@@ -118,12 +118,12 @@ class Run:
     def rate(self, work, size):
         """Pairs a second: the best of the repetitions that fit into the time, after one to warm up."""
         work()
-        synchronize(self.device)
+        clock([self.device])
         best, began = float("inf"), time.perf_counter()
         while True:
             start = time.perf_counter()
             work()
-            synchronize(self.device)
+            clock([self.device])
             best = min(best, time.perf_counter() - start)
             if time.perf_counter() - began > self.options.seconds:
                 return size / best

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import torch
 from limit import machine
-from nibt.engine.mismatch import MARGIN, mismatches, similarities
-from nibt.targets._similarity import cosine
 
 import nibt
 from nibt.data.images import read_image
@@ -27,10 +25,12 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
+from nibt.engine.explanations import MARGIN, mismatches
 from nibt.engine.spec import resolve
 from nibt.methods.base import MethodSpec
 from nibt.preprocessing.captions import UNKNOWN
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
+from nibt.targets.base import cosine
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
 UNKNOWN_CAPTIONS = (
@@ -48,11 +48,13 @@ def verdicts(model, pairs, batch=32):
     verdict = {}
     for indices in batch_indices(question, pairs, batch):
         image, text = trace_sides(question, [pairs[index] for index in indices])
-        values = similarities(image, text)
-        below_caption, below_image = (model.scale * (blank - values.pair) for blank in values[1:])
+        seen, caption = image.trace.embedding, text.trace.embedding
+        similarities, nothing = cosine(seen, caption), model.image.encode(model.image.empty_inputs())
+        blanks = cosine(seen, text.blank()), cosine(caption, nothing)
+        below_caption, below_image = (model.scale * (blank - similarities) for blank in blanks)
         warned = torch.tensor([bool(warning) for warning in mismatches(image, text)])
         assert torch.equal(warned, (below_caption > MARGIN) | (below_image > MARGIN))
-        better = (cosine(image.trace.embedding[:, None], everyday) > values.pair[:, None]).sum(1)
+        better = (cosine(image.trace.embedding[:, None], everyday) > similarities[:, None]).sum(1)
         rules = {
             f"the rule: {MARGIN} below the blank caption or the blank image": warned,
             f"{MARGIN} below the blank caption": below_caption > MARGIN,

@@ -11,9 +11,10 @@ import sources
 import torch
 from make import HERE, SIZE
 from measure import half_of
-from nibt.preprocessing.resize import Resize
 from PIL import Image
 from torchvision.transforms.v2 import functional
+
+from nibt.preprocessing.images import Resize
 
 RESIZE = Resize("whole", SIZE, SIZE, multiple=32)
 

@@ -2,15 +2,18 @@
 
 from copy import copy, deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import nibt
+from nibt.errors import CannotLoad
 from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
-from tests import tiny
+from tests import tiny, tiny_vision_language
+from tests.helpers import assert_close
 
 
 def net() -> nn.Module:
@@ -64,29 +67,100 @@ def test_a_change_of_one_value_is_noticed_by_the_next_call() -> None:
     assert not torch.equal(now.text.scores, explanation.text.scores)
 
 
+def assert_explained_as_anew(model: nibt.Model, **loading: Any) -> nibt.Explanation:
+    """The explanation equals that of a model that is loaded from the same module now."""
+    explanation = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    request = model.request
+    anew = load_model(model.module, processor=request.processor, tokenizer=request.tokenizer, **loading)
+    expected = nibt.explain(anew, tiny.image(), "a cat", steps=2)
+    assert explanation.similarity == expected.similarity
+    assert torch.equal(explanation.image.grid, expected.image.grid)
+    assert torch.equal(explanation.text.scores, expected.text.scores)
+    assert explanation.model == expected.model | {"id": model.id}
+    return explanation
+
+
 PARTS = {
     "clip": ("vision_model.encoder.layers.1", "vision_model.post_layernorm", "visual_projection", "text_projection"),
-    "own vit": ("visual.transformer.resblocks.1", "visual.ln_post", "transformer.resblocks.0", "ln_final"),
-    "siglip": ("vision_model.encoder.layers.0", "vision_model.head", "text_model.final_layer_norm"),
+    "own vit": ("visual.transformer.resblocks.1", "visual.ln_post", "transformer.resblocks.0", "ln_final", "visual"),
+    "siglip": ("vision_model.encoder.layers.0", "vision_model.head", "text_model.final_layer_norm", "vision_model"),
+    "own resnet": ("visual.attnpool", "visual.layer1", "visual"),
+    "convnext": ("visual.trunk.head", "visual"),
 }
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PARTS.items() for name in names])
 def test_a_module_that_is_replaced_after_loading_is_noticed(kind: str, name: str) -> None:
     model = tiny.fresh(kind)
-    before = nibt.explain(model, tiny.image(), "a cat")
+    before = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    replace_module(model.module, name)
+    assert assert_explained_as_anew(model).similarity != before.similarity
+
+
+def replace_module(module: nn.Module, name: str) -> None:
+    """Put a copy with other weights in the place of a module."""
     holder, _, last = name.rpartition(".")
-    replaced = deepcopy(model.module.get_submodule(name))
+    replaced = deepcopy(module.get_submodule(name))
     for parameter in replaced.parameters():
-        parameter.data = parameter.data.roll(1, 0) * 1.5
-    setattr(model.module.get_submodule(holder), last, replaced)
-    now = nibt.explain(model, tiny.image(), "a cat")
-    fresh = load_model(model.module, processor=model.request.processor, tokenizer=model.request.tokenizer)
-    expected = nibt.explain(fresh, tiny.image(), "a cat")
-    assert now.similarity == expected.similarity != before.similarity
-    assert torch.equal(now.image.grid, expected.image.grid)
-    assert torch.equal(now.text.scores, expected.text.scores)
-    assert now.model["weights_hash"] == expected.model["weights_hash"]
+        parameter.data = parameter.data * 1.3 + 0.05
+    setattr(module.get_submodule(holder), last, replaced)
+
+
+def test_a_module_of_a_vision_language_model_that_is_replaced_is_noticed() -> None:
+    built = tiny_vision_language.built("qwen2_vl")
+    loading = tiny_vision_language.loading("qwen2_vl")
+    model = load_model(built.module, processor=built.processor, **loading)
+    before = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    replace_module(built.module, "model")
+    assert assert_explained_as_anew(model, **loading).similarity != before.similarity
+
+
+def test_permuted_weights_are_noticed() -> None:
+    """Also if neither the sum of the bits nor the version of the tensor changes."""
+    model = tiny.fresh("clip")
+    before = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    words, patches = model.text.embedder.weight, model.module.vision_model.embeddings.patch_embedding.weight
+    words.data = words.data.flip(0).contiguous()
+    after = assert_explained_as_anew(model)
+    assert after.similarity != before.similarity
+    patches.data.copy_(patches.data.flip(-1))
+    assert assert_explained_as_anew(model).similarity != after.similarity
+
+
+def test_numbers_functions_and_hooks_of_modules_are_noticed() -> None:
+    model = tiny.fresh("clip")
+    vision = model.module.vision_model
+    before = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    handle = vision.encoder.layers[0].register_forward_hook(lambda *arguments: arguments[-1] * 1.5)
+    hooked = assert_explained_as_anew(model)
+    handle.remove()
+    assert_close(assert_explained_as_anew(model).image.grid, before.image.grid)
+    assert hooked.similarity != before.similarity
+    vision.pre_layrnorm.eps = 0.5
+    assert assert_explained_as_anew(model).similarity != before.similarity
+    vision.encoder.layers[1].mlp.forward = torch.zeros_like
+    assert_explained_as_anew(model)
+
+
+def test_the_scale_of_logits_is_that_of_now() -> None:
+    model = tiny.fresh("clip")
+    nibt.rank(model, tiny.image(), ["a cat", "two cars"])
+    with torch.no_grad():
+        model.module.logit_scale.fill_(0.0)
+    anew = load_model(model.module, processor=model.request.processor)
+    labels = ["a cat", "two cars"]
+    assert nibt.rank(model, tiny.image(), labels) == nibt.rank(anew, tiny.image(), labels)
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = tiny.fresh("clip")
+    before = nibt.explain(model, tiny.image(), "a cat", steps=2)
+    model.module.train()
+    for _ in range(2):
+        with pytest.raises(CannotLoad, match="training mode"):
+            nibt.explain(model, tiny.image(), "a cat", steps=2)
+    model.module.eval()
+    assert torch.equal(nibt.explain(model, tiny.image(), "a cat", steps=2).image.grid, before.image.grid)
 
 
 def test_copies_keep_their_own() -> None:

@@ -246,7 +246,7 @@ class Method(Plugin, ABC):
             _check_plain(values, options, tower)
         if "layer" in values:
             values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
-        method = cls(**{name: value for name, value in values.items() if name in types})
+        method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if not tower.offers.issuperset(method.required()):
             method.check(tower)
         return method

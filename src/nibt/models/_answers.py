@@ -206,6 +206,9 @@ class Generator(LoadedModel):
     def towers(self) -> tuple[AnswerTower]:
         return (self.answers,)
 
+    def _towers_anew(self, family: Any) -> tuple[AnswerTower]:
+        return (family.answer_tower(self.module, self.request),)
+
     @property
     def item_ndim(self) -> int:
         return 2

@@ -51,5 +51,6 @@ def set_hook(
         return hook(*arguments) if threading.get_ident() == thread else None
 
     # a compiled module traces its hooks, which a warning of get_ident breaks; without the compiler nothing is compiled
-    untraced = torch.compiler.disable(act) if "torch._dynamo" in sys.modules else act
+    untraced: Any = torch.compiler.disable(act) if "torch._dynamo" in sys.modules else act
+    untraced.of_nibt = True  # no change of the model, for other threads
     return register(untraced, with_kwargs=with_kwargs)

@@ -16,6 +16,7 @@ from nibt.errors import BadOption, CannotLoad
 from nibt.models._compiled import uncompiled
 from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
 from nibt.models._family import class_names
+from nibt.models._loaded import TRAINING
 from nibt.models._request import Request
 from nibt.models._sentence_transformers import NO_EFFECT
 from nibt.models.projection_pair import ProjectionPair
@@ -148,7 +149,7 @@ def check_part(module: nn.Module) -> None:
 def check_usable(name: str, module: nn.Module) -> None:
     """Check that a model is not in training mode, and that gradients can flow through weights that are in memory."""
     if any(submodule.training for submodule in module.modules()):
-        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
+        raise CannotLoad(TRAINING)
     for tensor in chain(module.parameters(), module.buffers()):
         kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
         if any(package == "torchao" for package, _ in kinds):

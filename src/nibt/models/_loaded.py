@@ -4,33 +4,50 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from nibt.errors import CannotLoad
 from nibt.models._configuration import configuration_hash
 from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
+from nibt.registry import available, find
 from nibt.types import ModelRecord
 
 
-def fingerprint(module: nn.Module) -> Hashable:
-    """Read all weights once, at the speed of the memory, and return a key of the modules and of all values."""
-    parts, sums = tuple(module.modules()), []
+def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
+    """Read all weights once, at the speed of the memory, and return a key that differs after any change of a model.
+
+    It covers which modules stand where, their numbers (such as the epsilon of a norm) and hooks, and all weights.
+    """
+    parts, facts, sums = tuple(module.modules()), [], []
     for part in parts:  # module.parameters() builds a name for each, which takes several times as long
+        facts.append(tuple(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
+        for hooks in (part._forward_hooks, part._forward_pre_hooks):
+            facts += [number for number, hook in hooks.items() if not getattr(hook, "of_nibt", False)]
         for tensor in (*part._parameters.values(), *part._buffers.values()):
-            if tensor is not None:
-                flat = tensor.detach().contiguous().flatten().view(torch.uint8)
-                aligned = len(flat) // 8 * 8 if flat.storage_offset() % 8 == 0 else 0
-                words: Tensor = flat[:aligned].view(torch.int64) if aligned else flat[:0]
-                sums.append((tensor.device, tensor.dtype, int(words.sum()) + int(flat[aligned:].sum())))
-    return parts, tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
+            if tensor is None:
+                continue
+            flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+            count = len(flat) // 512 if flat.storage_offset() % 8 == 0 else 0
+            words, rest = flat[: 512 * count].view(torch.int64).view(count, 64), flat[512 * count :].long()
+            # the sum of the bits as whole numbers, each times a number of its place, so that it knows their order
+            places = torch.arange(1, max(count, len(rest), 64) + 1, device=flat.device)
+            rows = words.mv(places[:64]) if flat.device.type == "cpu" else (words * places[:64]).sum(1)
+            total = (rows * places[:count]).sum() + (rest * places[: len(rest)]).sum()
+            sums.append((tensor.device, tensor.dtype, int(total)))
+    return parts, tuple(facts), tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
 
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
+TRAINING = "the model is in training mode, in which its output is random: call model.eval() first"
+_PLAIN = (bool, int, float, str, FunctionType, BuiltinFunctionType, MethodType, partial)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,14 +80,24 @@ class LoadedModel(ABC):
         """
         weights = fingerprint(self.module)
         if anew or self.kept.get("weights") != weights:
-            configuration = self.kept.get("configuration")
+            before: Any = self.kept.get("weights", weights)
+            if before[1] != weights[1] and any(part.training for part in self.module.modules()):
+                raise CannotLoad(TRAINING)
+            configuration = self.kept.get("configuration") if before[:2] == weights[:2] else None
             self.kept.clear()
             self.kept["weights"] = weights
             if configuration is not None:
                 self.kept["configuration"] = configuration
             for tower in self.towers:
-                tower.forget()
+                tower.kept.clear()
+            if before[:3] != weights[:3] and self.family in available("models"):
+                for tower, renewed in zip(self.towers, self._towers_anew(find("models", self.family)), strict=True):
+                    tower.become(renewed)
         return self
+
+    @abstractmethod
+    def _towers_anew(self, family: Any) -> Sequence[Tower]:
+        """Return the towers of the model as it is now, in which modules may have been replaced."""
 
     @property
     def weights_hash(self) -> str:

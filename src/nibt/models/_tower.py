@@ -65,11 +65,11 @@ class Tower(ABC):
         """Return what a copy has: all but the parts that properties name, which may be replaced in it, and the lock."""
         return {k: v for k, v in vars(self).items() if not isinstance(getattr(type(self), k, None), cached_property)}
 
-    def forget(self) -> None:
-        """Drop what was computed from the module: states of blank inputs, and the parts that properties name."""
-        self.kept.clear()
-        for name in vars(self).keys() - self.__getstate__().keys():
-            del vars(self)[name]
+    def become(self, other: "Tower") -> None:
+        """Take the parts of a tower that was made anew of the same model."""
+        other.after = self.after
+        vars(self).clear()
+        vars(self).update(vars(other))
 
     @property
     @abstractmethod

@@ -316,6 +316,11 @@ class Model(LoadedModel):
     def towers(self) -> tuple[ImageTower, TextTower]:
         return self.image, self.text
 
+    def _towers_anew(self, family: Any) -> tuple[ImageTower, TextTower]:
+        for name, value in zip(("scale", "bias"), family.scale_and_bias(self.module), strict=True):
+            object.__setattr__(self, name, value)
+        return family.towers(self.module, self.request)
+
     @cached_property
     def item_ndim(self) -> int:
         return self.similarity.item_ndim
