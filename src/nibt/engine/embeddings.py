@@ -83,7 +83,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
     side_name = modality(item)
     spec = resolve(model, replace(method, options=baseline_by_side(method.options, [side_name])))
     tower = model.tower(side_name)
-    trace = tower.trace(tower.prepare([item]), min(spec.methods[side_name].layer, default=0))
+    trace = tower.trace(tower.prepare([item]), min(spec.methods[side_name].layers, default=0))
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     return spec, spec.methods[side_name].vectors(side), trace
 

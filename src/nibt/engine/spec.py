@@ -112,7 +112,7 @@ def _checked(method: Method, tower: Tower) -> Method:
             f"views must be 1 in a Method object that also explains captions (got {method.views}): give the "
             "text of the method, with image_views"
         )
-    for layer in method.layer:
+    for layer in method.layers:
         tower.check_layer(layer)
     return method
 

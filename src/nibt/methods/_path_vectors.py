@@ -63,7 +63,7 @@ class PathVectors(SideVectors):
     @classmethod
     def of(cls, side: Side, method: "PathOptions") -> "PathVectors":
         """Return the paths of a side with one example."""
-        views = Views.of(side, method.views, method.layer)
+        views = Views.of(side, method.views, method.layers)
         sides = list(views.sides(1)) if views else [side]
         ends = [F.normalize(view.trace.embedding, dim=-1)[0] for view in sides]
         paths = [_layer_paths(view, end, method) for view, end in zip(sides, ends, strict=True)]
@@ -109,7 +109,7 @@ class PathVectors(SideVectors):
         return PathSummary(
             self.method.baseline,
             self.method.quadrature,
-            self.method.layer,
+            self.method.layers,
             scores.parts.steps,
             at_input=other_vectors @ self.after,
             at_baseline=other_vectors @ (self.after - self.change),
@@ -129,7 +129,7 @@ class PathVectors(SideVectors):
 def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions") -> list[LayerPath]:
     """Return the path at each layer of a method, or at the first tokens, for a side with one example."""
     low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
-    for layer in method.layer or (None,):
+    for layer in method.layers or (None,):
         cut = side.stem() if layer is None else side.cut(layer)
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))

@@ -146,7 +146,6 @@ class Method(Plugin, ABC):
     """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
-    layer = ()  # the layers that are explained, an option of methods with layers; annotated, it would be one of all
     answer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options for answers of generators that differ from the default."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
@@ -159,7 +158,7 @@ class Method(Plugin, ABC):
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        views = Views.of(side, self.views, self.layer) if self.views > 1 else None
+        views = Views.of(side, self.views, self.layers) if self.views > 1 else None
         attribution = self.attribute(side) if views is None else explain_views(views, self.of_view(views))
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
@@ -212,6 +211,11 @@ class Method(Plugin, ABC):
             raise BadOption(
                 f"amounts must be method for {caller} (got {self.amounts!r}): leave amounts out, or use explain"
             )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are explained; empty for methods without layers."""
+        return getattr(self, "layer", ())
 
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
@@ -301,7 +305,7 @@ class Method(Plugin, ABC):
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
         formula = self.cost_formula()
-        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layer or (0,)]
+        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
         return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
 
     def options(self) -> Keywords:
@@ -359,7 +363,7 @@ class LayerMethod(Method):
         layer: One layer or several, whose maps are averaged.
     """
 
-    layer: Layers = dataclasses.field()
+    layer: Layers
 
 
 def average_layers(
