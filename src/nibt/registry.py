@@ -16,7 +16,7 @@ from inspect import cleandoc, isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, reason
 from nibt.io import read_text
 from nibt.options import Keywords
 
@@ -84,7 +84,14 @@ def find(group: str, name: str) -> Any:
     It is cached because plugins are not added while Python runs.
     """
     for point in _entry_points(group).select(name=name):
-        plugin = point.load()
+        try:
+            plugin = point.load()
+        except Exception as error:  # code of another package
+            package = point.dist.name if point.dist else point.value
+            raise Unsupported(
+                f"the plugin {name!r} of the package {package} cannot be imported ({reason(error)}): correct or "
+                "uninstall that package"
+            ) from error
         plugin.name = name
         return plugin
     if name not in available(group):

@@ -1,0 +1,24 @@
+"""Tests of ``nibt.registry``: plugins of files, of files that several share, and of other packages."""
+
+from importlib.metadata import EntryPoint, EntryPoints
+from inspect import isabstract
+
+import pytest
+
+from nibt import registry
+from nibt.errors import Unsupported
+
+
+@pytest.mark.parametrize("group", registry.KINDS)
+def test_every_name_finds_the_class_of_that_name(group: str) -> None:
+    for name in registry.available(group):
+        plugin = registry.find(group, name)
+        assert plugin.name == name
+        assert not isabstract(plugin)
+
+
+def test_a_plugin_of_another_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = EntryPoints([EntryPoint("broken", "no_such_module:Thing", "nibt.methods")])
+    monkeypatch.setattr(registry, "_entry_points", lambda group: points)
+    with pytest.raises(Unsupported, match=r"'broken' of the package no_such_module:Thing .*No module named"):
+        registry.find.__wrapped__("methods", "broken")
