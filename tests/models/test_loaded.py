@@ -14,6 +14,7 @@ from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close
+from tests.suites import few
 
 
 def net() -> nn.Module:
@@ -89,7 +90,13 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in PARTS.items() for name in names])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    few(
+        [(kind, name) for kind, names in PARTS.items() for name in names],
+        [("clip", "vision_model.encoder.layers.1"), ("own resnet", "visual")],
+    ),
+)
 def test_a_module_that_is_replaced_after_loading_is_noticed(kind: str, name: str) -> None:
     model = tiny.fresh(kind)
     before = nibt.explain(model, tiny.image(), "a cat", steps=2)
@@ -106,6 +113,7 @@ def replace_module(module: nn.Module, name: str) -> None:
     setattr(module.get_submodule(holder), last, replaced)
 
 
+@pytest.mark.slow
 def test_a_module_of_a_vision_language_model_that_is_replaced_is_noticed() -> None:
     built = tiny_vision_language.built("qwen2_vl")
     loading = tiny_vision_language.loading("qwen2_vl")
