@@ -3,6 +3,7 @@
 It feeds docs/explanation/cost.md.
 
     OMP_NUM_THREADS=2 python benchmarks/limit.py [--rounds 5] [--batches 1 8 32]
+    OMP_NUM_THREADS=1 python benchmarks/limit.py --image [--large]    # image side only [of a ViT-L/14]
     OMP_NUM_THREADS=1 python benchmarks/limit.py --profile    # which operations the time is spent in
 
 A Hugging Face CLIP of ViT-B/32 size with random weights (speed does not depend on them); images of 224 x 224;
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from regions import model as large
+from regions import LARGE, model
 
 from nibt.core.side import Side
 from nibt.data.images import read_image
@@ -55,31 +56,38 @@ def noise(model, size):
 class Batch:
     """Prepared inputs of both towers, and what is done with them."""
 
-    def __init__(self, model, size):
-        self.model = model
+    def __init__(self, model, size, sides=("image", "text")):
+        self.model, self.sides = model, sides
         self.image = noise(model, size)
         self.text = model.text.prepare([CAPTION.format(NOUNS[place % len(NOUNS)]) for place in range(size)])
         assert self.text.values.shape[1] == 12, self.text.values.shape
 
     def plain(self):
-        return self.model.image.encode(self.image), self.model.text.encode(self.text)
+        inputs = {"image": self.image, "text": self.text}
+        return [self.model.tower(side).encode(inputs[side]) for side in self.sides]
 
-    def maps(self, variant, options, method="nib", only=("image", "text")):
-        """The maps of both sides, or of one."""
+    def maps(self, variant, options, method="nib"):
+        """The maps of the sides; that of the image needs the caption's embedding, which is computed once."""
         question = resolve(self.model, MethodSpec(method, variant, options))
         traces = {
-            side: self.model.tower(side).trace(inputs, min(question.methods[side].layers, default=0))
+            side: self.model.tower(side).trace(inputs, question.methods[side].lowest)
             for side, inputs in (("image", self.image), ("text", self.text))
+            if side in self.sides
         }
+        traces = {"text": self.kept_text, **traces}
         return [
             self._of(question, traces, side, other)
             for side, other in (("image", "text"), ("text", "image"))
-            if side in only
+            if side in self.sides
         ]
 
     def _of(self, question, traces, side, other):
         score = replace(question.scores[side], other=traces[other].embedding)
         return question.methods[side](Side(self.model, traces[side], score)).scores
+
+    @cached_property
+    def kept_text(self):
+        return self.model.text.trace(self.text)
 
     def naive(self):
         """The published setting, 10 steps at three quarters of the depth, with nothing saved."""
@@ -90,7 +98,7 @@ class Batch:
             )
             image = self._narrowed(self.model.image, self.image, texts.detach())
             text = [
-                self._narrowed(self.model.text, self.text.item(place), images[place : place + 1].detach())
+                self._narrowed(self.model.text, self.text.take([place]), images[place : place + 1].detach())
                 for place in range(len(images))
             ]
             grid, words = self.model.image.units(self.image, image), self.text.words
@@ -114,10 +122,11 @@ class Batch:
 
     def work(self):
         """By name, in the order of the table."""
+        naive = {"naive, published": self.naive} if "text" in self.sides else {}
         return {
             "plain": self.plain,
             **{name: partial(self.maps, *arguments) for name, arguments in NIB.items()},
-            "naive, published": self.naive,
+            **naive,
         }
 
 
@@ -143,20 +152,20 @@ def most_memory():
     return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1e6
 
 
-def peak(name, size):
+def peak(name, size, *flags):
     """Of a process that does one thing, in GB."""
     result = subprocess.run(
-        [sys.executable, __file__, "--one", name, "--batches", str(size)], check=True, capture_output=True, text=True
+        [sys.executable, __file__, "--one", name, "--batches", str(size), *flags],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return float(result.stdout.split()[-1])
 
 
-def compared(size, rounds):
+def compared(batch, size, rounds, flags):
     """The table of one batch size, as lines of Markdown."""
-    batch = Batch(large(), size)
     work = batch.work()
-    ours, theirs = batch.maps("paper", {}), batch.naive()
-    apart = max(float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True))
     for one in work.values():
         one()  # warm-up; the blank states are constants
     times = {name: [] for name in work}
@@ -165,11 +174,16 @@ def compared(size, rounds):
             times[name].append(seconds(one))
     for name in work:
         ratio = statistics.median(a / b for a, b in zip(times[name], times["plain"], strict=True))
-        against = statistics.median(a / b for a, b in zip(times["naive, published"], times[name], strict=True))
+        naive = times.get("naive, published", times[name])
+        against = statistics.median(a / b for a, b in zip(naive, times[name], strict=True))
         yield (
             f"| {size} | {name} | {1000 * statistics.median(times[name]):.0f} | {ratio:.2f} | {against:.1f} | "
-            f"{peak(name, size):.2f} |"
+            f"{peak(name, size, *flags):.2f} |"
         )
+    if "naive, published" not in work:
+        return
+    ours, theirs = batch.maps("paper", {}), batch.naive()
+    apart = max(float((one - two).abs().max() / two.abs().max()) for one, two in zip(ours, theirs, strict=True))
     yield f"| {size} | largest difference of `nib, published` from `naive, published` | | {apart:.1e} | | |"
 
 
@@ -182,9 +196,9 @@ KINDS = {
 """Parts of the names of operations, by kind; the first that fits counts."""
 
 
-def profiled(size, names):
+def profiled(batch, size, names):
     """The share of the time by kind of operation, as lines of Markdown."""
-    work = Batch(large(), size).work()
+    work = batch.work()
     yield f"| batch | what | {' | '.join(KINDS)} | rest |\n|{'---|' * (len(KINDS) + 3)}"
     for name in names:
         work[name]()
@@ -204,27 +218,35 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--profile", action="store_true", help="the share of the time by kind of operation")
     parser.add_argument("--memory", action="store_true", help="only the peak memory of each row")
+    parser.add_argument("--image", action="store_true", help="only the image side")
+    parser.add_argument("--large", action="store_true", help="a ViT-L/14")
     parser.add_argument("--one", help="do this once more than once, and print the peak memory of this process, in GB")
     options = parser.parse_args()
+    flags = [f"--{name}" for name in ("image", "large") if getattr(options, name)]
+    large = model(**LARGE) if options.large else model()
+
+    def batch(size):
+        return Batch(large, size, ("image",) if options.image else ("image", "text"))
+
     if options.one:
-        work = Batch(large(), options.batches[0]).work()[options.one]
+        work = batch(options.batches[0]).work()[options.one]
         work(), work()
         print(most_memory())
         return
     print(machine())
     if options.profile:
         for size in options.batches:
-            for line in profiled(size, ("plain", "nib, default", "nib, fast")):
+            for line in profiled(batch(size), size, ("plain", "nib, default", "nib, fast")):
                 print(line, flush=True)
         return
     if options.memory:
         for size in options.batches:
-            for name in ("plain", *NIB, "naive, published"):
-                print(f"| {size} | {name} | {peak(name, size):.2f} |", flush=True)
+            for name in batch(size).work():
+                print(f"| {size} | {name} | {peak(name, size, *flags):.2f} |", flush=True)
         return
     print("| batch | what | ms (median) | plain forwards | naive / this | peak, GB |\n|---|---|---|---|---|---|")
     for size in options.batches:
-        for line in compared(size, options.rounds):
+        for line in compared(batch(size), size, options.rounds, flags):
             print(line, flush=True)
 
 

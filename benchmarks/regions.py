@@ -33,8 +33,20 @@ CAPTION = "a cat and a cup of coffee"
 NOUNS = ["cat", "cup", "coffee"]
 
 
-def model():
-    """The shape of openai/clip-vit-base-patch32, with the words of the embedded model `scenes`."""
+LARGE = {
+    "vision_config": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+    },
+    "projection_dim": 768,
+}
+
+
+def model(**changes):
+    """The shape of openai/clip-vit-base-patch32, with changes, and the words of the embedded model `scenes`."""
     words = AutoTokenizer.from_pretrained(nibt.load_model("scenes").folder)
     torch.manual_seed(0)
     text = {
@@ -43,7 +55,7 @@ def model():
         "eos_token_id": words.eos_token_id,
         "pad_token_id": words.pad_token_id,
     }
-    module = CLIPModel(CLIPConfig(text_config=text)).eval()
+    module = CLIPModel(CLIPConfig(text_config=text, **changes)).eval()
     return nibt.load_model(module, processor=CLIPProcessor(CLIPImageProcessor(), words))
 
 

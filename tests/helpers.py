@@ -26,6 +26,7 @@ from nibt.methods.base import pair_methods
 from nibt.models.base import Inputs, Model, Tower
 from nibt.options import _rule
 from nibt.registry import find
+from nibt.results.attribution import PathSummary, allowed
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.targets.base import cosine
@@ -297,3 +298,13 @@ def is_number(field_type: Any) -> bool:
     """Whether the field of an option is a number, or a number or None."""
     rule = _rule(field_type)
     return rule is not None and rule.target in (int, float)
+
+
+def all_tokens(path: PathSummary) -> Tensor:
+    """Return the sum of the scores of all tokens, special tokens included."""
+    return path.sum + path.special_tokens
+
+
+def is_rough(path: PathSummary) -> bool:
+    """Return whether what is shown misses more than 30 % of the change."""
+    return bool(path.gap.abs() > allowed(path.at_input - path.at_baseline, 0.3))

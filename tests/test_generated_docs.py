@@ -101,7 +101,7 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
     }, "state the default in the help, as Default: VALUE. or Required."
     assert all(one["type"] for _, one in _options(index))
     steps = index["plugins"]["methods"]["nib"]["options"]["steps"]
-    assert (steps["default"], steps["type"]) == ({"image": 3, "text": 6}, "integer")
+    assert (steps["default"], steps["type"]) == ({"image": 4, "text": 6}, "integer")
     assert index["plugins"]["metrics"]["deletion"]["options"]["hide"]["choices"] == ["mean", "blur", "noise"]
     assert index["python"]["explain"]["signature"].startswith("explain(model: ")
     assert " at 0x" not in json.dumps(index), "addresses differ by run"

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 
 import nibt
-from nibt.cli.console import show, summary, view_notes, words
+from nibt.cli.console import show, summary, words
 from nibt.registry import available
 from nibt.report.colors import DEFAULT
 from nibt.results.explanation import MISMATCH
@@ -43,31 +43,17 @@ def test_summary_numbers_add_up(target: str, options: dict[str, Any]) -> None:
         assert Decimal(row["attributed"]) + Decimal(row["baseline"]) + Decimal(row["gap"]) == Decimal(row["score"])
         path, score = answer.sides[row["side"]].path, answer.target[row["side"]]
         assert row["target"] == score["name"]
-        assert float(row["score"]) == pytest.approx(float(path.at_input), abs=5.1e-5)  # the mean over the views
+        assert float(row["score"]) == pytest.approx(float(path.at_input), abs=5.1e-5)
         assert float(row["baseline"]) == pytest.approx(float(path.at_baseline), abs=5.1e-5)
         assert float(row["attributed"]) == pytest.approx(float(path.sum), abs=5.1e-5)
         assert float(row["gap"]) == pytest.approx(float(path.gap), abs=1.6e-4)
 
 
-def test_score_of_the_image_itself_is_beside_means_over_views() -> None:
-    answer = explained(views=3)
-    path, own = answer.image.path, answer.target["image"]["value"]
-    assert path is not None
-    assert own == pytest.approx(answer.similarity, abs=1e-6)
-    assert abs(float(path.at_input) - own) > 1e-3, "the views of this image differ"
-    assert list(view_notes(answer)) == [f"image: means over 3 views; the score of the image itself is {own:.4f}"]
-
-
-@pytest.mark.parametrize("options", [{"views": 1}, {"method": "occlusion", "views": 2}])
-def test_other_rows_have_the_score_of_the_image_itself(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"views": 3}, {"views": 1}, {"method": "occlusion", "views": 2}])
+def test_rows_have_the_score_of_the_image_itself(options: dict[str, Any]) -> None:
+    """Also with views, whose maps only add details."""
     answer = explained(**options)
-    assert list(view_notes(answer)) == []
     assert cells(summary(answer))[0]["score"] == f"{answer.similarity:.4f}"
-
-
-def test_views_of_two_images_have_a_line_each() -> None:
-    answer = nibt.compare(tiny.model("clip"), tiny.image(), tiny.image(seed=1), views=2)
-    assert [line.split(":")[0] for line in view_notes(answer)] == ["first", "second"]
 
 
 def test_summary_of_a_difference_has_a_baseline() -> None:

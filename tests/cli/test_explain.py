@@ -121,6 +121,7 @@ def test_explain_passes_options_to_the_method(run: Run, photo: Path, clip_folder
         "steps": 3,
         "floor": 0.2,
         "tolerance": None,
+        "distribute": False,
         "views": 3,
         "amounts": "method",
         "noise": "none",

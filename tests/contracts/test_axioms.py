@@ -14,7 +14,7 @@ from nibt.types import Modality
 from tests import axiom_towers as towers
 from tests import axioms, tiny
 from tests.axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
-from tests.helpers import make_side
+from tests.helpers import all_tokens, make_side
 from tests.suites import few
 
 both_sides = pytest.mark.parametrize("modality", SIDES)
@@ -231,7 +231,7 @@ def missed(of: Side, layer: int, method: NIB) -> Tensor:
     cut, path = of.cut(layer), method(of).path
     assert path is not None
     change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
-    return ((path.sum - change) / change).abs()
+    return ((all_tokens(path) - change) / change).abs()
 
 
 @both_sides

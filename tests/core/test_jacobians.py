@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.core.jacobians import jvp_at, part_vectors_at, vjp_at
+from nibt.core.jacobians import jvp_at, normalized, part_vectors_at, vjp_at
 from nibt.core.quadrature import AT_ONCE, nodes
 from nibt.core.side import Side
 from nibt.data.units import Grid
@@ -82,7 +82,8 @@ class Bilinear(nn.Module):
 
 def test_rows_of_a_known_net_equal_finite_differences() -> None:
     hidden = torch.tensor([[[1.0, 2.0], [0.5, -1.0], [2.0, 0.0]]])
-    cut = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
+    net = Cut(hidden, Grid(1, 3), lambda states: Bilinear()(states.flatten(0, 1)).unflatten(0, states.shape[:2]))
+    cut = normalized(net)
     start = torch.full_like(hidden, 0.25)
     path = nodes("gauss", 40)
     actual = path.integral(part_vectors_at(cut, start, path.positions, torch.eye(3), 3))[:, 0]

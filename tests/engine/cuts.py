@@ -1,9 +1,9 @@
 """Cuts of tiny models, and the contributions of their rows."""
 
 import torch
-import torch.nn.functional as F
 
 import nibt
+from nibt.core.jacobians import normalized
 from nibt.models._trace import Cut
 from nibt.models.base import Model
 from nibt.results.regions import Regions
@@ -21,13 +21,13 @@ def table(kind: str = "clip", **options: object) -> Regions:
 def cut_of(model: Model, modality: str, layer: int = 1) -> tuple[Cut, torch.Tensor]:
     tower = model.tower(modality)  # pyright: ignore
     trace = tower.trace(tower.prepare([tiny.image()] if modality == "image" else [CAPTION]))
-    return trace.cut(layer), tower.blank(trace.inputs, layer)
+    return normalized(trace.cut(layer)), tower.blank(trace.inputs, layer)
 
 
 def change(cut: Cut, start: torch.Tensor) -> torch.Tensor:
     """Return the change of the unit embedding from a baseline to the state itself."""
     with torch.no_grad():
-        after, before = F.normalize(cut.rest(torch.stack([cut.hidden, start])), dim=-1)
+        after, before = cut.rest(torch.stack([cut.hidden, start]))
     return after - before
 
 

@@ -64,7 +64,7 @@ def test_compare_explains_each_image_by_the_embedding_of_the_other(kind: str) ->
 def test_compare_explains_each_caption_by_the_embedding_of_the_other(kind: str) -> None:
     """The formula of NIB, written out with the unit embedding of the other caption."""
     model = tiny.model(kind)
-    answer = compare(kind, CAPTIONS[0], tiny.CAPTIONS[1], layer=1, steps=2)
+    answer = compare(kind, CAPTIONS[0], tiny.CAPTIONS[1], layer=1, steps=2, distribute=False)
     opposite = F.normalize(encode(model.text, [tiny.CAPTIONS[1]])[0], dim=-1)
     cut = model.text.trace(model.text.prepare([tiny.CAPTIONS[0]])).cut(1)
     blank, path = model.text.blank(model.text.prepare([tiny.CAPTIONS[0]]), 1), nodes("midpoint", 2)

@@ -15,7 +15,7 @@ from tests.engine.cuts import CAPTION, change, cut_of, shares, table
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
 def test_interactions_equal_the_full_product(kind: str) -> None:
     model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # the first maps of this model have many cells
-    actual = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank", views=1)
+    actual = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank", views=1, distribute=False)
     path = nodes("midpoint", 3)
     image, image_start = cut_of(model, "image", layer)
     text, text_start = cut_of(model, "text", 1)

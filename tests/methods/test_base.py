@@ -252,6 +252,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "steps": 4,
         "floor": 0.1,
         "tolerance": None,
+        "distribute": False,
         "noise": "none",
         "deviation": 1.0,
         "samples": 10,
@@ -274,11 +275,11 @@ def test_methods_have_the_documented_defaults(name: str) -> None:
 
 LAYERS = {
     ("nib", "default"): (
-        {"layer": 8, "steps": 3, "quadrature": "midpoint", "views": 3},
+        {"layer": 12, "steps": 4, "quadrature": "midpoint", "views": 3, "distribute": True},
         {"layer": 0, "steps": 6, "quadrature": "midpoint"},
     ),
     ("nib", "fast"): (
-        {"layer": 8, "steps": 1, "quadrature": "late", "views": 3},
+        {"layer": 12, "steps": 2, "quadrature": "midpoint", "views": 1, "distribute": True},
         {"layer": 0, "steps": 4, "quadrature": "midpoint"},
     ),
     ("nib", "paper"): ({"layer": 9, "steps": 10}, {"layer": 9, "steps": 10}),
@@ -299,6 +300,7 @@ def test_variants_have_the_documented_layers_in_twelve_blocks(
     name: str, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tower, wanted in zip((tiny.model("clip").image, tiny.model("clip").text), LAYERS[name, variant], strict=True):
+        assert tower.modality == "text" or not tower.reads_units
         monkeypatch.setitem(vars(tower), "depth", 12)
         options = METHODS[name].configured(tower, variant, {}, {}).options()
         assert {

@@ -12,7 +12,7 @@ from nibt.methods.integrated_gradients import IntegratedGradients
 from nibt.methods.mfaba import MFABA
 from nibt.methods.nib import NIB
 from tests import linear, tiny
-from tests.helpers import both_sides, captum, make_side
+from tests.helpers import all_tokens, both_sides, captum, make_side
 from tests.suites import few
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")
@@ -40,7 +40,7 @@ def test_integrated_gradients_equal_captum(kind: str, baseline: str, modality: s
     answer = IntegratedGradients(baseline=baseline, steps=12)(of)
     expected = oracle(of, of.baseline(baseline, None, of.stem().hidden), 12)
     torch.testing.assert_close(answer.scores, answer.units.keep(expected), atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(answer.path.sum, expected.sum(-1), atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(all_tokens(answer.path), expected.sum(-1), atol=2e-6, rtol=1e-5)
 
 
 @both_sides

@@ -1,5 +1,7 @@
 """Tests of ``nibt.methods.base``."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from nibt.methods.base import average_layers
 from nibt.methods.nib import NIB
 from nibt.results.attribution import PathSummary
 from tests import tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import all_tokens, both_sides, make_side
 
 
 @pytest.mark.parametrize("baseline", ["zero", "blank", "mean", "mean:states.safetensors", "mean:a:b"])
@@ -32,7 +34,9 @@ def test_a_path_rejects_other_baselines(baseline: str) -> None:
 def summary(layer: int, steps: float, numbers: tuple[float, float, float]) -> PathSummary:
     """Return the summary of a path of two items; the second has ten times the numbers of the first."""
     at_input, at_baseline, total = (torch.tensor([number, 10 * number]) for number in numbers)
-    return PathSummary("zero", "gauss", (layer,), torch.tensor([steps, 9.0]), at_input, at_baseline, total, 0.25)
+    return PathSummary(
+        "zero", "gauss", (layer,), torch.tensor([steps, 9.0]), at_input, at_baseline, total, 0 * total, 0.25
+    )
 
 
 @both_sides
@@ -49,8 +53,10 @@ def test_average_layers_takes_means_of_maps_and_of_paths(modality: str) -> None:
     assert path is not None
     assert (path.baseline, path.quadrature, path.layers, path.tolerance) == ("zero", "gauss", (0, 1, 2), 0.25)
     assert path.steps.tolist() == [5, 9], "the largest number of steps"
-    for name, number in (("at_input", 0.5), ("at_baseline", 0.1), ("sum", 0.2)):
+    for name, number in (("at_input", 0.5), ("at_baseline", 0.1)):
         torch.testing.assert_close(getattr(path, name), torch.tensor([number, 10 * number]))
+    torch.testing.assert_close(path.sum, actual.scores.sum(-1))
+    torch.testing.assert_close(all_tokens(path), mean.sum(-1))
 
 
 def test_average_layers_of_one_layer_changes_nothing() -> None:
@@ -58,7 +64,8 @@ def test_average_layers_of_one_layer_changes_nothing() -> None:
     maps, path = torch.randn(of.cut(1).hidden.shape[:2]), summary(1, 3.0, (0.5, 0.1, 0.2))
     actual = average_layers(of, (1,), [maps], [path])
     assert torch.equal(actual.scores, of.units.keep(maps))
-    assert actual.path == path
+    total = maps.sum(-1)
+    assert actual.path == replace(path, sum=actual.scores.sum(-1), special_tokens=total - actual.scores.sum(-1))
     assert average_layers(of, (1,), [maps]).path is None
 
 

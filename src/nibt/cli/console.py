@@ -1,7 +1,7 @@
 """Display of results in a terminal (rich): colored words and tables."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from rich.cells import cell_len
@@ -47,14 +47,6 @@ def summary(answer: Explanation) -> Table:
         target = similarity_name(answer) if score["name"] == "cosine" else score["name"]
         table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
     return table
-
-
-def view_notes(answer: Explanation) -> Iterator[str]:
-    """Yield a line for each side whose row in the summary has means over several views of an image."""
-    for name, side in answer.sides.items():
-        views, score = answer.method.get(side.modality, {}).get("views", 1), answer.target[name]["value"]
-        if views > 1 and side.path is not None:
-            yield f"{name}: means over {views} views; the score of the image itself is {score:.4f}"
 
 
 def _table(headings: Sequence[str]) -> Table:
@@ -123,8 +115,6 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
                 else:
                     console.print(Text(words(side, console.width)), soft_wrap=True)
         console.print(summary(answer))
-        for note in view_notes(answer):
-            console.print(note, style="dim", soft_wrap=True)
         for check in answer.checks:
             verdict = Text(f"{check.verdict}: ", style=_VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)

@@ -3,7 +3,7 @@
 Let z(l) = r + l (h - r) be the path from the baseline r to the hidden state h, e(z) the unit embedding and J(z) its
 derivative. The contribution of the token row t is the vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of
 all rows sum to e(h) - e(r), and P[t] . v is NIB's score of the row for a caption (or an image) with the unit
-embedding v.
+embedding v. In place of e there may be any function of the state: what ``rest`` of a cut computes is differentiated.
 
 There are two ways to compute the integrand at a node. Forward mode (``jvp_at``) takes a forward pass for each node, and
 about one more for each direction and node. Backward mode (``vjp_at``) takes a forward pass for each node, and a
@@ -12,6 +12,7 @@ backward pass for each vector v and node. ``nibt.core.refinement`` weights the n
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -28,6 +29,11 @@ Directions = Float[Tensor, "direction batch token width"]
 Vectors = Float[Tensor, "direction batch dim"]
 VectorsAt = Float[Tensor, "node direction batch dim"]
 Positions = Sequence[float]
+
+
+def normalized(cut: Cut) -> Cut:
+    """Return a cut tower whose ``rest`` computes unit embeddings."""
+    return replace(cut, rest=lambda states: F.normalize(cut.rest(states), dim=-1))
 
 
 def jvp_at(
@@ -54,26 +60,30 @@ def jvp_at(
 
 
 def _derivative(cut: Cut, states: States, direction: Hidden) -> Float[Tensor, "node batch dim"]:
-    """Return the directional derivative of the unit embeddings of states."""
-    tangent = (direction.expand_as(states),)
-    return torch.func.jvp(lambda moving: F.normalize(cut.rest(moving), dim=-1), (states,), tangent)[1]
+    """Return the directional derivative of what states determine."""
+    return torch.func.jvp(cut.rest, (states,), (direction.expand_as(states),))[1]
 
 
 def vjp_at(
-    cut: Cut, start: Hidden, positions: Positions, vectors: Vectors, at_once: int | None = None
-) -> Float[Tensor, "node direction batch token"]:
-    """Compute the integrand of P[t] . v at positions of the path, for each row t and vector v, in backward mode."""
+    cut: Cut, start: Hidden, positions: Positions, vectors: Vectors, at_once: int | None = None, special: int = 0
+) -> Float[Tensor, "node direction batch value"]:
+    """Compute the integrand of P[t] . v at positions of the path, for each row t and vector v, in backward mode.
+
+    The gradients at the first ``special`` rows follow the integrands of all rows.
+    """
     difference = cut.hidden - start
-    result = difference.new_zeros(len(positions), len(vectors), *difference.shape[:2])
+    batch, tokens, width = difference.shape
+    result = difference.new_zeros(len(positions), len(vectors), batch, tokens + special * width)
     for chunk in chunks(len(positions), cut.hidden, at_once=at_once):
         states = _on_path(cut, start, positions[chunk]).requires_grad_()
         with torch.enable_grad():
-            embedded = F.normalize(cut.rest(states), dim=-1)
+            embedded = cut.rest(states)
         for index, vector in enumerate(vectors):
             (gradient,) = torch.autograd.grad(
                 embedded, states, vector.expand_as(embedded), retain_graph=index < len(vectors) - 1
             )
-            result[chunk, index] = (gradient * difference).sum(-1)
+            result[chunk, index, :, :tokens] = (gradient * difference).sum(-1)
+            result[chunk, index, :, tokens:] = gradient[..., :special, :].flatten(-2)
     return result
 
 

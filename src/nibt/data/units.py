@@ -232,6 +232,22 @@ def cells_of(units: Units) -> Grid:
     return grid
 
 
+def special_tokens(units: Units, count: int) -> Bool[Tensor, "#batch token"]:
+    """Return a mask that is true on rows of special tokens, which are no units, of states with ``count`` rows."""
+    if not isinstance(units, Grid):
+        return ~units.explained
+    special = torch.ones(1, count, dtype=torch.bool, device="cpu")
+    for grid in filter(None, (units, units.overview)):
+        special[:, list(grid.tokens)] = False
+    return special
+
+
+def special_rows(units: Units, count: int) -> int:
+    """Return how many first rows of states with ``count`` rows hold all special tokens; 0 without any."""
+    places = special_tokens(units, count).any(0).nonzero()
+    return int(places[-1]) + 1 if len(places) else 0
+
+
 def special_token_share(scores: PerToken, units: Units) -> PerExample:
     """Compute the share of the absolute score on rows without a unit, in [0, 1]."""
     total = scores.abs().sum(-1)

@@ -299,7 +299,8 @@ def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
         if path is None:
             special, gap = 0.0, values[row] - without[row] - float(kept.sum())
         else:
-            special, gap = float(path.sum[row] - kept.sum()), float(path.gap[row])
+            special = float(path.sum[row] + path.special_tokens[row] - kept.sum())
+            gap = float(path.gap[row] - path.special_tokens[row])
         results.append(_SourceScores(kept, special, without[row], gap))
     return results
 

@@ -170,7 +170,7 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
     """Trace both towers, each image or caption once, and return the two sides, and the time of the forward passes."""
     devices, traces, seconds = {inputs.values.device for inputs in prepared.inputs}, [], 0.0
     for position, (modality, inputs) in enumerate(zip(spec.modalities, prepared.inputs, strict=True)):
-        rows, lowest = prepared.rows[position], min(spec.methods[modality].layers, default=0)
+        rows, lowest = prepared.rows[position], spec.methods[modality].lowest
         timed = cache.trace(prepared.pairs, position, lowest) if cache else None
         if timed is None:
             started = clock(devices)

@@ -83,7 +83,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
     side_name = modality(item)
     spec = resolve(model, replace(method, options=baseline_by_side(method.options, [side_name])))
     tower = model.tower(side_name)
-    trace = tower.trace(tower.prepare([item]), min(spec.methods[side_name].layers, default=0))
+    trace = tower.trace(tower.prepare([item]), spec.methods[side_name].lowest)
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     return spec, spec.methods[side_name].vectors(side), trace
 
@@ -168,7 +168,8 @@ class Contributions(ByValue):
             scores.new_full(scores.shape[:-1], int(facts["steps"])),
             at_input=unit_embeddings @ self.after,
             at_baseline=unit_embeddings @ self.before,
-            sum=scores.sum(-1),
+            sum=scores[..., :-1].sum(-1),
+            special_tokens=scores[..., -1],
         )
 
     def _encoded(self, caption: str | Sequence[str], model: Model | None) -> Tensor:

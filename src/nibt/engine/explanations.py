@@ -227,15 +227,24 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         path = side.path
         if path is None:
             continue
-        change, total = float(path.at_input - path.at_baseline), float(path.sum)
-        gap, allowed = abs(float(path.at_input - path.at_baseline - path.sum)), max(abs(change), 0.01)
+        change, total, special = (
+            float(value) for value in (path.at_input - path.at_baseline, path.sum, path.special_tokens)
+        )
+        gap = change - total
         if path.tolerance is not None and path.missed:
-            share = f" ({gap / abs(change):.2g} of the change of the score)" if change else ""
+            share = f" ({abs(gap - special) / abs(change):.2g} of the change of the score)" if change else ""
             yield (
-                f"the completeness gap of the {name} side, {gap:.2g}{share}, is above the tolerance "
+                f"the completeness gap of the {name} side, {abs(gap - special):.2g}{share}, is above the tolerance "
                 f"after {int(path.steps)} steps"
             )
-        if gap > LARGE_GAP * allowed or (path.quadrature == "late" and path.tolerance is None):
+        large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
+        if large and 2 * abs(special) > abs(gap):
+            yield (
+                f"the scores of the {name} side show {total:+.3g} of the change of the score ({change:+.3g}), and "
+                f"special tokens have {special:+.3g}: set distribute with the baseline blank, or compare scores with "
+                "each other"
+            )
+        elif large or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nibt.core.quadrature import chunks
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
 from nibt.methods.base import Method
 from nibt.models._attention import AttentionRecord, Attentions, Weights
 from nibt.options import Blocks
@@ -30,7 +29,7 @@ class AttentionMethod(Method):
     def attribute(self, side: Side) -> Attribution:
         self.check(side.tower)
         scores, units = self.scores(side).detach(), side.units
-        return Attribution(units.keep(scores), units, special_token_share(scores, units))
+        return Attribution.of_rows(scores, units)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from torch import Tensor
 from nibt.core.quadrature import chunks, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
+from nibt.core.stages import Stage
+from nibt.data.units import special_tokens
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
 from nibt.methods._path_vectors import PathOptions
 from nibt.methods.base import average_layers
-from nibt.models._trace import Cut
 from nibt.options import Keywords, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
@@ -45,64 +46,80 @@ class PathMethod(PathOptions):
                 f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
             )
 
-    def ends(
-        self, side: Side, cut: Cut, layer: int | None, start: Hidden, name: str = "zero", low: float = 0.0
-    ) -> tuple[PerExample, PerExample]:
-        """Return the scores at the end and at the start of the path: of the baseline ``name``, or of another state."""
-        with torch.no_grad():
-            # the embedding of a blank input is a constant of the tower, which keeps it, so it takes no forward pass
-            constant = name == "blank" and layer is not None
-            end = side.blank() if constant else cut.rest((start + low * (cut.hidden - start))[None])[0]
-            return side.score(side.trace.embedding), side.score(end)
+    def ends(self, stage: Stage, name: str) -> tuple[PerExample, PerExample]:
+        """Return the scores at the end and at the start of a path: of the baseline ``name``, or of another state."""
+        side, cut, start = stage.side, stage.cut, stage.start
+        low = nodes(self.quadrature, self.steps, self.floor).low
+        return side.value(), side.at_end(name, stage.layer, cut, start + low * (cut.hidden - start))
+
+    def attribute_stages(
+        self, stage: Stage, scores: Scores, name: str = "", change: PerExample | None = None, special: int = 0
+    ) -> tuple[PerToken, PathSummary]:
+        """Compute the scores of the rows of a layer or, with those of special tokens handed down, of all stages.
+
+        Args:
+            stage: The first stage.
+            scores: Computes the score of each row at one state.
+            name: The name of the baseline; ``zero`` if the path starts at another state.
+            change: The change of the score that the tolerance refers to; None means that along the path.
+            special: The number of first rows whose special tokens hand their scores down; 0 for none.
+        """
+        at_input, at_start = self.ends(stage, name or self.baseline)
+        of_path, bound = at_input - at_start, None
+        if self.tolerance is not None:
+            bound = allowed(of_path if change is None else change, self.tolerance)
+            bound = bound / (1 + (stage.layer or 0)) if special else bound  # each stage adds its gap
+        values, steps = self.integrate(stage, scores, of_path, bound, special)
+        layers, tokens = () if stage.layer is None else (stage.layer,), stage.start.shape[1]
+        total, mask = values[:, :tokens], special_tokens(stage.cut.units, tokens).to(values.device)
+        while special and stage.layer:
+            stage = stage.below(values[:, tokens:])
+            change = of_path if bound is None else stage.change()
+            values, steps_of_stage = self.integrate(stage, scores, change, bound, special)
+            total, steps = total.masked_fill(mask, 0) + values[:, :tokens], torch.maximum(steps, steps_of_stage)
+        sums = total.sum(-1), torch.zeros_like(at_input)
+        return total, PathSummary(
+            self.baseline, self.quadrature, layers, steps, at_input, at_start, *sums, self.tolerance
+        )
 
     def integrate(
-        self,
-        side: Side,
-        cut: Cut,
-        layer: int | None,
-        scores: Scores,
-        start: Hidden | None = None,
-        change: PerExample | None = None,
-    ) -> tuple[PerToken, PathSummary]:
-        """Average the scores of the rows along the path of a layer; with a tolerance, each item has its own steps."""
-        count = len(side.trace.inputs.values)
-        path, name = nodes(self.quadrature, self.steps, self.floor), "zero"
-        if start is None:
-            start, name = side.baseline(self.baseline, layer, cut.hidden), self.baseline
-        first = start.expand_as(cut.hidden)
-        at_input, at_start = self.ends(side, cut, layer, start, name, path.low)
+        self, stage: Stage, scores: Scores, change: PerExample, bound: PerExample | None, special: int
+    ) -> tuple[Float[Tensor, "batch value"], PerExample]:
+        """Average the scores along the path of a stage, and return the number of steps of each item.
 
-        def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
-            taken, cut_of, begin = side, cut, first
-            if len(rows) < count:
-                assert layer is not None
-                taken = side.take(rows.tolist())
-                cut_of, begin = taken.cut(layer), first[rows]
-            difference = cut_of.hidden - begin
-            at_once = None if side.memory is None else taken.at_once(layer, cut_of.hidden)
-            maps = []
-            for chunk in chunks(len(positions), cut_of.hidden, at_once=at_once):
-                states = begin + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
-                maps += [scores(difference, gradient) for gradient in taken.gradient(cut_of, states)]
-            return torch.stack(maps)
+        Args:
+            stage: The stage.
+            scores: Computes the score of each row at one state.
+            change: The change of the stage's number.
+            bound: The largest gap of the sum of the scores; None for the steps of the rule.
+            special: The number of first rows whose gradients are averaged, too, and returned after the scores.
+        """
+        side, count, tokens = stage.side, *stage.start.shape[:2]
 
-        rows = torch.arange(count, device=cut.hidden.device)
-        if self.tolerance is None:
-            values = scores_at(path.positions, rows)
-            result = torch.tensordot(values.new_tensor(path.weights), values, 1)
-            steps = result.new_full((count,), len(path.positions), dtype=torch.float32)
-        else:
-            bound = allowed(at_input - at_start if change is None else change, self.tolerance)
+        def values_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row value"]:
+            part = stage if len(rows) == count else stage.take(rows.tolist())
+            hidden, start = part.cut.hidden, part.start
+            difference, values = hidden - start, []
+            at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
+            for chunk in chunks(len(positions), hidden, at_once=at_once):
+                states = start + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
+                for gradient in part.gradient(states):
+                    of_rows = scores(difference, gradient)
+                    values.append(torch.cat([of_rows, gradient[:, :special].flatten(1)], -1) if special else of_rows)
+            return torch.stack(values)
 
-            def gaps(sums: PerToken, rows: Rows) -> PerExample:
-                return ((at_input - at_start)[rows] - sums.sum(-1)).abs() / bound[rows]
+        rows = torch.arange(count, device=stage.start.device)
+        if bound is None:
+            path = nodes(self.quadrature, self.steps, self.floor)
+            values = values_at(path.positions, rows)
+            steps = values.new_full((count,), len(path.positions), dtype=torch.float32)
+            return torch.tensordot(values.new_tensor(path.weights), values, 1), steps
 
-            paths = refined(self.quadrature, self.steps, self.floor, True)
-            result, steps = integrate(paths, scores_at, rows, gaps, self.tolerance)
-        layers = () if layer is None else (layer,)
-        return result, PathSummary(
-            self.baseline, self.quadrature, layers, steps, at_input, at_start, result.sum(-1), self.tolerance
-        )
+        def gaps(values: Float[Tensor, "row value"], rows: Rows) -> PerExample:
+            return (change[rows] - values[:, :tokens].sum(-1)).abs() / bound[rows]
+
+        paths = refined(self.quadrature, self.steps, self.floor, True)
+        return integrate(paths, values_at, rows, gaps, self.tolerance)
 
 
 def products(difference: Hidden, gradient: Hidden) -> PerToken:
@@ -118,8 +135,9 @@ class _AlongPath(PathMethod, GradientMethod):
         """Compute the mean of the maps of all layers."""
         results = []
         for layer in self.layer:
-            cut = side.cut(layer)
-            results.append(self.integrate(side, cut, layer, lambda h, g, units=cut.units: self.scores(h, g, units)))
+            stage = Stage.of_layer(side, layer, self.baseline)
+            units = stage.cut.units
+            results.append(self.attribute_stages(stage, lambda h, g, units=units: self.scores(h, g, units)))
         return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])
 
 

@@ -6,6 +6,7 @@ are the means over them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -13,33 +14,59 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.jacobians import part_masks, part_vectors_at, vjp_at
+from nibt.core.jacobians import jvp_at, normalized, part_masks, part_vectors_at, vjp_at
 from nibt.core.quadrature import Nodes, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, special_token_share
+from nibt.data.units import Grid, Units, special_rows, special_token_share, special_tokens
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models._trace import Cut
 from nibt.options import OpenShare, Steps
 from nibt.results.attribution import PathSummary, allowed
-from nibt.types import Hidden
+from nibt.types import Hidden, PerExample
 
 
 @dataclass(frozen=True)
 class LayerPath:
-    """The path of one example from the baseline to a layer, and the change of the unit embedding along it."""
+    """The path of one example from the baseline to a layer, and the change of the unit embedding along it.
+
+    Attributes:
+        cut: The tower cut at the layer, for unit embeddings.
+        start: The baseline.
+        change: The change of the unit embedding.
+        method: The method.
+        below: The blocks before the layer and their baselines, the first block first, if special tokens distribute
+            their vectors.
+    """
 
     cut: Cut
     start: Hidden
     change: Float[Tensor, " dim"]
     method: "PathOptions"
+    below: tuple[tuple[Cut, Hidden], ...] = ()
 
     @property
     def rows(self) -> int:
         """The number of rows of a state, special tokens included."""
         return self.cut.hidden.shape[1]
+
+    @cached_property
+    def special(self) -> Float[Tensor, " row"]:
+        """Which of the first rows are special tokens that distribute their vectors, as 1 and 0; empty without any."""
+        count = special_rows(self.cut.units, self.rows) if self.below else 0
+        return special_tokens(self.cut.units, self.rows)[0, :count].to(self.start)
+
+    @property
+    def stages(self) -> list[tuple[Cut, Hidden, Tensor]]:
+        """The blocks and the rest of the tower, with their baselines and the changes of what they compute."""
+        ends = [*self.below[1:], (self.cut, self.start)] if self.below else []
+        changes = [
+            ((cut.hidden - start)[0, : len(self.special)] * self.special[:, None]).flatten() for cut, start in ends
+        ]
+        stages = [(cut, start, change) for (cut, start), change in zip(self.below, changes, strict=True)]
+        return [*stages, (self.cut, self.start, self.change)]
 
     def paths(self) -> Iterator[Nodes]:
         """Yield the nodes of the rule; with a tolerance, then twice as many each time."""
@@ -53,7 +80,7 @@ class LayerPath:
 
 @dataclass(frozen=True)
 class PathVectors(SideVectors):
-    """The vectors of one example along a path for each view and layer; ``after`` is its mean unit embedding."""
+    """The vectors of one example along a path for each view and layer; the first view is the image as it is."""
 
     after: Float[Tensor, " dim"]
     paths: Sequence[Sequence[LayerPath]]
@@ -63,16 +90,16 @@ class PathVectors(SideVectors):
     @classmethod
     def of(cls, side: Side, method: "PathOptions") -> "PathVectors":
         """Return the paths of a side with one example."""
-        views = Views.of(side, method.views, method.layers)
+        views = Views.of(side, method.views, method.layers, method.lowest)
         sides = list(views.sides(1)) if views else [side]
         ends = [F.normalize(view.trace.embedding, dim=-1)[0] for view in sides]
         paths = [_layer_paths(view, end, method) for view, end in zip(sides, ends, strict=True)]
-        return cls(torch.stack(ends).mean(0), paths, views, method)
+        return cls(ends[0], paths, views, method)
 
     @property
     def change(self) -> Float[Tensor, " dim"]:
-        """The change of the unit embedding along the path, as the mean over layers and views."""
-        return torch.stack([torch.stack([layer.change for layer in layers]).mean(0) for layers in self.paths]).mean(0)
+        """The change of the unit embedding along the path, as the mean over layers."""
+        return torch.stack([layer.change for layer in self.paths[0]]).mean(0)
 
     @property
     def units(self) -> Units:
@@ -81,29 +108,24 @@ class PathVectors(SideVectors):
 
     def of_words(self, groups: Sequence[Sequence[int]]) -> PartValues:
         change = self.change
-        return PartValues.mean(self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change)))
+        return self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change))[0]
 
     def of_cells(self) -> tuple[PartValues, Grid]:
-        grid = self.units
+        grid, change = self.units, self.change
         assert isinstance(grid, Grid)
-        change = self.change
         by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), change))
         cells, fine = self._blend(torch.stack([view.values[:-1].T for view in by_view]), grid)
-        mean = PartValues.mean(by_view)
-        return replace(mean, values=torch.cat([cells.T, mean.values.sum(0)[None] - cells.sum(1)[None]])), fine
+        return replace(by_view[0], values=torch.cat([cells.T, by_view[0].values[-1:]])), fine
 
     def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
         changes = other_vectors @ self.change
         largest = changes.abs().max().expand(len(other_vectors)) if shared_bound else changes
         by_view, units = self._integrate(lambda layer: scores(layer, other_vectors, largest)), self.units
-        mean, kept = PartValues.mean(by_view), torch.stack([units.keep(view.values) for view in by_view])
-        shares = torch.stack([special_token_share(view.values, units) for view in by_view])
-        share = shares[0]
-        if self.views is not None and isinstance(units, Grid):
-            share = self.views.special_token_share(kept, units, shares)
-        unit_scores, units = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
-        others = mean.values.sum(-1) - unit_scores.sum(-1)
-        return VectorScores(replace(mean, values=torch.cat([unit_scores, others[:, None]], 1)), units, share)
+        plain, kept = by_view[0], torch.stack([units.keep(view.values) for view in by_view])
+        others = plain.values.sum(-1) - kept[0].sum(-1)
+        unit_scores, fine = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
+        values = torch.cat([unit_scores, others[:, None]], 1)
+        return VectorScores(replace(plain, values=values), fine, special_token_share(plain.values, units))
 
     def summary(self, other_vectors: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
         return PathSummary(
@@ -113,7 +135,8 @@ class PathVectors(SideVectors):
             scores.parts.steps,
             at_input=other_vectors @ self.after,
             at_baseline=other_vectors @ (self.after - self.change),
-            sum=scores.parts.values.sum(-1),
+            sum=scores.parts.values[:, :-1].sum(-1),
+            special_tokens=scores.parts.values[:, -1],
             tolerance=self.method.tolerance,
         )
 
@@ -133,7 +156,10 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions"
         cut = side.stem() if layer is None else side.cut(layer)
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
-        paths.append(LayerPath(cut, start, after - F.normalize(before, dim=-1)[0], method))
+        change, below = after - F.normalize(before, dim=-1)[0], []
+        if method.distribute and layer and special_rows(cut.units, start.shape[1]):
+            below = [(side.trace.block(number), side.tower.blank(side.inputs, number)) for number in range(layer)]
+        paths.append(LayerPath(normalized(cut), start, change, method, tuple(below)))
     return paths
 
 
@@ -144,36 +170,76 @@ def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
 
 
 def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[Tensor, " dim"]) -> PartValues:
-    """Compute the sum of P[t] over the rows of each part, (part, dim), up to a gap relative to ``change``."""
-    bound = layer.allowed(change.norm())
+    """Compute the sum of P[t] over the rows of each part, (part, dim), up to a gap relative to ``change``.
 
-    def vectors_at(positions: Sequence[float], _: Rows) -> Float[Tensor, "node 1 part dim"]:
-        return part_vectors_at(layer.cut, layer.start, positions, masks, len(layer.change)).transpose(1, 2)
+    Each stage also takes what the special tokens carry of each part, from the blocks before.
+    """
+    special, rows = layer.special, torch.zeros(1, dtype=torch.int64, device=layer.change.device)
+    own, steps, carried = masks.to(layer.start, copy=True), layer.change.new_zeros(1), None
+    own[:, : len(special)] *= 1 - special
+    result = layer.change
+    for cut, start, wanted in layer.stages:
+        difference = cut.hidden - start
+        directions = own[:, None, :, None] * difference
+        if carried is None:  # special tokens are constants of layer 0, or belong to no part
+            directions[-1, :, : len(special)] += special[:, None] * difference[:, : len(special)]
+        else:
+            directions[:, 0, : len(special)] += special[:, None] * carried
+        bound = layer.allowed(change.norm() if wanted is layer.change else wanted.norm()) / (1 + len(layer.below))
 
-    def gaps(values: Float[Tensor, "1 part dim"], _: Rows) -> Float[Tensor, "1"]:
-        return (values.sum(1) - layer.change).norm(dim=-1) / bound
+        def values_at(
+            positions: Sequence[float], _: Rows, cut: Cut = cut, start: Hidden = start, directions: Tensor = directions
+        ) -> Float[Tensor, "node 1 part dim"]:
+            if len(special):
+                return jvp_at(cut, start, positions, directions).transpose(1, 2)
+            return part_vectors_at(cut, start, positions, masks, len(layer.change)).transpose(1, 2)
 
-    rows = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    result, steps = integrate(layer.paths(), vectors_at, rows, gaps, layer.method.tolerance)
-    return PartValues(result[0], steps.expand(len(masks)), (gaps(result, rows) > 1).expand(len(masks)))
+        def gaps(
+            values: Float[Tensor, "1 part dim"], _: Rows, wanted: Tensor = wanted, bound: Tensor = bound
+        ) -> Float[Tensor, "1"]:
+            return (values.sum(1) - wanted).norm(dim=-1) / bound
+
+        (result,), of_stage = integrate(layer.paths(), values_at, rows, gaps, layer.method.tolerance)
+        steps = torch.maximum(steps, of_stage)
+        carried = None if wanted is layer.change else result.unflatten(-1, (len(special), -1))
+    missed = (result.sum(0) - layer.change).norm() > layer.allowed(change.norm())
+    return PartValues(result, steps.expand(len(masks)), missed.expand(len(masks)))
 
 
 def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
     """Compute P[t] . v for each vector v, (vector, token), by backward passes or from the P[t] of all rows."""
-    expected, bound, dim = other_vectors @ layer.change, layer.allowed(most), len(layer.change)
+    special, tokens, count, bound = layer.special, layer.rows, len(other_vectors), layer.allowed(most)
+    if len(special) and count > min(tokens, len(layer.change)):
+        of_rows = vectors(layer, torch.eye(tokens, device=other_vectors.device), layer.change)
+        total, steps = other_vectors @ of_rows.values.T, of_rows.steps[:1].expand(count)
+    else:
+        total, steps, cotangents = other_vectors.new_zeros(count, tokens), bound.new_zeros(()), other_vectors
+        for cut, start, change in reversed(layer.stages):
+            values, of_stage = _scores_of_stage(layer, (cut, start), cotangents, cotangents @ change, bound)
+            total[:, : len(special)] *= 1 - special
+            total, steps = total + values[:, :tokens], torch.maximum(steps, of_stage)
+            cotangents = values[:, tokens:] * special.repeat_interleave(start.shape[-1])
+    missed = (total.sum(-1) - other_vectors @ layer.change).abs() > bound
+    return PartValues(total, steps, missed)
 
-    def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row token"]:
-        if len(rows) <= min(layer.rows, dim):
-            return vjp_at(layer.cut, layer.start, positions, other_vectors[rows][:, None])[:, :, 0]
-        single_rows = torch.eye(layer.rows, dtype=other_vectors.dtype, device=other_vectors.device)
-        return other_vectors[rows] @ part_vectors_at(layer.cut, layer.start, positions, single_rows, dim)[:, :, 0].mT
 
-    def gaps(values: Float[Tensor, "row token"], rows: Rows) -> Float[Tensor, " row"]:
-        return (values.sum(-1) - expected[rows]).abs() / bound[rows]
+def _scores_of_stage(
+    layer: LayerPath, stage: tuple[Cut, Hidden], cotangents: Tensor, expected: Tensor, bound: Tensor
+) -> tuple[Float[Tensor, "vector value"], PerExample]:
+    """Compute the scores of all rows at one stage for each cotangent, and the mean gradients at special tokens."""
+    (cut, start), count, dim = stage, len(layer.special), len(layer.change)
 
-    all_rows = torch.arange(len(other_vectors), device=other_vectors.device)
-    result, steps = integrate(layer.paths(), scores_at, all_rows, gaps, layer.method.tolerance)
-    return PartValues(result, steps, gaps(result, all_rows) > 1)
+    def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row value"]:
+        if count or len(rows) <= min(layer.rows, dim):
+            return vjp_at(cut, start, positions, cotangents[rows][:, None], special=count)[:, :, 0]
+        single_rows = torch.eye(layer.rows, dtype=cotangents.dtype, device=cotangents.device)
+        return cotangents[rows] @ part_vectors_at(cut, start, positions, single_rows, dim)[:, :, 0].mT
+
+    def gaps(values: Float[Tensor, "row value"], rows: Rows) -> Float[Tensor, " row"]:
+        return (values[:, : layer.rows].sum(-1) - expected[rows]).abs() * (1 + len(layer.below)) / bound[rows]
+
+    all_rows = torch.arange(len(cotangents), device=cotangents.device)
+    return integrate(layer.paths(), scores_at, all_rows, gaps, layer.method.tolerance)
 
 
 @dataclass(frozen=True)
@@ -192,6 +258,7 @@ class PathOptions(Method):
     steps: Steps = 4
     floor: OpenShare = 0.1
     tolerance: ClassVar[float | None] = None
+    distribute: ClassVar[bool] = False
 
     def linear_vectors(self, side: Side) -> SideVectors:
         """Integrate the vectors along the path, if that is how the method computes its scores."""

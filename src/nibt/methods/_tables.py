@@ -51,7 +51,7 @@ def image_maps(method: Callable[[Side], Attribution], image: Side, others: Tenso
 def with_other_tokens(maps: Attribution) -> Float[Tensor, "map patch"]:
     """Return the scores with a last column for image tokens that are no patches, which only a path has."""
     scores = maps.scores.float().cpu()
-    others = scores.new_zeros(len(scores)) if maps.path is None else maps.path.sum.float().cpu() - scores.sum(-1)
+    others = scores.new_zeros(len(scores)) if maps.path is None else maps.path.special_tokens.float().cpu()
     return torch.cat([scores, others[:, None]], 1)
 
 

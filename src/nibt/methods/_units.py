@@ -47,13 +47,12 @@ class UnitMethod(Method):
         return masker(side, units)(torch.zeros(len(side.inputs), units.count, dtype=torch.float32, device=device))
 
     def linear_vectors(self, side: Side) -> UnitVectors:
-        """Compute the vectors as scores are computed, with embeddings in place of scores, as means over the views."""
+        """Compute the vectors as scores are computed, with embeddings in place of scores."""
         views = Views.of(side, self.views)
         sides = [view.embedded() for view in (views.sides(1) if views else [side])]
         units = self.units_of(side)
         vectors = [_kept(self.scores(view, units)[0], units) for view in sides]
-        after = torch.stack([view.value()[0] for view in sides]).mean(0)
-        before = torch.stack([self.nothing(view, units)[0] for view in sides]).mean(0)
+        after, before = sides[0].value()[0], self.nothing(sides[0], units)[0]
         if views is None:
             cells = units.grid if isinstance(units, Segments) else units
             cells = cells.bare() if isinstance(cells, Grid) else cells
@@ -61,7 +60,7 @@ class UnitMethod(Method):
         assert isinstance(units, Grid)
         maps = torch.stack(vectors).transpose(1, 2)
         fine, grid = views.blend(maps, units)
-        rest = maps.sum(-1).mean(0) - fine.sum(-1)
+        rest = maps[0].sum(-1) - fine.sum(-1)
         return UnitVectors(after, before, torch.cat([fine.T, rest[None]]), grid)
 
     def attribute(self, side: Side) -> Attribution:

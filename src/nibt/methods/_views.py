@@ -1,12 +1,12 @@
 """Views: maps finer than the tower's grid, from several windows on an image that are shifted by parts of a unit.
 
-Shifts are symmetric from left to right, so that a mirrored image has the mirrored map if the model treats both alike.
-An odd number of views has the image as the model sees it without views, and pairs to the left and to the right of it,
-at even heights. An even number has pairs only.
+The first view is the image as the model sees it. The others are pairs to the left and to the right of it, at even
+heights, so that a mirrored image has the mirrored map if the model treats both alike; of an even number, one is below.
 
 Each view has a map of its own, whose units lie at the shifted places. A cell of the finer grid has the mean score,
-by area, of the units that cover it in the views that reach there: a flat map stays flat. What units have outside of
-the image is in no cell, and counts as the share of special tokens.
+by area, of the units that cover it in the views that reach there: a flat map stays flat. But a model may use something
+only where it is in the image as it is shown, and the shifted views would hide it. So the mean only tells the details:
+what it lacks of the first map, unit by unit, is added smoothly. The sum of the fine map is that of the first map.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +20,13 @@ from torch import Tensor
 from nibt.core.quadrature import AT_ONCE
 from nibt.core.side import Side
 from nibt.data.units import Grid, SequenceUnits, cells_of
-from nibt.results.attribution import Attribution, PathSummary
+from nibt.results.attribution import Attribution
 
 FINEST = 3
 """The largest number of cells per unit along each axis; with more views, shifts are finer than cells."""
+
+WIDTH = 1.2
+"""The half width, in units, of the triangle that smooths what the mean of the views lacks."""
 
 
 @cache
@@ -34,17 +37,13 @@ def shifts(count: int) -> tuple[tuple[float, float], ...]:
         >>> shifts(3)
         ((0.0, 0.0), (0.5, -0.3333333333333333), (0.5, 0.3333333333333333))
         >>> shifts(2)
-        ((0.0, -0.25), (0.0, 0.25))
+        ((0.0, 0.0), (0.5, 0.0))
     """
-    pairs, single = divmod(count, 2)
-    if single:
-        heights = [height / (pairs + 1) for height in range(1, pairs + 1)]
-        heights = [height - 1 if height > 0.5 else height for height in heights]
-    else:
-        heights = [(height + 0.5) / pairs - 0.5 for height in range(pairs)]
-    across = 1 / 3 if single else 1 / 4
-    both = tuple((height, sign * across) for height in heights for sign in (-1, 1))
-    return ((0.0, 0.0),) * single + both
+    pairs, below = divmod(count - 1, 2)
+    heights = [height / (pairs + 1) for height in range(1, pairs + 1)]
+    heights = [height - 1 if height > 0.5 else height for height in heights]
+    both = tuple((height, sign / 3) for height in heights for sign in (-1, 1))
+    return ((0.0, 0.0), *both, *((0.5, 0.0),) * below)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Views:
         extent: The height and the width of the tower's input in pixels.
         grid: The units of which the shifts are parts.
         shifts: The shifts in pixels, down and to the right.
-        lowest: The lowest layer that is explained.
+        lowest: The lowest layer whose state is read.
     """
 
     side: Side
@@ -66,24 +65,29 @@ class Views:
     lowest: int
 
     @classmethod
-    def of(cls, side: Side, count: int, layers: Sequence[int] = ()) -> "Views | None":
-        """Return the views of a side for a method with these layers, or without layers; None for one view."""
+    def of(cls, side: Side, count: int, layers: Sequence[int] = (), lowest: int | None = None) -> "Views | None":
+        """Return the views of a side; None for one view.
+
+        Args:
+            side: The side.
+            count: The number of views.
+            layers: The layers that the method explains; empty for methods without layers.
+            lowest: The lowest layer whose state it reads, if that is none of these.
+        """
         if count == 1:
             return None
-        trace, lowest = side.trace, min(layers, default=0)
-        grid = cells_of(trace.cut(lowest if layers else trace.tower.depth).units)
+        trace, first = side.trace, min(layers, default=0)
+        grid = cells_of(trace.cut(first if layers else trace.tower.depth).units)
         extent = trace.tower.extent(trace.inputs)
         down, right = extent[0] / grid.rows, extent[1] / grid.columns
         moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
-        return cls(side, extent, grid, moves, lowest)
+        return cls(side, extent, grid, moves, first if lowest is None else lowest)
 
     def sides(self, at_once: int | None = None) -> Iterator[Side]:
-        """Yield the sides of the views, in order: the image itself, if it is a view, then several at once."""
-        start = int(self.shifts[0] == (0, 0))
-        if start:
-            yield self.side
+        """Yield the sides of the views, in order: the image itself, then several at once."""
+        yield self.side
         at_once = max(1, AT_ONCE // len(self.side.trace.inputs.values)) if at_once is None else at_once
-        for first in range(start, len(self.shifts), at_once):
+        for first in range(1, len(self.shifts), at_once):
             yield self.side.shifted(self.shifts[first : first + at_once], self.lowest)
 
     def blend(self, maps: Float[Tensor, "view *other unit"], units: Grid) -> tuple[Float[Tensor, "*other cell"], Grid]:
@@ -92,21 +96,13 @@ class Views:
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
         """
         cells = min(len(self.shifts), FINEST) if units.rows * units.columns <= self.grid.rows * self.grid.columns else 1
-        fine = blended(units.unfold(maps), self._places(units), cells)
+        grids = units.unfold(maps)
+        fine = blended(grids, self._places(units), cells)
+        sizes = (units.rows, self.grid.rows), (units.columns, self.grid.columns)
+        rows, columns = (smoothing(count, cells, WIDTH * cells * count / least).to(fine) for count, least in sizes)
+        lacking = grids[0] - fine.unflatten(-1, (-1, cells)).unflatten(-3, (-1, cells)).sum((-3, -1))
+        fine = fine + rows @ lacking @ columns.T
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
-
-    def special_token_share(
-        self, maps: Float[Tensor, "view *other unit"], units: Grid, shares: Float[Tensor, "view ..."]
-    ) -> Float[Tensor, "..."]:
-        """Return the mean share of the absolute score that is on special tokens or outside of the image."""
-        inside = []
-        for grid, (down, right) in zip(units.unfold(maps.abs()), self._places(units), strict=True):
-            rows, columns = (
-                overlaps(units.rows, 1, down).sum(0).to(grid),
-                overlaps(units.columns, 1, right).sum(0).to(grid),
-            )
-            inside.append((rows @ grid @ columns) / grid.sum((-2, -1)).clamp_min(1e-30))
-        return (1 - (1 - shares) * torch.stack(inside)).mean(0)
 
     def _places(self, units: Grid) -> list[tuple[float, float]]:
         """Return the shifts in units of a grid."""
@@ -114,24 +110,18 @@ class Views:
         return [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
 
 
-def explain_views(views: Views, attribute: Callable[[Side], Attribution]) -> Attribution:
-    """Compute the fine maps of a batch: blended scores, and the means of all other values over the views."""
+def explain_views(views: Views, attribute: Callable[[Side], Attribution], negative: bool) -> Attribution:
+    """Compute the fine maps of a batch, which may have negative scores; all else is that of the image as it is."""
     results = [attribute(side) for side in views.sides()]
-    units, batch = results[0].units, len(views.side.trace.inputs.values)
-    grid = cells_of(units)
-    by_view = (len(views.shifts), batch)
-    scores = torch.cat([result.scores for result in results]).unflatten(0, by_view)
-    maps, words = scores, None
+    plain, batch = results[0], len(views.side.trace.inputs.values)
+    units, grid = plain.units, cells_of(plain.units)
+    scores = torch.cat([result.scores for result in results]).unflatten(0, (len(views.shifts), batch))
+    fine, fine_grid = views.blend(scores[..., : grid.count], grid)
+    fine = fine if negative else fine.clamp_min(0)
     if isinstance(units, SequenceUnits):
-        maps, words = scores[..., : grid.count], scores[..., grid.count :].mean(0)
-    shares = torch.cat([result.special_token_share for result in results]).unflatten(0, by_view)
-    scores, fine = views.blend(maps, grid)
-    special = views.special_token_share(maps, grid, shares)
-    if words is not None:
-        scores, fine = torch.cat([scores, words], -1), replace(units, grid=fine)
-    starts = ((result.path, first) for result in results for first in range(0, len(result.scores), batch))
-    paths = [path[first : first + batch] for path, first in starts if path is not None]
-    return Attribution(scores, fine, special, PathSummary.mean(paths) if paths else None)
+        words = scores[0, :, grid.count :]
+        return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=fine_grid))
+    return replace(plain, scores=fine, units=fine_grid)
 
 
 def blended(
@@ -161,3 +151,21 @@ def overlaps(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{ce
     low = torch.maximum(lines[:-1, None], edges[None, :-1])
     high = torch.minimum(lines[1:, None], edges[None, 1:])
     return (high - low).clamp_min(0)
+
+
+@lru_cache(maxsize=256)
+def smoothing(units: int, cells: int, width: float) -> Float[Tensor, "{units}*{cells} {units}"]:
+    """Return the share of each unit of a line in each cell: even in the unit, then smoothed by a triangle.
+
+    Args:
+        units: The number of units.
+        cells: The number of cells of a unit.
+        width: The half width of the triangle, in cells.
+
+    Examples:
+        >>> smoothing(2, 1, 1.0).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    places = torch.arange(units * cells, dtype=torch.float64, device="cpu")
+    triangle = (1 - (places[:, None] - places[None]).abs() / width).clamp_min(0)
+    return triangle / triangle.sum(0) @ overlaps(units, cells, 0.0)

@@ -6,14 +6,14 @@ The options of a method are its dataclass fields.
 import dataclasses
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
 from nibt.core.side import Side
-from nibt.data.units import Words, special_token_share
+from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
@@ -116,8 +116,8 @@ class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
     Args:
-        views: The number of views of an image (shifted windows), 1 to 16. The sum of their map leaves out what lies
-            outside of the image.
+        views: The number of views of an image (shifted windows), 1 to 16. They add details to the map of the image as
+            it is shown, and leave its sum.
         amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
             each region of the map to what the target loses if the region is filled in from the pixels around it, and
             makes scores of all methods signed. Captions have their own amounts: there, use ``occlusion``.
@@ -158,16 +158,14 @@ class Method(Plugin, ABC):
 
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
-        views = Views.of(side, self.views, self.layers) if self.views > 1 else None
-        attribution = self.attribute(side) if views is None else explain_views(views, self.of_view(views))
+        views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
+        attribution = (
+            self.attribute(side) if views is None else explain_views(views, self.attribute, self.signed or self.linear)
+        )
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
-
-    def of_view(self, views: Views) -> Callable[[Side], Attribution]:
-        """Return what computes the scores of one of the views, whose mean is the map."""
-        return self.attribute
 
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:
@@ -217,6 +215,11 @@ class Method(Plugin, ABC):
         """The layers that are explained; empty for methods without layers."""
         return getattr(self, "layer", ())
 
+    @property
+    def lowest(self) -> int:
+        """The lowest layer whose state is read."""
+        return min(self.layers, default=0)
+
     @classmethod
     def configured(cls, tower: Tower, variant: str, options: Options, recommended: Options) -> "Method":
         """Return the method for one tower, with all options resolved.
@@ -245,7 +248,7 @@ class Method(Plugin, ABC):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
-        values = cls.completed(cls.completed(of_variant, changes), _side_options(options, tower.modality))
+        values = cls.completed(tower, cls.completed(tower, of_variant, changes), _side_options(options, tower.modality))
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
             _check_plain(values, options, tower)
         if "layer" in values:
@@ -256,8 +259,8 @@ class Method(Plugin, ABC):
         return method
 
     @classmethod
-    def completed(cls, defaults: Options, changes: Options) -> Keywords:
-        """Return the values of all options: the changes, and defaults for others, which may depend on the changes."""
+    def completed(cls, tower: Tower, defaults: Options, changes: Options) -> Keywords:
+        """Return the values of all options: the changes, and defaults for others, which may depend on both."""
         return {**defaults, **changes}
 
     @classmethod
@@ -377,4 +380,4 @@ def average_layers(
         )
     scores = torch.stack(list(maps)).mean(0)
     path = PathSummary.mean(summaries) if len(summaries) > 1 else next(iter(summaries), None)
-    return Attribution(units.keep(scores), units, special_token_share(scores, units), path)
+    return Attribution.of_rows(scores, units, path)

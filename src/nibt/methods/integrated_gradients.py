@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
+from nibt.core.stages import Stage
 from nibt.methods._path import PathMethod, products
 from nibt.options import Steps
 from nibt.results.attribution import Attribution
@@ -49,5 +49,6 @@ class IntegratedGradients(PathMethod):
 
     def attribute(self, side: Side) -> Attribution:
         stem = side.stem()
-        scores, path = self.integrate(side, stem, None, products)
-        return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units), path)
+        stage = Stage(side, None, side.baseline(self.baseline, None, stem.hidden), stem)
+        scores, path = self.attribute_stages(stage, products)
+        return Attribution.of_rows(scores, stem.units, path)

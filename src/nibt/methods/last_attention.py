@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
 from nibt.methods._attention import AttentionMethod, gradients
 from nibt.methods.base import Need
 from nibt.models._attention import Weights
@@ -63,7 +62,7 @@ class AttentionOrInput(LastAttention):
         self.check(side.tower)
         stem = side.stem()
         scores = self.input_scores(stem.hidden, side.gradient(stem, stem.hidden[None])[0])
-        return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units))
+        return Attribution.of_rows(scores, stem.units)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from typing import ClassVar
 import torch
 
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
 from nibt.methods.base import LayerMethod
 from nibt.models._answers import AnswerTower
 from nibt.results.attribution import Attribution
@@ -47,4 +46,4 @@ class LogitLens(LayerMethod):
                 shares = tower.logits(tower.last_states(side.cut(layer).hidden)).softmax(-1)
                 maps.append(shares.gather(-1, targets[:, :, None].expand(-1, shares.shape[1], 1))[..., 0])
         scores, units = torch.stack(maps).mean(0), side.units
-        return Attribution(units.keep(scores), units, special_token_share(scores, units))
+        return Attribution.of_rows(scores, units)

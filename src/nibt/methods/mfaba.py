@@ -24,7 +24,6 @@ from typing import ClassVar
 import torch
 
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
 from nibt.methods.base import Method
 from nibt.options import Positive, Steps
 from nibt.results.attribution import Attribution
@@ -58,4 +57,4 @@ class MFABA(Method):
             step = -self.stride * gradient.sign()
             scores = scores - (step * gradient)[0].sum(-1)
             states = states + step
-        return Attribution(stem.units.keep(scores), stem.units, special_token_share(scores, stem.units))
+        return Attribution.of_rows(scores, stem.units)

@@ -21,9 +21,7 @@ Avoid it when:
     the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, which is chance.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -31,18 +29,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
+from nibt.core.stages import Stage
+from nibt.data.units import special_rows
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
-from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Options, average_layers
+from nibt.models.base import Tower
 from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, States
 
 _FIRST_STEPS = 5  # of a path with a tolerance
+_DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
+_SHARE = 0.65  # of the depth: the layer of heads that read units
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class NIB(PathMethod, LayerMethod):
 
     Args:
         tolerance: The largest completeness gap, relative to the change of the score.
+        distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
+            which they have them, block by block down to layer 0, so that what is shown adds up. It needs the baseline
+            ``blank``, and no noise.
         noise: ``none``, or the deviation s of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
@@ -65,12 +70,12 @@ class NIB(PathMethod, LayerMethod):
     answer_defaults: ClassVar = {"tolerance": 0.05, "views": 3}  # decoders need more steps than encoders
     variants: ClassVar = {
         "default": {
-            "image": {"layer": 0.65, "baseline": "blank", "quadrature": "midpoint", "steps": 3, "views": 3},
-            "text": {"layer": 0, "baseline": "blank", "quadrature": "midpoint", "steps": 6},
+            "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 4, "views": 3},
+            "text": {**_DISTRIBUTED, "layer": 0, "steps": 6},
         },
         "fast": {
-            "image": {"layer": 0.65, "baseline": "blank", "quadrature": "late", "steps": 1, "views": 3},
-            "text": {"layer": 0, "baseline": "blank", "quadrature": "midpoint", "steps": 4},
+            "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 2},
+            "text": {**_DISTRIBUTED, "layer": 0, "steps": 4},
         },
         "paper": {
             side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
@@ -79,10 +84,19 @@ class NIB(PathMethod, LayerMethod):
     }
 
     tolerance: Positive | None = None
+    distribute: bool = False
     noise: Annotated[str, Either(("none", "unit", "features"))] = "none"
     deviation: NotNegative = 1.0
     samples: Samples = 10
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distribute and (self.baseline != "blank" or self.noise != "none"):
+            got = f"noise {self.noise}" if self.baseline == "blank" else f"the baseline {self.baseline}"
+            raise BadOption(
+                f"distribute must be false unless the path starts at the baseline blank, without noise (got {got})"
+            )
 
     @classmethod
     def draws(cls, options: Options) -> bool:
@@ -102,60 +116,76 @@ class NIB(PathMethod, LayerMethod):
         return self.noise != "none" and self.deviation > 0
 
     def cost_formula(self) -> str:
-        return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)" if self.noisy else self.cost
+        if self.noisy:
+            return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)"
+        return f"{self.cost} + steps x layer / depth / 3" if self.distribute else self.cost
+
+    @property
+    def lowest(self) -> int:
+        return 0 if self.distribute else super().lowest
 
     @classmethod
-    def completed(cls, defaults: Options, changes: Options) -> Keywords:
+    def completed(cls, tower: Tower, defaults: Options, changes: Options) -> Keywords:
         """Return the values of the options.
+
+        Scores of special tokens are distributed where that is exact: from a blank baseline, without noise. If the head
+        reads nothing else, the layer is the last one then, which needs no gradient of a block as a whole.
+        """
+        values = {**defaults, **cls._completed_rule(defaults, changes), **changes}
+        if "distribute" not in changes:
+            exact = values.get("baseline", cls.baseline) == "blank" and values.get("noise", cls.noise) == "none"
+            values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
+        if "layer" not in changes and tower.modality == "image":
+            if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:
+                values["layer"] = tower.depth
+            elif defaults.get("distribute") and not values["distribute"] and values.get("layer") == tower.depth:
+                values["layer"] = _SHARE
+        return values
+
+    @classmethod
+    def _completed_rule(cls, defaults: Options, changes: Options) -> Options:
+        """Return the rule and its steps.
 
         If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
         one step.
         """
-        values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
+        rule = changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
             if changes.get("tolerance") is not None and rule != "riemann":
-                values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+                return {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
         elif changes.get("quadrature") == "late":
-            values["steps"] = 1
+            return {"steps": 1}
         elif defaults.get("quadrature") == "late":
-            values |= {"quadrature": "midpoint", "steps": cls.steps}
-        return {**values, **changes}
+            return {"quadrature": "midpoint", "steps": cls.steps}
+        return {}
 
-    def of_view(self, views: Views) -> Callable[[Side], Attribution]:
-        """Return what computes the scores of one view; a tolerance holds for their mean."""
-        return self.attribute if self.tolerance is None else partial(self.attribute, change=self.change(views.sides(1)))
-
-    def change(self, sides: Iterable[Side]) -> PerExample:
-        """Compute the mean change of the score over the paths of all views, layers and samples."""
-        changes = []
-        for side in sides:
-            for layer in self.layer:
-                cut, name = side.cut(layer), "zero" if self.noisy else self.baseline
-                for start in self.starts(side, layer, cut.hidden):
-                    at_input, at_start = self.ends(side, cut, layer, start, name)
-                    changes.append(at_input - at_start)
-        return torch.stack(changes).mean(0)
-
-    def attribute(self, side: Side, change: PerExample | None = None) -> Attribution:
-        """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples.
-
-        Args:
-            side: The batch, or several views of it.
-            change: The change of the score that the tolerance refers to; None means that of each path, or their mean.
-        """
-        noisy = self.noisy
-        if change is not None:
-            change = change.repeat(len(side.trace.inputs.values) // len(change))
-        elif self.tolerance is not None and (len(self.layer) > 1 or noisy):
-            change = self.change([side])
+    def attribute(self, side: Side) -> Attribution:
+        """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples."""
+        change = self.change(side) if self.tolerance is not None and (len(self.layer) > 1 or self.noisy) else None
         maps, paths = [], []
         for layer in self.layer:
-            cut = side.trace.cut(layer)
-            starts = tracked(list(self.starts(side, layer, cut.hidden))) if noisy else [None]
-            runs = [self.integrate(side, cut, layer, products, start, change) for start in starts]
-            maps.append(torch.stack([scores for scores, _ in runs]).mean(0) if noisy else runs[0][0])
-            paths += [PathSummary.mean([path for _, path in runs]) if noisy else runs[0][1]]
+            stage = Stage.of_layer(side, layer, self.baseline)
+            if not self.noisy:
+                special = special_rows(stage.cut.units, stage.start.shape[1]) if self.distribute else 0
+                scores, path = self.attribute_stages(stage, products, change=change, special=special)
+            else:
+                starts = [replace(stage, start=start) for start in self.starts(side, layer, stage.cut.hidden)]
+                runs = [self.attribute_stages(start, products, "zero", change) for start in tracked(starts)]
+                scores = torch.stack([scores for scores, _ in runs]).mean(0)
+                path = PathSummary.mean([path for _, path in runs])
+            maps.append(scores)
+            paths.append(path)
         return average_layers(side, self.layer, maps, paths)
+
+    def change(self, side: Side) -> PerExample:
+        """Compute the mean change of the score over the paths of all layers and samples."""
+        changes = []
+        for layer in self.layer:
+            stage = Stage.of_layer(side, layer, self.baseline)
+            for start in self.starts(side, layer, stage.cut.hidden):
+                at_input, at_start = self.ends(replace(stage, start=start), "zero" if self.noisy else self.baseline)
+                changes.append(at_input - at_start)
+        return torch.stack(changes).mean(0)
 
     def starts(self, side: Side, layer: int, hidden: Hidden) -> States:
         """Return the states at l = 0 of each sample: the baseline with noise; without noise the baseline alone."""

@@ -23,7 +23,6 @@ Avoid it when:
 from dataclasses import dataclass
 
 from nibt.core.side import Side
-from nibt.data.units import special_token_share
 from nibt.methods._attention import score_vectors
 from nibt.methods.base import Method
 from nibt.results.attribution import Attribution
@@ -40,4 +39,4 @@ class SimilarityMap(Method):
 
     def attribute(self, side: Side) -> Attribution:
         scores, units = score_vectors(side.trace.embedding, side.score), side.units
-        return Attribution(units.keep(scores), units, special_token_share(scores, units))
+        return Attribution.of_rows(scores, units)

@@ -81,6 +81,7 @@ class AnswerTower(ImageTower, TextTower):
 
     modality = "text"
     shiftable = False
+    distributes = False
     kept_blanks = 2  # those of whole sequences are large
     sources: ClassVar[tuple[Source, ...]] = SOURCES
     """What can be narrowed."""

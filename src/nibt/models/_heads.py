@@ -35,8 +35,13 @@ class ClassTokenTower(HuggingFaceImageTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
 
+    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+        if count > 1:
+            return None
+        return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
         return None if row is None else self.head(row, extra)
 
 

@@ -50,7 +50,9 @@ class Tower(ABC):
     """Whether inputs are images that can be shifted."""
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
-    kept_blanks: ClassVar[int] = 64
+    distributes: bool = True
+    """Whether the scores of special tokens can be distributed among the units, block by block."""
+    kept_blanks: ClassVar[int] = 16
     """The largest number of blank inputs, of different sizes or caption lengths, whose states are cached."""
     additions: Callable[[], AbstractContextManager[list[Tensor]]] | None = None
     """Records what the model adds to the hidden state after its first blocks, inside ``with``; most add nothing."""
@@ -100,6 +102,23 @@ class Tower(ABC):
         """
         return None
 
+    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+        """Compute the first rows of the output of a block without the others.
+
+        This is an optional optimization.
+
+        Args:
+            number: The number of the block.
+            stream: The hidden state that enters it.
+            count: The number of rows.
+            args: The other positional arguments of the block.
+            kwargs: The keyword arguments of the block.
+
+        Returns:
+            The rows, (batch, count, width), or None if the whole block must run.
+        """
+        return None
+
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the inputs of the head besides the hidden state, such as ``row`` or a mask, with a batch dimension."""
         return {}
@@ -135,6 +154,17 @@ class Tower(ABC):
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         """Return a mask that is true on the rows of each item, and false on its padding."""
         return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+
+    @cached_property
+    def reads_units(self) -> bool:
+        """Whether the head reads units, and not only special tokens such as a class token."""
+        cut = self.trace(self.empty_inputs(), self.depth).cut(self.depth)
+        with torch.enable_grad():
+            states = cut.hidden[None].requires_grad_()
+            embedding = cut.rest(states).float()
+            number = (embedding * torch.linspace(1, 2, embedding.shape[-1], device=embedding.device)).sum()
+            (gradient,) = torch.autograd.grad(number, states)
+        return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any())  # of all other rows it is exactly 0
 
     def to_tokens(self, stream: Tensor) -> Hidden:
         """Convert a hidden state to rows of tokens."""
@@ -243,10 +273,9 @@ class Tower(ABC):
         layer: int | None,
         blanked: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Hidden:
-        """Return the state of a blank input at a layer, which is computed once.
+        """Return the state of a blank input at a layer, which is computed once with those of all later layers.
 
-        The output of the last block is kept with it, since paths need it, too. ``blanked`` makes the input blank
-        inside ``with``.
+        ``blanked`` makes the input blank inside ``with``.
         """
         with self.lock:
             blanks = self.kept.setdefault("blanks", OrderedDict())
@@ -257,7 +286,7 @@ class Tower(ABC):
                         states[None] = self.stem(nothing()).hidden
                     else:
                         trace = self.trace(nothing(), layer)
-                        states.update({kept: trace.cut(kept).hidden for kept in (layer, self.depth)})
+                        states.update({kept: trace.cut(kept).hidden for kept in range(layer, self.depth + 1)})
             while len(blanks) > self.kept_blanks:
                 blanks.popitem(last=False)
             return states[layer]

@@ -157,6 +157,7 @@ class FeatureMapTower(ImageTower):
 
     positional = False
     mapped = False
+    distributes = False
     offers = frozenset({"stem"})
 
     def relative(self, share: float) -> int:

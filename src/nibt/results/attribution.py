@@ -12,18 +12,22 @@ from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
-from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, word_scores
+from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share, word_scores
 from nibt.results.base import Array, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.of_image import OfImage
-from nibt.types import ByValue, PerExample, PerUnit
+from nibt.types import ByValue, PerExample, PerToken, PerUnit
+
+_VALUES = ("steps", "at_input", "at_baseline", "sum", "special_tokens")
+"""The fields of a path with a value for each item."""
 
 
 @dataclass(frozen=True, eq=False)
 class PathSummary(Serializable):
     """The path from the baseline to the input, and how complete the scores along it are.
 
-    ``sum + at_baseline + gap = at_input``. With several layers or views, the values are means over them.
+    ``at_baseline + sum + gap = at_input``. With several layers, the values are means over them. With several views,
+    they are those of the image as it is.
 
     Attributes:
         baseline: The name of the baseline.
@@ -33,7 +37,8 @@ class PathSummary(Serializable):
         steps: The number of steps.
         at_input: The target at the end of the path, the input.
         at_baseline: The target at the start of the path, the baseline.
-        sum: The sum of the scores of all tokens, special tokens included.
+        sum: The sum of the scores of the units: what the map or the words show.
+        special_tokens: The sum of the scores of special tokens, which are no units and are not shown.
         tolerance: The largest allowed size of the gap, as a share of the change of the target; None means no limit.
     """
 
@@ -44,10 +49,11 @@ class PathSummary(Serializable):
     at_input: Annotated[PerExample, Array()]
     at_baseline: Annotated[PerExample, Array()]
     sum: Annotated[PerExample, Array()]
+    special_tokens: Annotated[PerExample, Array()]
     tolerance: float | None = None
 
     def __getitem__(self, item: int | slice) -> "PathSummary":
-        values = {name: getattr(self, name)[item] for name in ("steps", "at_input", "at_baseline", "sum")}
+        values = {name: getattr(self, name)[item] for name in _VALUES}
         return replace(self, **values)
 
     @classmethod
@@ -56,10 +62,7 @@ class PathSummary(Serializable):
         first = summaries[0]
         if len(summaries) == 1:
             return first
-        means = {
-            name: torch.stack([getattr(summary, name) for summary in summaries]).mean(0)
-            for name in ("at_input", "at_baseline", "sum")
-        }
+        means = {name: torch.stack([getattr(summary, name) for summary in summaries]).mean(0) for name in _VALUES[1:]}
         layers = tuple(dict.fromkeys(layer for summary in summaries for layer in summary.layers))
         steps = torch.stack([summary.steps for summary in summaries]).amax(0)
         return replace(first, layers=layers, steps=steps, **means)
@@ -67,17 +70,19 @@ class PathSummary(Serializable):
     @computed_field
     @property
     def gap(self) -> Annotated[PerExample, Array()]:
-        """The signed completeness gap: at_input - at_baseline - sum."""
+        """The signed completeness gap of what is shown: at_input - at_baseline - sum."""
         return self.at_input - self.at_baseline - self.sum
 
     @property
-    def missed(self) -> Bool[Tensor, "*batch"]:
-        """Whether the gap is above the tolerance."""
-        return self.misses(self.tolerance)
+    def gap_share(self) -> str:
+        """The size of the gap of one example as text, relative to the change of the target."""
+        gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
+        return f"{100 * gap / change:.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
 
-    def misses(self, tolerance: float | None) -> Bool[Tensor, "*batch"]:
-        """Return whether the gap is above a tolerance; see ``allowed``."""
-        return self.gap.abs() > allowed(self.at_input - self.at_baseline, tolerance)
+    @property
+    def missed(self) -> Bool[Tensor, "*batch"]:
+        """Whether the gap of all tokens, special tokens included, is above the tolerance; see ``allowed``."""
+        return (self.gap - self.special_tokens).abs() > allowed(self.at_input - self.at_baseline, self.tolerance)
 
 
 def allowed(change: PerExample, tolerance: float | None) -> PerExample:
@@ -104,6 +109,15 @@ class Attribution(ByValue):
     units: Units
     special_token_share: PerExample
     path: PathSummary | None = None
+
+    @classmethod
+    def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":
+        """Build the attribution of a batch from the scores of all rows."""
+        kept = units.keep(scores)
+        if path is not None:
+            shown = kept.sum(-1)
+            path = replace(path, sum=shown, special_tokens=scores.sum(-1) - shown)
+        return cls(kept, units, special_token_share(scores, units), path)
 
     def __getitem__(self, item: int) -> "Attribution":
         units = self.units if isinstance(self.units, Grid) else self.units[item]

@@ -44,6 +44,7 @@ def preparing(image: ImageInput) -> Iterator[None]:
 class _DecoderTower(Tower):
     """What both sides share: the layers of the language model, and the head."""
 
+    distributes = False
     shared = frozenset({"rope"})  # positions of tokens have a batch dimension here
     network: Network
 

@@ -15,7 +15,7 @@ from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
 from nibt.models.open_clip.text import one_row
-from nibt.models.open_clip.timm_row import class_row, reads_class_token
+from nibt.models.open_clip.timm_rows import first_rows, reads_class_token
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.images import height_and_width
@@ -62,10 +62,15 @@ class OwnViT(OpenCLIPImageTower):
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
+    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+        if count > 1:
+            return None
+        return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
             return None
-        row = one_row(self.blocks[-1], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
+        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
         return None if row is None else self.head(row, extra)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -98,10 +103,13 @@ class TimmViT(OpenCLIPImageTower):
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
+    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+        return None if args else first_rows(self.blocks[number], stream, count, **kwargs)
+
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        if args or not reads_class_token(self.visual.trunk):
+        if not reads_class_token(self.visual.trunk):
             return None
-        row = class_row(self.blocks[-1], stream, **kwargs)
+        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
         return None if row is None else self.head(row, extra)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:

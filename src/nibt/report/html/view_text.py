@@ -191,16 +191,5 @@ def _gaps(panel: Panel) -> Iterator[str]:
     if not isinstance(result, Explanation):
         return
     for name, side in result.sides.items():
-        path = side.path
-        if path is not None:
-            change = float(path.at_input - path.at_baseline)
-            yield f"{name} completeness gap {_share(abs(float(path.gap)), change)}"
-
-
-def _share(gap: float, change: float) -> str:
-    r"""Return a gap relative to the change of the score.
-
-    >>> _share(0.001, -0.1), _share(0.1, 0.0)
-    ('1\xa0%', '0.1 (there is no change)')
-    """
-    return f"{100 * gap / abs(change):.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
+        if side.path is not None:
+            yield f"{name} completeness gap {side.path.gap_share}"

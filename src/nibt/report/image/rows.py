@@ -146,12 +146,14 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
 
 def notes(explanation: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
-    shares = ", ".join(f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items())
+    gaps = [f"{name} {side.path.gap_share}" for name, side in explanation.sides.items() if side.path is not None]
+    special = [f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items()]
+    not_shown = f"completeness gap: {', '.join(gaps)}" if gaps else f"special tokens: {', '.join(special)}"
     name = similarity_name(explanation)
     return text_rows(
         [
             f"{method_line(explanation)}    {target_line(explanation)}",
-            f"similarity ({name}) {explanation.similarity:z.3f}    special tokens: {shares}",
+            f"similarity ({name}) {explanation.similarity:z.3f}    {not_shown}",
             *(f"note: {warning}" for warning in other_warnings(explanation.warnings)),
         ],
         width,

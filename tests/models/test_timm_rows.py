@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models.open_clip.timm_row``: the oracle is the whole block of timm."""
+"""Tests of ``nibt.models.open_clip.timm_rows``: the oracle is the whole block of timm."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -11,7 +11,7 @@ from timm.models.eva import EvaBlock
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from nibt.models.open_clip.timm_row import class_row, reads_class_token
+from nibt.models.open_clip.timm_rows import first_rows, reads_class_token
 
 WIDTH, HEADS = 16, 2
 HALF = {"rotate_half": True} if "rotate_half" in signature(EvaBlock).parameters else {}  # old versions do not have it
@@ -60,35 +60,36 @@ def arguments(kind: str) -> dict[str, Any]:
     return {"rope": torch.cat([angles.sin(), angles.cos()], -1)} if "eva" in kind else {}
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_class_row_equals_the_first_row_of_the_block(kind: str) -> None:
+def test_first_rows_equal_those_of_the_block(kind: str, count: int) -> None:
     """Equal values, and equal gradients at all rows."""
     block, states = drawn(BLOCKS[kind]), stream().requires_grad_()
-    wanted, actual = block(states, **arguments(kind))[:, :1], class_row(block, states, **arguments(kind))
+    wanted, actual = block(states, **arguments(kind))[:, :count], first_rows(block, states, count, **arguments(kind))
     assert actual is not None
     torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-5)
     pull = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(3))
     expected, gradient = (torch.autograd.grad(rows, states, pull)[0] for rows in (wanted, actual))
-    assert expected[:, 1:].abs().max() > 1e-3  # the patches matter, too
+    assert expected[:, count:].abs().max() > 1e-3  # the patches matter, too
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_other_blocks_and_arguments_are_left_to_timm() -> None:
     block = drawn(BLOCKS["vit"])
-    assert class_row(block, stream(), attn_mask=torch.zeros(11, 11)) is None
-    assert class_row(block, stream(), is_causal=True) is None
-    assert class_row(block, stream(), something=1) is None
-    assert class_row(drawn(lambda: Block(WIDTH, HEADS)).train(), stream()) is None
-    assert class_row(nn.Identity(), stream()) is None
+    assert first_rows(block, stream(), 1, attn_mask=torch.zeros(11, 11)) is None
+    assert first_rows(block, stream(), 1, is_causal=True) is None
+    assert first_rows(block, stream(), 1, something=1) is None
+    assert first_rows(drawn(lambda: Block(WIDTH, HEADS)).train(), stream(), 1) is None
+    assert first_rows(nn.Identity(), stream(), 1) is None
     adapted = drawn(BLOCKS["vit"])
     adapted.attn.qkv = nn.Sequential(adapted.attn.qkv)
-    assert class_row(adapted, stream()) is None
+    assert first_rows(adapted, stream(), 1) is None
     observed = drawn(BLOCKS["vit"])
     observed.attn.qkv.register_forward_hook(lambda module, args, out: None)
-    assert class_row(observed, stream()) is None
+    assert first_rows(observed, stream(), 1) is None
     grouped = drawn(BLOCKS["eva with half rotations"])
     grouped.attn.num_kv_groups = 2
-    assert class_row(grouped, stream()) is None
+    assert first_rows(grouped, stream(), 1) is None
 
 
 @pytest.mark.parametrize(

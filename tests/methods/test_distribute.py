@@ -1,0 +1,128 @@
+"""Tests of the option ``distribute`` of NIB: what special tokens have comes from the units, block by block."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import nibt
+from nibt.core.side import Side
+from nibt.data.units import special_tokens
+from nibt.errors import BadOption
+from nibt.methods.nib import NIB
+from nibt.results.attribution import allowed
+from tests import tiny
+from tests.helpers import all_tokens, assert_close, both_sides, captum, make_side
+from tests.suites import few
+
+KINDS = ("clip", "own vit", "timm eva", "coca", "bert", "openai", "siglip", "timm vit average")
+STEPS = 5
+
+
+def block_by_hand(of: Side, number: int, states: Tensor) -> Tensor:
+    """Run a block as the model does, one state after the other."""
+    tower, (args, kwargs) = of.tower, of.trace.calls[number]
+    outputs = []
+    for state in states:
+        out = tower.blocks[number](tower.to_stream(state[None], of.trace.streams[number]), *args, **kwargs)
+        outputs.append(tower.to_tokens(out[0] if isinstance(out, tuple | list) else out)[0])
+    return torch.stack(outputs)
+
+
+def by_hand(of: Side, layer: int) -> Tensor:
+    """Return the scores of all rows of one item: captum's integrated gradients of the rest, then of each block."""
+    special = special_tokens(of.cut(layer).units, of.cut(layer).hidden.shape[1])[0]
+    total, weights = torch.zeros(len(special)), torch.zeros(0)
+    for number in range(layer, -1, -1):
+        cut = of.cut(number)
+        start = of.baseline("blank", number, cut.hidden)
+
+        def tail(states: Tensor, number: int = number, weights: Tensor = weights) -> Tensor:
+            if number == layer:
+                return torch.cat([of.score(of.cut(layer).rest(state[None, None]))[0] for state in states])
+            return (block_by_hand(of, number, states)[:, special] * weights).sum((-2, -1))
+
+        shares = captum("attr.IntegratedGradients")(tail).attribute(
+            cut.hidden, start, n_steps=STEPS, method="riemann_middle", internal_batch_size=1
+        )
+        positions = (torch.arange(STEPS) + 0.5) / STEPS
+        path = (start + positions[:, None, None] * (cut.hidden - start)).detach().requires_grad_()
+        (gradients,) = torch.autograd.grad(tail(path).sum(), path)
+        total = total * ~special + shares[0].sum(-1).float()
+        weights = gradients.mean(0)[special]
+    return total
+
+
+@both_sides
+@pytest.mark.parametrize("kind", few(KINDS, ["clip", "own vit", "bert"]))
+def test_each_stage_equals_the_integrated_gradients_of_captum(kind: str, modality: str) -> None:
+    """The rest of the tower, and each block as the model runs it; nibt computes fewer rows of most."""
+    of = make_side(tiny.model(kind), modality).take([0])
+    layer = of.tower.depth
+    actual = NIB((layer,), "blank", "midpoint", STEPS, distribute=True)(of)
+    expected = by_hand(of, layer)
+    assert_close(actual.scores, actual.units.keep(expected[None]), share=1e-5, least=1e-6)
+    torch.testing.assert_close(all_tokens(actual.path), expected.sum()[None], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", few(sorted(tiny.KINDS), ["clip", "own vit", "siglip", "convnext", "coca"]))
+def test_what_is_shown_adds_up_by_default(kind: str) -> None:
+    """Through the public call, with a tolerance: the map and the words, and nothing is left on special tokens."""
+    answer = nibt.explain(tiny.model(kind), tiny.image(), "a cat and a dog", tolerance=0.02)
+    for side in answer.sides.values():
+        path = side.path
+        change = path.at_input - path.at_baseline
+        shown = side.grid.sum() if side.modality == "image" else sum(word.score for word in side.words)
+        assert float(shown) == pytest.approx(float(path.sum), abs=1e-5)
+        if path.missed:
+            assert "above the tolerance" in str(answer.warnings)
+        else:
+            assert abs(float(change - shown)) <= float(allowed(change, 0.02)) + float(path.special_tokens.abs()) + 1e-5
+        if answer.method[side.modality]["distribute"]:
+            assert abs(float(path.special_tokens)) <= 1e-5
+
+
+def test_layers_before_the_head_hand_down_too() -> None:
+    of = make_side(tiny.model("clip"), "image").take([0])
+    for layer in (1, 2):
+        actual = NIB((layer,), "blank", "midpoint", STEPS, distribute=True)(of)
+        assert_close(actual.scores, actual.units.keep(by_hand(of, layer)[None]), share=1e-5, least=1e-6)
+        plain = NIB((layer,), "blank", "midpoint", STEPS)(of)
+        assert not torch.allclose(actual.scores, plain.scores, rtol=0.1)
+        assert plain.path is not None
+        assert (plain.path.special_tokens.abs() > 1e-4).all()
+
+
+@both_sides
+def test_items_of_a_batch_are_independent_with_a_tolerance(modality: str) -> None:
+    """Each item and each stage has its own steps."""
+    of = make_side(tiny.model("clip"), modality)
+    method = NIB((of.tower.depth,), "blank", "midpoint", 1, distribute=True, tolerance=0.005)
+    together = method(of)
+    assert together.path is not None
+    for place in range(len(of.inputs)):
+        alone = method(of.take([place]))
+        assert alone.path is not None
+        assert_close(alone.scores[0], together.scores[place], least=1e-6)
+        assert float(alone.path.steps) == float(together.path.steps[place])
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "distribute"),
+    [("clip", "depth", True), ("own vit", "depth", True), ("siglip", 2, True), ("convnext", 3, False)],
+)
+def test_default_layer_depends_on_what_the_head_reads(kind: str, layer: object, distribute: bool) -> None:
+    tower = tiny.model(kind).image
+    method = NIB.configured(tower, "default", {}, {})
+    assert method.layers == ((tower.depth,) if layer == "depth" else (tower.relative(0.65),))
+    assert method.options()["distribute"] is distribute
+    assert NIB.configured(tower, "default", {"distribute": False}, {}).layers == (tower.relative(0.65),)
+    assert NIB.configured(tower, "paper", {}, {}).layers == (min(tower.relative(0.75), tower.depth),)
+
+
+@pytest.mark.parametrize("options", [{"baseline": "zero"}, {"noise": "unit"}])
+def test_distribute_needs_a_blank_baseline_without_noise(options: dict) -> None:
+    model, image = tiny.model("clip"), tiny.image()
+    with pytest.raises(BadOption, match="distribute must be false unless the path starts at the baseline blank"):
+        nibt.explain(model, image, "a cat", distribute=True, **options)
+    answer = nibt.explain(model, image, "a cat", **options)
+    assert answer.method["image"]["distribute"] is False
