@@ -267,7 +267,8 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
     large = [word for word in words if word.misses(share)]
     if result.adds_up or method.category == "path":
         if large:
-            warnings.append(f"the scores of {_named(large)} do not add up to their change: {_advice(large, method)}")
+            missed = f"do not add up to their change, by more than {share:.2g} of it"
+            warnings.append(f"the scores of {_named(large)} {missed}: {_advice(large, method)}")
     else:
         warnings.append(
             f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
@@ -283,10 +284,12 @@ def _named(words: Iterable[AnswerWord]) -> str:
 def _advice(words: Sequence[AnswerWord], method: Method) -> str:
     """Return what to do about words whose scores miss their change."""
     values = vars(method)
+    if method.category != "path":
+        return "compare only their order"
     if values.get("baseline", "blank") != "blank":
         return f"they start at baseline={values['baseline']}, not at a blank image"
     if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
         return "other tokens have read the sources below this layer; layer=0 leaves nothing to them"
     if values.get("tolerance") is not None:
-        return "their gaps are above the tolerance after all steps"
+        return "the path has too few steps, at most 65 with a tolerance"
     return "set a tolerance" if "tolerance" in values else "the method adds up only with many small steps"

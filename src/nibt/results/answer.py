@@ -105,8 +105,10 @@ class AnswerWord(Serializable):
         return {source: self.value - without for source, without in self.without.items()}
 
     def misses(self, share: float) -> bool:
-        """Return whether the gap of a source is above a share of its change; changes below 0.01 count as 0.01."""
-        return any(abs(gap) > share * max(_LEAST, abs(self.changes[source])) for source, gap in self.gaps.items())
+        """Return whether the image's scores, or all, miss more than a share of the change that they add up to."""
+        of_image = self.gaps.get("image", 0.0), self.changes.get("image", 0.0)
+        pairs = [(self.gap, self.value - self.at_blank), of_image]
+        return any(abs(gap) > share * max(_LEAST, abs(change)) for gap, change in pairs)
 
     @property
     def disagrees(self) -> bool:
@@ -223,14 +225,12 @@ class AnswerExplanation(ResultOfImage):
     @property
     def equation(self) -> str:
         """How the columns of a word add up, with what ``rest`` is; empty if they do not."""
-        columns = list(self.columns)
-        if "gap" not in columns:
-            return ""
+        value, *columns = self.columns
         start = "baseline" if "baseline" in columns else "blank"
-        terms = [start, *(name for name in columns if name in CHANGES and name != "difference")]
+        terms = [start, *(name for name in columns if name in CHANGES)]
         about = ["baseline: the value without all of them"] if start == "baseline" else []
         about += ["rest: what they add only together"] if "rest" in columns else []
-        return "; ".join([f"{' + '.join(terms)} = {columns[0]}", *about])
+        return "; ".join([f"{' + '.join(terms)} = {value}", *about]) if "gap" in columns else ""
 
     @property
     def alternatives(self) -> Sequence[str]:
