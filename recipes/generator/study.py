@@ -311,6 +311,10 @@ def sums(options):
             f"{name}: gap median {np.median(gaps):.4f}, 90th {np.quantile(gaps, 0.9):.4f}, max {gaps.max():.3f}; "
             f"above 0.10: {int((gaps > 0.1).sum())}, {silent} without a note"
         )
+    agreements = [row["agreement"] for row in rows if row["agreement"] is not None]
+    if agreements:
+        median, low = np.quantile(agreements, [0.5, 0.1])
+        print(f"agreement of views: median {median:.3f}, 10th percentile {low:.3f}")
 
 
 def bootstrap(rows, key):

@@ -190,10 +190,10 @@ class AnswerExplanation(ResultOfImage):
     def adds_up(self) -> bool:
         """Whether the scores are in nats of the target and add up to its changes, at least roughly.
 
-        If not, as for methods that read attention, only their order has a meaning.
+        If not, as for methods without signs, only their order has a meaning.
         """
-        gaps = [abs(word.gap) for word in self.words]
-        return sum(gaps) <= _ADDS_UP * sum(abs(change) for word in self.words for change in word.changes.values())
+        changes = [abs(change) for word in self.words for change in word.changes.values()]
+        return self.method["signed"] and sum(abs(word.gap) for word in self.words) <= _ADDS_UP * sum(changes)
 
     @property
     def columns(self) -> dict[str, list[float]]:
