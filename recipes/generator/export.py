@@ -15,6 +15,10 @@ HERE = Path(__file__).parent
 ABOUT = (
     "A small LLaVA that describes the scenes of nibt.datasets.scenes and answers questions about them; nothing else."
 )
+DOMAIN = (
+    "this model knows only drawn scenes of 64 nouns: what it says about any other image, and these scores of it, mean "
+    "nothing"
+)
 
 
 def main():
@@ -27,7 +31,8 @@ def main():
     model.load_state_dict(torch.load(options.run / "checkpoint.pt", weights_only=True)["model"])
     model.eval().half().save_pretrained(options.out)
     joint.save_pretrained(options.out)
-    settings = {"about": ABOUT, "licence": "Apache-2.0; see NOTICE.md for the drawings that it was trained on"}
+    licence = "Apache-2.0; see NOTICE.md for the drawings that it was trained on"
+    settings = {"about": ABOUT, "domain": DOMAIN, "licence": licence}
     (options.out / "generator.json").write_text(json.dumps(settings, indent=2) + "\n")
     shutil.copy(HERE / "NOTICE.md", options.out / "NOTICE.md")
     print(json.dumps({"megabytes": round(sum(file.stat().st_size for file in options.out.iterdir()) / 1e6, 2)}))

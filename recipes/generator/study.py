@@ -2,10 +2,15 @@
 
     python recipes/generator/study.py measure --model RUN/model --out STUDY [--count 500]
     python recipes/generator/study.py report --out STUDY
+    python recipes/generator/study.py sums --model scenes_generator --out STUDY [--count 60] [--method "nib views=1"]
 
-Resumes: STUDY/rows.jsonl has a line for each noun and setting. A noun is *seen* if the image shows its object, and
-*guessed* if it is the companion of the noun before and the image does not show it (see world.py). Other nouns are
-mistakes, which are only counted; companions that are there are left out, since both may be why they were written.
+Resumes: STUDY/rows.jsonl has a line for each noun and setting. Maps are those of ``nibt.explain_answer``. A noun is
+*seen* if the image shows its object, and *guessed* if it is the companion of the noun before and the image does not
+show it (see world.py). Other nouns are mistakes, which are only counted; companions that are there are left out, since
+both may be why they were written.
+
+``sums`` measures how well the rows of answers add up, on scenes of a seed of its own: the scores of the image against
+the log-probability minus that with a blank image, and all scores with the rest against the value minus the baseline.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 from world import COMPANIONS, DESCRIBE, NOUNS, Scenes, tasks
 
+import nibt
 from nibt.core.perturbation import masker
 from nibt.data.images import Region
 from nibt.data.units import SequenceUnits
@@ -32,18 +38,18 @@ from nibt.registry import find
 from nibt.results.attribution import over_image
 from nibt.types import SOURCES
 
-TEST, QUESTIONS = 13, 14  # seeds of scenes that served for nothing else
+TEST, QUESTIONS, SUMS = 13, 14, 15  # seeds of scenes that served for nothing else
 BACKGROUNDS = ("plain", "gradient", "noise", "texture")
 OTHERS = 8  # other images
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)  # of what the image adds, in nats
 IMAGE, PROMPT = ("image",), ("prompt",)
 SETTINGS = {
-    "nib": ("nib tolerance=0.05 views=3", IMAGE),
-    "nib, 1 view": ("nib tolerance=0.05", IMAGE),
-    "nib, 5 views": ("nib tolerance=0.05 views=5", IMAGE),
-    "nib, 1 view, layer 1": ("nib tolerance=0.05 layer=1", IMAGE),
-    "nib, 1 view, layer 2": ("nib tolerance=0.05 layer=2", IMAGE),
-    "nib, 1 view, layer 3": ("nib tolerance=0.05 layer=3", IMAGE),
+    "nib": ("nib", IMAGE),
+    "nib, 1 view": ("nib views=1", IMAGE),
+    "nib, 5 views": ("nib views=5", IMAGE),
+    "nib, 1 view, layer 1": ("nib views=1 layer=1", IMAGE),
+    "nib, 1 view, layer 2": ("nib views=1 layer=2", IMAGE),
+    "nib, 1 view, layer 3": ("nib views=1 layer=3", IMAGE),
     "nib, 1 view, all sources at once": ("nib tolerance=0.05", SOURCES),
     "grad_cam": ("grad_cam layer=0", IMAGE),
     "saliency_map at input": ("saliency_map:textbook", IMAGE),
@@ -52,10 +58,10 @@ SETTINGS = {
     "rollout": ("rollout", IMAGE),
     "occlusion": ("occlusion", IMAGE),
     "logit_lens": ("logit_lens", IMAGE),
-    "tam": ("tam", SOURCES),
+    "tam": ("tam", IMAGE),
     "random": ("random", IMAGE),
 }
-"""The methods of maps, with the sources that are narrowed."""
+"""The methods of maps, with the sources that are narrowed; one source is narrowed by ``nibt.explain_answer``."""
 OF_WORDS = {
     "nib": ("nib tolerance=0.05", PROMPT),
     "nib, all sources at once": ("nib tolerance=0.05", SOURCES),
@@ -125,7 +131,6 @@ def removal_areas(side, grid):
 
 def measure(options):
     generator = load_generator(options.model)
-    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "rows.jsonl"
     done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
     others = [image_of(*scene_of(TEST, 10**6 + item)[:2], 10**6 + item) for item in range(OTHERS)]
@@ -151,6 +156,7 @@ def captions(generator, item, others):
     for number, word in enumerate(answer.words):
         if word.text not in NOUNS:
             yield {"what": "word", "log": logs[number], "blank": blank[number], "others": float(with_others[number])}
+    by_words = {}
     for number, noun, known in nouns:
         row = {"what": "noun", "noun": noun, "known": known, "log": logs[number], "blank": blank[number]}
         row |= {"others": float(with_others[number])}
@@ -158,23 +164,47 @@ def captions(generator, item, others):
             yield row | {"setting": ""}
             continue
         for name, (text, sources) in SETTINGS.items():
-            side = ForcedAnswer(generator, tower.narrowing(sources), prompted, answer).side([number], None, None)
-            spec, started = MethodSpec.parse(text), time.perf_counter()
-            method = find("methods", spec.name).configured(side.tower, spec.variant, spec.options, {})
-            attribution = method(side)
-            seconds = time.perf_counter() - started
-            units = attribution.units
-            grid = units.grid.unfold(attribution.scores[0, : units.grid.count].float())
-            values = {"setting": name, "seconds": seconds, "image": float(grid.sum())}
-            if attribution.path is not None:
-                path = attribution.path
-                change = float(path.at_input[0] - path.at_baseline[0])
-                values |= {"gap": float(path.gap[0]), "change": change, "steps": int(path.steps[0])}
-                values |= {"at_patches": float(grid.sum() / path.sum[0])}
+            narrowed = ForcedAnswer(generator, tower.narrowing(sources), prompted, answer)
+            side = narrowed.side([number], None, None)
+            if sources == SOURCES:
+                grid, values = map_on_one_path(side, text)
+            else:
+                if name not in by_words:
+                    by_words[name] = maps_of_words(forced, text)
+                grid, values = by_words[name][number]
             if known == "seen":
                 mask = scene.masks[scene.names.index(noun)]
-                values |= measure_map(grid, mask) | removal_areas(side, grid)
-            yield row | values
+                values = values | measure_map(grid, mask) | removal_areas(side, grid)
+            yield row | {"setting": name, "image": float(grid.sum()), **values}
+
+
+def maps_of_words(forced, text):
+    """Return the map of each word of an answer, by the public call, with what its row misses."""
+    prompted, started = forced.prompted, time.perf_counter()
+    explanation = nibt.explain_answer(
+        forced.generator, prompted.image, prompted.prompt, forced.answer.text, text, narrow="image", other_images=[]
+    )
+    assert [word.tokens for word in explanation.words] == [word.tokens for word in forced.answer.words]
+    seconds = (time.perf_counter() - started) / len(explanation.words)
+    maps = []
+    for word in explanation.words:
+        values = {"seconds": seconds}
+        if explanation.adds_up:
+            change = word.changes["image"]
+            values |= {"gap": word.gap, "change": change, "at_patches": float(word.grid.sum()) / change}
+        maps.append((word.grid, values))
+    return maps
+
+
+def map_on_one_path(side, text):
+    """Return the map of a word on the path that narrows all sources together."""
+    spec, started = MethodSpec.parse(text), time.perf_counter()
+    attribution = find("methods", spec.name).configured(side.tower, spec.variant, spec.options, {})(side)
+    units, path = attribution.units, attribution.path
+    grid = units.grid.unfold(attribution.scores[0, : units.grid.count].float())
+    values = {"seconds": time.perf_counter() - started, "gap": float(path.gap[0])}
+    change = float(path.at_input[0] - path.at_baseline[0])
+    return grid, values | {"change": change, "at_patches": float(grid.sum() / path.sum[0])}
 
 
 def questions(generator, item):
@@ -246,15 +276,41 @@ def map_line(name, own):
     auc = roc_auc_score(labels, [row["image"] for row in [*seen, *guessed]]) if guessed else None
     gaps = [abs(row["gap"] / row["change"]) for row in own if row.get("change")]
     shares = [row["at_patches"] for row in seen if "at_patches" in row]
-    steps = [row["steps"] for row in own if "steps" in row]
     line |= {
         "seen against guessed": "" if auc is None else f"{auc:.3f}",
         "median gap": f"{np.median(gaps):.4f}" if gaps else "",
         "at patches": f"{np.median(shares):.2f}" if shares else "",
-        "median steps": int(np.median(steps)) if steps else "",
         "median seconds": f"{np.median([row['seconds'] for row in own]):.2f}",
     }
     yield line
+
+
+def sums(options):
+    """Print how far rows of answers are from adding up, for captions and questions of scenes that chose nothing."""
+    generator, rows = load_generator(options.model), []
+    for item in range(options.first, options.first + options.count):
+        data, scene, (_, task) = scene_of(SUMS, item)
+        for prompt in (DESCRIBE, task.prompt):
+            image = image_of(data, scene, item)
+            explanation = nibt.explain_answer(generator, image, prompt, method=options.method, other_images=[])
+            notes = [note for note in explanation.warnings if "add up" in note]
+            for word in explanation.words:
+                change, total = word.log_probability - word.with_blank_image, word.value - word.at_blank
+                misses = {"image": (change - word.shares["image"], change), "all": (word.gap, total)}
+                shares = {name: abs(gap) / max(abs(whole), 0.01) for name, (gap, whole) in misses.items()}
+                noted = any(repr(word.text) in note for note in notes)
+                rows.append({"what": "sum", "scene": item, **shares, "noted": noted})
+    (options.out / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(
+        f"{options.method}: {len(rows)} words of {2 * options.count} answers, {sum(row['noted'] for row in rows)} noted"
+    )
+    for name in ("image", "all"):
+        gaps = np.array([row[name] for row in rows])
+        silent = sum(row[name] > 0.1 and not row["noted"] for row in rows)
+        print(
+            f"{name}: gap median {np.median(gaps):.4f}, 90th {np.quantile(gaps, 0.9):.4f}, max {gaps.max():.3f}; "
+            f"above 0.10: {int((gaps > 0.1).sum())}, {silent} without a note"
+        )
 
 
 def bootstrap(rows, key):
@@ -265,18 +321,20 @@ def bootstrap(rows, key):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("measure", "report"))
+    parser.add_argument("step", choices=("measure", "report", "sums"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--method", default="nib", help="the method of sums")
     parser.add_argument("--first", type=int, default=0, help="the first scene; those below 500 chose defaults")
     parser.add_argument("--only", nargs="*", metavar="SETTING", help="the settings of maps; all without it")
     parser.add_argument("--csv", type=Path, help="a file for the table of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
     for name in set(SETTINGS) - set(options.only or SETTINGS):
         del SETTINGS[name]
-    {"measure": measure, "report": report}[options.step](options)
+    {"measure": measure, "report": report, "sums": sums}[options.step](options)
 
 
 if __name__ == "__main__":

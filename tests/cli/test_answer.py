@@ -32,6 +32,22 @@ def test_answer_writes_a_page_and_json(run: Run, generator_folder: str) -> None:
     assert len(data["words"]) <= 2
 
 
+def test_the_printed_row_adds_up(run: Run) -> None:
+    code, out, err = run("answer", "sample:scene", "describe the picture", "-m", "scenes_generator")
+    assert code == 0, err
+    lines = out.splitlines()
+    headings = lines[2].split()
+    assert "baseline + image + prompt + earlier + rest + gap = log-prob.; baseline: the value without all" in out
+    assert "note: this model knows only drawn scenes of 64 nouns" in out
+    words = lines[1].split()
+    assert len(words) > 3
+    for word, line in zip(words, lines[3:], strict=False):
+        row = dict(zip(headings, line.split(), strict=True))
+        assert row["word"] == word
+        parts = [float(row[name]) for name in ("baseline", "image", "prompt", "earlier", "rest", "gap")]
+        assert sum(parts) == pytest.approx(float(row["log-prob."]), abs=0.04)  # seven rounded numbers
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

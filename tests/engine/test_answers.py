@@ -11,7 +11,7 @@ import nibt
 from nibt.data.images import read_image
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
-from nibt.models._answers import Generator, Prompted
+from nibt.models._answers import AnswerTokens, Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.registry import find
 from nibt.results.answer import AnswerExplanation
@@ -43,9 +43,8 @@ def test_shares_add_up_to_the_change_of_the_log_probability() -> None:
         assert sum(word.shares.values()) + word.gap == pytest.approx(word.value - word.at_blank, abs=1e-4)
         assert word.value == pytest.approx(word.log_probability, abs=1e-4)
         assert word.without["image"] == pytest.approx(word.with_blank_image, abs=1e-4)
-        assert abs(word.shares["special"]) < 1e-4
-        changes = [abs(word.value - without) for without in word.without.values()]
-        assert abs(word.gap) < 0.1 * sum(changes) + 0.05
+        assert abs(word.special) < 1e-4
+        assert abs(word.gap) < 0.1 * sum(map(abs, word.changes.values())) + 0.05
     assert float(explanation.words[0].earlier.numel()) == 0
 
 
@@ -212,13 +211,77 @@ def test_scores_without_a_unit_are_named() -> None:
     attention, path = explained(method="gae"), explained(steps=16, views=1)
     assert any("compare only their order" in warning for warning in attention.warnings)
     assert list(attention.columns) == ["log-prob.", "blank", "others"]
-    assert list(path.columns) == ["log-prob.", "blank", "others", "image", "prompt", "earlier", "rest", "gap"]
+    numbers = ["baseline", "image", "prompt", "earlier", "rest", "gap"]
+    assert list(path.columns) == ["log-prob.", "blank", "others", *numbers]
     for place, word in enumerate(path.words):
-        parts = [path.columns[name][place] for name in ("image", "prompt", "earlier", "rest", "gap")]
-        assert sum(parts) == pytest.approx(word.value - word.at_blank, abs=1e-4)
+        assert sum(path.columns[name][place] for name in numbers) == pytest.approx(word.value, abs=1e-4)
     contrast = explained(steps=16, views=1, against="runner-up")
     assert next(iter(contrast.columns)) == "difference"
     assert len(contrast.alternatives) == len(contrast.words)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"views": 1}, {"views": 2}, {"views": 5}, {"quadrature": "midpoint", "steps": 8}]
+)
+@pytest.mark.parametrize("prompt", ["describe the picture", "what is left of the house ?"])
+def test_the_row_of_a_word_adds_up_to_the_change_of_the_image_that_is_shown(
+    prompt: str, options: dict[str, Any]
+) -> None:
+    explanation = nibt.explain_answer(
+        "scenes_generator", "sample:scene", prompt, narrow="image", other_images=[], **options
+    )
+    assert list(explanation.columns) == ["log-prob.", "blank", "image", "gap"]
+    for place, word in enumerate(explanation.words):
+        row = {name: values[place] for name, values in explanation.columns.items()}
+        change = row["log-prob."] - row["blank"]
+        noted = any("add up" in note and repr(word.text) in note for note in explanation.warnings)
+        assert noted or abs(change - row["image"]) <= 0.1 * max(abs(change), 0.01)
+        assert row["blank"] + row["image"] + row["gap"] == pytest.approx(row["log-prob."], abs=1e-4)
+        assert row["image"] == pytest.approx(float(word.grid.sum()), abs=1e-6)
+        assert word.shares["together"] == 0
+    assert explanation.equation == "blank + image + gap = log-prob."
+
+
+def test_views_add_details_and_leave_the_sums() -> None:
+    ask = "scenes_generator", "sample:scene", "describe the picture"
+    three, one = (nibt.explain_answer(*ask, narrow="image", other_images=[], views=views) for views in (3, 1))
+    for word, plain in zip(three.words, one.words, strict=True):
+        assert plain.grid.shape[0] * 3 == word.grid.shape[0]
+        assert float(word.grid.sum()) == pytest.approx(float(plain.grid.sum()), abs=1e-4)
+        assert word.gap == pytest.approx(plain.gap, abs=1e-4)
+
+
+def _answered(model: Generator) -> tuple[Prompted, AnswerTokens]:
+    prompted = Prompted(read_image("sample:chelsea"), PROMPT)
+    return prompted, model.answers.read(prompted, ANSWER)
+
+
+def test_rows_that_miss_their_change_are_named_with_the_reason() -> None:
+    cut = explained(layer=3, tolerance=0.05, views=1)
+    assert any("other tokens have read the sources below this layer" in note for note in cut.warnings)
+    zero = explained(baseline="zero", layer=0, tolerance=0.05, views=1)
+    assert any("they start at baseline=zero, not at a blank image" in note for note in zero.warnings)
+    few = explained(quadrature="riemann", steps=1, views=1)
+    assert any("of it: set a tolerance" in note for note in few.warnings)
+    for explanation in (cut, zero, few):
+        (note,) = [note for note in explanation.warnings if "do not add up to their change" in note]
+        for word in explanation.words:
+            assert (repr(word.text) in note) == any(
+                each.misses(0.05 if explanation is not few else 0.1)
+                for each in explanation.words
+                if each.text == word.text
+            )
+
+
+def test_the_embedded_generator_states_its_domain_with_each_answer(tmp_path: Any) -> None:
+    for image in ("sample:chelsea", "sample:scene"):
+        explanation = nibt.explain_answer(
+            "scenes_generator", image, "describe the picture", "a cat", method="random", other_images=[]
+        )
+        assert explanation.warnings[0].startswith("this model knows only drawn scenes of 64 nouns")
+        explanation.save(tmp_path / "answer.html", overwrite=True)
+        assert "This model knows only drawn scenes of 64 nouns" in (tmp_path / "answer.html").read_text()
+    assert not any("knows only" in warning for warning in explained(method="random").warnings)
 
 
 def test_special_tokens_in_texts_are_named() -> None:

@@ -279,7 +279,7 @@ LAYERS = {
         {"layer": 0, "steps": 6, "quadrature": "midpoint"},
     ),
     ("nib", "fast"): (
-        {"layer": 12, "steps": 2, "quadrature": "midpoint", "views": 1, "distribute": True},
+        {"layer": 12, "steps": 3, "quadrature": "midpoint", "views": 1, "distribute": True},
         {"layer": 0, "steps": 4, "quadrature": "midpoint"},
     ),
     ("nib", "paper"): ({"layer": 9, "steps": 10}, {"layer": 9, "steps": 10}),

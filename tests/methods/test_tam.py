@@ -1,19 +1,22 @@
-"""Tests of the methods of answers ``tam`` and ``logit_lens`` against loops over their formulas."""
+"""Tests of the methods of answers ``tam`` and ``logit_lens`` against loops over their formulas, by the public call."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
 
+import nibt
 from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.units import SequenceUnits
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import Unsupported
-from nibt.models._answers import AnswerTower, Prompted
+from nibt.models._answers import AnswerTower, Generator, Prompted
+from nibt.models._load_generator import load_generator
 from nibt.registry import find
+from nibt.types import SOURCES
 from tests import tiny
 from tests.engine.test_answers import ANSWER, PROMPT, generator
 
@@ -44,31 +47,82 @@ def rank_filter(cells: np.ndarray) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("number", [0, 3, 4])
-def test_tam_equals_its_formula(number: int) -> None:
-    side = side_of(number)
-    attribution = find("methods", "tam")()(side)
-    units, ids = attribution.units, side.inputs.extra["input_ids"][0].tolist()
-    assert isinstance(units, SequenceUnits)
-    logits, cells = np.maximum(logits_of(side), 0), list(units.grid.tokens)
-    assert side.inputs.words is not None
-    before = [row for word in side.inputs.words.words[0] for row in word.tokens]
-    target, start = int(side.inputs.extra["targets"][0, 0]), int(side.inputs.extra["start"][0])
-    image = logits[cells, target]
-    weights = {row: logits[row - 1 if row >= start else row, target] for row in before}
-    others = [row for row in before if ids[row] != target]
-    total = sum(weights[row] for row in others) + 1e-8
-    interference = np.sum([weights[row] / total * logits[cells, ids[row]] for row in others], axis=0)
-    fit: Any = minimize_scalar(lambda factor: float(np.square(image - factor * interference).sum()))
-    scale = fit.x
-    image = np.maximum(image - scale * interference, 0)
-    everything = np.array([*image, *(weights[row] for row in before)])
-    scaled = (everything - everything.min()) / (everything.max() - everything.min())
-    expected = rank_filter(scaled[: len(cells)].reshape(units.grid.rows, units.grid.columns))
-    grid = attribution.scores[0, : units.grid.count].reshape(expected.shape).numpy()
-    assert np.allclose(grid, expected, atol=2e-4)
-    rows = attribution.scores[0, units.grid.count :].numpy()
-    assert np.allclose(rows[before], scaled[len(cells) :], atol=2e-4)
+class Sequence(NamedTuple):
+    """One forward pass of a model itself: its logits and ids, and where the image, the prompt and the answer stand."""
+
+    logits: np.ndarray
+    ids: list[int]
+    image: np.ndarray
+    prompt: range
+    start: int
+
+    @classmethod
+    def of(cls, model: Generator, image: str, prompt: str, answer: tuple[int, ...]) -> "Sequence":
+        processor = model.request.processor
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        values = dict(processor(text=[chat], images=[read_image(image).pil_image], return_tensors="pt"))
+        before, asked = values["input_ids"][0].tolist(), processor.tokenizer(prompt, add_special_tokens=False).input_ids
+        places = [row for row in range(len(before)) if before[row : row + len(asked)] == asked]
+        values["input_ids"] = torch.tensor([[*before, *answer]])
+        values["attention_mask"] = torch.ones_like(values["input_ids"])
+        if "mm_token_type_ids" in values:
+            zeros = torch.zeros(1, len(answer), dtype=torch.long)
+            values["mm_token_type_ids"] = torch.cat([values["mm_token_type_ids"], zeros], 1)
+        with torch.no_grad():
+            logits = model.module(**values).logits[0].double().numpy()
+        cells = np.flatnonzero(np.array(before) == model.module.config.image_token_id)
+        return cls(
+            logits, values["input_ids"][0].tolist(), cells, range(places[-1], places[-1] + len(asked)), len(before)
+        )
+
+    def tam(self, token: int, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the map of a token of the answer, and the scores of the tokens of the prompt and of those before."""
+        activations = np.maximum(self.logits, 0)
+        word = self.ids[self.start + token]
+        context = [*self.prompt, *range(self.start, self.start + token)]
+        predicted_by = [row - 1 if row >= self.start else row for row in context]
+        cells, weights = activations[self.image, word], activations[predicted_by, word]
+        others = [place for place, row in enumerate(context) if self.ids[row] != word]
+        if others:
+            shares = weights[others] / (weights[others].sum() + 1e-8)
+            maps = np.stack([activations[self.image, self.ids[context[place]]] for place in others])
+            interference = (maps * shares[:, None]).sum(0)
+            fit: Any = minimize_scalar(lambda factor: float(np.square(cells - factor * interference).sum()))
+            cells = np.maximum(cells - fit.x * interference, 0)
+        everything = np.concatenate([cells, weights])
+        everything = (everything - everything.min()) / (everything.max() - everything.min())
+        return rank_filter(everything[: len(cells)].reshape(grid)), everything[len(cells) :]
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "scenes_generator"])
+def test_the_public_call_gives_the_published_map(kind: str) -> None:
+    model = load_generator(kind) if kind == "scenes_generator" else generator(kind)
+    image, prompt, answer = "sample:chelsea", PROMPT, ANSWER
+    if kind == "scenes_generator":
+        image, prompt, answer = "sample:scene", "what is left of the house ?", "a hamburger and a house and a tree"
+    explanation = nibt.explain_answer(model, image, prompt, answer, method="tam", other_images=[])
+    tokens = model.answers.read(Prompted(read_image(image), prompt), answer)
+    sequence = Sequence.of(model, image, prompt, tokens.ids)
+    assert [sequence.ids[sequence.start + token] for token in range(len(tokens.ids))] == [*tokens.ids]
+    for word in explanation.words:
+        grid, context = sequence.tam(word.tokens[0], tuple(word.grid.shape))
+        assert np.abs(word.grid.numpy() - grid).max() < 2e-4
+        assert len(context) == len(sequence.prompt) + word.tokens[0]
+        scores = [float(word.prompt.sum()), float(word.earlier.sum())]
+        ends = context[: len(sequence.prompt)].sum(), context[len(sequence.prompt) :].sum()
+        assert scores == pytest.approx(ends, abs=1e-3)
+
+
+def test_the_map_does_not_depend_on_what_is_narrowed() -> None:
+    model = generator("qwen2_vl")
+    both, image = (
+        nibt.explain_answer(model, "sample:chelsea", PROMPT, ANSWER, "tam", narrow=narrow, other_images=[])
+        for narrow in (SOURCES, "image")
+    )
+    for word, alone in zip(both.words, image.words, strict=True):
+        assert torch.equal(word.grid, alone.grid)
+        assert alone.prompt.abs().max() == 0
 
 
 def test_logit_lens_is_the_probability_at_each_row() -> None:

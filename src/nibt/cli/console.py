@@ -169,9 +169,12 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         for heading, values in result.columns.items():
             texts[heading] = [f"{value:{'+' if heading in CHANGES else ''}z.2f}" for value in values]
         table = _table([*texts])
+        table.collapse_padding = True  # so that all columns fit into 80 characters
         for row in zip(*texts.values(), strict=True):
             table.add_row(*row)
         console.print(table)
+        if result.equation:
+            console.print(result.equation, style="dim", soft_wrap=True)
         for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")
 

@@ -1,19 +1,17 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
-from nibt.data.units import cells_of
+from nibt.engine.answer_words import answer_words
 from nibt.engine.encode import within_memory
-from nibt.engine.explanations import LARGE_GAP
 from nibt.engine.forced_answers import ForcedAnswer, Probabilities
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
@@ -23,11 +21,13 @@ from nibt.models._load_generator import load_generator
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
-from nibt.results.attribution import Attribution, image_fields
+from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
+
+_LARGE_GAP = 0.1  # of the change of a word
 
 
 @plain_torch()
@@ -55,7 +55,7 @@ def explain_answer(
     The target is the log-probability of the word, the sum over its tokens, with the answer forced. The image, the
     prompt and the words before are each narrowed with everything else in place: the image from a blank image, words
     from a neutral embedding. The scores of the patches add up to what the word's log-probability loses with a blank
-    image, up to ``gap``, and likewise those of words.
+    image, up to ``gap``, and likewise those of words. Views of the image add details to its own map.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
@@ -90,7 +90,7 @@ def explain_answer(
         >>> explanation.answer
         'hamburger'
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
-        {'image': 9, 'prompt': 0, 'earlier': 0, 'special': 0, 'together': 2}
+        {'image': 9, 'prompt': 0, 'earlier': 0, 'together': 2}
     """
     spec = MethodSpec.of(method, variant, options)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
@@ -123,13 +123,14 @@ def explain_answer(
         explanations = {}
         for source in sources:
             side = forced.narrowing([source]).side(numbers, alternatives, memory)
-            explanations[source] = side, (resolved if source == "image" else replace(resolved, views=1))(side)
+            method = resolved if source == "image" else replace(resolved, views=1)
+            explanations[source] = side, method(side)
         side, _ = explanations[sources[0]]
         if len(sources) > 1:
             side = forced.narrowing(sources).side(numbers, alternatives, memory)
         with torch.no_grad():
             at_blank = side.score(side.blank()).tolist()
-        return _words(forced, numbers, explanations, at_blank, states)
+        return answer_words(forced, numbers, explanations, at_blank, states)
 
     for numbers, results in within_memory(batches, explained):
         words |= dict(zip(numbers, results, strict=True))
@@ -236,75 +237,6 @@ def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) 
     return defaults
 
 
-def _words(
-    forced: ForcedAnswer,
-    numbers: Sequence[int],
-    explanations: Mapping[Source, tuple[Side, Attribution]],
-    at_blank: Sequence[float],
-    states: Probabilities,
-) -> list[AnswerWord]:
-    """Return the words of a batch with their scores; each source has its side, and its attribution."""
-    side, attribution = next(iter(explanations.values()))
-    with torch.no_grad():
-        values = side.value().tolist()
-    by_source = {source: _source_scores(*explained) for source, explained in explanations.items()}
-    grid, words = cells_of(attribution.units), []
-    for row, number in enumerate(numbers):
-        scores = {source: of_words[row] for source, of_words in by_source.items()}
-        word = forced.answer.words[number]
-        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
-        units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
-        words.append(
-            AnswerWord(
-                word.text,
-                word.tokens,
-                states.image[number],
-                states.blank[number],
-                states.elsewhere[number],
-                values[row],
-                {source: of_source.without for source, of_source in scores.items()},
-                at_blank[row],
-                grid.unfold(units["image"]),
-                units["prompt"],
-                units["earlier"],
-                sum(of_source.special for of_source in scores.values()),
-                sum(of_source.gap for of_source in scores.values()),
-            )
-        )
-    return words
-
-
-class _SourceScores(NamedTuple):
-    """The scores of the units of one source, that of other tokens, the value without the source, and the gap."""
-
-    units: Tensor
-    special: float
-    without: float
-    gap: float
-
-
-def _source_scores(side: Side, attribution: Attribution) -> list[_SourceScores]:
-    """Return the scores of one source for each word of a batch."""
-    path, cells = attribution.path, cells_of(attribution.units).count
-    assert isinstance(side.tower, AnswerTower)
-    assert side.inputs.words is not None
-    with torch.no_grad():
-        values, without = side.value().tolist(), side.score(side.blank()).tolist()
-    results = []
-    for row, scores in enumerate(attribution.scores.float().cpu()):
-        kept = scores[:cells]
-        if "image" not in side.tower.narrowed:
-            words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
-            kept = torch.stack(words) if words else kept[:0]
-        if path is None:
-            special, gap = 0.0, values[row] - without[row] - float(kept.sum())
-        else:
-            special = float(path.sum[row] + path.special_tokens[row] - kept.sum())
-            gap = float(path.gap[row] - path.special_tokens[row])
-        results.append(_SourceScores(kept, special, without[row], gap))
-    return results
-
-
 def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:
     """Return a warning if the model reads a given answer as another text."""
     if answer is None or answer.split() == tokens.text.split():
@@ -322,21 +254,34 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
             f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
-    if method.category == "path":
-        tolerance = vars(method).get("tolerance")
-        share = LARGE_GAP if tolerance is None else tolerance
-        large = list(dict.fromkeys(word.text for word in words if abs(word.gap) > share * max(0.01, word.change)))
+    tolerance = vars(method).get("tolerance")
+    share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)
+    large = [word for word in words if word.misses(share)]
+    if result.adds_up or method.category == "path":
         if large:
-            advice = (
-                "their gaps are above the tolerance after all steps"
-                if tolerance is not None
-                else "set a tolerance"
-                if "tolerance" in vars(method)
-                else "the method adds up only with many small steps"
-            )
-            warnings.append(f"the scores of {', '.join(map(repr, large))} do not add up to their change: {advice}")
-    elif not result.adds_up:
+            missed = f"do not add up to their change, by more than {share:.2g} of it"
+            warnings.append(f"the scores of {_named(large)} {missed}: {_advice(large, method)}")
+    else:
         warnings.append(
             f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
         )
     return warnings
+
+
+def _named(words: Iterable[AnswerWord]) -> str:
+    """Return the texts of words, each once."""
+    return ", ".join(dict.fromkeys(repr(word.text) for word in words))
+
+
+def _advice(words: Sequence[AnswerWord], method: Method) -> str:
+    """Return what to do about words whose scores miss their change."""
+    values = vars(method)
+    if method.category != "path":
+        return "compare only their order"
+    if values.get("baseline", "blank") != "blank":
+        return f"they start at baseline={values['baseline']}, not at a blank image"
+    if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
+        return "other tokens have read the sources below this layer; layer=0 leaves nothing to them"
+    if values.get("tolerance") is not None:
+        return "the path has too few steps, at most 65 with a tolerance"
+    return "set a tolerance" if "tolerance" in values else "the method adds up only with many small steps"

@@ -74,7 +74,7 @@ class NIB(PathMethod, LayerMethod):
             "text": {**_DISTRIBUTED, "layer": 0, "steps": 6},
         },
         "fast": {
-            "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 2},
+            "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 3},
             "text": {**_DISTRIBUTED, "layer": 0, "steps": 4},
         },
         "paper": {

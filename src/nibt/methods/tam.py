@@ -5,7 +5,12 @@ $$\text{map} = F(\text{relu}(a_y - s \sum_j w_j a_j))$$
 The activation of a row for a token is its rectified logit, from the last state of the row. $a_y$ are the activations of
 the patches for the token $y$, and $a_j$ those for the $j$-th token before, of the prompt or the answer, other than $y$.
 Its weight $w_j$ is the activation of its own row for $y$; the weights sum to 1. $s$ is the least-squares scale of this
-interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of variation.
+interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of variation. $y$ is the first token of
+a word. All tokens of the prompt and of the answer before it interfere, whichever sources are narrowed.
+
+The authors' program takes other tokens in two places: for the first token of the prompt, the most probable token after
+it; for the first token of the answer, where it stands among the $a_j$ of later words, the last token before it. Here,
+both are the tokens that stand there.
 
 Answers:
     Where the logit of a word is high among the states of the patches, beyond that of the words before it.
@@ -56,7 +61,7 @@ class TokenActivationMap(Method):
         scores = torch.zeros(len(hidden), units.count, dtype=torch.float32, device="cpu")
         for item in range(len(hidden)):
             target = int(side.inputs.extra["targets"][item, 0])
-            before = sorted(row for word in units.words.words[item] for row in word.tokens)
+            before = side.inputs.extra["context"][item].nonzero()[:, 0].tolist()
             cells, rows = _activations(logits, ids, grid, target, before, int(side.inputs.extra["start"][item]))
             everything = torch.cat([cells, rows])
             low, high = everything.min(), everything.max()

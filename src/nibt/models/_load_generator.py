@@ -82,6 +82,8 @@ def load_generator(
             wants = Wants(lambda config: _family(name, config), open_clip=weights is not None)
             folder, commit = model_folder(place, request, wants)
         request = replace(request, facts={"revision": commit})
+    domain = json_object(folder / "generator.json").get("domain")  # of an embedded generator
+    request = replace(request, notes=(*request.notes, domain)) if isinstance(domain, str) else request
     if (folder / FILE_NAME).exists():
         return _checked(_with_adapters(name, folder, request, device))
     if (folder / "open_clip_config.json").exists():

@@ -27,6 +27,7 @@ On scenes, the gain is above it for nouns that the model saw, and below for thos
 CHANGES = frozenset({*SOURCES, "rest", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
+_LEAST = 0.01  # the change to which a gap is compared at least
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
@@ -54,9 +55,8 @@ class AnswerWord(Serializable):
         grid: The scores of the patches, rows x columns.
         prompt: The score of each word of the prompt.
         earlier: The score of each word of the answer before it.
-        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources, and of
-            what views of the image show beyond it.
-        gap: The signed completeness gap: what the scores miss of the changes along their paths.
+        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources. They are
+            in no map, so the gap has this sum, too.
     """
 
     text: str
@@ -71,25 +71,41 @@ class AnswerWord(Serializable):
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
     earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
     special: float
-    gap: float
 
     @computed_field
     @property
     def shares(self) -> dict[str, float]:
         """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
 
-        ``image``, ``prompt`` and ``earlier`` are sums of scores, ``special`` is that of other tokens. ``together`` is
-        what the sources gave only together: without any one of them, it is lost, so it is in none or in several sums.
+        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``together`` is what the sources gave only
+        together: without any one of them, it is lost, so it is in none or in several sums. With one source, it is 0.
         The scores of some methods do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
-        shares = {**{name: float(scores.sum()) for name, scores in sums.items()}, "special": self.special}
-        return {**shares, "together": self.value - self.at_blank - self.gap - sum(shares.values())}
+        together = self.value - self.at_blank - sum(self.changes.values())
+        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "together": together}
+
+    @computed_field
+    @property
+    def gap(self) -> float:
+        """The signed completeness gap: what the scores that are shown miss of the changes of the target."""
+        return sum(self.gaps.values())
 
     @property
-    def change(self) -> float:
-        """The sum of the absolute changes of the target without each source."""
-        return sum(abs(self.value - without) for without in self.without.values())
+    def gaps(self) -> dict[str, float]:
+        """The gap of each source: the change of the target without it, minus the sum of its scores."""
+        return {source: change - self.shares[source] for source, change in self.changes.items()}
+
+    @property
+    def changes(self) -> dict[str, float]:
+        """The change of the target with each source: ``value - without``."""
+        return {source: self.value - without for source, without in self.without.items()}
+
+    def misses(self, share: float) -> bool:
+        """Return whether the image's scores, or all, miss more than a share of the change that they add up to."""
+        of_image = self.gaps.get("image", 0.0), self.changes.get("image", 0.0)
+        pairs = [(self.gap, self.value - self.at_blank), of_image]
+        return any(abs(gap) > share * max(_LEAST, abs(change)) for gap, change in pairs)
 
     @computed_field
     @property
@@ -166,17 +182,18 @@ class AnswerExplanation(ResultOfImage):
     def adds_up(self) -> bool:
         """Whether the scores are in nats of the target and add up to its changes, at least roughly.
 
-        If not, as for methods that read attention, only their order has a meaning.
+        If not, as for methods without signs, only their order has a meaning.
         """
-        gaps = [abs(word.gap) for word in self.words]
-        return sum(gaps) <= _ADDS_UP * sum(word.change for word in self.words)
+        changes = [abs(change) for word in self.words for change in word.changes.values()]
+        return self.method["signed"] and sum(abs(word.gap) for word in self.words) <= _ADDS_UP * sum(changes)
 
     @property
     def columns(self) -> dict[str, list[float]]:
         """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up.
 
-        ``rest`` is what the sources gave only together, and what is on other tokens: with it and ``gap``, the sums add
-        up to value - at_blank.
+        ``baseline`` is the value without any source (``at_blank``), and ``rest`` what the sources gave only together.
+        ``baseline``, the sums of the scores, ``rest`` and ``gap`` add up to the value. With the image as the only
+        source, ``baseline`` is the column ``blank``, and with one source there is no rest.
         """
         words = self.words
         if self.target["name"] == "log_probability":
@@ -186,13 +203,26 @@ class AnswerExplanation(ResultOfImage):
                 columns["others"] = [cast(float, word.with_other_images) for word in words]
         else:
             columns = {"difference": [word.value for word in words]}
-        if self.adds_up:
-            for name in SOURCES:
-                if name in words[0].without:
-                    columns[name] = [word.shares[name] for word in words]
-            columns["rest"] = [word.shares["together"] + word.special for word in words]
-            columns["gap"] = [word.gap for word in words]
-        return columns
+        if not self.adds_up:
+            return columns
+        sources = [name for name in SOURCES if name in words[0].without]
+        if "blank" not in columns or sources != ["image"]:
+            columns["baseline"] = [word.at_blank for word in words]
+        for name in sources:
+            columns[name] = [word.shares[name] for word in words]
+        if len(sources) > 1:
+            columns["rest"] = [word.shares["together"] for word in words]
+        return {**columns, "gap": [word.gap for word in words]}
+
+    @property
+    def equation(self) -> str:
+        """How the columns of a word add up, with what ``rest`` is; empty if they do not."""
+        value, *columns = self.columns
+        start = "baseline" if "baseline" in columns else "blank"
+        terms = [start, *(name for name in columns if name in CHANGES)]
+        about = ["baseline: the value without all of them"] if start == "baseline" else []
+        about += ["rest: what they add only together"] if "rest" in columns else []
+        return "; ".join([f"{' + '.join(terms)} = {value}", *about]) if "gap" in columns else ""
 
     @property
     def alternatives(self) -> Sequence[str]:

@@ -39,9 +39,9 @@ def to_frame(
               (from 0), ``word`` and its signed ``score``.
             * Answers: a word of an answer: ``image``, ``prompt``, ``answer``, ``method``, ``variant``, ``model``,
               ``position``, ``word``, ``log_probability``, ``with_blank_image``, ``with_other_images`` (NaN without
-              other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``gap``, and the shares
-              ``image_share``, ``prompt_share``, ``earlier_share``, ``special_share`` and ``together_share``, as
-              ``AnswerWord`` describes them.
+              other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``at_blank``,
+              ``special``, ``gap``, and the shares ``image_share``, ``prompt_share``, ``earlier_share`` and
+              ``together_share``, as ``AnswerWord`` describes them.
 
             The column ``pair`` numbers the explanations from 0.
 
@@ -100,7 +100,7 @@ def _description(number: int, explanation: Explanation | AnswerExplanation) -> J
 def _word_values(word: AnswerWord) -> JsonObject:
     """Return the numbers of a word of an answer."""
     names = ("log_probability", "with_blank_image", "with_other_images", "image_gain", "image_hardly_matters")
-    values = {name: getattr(word, name) for name in (*names, "value", "gap")}
+    values = {name: getattr(word, name) for name in (*names, "value", "at_blank", "special", "gap")}
     elsewhere = float("nan") if word.with_other_images is None else word.with_other_images
     shares = {f"{name}_share": share for name, share in word.shares.items()}
     return {"word": word.text, **values, "with_other_images": elsewhere, **shares}

@@ -143,8 +143,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))
         prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
-        words = []
-        for item in items:
+        rows = [row for word in prompt_words for row in word.tokens]
+        words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
+        context[:, min(rows, default=0) : max(rows, default=-1) + 1] = True
+        for number, item in enumerate(items):
+            context[number, start : start + item.tokens[0]] = True
             before = item.answer.words[: item.word or 0] if item.word is not None else ()
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
             kept = {"prompt": prompt_words, "earlier": earlier}
@@ -158,6 +161,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 **inputs.extra,
                 **word_rows(items, start - 1, device),
                 "start": torch.full((len(items),), start, device=device),
+                "context": context.to(device),  # the rows of the prompt, and of the answer before the word
             },
             words=Words((texts,) * len(items), tuple(words), explained),
         )

@@ -140,6 +140,7 @@ def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
         if result.alternatives
         else "Log-probabilities in nats: with this image, with a blank image, and the mean with other images."
     )
+    units += f" {sentence(result.equation, capital=False)}" if result.equation else ""
     rows = [(word.text, cells, _mostly(result, word)) for word, cells in by_word]
     return {"units": units, "headings": ("word", *columns, "mostly"), "rows": rows}
 
