@@ -103,7 +103,12 @@ def test_words_with_large_scores_along_a_path_take_no_forward_pass(monkeypatch: 
 
 
 def test_lite_names_the_words_that_it_was_not_taught() -> None:
-    captions = {"donuts in a shop": "'donuts'", "a fire hydrant among flowers": "'hydrant'", "a cat on a car": ""}
+    captions = {
+        "donuts in a shop": "'donuts'",
+        "a fire hydrant among flowers": "'hydrant'",
+        "a red cat and a red car": "'red'",
+        "a cat on a car": "",
+    }
     answers = nibt.explain("lite", "sample:chelsea", list(captions))
     assert [
         notes(answer)[0].split(":")[0].removeprefix(f"{NO_REACTION_TO} ") if notes(answer) else "" for answer in answers

@@ -1,5 +1,6 @@
 """Reactions of a model to captions and to their words: how far an embedding moves if words are blank."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -37,40 +38,42 @@ def reactions(text: Side) -> PerExample:
 
 
 def word_notes(
-    text: Side, item: int, words: Sequence[WordScore], in_units: bool = False, signs: bool = False
+    side: Side, item: int, words: Sequence[WordScore], in_units: bool = False, signs: bool = False
 ) -> Iterator[str]:
     """Yield notes that name content words of a caption: those without a reaction and, with ``signs``, negative ones.
 
     If scores are ``in_units`` of the score that they explain, only words with small scores are removed.
     """
-    largest = max((abs(word.score) for word in words), default=0.0)
-    content = [word for word in words if word.text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, word.text))]
-    limit = SMALL * largest if in_units else largest
-    small = [Word(word.text, word.tokens) for word in content if abs(word.score) <= limit]
-    if small and text.model.item_ndim == 1:
-        yield from _without_reaction(text, item, small)
-    lowering = {word.text: word.score for word in content if word.score < -SMALL * largest} if signs else {}
+    scores: defaultdict[str, float] = defaultdict(float)
+    tokens: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    for word in words:  # all places of a word are one, since one of them may do without the others
+        if word.text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, word.text)):
+            scores[word.text] += word.score
+            tokens[word.text] += word.tokens
+    limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
+    small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
+    unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
+    if unread:
+        noun = "it" if len(unread) == 1 else "each of them"
+        yield f"{NO_REACTION_TO} {', '.join(map(repr, unread))}: without {noun}, the caption's embedding is the same"
+    lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
     if lowering:
-        names = ", ".join(f"{name!r} ({score:+.4f})" for name, score in lowering.items())
+        names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
         verb, noun = ("lowers", "it") if len(lowering) == 1 else ("lower", "them")
         yield f"{names} {verb} the score: an outline in the image does not mean that the model finds {noun} there"
 
 
-def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> Iterator[str]:
-    """Yield a note that names the words without which the embedding of a caption stays where it was.
+def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:
+    """Return the words without which the embedding of a caption stays where it was.
 
     Words that the tokenizer does not know have a note of their own.
     """
     words = [word for word in words if repr(word.text) not in str(text.inputs.notes[item])]
     if not words:
-        return
+        return []
     caption = replace(text, trace=text.trace.take([item]))
     limit = min(NEAR_BLANK, UNMOVED * float(reactions(caption)))
-    moved = zip(words, moves(caption, words).tolist(), strict=True)
-    names = list(dict.fromkeys(word.text for word, distance in moved if distance < limit))
-    if names:
-        noun = "it" if len(names) == 1 else "each of them"
-        yield f"{NO_REACTION_TO} {', '.join(map(repr, names))}: without {noun}, the caption's embedding is the same"
+    return [word.text for word, move in zip(words, moves(caption, words).tolist(), strict=True) if move < limit]
 
 
 def moves(caption: Side, words: Sequence[Word]) -> Float[Tensor, " word"]:
