@@ -90,10 +90,10 @@ def test_regions_whose_sign_removal_changes_are_named_and_lose_their_opposite_ce
         numbers = [
             number for number in range(1, labels.max() + 1) if (before * after)[cells == number].min(initial=0) < 0
         ]
-        notes = [line for line in scaled.warnings if line.startswith("removal gave")]
+        notes = [line for line in scaled.warnings if line.startswith("removal changed the sign of")]
         assert len(notes) == bool(numbers)
         for line in notes:
-            assert f"removal gave {len(numbers)} of {labels.max()} regions the opposite sign" in line
+            assert f"removal changed the sign of {len(numbers)} of {labels.max()} regions, at " in line
             places = re.findall(r"\((\d+), (\d+)\)", line)
             region, (rows, columns) = plain.region, before.shape
             for place, number in zip(places, numbers, strict=True):

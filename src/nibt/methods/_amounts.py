@@ -128,4 +128,4 @@ def _turned(
     if not places:
         return ()
     count = f"{len(places)} of {labels.max()} regions"
-    return (f"removal gave {count} the opposite sign of their scores before, at {', '.join(places)} in the image",)
+    return (f"removal changed the sign of {count}, at {', '.join(places)} in the image",)
