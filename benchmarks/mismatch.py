@@ -5,6 +5,7 @@ It feeds docs/explanation/reading.md.
     python benchmarks/mismatch.py                  # drawn scenes, with the model scenes
     python benchmarks/mismatch.py --photos FOLDER  # photographs, with the model lite; FOLDER holds annotations.json
     python benchmarks/mismatch.py --notes [--photos FOLDER]  # notes on what a model does not know
+    python benchmarks/mismatch.py --words          # notes on words that a model does not react to
 
 A false alarm is a pair that belongs together and is called a mismatch; a miss is a pair without a common object that is
 not. Beside the rule of ``nibt.engine.mismatch`` stand its two halves, and the rank of the caption among a hundred
@@ -20,15 +21,18 @@ import torch
 from limit import machine
 
 import nibt
+from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import NOUNS, Scenes
 from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explanations import MARGIN, mismatches
+from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, UNMOVED, moves, reactions
 from nibt.engine.spec import resolve
+from nibt.evaluation.audit.vocabulary import NOUNS as EVERYDAY_NOUNS
 from nibt.methods.base import MethodSpec
-from nibt.preprocessing.captions import UNKNOWN
+from nibt.preprocessing.captions import FUNCTION_WORDS, UNKNOWN
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.targets.base import cosine
 
@@ -115,15 +119,23 @@ def of_photographs(folder):
 def notes(title, model, pairs):
     """Print how many explanations of pairs have each note on what the model does not know."""
     answers = nibt.explain(model, [pair.image for pair in pairs], [pair.caption for pair in pairs], batch_size=4)
-    starts = (NO_REACTION, UNKNOWN, NEGLIGIBLE, WEAK, MISMATCH)
-    noted = [{start for start in starts for line in answer.warnings if line.startswith(start)} for answer in answers]
+    starts = (NO_REACTION, UNKNOWN, NO_REACTION_TO, NEGLIGIBLE, WEAK, MISMATCH)
+    noted = [
+        {
+            start
+            for start in starts
+            for line in answer.warnings
+            if line.startswith(start + (" '" if start == NO_REACTION_TO else ""))
+        }
+        for answer in answers
+    ]
     counts = [*(sum(start in each for each in noted) for start in starts), sum(bool(each) for each in noted)]
     print(f"| {title} | {len(pairs)} | {' | '.join(map(str, counts))} |", flush=True)
 
 
 def note_tables(folder):
-    print("| captions | pairs | no reaction | unknown words | negligible | weak | no match | any |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| captions | pairs | no reaction | unknown words | without reaction | negligible | weak | no match | any |")
+    print("|---|---|---|---|---|---|---|---|---|")
     if folder is not None:
         listed = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))["images"]
         images = [read_image(folder / one["file"]) for one in listed]
@@ -150,13 +162,68 @@ def note_tables(folder):
         notes(f"{name}, unknown", model, unknown)
 
 
+TEMPLATES = (
+    "a {}|a photo of a {}|{} and {}|a {} next to a {}|two {} with a {} and a {}|there is a {}, a {}, a {} and a {}|"
+    "a {} in front of a {} beside the {} with a {} near a {} and a {}"
+).split("|")
+
+
+def word_lists(name):
+    """Words that a model was taught, and words that it was not."""
+    if name == "scenes":
+        return list(NOUNS), [noun for noun in EVERYDAY_NOUNS if noun not in NOUNS]
+    recipe = Path(__file__).parents[1] / "recipes" / "lite"
+    taught = json.loads((recipe / "everyday.json").read_text(encoding="utf-8"))
+    neutral = (recipe / "neutral.txt").read_text(encoding="utf-8").split()
+    unknown = [word for word in neutral if word not in taught and word not in FUNCTION_WORDS and word.isalpha()]
+    return [word for word in taught if word.isalpha() and len(word) > 2], unknown
+
+
+def word_table(name, count=400):
+    """Print which taught words are named as without reaction, and which other words are not."""
+    model, draw = nibt.load_model(name), random.Random(0)
+    lists = [draw.sample(words, len(words)) for words in word_lists(name)]
+    shares = {f"{share}": share for share in (0.03, 0.05, UNMOVED, 0.2)} | {"no limit": 1e9}
+    for half, purpose in enumerate(("chosen on", "reported")):
+        taught, others = (words[half::2] for words in lists)
+        rows = []
+        for _ in range(count):
+            template = draw.choice(TEMPLATES)
+            words = [draw.choice(taught if draw.random() < 0.6 else others) for _ in range(template.count("{}"))]
+            trace = model.text.trace(model.text.prepare([template.format(*words)]), model.text.depth)
+            caption = Side(model, trace, cosine)
+            reaction = float(reactions(caption))
+            content = [word for word in trace.inputs.words.words[0] if word.text in words]
+            if reaction >= NEAR_BLANK:
+                rows += [
+                    (word.text in taught, moved, reaction)
+                    for word, moved in zip(content, moves(caption, content).tolist(), strict=True)
+                ]
+        for label, share in shares.items():
+            named = [(known, moved < min(NEAR_BLANK, share * reaction)) for known, moved, reaction in rows]
+            alarms = [called for known, called in named if known]
+            found = [called for known, called in named if not known]
+            print(
+                f"| {name}, {purpose} | {label} | {100 * sum(alarms) / len(alarms):.1f} % of {len(alarms)} | "
+                f"{100 * sum(found) / len(found):.1f} % of {len(found)} |",
+                flush=True,
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--notes", action="store_true")
+    parser.add_argument("--words", action="store_true")
     options = parser.parse_args()
     print(machine())
+    if options.words:
+        print("| model | limit, as a share of the distance from a blank caption | taught words named | others named |")
+        print("|---|---|---|---|")
+        for name in ("lite", "scenes"):
+            word_table(name)
+        return
     if options.notes:
         note_tables(options.photos)
         return

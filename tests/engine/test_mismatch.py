@@ -98,6 +98,21 @@ def test_mismatch_is_independent_of_method_and_target(target: str, options: dict
     assert named(nibt.regions(model, tiny.image(seed=1), "two cars").warnings) == wanted
 
 
+@pytest.mark.parametrize("baseline", ["blank", "zero"])
+def test_notes_on_a_blank_image_name_another_baseline_of_the_scores(baseline: str) -> None:
+    """So that a positive change in the note does not contradict a negative one in the table, or the reverse."""
+    model, seen = replace(tiny.model("clip"), scale=20.0, defaults={"usual_change": 0.9}), set()
+    for caption in tiny.CAPTIONS:
+        for answer in nibt.explain(model, tiny.IMAGES, caption, baseline=baseline):
+            note = mismatch(tuple(line for line in answer.warnings if line.startswith((MISMATCH, WEAK))))
+            path = answer.image.path
+            assert path is not None
+            named = note.endswith(f"; the scores of the image start from another baseline, {baseline}")
+            assert named == ("blank image" in note and baseline != "blank")
+            seen.add("blank image" in note)
+    assert True in seen
+
+
 def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
     model = tiny.model("clip")
     two = [nibt.compare(model, tiny.image(), tiny.image(seed=seed), "center") for seed in range(1, 5)]
@@ -185,7 +200,8 @@ def test_negligible_scores_are_noted_and_pale(target: str) -> None:
     unit = model.scale if target == "logit" else 1.0
     share = float(answers[0].image.scores.abs().sum()) / (unit * 0.2)
     assert share < NOISE_SHARE < float(answers[1].image.scores.abs().sum()) / (unit * 0.2)
-    text = f"the scores of the image side add up to {100 * share:.2g} % of what this model usually gives to a match"
+    amount = f"{100 * share:.2g} % of what this model usually gives to a match"
+    text = f"the absolute scores of the image side add up to {amount}"
     for answer in (answers[0], nibt.explain(model, images[0], "two cars", target=target)):
         assert f"{NEGLIGIBLE} {text}" in answer.warnings
         assert is_noise(answer.warnings)
@@ -204,10 +220,10 @@ def test_matches_far_below_the_usual_change_are_weak(usual: float) -> None:
         change = float(F.cosine_similarity(image, text) - F.cosine_similarity(blank_image(model), text))
         lower = expected(model, tiny.image(), caption)
         is_weak = not lower and change < WEAK_SHARE * usual and 20 * change < CLEAR and 20 * usual >= 2 * MARGIN
-        share = f"{100 * change / usual:.2g} %"
-        note = f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
+        share = f"{100 * change / usual:.2g} % of what a match usually adds with this model"
+        note = f"{WEAK} the similarity is {change:.3g} above that with a blank image, {share}"
         if change <= 0:
-            note = f"{WEAK} the image does not raise the similarity"
+            note = f"{WEAK} the similarity is not above that with a blank image"
         assert (note in nibt.explain(model, tiny.image(), caption).warnings) == is_weak
         verdicts.add(is_weak)
     assert verdicts == {usual == 0.9} or verdicts == {True, False}

@@ -1,5 +1,6 @@
 """Tests of ``nibt.methods._amounts``, and of the option ``amounts`` in all that computes maps."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
-from nibt.methods._amounts import MOST, regions, scaled_by_removal
+from nibt.methods._amounts import MOST, _of_cells, regions, scaled_by_removal
 from nibt.report.request import legend, method_line
 from nibt.results.attribution import Attribution, to_pixels
 from tests import tiny
@@ -70,6 +71,39 @@ def test_regions_sum_to_what_their_removal_costs(kind: str) -> None:
             total = float(after.image.grid.numpy()[cells == number].sum())
             assert total == pytest.approx(float(scores[0] - scores[1]), abs=1e-5)
         assert after.image.path is None
+
+
+@pytest.mark.parametrize("method", ["occlusion", "nib"])
+def test_regions_whose_sign_removal_changes_are_named_and_lose_their_opposite_cells(method: str) -> None:
+    """The oracle compares the cells before and after; the place in the note is a cell of the region that turned."""
+    model, turned = tiny.model("clip"), []
+    for seed in range(6):
+        plain = nibt.explain(model, tiny.image(64, 64, seed=seed), "a cat on a sofa", method)
+        scaled = nibt.explain(model, tiny.image(64, 64, seed=seed), "a cat on a sofa", method, amounts="removal")
+        before, after = plain.image.grid.double().numpy(), scaled.image.grid.double().numpy()
+        extent = model.image.extent(model.image.prepare([tiny.image(64, 64, seed=seed)]))
+        labels = regions(to_pixels(plain.image.grid, *extent).double().numpy())
+        cells = _of_cells(labels, before.shape)
+        for number in range(1, labels.max() + 1):
+            own = np.sign(before[cells == number].sum())
+            assert not after[(cells == number) & (np.sign(before) == -own)].any(), "opposite cells become 0"
+        numbers = [
+            number for number in range(1, labels.max() + 1) if (before * after)[cells == number].min(initial=0) < 0
+        ]
+        notes = [line for line in scaled.warnings if line.startswith("removal changed the sign of")]
+        assert len(notes) == bool(numbers)
+        for line in notes:
+            assert f"removal changed the sign of {len(numbers)} of {labels.max()} regions, at " in line
+            places = re.findall(r"\((\d+), (\d+)\)", line)
+            region, (rows, columns) = plain.region, before.shape
+            for place, number in zip(places, numbers, strict=True):
+                column = int((int(place[0]) - region.left) / region.width * columns)
+                row = int((int(place[1]) - region.top) / region.height * rows)
+                assert cells[row, column] == number
+                assert before[row, column] * after[row, column] < 0
+            assert line in repr(scaled)
+        turned += notes
+    assert turned
 
 
 def test_captions_keep_the_amounts_of_the_method() -> None:

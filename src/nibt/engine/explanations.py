@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
+from nibt.engine.reactions import NEAR_BLANK, reactions, word_notes
 from nibt.engine.spec import ExplanationSpec, versions
 from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
@@ -21,15 +21,13 @@ from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttr
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
-from nibt.types import Embedding, PerExample
+from nibt.types import Embedding
 
 MARGIN = 0.5
 """The least difference between two logits (cosines times the model's scale), chosen by ``benchmarks/mismatch.py``.
 
 At this difference, a softmax over both prefers the blank input by 1.65 to 1.
 """
-NEAR_BLANK = 0.05
-"""The distance of the unit embeddings of a caption and of a blank one below which the model does not react to it."""
 NOISE_SHARE = 0.1
 """The share of the model's usual change of the score below which the scores of a map are noise."""
 WEAK_SHARE = 0.25
@@ -72,9 +70,9 @@ def _weak(model: Model, change: float) -> str:
     if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
         return ""
     if change <= 0:
-        return f"{WEAK} the image does not raise the similarity"
-    share = f"{100 * change / usual:.2g} %"
-    return f"{WEAK} the image raises the similarity by {share} of what a match usually does with this model"
+        return f"{WEAK} the similarity is not above that with a blank image"
+    share = f"{100 * change / usual:.2g} % of what a match usually adds with this model"
+    return f"{WEAK} the similarity is {change:.3g} above that with a blank image, {share}"
 
 
 def usual_change(model: Model) -> float:
@@ -87,15 +85,6 @@ def usual_change(model: Model) -> float:
     compare = model.similarity
     image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
-
-
-def reactions(text: Side) -> PerExample:
-    """Return the distance of the unit embedding of each caption from that of a blank one, in [0, 2].
-
-    Of a set of vectors, it is the largest distance.
-    """
-    caption, blank = (F.normalize(each.float(), dim=-1) for each in (text.trace.embedding, text.blank()))
-    return (caption - blank).norm(dim=-1).reshape(len(caption), -1).amax(1)
 
 
 def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[SideAttribution]) -> Iterator[str]:
@@ -120,7 +109,7 @@ def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[Side
         usual = abs(usual_change(model) * scores / similarities)
         if total < NOISE_SHARE * usual:
             share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
-            yield f"{NEGLIGIBLE} the scores of the {side.modality} side add up to {share}"
+            yield f"{NEGLIGIBLE} the absolute scores of the {side.modality} side add up to {share}"
 
 
 def _kept(model: Model, name: str) -> Embedding:
@@ -160,6 +149,9 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     explanations = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
+        path = sides[0].path if "blank image" in mismatch[index] else None
+        if path is not None and path.baseline != "blank":
+            mismatch[index] += f"; the scores of the image start from another baseline, {path.baseline}"
         warnings = (
             *filter(None, [mismatch[index]]),
             *spec.warnings,
@@ -171,9 +163,22 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             ),
             *_gaps(spec, sides),
             *_flat_maps(spec, sides),
+            *(
+                note if mixed else f"{name}: {note}"
+                for name, scores in zip(spec.side_names, batch.attributions, strict=True)
+                if scores is not None and scores.notes
+                for note in scores.notes[index]
+            ),
         )
-        if mixed and not mismatch[index].startswith(NO_REACTION):
-            warnings += tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides))
+        if not mismatch[index].startswith(NO_REACTION):
+            noise = tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides)) if mixed else ()
+            warnings += noise
+            for name, side, scores in zip(spec.side_names, batch.sides, sides, strict=True):
+                if isinstance(scores, TextAttribution):
+                    method = type(spec.methods["text"])
+                    in_units, signs = scores.path is not None or method.linear, mixed and not noise and method.signed
+                    notes = word_notes(side, index, scores.words, in_units, signs)
+                    warnings += tuple(note if mixed else f"{name}: {note}" for note in notes)
         by_side = {
             name: {"name": spec.scores[modality].target.name, "value": value[index]}
             for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)

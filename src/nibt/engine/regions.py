@@ -14,9 +14,10 @@ from nibt.core.jacobians import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
-from nibt.data.units import Grid, Words
+from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import trace_sides
 from nibt.engine.explanations import mismatches
+from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
 from nibt.methods._tables import TableScores, image_maps, with_other_tokens
@@ -27,6 +28,7 @@ from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import find
 from nibt.results.attribution import image_fields
+from nibt.results.explanation import NO_REACTION
 from nibt.results.records import MethodRecord
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
@@ -118,6 +120,8 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
     table = _table_scores(spec, image, text, words)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
+    no_match = next(mismatches(image, text))
+    rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
     regions = Regions.of(
         table.scores,
         table.grid,
@@ -130,12 +134,13 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
         method=cast(MethodRecord, {**spec.record["method"], **steps}),
         **spec.provenance,
         warnings=(
-            *filter(None, mismatches(image, text)),
+            *filter(None, [no_match]),
             *spec.warnings,
             *pair.notes,
             *image.inputs.notes[0],
             *text.inputs.notes[0],
             *table.notes,
+            *([] if no_match.startswith(NO_REACTION) else word_notes(text, 0, rows)),
         ),
     )
     return regions, image, text

@@ -4,6 +4,10 @@ A region is a peak of the smoothed map, positive or negative, with what drains t
 filled in from the pixels around it, in one forward pass. What removal costs is divided among the scores of the region
 that have its sign, and scores outside of all regions are scaled as the regions are together. An object that fills much
 of an image may be several regions, and removing one of them may cost little, since the others still show it.
+
+What is filled in is wider than the region, since an object reaches beyond its scores. The cells of a region that have
+the opposite sign become 0. If the target rises without a region of positive scores, or falls without one of negative
+scores, the region changes its sign, which a note says.
 """
 
 import math
@@ -15,6 +19,7 @@ from jaxtyping import Float, Int
 
 from nibt.core.interpolation import filled_in
 from nibt.core.side import Side
+from nibt.data.images import Region
 from nibt.data.units import Grid
 from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution, to_pixels
@@ -37,9 +42,11 @@ def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     grids, extent = units.unfold(attribution.scores), tower.extent(side.inputs)
     maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
     labels = [regions(pixels) for pixels in maps]
-    cells = grids.detach().cpu().double().numpy()
-    scores = [_scaled(*image) for image in zip(cells, labels, _drops(side, labels), strict=True)]
-    return replace(attribution, scores=torch.from_numpy(np.stack(scores)).flatten(1).to(attribution.scores), path=None)
+    cells, drops = grids.detach().cpu().double().numpy(), _drops(side, labels)
+    scores = np.stack([_scaled(*image) for image in zip(cells, labels, drops, strict=True)])
+    notes = tuple(map(_turned, cells, scores, labels, side.inputs.regions))
+    scaled = torch.from_numpy(scores).flatten(1).to(attribution.scores)
+    return replace(attribution, scores=scaled, path=None, notes=notes)
 
 
 def regions(scores: Pixels) -> Labels:
@@ -90,14 +97,35 @@ def _scaled(
     grid: Float[np.ndarray, "row column"], labels: Labels, drops: Float[np.ndarray, " region"]
 ) -> Float[np.ndarray, "row column"]:
     """Return the scores of a map, scaled in each region to a sum, and outside as all regions together."""
-    rows, columns = (
-        ((np.arange(count) + 0.5) * size / count).astype(int)
-        for count, size in zip(grid.shape, labels.shape, strict=True)
-    )
-    cell_labels, flat = labels[rows][:, columns].ravel(), grid.ravel()
+    cell_labels, flat = _of_cells(labels, grid.shape).ravel(), grid.ravel()
     signs = np.sign(np.bincount(cell_labels, weights=flat, minlength=len(drops) + 1))
     signed = np.maximum(signs[cell_labels] * flat, 0)
     totals = np.bincount(cell_labels, weights=signed, minlength=len(drops) + 1)[1:]
     factors = np.divide(drops, totals, out=np.zeros(len(drops)), where=totals > 0)
     outside = np.abs(drops).sum() / totals.sum() if totals.sum() else 0.0
     return np.where(cell_labels > 0, signed * np.append(0, factors)[cell_labels], flat * outside).reshape(grid.shape)
+
+
+def _of_cells(labels: Labels, shape: tuple[int, int]) -> Int[np.ndarray, "row column"]:
+    """Return the number of the region at the center of each cell of a grid."""
+    rows, columns = (
+        ((np.arange(count) + 0.5) * size / count).astype(int) for count, size in zip(shape, labels.shape, strict=True)
+    )
+    return labels[rows][:, columns]
+
+
+def _turned(
+    grid: Float[np.ndarray, "row column"], scaled: Float[np.ndarray, "row column"], labels: Labels, region: Region
+) -> tuple[str, ...]:
+    """Return a note that gives the places, in pixels of the image, of regions whose sign removal changes."""
+    cell_labels, places = _of_cells(labels, grid.shape), []
+    for number in range(1, int(labels.max()) + 1):
+        turned = (cell_labels == number) & (grid * scaled < 0)
+        if turned.any():
+            row, column = np.unravel_index(np.where(turned, np.abs(grid), -1).argmax(), grid.shape)
+            across, down = (column + 0.5) / grid.shape[1], (row + 0.5) / grid.shape[0]
+            places.append(f"({region.left + across * region.width:.0f}, {region.top + down * region.height:.0f})")
+    if not places:
+        return ()
+    count = f"{len(places)} of {labels.max()} regions"
+    return (f"removal changed the sign of {count}, at {', '.join(places)} in the image",)

@@ -120,7 +120,9 @@ class Method(Plugin, ABC):
             it is shown, and leave its sum.
         amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
             each region of the map to what the target loses if the region is filled in from the pixels around it, and
-            makes scores of all methods signed. Captions have their own amounts: there, use ``occlusion``.
+            makes scores of all methods signed. What is filled in is wider than the region, cells of a region with the
+            opposite sign become 0, and a region may change its sign, which a note says. Captions have their own
+            amounts: there, use ``occlusion``.
 
     Attributes:
         paper: The source of the method.

@@ -261,6 +261,9 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
     image.after = text.after = after or nn.Identity()
+    if "domain" in request.defaults:  # of an embedded model
+        size = tuple(request.defaults["domain_size"])
+        image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
     scale, bias = family_class.scale_and_bias(module)
     compared = family_class.similarity, family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

@@ -11,6 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 import torch
 from jaxtyping import Int
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from nibt.data.units import Word, Words
 from nibt.errors import BadInput
+from nibt.io import read_text
 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _MOST_SIGNS = 40  # of a word in a warning
@@ -44,6 +46,11 @@ _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
 UNKNOWN = "the model does not know"
 """The beginning of the note on words that the tokenizer reads as its token for unknown text."""
+FUNCTION_WORDS = frozenset(read_text(files("nibt.preprocessing") / "function_words.txt").split())
+"""English words that name nothing: articles, prepositions, pronouns, auxiliary verbs, numbers, and "photo of".
+
+All other words with a letter are content words.
+"""
 TOKENIZER_LOCK = threading.RLock()
 """Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""
 

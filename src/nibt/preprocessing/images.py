@@ -114,7 +114,8 @@ class Preparation:
 
     ``normalize`` only scales and normalizes an image of the final size. ``uncropped`` is the processor without its
     crop; None if it does not crop, or cannot do without. The blank value is 0, which normalization makes of the mean
-    color, or gray for processors that do not normalize.
+    color, or gray for processors that do not normalize. ``domain`` is the note on images of other sizes than
+    ``domain_size``, for models that know only images of one size.
     """
 
     resize: Resize
@@ -123,6 +124,8 @@ class Preparation:
     resample: Image.Resampling = Image.Resampling.BICUBIC
     uncropped: Callable[[Image.Image], Float[Tensor, "channel height width"]] | None = None
     blank: float = 0.0
+    domain: str = ""
+    domain_size: tuple[int, int] = (0, 0)
 
     @float32_numbers()
     def seen(self, image: ImageInput) -> tuple[Float[Tensor, "channel height width"], Region, tuple[str, ...]]:
@@ -130,6 +133,8 @@ class Preparation:
         whole, (width, height) = image.pil_image, image.pil_image.size
         region = self.resize.region(whole.size)
         notes = crop_notes(image, region) if region.width < width or region.height < height else image.notes
+        if self.domain and (width, height) != self.domain_size:
+            notes = (*notes, self.domain)
         if self.resize.way == "whole":
             return self.normalize(whole.resize(self.resize.size(whole.size), self.resample)), region, notes
         if max(width, height) > 8 * min(width, height):

@@ -103,12 +103,14 @@ class Attribution(ByValue):
         units: The units that the scores belong to: a grid of patches, or words and tokens.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
+        notes: For each example of a batch, warnings of the method; empty without any.
     """
 
     scores: PerUnit
     units: Units
     special_token_share: PerExample
     path: PathSummary | None = None
+    notes: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from transformers import CLIPModel
 
 import nibt
+from nibt.data.images import read_image
 from nibt.data.pair import Object, Pair
 from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import NOUNS, WORDS, Scenes
@@ -194,3 +196,16 @@ def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> N
         for optimizer in optimizers_:
             optimizer.step()
             optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("call", [nibt.explain, nibt.regions])
+def test_scenes_states_its_domain_with_images_of_other_sizes(call: Any) -> None:
+    """Every drawn scene has its size; a photograph has not."""
+    model = nibt.load_model("scenes")
+    domain = model.defaults["domain"]
+    assert domain in call(model, "sample:chelsea", "a cat").warnings
+    assert domain not in call(model, Scenes(1, seed=5)[0].image, "a cat").warnings
+    two = nibt.compare(model, Scenes(1, seed=5)[0].image, read_image("sample:chelsea"), "center")
+    assert f"second: {domain}" in two.warnings
+    assert f"first: {domain}" not in two.warnings
+    assert {pair.image.size for pair in Scenes(20, seed=6)} == {tuple(model.defaults["domain_size"])}

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode, within_memory
-from nibt.engine.explanations import NEAR_BLANK, reactions
+from nibt.engine.reactions import NEAR_BLANK, reactions
 from nibt.evaluation.audit.thresholds import BOUNDS
 from nibt.evaluation.statistics import interval
 from nibt.io import read_text

@@ -1,0 +1,82 @@
+"""Reactions of a model to captions and to their words: how far an embedding moves if words are blank."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.core.perturbation import embeddings_with_words
+from nibt.core.side import Side
+from nibt.data.units import Word, WordScore
+from nibt.preprocessing.captions import FUNCTION_WORDS
+from nibt.types import PerExample
+
+NEAR_BLANK = 0.05
+"""The distance of the unit embeddings of a caption and of a blank one below which the model does not react to it."""
+UNMOVED = 0.1
+"""The share of the distance between a caption and a blank one that a word must move to count as read by the model.
+
+Where it is above ``NEAR_BLANK``, that is the limit. ``benchmarks/mismatch.py --words`` chose it.
+"""
+SMALL = 0.25
+"""The share of the largest score of a word up to which words may be without a reaction, if scores have a unit."""
+NO_REACTION_TO = "the model does not react to"
+"""The beginning of the note on words whose removal leaves the embedding of the caption where it was."""
+
+
+def reactions(text: Side) -> PerExample:
+    """Return the distance of the unit embedding of each caption from that of a blank one, in [0, 2].
+
+    Of a set of vectors, it is the largest distance.
+    """
+    caption, blank = (F.normalize(each.float(), dim=-1) for each in (text.trace.embedding, text.blank()))
+    return (caption - blank).norm(dim=-1).reshape(len(caption), -1).amax(1)
+
+
+def word_notes(
+    side: Side, item: int, words: Sequence[WordScore], in_units: bool = False, signs: bool = False
+) -> Iterator[str]:
+    """Yield notes that name content words of a caption: those without a reaction and, with ``signs``, negative ones.
+
+    If scores are ``in_units`` of the score that they explain, only words with small scores are removed.
+    """
+    scores: defaultdict[str, float] = defaultdict(float)
+    tokens: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    for word in words:  # all places of a word are one, since one of them may do without the others
+        if word.text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, word.text)):
+            scores[word.text] += word.score
+            tokens[word.text] += word.tokens
+    limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
+    small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
+    unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
+    if unread:
+        noun = "it" if len(unread) == 1 else "each of them"
+        yield f"{NO_REACTION_TO} {', '.join(map(repr, unread))}: without {noun}, the caption's embedding is the same"
+    lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
+    if lowering:
+        names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
+        verb, noun = ("lowers", "it") if len(lowering) == 1 else ("lower", "them")
+        yield f"{names} {verb} the score: an outline in the image does not mean that the model finds {noun} there"
+
+
+def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:
+    """Return the words without which the embedding of a caption stays where it was.
+
+    Words that the tokenizer does not know have a note of their own.
+    """
+    words = [word for word in words if repr(word.text) not in str(text.inputs.notes[item])]
+    if not words:
+        return []
+    caption = replace(text, trace=text.trace.take([item]))
+    limit = min(NEAR_BLANK, UNMOVED * float(reactions(caption)))
+    return [word.text for word, move in zip(words, moves(caption, words).tolist(), strict=True) if move < limit]
+
+
+def moves(caption: Side, words: Sequence[Word]) -> Float[Tensor, " word"]:
+    """Return by how much the unit embedding of one caption moves without each of some words, in [0, 2]."""
+    without = embeddings_with_words(caption, words, 1 - torch.eye(len(words), device="cpu"))
+    return (without.float() - F.normalize(caption.trace.embedding.float(), dim=-1)).norm(dim=-1)
