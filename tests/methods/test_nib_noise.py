@@ -13,7 +13,7 @@ import nibt
 from nibt.core.perturbation import generator
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
-from nibt.core.stages import Stage
+from nibt.core.stages import PathStage
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._path import products
@@ -120,7 +120,7 @@ def test_map_becomes_deterministic_as_the_noise_goes_to_zero(modality: str) -> N
     baseline = of.baseline("blank", 3, cut.hidden)
 
     def scores(start: Tensor) -> Tensor:
-        return method.attribute_stages(Stage(of, 3, start, cut), products, "zero")[0]
+        return method.attribute_stages(PathStage(of, 3, start, cut, of.score), products, "zero")[0]
 
     plain = scores(baseline)
     single, mirrored = [], []

@@ -142,11 +142,11 @@ class Side:
         with torch.no_grad():
             return self.score(self.trace.embedding)
 
-    def gradient(self, cut: Cut, states: States) -> States:
-        """Compute the gradients of the score at states of the cut tower."""
+    def gradient(self, cut: Cut, states: States, score: Callable[[Tensor], Tensor] | None = None) -> States:
+        """Compute the gradients of the score, or of another one, at states of the cut tower."""
         states = states.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.score(cut.rest(states)).sum(), states)
+            (gradient,) = torch.autograd.grad((score or self.score)(cut.rest(states)).sum(), states)
         return gradient
 
     def at_once(self, layer: int | None, hidden: Hidden) -> int | None:

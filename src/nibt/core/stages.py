@@ -6,78 +6,69 @@ its own from the baseline to the input. The gradients along it divide the score 
 the earlier layer. So it goes on, down to layer 0, where special tokens are constants and have no score.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.units import special_tokens
 from nibt.models._trace import Cut
-from nibt.types import Hidden, PerExample, States
+from nibt.types import Hidden, PerExample
 
 
 @dataclass(frozen=True)
-class Stage:
+class PathStage:
     """A number that a state of a batch determines, and where the path of the state starts.
 
     Attributes:
-        side: The side of the batch, whose score is the number.
+        side: The side of the batch.
         layer: The layer of the state; None for the first tokens.
         start: The state at the start of the path.
         cut: The tower cut at the layer, or one block of it.
-        weights: The weights of the special tokens that leave the block, whose weighted sum is the number then.
+        score: Computes the number from what ``cut`` computes: the score of the side, or a sum of special tokens.
+        weights: The weights of this sum.
     """
 
     side: Side
     layer: int | None
     start: Hidden
     cut: Cut
+    score: Callable[[Tensor], Tensor]
     weights: Float[Tensor, "batch value"] | None = None
 
     @classmethod
-    def of_layer(cls, side: Side, layer: int, baseline: str) -> "Stage":
-        """Return the stage from a layer to the score, with a named baseline."""
-        cut = side.trace.cut(layer)
-        return cls(side, layer, side.baseline(baseline, layer, cut.hidden).expand_as(cut.hidden), cut)
+    def of_layer(cls, side: Side, layer: int | None, baseline: str) -> "PathStage":
+        """Return the stage from a layer (None: from the first tokens) to the score, with a named baseline."""
+        cut = side.stem() if layer is None else side.trace.cut(layer)
+        return cls(side, layer, side.baseline(baseline, layer, cut.hidden).expand_as(cut.hidden), cut, side.score)
 
     @classmethod
-    def of_block(cls, side: Side, number: int, weights: Float[Tensor, "batch value"]) -> "Stage":
-        """Return the stage from the input of a block to the weighted sum of its special tokens."""
-        cut = side.trace.block(number)
-        start = side.tower.blank(side.inputs, number).expand_as(cut.hidden)
-        return cls(side, number, start, cut, weights)
+    def of_block(cls, side: Side, number: int, weights: Float[Tensor, "batch value"], rows: int) -> "PathStage":
+        """Return the stage from the input of a block to the weighted sum of the first rows of its output."""
+        trace = side.trace
+        cut = trace.block(number, rows)
+        start = trace.tower.blank(trace.inputs, number).expand_as(cut.hidden)
+        return cls(side, number, start, cut, partial(_weighted, weights), weights)
 
-    def below(self, gradient: Float[Tensor, "batch value"]) -> "Stage":
-        """Return the stage of the block before, from the mean gradient of this one at its first rows."""
-        count, width = self.start.shape[1:]
-        special = special_tokens(self.cut.units, count)[:, : gradient.shape[1] // width, None]
-        weights = gradient.unflatten(1, (-1, width)) * special.to(gradient)
-        return Stage.of_block(self.side, (self.layer or 0) - 1, weights.flatten(1))
-
-    def take(self, rows: Sequence[int]) -> "Stage":
+    def take(self, rows: Sequence[int]) -> "PathStage":
         """Return the stage of the items at ``rows``."""
         side, layer = self.side.take(rows), self.layer
         assert layer is not None, "the first tokens are not cut for some items"
         if self.weights is not None:
-            return Stage.of_block(side, layer, self.weights[rows])
-        return Stage(side, layer, self.start[rows], side.trace.cut(layer))
-
-    def gradient(self, states: States) -> States:
-        """Compute the gradients of the number at states."""
-        side = self.side if self.weights is None else replace(self.side, score=self.weighted)
-        return side.gradient(self.cut, states)
-
-    def weighted(self, rows: Float[Tensor, "*node batch value"]) -> Float[Tensor, "*node batch"]:
-        """Compute the weighted sum of the special tokens in the output of a block."""
-        assert self.weights is not None
-        return (rows * self.weights).sum(-1)
+            return PathStage.of_block(side, layer, self.weights[rows], self.weights.shape[1] // self.start.shape[2])
+        return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score)
 
     def change(self) -> PerExample:
         """Compute the change of the number of a block along the path, from recorded states."""
         assert self.layer is not None
         assert self.weights is not None
-        side, after = self.side, self.layer + 1
-        change = side.trace.cut(after).hidden - side.tower.blank(side.inputs, after)
-        return self.weighted(change.flatten(1)[:, : self.weights.shape[1]])
+        trace, after = self.side.trace, self.layer + 1
+        change = trace.cut(after).hidden - trace.tower.blank(trace.inputs, after)
+        return self.score(change.flatten(1)[:, : self.weights.shape[1]])
+
+
+def _weighted(weights: Float[Tensor, "batch value"], rows: Float[Tensor, "*node batch value"]) -> Tensor:
+    """Compute the weighted sum of rows, which come one after the other."""
+    return (rows * weights).sum(-1)

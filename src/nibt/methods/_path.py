@@ -15,7 +15,7 @@ from torch import Tensor
 from nibt.core.quadrature import chunks, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
-from nibt.core.stages import Stage
+from nibt.core.stages import PathStage
 from nibt.data.units import special_tokens
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
@@ -46,44 +46,49 @@ class PathMethod(PathOptions):
                 f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
             )
 
-    def ends(self, stage: Stage, name: str) -> tuple[PerExample, PerExample]:
+    def ends(self, stage: PathStage, name: str) -> tuple[PerExample, PerExample]:
         """Return the scores at the end and at the start of a path: of the baseline ``name``, or of another state."""
         side, cut, start = stage.side, stage.cut, stage.start
         low = nodes(self.quadrature, self.steps, self.floor).low
-        return side.value(), side.at_end(name, stage.layer, cut, start + low * (cut.hidden - start))
+        end = side.end(name, stage.layer, cut, start + low * (cut.hidden - start))
+        with torch.no_grad():
+            return side.score(side.trace.embedding), side.score(end)
 
     def attribute_stages(
-        self, stage: Stage, scores: Scores, name: str = "", change: PerExample | None = None, special: int = 0
+        self, stage: PathStage, scores: Scores, name: str = "", change: PerExample | None = None
     ) -> tuple[PerToken, PathSummary]:
-        """Compute the scores of the rows of a layer or, with those of special tokens handed down, of all stages.
+        """Compute the scores of the rows of a layer or, if special tokens distribute theirs, of all stages.
 
         Args:
             stage: The first stage.
             scores: Computes the score of each row at one state.
             name: The name of the baseline; ``zero`` if the path starts at another state.
             change: The change of the score that the tolerance refers to; None means that along the path.
-            special: The number of first rows whose special tokens hand their scores down; 0 for none.
         """
         at_input, at_start = self.ends(stage, name or self.baseline)
-        of_path, bound = at_input - at_start, None
+        side, layer, (_, tokens, width) = stage.side, stage.layer, stage.start.shape
+        of_stage, bound, rows, special = at_input - at_start, None, 0, None
+        if self.distribute and layer:
+            special = special_tokens(stage.cut.units, tokens).to(stage.start.device)
+            rows = int(special.any(0).nonzero().max()) + 1 if special.any() else 0
         if self.tolerance is not None:
-            bound = allowed(of_path if change is None else change, self.tolerance)
-            bound = bound / (1 + (stage.layer or 0)) if special else bound  # each stage adds its gap
-        values, steps = self.integrate(stage, scores, of_path, bound, special)
-        layers, tokens = () if stage.layer is None else (stage.layer,), stage.start.shape[1]
-        total, mask = values[:, :tokens], special_tokens(stage.cut.units, tokens).to(values.device)
-        while special and stage.layer:
-            stage = stage.below(values[:, tokens:])
-            change = of_path if bound is None else stage.change()
-            values, steps_of_stage = self.integrate(stage, scores, change, bound, special)
-            total, steps = total.masked_fill(mask, 0) + values[:, :tokens], torch.maximum(steps, steps_of_stage)
-        sums = total.sum(-1), torch.zeros_like(at_input)
+            bound = allowed(of_stage if change is None else change, self.tolerance)
+            bound = bound / (1 + (layer or 0)) if rows else bound  # each stage adds its gap
+        values, steps = self.integrate(stage, scores, of_stage, bound, rows)
+        total = values[:, :tokens]
+        for number in range((layer or 0) - 1, -1, -1) if special is not None and rows else ():
+            weights = (values[:, tokens:].unflatten(1, (rows, width)) * special[:, :rows, None]).flatten(1)
+            stage = PathStage.of_block(side, number, weights, rows)
+            of_stage = of_stage if bound is None else stage.change()
+            values, steps_of_stage = self.integrate(stage, scores, of_stage, bound, rows)
+            total, steps = total.masked_fill(special, 0) + values[:, :tokens], torch.maximum(steps, steps_of_stage)
+        layers, sums = () if layer is None else (layer,), (total.sum(-1), torch.zeros_like(at_input))
         return total, PathSummary(
             self.baseline, self.quadrature, layers, steps, at_input, at_start, *sums, self.tolerance
         )
 
     def integrate(
-        self, stage: Stage, scores: Scores, change: PerExample, bound: PerExample | None, special: int
+        self, stage: PathStage, scores: Scores, change: PerExample, bound: PerExample | None, special: int
     ) -> tuple[Float[Tensor, "batch value"], PerExample]:
         """Average the scores along the path of a stage, and return the number of steps of each item.
 
@@ -92,7 +97,7 @@ class PathMethod(PathOptions):
             scores: Computes the score of each row at one state.
             change: The change of the stage's number.
             bound: The largest gap of the sum of the scores; None for the steps of the rule.
-            special: The number of first rows whose gradients are averaged, too, and returned after the scores.
+            special: The number of first rows whose gradients are averaged, too, and follow the scores.
         """
         side, count, tokens = stage.side, *stage.start.shape[:2]
 
@@ -103,7 +108,7 @@ class PathMethod(PathOptions):
             at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
             for chunk in chunks(len(positions), hidden, at_once=at_once):
                 states = start + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
-                for gradient in part.gradient(states):
+                for gradient in side.gradient(part.cut, states, part.score):
                     of_rows = scores(difference, gradient)
                     values.append(torch.cat([of_rows, gradient[:, :special].flatten(1)], -1) if special else of_rows)
             return torch.stack(values)
@@ -135,7 +140,7 @@ class _AlongPath(PathMethod, GradientMethod):
         """Compute the mean of the maps of all layers."""
         results = []
         for layer in self.layer:
-            stage = Stage.of_layer(side, layer, self.baseline)
+            stage = PathStage.of_layer(side, layer, self.baseline)
             units = stage.cut.units
             results.append(self.attribute_stages(stage, lambda h, g, units=units: self.scores(h, g, units)))
         return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])

@@ -157,8 +157,8 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions"
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
         change, below = after - F.normalize(before, dim=-1)[0], []
-        if method.distribute and layer and special_rows(cut.units, start.shape[1]):
-            below = [(side.trace.block(number), side.tower.blank(side.inputs, number)) for number in range(layer)]
+        if method.distribute and layer and (rows := special_rows(cut.units, start.shape[1])):
+            below = [(side.trace.block(number, rows), side.tower.blank(side.inputs, number)) for number in range(layer)]
         paths.append(LayerPath(normalized(cut), start, change, method, tuple(below)))
     return paths
 

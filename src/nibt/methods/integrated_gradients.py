@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nibt.core.side import Side
-from nibt.core.stages import Stage
+from nibt.core.stages import PathStage
 from nibt.methods._path import PathMethod, products
 from nibt.options import Steps
 from nibt.results.attribution import Attribution
@@ -48,7 +48,6 @@ class IntegratedGradients(PathMethod):
     steps: Steps = 50
 
     def attribute(self, side: Side) -> Attribution:
-        stem = side.stem()
-        stage = Stage(side, None, side.baseline(self.baseline, None, stem.hidden), stem)
+        stage = PathStage.of_layer(side, None, self.baseline)
         scores, path = self.attribute_stages(stage, products)
-        return Attribution.of_rows(scores, stem.units, path)
+        return Attribution.of_rows(scores, stage.cut.units, path)

@@ -29,8 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.core.stages import Stage
-from nibt.data.units import special_rows
+from nibt.core.stages import PathStage
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, products
@@ -122,16 +121,25 @@ class NIB(PathMethod, LayerMethod):
 
     @property
     def lowest(self) -> int:
-        return 0 if self.distribute else super().lowest
+        return 0 if self.distribute else min(self.layer)
 
     @classmethod
     def completed(cls, tower: Tower, defaults: Options, changes: Options) -> Keywords:
         """Return the values of the options.
 
-        Scores of special tokens are distributed where that is exact: from a blank baseline, without noise. If the head
-        reads nothing else, the layer is the last one then, which needs no gradient of a block as a whole.
+        If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
+        one step. Scores of special tokens are distributed where that is exact: from a blank baseline, without noise. If
+        the head reads nothing else, the layer is the last one then, which needs no gradient of a block as a whole.
         """
-        values = {**defaults, **cls._completed_rule(defaults, changes), **changes}
+        values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
+        if "quadrature" not in changes and "steps" not in changes:
+            if changes.get("tolerance") is not None and rule != "riemann":
+                values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+        elif changes.get("quadrature") == "late":
+            values["steps"] = 1
+        elif defaults.get("quadrature") == "late":
+            values |= {"quadrature": "midpoint", "steps": cls.steps}
+        values |= changes
         if "distribute" not in changes:
             exact = values.get("baseline", cls.baseline) == "blank" and values.get("noise", cls.noise) == "none"
             values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
@@ -142,32 +150,14 @@ class NIB(PathMethod, LayerMethod):
                 values["layer"] = _SHARE
         return values
 
-    @classmethod
-    def _completed_rule(cls, defaults: Options, changes: Options) -> Options:
-        """Return the rule and its steps.
-
-        If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
-        one step.
-        """
-        rule = changes.get("quadrature", defaults.get("quadrature"))
-        if "quadrature" not in changes and "steps" not in changes:
-            if changes.get("tolerance") is not None and rule != "riemann":
-                return {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
-        elif changes.get("quadrature") == "late":
-            return {"steps": 1}
-        elif defaults.get("quadrature") == "late":
-            return {"quadrature": "midpoint", "steps": cls.steps}
-        return {}
-
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples."""
         change = self.change(side) if self.tolerance is not None and (len(self.layer) > 1 or self.noisy) else None
         maps, paths = [], []
         for layer in self.layer:
-            stage = Stage.of_layer(side, layer, self.baseline)
+            stage = PathStage.of_layer(side, layer, self.baseline)
             if not self.noisy:
-                special = special_rows(stage.cut.units, stage.start.shape[1]) if self.distribute else 0
-                scores, path = self.attribute_stages(stage, products, change=change, special=special)
+                scores, path = self.attribute_stages(stage, products, change=change)
             else:
                 starts = [replace(stage, start=start) for start in self.starts(side, layer, stage.cut.hidden)]
                 runs = [self.attribute_stages(start, products, "zero", change) for start in tracked(starts)]
@@ -181,7 +171,7 @@ class NIB(PathMethod, LayerMethod):
         """Compute the mean change of the score over the paths of all layers and samples."""
         changes = []
         for layer in self.layer:
-            stage = Stage.of_layer(side, layer, self.baseline)
+            stage = PathStage.of_layer(side, layer, self.baseline)
             for start in self.starts(side, layer, stage.cut.hidden):
                 at_input, at_start = self.ends(replace(stage, start=start), "zero" if self.noisy else self.baseline)
                 changes.append(at_input - at_start)

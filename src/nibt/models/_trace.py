@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.data.units import Units, Words, special_rows
+from nibt.data.units import Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import (
     Attend,
@@ -144,16 +144,14 @@ class Trace:
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
 
-    def block(self, number: int) -> Cut:
-        """Cut out one block: ``rest`` computes the first rows of its output, those that hold all special tokens.
+    def block(self, number: int, rows: int) -> Cut:
+        """Cut out one block: ``rest`` computes the first rows of its output, one after the other.
 
-        The rows come one after the other: (node, batch, row * width). Features that are added after the block are left
-        out.
+        Features that are added after the block are left out.
         """
         tower, stream, call = self.tower, self.streams[number], self.calls[number]
         assert stream is not None, f"traced above layer {number}"
-        hidden, units = tower.to_tokens(stream), tower.units(self.inputs, stream)
-        rows = special_rows(units, hidden.shape[1])
+        hidden = tower.to_tokens(stream)
 
         def rest(states: States) -> Float[Tensor, "node batch value"]:
             running = tower.to_stream(states.flatten(0, 1), stream)
@@ -165,7 +163,7 @@ class Trace:
                     out = tower.to_tokens(first(tower.blocks[number](running, *args, **kwargs)))[:, :rows]
             return out.flatten(1).unflatten(0, (len(states), -1))
 
-        return Cut(hidden, units, rest, tower.mapped)
+        return Cut(hidden, tower.units(self.inputs, stream), rest, tower.mapped)
 
     def attentions(self, layer: int = 0) -> Attentions:
         """Replay the blocks from a layer on and the head with a graph, and record their attentions.
