@@ -67,7 +67,8 @@ class PathMethod(PathOptions):
         """
         at_input, at_start = self.ends(stage, name or self.baseline)
         side, layer, (_, tokens, width) = stage.side, stage.layer, stage.start.shape
-        of_stage, bound, rows, special = at_input - at_start, None, 0, None
+        of_stage, bound, rows = at_input - at_start, None, 0
+        special = torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device)
         if self.distribute and layer:
             special = special_tokens(stage.cut.units, tokens).to(stage.start.device)
             rows = int(special.any(0).nonzero().max()) + 1 if special.any() else 0
@@ -76,7 +77,7 @@ class PathMethod(PathOptions):
             bound = bound / (1 + (layer or 0)) if rows else bound  # each stage adds its gap
         values, steps = self.integrate(stage, scores, of_stage, bound, rows)
         total = values[:, :tokens]
-        for number in range((layer or 0) - 1, -1, -1) if special is not None and rows else ():
+        for number in range((layer or 0) - 1, -1, -1) if rows else ():
             weights = (values[:, tokens:].unflatten(1, (rows, width)) * special[:, :rows, None]).flatten(1)
             stage = PathStage.of_block(side, number, weights, rows)
             of_stage = of_stage if bound is None else stage.change()
