@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from changes import changed
 
 import nibt
 from nibt.data.ground_truth import GroundTruth
@@ -78,7 +77,6 @@ class Setting:
     variant: str = "default"
     options: dict = field(default_factory=dict)
     data: str = "one"
-    changes: dict = field(default_factory=dict)
     depth: int = 12
 
     @property
@@ -97,7 +95,8 @@ class Setting:
         if self.method != "nib" or "layer" not in self.options:
             return math.nan
         layers = [int(layer) for layer in str(self.options["layer"]).split(",")]
-        one = 1 + sum(2 * self.options["steps"] * (1 - layer / self.depth) for layer in layers)
+        steps = self.options["steps"]
+        one = 1 + sum(steps * (2 * (1 - layer / self.depth) + layer / self.depth / 3) for layer in layers)
         return one * self.options.get("views", 1)
 
 
@@ -125,7 +124,7 @@ def run(model, settings, path, count, part=(0, 1)):
         for first in range(scenes_of(record), len(pairs), STRETCH):
             record = gone_on(model, setting, record, pairs[first : first + STRETCH])
             kept(path, record)
-            about = f"{setting.side} {setting.method} {setting.target} {setting.options} {setting.changes}"
+            about = f"{setting.side} {setting.method} {setting.target} {setting.options}"
             print(about, scenes_of(record), mean_values(record), flush=True)
 
 
@@ -133,18 +132,17 @@ def gone_on(model, setting, record, pairs):
     """The record of a setting, some scenes longer."""
     strict = {"pointing_game": PointingGame(tolerance=0.0)}
     began = time.process_time()
-    with changed(setting.changes):
-        rows = nibt.measure(
-            model,
-            pairs,
-            [strict.get(name, name) for name in setting.metrics],
-            setting.method,
-            setting.target,
-            side=setting.side,
-            variant=setting.variant,
-            batch_size=50,
-            **setting.options,
-        )
+    rows = nibt.measure(
+        model,
+        pairs,
+        [strict.get(name, name) for name in setting.metrics],
+        setting.method,
+        setting.target,
+        side=setting.side,
+        variant=setting.variant,
+        batch_size=50,
+        **setting.options,
+    )
     values = {
         name: record["values"].get(name, []) + [round(row.value, 5) for row in rows if row.metric == name]
         for name in setting.metrics

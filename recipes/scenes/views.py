@@ -1,4 +1,4 @@
-"""The study of views: how many, at which layer, with how many nodes; what they show beyond the image; how maps blend.
+"""The study of views: how many, from which layer, with how many nodes.
 
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN [--part 0/2]    # resumes
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN2 --model FOLDER --depth 6    # the second model
@@ -27,51 +27,38 @@ from matplotlib import pyplot as plt
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 SHOWN = ["pointing_game", "average_precision", "energy", "own_object", "confidence_drop"]
 TRUE = ("pointing_game", "average_precision", "energy", "own_object")
-RULES = {"late": ("late", 1)} | {
+RULES = {
     f"{rule} {steps}": (rule, steps)
-    for rule, steps in (("gauss", 2), ("gauss", 3), ("gauss", 4), ("midpoint", 2), ("midpoint", 3), ("midpoint", 4))
+    for rule, steps in (
+        *(("gauss", steps) for steps in (2, 3, 4)),
+        *(("midpoint", steps) for steps in (2, 3, 4, 5)),
+    )
 }
 CONVERGED = 24  # midpoints
-SHARES = {7: 0.6, 8: 0.65, 9: 0.75}
-"""The share of the depth that a layer of 12 blocks is, for models of another depth."""
+SHARES = (0.65, 0.75, 1.0)
+"""The shares of the depth of layers."""
 
 
-def nib(views, layer, rule, depth=12, **changes):
+def nib(views, layer, rule, depth=12):
     quadrature, steps = RULES[rule]
     options = {"views": views, "layer": str(layer), "baseline": "blank", "quadrature": quadrature, "steps": steps}
-    return Setting("image", options=options, changes=changes, depth=depth)
+    return Setting("image", options=options, depth=depth)
 
 
-def default(depth=12, **changes):
-    return nib(3, round(0.65 * depth), "midpoint 3", depth, **changes)
+def default(depth=12):
+    return nib(3, depth, "midpoint 4", depth)
 
 
 def fast(depth=12):
-    return nib(3, round(0.65 * depth), "late", depth)
+    return nib(1, depth, "midpoint 3", depth)
 
 
 def sweep(depth):
-    """Rules with three views, then views and layers with the rules of the default and of ``fast``."""
-    layer = round(0.65 * depth)
-    layers = sorted({round(share * depth) for share in SHARES.values()})
-    chosen = [nib(3, layer, rule, depth) for rule in RULES]
-    for rule in ("late", "midpoint 3"):
-        chosen += [nib(views, layer, rule, depth) for views in (1, 2, 4, 5)]
-        chosen += [nib(3, other, rule, depth) for other in layers]
+    """Rules with three views, then views, and layers, with the rule of the default."""
+    chosen = [nib(3, depth, rule, depth) for rule in RULES]
+    chosen += [nib(views, depth, rule, depth) for rule in ("midpoint 3", "midpoint 4") for views in (1, 2, 3, 4, 5)]
+    chosen += [nib(views, round(share * depth), "midpoint 4", depth) for share in SHARES for views in (1, 3)]
     return unique(chosen)
-
-
-def fills():
-    return {"mean color (nibt)": default(), **{name: default(fill=name) for name in ("edge", "reflect")}}
-
-
-def blends():
-    return {
-        "covering, 3 cells (nibt)": default(),
-        "covering, 1 cell": default(finest=1),
-        "covering, 2 cells": default(finest=2),
-        **{name: default(blend=name) for name in ("bilinear", "smoothed", "least squares", "keeping sums")},
-    }
 
 
 WORD_RULES = [("gauss", steps) for steps in (6, 8)] + [("midpoint", steps) for steps in (4, 5, 6, 8)]
@@ -104,8 +91,6 @@ def settings(depth):
     """All of the study; what tells most comes first."""
     chosen = [default(depth), fast(depth)]
     chosen += [words(rule, data) for rule in WORD_RULES for data in ("one", "absent")]
-    if depth == 12:
-        chosen += [*fills().values(), *blends().values()]
     return unique([*chosen, *sweep(depth)])
 
 
@@ -133,7 +118,7 @@ def errors(model, chosen, path, count):
         return [answer.grid for answer in answers]
 
     for setting in chosen:
-        if (key := f"error {setting.key}") in done or setting.side != "image" or setting.changes:
+        if (key := f"error {setting.key}") in done or setting.side != "image":
             continue
         converged = maps(**setting.options | {"quadrature": "midpoint", "steps": CONVERGED})
         pairs_of_maps = zip(maps(**setting.options), converged, strict=True)
@@ -161,10 +146,9 @@ def rows_with_gaps(records, named):
 def plot(records):
     """Quality against cost, a line per rule."""
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    layer = str(round(0.65 * 12))
     for panel, metric, title in zip(panels, TRUE, ("pointing", "AP"), strict=False):
-        for rule in ("late", "midpoint 3"):
-            same_rule = [one for one in sweep(12) if short(one).endswith(rule) and one.options["layer"] == layer]
+        for rule in ("midpoint 3", "midpoint 4"):
+            same_rule = [one for one in sweep(12) if short(one).endswith(f"layer 12, {rule}")]
             points = sorted((one.cost, interval(records[one.key]["values"][metric])[0]) for one in same_rule)
             panel.plot(*zip(*points, strict=True), marker="o", markersize=4, label=f"{rule}, 1 to 5 views")
         for name, one, mark in (("default", default(), "*"), ("fast", fast(), "s")):
@@ -188,8 +172,6 @@ def report(options):
 
     parts = {
         "views-sweep": rows([(short(one), one) for one in sweep(12)]),
-        "views-fill": rows(fills().items()),
-        "views-blending": rows(blends().items()),
         "views-words": words_table(records),
     }
     if options.second:

@@ -30,7 +30,7 @@ def test_measure_is_independent_of_the_batch() -> None:
     model = tiny.model("clip")
     obj = Object("cat", (2, 2, 9, 9), None, ((0, 3),))
     pairs = [
-        Pair(ImageInput(tiny.image(seed=seed).pil_image, "drawn"), text, (obj,))
+        Pair(ImageInput(tiny.image(seed=seed + 8).pil_image, "drawn"), text, (obj,))
         for seed, text in enumerate(tiny.CAPTIONS[:3])
     ]
     together = nibt.measure(model, pairs, batch_size=3)

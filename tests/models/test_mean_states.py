@@ -96,15 +96,17 @@ class TestOneSideOnly:
         note = (
             f"has mean states of the {side} side only, since it was computed without {lacking}: the {other} side keeps"
         )
-        assert [note in text and text.endswith(repr(kept)) for text in actual.warnings if "mean" in text] == [True]
-        assert not [text for text in wanted.warnings if "mean" in text], "the side was named"
+        assert [note in text and text.endswith(repr(kept)) for text in actual.warnings if "mean states" in text] == [
+            True
+        ]
+        assert not [text for text in wanted.warnings if "mean states" in text], "the side was named"
 
     def test_both_sides_use_mean_states(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"
         calibrate(model, IMAGES, CAPTIONS, tmp_path / "states.safetensors")
         actual = explain(model, IMAGES[0], "a cat", baseline=name)
         assert (actual.method["image"]["baseline"], actual.method["text"]["baseline"]) == (name, name)
-        assert not [text for text in actual.warnings if "mean" in text]
+        assert not [text for text in actual.warnings if "mean states" in text]
 
     def test_side_with_its_own_baseline_gives_no_note(self, tmp_path: Path) -> None:
         model, name = tiny.model("clip"), f"mean:{tmp_path}/states.safetensors"

@@ -13,6 +13,7 @@ from nibt.core.perturbation import embeddings_with_words
 from nibt.core.side import Side
 from nibt.data.units import Word, WordScore
 from nibt.preprocessing.captions import FUNCTION_WORDS
+from nibt.progress import listening, no_progress
 from nibt.types import PerExample
 
 NEAR_BLANK = 0.05
@@ -78,5 +79,6 @@ def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]
 
 def moves(caption: Side, words: Sequence[Word]) -> Float[Tensor, " word"]:
     """Return by how much the unit embedding of one caption moves without each of some words, in [0, 2]."""
-    without = embeddings_with_words(caption, words, 1 - torch.eye(len(words), device="cpu"))
+    with listening(no_progress):  # short, compared with the maps
+        without = embeddings_with_words(caption, words, 1 - torch.eye(len(words), dtype=torch.float32, device="cpu"))
     return (without.float() - F.normalize(caption.trace.embedding.float(), dim=-1)).norm(dim=-1)

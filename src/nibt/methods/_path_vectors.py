@@ -210,7 +210,9 @@ def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: F
     """Compute P[t] . v for each vector v, (vector, token), by backward passes or from the P[t] of all rows."""
     special, tokens, count, bound = layer.special, layer.rows, len(other_vectors), layer.allowed(most)
     if len(special) and count > min(tokens, len(layer.change)):
-        of_rows = vectors(layer, torch.eye(tokens, device=other_vectors.device), layer.change)
+        of_rows = vectors(
+            layer, torch.eye(tokens, dtype=other_vectors.dtype, device=other_vectors.device), layer.change
+        )
         total, steps = other_vectors @ of_rows.values.T, of_rows.steps[:1].expand(count)
     else:
         total, steps, cotangents = other_vectors.new_zeros(count, tokens), bound.new_zeros(()), other_vectors

@@ -62,7 +62,7 @@ def rest_share(scores: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch"]:
 
 
 class SideVectors(ABC):
-    """The vectors of the units of one image or caption; ``after`` is its unit embedding, as the mean over the views."""
+    """The vectors of the units of one image or caption; ``after`` is its unit embedding."""
 
     after: Float[Tensor, " dim"]
 

@@ -162,7 +162,9 @@ class Tower(ABC):
         with torch.enable_grad():
             states = cut.hidden[None].requires_grad_()
             embedding = cut.rest(states).float()
-            number = (embedding * torch.linspace(1, 2, embedding.shape[-1], device=embedding.device)).sum()
+            number = (
+                embedding * torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
+            ).sum()
             (gradient,) = torch.autograd.grad(number, states)
         return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any())  # of all other rows it is exactly 0
 

@@ -3,7 +3,7 @@
 Let P_image and P_text be the contributions of patches and words to the unit embeddings u and v of the image and the
 caption (``nibt.core.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
 to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline), up to
-a gap. With several views of the image, u is their mean.
+a gap.
 """
 
 from collections.abc import Sequence
@@ -61,8 +61,7 @@ class Regions(ResultOfImage):
         table: The signed maps of the words: words x rows x columns.
         rest: The scores outside of the table.
         product: What the scores would add up to without a gap: (u - u_baseline) . (v - v_baseline), or the change of
-            the similarity with late interaction. With several views of the image, u and u_baseline are means over
-            them, not those of the image that is shown.
+            the similarity with late interaction.
     """
 
     kind: ClassVar[str] = "regions"
