@@ -6,10 +6,11 @@
 
 All is measured through ``nibt.explain``. ``gap`` is the difference between the sum of the map and the change of the
 similarity from the blank image to the image that is shown, relative to that change: its median and 90th percentile.
-``pointing`` and ``AP`` are on the mask of the named object, and ``agreeing`` is the AP where the mean change over the
-views is within 5 % of the change. ``r`` is the correlation of sums over objects with what the similarity loses without
-the object, on 200 scenes. ``mark`` is the share of the positive evidence on the shortcut and the object that is on the
+``pointing`` and ``AP`` are on the mask of the named object, and ``agreeing`` is where the mean change over the views is
+within 5 % of the change. ``r`` is the correlation of sums over objects with what the similarity loses without the
+object, on 200 scenes. ``mark`` is the share of the positive evidence on the shortcut and the object that is on the
 shortcut, for the model that reads it and for ``scenes``, which does not, and ``AUC`` tells the models apart by one map.
+Slow methods have a fifth of all scenes.
 """
 
 from pathlib import Path
@@ -33,6 +34,8 @@ STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 UNSEEN = 20261129
 """The seed of scenes on which nothing was chosen."""
 BATCH, OBJECTS, MARKED = 50, 200, 200
+SLOW = ("integrated_gradients", "occlusion")
+"""These have a fifth of the scenes."""
 ROWS = {
     "nib": ("nib", {}),
     "nib, 1 view": ("nib", {"views": 1}),
@@ -86,17 +89,19 @@ def evidence(grids, masks):
 def measured(row, models, data):
     """The numbers of one row, scene by scene."""
     (method, options), (honest, shortcut) = ROWS[row], models
-    pairs, change, disagreement = data["pairs"], *data["changes"]
+    few = 5 if row in SLOW else 1
+    pairs, (change, disagreement) = data["pairs"][: len(data["pairs"]) // few], data["changes"]
     masks = [next(obj.mask for obj in pair.objects if obj.spans) for pair in pairs]
     images, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     results = maps(honest, method, options, images, captions)
     signed = results[0][1] is not None
-    gaps = [abs(float(grid.sum()) - of_pair) / abs(of_pair) for (grid, _), of_pair in zip(results, change, strict=True)]
+    shown = zip(results, change[: len(pairs)], strict=True)
+    gaps = [abs(float(grid.sum()) - of_pair) / abs(of_pair) for (grid, _), of_pair in shown]
     truth = {
         name: [on_mask(metric, grid, torch.from_numpy(mask)) for (grid, _), mask in zip(results, masks, strict=True)]
         for name, metric in (("pointing", PointingGame(0.0)), ("AP", AveragePrecision()))
     }
-    scenes = Scenes(count=MARKED, seed=UNSEEN + 1, fewest=2, most=3, named="one")
+    scenes = Scenes(count=MARKED // few, seed=UNSEEN + 1, fewest=2, most=3, named="one")
     squares = [(pair, next(obj for obj in pair.objects if obj.spans)) for pair in scenes]
     marks = [image(marked(scenes.scene(item).pixels, obj.name)) for item, (_, obj) in enumerate(squares)]
     shares = {
@@ -107,14 +112,14 @@ def measured(row, models, data):
         for name, model in (("mark", shortcut), ("honest", honest))
     }
     name, _, variant = method.partition(":")
-    everything = list(Scenes(count=OBJECTS, seed=UNSEEN + 2, fewest=2, most=3, named="all"))
+    everything = list(Scenes(count=OBJECTS // few, seed=UNSEEN + 2, fewest=2, most=3, named="all"))
     of_objects = effects(honest, Row(name, {**options, **({"variant": variant} if variant else {})}), everything)
     sums, drops = (np.concatenate([np.array(each[place]) for each in of_objects]) for place in (1, 2))
     return {
         **truth,
         **shares,
         "gap": gaps if signed else [],
-        "disagreement": disagreement.tolist(),
+        "disagreement": disagreement[: len(pairs)].tolist(),
         "r": [float(stats.pearsonr(sums, drops)[0])],
         "used": [float(used_share(shortcut, Scenes(count=60, seed=UNSEEN + 1, fewest=2, most=3, named="one")))],
     }

@@ -32,6 +32,7 @@ CONTRASTED = {"image": (0, 2, 4, 6, 8, 10), "text": (0, 3, 6, 9)}
 
 def nib(side, layer, baseline, quadrature, steps, target="cosine", data="one"):
     options = {"layer": str(layer), "baseline": baseline, "quadrature": quadrature, "steps": steps}
+    options["distribute"] = False  # the map of one layer alone
     if side == "image":
         options["views"] = 1
     return Setting(side, target=target, options=options, data=data)

@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=1 python recipes/scenes/views.py measure --out RUN2 --model FOLDER --depth 6    # the second model
     python recipes/scenes/views.py report --out RUN [--second RUN2 --depth 6]    # into docs/explanation/study
 
-``forwards`` counts the passes of the image tower: each view has one for its trace and two for each node, of which the
-blocks above the layer are a part. Names of rules: ``late`` is one node at two thirds of the path, others have n nodes.
-``median gap`` and ``90th`` are percentiles of the completeness gap, relative to the change of the score. ``error`` is
-the sum of the absolute differences from the map of 24 midpoints, over the sum of its absolute scores.
+``forwards`` counts the passes of the image tower: each view has one for its trace and, for each node, two for the
+blocks above the layer and a third of one for those below, whose special tokens alone are computed. ``median gap`` and
+``90th`` are percentiles of the completeness gap, relative to the change of the score. ``error`` is the sum of the
+absolute differences from the map of 24 midpoints, over the sum of its absolute scores.
 """
 
 from functools import cache

@@ -76,6 +76,6 @@ def test_a_missed_tolerance_says_its_share_and_what_the_scores_are() -> None:
         gap = float((side.path.gap - side.path.special_tokens).abs())
         share = gap / float((side.path.at_input - side.path.at_baseline).abs())
         text = str(answer.warnings)
-        assert f"of the {name} side, {gap:.2g} ({share:.2g} of the change" in text
+        assert f"special tokens included, miss the change of the score by {gap:.2g} ({share:.2g} of the change" in text
         rough_side = f"scores of the {name} side are relative" in text or f"scores of the {name} side show" in text
         assert rough_side == is_rough(side.path)

@@ -18,7 +18,7 @@ from tests import tiny
 from tests.suites import VARIED, few
 
 CAPTION = "a red bird and two cars"
-LOWERS = "an outline in the image does not mean that the model finds"
+LOWERS = "do not read regions that raise it as what"
 
 
 def notes(result: nibt.Explanation | nibt.Regions) -> list[str]:
@@ -48,7 +48,7 @@ def test_each_word_whose_embedding_is_that_of_padding_is_named(kind: str, method
     """Function words are not, even if removing them changes nothing."""
     model = blanked(kind, "red", "bird", "and")
     answer = nibt.explain(model, tiny.image(), CAPTION, method)
-    start = f"{NO_REACTION_TO} 'red', 'bird': without each of them, the caption's embedding is the same"
+    start = f"{NO_REACTION_TO} 'red', 'bird': without any one of them, the caption's embedding hardly changes"
     assert notes(answer) == [start]
     assert notes(nibt.regions(model, tiny.image(), CAPTION)) == [start]
     assert notes(nibt.explain(tiny.model(kind), tiny.image(), CAPTION, method)) == []
@@ -74,14 +74,14 @@ def test_the_note_follows_the_distance_of_the_embeddings(kind: str, monkeypatch:
         monkeypatch.setattr(f"nibt.engine.reactions.{name}", share)
         (least,) = (name for name in ("red", "bird", "cars") if distances[name] < limit)
         for answer in nibt.explain(model, tiny.image(), ["two cars", CAPTION, "cat"], "center")[1:2]:
-            assert notes(answer) == [f"{NO_REACTION_TO} {least!r}: without it, the caption's embedding is the same"]
+            assert notes(answer) == [f"{NO_REACTION_TO} {least!r}: without it, the caption's embedding hardly changes"]
 
 
 def test_two_captions_name_the_side() -> None:
     model = blanked("clip", "bird")
     answer = nibt.compare(model, nibt.Caption(CAPTION), "two cars", "center")
     assert [line for line in answer.warnings if NO_REACTION_TO in line] == [
-        f"first: {NO_REACTION_TO} 'bird': without it, the caption's embedding is the same"
+        f"first: {NO_REACTION_TO} 'bird': without it, the caption's embedding hardly changes"
     ]
 
 
@@ -137,8 +137,8 @@ def test_words_that_lower_the_score_are_named_in_text_page_and_picture() -> None
             if word.score < -SMALL * largest and word.text not in FUNCTION_WORDS
         ]
         lines = [line for line in answer.warnings if LOWERS in line]
-        verb, noun = ("lowers", "it") if len(lowering) == 1 else ("lower", "them")
-        sentence = f"{', '.join(lowering)} {verb} the score: {LOWERS} {noun} there"
+        verb, noun = ("lowers", "this word names") if len(lowering) == 1 else ("lower", "these words name")
+        sentence = f"{', '.join(lowering)} {verb} the score: {LOWERS} {noun}"
         assert lines == ([sentence] if lowering else [])
         for line in lines:
             assert line in repr(answer)

@@ -115,7 +115,8 @@ def test_default_layer_depends_on_what_the_head_reads(kind: str, layer: object, 
     method = NIB.configured(tower, "default", {}, {})
     assert method.layers == ((tower.depth,) if layer == "depth" else (tower.relative(0.65),))
     assert method.options()["distribute"] is distribute
-    assert NIB.configured(tower, "default", {"distribute": False}, {}).layers == (tower.relative(0.65),)
+    for off in (False, "false"):
+        assert NIB.configured(tower, "default", {"distribute": off}, {}).layers == (tower.relative(0.65),)
     assert NIB.configured(tower, "paper", {}, {}).layers == (min(tower.relative(0.75), tower.depth),)
 
 

@@ -62,7 +62,7 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
     if path is None:
         return f"{score:.4f}", "-", "-", "-"
     value, baseline, attributed = (
-        Decimal(f"{float(number):.4f}") for number in (path.at_input, path.at_baseline, path.sum)
+        Decimal(f"{float(number):z.4f}") for number in (path.at_input, path.at_baseline, path.sum)
     )
     gap = value - baseline - attributed
     return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"

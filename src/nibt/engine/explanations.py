@@ -1,7 +1,7 @@
 """Building of explanations and comparisons, with their warnings, from explained batches."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -239,22 +239,28 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         if path.tolerance is not None and path.missed:
             share = f" ({abs(gap - special) / abs(change):.2g} of the change of the score)" if change else ""
             yield (
-                f"the completeness gap of the {name} side, {abs(gap - special):.2g}{share}, is above the tolerance "
-                f"after {int(path.steps)} steps"
+                f"the scores of all tokens of the {name} side, special tokens included, miss the change of the score "
+                f"by {abs(gap - special):.2g}{share}, which is above the tolerance after {int(path.steps)} steps"
             )
         large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
         if large and 2 * abs(special) > abs(gap):
             yield (
                 f"the scores of the {name} side show {total:+.3g} of the change of the score ({change:+.3g}), and "
-                f"special tokens have {special:+.3g}: set distribute with the baseline blank, or compare scores with "
-                "each other"
+                f"special tokens have {special:+.3g}: {_distribution(vars(spec.methods[side.modality]))}"
             )
         elif large or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
-                f"({change:+.3g}); compare them with each other, or set a tolerance"
+                f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
             )
+
+
+def _distribution(options: Mapping[str, Any]) -> str:
+    """Return what to do about the scores of special tokens, which the option ``distribute`` divides among the units."""
+    if "distribute" not in options or options["noise"] != "none":
+        return "compare scores with each other"
+    return f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

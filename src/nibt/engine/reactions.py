@@ -25,7 +25,7 @@ Where it is above ``NEAR_BLANK``, that is the limit. ``benchmarks/mismatch.py --
 """
 SMALL = 0.25
 """The share of the largest score of a word up to which words may be without a reaction, if scores have a unit."""
-NO_REACTION_TO = "the model does not react to"
+NO_REACTION_TO = "the model hardly reacts to"
 """The beginning of the note on words whose removal leaves the embedding of the caption where it was."""
 
 
@@ -55,13 +55,13 @@ def word_notes(
     small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
     unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
     if unread:
-        noun = "it" if len(unread) == 1 else "each of them"
-        yield f"{NO_REACTION_TO} {', '.join(map(repr, unread))}: without {noun}, the caption's embedding is the same"
+        noun = "it" if len(unread) == 1 else "any one of them"
+        yield f"{NO_REACTION_TO} {', '.join(map(repr, unread))}: without {noun}, the caption's embedding hardly changes"
     lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
     if lowering:
         names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
-        verb, noun = ("lowers", "it") if len(lowering) == 1 else ("lower", "them")
-        yield f"{names} {verb} the score: an outline in the image does not mean that the model finds {noun} there"
+        verb, noun = ("lowers", "this word names") if len(lowering) == 1 else ("lower", "these words name")
+        yield f"{names} {verb} the score: do not read regions that raise it as what {noun}"
 
 
 def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:

@@ -9,6 +9,10 @@ the part of the change of $S$ that its row contributes. With $r = 0$ it is the p
 noise; with it, $r + d s n$ with $n \sim N(0, 1)$ takes the place of $r$, and the scores, means over draws of $n$, are
 shares of the expected change of $S$.
 
+With ``distribute``, the scores of special tokens $R$, such as the class token, go back to the units that they read.
+With their mean gradients $G$, the number $\sum_{t \in R} G_t \cdot B(z)_t$ of the block $B$ before the layer has a path
+of its own, whose gradients divide its change among the tokens of the layer before; and so on, down to layer 0.
+
 Answers:
     How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The
     completeness gap is a few percent of the change; a ``tolerance`` limits it.
@@ -36,7 +40,7 @@ from nibt.methods._path import PathMethod, products
 from nibt.methods._vectors import SideVectors
 from nibt.methods.base import LayerMethod, Options, average_layers
 from nibt.models.base import Tower
-from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed
+from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed, parsed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, States
@@ -140,7 +144,9 @@ class NIB(PathMethod, LayerMethod):
         elif defaults.get("quadrature") == "late":
             values |= {"quadrature": "midpoint", "steps": cls.steps}
         values |= changes
-        if "distribute" not in changes:
+        if "distribute" in changes:
+            values["distribute"] = parsed("distribute", changes["distribute"], bool)
+        else:
             exact = values.get("baseline", cls.baseline) == "blank" and values.get("noise", cls.noise) == "none"
             values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
         if "layer" not in changes and tower.modality == "image":

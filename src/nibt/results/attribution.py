@@ -77,7 +77,10 @@ class PathSummary(Serializable):
     def gap_share(self) -> str:
         """The size of the gap of one example as text, relative to the change of the target."""
         gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
-        return f"{100 * gap / change:.2g}\u00a0%" if change else f"{gap:.2g} (there is no change)"
+        if not change:
+            return f"{gap:.2g} (there is no change)"
+        share = 100 * gap / change
+        return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:

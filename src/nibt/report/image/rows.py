@@ -148,7 +148,9 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
     gaps = [f"{name} {side.path.gap_share}" for name, side in explanation.sides.items() if side.path is not None]
     special = [f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items()]
-    not_shown = f"completeness gap: {', '.join(gaps)}" if gaps else f"special tokens: {', '.join(special)}"
+    not_shown = (
+        f"completeness gap: {', '.join(gaps)} of the change" if gaps else f"special tokens: {', '.join(special)}"
+    )
     name = similarity_name(explanation)
     return text_rows(
         [
