@@ -313,3 +313,8 @@ def _with_word(**changes: Any) -> dict[str, Any]:
 def test_contradicting_files_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         AnswerExplanation.from_json(_with_word(**changes))
+
+
+def test_occlusion_explains_an_answer_of_one_word() -> None:
+    explanation = nibt.explain_answer("scenes_generator", "sample:scene", "describe", "cat", method="occlusion")
+    assert len(explanation.words[0].earlier) == 0

@@ -127,3 +127,23 @@ def test_distribute_needs_a_blank_baseline_without_noise(options: dict) -> None:
         nibt.explain(model, image, "a cat", distribute=True, **options)
     answer = nibt.explain(model, image, "a cat", **options)
     assert answer.method["image"]["distribute"] is False
+
+
+@pytest.mark.parametrize("part", ["", "attention"])
+@pytest.mark.parametrize("kind", ["clip", "own vit", "timm vit"])
+def test_replaced_forward_passes_of_blocks_are_used(kind: str, part: str) -> None:
+    """The map equals that of a block with a hook, of which every row is computed."""
+    model, image = tiny.fresh(kind), tiny.image()
+    block = model.image.blocks[1]
+    names = {"clip": "self_attn", "own vit": "attn", "timm vit": "attn"}
+    module = block.get_submodule(names[kind] if part else "")
+    forward = module.forward
+
+    def scaled(*args: object, **kwargs: object) -> object:
+        out = forward(*args, **kwargs)
+        return (1.5 * out[0], *out[1:]) if isinstance(out, tuple) else 1.5 * out
+
+    module.forward = scaled
+    actual = nibt.explain(model, image, "a cat").grid
+    with block.register_forward_hook(lambda module, args, out: None):
+        assert_close(actual, nibt.explain(model, image, "a cat").grid)

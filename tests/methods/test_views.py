@@ -329,6 +329,11 @@ def test_methods_with_a_finer_grid_keep_it() -> None:
     assert_close(several.scores.sum(-1), one.scores.sum(-1))
 
 
+def test_path_of_maps_without_signs_has_the_sum_that_is_shown() -> None:
+    answer = nibt.explain("scenes", "sample:scene", "a cat", "grad_cam", along_path=True, views=3)
+    assert float(answer.image.path.sum) == pytest.approx(float(answer.grid.sum()), abs=1e-5)
+
+
 def test_cost_is_that_of_each_view() -> None:
     for name in METHODS:
         one, several = (

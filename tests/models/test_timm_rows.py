@@ -103,3 +103,19 @@ def test_other_blocks_and_arguments_are_left_to_timm() -> None:
 )
 def test_only_heads_of_the_class_token_qualify(name: str, pool: str, expected: bool) -> None:
     assert reads_class_token(timm.create_model(name, num_classes=0, global_pool=pool)) is expected
+
+
+def test_blocks_of_beit_are_left_to_timm() -> None:
+    """They have the names of those of ViT, and a bias for relative positions."""
+    trunk = timm.create_model(
+        "beit_base_patch16_224", num_classes=0, img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2
+    )
+    assert first_rows(trunk.blocks[0].eval(), torch.randn(1, 17, 16), 1) is None
+
+
+def test_a_replaced_forward_pass_is_left_to_timm() -> None:
+    for part in ("", "attn"):
+        block = drawn(BLOCKS["vit"])
+        module = block.get_submodule(part)
+        module.forward = module.forward
+        assert first_rows(block, stream(), 1) is None

@@ -72,7 +72,8 @@ def masker(
     def score(keep: PerUnit) -> Tensor:
         stack = keep if keep.ndim == 3 else keep[None]
         with torch.no_grad():
-            scores = torch.cat([score_masks(stack[chunk]) for chunk in mask_chunks(side, len(stack))])
+            parts = [score_masks(stack[chunk]) for chunk in mask_chunks(side, len(stack))]
+            scores = torch.cat(parts) if parts else side.value()[None][:0]  # nothing to remove
         return scores if keep.ndim == 3 else scores[0]
 
     return score

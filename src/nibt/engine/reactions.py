@@ -47,10 +47,12 @@ def word_notes(
     """
     scores: defaultdict[str, float] = defaultdict(float)
     tokens: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+    texts: dict[str, str] = {}
     for word in words:  # all places of a word are one, since one of them may do without the others
-        if word.text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, word.text)):
-            scores[word.text] += word.score
-            tokens[word.text] += word.tokens
+        text = texts.setdefault(word.text.lower(), word.text)
+        if text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, text)):
+            scores[text] += word.score
+            tokens[text] += word.tokens
     limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
     small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
     unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
@@ -69,7 +71,8 @@ def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]
 
     Words that the tokenizer does not know have a note of their own.
     """
-    words = [word for word in words if repr(word.text) not in str(text.inputs.notes[item])]
+    notes = "\n".join(text.inputs.notes[item])  # which shorten long words
+    words = [word for word in words if repr(word.text)[:40] not in notes]
     if not words:
         return []
     caption = replace(text, trace=text.trace.take([item]))

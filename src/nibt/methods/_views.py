@@ -117,11 +117,14 @@ def explain_views(views: Views, attribute: Callable[[Side], Attribution], negati
     units, grid = plain.units, cells_of(plain.units)
     scores = torch.cat([result.scores for result in results]).unflatten(0, (len(views.shifts), batch))
     fine, fine_grid = views.blend(scores[..., : grid.count], grid)
-    fine = fine if negative else fine.clamp_min(0)
+    path = plain.path
+    if not negative:
+        fine = fine.clamp_min(0)
+        path = path and replace(path, sum=fine.sum(-1))
     if isinstance(units, SequenceUnits):
         words = scores[0, :, grid.count :]
-        return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=fine_grid))
-    return replace(plain, scores=fine, units=fine_grid)
+        return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=fine_grid), path=path)
+    return replace(plain, scores=fine, units=fine_grid, path=path)
 
 
 def blended(

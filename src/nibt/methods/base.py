@@ -117,7 +117,7 @@ class Method(Plugin, ABC):
 
     Args:
         views: The number of views of an image (shifted windows), 1 to 16. They add details to the map of the image as
-            it is shown, and leave its sum.
+            it is shown, and leave its sum; maps without signs have no negative scores, and may gain some.
         amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
             each region of the map to what the target loses if the region is filled in from the pixels around it, and
             makes scores of all methods signed. What is filled in is wider than the region, cells of a region with the

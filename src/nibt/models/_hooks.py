@@ -33,9 +33,13 @@ def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, s
 
 
 def has_hooks(block: nn.Module) -> bool:
-    """Return whether a block or a child of it has hooks, which may observe or change its inputs and outputs."""
+    """Return whether a block or a child of it has hooks or a forward pass of its own, which may change its outputs."""
     return any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
         for module in (block, *block.children())
     )
 

@@ -139,7 +139,8 @@ def one_row(
     **others: Any,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
-    if type(block).__name__ not in _KNOWN or has_hooks(block) or any(value is not None for value in others.values()):
+    known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
+    if not known or has_hooks(block) or any(value is not None for value in others.values()):
         return None
     attention = block.self_attn
     if attention.config._attn_implementation not in ("sdpa", "eager"):

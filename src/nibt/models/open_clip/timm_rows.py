@@ -11,7 +11,7 @@ from nibt.models._hooks import has_hooks
 from nibt.types import Hidden
 
 _TRUNKS = {"VisionTransformer", "NaFlexVit", "Eva"}
-_BLOCKS = {"Block", "EvaBlock"}
+_BLOCKS = {"timm.models.vision_transformer.Block", "timm.models.eva.EvaBlock"}  # BEiT has other blocks of that name
 _ATTENTIONS = {"Attention", "EvaAttention", "AttentionRope"}
 _PERCEPTRONS = {"Mlp", "GluMlp", "SwiGLU"}  # others mix rows
 
@@ -41,7 +41,7 @@ def first_rows(
     """
     if attn_mask is not None or is_causal or any(value is not None for value in others.values()):
         return None
-    if type(block).__name__ not in _BLOCKS or block.training or has_hooks(block):
+    if f"{type(block).__module__}.{type(block).__name__}" not in _BLOCKS or block.training or has_hooks(block):
         return None
     normed = block.norm1(stream)
     mixed = _attend(block.attn, normed, count, rope) if type(block.mlp).__name__ in _PERCEPTRONS else None
