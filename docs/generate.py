@@ -41,8 +41,8 @@ ROOT = DOCS.parent
 METHODS = DOCS / "reference" / "methods"
 RESULTS = DOCS / "reference" / "results"
 STUDY = DOCS / "explanation" / "study"
-PRESENT = {"views-sweep": "3 views, layer 8, midpoint 3", "views-words": "midpoint 6"}
-"""The rows of the study that have NIB's present default; ``methods-*.csv`` has the former one, which is ``fast``."""
+PRESENT = {"shown": "nib", "views-words": "midpoint 6"}
+"""The rows of the study that have NIB's present default; ``methods-*.csv`` has a former one."""
 PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
 READING = DOCS / "explanation" / "reading.md"
@@ -240,7 +240,7 @@ def quality(name: str) -> str:
     row, image, text = measured(name)
     if not row:
         return ""
-    values = ", ".join(f"{key} {float(image[key]):.2f}" for key in ("pointing", "energy", "AP"))
+    values = ", ".join(f"{key} {float(image[key]):.2f}" for key in ("pointing", "energy", "AP") if key in image)
     options = f" with {row.partition(' ')[2]}" if row != name else ""
     counts = [f"{int(part['scenes']):,}" for part in (image, text)]
     of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"

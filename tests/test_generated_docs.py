@@ -58,8 +58,8 @@ def test_each_method_has_a_picture_and_a_time(generate: ModuleType) -> None:
 
 def test_pages_of_methods_state_defaults_and_results(generate: ModuleType) -> None:
     page = generate.method_page("nib")
-    assert "- `layer=0.65` (image), `layer=0` (text): One layer or several, whose maps are averaged." in page
-    assert "pointing 0.95" in page
+    assert "- `layer=0.65` (image), `layer=0` (text): One layer or several, whose maps are averaged. On images," in page
+    assert "pointing 0.96" in page
     assert "$$z(\\lambda) = r + \\lambda (h - r)$$" in page
 
 

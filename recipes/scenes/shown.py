@@ -28,6 +28,7 @@ from nibt.evaluation.statistics import interval
 from nibt.methods._views import shifts
 from nibt.metrics.pointing_game import PointingGame
 from nibt.metrics.rankings import AveragePrecision
+from nibt.registry import find
 from nibt.results.attribution import to_pixels
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
@@ -150,8 +151,7 @@ def line(row, records):
         else:
             cells.append("")
     for name in ("pointing", "AP"):
-        p = "" if row == "nib" else f" (p {paired_test(values[name], nib[name]):.2g})"
-        cells.append(f"{np.mean(values[name]):.3f}{p}")
+        cells.append(f"{np.mean(values[name]):.3f} (p {paired_test(values[name], nib[name]):.2g})")
     agreeing = np.array(values["disagreement"]) <= 0.05
     cells += [f"{np.array(values['pointing'])[agreeing].mean():.3f}", f"{np.array(values['AP'])[agreeing].mean():.3f}"]
     auc = np.mean(np.array(values["mark"])[:, None] > np.array(values["honest"]))
@@ -159,7 +159,14 @@ def line(row, records):
         f"{values['r'][0]:.3f}",
         *("{:.3f} [{:.3f}, {:.3f}]".format(*interval(values[name])) for name in ("mark", "honest")),
     ]
-    return f"| {row} | {' | '.join([*cells, f'{auc:.3f}'])} |"
+    return f"| {row} | {' | '.join([*cells, f'{auc:.3f}', f'{forwards(row):.4g}', str(len(values['AP']))])} |"
+
+
+def forwards(row):
+    """The cost in forward passes of the tower of images."""
+    (text, options), model = ROWS[row], nibt.load_model("scenes")
+    name, _, variant = text.partition(":")
+    return find("methods", name).configured(model.image, variant or "default", options, {}).forwards(12, 64)
 
 
 def table(records):
@@ -175,6 +182,8 @@ def table(records):
         "mark",
         "honest",
         "AUC",
+        "forwards",
+        "scenes",
     ]
     return "\n".join(
         [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(line(row, records) for row in ROWS if row in records)]

@@ -156,7 +156,7 @@ def test_tables_and_two_captions_have_no_amounts_by_removal() -> None:
 
 @pytest.mark.slow
 def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
-    """The study: the correlation over all objects is 0.4 without, and 0.8 with removal."""
+    """The study: the correlation over all objects is 0.6 without, and 0.8 with removal."""
     model, labels = nibt.load_model("scenes"), {}
     for amounts in ("method", "removal"):
         numbers = [
@@ -164,7 +164,7 @@ def test_amounts_by_removal_tell_how_much_on_scenes() -> None:
         ]
         sums, drops = (np.concatenate(part) for part in zip(*numbers, strict=True))
         labels[amounts] = np.corrcoef(sums, drops)[0, 1]
-    assert labels["removal"] > 0.65 > 0.55 > labels["method"]
+    assert labels["removal"] > labels["method"] + 0.1 > 0.6
 
 
 def test_reports_name_the_amounts() -> None:

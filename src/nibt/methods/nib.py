@@ -55,7 +55,9 @@ class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        tolerance: The largest completeness gap, relative to the change of the score.
+        layer: One layer or several, whose maps are averaged. On images, the default is the last one if the head reads
+            special tokens only, as that of CLIP does, and 0.65 of the depth otherwise.
+        tolerance: The largest completeness gap of all tokens, relative to the change of the score.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
             which they have them, block by block down to layer 0, so that what is shown adds up. It needs the baseline
             ``blank``, and no noise.
