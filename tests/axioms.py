@@ -24,7 +24,7 @@ from nibt.registry import find
 from nibt.types import Embedding, Modality
 from tests import axiom_towers as towers
 from tests.axiom_towers import ALIKE, BATCH, COLUMNS, IGNORED, ROWS, UNITS, Change, side
-from tests.helpers import METHODS, ROOT
+from tests.helpers import METHODS, ROOT, at_end
 
 PAGE = ROOT / "docs" / "explanation" / "axioms.md"
 NODES = 32
@@ -122,7 +122,7 @@ def completeness(case: MethodCase, modality: Modality) -> float:
     cut = of.stem() if layer is None else of.cut(layer)
     baseline = of.baseline(options.get("baseline", "blank"), layer, cut.hidden)
     low = options["floor"] if options.get("quadrature") == "geometric" else 0.0
-    change = of.value() - of.at_end("zero", layer, cut, baseline + low * (cut.hidden - baseline))
+    change = of.value() - at_end(of, "zero", layer, cut, baseline + low * (cut.hidden - baseline))
     return float(((_map(case, modality).sum(-1) - change) / change).abs().max())
 
 

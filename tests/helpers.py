@@ -23,6 +23,7 @@ from nibt.data.pair import Pair
 from nibt.engine.explain import explain
 from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
+from nibt.models._trace import Cut
 from nibt.models.base import Inputs, Model, Tower
 from nibt.options import _rule
 from nibt.registry import find
@@ -298,6 +299,12 @@ def is_number(field_type: Any) -> bool:
     """Whether the field of an option is a number, or a number or None."""
     rule = _rule(field_type)
     return rule is not None and rule.target in (int, float)
+
+
+def at_end(of: Side, name: str, layer: int | None, cut: Cut, state: Tensor) -> Tensor:
+    """Compute the score at the low end of a path: of the baseline, or of a state before it."""
+    with torch.no_grad():
+        return of.score(of.end(name, layer, cut, state))
 
 
 def all_tokens(path: PathSummary) -> Tensor:

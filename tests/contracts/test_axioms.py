@@ -14,7 +14,7 @@ from nibt.types import Modality
 from tests import axiom_towers as towers
 from tests import axioms, tiny
 from tests.axiom_towers import ALIKE, BATCH, IGNORED, INSIDE, UNITS, Change, net, replaced, side, values
-from tests.helpers import all_tokens, make_side
+from tests.helpers import all_tokens, at_end, make_side
 from tests.suites import few
 
 both_sides = pytest.mark.parametrize("modality", SIDES)
@@ -53,7 +53,7 @@ maskclip                      b  b b  k k k b  k  k  b
 mfaba                         b  k t  k b k k  b  k  k
 naclip                        b  b b  b k b b  k  t  b
 nib                           k  k t  k k k t  k  k  k
-nib, fast                     b  k t  k k k t  k  k  k
+nib, fast                     i  k t  k k k t  k  k  k
 nib, layer 0                  k  k k  k k k k  k  k  k
 nib, paper                    b  k b  k k b b  k  k  k
 nib, zero, geometric          k  k b  k k b t  k  k  k
@@ -230,7 +230,7 @@ def missed(of: Side, layer: int, method: NIB) -> Tensor:
     """
     cut, path = of.cut(layer), method(of).path
     assert path is not None
-    change = of.value() - of.at_end("zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
+    change = of.value() - at_end(of, "zero", None, cut, of.baseline(method.baseline, layer, cut.hidden))
     return ((all_tokens(path) - change) / change).abs()
 
 

@@ -13,7 +13,7 @@ from nibt.data.units import Grid
 from nibt.errors import BadOption, WrongBaseline
 from nibt.models._trace import Cut
 from tests import tiny
-from tests.helpers import both_sides, make_side, varied_kinds
+from tests.helpers import at_end, both_sides, make_side, varied_kinds
 
 
 def test_side_fits_as_many_states_as_the_memory_holds() -> None:
@@ -62,15 +62,15 @@ def test_side_has_the_score_of_a_blank_input_without_a_forward_pass(kind: str, m
     passes: list[int] = []
     hooks = [block.register_forward_hook(lambda *_: passes.append(1)) for block in of.tower.blocks]
     try:
-        cached = of.at_end("blank", layer, cut, state)
+        cached = at_end(of, "blank", layer, cut, state)
         assert not passes
-        replayed = of.at_end("zero", layer, cut, state)  # of any other baseline, the state is replayed
+        replayed = at_end(of, "zero", layer, cut, state)  # of any other baseline, the state is replayed
     finally:
         for hook in hooks:
             hook.remove()
     torch.testing.assert_close(cached, replayed, atol=1e-6, rtol=1e-4)
     stem = of.stem()
-    at_stem = of.at_end("blank", None, stem, of.baseline("blank", None, stem.hidden))
+    at_stem = at_end(of, "blank", None, stem, of.baseline("blank", None, stem.hidden))
     torch.testing.assert_close(at_stem, cached, atol=1e-6, rtol=1e-4)
 
 
@@ -78,8 +78,8 @@ def test_side_has_the_score_of_a_blank_input_without_a_forward_pass(kind: str, m
 def test_side_computes_the_low_end_of_any_state(modality: str) -> None:
     of = make_side(tiny.model("clip"), modality)
     cut = of.cut(1)
-    torch.testing.assert_close(of.at_end("zero", 1, cut, cut.hidden), of.value(), atol=1e-6, rtol=1e-5)
-    assert not of.at_end("zero", 1, cut, of.baseline("zero", 1, cut.hidden)).requires_grad
+    torch.testing.assert_close(at_end(of, "zero", 1, cut, cut.hidden), of.value(), atol=1e-6, rtol=1e-5)
+    assert not at_end(of, "zero", 1, cut, of.baseline("zero", 1, cut.hidden)).requires_grad
     assert not of.baseline("zero", 1, cut.hidden).any()
 
 

@@ -11,7 +11,7 @@ from nibt.core.side import Side
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.shapley import Shapley
 from tests import linear, tiny
-from tests.helpers import captum, make_side
+from tests.helpers import at_end, captum, make_side
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "own vit oblong"])
@@ -35,7 +35,7 @@ def test_occlusion_of_words_equals_captum(kind: str) -> None:
     stem = of.stem()
     features = torch.arange(stem.hidden.shape[1])[None, :, None].expand(1, -1, stem.hidden.shape[2])
     padding = of.tower.embedder(torch.tensor(of.tower.pad[0])).detach().expand_as(stem.hidden)
-    wanted = captum("attr.FeatureAblation")(lambda states: of.at_end("zero", None, stem, states)).attribute(
+    wanted = captum("attr.FeatureAblation")(lambda states: at_end(of, "zero", None, stem, states)).attribute(
         stem.hidden, padding, feature_mask=features
     )
     torch.testing.assert_close(Occlusion()(of).scores, stem.units.keep(wanted[..., 0]), atol=1e-6, rtol=1e-4)

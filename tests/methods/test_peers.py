@@ -19,7 +19,7 @@ from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.shapley import Shapley
 from tests import tiny
-from tests.helpers import Record, assert_error_below, captum, make_side, peer
+from tests.helpers import Record, assert_error_below, at_end, captum, make_side, peer
 from tests.methods.test_units import CAPTION, game, side, word_values
 
 pytestmark = pytest.mark.slow
@@ -155,7 +155,7 @@ def test_scores_of_words_equal_captum(name: str, kind: str, record_property: Rec
     stem = of.stem()
 
     def forward(states: torch.Tensor) -> torch.Tensor:
-        return of.at_end("zero", None, stem, states)
+        return at_end(of, "zero", None, stem, states)
 
     explainer = captum({"occlusion": "attr.FeatureAblation", "shapley": "attr.ShapleyValues"}[name])(forward)
     theirs = explainer.attribute(hidden, baseline, feature_mask=features)

@@ -13,7 +13,7 @@ from nibt.data.units import Grid, Words
 from nibt.methods.occlusion import Occlusion
 from nibt.methods.rise import RISE, _upsample
 from tests import linear, tiny
-from tests.helpers import both_sides, make_side, varied_kinds
+from tests.helpers import at_end, both_sides, make_side, varied_kinds
 
 
 @both_sides
@@ -28,7 +28,7 @@ def test_rise_equals_its_formula(kind: str, modality: str) -> None:
         total = 0
         for mask in masks:
             state = stem.hidden * torch.where(explained, mask, torch.ones(()))[..., None]
-            total = total + of.at_end("zero", None, stem, state)[:, None] * mask
+            total = total + at_end(of, "zero", None, stem, state)[:, None] * mask
         wanted = torch.where(explained, total / (6 * 0.3), 0.0)
     else:
         pixels = of.inputs.values

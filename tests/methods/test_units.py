@@ -21,7 +21,7 @@ from nibt.methods.occlusion import Occlusion
 from nibt.methods.rise import RISE
 from nibt.methods.shapley import Shapley
 from tests import tiny
-from tests.helpers import METHODS
+from tests.helpers import METHODS, at_end
 from tests.suites import few
 
 CAPTION, OTHER = "a zebra cat on mat", "two zebras"
@@ -120,7 +120,7 @@ def test_rise_keeps_words_whole(kind: str) -> None:
         hidden = stem.hidden.clone()
         for word, keeps in zip(words, kept, strict=True):
             hidden[0, list(word.tokens)] *= float(keeps)
-        total += float(of.at_end("zero", None, stem, hidden)[0]) * torch.from_numpy(kept).float()
+        total += float(at_end(of, "zero", None, stem, hidden)[0]) * torch.from_numpy(kept).float()
     actual = word_values(of, RISE(40, share=0.4, seed=3))[0]
     torch.testing.assert_close(actual, total / (40 * 0.4), atol=1e-5, rtol=1e-4)
 

@@ -23,7 +23,7 @@ from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import Golden, Record, assert_error_below, count_hooks, make_side, peer, stretch
+from tests.helpers import Golden, Record, assert_error_below, at_end, count_hooks, make_side, peer, stretch
 from tests.metrics.linear_maps import long_sides, nothing, ordered, pairs, trial, values
 from tests.suites import few
 
@@ -38,7 +38,7 @@ def flat(of_side: Side, value: float) -> Attribution:
 def test_confidence_of_a_flat_map_keeps_nothing(modality: str) -> None:
     """A flat map counts as 0, so the blank image or caption is kept."""
     here = make_side(tiny.model("clip"), modality)
-    nothing = here.at_end("zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
+    nothing = at_end(here, "zero", None, here.cut(0), here.tower.blank(here.inputs, 0))
     drop = find("metrics", "confidence_drop")()(MetricInput(here, flat(here, 1.0)))
     rise = find("metrics", "confidence_increase")()(MetricInput(here, flat(here, 1.0)))
     torch.testing.assert_close(drop, 100 * (here.value() - nothing).clamp_min(0), atol=1e-4, rtol=1e-4)

@@ -156,11 +156,6 @@ class Side:
         kept = _KEPT * hidden[0].numel() * hidden.element_size() * max(1, self.tower.depth - (layer or 0))
         return max(1, int(self.memory * 2**20 / kept))
 
-    def at_end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> PerExample:
-        """Compute the score at the low end of a path: of the baseline, or of a ``state`` before it."""
-        with torch.no_grad():
-            return self.score(self.end(name, layer, cut, state))
-
     def end(self, name: str, layer: int | None, cut: Cut, state: Hidden) -> Embedding:
         """Compute the embedding at the low end of a path: of the baseline, or of a ``state`` before it.
 

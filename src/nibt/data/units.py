@@ -242,9 +242,9 @@ def special_tokens(units: Units, count: int) -> Bool[Tensor, "#batch token"]:
     return special
 
 
-def special_rows(units: Units, count: int) -> int:
-    """Return how many first rows of states with ``count`` rows hold all special tokens; 0 without any."""
-    places = special_tokens(units, count).any(0).nonzero()
+def special_rows(special: Bool[Tensor, "batch token"]) -> int:
+    """Return how many first rows hold all special tokens of a mask of them; 0 without any."""
+    places = special.any(0).nonzero()
     return int(places[-1]) + 1 if len(places) else 0
 
 

@@ -16,7 +16,7 @@ from nibt.core.quadrature import chunks, nodes, refined
 from nibt.core.refinement import Rows, integrate
 from nibt.core.side import Side
 from nibt.core.stages import PathStage
-from nibt.data.units import special_tokens
+from nibt.data.units import special_rows, special_tokens
 from nibt.errors import BadOption
 from nibt.methods._gradient import GradientMethod
 from nibt.methods._path_vectors import PathOptions
@@ -71,7 +71,7 @@ class PathMethod(PathOptions):
         special = torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device)
         if self.distribute and layer:
             special = special_tokens(stage.cut.units, tokens).to(stage.start.device)
-            rows = int(special.any(0).nonzero().max()) + 1 if special.any() else 0
+            rows = special_rows(special)
         if self.tolerance is not None:
             bound = allowed(of_stage if change is None else change, self.tolerance)
             bound = bound / (1 + (layer or 0)) if rows else bound  # each stage adds its gap
@@ -103,13 +103,13 @@ class PathMethod(PathOptions):
         side, count, tokens = stage.side, *stage.start.shape[:2]
 
         def values_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row value"]:
-            part = stage if len(rows) == count else stage.take(rows.tolist())
-            hidden, start = part.cut.hidden, part.start
+            taken = stage if len(rows) == count else stage.take(rows.tolist())
+            hidden, start = taken.cut.hidden, taken.start
             difference, values = hidden - start, []
             at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
             for chunk in chunks(len(positions), hidden, at_once=at_once):
                 states = start + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
-                for gradient in side.gradient(part.cut, states, part.score):
+                for gradient in side.gradient(taken.cut, states, taken.score):
                     of_rows = scores(difference, gradient)
                     values.append(torch.cat([of_rows, gradient[:, :special].flatten(1)], -1) if special else of_rows)
             return torch.stack(values)

@@ -55,8 +55,8 @@ class LayerPath:
     @cached_property
     def special(self) -> Float[Tensor, " row"]:
         """Which of the first rows are special tokens that distribute their vectors, as 1 and 0; empty without any."""
-        count = special_rows(self.cut.units, self.rows) if self.below else 0
-        return special_tokens(self.cut.units, self.rows)[0, :count].to(self.start)
+        special = special_tokens(self.cut.units, self.rows)
+        return special[0, : special_rows(special) if self.below else 0].to(self.start)
 
     @property
     def stages(self) -> list[tuple[Cut, Hidden, Tensor]]:
@@ -157,7 +157,7 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions"
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
         change, below = after - F.normalize(before, dim=-1)[0], []
-        if method.distribute and layer and (rows := special_rows(cut.units, start.shape[1])):
+        if method.distribute and layer and (rows := special_rows(special_tokens(cut.units, start.shape[1]))):
             below = [(side.trace.block(number, rows), side.tower.blank(side.inputs, number)) for number in range(layer)]
         paths.append(LayerPath(normalized(cut), start, change, method, tuple(below)))
     return paths
@@ -179,18 +179,17 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
     own[:, : len(special)] *= 1 - special
     result = layer.change
     for cut, start, wanted in layer.stages:
-        difference = cut.hidden - start
-        directions = own[:, None, :, None] * difference
-        if carried is None:  # special tokens are constants of layer 0, or belong to no part
-            directions[-1, :, : len(special)] += special[:, None] * difference[:, : len(special)]
-        else:
-            directions[:, 0, : len(special)] += special[:, None] * carried
+        directions = _directions(cut.hidden - start, own, special, carried) if len(special) else None
         bound = layer.allowed(change.norm() if wanted is layer.change else wanted.norm()) / (1 + len(layer.below))
 
         def values_at(
-            positions: Sequence[float], _: Rows, cut: Cut = cut, start: Hidden = start, directions: Tensor = directions
+            positions: Sequence[float],
+            _: Rows,
+            cut: Cut = cut,
+            start: Hidden = start,
+            directions: Tensor | None = directions,
         ) -> Float[Tensor, "node 1 part dim"]:
-            if len(special):
+            if directions is not None:
                 return jvp_at(cut, start, positions, directions).transpose(1, 2)
             return part_vectors_at(cut, start, positions, masks, len(layer.change)).transpose(1, 2)
 
@@ -204,6 +203,18 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
         carried = None if wanted is layer.change else result.unflatten(-1, (len(special), -1))
     missed = (result.sum(0) - layer.change).norm() > layer.allowed(change.norm())
     return PartValues(result, steps.expand(len(masks)), missed.expand(len(masks)))
+
+
+def _directions(
+    difference: Hidden, own: Tensor, special: Tensor, carried: Tensor | None
+) -> Float[Tensor, "part 1 token width"]:
+    """Return the change of a state that each part stands for: of its own rows, and what special tokens carry of it."""
+    result = own[:, None, :, None] * difference
+    if carried is None:  # special tokens are constants of layer 0, or belong to no part
+        result[-1, :, : len(special)] += special[:, None] * difference[:, : len(special)]
+    else:
+        result[:, 0, : len(special)] += special[:, None] * carried
+    return result
 
 
 def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:

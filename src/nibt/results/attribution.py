@@ -120,8 +120,8 @@ class Attribution(ByValue):
         """Build the attribution of a batch from the scores of all rows."""
         kept = units.keep(scores)
         if path is not None:
-            shown = kept.sum(-1)
-            path = replace(path, sum=shown, special_tokens=scores.sum(-1) - shown)
+            total = kept.sum(-1)
+            path = replace(path, sum=total, special_tokens=scores.sum(-1) - total)
         return cls(kept, units, special_token_share(scores, units), path)
 
     def __getitem__(self, item: int) -> "Attribution":

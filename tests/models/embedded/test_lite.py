@@ -14,7 +14,7 @@ import nibt
 from nibt.engine.layers import shipped_sample
 from nibt.models._loading import embedded
 from nibt.report.image.heatmap import score_map
-from tests.helpers import ROOT
+from tests.helpers import ROOT, all_tokens
 from tests.suites import few
 
 RECIPE = ROOT / "recipes" / "lite"
@@ -58,8 +58,10 @@ def test_lite_sums_meet_a_tolerance(lite: nibt.Model, baseline: dict) -> None:
             path = side.path
             assert path is not None
             change = float(path.at_input - path.at_baseline)
-            assert abs(float(path.gap)) <= 0.01 * max(abs(change), 0.01)
-            assert float(path.sum) == pytest.approx(change, abs=0.011 * max(abs(change), 0.01))
+            # nothing is distributed from the mean, so special tokens may keep a share there
+            assert float(all_tokens(path)) == pytest.approx(change, abs=0.01 * max(abs(change), 0.01))
+            if not baseline.get("baseline") == "mean":
+                assert abs(float(path.gap)) <= 0.01 * max(abs(change), 0.01)
 
 
 @pytest.mark.slow
