@@ -170,7 +170,7 @@ def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Pat
     [
         ("image,prompt", {"target": "softmax"}, BadOption, "explain log-probabilities"),
         ("image,prompt", {"against": ["a", "b"]}, BadOption, "against must be one word"),
-        ("image,prompt", {"loading": {"resize": "whole"}}, UnknownName, "unknown options for loading a generator"),
+        ("image,prompt", {"loading": {"resize": "whole"}}, UnknownName, "unknown options of loading"),
         ("image,prompt", {"layer": "auto"}, BadOption, "layer cannot be auto"),
         ("image,prompt", {"answer": "reply"}, BadOption, "has no column reply: it has image, prompt"),
         ("image,question", {}, BadOption, "has no column caption: it has image, question; .* for a generator prompt="),

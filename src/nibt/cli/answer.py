@@ -49,6 +49,14 @@ class GeneratorOptions(PlacedModelOptions):
             help="The generator: scenes_generator (embedded), a folder, or a name on the hub. Required.",
         ),
     ] = None
+    load: Annotated[
+        list[str] | None,
+        Option(
+            "--load",
+            metavar="NAME=VALUE",
+            help="An option of loading: generation (greedy, or model to write with the model's own settings).",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -57,9 +65,10 @@ class GeneratorOptions(PlacedModelOptions):
     def generator(self, quiet: bool) -> "Generator":
         """Load the generator and show the progress on standard error."""
         with show_progress(f"loading {self.name}", quiet):
+            from nibt.models import _request
             from nibt.models._load_generator import load_generator
 
-            return load_generator(self.name, device=self.device, dtype=self.dtype)
+            return load_generator(self.name, **self.placed(self.load, _request.GeneratorOptions))
 
 
 @expand_groups

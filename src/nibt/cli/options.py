@@ -44,6 +44,12 @@ class PlacedModelOptions(OptionGroup, panel="Model"):
     def name(self) -> str:
         return self.model or "lite"
 
+    def placed(self, load: list[str] | None, *options: type) -> Keywords:
+        """Return the device, the dtype and the values of ``--load``, which are options of these classes."""
+        types = {name: kind for cls in options for name, kind in field_types(cls).items()}
+        types = {name: kind for name, kind in types.items() if name not in ("device", "dtype")}
+        return {"device": self.device, "dtype": self.dtype, **typed_assignments(load, "--load", types)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(PlacedModelOptions):
@@ -63,8 +69,7 @@ class ModelOptions(PlacedModelOptions):
     def loading(self) -> Keywords:
         from nibt.models._request import LoadOptions
 
-        types = {name: kind for name, kind in field_types(LoadOptions).items() if name not in ("device", "dtype")}
-        return {"device": self.device, "dtype": self.dtype, **typed_assignments(self.load, "--load", types)}
+        return self.placed(self.load, LoadOptions)
 
     def loaded(self, quiet: bool) -> "Model":
         """Load the model and show the progress on standard error, with a note if no model is given."""

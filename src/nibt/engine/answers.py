@@ -18,6 +18,7 @@ from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
 from nibt.models._load_generator import load_generator
+from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
@@ -156,7 +157,7 @@ def explain_answer(
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens)),
+        warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens, generator)),
     )
     return replace(result, warnings=(*result.warnings, *_warnings(result, resolved)))
 
@@ -237,9 +238,11 @@ def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) 
     return defaults
 
 
-def _reading(answer: str | None, tokens: AnswerTokens) -> list[str]:
-    """Return a warning if the model reads a given answer as another text."""
-    if answer is None or answer.split() == tokens.text.split():
+def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> list[str]:
+    """Return a warning if the model reads a given answer as another text, or would itself write another one."""
+    if answer is None:
+        return [] if generator.request.generation == "model" else settings_note(generator.module)
+    if answer.split() == tokens.text.split():
         return []
     return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 

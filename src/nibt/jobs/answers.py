@@ -6,16 +6,15 @@ from nibt.data.pair import as_list
 from nibt.datasets.base import Dataset
 from nibt.engine.answers import explain_answer, resolved_method
 from nibt.engine.spec import versions
-from nibt.errors import BadOption, CannotLoad, UnknownName
+from nibt.errors import BadOption, CannotLoad
 from nibt.jobs.chunks import Chunk
 from nibt.jobs.rows import answer_row, failed_row
-from nibt.jobs.worker import JobSpec, PreparedRows, Worker, message
+from nibt.jobs.worker import JobSpec, PreparedRows, Worker, check_loading, message
 from nibt.methods.base import MethodSpec
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
+from nibt.models._request import GeneratorOptions
 from nibt.records import JsonObject
-
-_LOADING = ("device", "dtype", "processor")
 
 
 def worker_of(request: JobSpec, data: Dataset) -> Worker:
@@ -31,9 +30,7 @@ class AnswerWorker(Worker):
     def load(self) -> None:
         request = self.request
         self._against = _alternative(request)
-        for name in request.loading:
-            if name not in _LOADING:
-                raise UnknownName("options for loading a generator", name, _LOADING)
+        check_loading(request.loading, GeneratorOptions, "processor")
         self._method = MethodSpec.of(request.method, request.variant, request.options)
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)

@@ -20,8 +20,9 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Word
 from nibt.models._loaded import LoadedModel
 from nibt.models._trace import Inputs
+from nibt.models._writing import changed_settings, writer
 from nibt.models.base import ImageTower, TextTower
-from nibt.preprocessing.captions import TOKENIZER_LOCK, words_by_offsets
+from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 
 TOKENS_PER_WORD = 4
@@ -87,6 +88,8 @@ class AnswerTower(ImageTower, TextTower):
     """What can be narrowed."""
     prompts: ClassVar[Literal["needed", "optional", "none"]] = "needed"
     """Whether the model reads a prompt."""
+    generation: Literal["greedy", "model"] = "greedy"
+    """Whether the model writes the most probable tokens of its logits, or as its own settings say."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
 
@@ -110,8 +113,8 @@ class AnswerTower(ImageTower, TextTower):
                 self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
             ]
             texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
-        text, offsets = decoded[-1], list(pairwise(map(len, decoded)))
-        pieces = tuple(text[first:last] for first, last in offsets)
+        text, (ends, offsets) = decoded[-1], decoded_offsets(decoded)
+        pieces = tuple(text[first:last] for first, last in pairwise(ends))
         words = words_by_offsets(text, texts, [True] * len(ids), offsets)
         return AnswerTokens(text.strip(), tuple(ids), pieces, words)
 
@@ -121,6 +124,25 @@ class AnswerTower(ImageTower, TextTower):
         while ids and ids[-1] in special:
             ids.pop()
         return self.spelled(ids).first(most)
+
+    def generate(self, most: int, *inputs: Any, inner: Any = None, **options: Any) -> list[int]:
+        """Return the ids that the model's own ``generate`` gives for one sequence.
+
+        Args:
+            most: The largest number of words.
+            *inputs: The inputs of ``generate``.
+            inner: A part whose own attributes the model does not get; see ``writer``.
+            **options: Further inputs, and tokens that the settings of the model lack.
+        """
+        with_settings = self.generation == "model"
+        if with_settings and "stop_strings" in changed_settings(self.root):
+            options["tokenizer"] = self.tokenizer
+        with torch.no_grad(), self.computing():
+            return (
+                writer(self.root, with_settings, inner)
+                .generate(*inputs, do_sample=False, max_new_tokens=TOKENS_PER_WORD * most, **options)[0]
+                .tolist()
+            )
 
     def narrowing(self: AnyTower, sources: Sequence[Source]) -> AnyTower:
         """Return the tower with a blank input that lacks only these sources."""
@@ -202,6 +224,9 @@ class Generator(LoadedModel):
     """
 
     answers: AnswerTower
+
+    def __post_init__(self) -> None:
+        self.answers.generation = self.request.generation
 
     @property
     def towers(self) -> tuple[AnswerTower]:

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._tower import part
 from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower
-from nibt.options import Keywords
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import TOKENIZER_LOCK
 from nibt.types import Embedding, Hidden
@@ -62,8 +61,8 @@ class EncoderAnswers(AnswerTower):
         """Return the logits of the whole model."""
 
     @abstractmethod
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
-        """Return the ids that the model writes."""
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
+        """Return the ids that the model writes for at most ``most`` words."""
 
     def _texts(self, prompt: str, answer: Sequence[int] = ()) -> dict[str, Tensor]:
         with TOKENIZER_LOCK:
@@ -80,10 +79,7 @@ class EncoderAnswers(AnswerTower):
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         pixels, texts = ImageTower.prepare(self, [prompted.image]).values, self._texts(prompted.prompt)
-        greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
-        with torch.no_grad(), self.computing():
-            ids = self.generated(pixels, texts, {**greedy, "max_new_tokens": TOKENS_PER_WORD * most})
-        return self.written(ids, most)
+        return self.written(self.answer_ids(pixels, texts, most), most)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         prompted, answer = items[0].prompted, items[0].answer

@@ -54,8 +54,10 @@ class Family(Plugin, ABC):
         """Load a generator and its processor from a folder."""
         if cls.joint_processor:
             request = with_joint_processor(source, request)
-        return load_generator_class(cls.generator_classes, source, request)
+        return load_generator_class(cls.generator_classes, source, request, cls.unread)
 
+    unread: ClassVar[str] = ""
+    """A pattern of weights that no result of the family depends on, such as heads that detect objects."""
     joint_processor: ClassVar[bool] = True
     """Whether the processor of its generators prepares images and texts together."""
     generator_classes: ClassVar[tuple[str, ...]] = ()

@@ -109,7 +109,7 @@ class DualEncoder(Family):
         model_class = getattr(transformers, cls.auto_class, None)
         if model_class is None:
             raise CannotLoad(f"{source!r} needs a newer version of Transformers, which has {cls.auto_class}")
-        return load_pretrained(model_class, source, request)
+        return load_pretrained(model_class, source, request, cls.unread)
 
     @classmethod
     def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:

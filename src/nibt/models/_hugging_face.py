@@ -9,12 +9,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
+from nibt.models._checkpoint import check_class, check_weights
 from nibt.models._failures import line
 from nibt.models._hooks import has_hooks, row_mask, select_row
 from nibt.models._request import Request
@@ -26,36 +28,44 @@ from nibt.preprocessing.images import height_and_width
 from nibt.types import Embedding, Hidden, OneRow
 
 
-def load_pretrained(model_class: Any, source: str, request: Request) -> tuple[nn.Module, Request]:
+def load_pretrained(
+    model_class: Any, source: str, request: Request, unread: str = "", own_code: bool = False
+) -> tuple[nn.Module, Request]:
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
+
+    Args:
+        model_class: The class of Transformers.
+        source: A folder.
+        request: The options.
+        unread: A pattern of weights that no result depends on.
+        own_code: Whether nibt knows the code that the checkpoint comes with.
     """
     from transformers import AutoConfig
 
     request = with_processor(source, request)  # first, since the weights take long
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    check_class(source, config, own_code)
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    with _no_progress_bars():
+    with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
-    if info["missing_keys"]:
-        raise CannotLoad(
-            f"{source!r} lacks {len(info['missing_keys'])} weights, such as {sorted(info['missing_keys'])[0]!r}, which "
-            "would be random: save the whole model"
-        )
+    check_weights(source, module, info, unread)
     return module, request
 
 
-def load_generator_class(names: Sequence[str], source: str, request: Request) -> tuple[nn.Module, Request]:
+def load_generator_class(
+    names: Sequence[str], source: str, request: Request, unread: str = ""
+) -> tuple[nn.Module, Request]:
     """Load a generator of one of these classes, which its configuration names, with its processor."""
     import transformers
 
     (name, *_) = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
     if name not in names:  # a class of the checkpoint's own code is not run
         raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")
-    return load_pretrained(getattr(transformers, name), source, request)
+    return load_pretrained(getattr(transformers, name), source, request, unread)
 
 
 @contextmanager

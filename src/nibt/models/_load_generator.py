@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
-from nibt.models._request import LoadOptions, Request
+from nibt.models._request import GeneratorOptions, Request
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -37,6 +37,7 @@ def load_generator(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
     processor: Any = None,
+    generation: Literal["greedy", "model"] = "greedy",
 ) -> Generator:
     """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
 
@@ -48,6 +49,9 @@ def load_generator(
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory.
+        generation: How the model writes: ``greedy`` takes the most probable token of its logits at each place, and ends
+            as its ``generation_config.json`` says; ``model`` writes as its own ``generate(do_sample=False)`` does,
+            with all settings of that file, such as ``num_beams`` and ``repetition_penalty``.
 
     Raises:
         CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
@@ -59,9 +63,9 @@ def load_generator(
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
     check_source(id)
-    options = LoadOptions(str(device), str(dtype).removeprefix("torch."))
+    options = GeneratorOptions(str(device), str(dtype).removeprefix("torch."), generation)
     check_device(options.device)
-    request = Request(getattr(torch, options.dtype), processor=processor)
+    request = Request(getattr(torch, options.dtype), processor=processor, generation=generation)
     if isinstance(id, nn.Module):
         return _checked(_from_memory(id, request))
     name = str(id)
@@ -111,7 +115,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Ge
             from nibt.models._hugging_face import with_joint_processor
 
             request = with_joint_processor(str(folder), request)
-        plain = load_generator(base, dtype=request.dtype, processor=request.processor)
+        plain = load_generator(base, dtype=request.dtype, processor=request.processor, generation=request.generation)
     with loading(name):
         module = adapted(name, folder, plain.module).to(device)
     request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)

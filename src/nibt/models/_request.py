@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ class Request:
     facts: Mapping[str, Any] = field(default_factory=dict)  # for records, besides the name and the weights
     folder: Path | None = None  # of a local or embedded model
     defaults: Mapping[str, Any] = field(default_factory=dict)  # recommended values of options
+    generation: Literal["greedy", "model"] = "greedy"  # how a generator writes
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 
     @property
@@ -42,11 +43,27 @@ class Request:
 
 
 @dataclass(frozen=True)
-class LoadOptions:
-    """The options of ``load_model`` that are texts or numbers."""
+class _Placement:
+    """The options of loading that all models share."""
 
     device: str = "cpu"
     dtype: Annotated[str, OneOf(("float32", "float16", "bfloat16"))] = "float32"
+
+    def __post_init__(self) -> None:
+        complete(self)
+
+
+@dataclass(frozen=True)
+class GeneratorOptions(_Placement):
+    """The options of ``load_generator`` that are texts."""
+
+    generation: Annotated[str, OneOf(("greedy", "model"))] = "greedy"
+
+
+@dataclass(frozen=True)
+class LoadOptions(_Placement):
+    """The options of ``load_model`` that are texts or numbers."""
+
     resize: Annotated[str, OneOf(("model", "whole"))] | None = None
     image_size: ImageSize | None = None
     pooling: Annotated[str, OneOf(("last", "mean"))] | None = None
@@ -59,6 +76,3 @@ class LoadOptions:
         """Read values of a file or a plan, whose types are not known."""
         types = field_types(cls)
         return cls(**{name: parsed(name, value, types[name]) for name, value in values.items()})
-
-    def __post_init__(self) -> None:
-        complete(self)

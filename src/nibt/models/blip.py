@@ -17,7 +17,6 @@ from nibt.models._hooks import set_hook
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import Inputs
-from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
 
 
@@ -66,10 +65,10 @@ class BLIPCaptionTower(EncoderAnswerTower):
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self.root(pixel_values=pixels, input_ids=texts["ids"]).logits
 
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids = texts["ids"]
         ended = torch.cat([ids, ids[:, :1]], 1)  # whose last token, the end of the prompt, the model removes
-        return self.root.generate(pixels, ended, **options)[0, ids.shape[1] :].tolist()
+        return self.generate(most, pixels, ended)[ids.shape[1] :]
 
 
 class BLIPQuestionTower(BLIPCaptionTower):
@@ -94,8 +93,8 @@ class BLIPQuestionTower(BLIPCaptionTower):
             self.root(texts["question"], pixels, decoder_input_ids=texts["ids"])
         return logits[0]
 
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
-        return self.root.generate(texts["question"], pixels, **options)[0, 1:].tolist()
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
+        return self.generate(most, texts["question"], pixels)[1:]
 
 
 class BLIP(DualEncoder):

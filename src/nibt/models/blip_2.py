@@ -23,7 +23,6 @@ from nibt.models._hugging_face import (
 from nibt.models._tower import part
 from nibt.models._vision_language.network import apart
 from nibt.models.base import Inputs
-from nibt.options import Keywords
 from nibt.targets.base import MaxSim
 from nibt.types import Embedding, Hidden
 
@@ -128,11 +127,11 @@ class BLIP2AnswerTower(EncoderAnswerTower):
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self._read(self.root, pixels, texts)
 
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids, start = {"input_ids": texts["ids"], **self._others(texts)}, 1
         if "input_ids" not in texts:
             start = texts["ids"].shape[1]
-        return self.root.generate(pixels, **ids, **options)[0, start:].tolist()
+        return self.generate(most, pixels, **ids)[start:]
 
 
 class BLIP2(DualEncoder):

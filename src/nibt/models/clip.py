@@ -37,6 +37,7 @@ class CLIPSeg(DualEncoder, name="clipseg"):
     model_types = ("clipseg",)
     class_names = ("CLIPSegModel", "CLIPSegForImageSegmentation")
     within = "clip"
+    unread = r"^decoder\."
     image_tower = ClassTokenTower
     text_tower = EndTokenTower
 
@@ -111,6 +112,7 @@ class OWL(DualEncoder, name="owlvit"):
 
     model_types = ("owlvit", "owlv2")
     class_names = ("OwlViTModel", "Owlv2Model", "OwlViTForObjectDetection", "Owlv2ForObjectDetection")
+    unread = r"^(box_head|class_head|objectness_head|layer_norm)\."
     image_tower = OWLImageTower
     text_tower = OWLTextTower
 

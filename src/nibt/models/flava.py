@@ -33,5 +33,6 @@ class FLAVA(DualEncoder):
     model_types = ("flava",)
     class_names = ("FlavaModel", "FlavaForPreTraining")
     within = "flava"
+    unread = r"^(image_codebook|itm_head|mim_head|mlm_head|mmm_image_head|mmm_text_head)\."
     image_tower = FLAVAImageTower
     text_tower = FLAVATextTower

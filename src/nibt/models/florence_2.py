@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Words
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
 from nibt.models._family import OnlyGenerators
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
@@ -60,22 +60,13 @@ class Florence2Tower(DecoderAnswerTower):
             return dict(self.processor(text=[prompted.prompt], images=[image], return_tensors="pt"))
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
-        from transformers import GenerationConfig
-
         values = self._prepared(prompted)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
         text, start = self.root.config.text_config, torch.tensor([self.start], device=inputs.values.device)
-        config = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=TOKENS_PER_WORD * most,
-            eos_token_id=text.eos_token_id,
-            pad_token_id=text.pad_token_id,
-            decoder_start_token_id=text.decoder_start_token_id,
-        )
-        with torch.no_grad(), self.computing():
-            out = self.root.generate(**self.arguments(inputs), decoder_input_ids=start, generation_config=config)
-        return self.written(out[0, start.shape[1] :].tolist(), most)
+        names = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
+        tokens = {name: getattr(text, name) for name in names}
+        ids = self.generate(most, **self.arguments(inputs), decoder_input_ids=start, **tokens)
+        return self.written(ids[start.shape[1] :], most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         return AnswerTower.read(self, prompted, answer)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._family import OnlyGenerators
 from nibt.models._tower import part
-from nibt.options import Keywords
 from nibt.types import Hidden
 
 
@@ -42,8 +41,8 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self.root(pixel_values=pixels, decoder_input_ids=texts["ids"], use_cache=False).logits
 
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
-        return self.root.generate(pixels, decoder_input_ids=texts["ids"], **options)[0, 1:].tolist()
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
+        return self.generate(most, pixels, decoder_input_ids=texts["ids"])[1:]
 
 
 class VisionEncoderDecoder(OnlyGenerators):
@@ -51,4 +50,5 @@ class VisionEncoderDecoder(OnlyGenerators):
 
     generator_classes = ("VisionEncoderDecoderModel",)
     answer_tower = VisionEncoderDecoderTower
+    unread = r"^encoder\.pooler\."
     joint_processor = False

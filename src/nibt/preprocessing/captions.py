@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate, pairwise
+from os.path import commonprefix
 
 import torch
 from jaxtyping import Int
@@ -113,6 +115,24 @@ def words_by_offsets(
         words.append((first, last, caption[first:last] or texts[row], [*rows, *blanks, row]))
         blanks = []
     return tuple(Word(text, tuple(rows)) for _, _, text, rows in words)
+
+
+def decoded_offsets(decoded: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return how many characters are complete after each token, and the characters that each token has bytes of.
+
+    Args:
+        decoded: The text of the first 0, 1, 2, ... tokens, the last of which is that of all. A character whose bytes
+            are not complete is decoded to something else.
+
+    Examples:
+        >>> decoded_offsets(["", "na", "na\ufffd", "na\u00ef", "na\u00efve"])
+        ([0, 2, 2, 3, 5], [(0, 2), (2, 3), (2, 3), (3, 5)])
+    """
+    agreeing = [len(commonprefix([decoded[-1], text])) for text in decoded]  # noqa: RUF071  characters, no paths
+    ends = list(accumulate(agreeing, max))
+    unfinished = [len(text) > count for text, count in zip(decoded, agreeing, strict=True)]
+    offsets = [(first, last + more) for (first, last), more in zip(pairwise(ends), unfinished[1:], strict=True)]
+    return ends, offsets
 
 
 def in_words(words: Sequence[Word], count: int) -> tuple[bool, ...]:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
-from nibt.models._answers import TOKENS_PER_WORD, AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.network import Network, apart, decoder_of, image_token_id
 from nibt.models._vision_language.pixels import Layout, TileLayout
+from nibt.models._vision_language.prompts import own_special_tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
@@ -75,33 +76,31 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
         with preparing(image), TOKENIZER_LOCK:
-            output = self.processor(text=[text], images=listed, return_tensors="pt")
+            options = own_special_tokens(self.processor.tokenizer, text)
+            output = self.processor(text=[text], images=listed, return_tensors="pt", **options)
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
-        from transformers import GenerationConfig
-
         values = self._prepared(prompted)
         self.check_length(self.offset + len(values["input_ids"][0]) + 1)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
-        settings = self.root.generation_config
-        config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=TOKENS_PER_WORD * most,
-            eos_token_id=settings.eos_token_id or self.tokenizer.eos_token_id,
-            pad_token_id=self.pad[0],
-        )
-        root = apart(self.root, self.network.base)
-        with torch.no_grad(), self.computing():
-            out = root.generate(**self.arguments(inputs), generation_config=config)
-        return self.written(out[0, inputs.extra["input_ids"].shape[1] :].tolist(), most)
+        settings, tokens = self.root.generation_config, {"pad_token_id": self.pad[0]}
+        if settings.eos_token_id is None:
+            tokens["eos_token_id"] = self.tokenizer.eos_token_id
+        ids = self.generate(most, **self.arguments(inputs), inner=self.network.base, **tokens)
+        return self.written(ids[inputs.extra["input_ids"].shape[1] :], most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        text = self.chat(prompted.prompt)
+        text, last = self.chat(prompted.prompt), self._prepared(prompted)["input_ids"][0, -1:].tolist()
+        with TOKENIZER_LOCK:
+            end = self.tokenizer.decode(last)
+        if end.isspace() and not text.endswith(end):  # that of a processor
+            text += end
         answer = answer if not text or text[-1].isspace() else f" {answer}"
         with TOKENIZER_LOCK:
-            before, both = self.tokenizer(text).input_ids, self.tokenizer(text + answer).input_ids
+            options = own_special_tokens(self.tokenizer, text)
+            before, both = (self.tokenizer(both, **options).input_ids for both in (text, text + answer))
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
         ids = both[len(before) :] if both[: len(before)] == before else alone
         self.check_length(len(ids))  # before its words are found, which takes long
@@ -114,7 +113,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         text = self.chat(prompt)
         start = text.rfind(prompt)
         with TOKENIZER_LOCK:
-            output = self.tokenizer(text, return_offsets_mapping=True)
+            output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
         inside = [
             (token, (max(0, first - start), min(len(prompt), last - start)))
             for token, (first, last) in zip(output["input_ids"], output["offset_mapping"], strict=True)
@@ -202,7 +201,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
 
     def _logits(self, states: Embedding) -> Tensor:
-        return self.root.get_output_embeddings()(states)
+        logits = self.root.get_output_embeddings()(states)
+        most = getattr(self.root.config.get_text_config(), "final_logit_softcapping", None)  # of Gemma 2
+        return logits if most is None else torch.tanh(logits / most) * most
 
     def last_states(self, stream: Hidden) -> Hidden:
         return self.network.norm(stream)

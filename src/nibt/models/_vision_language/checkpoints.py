@@ -28,6 +28,11 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def is_known(source: str) -> bool:
+    """Return whether nibt knows by its name how a checkpoint embeds, with or without code of its own."""
+    return any(name in source.lower() for name in _KNOWN)
+
+
 def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     by_name = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})

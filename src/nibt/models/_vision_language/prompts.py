@@ -46,11 +46,21 @@ def _chat(processor: Any, instruction: str | None, content: Mapping[str, str]) -
     return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
+def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:
+    """Return the option with which a tokenizer adds no special tokens to a prompt that starts with the first of them.
+
+    ``apply_chat_template`` of Transformers does so, too: else a template that has the token would give it twice.
+    """
+    first = tokenizer.bos_token
+    return {"add_special_tokens": False} if first and text.startswith(first) else {}
+
+
 def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
     """Tokenize a caption in its prompt. Only tokens of the caption are explained."""
     before, after = prompt.split(TEXT)
     with TOKENIZER_LOCK:
-        encoded = tokenizer(before + caption + after, return_offsets_mapping=True)
+        options = own_special_tokens(tokenizer, prompt)
+        encoded = tokenizer(before + caption + after, return_offsets_mapping=True, **options)
     ids, start = encoded["input_ids"], len(before)
     if len(ids) > context:
         raise BadInput(f"a caption with its prompt may have {context} tokens (got {len(ids)}): shorten the caption")

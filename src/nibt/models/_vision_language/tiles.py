@@ -32,11 +32,11 @@ class CanvasLayout(TileLayout):
 
         tiles, processor = encoded["pixel_values"], self.processor
         columns, rows = 1, 1
-        if processor.crop_to_patches:
+        if len(tiles) > 1:  # the call of a processor may divide images though its file says crop_to_patches=false
             size, tile = tuple(encoded["image_sizes"][0].tolist()), tuple(tiles.shape[-2:])
             columns, rows = get_optimal_tiled_canvas(size, tile, processor.min_patches, processor.max_patches)
         count = rows * columns
-        if len(tiles) != (count if count == 1 else count + 1):
+        if len(tiles) != (1 if count == 1 else count + 1):
             raise Unsupported(
                 f"the processor gives {len(tiles)} tiles, and {rows} x {columns} with an overview were expected: use a "
                 "processor of GOT-OCR2 or InternVL"

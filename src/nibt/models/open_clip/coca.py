@@ -8,11 +8,11 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from nibt.errors import CannotLoad
+from nibt.models._answers import TOKENS_PER_WORD
 from nibt.models._encoder_answers import EncoderAnswers
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.open_clip.image import OwnViT
-from nibt.options import Keywords
 from nibt.types import Hidden
 
 _START, _END = "<start_of_text>", "<end_of_text>"
@@ -57,11 +57,13 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
     def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         return self.module(pixels, texts["ids"], output_labels=False)["logits"]
 
-    def generated(self, pixels: Tensor, texts: dict[str, Tensor], options: Keywords) -> Sequence[int]:
+    def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         """Return the most probable ids; OpenCLIP's own ``generate`` draws from torch's random state."""
-        states, ids, start = self.encoded(pixels), texts["ids"], texts["ids"].shape[1]
-        while ids.shape[1] < min(self.context, start + options["max_new_tokens"]):
-            ids = torch.cat([ids, self.decoded(states, {"ids": ids})[:, -1:].argmax(-1)], 1)
-            if int(ids[0, -1]) == self.tokenizer.eos_token_id:
-                break
+        ids, start = texts["ids"], texts["ids"].shape[1]
+        with torch.no_grad(), self.computing():
+            states = self.encoded(pixels)
+            while ids.shape[1] < min(self.context, start + TOKENS_PER_WORD * most):
+                ids = torch.cat([ids, self.decoded(states, {"ids": ids})[:, -1:].argmax(-1)], 1)
+                if int(ids[0, -1]) == self.tokenizer.eos_token_id:
+                    break
         return ids[0, start:].tolist()

@@ -1,0 +1,76 @@
+"""Whether a checkpoint of Transformers is what the class that reads it computes: its class, its code, its weights.
+
+A class with weights or code of its own may keep the ``model_type`` of a known model. Read as that model, it would give
+other embeddings than its own, without an error.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from nibt.errors import CannotLoad
+
+_COMPUTED = r"position_ids$|rotary_emb\.inv_freq$|\.masked_bias$|relative_position_index$"
+"""Buffers of older versions of Transformers, which the class computes itself."""
+_POOLER = r"(^|\.)pooler\.dense\.(weight|bias)$"
+"""A pooler after a last state, which a class without one does not read."""
+
+
+def check_class(source: str, config: Any, own_code: bool) -> None:
+    """Check that Transformers has the class that saved a checkpoint.
+
+    Args:
+        source: The name of the checkpoint.
+        config: Its configuration.
+        own_code: Whether nibt knows what code of its own the checkpoint comes with.
+    """
+    import transformers
+
+    unknown = [name for name in config.architectures or [] if not hasattr(transformers, name)]
+    if unknown:
+        raise CannotLoad(
+            f"{source!r} was saved by the class {unknown[0]}, which Transformers {transformers.__version__} does not "
+            f"have, so its model_type {config.model_type} does not say what it computes: use a version that was "
+            "converted to a class of Transformers, or give nibt the model in memory with a family of your own"
+        )
+    code = [str(place) for key, place in (getattr(config, "auto_map", None) or {}).items() if key != "AutoConfig"]
+    if code and not own_code:
+        raise CannotLoad(
+            f"{source!r} comes with its own code ({code[0]} in auto_map of config.json), which nibt does not run, and "
+            "which may compute something else: use a version that was converted to Transformers"
+        )
+
+
+def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[str]], unread: str) -> None:
+    """Check that a class and the file of its weights have the same ones, but for those that no result depends on.
+
+    Weights that the file lacks are set to zero if nothing reads them.
+
+    Args:
+        source: The name of the checkpoint.
+        module: The model.
+        info: The names of missing and of unexpected weights, and those of other shapes.
+        unread: A pattern of weights that nothing reads.
+    """
+    ignored = "|".join(filter(None, (unread, _COMPUTED)))
+    missing, own, other = set(info["missing_keys"]), set(info["unexpected_keys"]), info.get("mismatched_keys") or ()
+    unread_ones = {name for name in missing if re.search(ignored, name)}
+    if missing - unread_ones:
+        first = min(missing - unread_ones)
+        raise CannotLoad(
+            f"{source!r} lacks {len(missing - unread_ones)} weights, such as {first!r}, which would be random: save "
+            "the whole model"
+        )
+    for name in unread_ones & dict(module.named_parameters()).keys():
+        module.get_parameter(name).data.zero_()  # which Transformers draws at random
+    own = {name for name in own if not re.search(f"{ignored}|{_POOLER}", name)}
+    if own or other:
+        first = min(own) if own else next(iter(other))[0]
+        problem = "that the class does not have" if own else "of another shape"
+        raise CannotLoad(
+            f"{source!r} has {len(own) or len(list(other))} weights, such as {first!r}, {problem}: "
+            f"{type(module).__name__} would compute something else than the model that was saved; use a version that "
+            "was converted to a class of Transformers"
+        )
