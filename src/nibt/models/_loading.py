@@ -22,6 +22,7 @@ from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad, NibtError
 from nibt.models._adapters import FILE_NAME, adapted, base_model
 from nibt.models._answers import Generator
+from nibt.models._checkpoint import check_class
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
 from nibt.models._families import check_no_generator, families, family_of_type
@@ -31,6 +32,7 @@ from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, LoadOptions, Request
 from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs
+from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import Positive, parsed
 from nibt.progress import report_stage
@@ -247,6 +249,7 @@ def _advice() -> str:
 
 
 def _family(name: str, config: JsonObject) -> str:
+    check_class(name, config, is_known(name))
     model_type, classes = config.get("model_type"), config.get("architectures") or []
     classes = {*map(str, classes)} if isinstance(classes, list) else set()
     if classes.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
