@@ -45,8 +45,8 @@ def check_class(source: str, config: JsonObject, own_code: bool) -> None:
         )
 
 
-def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[str]], unread: str) -> None:
-    """Check that a class and the file of its weights have the same ones, but for those that no result depends on.
+def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[str]], unread: str) -> list[str]:
+    """Check that a class and the file of its weights have the same ones; return those that no result depends on.
 
     Weights that the file lacks are set to zero if nothing reads them.
 
@@ -67,7 +67,7 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
         )
     for name in unread_ones & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
-    own = {name for name in own if not re.search(f"{ignored}|{_POOLER}", name)}
+    known, own = own, {name for name in own if not re.search(f"{ignored}|{_POOLER}", name)}
     if own or other:
         first = min(own) if own else next(iter(other))[0]
         problem = "that the class does not have" if own else "of another shape"
@@ -75,3 +75,4 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
             f"{source!r} has {len(own) or len(list(other))} weights, such as {first!r}, {problem}: "
             f"{type(module).__name__} would compute something else than the model that was saved: {_CONVERTED}"
         )
+    return [f"weight {name}" for name in sorted(known | unread_ones)]

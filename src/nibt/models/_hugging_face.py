@@ -48,8 +48,8 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
-    check_weights(source, module, info, unread)
-    return module, request
+    ignored = check_weights(source, module, info, unread)
+    return module, replace(request, ignored=(*request.ignored, *ignored))
 
 
 def load_generator_class(

@@ -12,7 +12,7 @@ from torch import nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._adapters import FILE_NAME, adapted, base_model
-from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
 from nibt.models._checkpoint import check_class
 from nibt.models._compiled import uncompiled
 from nibt.models._devices import check_device
@@ -24,6 +24,7 @@ from nibt.models._in_memory import check_part, check_processor, check_source, ch
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
 from nibt.models._request import GeneratorOptions, Request
+from nibt.models._trace import Inputs
 from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import Model
 from nibt.progress import report_stage
@@ -187,14 +188,7 @@ def _checked(generator: Generator) -> Generator:
         prompt = "" if tower.prompts == "none" else "what is in the image"
         prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), prompt)
         inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
-        trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
-        for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
-            states = trace.embedding
-            with torch.no_grad():
-                if layer is not None:
-                    cut = trace.cut(layer)
-                    states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
-                error = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+        for layer, error in replay_errors(tower, inputs).items():
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
                 raise CannotLoad(
@@ -202,3 +196,16 @@ def _checked(generator: Generator) -> Generator:
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
     return generator
+
+
+def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:
+    """Return the largest error of log-probabilities of a tower, uncut (None) and cut at each of three layers."""
+    trace, expected, errors = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1), {}
+    for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
+        states = trace.embedding
+        with torch.no_grad():
+            if layer is not None:
+                cut = trace.cut(layer)
+                states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
+            errors[layer] = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+    return errors

@@ -31,7 +31,7 @@ from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._request import EMBEDDING, LoadOptions, Request
 from nibt.models._sentence_transformers import after_encoder, attached
-from nibt.models._trace import Inputs
+from nibt.models._trace import Inputs, Trace
 from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import Positive, parsed
@@ -317,11 +317,7 @@ def _small(tower: ImageTower) -> ImageTower:
 def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
     """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
     trace = tower.trace(inputs)
-    for layer in sorted({0, tower.depth // 2, tower.depth}):
-        cut = trace.cut(layer)
-        with torch.no_grad():
-            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-        cosine = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+    for layer, cosine in replay_cosines(tower, trace).items():
         if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
@@ -329,3 +325,14 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
                 f"{_LEAST_COSINE})"
             )
     return trace.embedding.shape[-1]
+
+
+def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
+    """Return the least cosine between the embedding of a tower and that of the tower cut at each of three layers."""
+    cosines = {}
+    for layer in sorted({0, tower.depth // 2, tower.depth}):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+        cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+    return cosines
