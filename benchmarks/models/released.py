@@ -16,11 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from . import tiny_open_clip
 from .released_tokenizers import save_tokenizer
 from .tiny_families import randomized
 
@@ -108,13 +110,16 @@ def facts(name: str) -> dict[str, Any]:
 def is_built(known: Mapping[str, Any]) -> bool:
     """Return whether the facts suffice to write the folder of a model of Transformers, and the class is there."""
     parts = {"config", "preprocessor", "tokenizer"} <= known.keys()
-    return parts and known["library"] == "transformers" and not known.get("refused")
+    return parts and known["library"] in ("transformers", "open_clip") and not known.get("refused")
 
 
 def save(name: str, folder: Path) -> None:
-    """Write the folder of a small model with the facts of a released one of Transformers."""
+    """Write the folder of a small model with the facts of a released one."""
     known = facts(name)
     folder.mkdir(parents=True, exist_ok=True)
+    if known["library"] == "open_clip":
+        _save_open_clip(known, folder)
+        return
     ids = save_tokenizer(known, folder)
     config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids, ids.count)
     built = _config(config)
@@ -134,6 +139,40 @@ def save(name: str, folder: Path) -> None:
         _write(folder / "generation_config.json", _with_ids(known["generation"], ids.small))
     if "chat_template" in known:
         (folder / "chat_template.jinja").write_text(known["chat_template"], encoding="utf-8")
+
+
+def _save_open_clip(known: Mapping[str, Any], folder: Path) -> None:
+    """Write a folder as OpenCLIP has it: the model of a configuration, and how it prepares images."""
+    config = deepcopy(dict(known["config"]))
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    config["embed_dim"] = tiny_open_clip.TRUNK_WIDTH if "timm_model_name" in vision else 32
+    if "timm_model_name" not in vision:
+        vision |= {"layers": 3, "width": 32, "head_width": 16}
+    if "hf_tokenizer_name" in text:
+        count = save_tokenizer(known, folder).count
+        text |= {"hf_tokenizer_name": str(folder)}
+        if "hf_model_name" in text:
+            heads = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 40}
+            transformers.BertConfig(vocab_size=count, **heads).save_pretrained(folder)
+            text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
+        else:
+            text["vocab_size"] = count
+    if "hf_model_name" not in text:
+        text |= {"layers": 3, "width": config["embed_dim"] if text.get("proj_type") == "none" else 32, "heads": 2}
+    if "multimodal_cfg" in config:
+        config["multimodal_cfg"] |= {"layers": 1, "width": 32, "heads": 2}
+        vision["attn_pooler_heads"] = 2
+    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CLIP
+    if kind is open_clip.CLIP and (config.get("custom_text") or "hf_model_name" in text):
+        kind = open_clip.CustomTextCLIP
+    parts = {key: value for key, value in config.items() if key != "custom_text"}
+    with tiny_open_clip.small_trunks(None):
+        module = randomized(lambda: kind(**parts))
+    save_file(
+        {name: value.clone() for name, value in module.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    preparation = {key: value for key, value in known["preprocessor"].items() if key != "hf_hub"}
+    _write(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preparation})
 
 
 def small_config(released: Mapping[str, Any], ids: Any, vocabulary: int) -> dict[str, Any]:

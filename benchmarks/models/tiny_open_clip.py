@@ -14,8 +14,9 @@ from unittest.mock import patch
 import open_clip
 import timm
 import transformers
-from models.tiny_families import Family, randomized, roberta_tokenizer
 from open_clip.tokenizer import HFTokenizer
+
+from .tiny_families import Family, randomized, roberta_tokenizer
 
 CONTEXT = 16
 WIDTH = 32
@@ -110,14 +111,15 @@ def tokenizer_of(config: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def small_trunks() -> Iterator[None]:
-    """Shrink the trunks that timm creates inside ``with``."""
+def small_trunks(size: int | None = 64) -> Iterator[None]:
+    """Shrink the trunks that timm creates inside ``with``; None keeps the size of images."""
     create = timm.create_model
 
     def small(name: str, **options: Any) -> Any:
         for shrunk in _shrunk(name):
+            kept = {key: value for key, value in shrunk.items() if size or "img_size" not in key}
             try:
-                return create(name, **options, **shrunk)
+                return create(name, **options, **kept)
             except (TypeError, ValueError, AssertionError, RuntimeError):
                 continue
         return create(name, **options)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 
 import nibt
-from benchmarks.models import released
+from benchmarks.models import released, tiny_open_clip
 from nibt.engine.answers import explain_answer
 from nibt.errors import CannotLoad
 from nibt.models._answers import Generator, Prompted
@@ -31,7 +32,8 @@ from tests.suites import few
 IMAGE, PROMPT, ANSWER = tiny.image(300, 220), "What is in the image?", "a red cat"
 CAPTIONS = ["A photo of a red cat on the mat", "two dogs"]
 FACTS = {name: released.facts(name) for name in released.names()}
-BUILT = {name: known for name, known in FACTS.items() if released.is_built(known)}
+OPEN_CLIP = [name for name, known in FACTS.items() if known["library"] == "open_clip" and released.is_built(known)]
+BUILT = {name: known for name, known in FACTS.items() if released.is_built(known) and name not in OPEN_CLIP}
 EMBEDDERS = [name for name, known in BUILT.items() if "pooling" in known["call"]]
 DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and name not in EMBEDDERS]
 ANSWERS = [name for name, known in BUILT.items() if known["use"] == "answer"]
@@ -58,8 +60,9 @@ def folder_of(name: str) -> Path:
 
 @cache
 def loaded(name: str) -> Any:
-    load = nibt.load_model if FACTS[name]["use"] == "explain" else load_generator
-    return load(folder_of(name))
+    load = load_generator if name in ANSWERS else nibt.load_model
+    with tiny_open_clip.small_trunks(None):
+        return load(folder_of(name))
 
 
 @cache
@@ -314,3 +317,20 @@ def test_words_are_spans_of_characters(name: str, text: str) -> None:
     pieces = {"東京 x² 🙂 ok": ["東", "京", "x²", "🙂", "ok"]}.get(text, text.split())
     assert [word.text for word in answer.words] == pieces
     assert sorted(row for word in answer.words for row in word.tokens) == list(range(len(answer.ids)))
+
+
+@pytest.mark.parametrize("name", few(OPEN_CLIP, ("microsoft-biomedclip", "chendelong-remoteclip-vit-b-32")))
+def test_models_of_open_clip_are_read_as_its_own_calls_do(name: str) -> None:
+    place = f"local-dir:{folder_of(name)}"
+    with tiny_open_clip.small_trunks(None):
+        module, preprocess = open_clip.create_model_from_pretrained(place)
+    module.eval()
+    model, tokenizer = loaded(name), open_clip.get_tokenizer(place)
+    pixels, ids = preprocess(IMAGE.pil_image)[None], tokenizer(CAPTIONS)
+    assert model.text.prepare(CAPTIONS).values.tolist() == ids.tolist()
+    torch.testing.assert_close(model.image.prepare([IMAGE]).values, pixels, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        cosines = F.cosine_similarity(module.encode_image(pixels), module.encode_text(ids))
+    for caption, cosine in zip(CAPTIONS, cosines.tolist(), strict=True):
+        actual = nibt.explain(model, IMAGE.pil_image, caption, method="center").similarity
+        assert actual == pytest.approx(cosine, abs=1e-5)

@@ -58,14 +58,14 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
     """
     ignored = "|".join(filter(None, (unread, _COMPUTED)))
     missing, own, other = set(info["missing_keys"]), set(info["unexpected_keys"]), info.get("mismatched_keys") or ()
-    unread_ones = {name for name in missing if re.search(ignored, name)}
-    if missing - unread_ones:
-        first = min(missing - unread_ones)
+    unused = {name for name in missing if re.search(ignored, name)}
+    if missing - unused:
+        first = min(missing - unused)
         raise CannotLoad(
-            f"{source!r} lacks {len(missing - unread_ones)} weights, such as {first!r}, which would be random: save "
+            f"{source!r} lacks {len(missing - unused)} weights, such as {first!r}, which would be random: save "
             "the whole model"
         )
-    for name in unread_ones & dict(module.named_parameters()).keys():
+    for name in unused & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
     known, own = own, {name for name in own if not re.search(f"{ignored}|{_POOLER}", name)}
     if own or other:
@@ -75,4 +75,4 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
             f"{source!r} has {len(own) or len(list(other))} weights, such as {first!r}, {problem}: "
             f"{type(module).__name__} would compute something else than the model that was saved: {_CONVERTED}"
         )
-    return [f"weight {name}" for name in sorted(known | unread_ones)]
+    return [f"weight {name}" for name in sorted(known | unused)]

@@ -37,11 +37,11 @@ def changed_settings(module: nn.Module) -> dict[str, Any]:
     """Return the settings of a generator, and of its language model, that change what it writes without sampling."""
     from transformers import GenerationConfig
 
-    neutral, found = GenerationConfig._get_default_generation_params(), {}
+    neutral, changed = GenerationConfig._get_default_generation_params(), {}
     for owner in _owners(module):
         values = {name: getattr(owner.generation_config, name, None) for name in _SETTINGS}
-        found |= {name: value for name, value in values.items() if value not in (None, [], neutral.get(name))}
-    return found
+        changed |= {name: value for name, value in values.items() if value not in (None, [], neutral.get(name))}
+    return changed
 
 
 def settings_note(module: nn.Module) -> list[str]:

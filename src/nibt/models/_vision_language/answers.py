@@ -138,9 +138,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             spans = output["offset_mapping"][inside]
             offsets = [(max(0, first - start), min(len(part), last - start)) for first, last in spans]
             texts = self.tokenizer.convert_ids_to_tokens(wanted)
-            found = words_by_offsets(part, texts, [True] * len(wanted), offsets)
+            spelled = words_by_offsets(part, texts, [True] * len(wanted), offsets)
             words = [
-                *(Word(word.text, tuple(self.offset + end + row for row in word.tokens)) for word in found),
+                *(Word(word.text, tuple(self.offset + end + row for row in word.tokens)) for word in spelled),
                 *words,
             ]
             after = start
