@@ -11,7 +11,8 @@ of the score; and the methods that run on both sides, or on one. ``--write`` wri
 ``docs/reference/results/zoo.csv``, its summary to ``zoo.md``, and the list of classes to ``docs/reference/models.md``.
 Exit code 1: a model does not pass.
 
-Add builders to ``SOURCES``: each returns a module (or a pair), its processor and its tokenizer.
+Where a released form of a class is known (``models/facts``), its small copy is measured; other classes have builders
+of their own in ``models``, each of which returns a module (or a pair), its processor and its tokenizer.
 """
 
 import argparse
@@ -23,12 +24,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from models import tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
+from models import released, tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
 from PIL import Image
 from torch import nn
 
@@ -37,7 +39,7 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import Unsupported
-from nibt.models._answers import Prompted
+from nibt.models._answers import Generator, Prompted
 from nibt.registry import find
 
 ROOT = Path(__file__).parents[1]
@@ -64,11 +66,16 @@ benchmarks/zoo.py --write` writes both.
 
 - **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
   model and that of the model cut at a layer.
-- **gap**: the completeness gap of NIB on the image with 64 steps, relative to the change of the score.
+- **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), relative to the change
+  of the score.
 - **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
-  convolutions, windows or groups lacks.
+  convolutions, windows or groups lacks. With more than 230 tokens, four methods were tried.
+
+Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other classes were
+built with settings of nibt's own tests.
 
 """
+LONG, FEW = 230, ("nib", "integrated_gradients", "grad_cam", "random")
 COLUMNS = ("group", "model", "class", "image layers", "text layers", "cut", "gap, %", "methods", "failure")
 
 
@@ -108,6 +115,53 @@ def wrapped(name: str) -> Any:
     return tiny_families.Family(modules[name]().eval(), built.processor, built.tokenizer)
 
 
+def copied(name: str) -> Any:
+    """Load the small copy of a released model as its users would."""
+    known = released.facts(name)
+    load = nibt.load_generator if known["use"] == "answer" and known["library"] == "transformers" else nibt.load_model
+    with TemporaryDirectory() as folder, tiny_open_clip.small_trunks(None):
+        place = Path(folder) / name
+        released.save(name, place)
+        return load(place)
+
+
+def copies(library: str, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, Callable[[], Any]]:
+    """Return what loads the small copies of released models of a library."""
+    known = {name: released.facts(name) for name in released.names()}
+    return {
+        facts["name"]: partial(copied, name)
+        for name, facts in known.items()
+        if released.is_built(facts) and facts["library"] == library and chosen(facts)
+    }
+
+
+def is_late(facts: dict[str, Any]) -> bool:
+    return facts["architecture"].startswith("Col")
+
+
+def is_pooled(facts: dict[str, Any]) -> bool:
+    return "pooling" in facts["call"] and not is_late(facts)
+
+
+def others(
+    builders: dict[str, Callable[[], Any]], making: Callable[[Callable[[], Any]], Any]
+) -> dict[str, Callable[[], Any]]:
+    """Return the builders of classes without a released form here."""
+    return {name: partial(making, build) for name, build in builders.items() if name not in RELEASED}
+
+
+def built(build: Callable[[], Any]) -> Any:
+    """Load a model in memory."""
+    family = build()
+    return nibt.load_model(family.module, processor=family.processor, tokenizer=family.tokenizer, **family.options)
+
+
+def written_by(build: Callable[[], Any]) -> Any:
+    """Load a generator in memory."""
+    family = vision_language(build)
+    return nibt.load_generator(family.module, processor=family.processor)
+
+
 def vision_language(making: Callable[[], Any]) -> Any:
     """Return a vision-language model with random weights."""
     plain = making()
@@ -117,23 +171,38 @@ def vision_language(making: Callable[[], Any]) -> Any:
 
 
 WRAPPERS = ("torch.compile", "DataParallel", "nn.Sequential of sentence-transformers")
+RELEASED = {
+    *("clip", "siglip", "siglip 2 naflex", "long clip", "metaclip 2", "clipseg segmenter", "chinese clip", "altclip"),
+    *("align", "blip", "blip 2", "flava pretraining", "groupvit", "owlvit detector", "owlv2 detector"),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma", "gemma3", "internvl"),
+    *("colpali", "colqwen2", "colmodernvbert", "llava", "llava_next", "llava_onevision", "git", "florence_2"),
+    *("blip_2_opt", "blip_2_t5", "instructblip", "vit_gpt_2", "vit_trocr", "blip_caption", "blip_question"),
+}
+"""The builders of classes of which the small copy of a released model is measured."""
+EMBEDDERS, LATE = tiny_vision_language.EMBEDDERS, tiny_vision_language.LATE
+WRITERS = {**EMBEDDERS, **tiny_vision_language.GENERATORS, **tiny_encoder_decoder.ENCODER_DECODERS}
 SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
-    "Hugging Face Transformers": {**tiny_families.FIRST, **tiny_families.FAMILIES},
+    "Hugging Face Transformers": {
+        **copies("transformers", lambda facts: facts["use"] == "explain" and "pooling" not in facts["call"]),
+        **others({**tiny_families.FIRST, **tiny_families.FAMILIES}, built),
+    },
     "Embedders on vision-language models": {
-        name: partial(vision_language, making) for name, making in tiny_vision_language.EMBEDDERS.items()
+        **copies("transformers", is_pooled),
+        **{f"{name}, as an embedder": partial(built, partial(vision_language, EMBEDDERS[name])) for name in EMBEDDERS},
     },
-    "Late interaction": {name: partial(vision_language, making) for name, making in tiny_vision_language.LATE.items()},
+    "Late interaction": {
+        **copies("transformers", is_late),
+        **others(LATE, lambda build: built(partial(vision_language, build))),
+    },
     "Generators": {
-        name: partial(vision_language, making)
-        for name, making in {
-            **tiny_vision_language.EMBEDDERS,
-            **tiny_vision_language.GENERATORS,
-            "git": tiny_encoder_decoder.git,
-            **tiny_encoder_decoder.ENCODER_DECODERS,
-        }.items()
+        **copies("transformers", lambda facts: facts["use"] == "answer"),
+        **others(WRITERS, written_by),
     },
-    "OpenCLIP": {name: lambda name=name: tiny_open_clip.build(name) for name in tiny_open_clip.CONFIGURATIONS},
-    "Wrappers, around CLIP": {name: lambda name=name: wrapped(name) for name in WRAPPERS},
+    "OpenCLIP": {
+        **copies("open_clip", lambda facts: True),
+        **{name: partial(built, partial(tiny_open_clip.build, name)) for name in tiny_open_clip.CONFIGURATIONS},
+    },
+    "Wrappers, around CLIP": {name: partial(built, partial(wrapped, name)) for name in WRAPPERS},
 }
 
 
@@ -184,10 +253,16 @@ def explained(side: Side, name: str, **options: Any) -> Any:
     return answer
 
 
+def names_for(side: Side) -> list[str]:
+    """Return the methods that run on a side: all, or few if its sequence is long, as those of released sizes are."""
+    rows = side.trace.cut(0).hidden.shape[1]
+    return nibt.available("methods") if rows <= LONG else list(FEW)
+
+
 def methods_of(sides: dict[str, Side]) -> str:
     """Run all methods that the towers allow; return how many run on all of their sides, and on one of two."""
     both = one = 0
-    for name in nibt.available("methods"):
+    for name in names_for(sides["image"]):
         answers = [explained(sides[side], name) is not None for side in find("methods", name).sides]
         both, one = both + all(answers), one + (any(answers) and not all(answers))
     return f"{both} + {one}" if one else f"{both}"
@@ -195,30 +270,35 @@ def methods_of(sides: dict[str, Side]) -> str:
 
 def relative_gap(side: Side) -> float:
     layer = side.tower.relative(0.65)
-    path = explained(side, "nib", layer=layer, steps=64, views=1, quadrature="gauss").path
+    path = explained(
+        side,
+        "nib",
+        layer=layer,
+        steps=64 if side.trace.cut(0).hidden.shape[1] <= LONG else 16,
+        views=1,
+        quadrature="gauss",
+    ).path
     return float((path.gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
 
 
-def generator_row(name: str, built: Any) -> Row:
+def generator_row(name: str, generator: Generator) -> Row:
     """Return the row of a generator, whose words are explained by the image."""
-    generator = nibt.load_generator(built.module, processor=built.processor)
     tower = generator.answers
     prompted = Prompted(items("image")[0], "" if tower.prompts == "none" else CAPTIONS[0])
     answer = tower.read(prompted, CAPTIONS[1])
     side = ForcedAnswer(generator, tower, prompted, answer).narrowing(["image"]).side([0, 1], None, None)
-    methods = sum(explained(side, name) is not None for name in nibt.available("methods"))
+    methods = sum(explained(side, name) is not None for name in names_for(side))
     error = cut_error(side.trace, lambda states: tower.logits(states).log_softmax(-1))
     return Row(
-        "Generators", name, type(built.module).__name__, (tower.depth,) * 2, error, relative_gap(side), str(methods)
+        "Generators", name, type(generator.module).__name__, (tower.depth,) * 2, error, relative_gap(side), str(methods)
     )
 
 
 def examined(group: str, name: str, build: Callable[[], Any]) -> Row:
     try:
-        built = build()
-        if group == "Generators":
-            return generator_row(name, built)
-        model = nibt.load_model(built.module, processor=built.processor, tokenizer=built.tokenizer, **built.options)
+        model = build()
+        if isinstance(model, Generator):
+            return generator_row(name, model)
         sides = sides_of(model)
         return Row(
             group,
