@@ -77,17 +77,17 @@ def folder(kind: str) -> Path:
     return place
 
 
-def quantized(kind: str, way: str, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+def quantized(kind: str, way: str, dtype: torch.dtype = torch.float32, skipped: Any = None, **options: Any) -> Any:
     """Return a model that Transformers quantizes when it loads it."""
     built = tiny.ALL[kind]() if kind in DUAL else tiny_vision_language.built(kind)
-    config = BitsAndBytesConfig(**WAYS[way])
+    config = BitsAndBytesConfig(**WAYS[way], llm_int8_skip_modules=skipped)
     return type(built.module).from_pretrained(folder(kind), quantization_config=config, dtype=dtype, **options)
 
 
 def loaded(kind: str, module: nn.Module) -> Any:
-    if kind not in DUAL:
-        return load_generator(module, processor=tiny_vision_language.built(kind).processor)
-    built = tiny.ALL[kind]()
+    built = tiny.ALL[kind]() if kind in DUAL else tiny_vision_language.built(kind)
+    if kind in GENERATORS:
+        return load_generator(module, processor=built.processor)
     return load_model(module, processor=built.processor, tokenizer=built.tokenizer)
 
 
@@ -109,6 +109,7 @@ def dense(module: Any) -> Any:
         holder = module.get_submodule(name.rpartition(".")[0])
         quantized = is_quantized(holder) and name.endswith("weight")
         weight.data = dense_weight(holder) if quantized else module.get_parameter(name).detach().float()
+    own.load_state_dict(dict(module.named_buffers()), strict=False)
     return own
 
 
@@ -253,7 +254,7 @@ def test_other_threads_compute_as_before() -> None:
     model, pixels = loaded("clip", module), torch.zeros(1, 3, 32, 32)
     expected, results = embed(itself(module), pixels), []
     own = itself(module)
-    with dense_layers(layer for layer in own.modules() if is_quantized(layer)):
+    with dense_layers({path: layer for path, layer in own.named_modules() if is_quantized(layer)}):
         thread = Thread(target=lambda: results.append(embed(own, pixels)))
         thread.start()
         thread.join()
@@ -329,6 +330,14 @@ class TestRefused:
         module.visual_projection = bitsandbytes.nn.Linear4bit(24, 12).eval()
         with pytest.raises(CannotLoad, match=r"Linear4bit in fp4 .*, which is not quantized yet: move the model"):
             loaded("clip", module)
+
+    def test_classes_that_convert_states_to_the_dtype_of_weights(self) -> None:
+        """Their own forward passes fail, too."""
+        module = quantized("colpali", "nf4")
+        with pytest.raises(CannotLoad, match=r"of its layer embedding_proj_layer to torch.uint8, .*: leave this layer"):
+            loaded("colpali", module)
+        model = loaded("colpali", quantized("colpali", "nf4", skipped=["embedding_proj_layer"]))
+        assert model.quantization == "nf4 (bitsandbytes)"
 
 
 class TestDevices:

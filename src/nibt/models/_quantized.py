@@ -8,7 +8,7 @@ them to 8 or 11; both are left out.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -150,13 +150,13 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def dense_layers(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Let quantized layers compute in float32 inside ``with``, in this thread."""
+def dense_layers(layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Let quantized layers, by their paths, compute in float32 inside ``with``, in this thread."""
     replaced = []
-    for layer in layers:
+    for path, layer in layers.items():
         name = "_old_forward" if hasattr(layer, "_old_forward") else "forward"  # of accelerate, which calls it
         replaced.append((vars(layer), name, vars(layer).get(name)))
-        vars(layer)[name] = _Dense(layer, getattr(layer, name))
+        vars(layer)[name] = _Dense(path, layer, getattr(layer, name))
     try:
         yield
     finally:
@@ -170,13 +170,18 @@ def dense_layers(layers: Iterable[nn.Module]) -> Iterator[None]:
 class _Dense:
     """The forward pass of a quantized layer in float32; it is not kept in the layer, so that it is no change of it."""
 
-    def __init__(self, layer: nn.Module, forward: Any) -> None:
-        self.layer, self.forward, self.thread = layer, forward, threading.get_ident()
+    def __init__(self, path: str, layer: nn.Module, forward: Any) -> None:
+        self.path, self.layer, self.forward, self.thread = path, layer, forward, threading.get_ident()
 
     def __call__(self, states: Tensor) -> Tensor:
         if threading.get_ident() != self.thread:
             return self.forward(states)
         layer: Any = self.layer
+        if not states.is_floating_point():
+            raise CannotLoad(
+                f"the model converts the inputs of its layer {self.path} to {states.dtype}, the dtype of quantized "
+                f"weights: leave this layer out with BitsAndBytesConfig(llm_int8_skip_modules=[{self.path!r}])"
+            )
         dtype = computing_dtype(states.dtype)
         weight = [dense_weight(layer).to(dtype)]
         bias = None if layer.bias is None else layer.bias.to(dtype)

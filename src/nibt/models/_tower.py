@@ -228,9 +228,9 @@ class Tower(ABC):
         return next(weight for weight in self.root.parameters() if type(weight) is nn.Parameter)
 
     @cached_property
-    def quantized(self) -> list[nn.Module]:
-        """The layers with quantized weights."""
-        return [module for module in self.root.modules() if is_quantized(module)]
+    def quantized(self) -> dict[str, nn.Module]:
+        """The layers with quantized weights, by their paths."""
+        return {path: module for path, module in self.root.named_modules() if is_quantized(module)}
 
     @cached_property
     def first_weight(self) -> Tensor:
