@@ -23,6 +23,7 @@ from nibt.cli.audit import audit
 from nibt.cli.batch import batch
 from nibt.cli.bench import bench
 from nibt.cli.calibrate import calibrate
+from nibt.cli.check import check
 from nibt.cli.explain import explain
 from nibt.cli.list import list_parts
 from nibt.cli.progress import interruptible
@@ -80,7 +81,7 @@ def _option_of(word: str) -> str:
     return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
 
 
-for _command in (explain, regions, answer, batch, show, audit, bench, roar, calibrate):
+for _command in (explain, regions, answer, check, batch, show, audit, bench, roar, calibrate):
     app.command(cls=_StrictCommand)(_interruptible(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)

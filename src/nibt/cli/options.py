@@ -33,22 +33,28 @@ def completing(group: str) -> Callable[[str], list[str]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedModelOptions(OptionGroup, panel="Model"):
-    """The model, its device and its dtype."""
+class PlacementOptions(OptionGroup, panel="Model"):
+    """The device and the dtype of a model."""
 
-    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
     device: Annotated[str, Option(help="The device of the model: cpu, cuda, cuda:1, mps.")] = "cpu"
     dtype: Annotated[str, Option(help="The dtype of the weights: float32, float16 or bfloat16.")] = "float32"
-
-    @property
-    def name(self) -> str:
-        return self.model or "lite"
 
     def placed(self, load: list[str] | None, *options: type) -> Keywords:
         """Return the device, the dtype and the values of ``--load``, which are options of these classes."""
         types = {name: kind for cls in options for name, kind in field_types(cls).items()}
         types = {name: kind for name, kind in types.items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(load, "--load", types)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedModelOptions(PlacementOptions):
+    """The model, its device and its dtype."""
+
+    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
+
+    @property
+    def name(self) -> str:
+        return self.model or "lite"
 
 
 @dataclass(frozen=True, kw_only=True)

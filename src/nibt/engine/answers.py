@@ -77,7 +77,7 @@ def explain_answer(
         processor: The processor of a model in memory.
         on_progress: Called after each batch with the number of words that are done.
         **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without them, ``nib`` narrows the
-            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs, and takes three views of the
+            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs, and takes five views of the
             image.
 
     Raises:

@@ -9,11 +9,11 @@ from nibt.engine.spec import versions
 from nibt.errors import BadOption, CannotLoad
 from nibt.jobs.chunks import Chunk
 from nibt.jobs.rows import answer_row, failed_row
-from nibt.jobs.worker import JobSpec, PreparedRows, Worker, check_loading, message
+from nibt.jobs.worker import JobSpec, PreparedRows, Worker, message
 from nibt.methods.base import MethodSpec
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
-from nibt.models._request import GeneratorOptions
+from nibt.models._request import GeneratorOptions, check_loading
 from nibt.records import JsonObject
 
 

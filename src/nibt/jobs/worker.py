@@ -18,16 +18,15 @@ from nibt.engine.encode import halve
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
-from nibt.errors import NibtError, UnknownName, Unsupported
+from nibt.errors import NibtError, Unsupported
 from nibt.folder import ChunkFile
 from nibt.jobs.chunks import Chunk, read_ahead
 from nibt.jobs.rows import encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
 from nibt.models._devices import is_out_of_memory
 from nibt.models._loading import load_model
-from nibt.models._request import LoadOptions
+from nibt.models._request import LoadOptions, check_loading
 from nibt.models.base import Model
-from nibt.options import field_types
 from nibt.records import JsonObject
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
@@ -59,14 +58,6 @@ class JobSpec:
         return resolve(
             model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
         )
-
-
-def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> None:
-    """Check the names of options of loading."""
-    names = (*field_types(options), *others)
-    for name in loading:
-        if name not in names:
-            raise UnknownName("options of loading", name, names)
 
 
 @dataclass(frozen=True)

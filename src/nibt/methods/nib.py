@@ -72,7 +72,7 @@ class NIB(PathMethod, LayerMethod):
     linear = True
     cost = "1 + 2 x steps x (1 - layer / depth)"
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
-    answer_defaults: ClassVar = {"tolerance": 0.05, "views": 3}  # decoders need more steps than encoders
+    answer_defaults: ClassVar = {"tolerance": 0.05, "views": 5}  # decoders need more steps than encoders, and views
     variants: ClassVar = {
         "default": {
             "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 4, "views": 3},

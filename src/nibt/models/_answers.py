@@ -96,9 +96,9 @@ class AnswerTower(ImageTower, TextTower):
     @cached_property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token, or of the end token of a tokenizer without padding."""
-        tokenizer = self.tokenizer
-        token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return token, tokenizer.convert_ids_to_tokens(token)
+        ends = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0
+        token = next(token for token in ends if token is not None)
+        return token, self.tokenizer.convert_ids_to_tokens(token)
 
     def tokens(self, caption: str) -> Any:
         raise NotImplementedError("a generator reads prompts with images")

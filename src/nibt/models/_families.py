@@ -1,6 +1,7 @@
 """The family of a checkpoint or of a model in memory, and the models that are refused for a reason."""
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -44,7 +45,10 @@ def family_of_type(name: str, model_type: Any) -> str:
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
     if model_type in _REFUSED:
         raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")
-    raise CannotLoad(f"{problem}; use {', '.join(supported)}, or OpenCLIP's models")
+    near = get_close_matches(str(model_type), supported, n=3, cutoff=0)
+    raise CannotLoad(
+        f"{problem}; the most similar ones that are: {', '.join(near)} (all are in the reference of models)"
+    )
 
 
 def family_of_module(module: nn.Module) -> str | None:

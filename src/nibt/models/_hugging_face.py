@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
-from nibt.models._checkpoint import check_class, check_weights
+from nibt.models._checkpoint import check_weights
 from nibt.models._failures import line
 from nibt.models._hooks import has_hooks, row_mask, select_row
 from nibt.models._quantized import check_quantization
@@ -29,9 +29,7 @@ from nibt.preprocessing.images import height_and_width
 from nibt.types import Embedding, Hidden, OneRow
 
 
-def load_pretrained(
-    model_class: Any, source: str, request: Request, unread: str = "", own_code: bool = False
-) -> tuple[nn.Module, Request]:
+def load_pretrained(model_class: Any, source: str, request: Request, unread: str = "") -> tuple[nn.Module, Request]:
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
@@ -42,20 +40,18 @@ def load_pretrained(
         source: A folder.
         request: The options.
         unread: A pattern of weights that no result depends on.
-        own_code: Whether nibt knows the code that the checkpoint comes with.
     """
     from transformers import AutoConfig
 
     request = with_processor(source, request)  # first, since the weights take long
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    check_class(source, config, own_code)
     check_quantization(repr(source), config)
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
-    check_weights(source, module, info, unread)
-    return module, request
+    ignored = check_weights(source, module, info, unread)
+    return module, replace(request, ignored=(*request.ignored, *ignored))
 
 
 def load_generator_class(
@@ -115,10 +111,13 @@ def with_processor(source: str, request: Request) -> Request:
 
 def with_joint_processor(source: str, request: Request) -> Request:
     """Return the request with the processor of a checkpoint whose model reads images and texts together."""
-    from transformers import AutoProcessor
+    import transformers
 
     with _needed("processor", source):
-        processor = request.processor or AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = request.processor or transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        name = type(processor).__name__
+        if "Video" in name and not hasattr(processor, "image_processor"):  # as released with an InstructBLIP of images
+            processor = getattr(transformers, name.replace("Video", "")).from_pretrained(source)
         if not hasattr(processor, "tokenizer"):
             raise ValueError("the processor has no tokenizer")
     return replace(request, processor=processor, tokenizer=processor.tokenizer)

@@ -1,6 +1,8 @@
 """Loading of generators, checked as all models are: cut at any layer, they give their own logits."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,8 @@ from torch import nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._adapters import FILE_NAME, adapted, base_model
-from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
+from nibt.models._checkpoint import check_class
 from nibt.models._compiled import uncompiled
 from nibt.models._devices import check_device
 from nibt.models._failures import json_object
@@ -22,6 +25,8 @@ from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_gene
 from nibt.models._names import hub_name, open_clip_name
 from nibt.models._quantized import check_quantized
 from nibt.models._request import GeneratorOptions, Request
+from nibt.models._trace import Inputs
+from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -84,7 +89,7 @@ def load_generator(
         if place is None:
             raise CannotLoad(f"there is no model {name!r}, and no folder of that name")
         with loading(name):
-            wants = Wants(lambda config: _family(name, config), open_clip=weights is not None)
+            wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
             folder, commit = model_folder(place, request, wants)
         request = replace(request, facts={"revision": commit})
     domain = json_object(folder / "generator.json").get("domain")  # of an embedded generator
@@ -96,7 +101,7 @@ def load_generator(
     config = json_object(folder / "config.json")
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
-    return _checked(_load(name, _family(name, config), str(folder), request, device))
+    return _checked(_load(name, _family_of(name, config), str(folder), request, device))
 
 
 def _load(name: str, family: str, source: str, request: Request, device: Any) -> Generator:
@@ -130,7 +135,7 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
     if type(module).__name__.startswith("Peft"):
         module = module.get_base_model()  # pyright: ignore
     name = f"{type(module).__name__} in memory"
-    family = _family(name, {"architectures": sorted(class_names(module))})
+    family = _family(name, [type(module).__name__, *class_names(module)])
     check_usable(name, module)
     family_class = find("models", family)
     if family_class.model_types or family_class.needs_processor:
@@ -139,14 +144,18 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
         return _generator(name, family, module, request)
 
 
-def _family(name: str, config: JsonObject) -> str:
+def _family_of(name: str, config: JsonObject) -> str:
     """Return the name of the family of a generator by the classes that its configuration names."""
-    classes = config.get("architectures") or []
+    check_class(name, config, is_known(name))
+    return _family(name, list(map(str, config.get("architectures") or [])))
+
+
+def _family(name: str, classes: Sequence[str]) -> str:
+    """Return the name of the family of a generator by the name of its class, and those of its base classes."""
     family = family_of_generator(classes)
     if family is not None:
         return family
-    supported = sorted(name for _, family_class in families() for name in family_class.generator_classes)
-    raise CannotLoad(f"{_no_generator(name)}; generators are of the classes {', '.join(supported)}")
+    raise CannotLoad(_no_generator(name, classes))
 
 
 def is_generator(folder: Path) -> bool:
@@ -154,8 +163,17 @@ def is_generator(folder: Path) -> bool:
     return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
 
 
-def _no_generator(name: str) -> str:
-    return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+def _no_generator(name: str, classes: Sequence[str] = ()) -> str:
+    """Return why a model is no generator: it compares images with captions, or its class is not supported yet."""
+    all_families = [family for _, family in families()]
+    if not classes or any(not {*classes}.isdisjoint(family.class_names) for family in all_families):
+        return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+    supported = [supported for family in all_families for supported in family.generator_classes]
+    near = get_close_matches(classes[0], supported, n=1, cutoff=0)
+    return (
+        f"{name!r} is of the class {classes[0]}, whose answers nibt does not explain yet; the supported class with "
+        f"the most similar name is {near[0]} (all are in the reference of models)"
+    )
 
 
 def _generator(name: str, family: str, module: nn.Module, request: Request) -> Generator:
@@ -172,14 +190,7 @@ def _checked(generator: Generator) -> Generator:
         prompt = "" if tower.prompts == "none" else "what is in the image"
         prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), prompt)
         inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
-        trace, expected = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1)
-        for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
-            states = trace.embedding
-            with torch.no_grad():
-                if layer is not None:
-                    cut = trace.cut(layer)
-                    states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
-                error = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+        for layer, error in replay_errors(tower, inputs).items():
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
                 raise CannotLoad(
@@ -187,3 +198,16 @@ def _checked(generator: Generator) -> Generator:
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
     return generator
+
+
+def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:
+    """Return the largest error of log-probabilities of a tower, uncut (None) and cut at each of three layers."""
+    trace, expected, errors = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1), {}
+    for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
+        states = trace.embedding
+        with torch.no_grad():
+            if layer is not None:
+                cut = trace.cut(layer)
+                states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
+            errors[layer] = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+    return errors

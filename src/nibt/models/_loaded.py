@@ -137,6 +137,11 @@ class LoadedModel(ABC):
         return quantization(self.module)
 
     @property
+    def precision(self) -> str:
+        """The dtype of the weights and how others are quantized, as text."""
+        return ", ".join(filter(None, (self.dtype, self.quantization)))
+
+    @property
     def device(self) -> str:
         """The name of the device of the model."""
         return str(self.towers[0].example.device)
@@ -144,8 +149,7 @@ class LoadedModel(ABC):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                f"{type(self).__name__} {self.id} ({self.family}), "
-                f"{', '.join(filter(None, (self.dtype, self.quantization)))} on {self.device}, weights "
+                f"{type(self).__name__} {self.id} ({self.family}), {self.precision} on {self.device}, weights "
                 f"{self.weights_hash}",
                 *(f"  {tower.modality:6} {type(tower).__name__} of {tower.depth} blocks" for tower in self.towers),
             ]

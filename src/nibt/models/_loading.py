@@ -22,6 +22,7 @@ from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad, NibtError
 from nibt.models._adapters import FILE_NAME, adapted, base_model
 from nibt.models._answers import Generator
+from nibt.models._checkpoint import check_class
 from nibt.models._devices import check_device
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
 from nibt.models._families import check_no_generator, families, family_of_type
@@ -31,7 +32,8 @@ from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
 from nibt.models._quantized import check_quantized, state_of
 from nibt.models._request import EMBEDDING, LoadOptions, Request
 from nibt.models._sentence_transformers import after_encoder, attached
-from nibt.models._trace import Inputs
+from nibt.models._trace import Inputs, Trace
+from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import Positive, parsed
 from nibt.progress import report_stage
@@ -248,6 +250,7 @@ def _advice() -> str:
 
 
 def _family(name: str, config: JsonObject) -> str:
+    check_class(name, config, is_known(name))
     model_type, classes = config.get("model_type"), config.get("architectures") or []
     classes = {*map(str, classes)} if isinstance(classes, list) else set()
     if classes.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
@@ -317,11 +320,7 @@ def _small(tower: ImageTower) -> ImageTower:
 def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
     """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
     trace = tower.trace(inputs)
-    for layer in sorted({0, tower.depth // 2, tower.depth}):
-        cut = trace.cut(layer)
-        with torch.no_grad():
-            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-        cosine = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+    for layer, cosine in replay_cosines(tower, trace).items():
         if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(
                 f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
@@ -329,3 +328,14 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
                 f"{_LEAST_COSINE})"
             )
     return trace.embedding.shape[-1]
+
+
+def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
+    """Return the least cosine between the embedding of a tower and that of the tower cut at each of three layers."""
+    cosines = {}
+    for layer in sorted({0, tower.depth // 2, tower.depth}):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+        cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+    return cosines

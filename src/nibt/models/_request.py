@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
+from nibt.errors import UnknownName
 from nibt.options import ImageSize, OneOf, complete, field_types, parsed
 
 EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions")
@@ -24,6 +25,7 @@ class Request:
     processor: Any = None
     tokenizer: Any = None
     notes: tuple[str, ...] = ()  # for every result
+    ignored: tuple[str, ...] = ()  # what a folder has and no result depends on
     embedding: Mapping[str, Any] = field(default_factory=dict)  # values of ``EMBEDDING``
     facts: Mapping[str, Any] = field(default_factory=dict)  # for records, besides the name and the weights
     folder: Path | None = None  # of a local or embedded model
@@ -76,3 +78,11 @@ class LoadOptions(_Placement):
         """Read values of a file or a plan, whose types are not known."""
         types = field_types(cls)
         return cls(**{name: parsed(name, value, types[name]) for name, value in values.items()})
+
+
+def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> None:
+    """Check the names of options of loading."""
+    names = (*field_types(options), *others)
+    for name in loading:
+        if name not in names:
+            raise UnknownName("options of loading", name, names)

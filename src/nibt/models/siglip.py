@@ -27,6 +27,7 @@ from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
 from nibt.options import Keywords
+from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
 
@@ -114,6 +115,17 @@ class SigLIPTextTower(HuggingFaceTextTower):
     """The text tower of SigLIP."""
 
     full = True
+
+    @cached_property
+    def lower(self) -> bool:
+        """Whether captions are to be in lower case, and the tokenizer leaves that to its caller, as in SigLIP 2."""
+        if not self.tokenizer.init_kwargs.get("do_lower_case"):
+            return False
+        with TOKENIZER_LOCK:
+            return self.tokenizer("Cat").input_ids != self.tokenizer("cat").input_ids
+
+    def tokens(self, caption: str) -> Tokens:
+        return super().tokens(caption.lower() if self.lower else caption)
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))

@@ -15,7 +15,7 @@ from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.answers import decoder_answer_tower
-from nibt.models._vision_language.checkpoints import check_sizes, is_known, settings
+from nibt.models._vision_language.checkpoints import check_sizes, settings
 from nibt.models._vision_language.network import PooledNetwork, decoder_of
 from nibt.models._vision_language.pixels import TileLayout
 from nibt.models._vision_language.prompts import Prompts, own_special_tokens
@@ -50,7 +50,7 @@ class VisionLanguage(Family):
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
         model_class = getattr(transformers, names[0] if names[0] in cls.class_names else "AutoModel")
-        return load_pretrained(model_class, source, request, own_code=is_known(source))
+        return load_pretrained(model_class, source, request)
 
     @staticmethod
     def resolved(source: str, request: Request) -> Request:

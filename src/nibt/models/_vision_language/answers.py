@@ -59,7 +59,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self.network.base.get_input_embeddings()
 
     def chat(self, prompt: str) -> str:
-        """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt."""
+        """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
+
+        A prompt that has the image token is the whole text.
+        """
+        if self.processor.image_token in prompt:
+            return prompt
         if not getattr(self.processor, "chat_template", None):
             return f"{self.processor.image_token}{prompt}"
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
@@ -70,8 +75,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
         image, token, text = prompted.image, self.processor.image_token, self.chat(prompted.prompt)
-        if token in prompted.prompt:
-            raise BadInput(f"the prompt must not contain the model's image token {token!r}")
+        if prompted.prompt.count(token) > 1:
+            raise BadInput(f"the prompt may contain the model's image token {token!r} once, since there is one image")
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
@@ -110,27 +115,41 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         """Return the words of the user's prompt, with their rows in the sequence."""
         if not prompt:
             return ()
-        text = self.chat(prompt)
-        start = text.rfind(prompt)
+        text, words, end = self.chat(prompt), [], len(ids)
         with TOKENIZER_LOCK:
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
-        inside = [
-            (token, (max(0, first - start), min(len(prompt), last - start)))
-            for token, (first, last) in zip(output["input_ids"], output["offset_mapping"], strict=True)
-            if start >= 0 and first < start + len(prompt) and last > max(start, first)
-        ]
-        wanted = [token for token, _ in inside]
-        place = next(
-            (row for row in range(len(ids) - len(wanted), -1, -1) if list(ids[row : row + len(wanted)]) == wanted), -1
-        )
-        if not wanted or place < 0:
-            raise CannotLoad(
-                f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
-                f"({text[:200]!r}): please report it with the name of the model"
-            )
-        texts, offsets = self.tokenizer.convert_ids_to_tokens(wanted), [span for _, span in inside]
-        words = words_by_offsets(prompt, texts, [True] * len(wanted), offsets)
-        return tuple(Word(word.text, tuple(self.offset + place + row for row in word.tokens)) for word in words)
+        after = text.rfind(prompt) + len(prompt)
+        for part in reversed(self._around_image(prompt)):  # the last first, since a template may repeat its words
+            start = text.rfind(part, 0, after)
+            rows = [
+                row
+                for row, (first, last) in enumerate(output["offset_mapping"])
+                if start >= 0 and first < start + len(part) and last > max(start, first)
+            ]
+            inside = slice(rows[0], rows[-1] + 1) if rows else slice(0)  # with blanks, which may have no offsets
+            wanted = output["input_ids"][inside]
+            places = range(end - len(wanted), -1, -1)
+            end = next((row for row in places if list(ids[row : row + len(wanted)]) == wanted), -1)
+            if not wanted or end < 0:
+                raise CannotLoad(
+                    f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
+                    f"({text[:200]!r}): please report it with the name of the model"
+                )
+            spans = output["offset_mapping"][inside]
+            offsets = [(max(0, first - start), min(len(part), last - start)) for first, last in spans]
+            texts = self.tokenizer.convert_ids_to_tokens(wanted)
+            found = words_by_offsets(part, texts, [True] * len(wanted), offsets)
+            words = [
+                *(Word(word.text, tuple(self.offset + end + row for row in word.tokens)) for word in found),
+                *words,
+            ]
+            after = start
+        return tuple(words)
+
+    def _around_image(self, prompt: str) -> list[str]:
+        """Return the texts before and after the image token of a prompt; the whole prompt if it has none."""
+        token = getattr(self.processor, "image_token", None)
+        return [part for part in (prompt.split(token) if token else [prompt]) if part.strip()]
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]
@@ -191,8 +210,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             pixels,
             {name: value[None].to(pixels.device) for name, value in extra.items()},
             regions=(self.layout.region(prompted.image),),
-            notes=(self.layout.notes(prompted.image),),
+            notes=((*self.layout.notes(prompted.image), *self._prompt_notes(prompted.prompt)),),
         )
+
+    def _prompt_notes(self, prompt: str) -> list[str]:
+        """Return a note on a prompt that is not put into the chat template of the model."""
+        if not getattr(self.processor, "chat_template", None) or self.processor.image_token not in prompt:
+            return []
+        return ["the prompt has the model's image token, so it is used as it is, without the chat template"]
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["rows"]}

@@ -25,6 +25,11 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
         "image_prompt": _GME.format("<|vision_start|><|image_pad|><|vision_end|>"),
         "text_prompt": _GME.format("{text}"),
     },
+    "vlm2vec-qwen2vl": {
+        "pooling": "last",
+        "image_prompt": "<|image_pad|> Represent the given image.",
+        "text_prompt": "{text}",
+    },
 }
 
 

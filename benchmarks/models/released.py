@@ -1,0 +1,232 @@
+"""Small models that differ from released ones in their sizes and weights alone.
+
+``facts`` has a file for each released model: its class, its configuration, the settings of its processor, its special
+tokens and who adds them, the structure of its chat template, its generation settings, and weights that its file has
+beside those of the class, or lacks. ``save`` writes a folder as the authors' repository has it, with few and narrow
+layers, a small vocabulary and random weights. Sizes of images and patches are the released ones. Nothing here imports
+nibt.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from .released_tokenizers import save_tokenizer
+from .tiny_families import randomized
+
+FACTS = Path(__file__).parent / "facts"
+_HEADS = 4
+_DECODER = {"hidden_size": 32, "intermediate_size": 40, "head_dim": 8, "num_hidden_layers": 3}
+_WIDTHS: Mapping[str, int] = {
+    **_DECODER,
+    "attention_head_dim": 8,
+    "cross_attention_hidden_size": 32,
+    "d_ff": 40,
+    "d_kv": 8,
+    "d_model": 32,
+    "decoder_attention_heads": _HEADS,
+    "decoder_ffn_dim": 40,
+    "decoder_layers": 2,
+    "depth": 3,
+    "embed_dim": 32,
+    "embedding_dim": 12,
+    "encoder_attention_heads": _HEADS,
+    "encoder_ffn_dim": 40,
+    "encoder_hidden_size": 32,
+    "encoder_layers": 2,
+    "ffn_dim": 40,
+    "image_text_hidden_size": 12,
+    "n_embd": 32,
+    "n_head": _HEADS,
+    "n_layer": 3,
+    "num_attention_heads": _HEADS,
+    "num_decoder_layers": 2,
+    "num_heads": _HEADS,
+    "num_layers": 3,
+    "out_hidden_size": 32,
+    "projection_dim": 12,
+    "word_embed_proj_dim": 32,
+}
+"""What stands for the sizes of a configuration; those that are not here are as released."""
+_OF_TYPE: Mapping[str, Mapping[str, Any]] = {
+    "align_vision_model": {
+        "width_coefficient": 0.5,
+        "depth_coefficient": 0.5,
+        "in_channels": [32, 16, 24, 40],
+        "out_channels": [16, 24, 40, 48],
+        "kernel_sizes": [3, 3, 5, 3],
+        "strides": [1, 2, 2, 2],
+        "num_block_repeats": [1, 2, 2, 1],
+        "expand_ratios": [1, 6, 6, 6],
+        "depthwise_padding": [],
+        "hidden_dim": 64,
+    },
+    "clipseg": {"extract_layers": [0, 1, 2], "reduce_dim": 8},
+    "florence_vision": {
+        "depths": [1] * 4,
+        "embed_dim": [8, 8, 8, 16],
+        "dim_embed": [8, 8, 8, 16],
+        "num_heads": [2] * 4,
+        "num_groups": [2] * 4,
+        "projection_dim": 32,
+    },
+    "paligemma": {"projection_dim": 32, "vision_config.projection_dim": 32},
+    "qwen2_5_vl": {"fullatt_block_indexes": [1]},
+    "qwen3_vl": {"deepstack_visual_indexes": [0, 1]},
+    "align": {"projection_dim": 24},
+}
+"""The sizes of networks that are no stack of equal layers, by ``model_type``."""
+_SECTIONS = [1, 1, 2]  # of positions in Qwen-VL, which add up to half of a head
+_TOKEN = re.compile(r"_token_(id|index)$")
+
+
+def names() -> list[str]:
+    """Return the names of all files of facts."""
+    return sorted(path.stem for path in FACTS.glob("*.toml"))
+
+
+@cache
+def _facts(name: str) -> dict[str, Any]:
+    return tomllib.loads((FACTS / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def facts(name: str) -> dict[str, Any]:
+    """Return the facts of a released model."""
+    return deepcopy(_facts(name))
+
+
+def is_built(known: Mapping[str, Any]) -> bool:
+    """Return whether the facts suffice to write the folder of a model of Transformers, and the class is there."""
+    parts = {"config", "preprocessor", "tokenizer"} <= known.keys()
+    return parts and known["library"] == "transformers" and not known.get("refused")
+
+
+def save(name: str, folder: Path) -> None:
+    """Write the folder of a small model with the facts of a released one of Transformers."""
+    known = facts(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = save_tokenizer(known, folder)
+    config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids, ids.count)
+    built = _config(config)
+    module = randomized(lambda: getattr(transformers, known["architecture"])(built))
+    dtype = getattr(torch, known.get("weights", {}).get("dtype", "float32"))
+    shards = known.get("weights", {}).get("shards", 1)
+    module.to(dtype).save_pretrained(folder, max_shard_size="5GB" if shards in (1, "") else "100KB")
+    for file in ("generation_config.json", "config.json"):
+        (folder / file).unlink(missing_ok=True)
+    _change_weights(folder, known.get("weights", {}))
+    _write(folder / "config.json", config)
+    _write(folder / "preprocessor_config.json", known["preprocessor"])
+    processor = {key: value for key, value in known.get("processor", {}).items() if key != "in_file"}
+    if len(processor) > 1 and known["processor"].get("in_file", True):
+        _write(folder / "processor_config.json", processor)
+    if "generation" in known:
+        _write(folder / "generation_config.json", _with_ids(known["generation"], ids.small))
+    if "chat_template" in known:
+        (folder / "chat_template.jinja").write_text(known["chat_template"], encoding="utf-8")
+
+
+def small_config(released: Mapping[str, Any], ids: Any, vocabulary: int) -> dict[str, Any]:
+    """Return the configuration of a released model with small sizes, and the ids of a small vocabulary."""
+    result = deepcopy(dict(released))
+    _shrink(result, _config(released), ids.small, vocabulary)
+    return result
+
+
+def _with_nulls(values: dict[str, Any], places: Iterable[str]) -> dict[str, Any]:
+    """Return a configuration with the keys that a release sets to null, which TOML cannot have."""
+    for place in places:
+        *parts, key = place.split(".")
+        inner = values
+        for part in parts:
+            inner = inner[part]
+        inner[key] = None
+    return values
+
+
+def _config(values: Mapping[str, Any]) -> Any:
+    """Return the configuration object that Transformers reads from ``config.json``."""
+    kind = CONFIG_MAPPING[values["model_type"]]
+    return kind.from_dict({key: value for key, value in deepcopy(dict(values)).items() if key != "architectures"})
+
+
+def _shrink(values: dict[str, Any], resolved: Any, ids: Mapping[int, int], vocabulary: int) -> None:
+    """Overwrite the sizes and ids of one configuration, and of those inside it, as the class has resolved them."""
+    own, special = resolved.to_dict(), _OF_TYPE.get(resolved.model_type, {})
+    for key in sorted({*own, *values}):
+        inner = getattr(resolved, key, None)
+        if isinstance(inner, transformers.PretrainedConfig):
+            is_flat = key not in values and any(_is_size(name) for name in values if name in inner.to_dict())
+            _shrink(values if is_flat else values.setdefault(key, {}), inner, ids, vocabulary)
+            inside = {name.partition(".")[2]: size for name, size in special.items() if name.startswith(f"{key}.")}
+            values.get(key, values).update(inside)
+            if is_flat:  # an old form, whose language model is no part of its own
+                continue
+            if isinstance(values.get(f"{key}_dict"), dict):  # which Transformers lays over it
+                values[f"{key}_dict"] |= {
+                    name: values[key][name] for name in values[key] if name in own.get(key, {}) and _is_size(name)
+                }
+                values[f"{key}_dict"] |= {name: value for name, value in values[key].items() if _TOKEN.search(name)}
+            continue
+        value = own.get(key)
+        if isinstance(values.get(key), dict) and "mrope_section" in values[key]:
+            values[key] = {**values[key], "mrope_section": _SECTIONS}
+        elif key in special:
+            values[key] = special[key]
+        elif key == "layer_types" and key in values:
+            values[key] = value[: _WIDTHS["num_hidden_layers"]]
+        elif key in _WIDTHS and isinstance(value, int):
+            values[key] = _WIDTHS[key]
+        elif key == "num_key_value_heads" and isinstance(value, int):
+            values[key] = max(1, _HEADS * value // own["num_attention_heads"])
+        elif key == "vocab_size":
+            values[key] = vocabulary
+        elif _TOKEN.search(key) and (isinstance(value, int | list) and value is not True):
+            small = _with_ids({key: value}, ids)[key]
+            if isinstance(small, int) and small >= vocabulary:  # of a token that the facts do not name
+                small = 0
+            if small != value:
+                values[key] = small
+
+
+def _is_size(name: str) -> bool:
+    return name in _WIDTHS or name in ("vocab_size", "num_key_value_heads")
+
+
+def _with_ids(values: Mapping[str, Any], ids: Mapping[int, int]) -> dict[str, Any]:
+    """Return settings whose token ids are those of the small vocabulary; ids without a known token stay."""
+
+    def small(value: Any) -> Any:
+        return [small(item) for item in value] if isinstance(value, list) else ids.get(value, value)
+
+    return {key: small(value) if re.search(r"token", key) else value for key, value in values.items()}
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2), encoding="utf-8")
+
+
+def _weight_files(folder: Path) -> Iterator[Path]:
+    yield from sorted(folder.glob("*.safetensors"))
+
+
+def _change_weights(folder: Path, known: Mapping[str, Any]) -> None:
+    """Add what a released file has beside the weights of its class, and remove what it lacks."""
+    extra = [name for name in known.get("extra", ()) if re.fullmatch(r"[\w.]+", name)]
+    missing = [name.split()[0] for name in known.get("missing", ())]
+    for number, path in enumerate(_weight_files(folder)):
+        weights = load_file(path)
+        weights = {name: value for name, value in weights.items() if name not in missing}
+        if number == 0:
+            weights |= {name: torch.arange(4)[None] for name in extra}
+        save_file(weights, path, metadata={"format": "pt"})

@@ -1,0 +1,55 @@
+"""Tests of ``nibt check``."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.models import released
+from tests.helpers import Run
+
+TOPICS = ["model", "class", "weights", "image", "layers", "cut", "ignored", "versions"]
+
+
+def lines(run: Run, *arguments: str) -> dict[str, str]:
+    code, out, err = run("check", *arguments)
+    assert code == 0, err
+    return dict(line.split(None, 1) for line in out.splitlines())
+
+
+def test_check_shows_what_is_read_of_a_model(run: Run) -> None:
+    shown = lines(run, "scenes", "--text", "a cat")
+    assert [topic for topic in shown if topic in TOPICS] == TOPICS
+    assert shown["class"] == "CLIPModel, family clip"
+    assert shown["caption"] == "'a cat' becomes 4 tokens: <|startoftext|> a</w> cat</w> <|endoftext|>"
+    assert "300 x 300 are seen as 128 x 128, in 8 x 8 cells" in shown["image"]
+    assert shown["layers"] == "image 12, text 12"
+
+
+@pytest.mark.parametrize(
+    ("name", "topics"),
+    [
+        ("qwen-qwen2-5-vl-3b-instruct", {"generation": "repetition_penalty=1.05 (not used", "prompt": "<|im_start|>"}),
+        ("microsoft-trocr-base-printed", {"ignored": "weight encoder.pooler.dense.bias", "sources": "image"}),
+        (
+            "qwen-qwen3-vl-embedding-2b",
+            {"pooling": "last", "text_prompt": "Represent the user's input.", "cut": "text"},
+        ),
+    ],
+)
+def test_check_shows_what_is_special_in_a_released_model(
+    run: Run, name: str, topics: dict[str, str], tmp_path: Path
+) -> None:
+    released.save(name, tmp_path / name)
+    shown = lines(run, str(tmp_path / name))
+    assert [topic for topic in shown if topic in TOPICS] == TOPICS
+    for topic, part in topics.items():
+        assert part in shown[topic]
+
+
+def test_check_of_no_model_is_one_error(run: Run) -> None:
+    code, out, err = run("check", "no-such-model")
+    assert (code, out) == (1, "")
+    assert "there is no model 'no-such-model'" in err
+    code, out, err = run("check", "scenes", "--load", "generation=model")
+    assert code == 2
+    assert "generation" in err

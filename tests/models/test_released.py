@@ -1,0 +1,316 @@
+"""Small models with the facts of released ones: nibt reads them as their own documented calls do.
+
+The folders are written from ``benchmarks/models/facts``; see ``benchmarks/models/released.py``.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoTokenizer
+
+import nibt
+from benchmarks.models import released
+from nibt.engine.answers import explain_answer
+from nibt.errors import CannotLoad
+from nibt.models._answers import Generator, Prompted
+from nibt.models._load_generator import load_generator
+from nibt.models._writing import changed_settings
+from nibt.results.answer import AnswerExplanation
+from tests import tiny
+from tests.suites import few
+
+IMAGE, PROMPT, ANSWER = tiny.image(300, 220), "What is in the image?", "a red cat"
+CAPTIONS = ["A photo of a red cat on the mat", "two dogs"]
+FACTS = {name: released.facts(name) for name in released.names()}
+BUILT = {name: known for name, known in FACTS.items() if released.is_built(known)}
+EMBEDDERS = [name for name, known in BUILT.items() if "pooling" in known["call"]]
+DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and name not in EMBEDDERS]
+ANSWERS = [name for name, known in BUILT.items() if known["use"] == "answer"]
+SILENT = [name for name in ANSWERS if FACTS[name]["call"].get("images_only")]
+LATE = [name for name in EMBEDDERS if "query" in FACTS[name]["call"] and "vlm2vec" not in name]
+POOLED = [name for name in EMBEDDERS if name not in LATE]
+REFUSED = {
+    "apple-aimv2-large-patch14-224-lit": r"comes with its own code \(modeling_aimv2.AIMv2Model in auto_map",
+    "jinaai-jina-clip-v1": r"comes with its own code \(",
+    "jinaai-jina-clip-v2": r"comes with its own code \(",
+    "microsoft-florence-2-base": r"comes with its own code \(",
+    "vidore-colqwen2-v1-0": "was saved by the class ColQwen2, which Transformers",
+}
+dual_encoders = pytest.mark.parametrize("name", few(DUAL, ("google-siglip2-base-patch16-224",)))
+generators = pytest.mark.parametrize("name", few(ANSWERS, ("google-paligemma-3b-mix-224", "llava-hf-llava-1-5-7b-hf")))
+
+
+@cache
+def folder_of(name: str) -> Path:
+    folder = Path(mkdtemp(prefix="released-")) / name
+    released.save(name, folder)
+    return folder
+
+
+@cache
+def loaded(name: str) -> Any:
+    load = nibt.load_model if FACTS[name]["use"] == "explain" else load_generator
+    return load(folder_of(name))
+
+
+@cache
+def own(name: str) -> Any:
+    """Return the model as its card loads it."""
+    kind = getattr(transformers, FACTS[name]["architecture"])
+    return kind.from_pretrained(folder_of(name), dtype=torch.float32).eval()
+
+
+def caption_options(name: str) -> dict[str, Any]:
+    """Return the options with which the card of a model tokenizes captions."""
+    call = FACTS[name]["call"]
+    chosen = {key: call[key] for key in ("padding", "max_length", "truncation") if key in call}
+    return {key: value for key, value in chosen.items() if key != "padding" or value in (True, "max_length", "longest")}
+
+
+def own_caption(name: str, caption: str) -> Mapping[str, Tensor]:
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(name))
+    text = caption.lower() if FACTS[name]["call"].get("lower") else caption
+    return tokenizer([text], return_tensors="pt", **caption_options(name))
+
+
+@dual_encoders
+def test_captions_are_tokenized_as_the_card_says(name: str) -> None:
+    tokens = own_caption(name, CAPTIONS[0])
+    expected, padding = tokens["input_ids"][0].tolist(), AutoTokenizer.from_pretrained(folder_of(name)).pad_token_id
+    actual = loaded(name).text.prepare(CAPTIONS[:1]).values[0].tolist()
+    least = min(len(actual), len(expected))
+    assert actual[:least] == expected[:least]
+    if FACTS[name]["call"].get("padding") == "max_length" and "attention_mask" not in tokens:
+        assert len(actual) == len(expected)  # the model reads its padding
+    assert {*actual[least:], *expected[least:]} <= {padding}
+
+
+def own_similarity(name: str, caption: str) -> float:
+    """Return the similarity that the model itself gives an image and a caption."""
+    module, images = own(name), AutoImageProcessor.from_pretrained(folder_of(name))
+    pixels = images(images=IMAGE.pil_image, return_tensors="pt")
+    pixels = {key: pixels[key] for key in ("pixel_values", "pixel_attention_mask", "spatial_shapes") if key in pixels}
+    tokens = own_caption(name, caption)
+    with torch.no_grad():
+        if "Blip2" in type(module).__name__:
+            out = module(**pixels, **tokens, use_image_text_matching_head=False)
+            return float(out.logits_per_image[0, 0])
+        if "Blip" in type(module).__name__:
+            return float(module(**pixels, **tokens, use_itm_head=False).itm_score[0, 0])
+        for part in ("clip", "flava", "owlvit", "owlv2"):
+            module = getattr(module, part, module) if not hasattr(module, "get_image_features") else module
+        image, text = module.get_image_features(**pixels), module.get_text_features(**tokens)
+    image, text = (out if isinstance(out, Tensor) else out.pooler_output for out in (image, text))
+    if image.ndim == 3:  # FLAVA projects all tokens
+        image, text = image[:, 0], text[:, 0]
+    return float(F.cosine_similarity(image, text))
+
+
+@dual_encoders
+def test_similarities_are_those_of_the_own_calls(name: str) -> None:
+    for caption in CAPTIONS:
+        actual = nibt.explain(loaded(name), IMAGE.pil_image, caption, method="center").similarity
+        assert actual == pytest.approx(own_similarity(name, caption), abs=1e-5)
+
+
+def processor_of(name: str) -> Any:
+    kind = getattr(transformers, FACTS[name]["call"].get("processor", "AutoProcessor"))
+    return kind.from_pretrained(folder_of(name))
+
+
+def own_prompt(name: str) -> tuple[str, str]:
+    """Return the prompt as a user of nibt gives it, and the text that the card gives the processor."""
+    processor, call = processor_of(name), FACTS[name]["call"]
+    if call.get("template") and processor.chat_template:
+        content = [{"type": "image"}, {"type": "text", "text": PROMPT}]
+        message = [{"role": "user", "content": content}]
+        return PROMPT, processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+    if name in SILENT:
+        return "", ""
+    text = call.get("text", "{prompt}").format(prompt=PROMPT, question=PROMPT)
+    return text, text
+
+
+def own_inputs(name: str) -> dict[str, Tensor]:
+    """Return what the documented call of a generator gives its model."""
+    processor, call = processor_of(name), FACTS[name]["call"]
+    if call.get("template") and processor.chat_template:
+        content = [{"type": "image", "image": IMAGE.pil_image}, {"type": "text", "text": PROMPT}]
+        values = processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    elif name in SILENT:
+        values = AutoImageProcessor.from_pretrained(folder_of(name))(images=IMAGE.pil_image, return_tensors="pt")
+    else:
+        values = processor(images=IMAGE.pil_image, text=own_prompt(name)[1], return_tensors="pt")
+    return {key: value for key, value in values.items() if key not in ("labels", "num_crops")}
+
+
+NEUTRAL = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "max_new_tokens": 8,
+    "output_logits": True,
+    "return_dict_in_generate": True,
+}
+
+
+@generators
+def test_answers_are_the_own_ones_without_settings(name: str) -> None:
+    """The ids that are fed, the answer and its log-probabilities are those of the model's own greedy search."""
+    generator: Generator = loaded(name)
+    with torch.no_grad():
+        out = own(name).generate(**own_inputs(name), **NEUTRAL)
+    logits = torch.stack(out.logits, 1)[0].log_softmax(-1)
+    ids = out.sequences[0, -len(logits) :].tolist()
+    if FACTS[name]["config"].get("model_type") == "florence2":  # whose first token is forced
+        ids, logits = ids[1:], logits[1:]
+    prompted = Prompted(IMAGE, own_prompt(name)[0])
+    answer = generator.answers.write(prompted, 2)
+    least = min(len(answer.ids), len(ids) - 1)  # the last one of a limit may be forced
+    assert list(answer.ids[:least]) == ids[:least]
+    if not answer.words:
+        return
+    result = explain_answer(generator, IMAGE, prompted.prompt, method="center", other_images=[], max_words=2)
+    for word in result.words:
+        rows = [row for row in word.tokens if row < least]
+        if len(rows) == len(word.tokens):
+            expected = sum(float(logits[row, ids[row]]) for row in rows)
+            assert word.log_probability == pytest.approx(expected, abs=1e-4)
+
+
+@generators
+def test_answers_with_settings_are_those_of_the_own_generate(name: str) -> None:
+    """``generation=model`` writes as the model's ``generate`` does; else a note names the settings."""
+    folder = folder_of(name)
+    options = {"tokenizer": processor_of(name).tokenizer} if own(name).generation_config.stop_strings else {}
+    most = 9 if FACTS[name]["config"]["model_type"] == "florence2" else 8  # whose first token is forced
+    with torch.no_grad():
+        expected = own(name).generate(**own_inputs(name), do_sample=False, max_new_tokens=most, **options)[0]
+    if not loaded(name).answers.write(Prompted(IMAGE, own_prompt(name)[0]), 2).words:
+        return
+    generator = load_generator(folder, generation="model")
+    written = generator.answers.write(Prompted(IMAGE, own_prompt(name)[0]), 2).ids
+    text = ",".join(map(str, expected.tolist())) + ","
+    assert not written or ",".join(map(str, written)) + "," in text
+    settings = changed_settings(own(name))
+    notes = explained(name).warnings
+    assert any("without the settings of the model" in note for note in notes) == bool(settings), settings
+
+
+def explained(name: str, **options: Any) -> AnswerExplanation:
+    options = {"method": "center", "other_images": [], "max_words": 2, **options}
+    return explain_answer(loaded(name), IMAGE, own_prompt(name)[0], **options)
+
+
+@pytest.mark.parametrize("name", few(POOLED, ("qwen-qwen3-vl-embedding-2b",)))
+def test_embedders_read_the_prompts_of_their_cards(name: str) -> None:
+    processor, call = processor_of(name), FACTS[name]["call"]
+    if call.get("template"):
+
+        def prompt(content: dict[str, str]) -> str:
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": call["instruction"]}]},
+                {"role": "user", "content": [content]},
+            ]
+            return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+        image, text = prompt({"type": "image"}), prompt({"type": "text", "text": CAPTIONS[0]})
+    else:
+        words = {"instruction": call.get("instruction"), "text": CAPTIONS[0], "caption": CAPTIONS[0]}
+        image, text = (call[side].format(**words) for side in ("image", "text"))
+    values = processor(text=[image], images=[IMAGE.pil_image], return_tensors="pt")
+    tokens = processor.tokenizer([text], return_tensors="pt")
+    model = loaded(name)
+    assert model.image.prepare([IMAGE]).extra["input_ids"].tolist() == values["input_ids"].tolist()
+    assert model.text.prepare(CAPTIONS[:1]).values.tolist() == tokens["input_ids"].tolist()
+    if name.startswith("alibaba"):
+        return  # its own code numbers positions in another way; see test_vision_language.py
+    with torch.no_grad():
+        first, second = (own(name).model(**inputs).last_hidden_state[:, -1] for inputs in (values, tokens))
+    expected = float(F.cosine_similarity(first, second))
+    actual = nibt.explain(model, IMAGE.pil_image, CAPTIONS[0], method="center").similarity
+    assert actual == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", few(LATE, ("vidore-colpali-v1-3-hf",)))
+def test_late_interaction_is_that_of_the_own_calls(name: str) -> None:
+    processor = processor_of(name)
+    with torch.no_grad():
+        image = own(name)(**processor.process_images([IMAGE.pil_image])).embeddings
+        query = own(name)(**processor.process_queries(CAPTIONS[:1])).embeddings
+    expected = processor.score_retrieval(query, image).item()
+    actual = nibt.explain(loaded(name), IMAGE.pil_image, CAPTIONS[0], method="center").similarity
+    assert actual == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "message"), REFUSED.items())
+def test_models_with_code_of_their_own_are_refused_by_name(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(FACTS[name]["config"]))
+    load = nibt.load_model if FACTS[name]["use"] == "explain" else load_generator
+    with pytest.raises(CannotLoad, match=message) as error:
+        load(tmp_path)
+    assert len(str(error.value)) < 500
+
+
+def labels(name: str) -> list[int] | None:
+    """Return the ids of a given answer as the processor of a model labels it for training; None if it does not."""
+    processor, call = processor_of(name), FACTS[name]["call"]
+    if "paligemma" in name:
+        out = processor(images=IMAGE.pil_image, text=own_prompt(name)[1], suffix=ANSWER, return_tensors="pt")
+        ids = out["labels"][0]
+        return ids[(ids != -100) & (ids != processor.tokenizer.eos_token_id)].tolist()
+    if not call.get("template") or not processor.chat_template:
+        return None
+    content = [{"type": "image"}, {"type": "text", "text": PROMPT}]
+    messages = [{"role": "user", "content": content}]
+    answered = [*messages, {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}]
+    before = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    whole = processor.apply_chat_template(answered, tokenize=False)
+    if not whole.startswith(before):
+        return None  # as with SmolVLM, whose template ends a prompt in another way than a message
+    start = whole.index(ANSWER, len(before)) + len(ANSWER)
+    ids = [processor.tokenizer(text, add_special_tokens=False).input_ids for text in (before, whole[:start])]
+    return ids[1][len(ids[0]) :]
+
+
+@generators
+def test_given_answers_are_the_labels_of_the_processor(name: str) -> None:
+    expected, tower = labels(name), loaded(name).answers
+    if expected is None:
+        expected = tower.tokenizer(ANSWER, add_special_tokens=False).input_ids
+        text = own_prompt(name)[1]
+        if text and text[-1:] in ":]" and not own(name).config.is_encoder_decoder:  # after which a blank follows
+            before, both = (tower.tokenizer(piece).input_ids for piece in (text, f"{text} {ANSWER}"))
+            expected = both[len(before) :]
+    answer = tower.read(Prompted(IMAGE, own_prompt(name)[0]), ANSWER)
+    assert [*answer.ids][-len(expected) :] == expected
+    assert answer.text == ANSWER
+
+
+@generators
+@pytest.mark.parametrize("text", ["a naïve cat in a café", "東京 x² 🙂 ok", "👩‍🚀"])
+def test_words_are_spans_of_characters(name: str, text: str) -> None:
+    tower = loaded(name).answers
+    answer = tower.read(Prompted(IMAGE, own_prompt(name)[0]), text)
+    if tower.tokenizer.unk_token_id in answer.ids or answer.text != text:
+        return  # BERT and T5 have no bytes of other characters
+    pieces = {"東京 x² 🙂 ok": ["東", "京", "x²", "🙂", "ok"]}.get(text, text.split())
+    assert [word.text for word in answer.words] == pieces
+    assert sorted(row for word in answer.words for row in word.tokens) == list(range(len(answer.ids)))
