@@ -16,6 +16,7 @@ ALLOWED = (
     "root may read anything",
     "the test forks",
     "fiftyone is not part of the tools of developers",
+    "torchao is not part of the tools of developers",
 )
 """The beginnings of allowed reasons."""
 

@@ -45,6 +45,8 @@ class ModelRecord(TypedDict):
     """16 hexadecimal digits."""
     dtype: str
     device: str
+    quantization: NotRequired[str]
+    """How weights are quantized, such as ``nf4 (bitsandbytes)``; only if they are."""
     resize: str
     image_size: int | None
     quick_gelu: NotRequired[bool]

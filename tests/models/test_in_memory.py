@@ -168,15 +168,6 @@ class TestRefused:
         with pytest.raises(CannotLoad, match="embeds images in 24 dimensions and captions in 20"):
             load_model(built.module, processor=built.processor, tokenizer=built.tokenizer)
 
-    def test_models_quantized_by_torchao(self) -> None:
-        class Int8Tensor(torch.Tensor):
-            """As the class of torchao."""
-
-        Int8Tensor.__module__ = "torchao.quantization"
-        module = clip().module
-        module.visual_projection.weight = nn.Parameter(module.visual_projection.weight.detach().as_subclass(Int8Tensor))
-        self.refuse(module, r"quantized by torchao \(Int8Tensor\)")
-
     def test_scripted_models(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

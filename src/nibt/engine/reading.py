@@ -47,7 +47,7 @@ def describe(model: Model | Generator, text: str | None = None) -> dict[str, str
     lines = {
         "model": str(model.id),
         "class": f"{type(inner).__name__}, family {model.family}",
-        "weights": f"{count:,} numbers, {model.dtype} on {model.device}, digest {model.weights_hash}",
+        "weights": f"{count:,} numbers, {model.precision} on {model.device}, digest {model.weights_hash}",
     }
     image = read_image(_IMAGE)
     lines |= _of_generator(model, image, text) if isinstance(model, Generator) else _of_pair(model, image, text)

@@ -19,6 +19,7 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._checkpoint import check_weights
 from nibt.models._failures import line
 from nibt.models._hooks import has_hooks, row_mask, select_row
+from nibt.models._quantized import check_quantization
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
@@ -44,6 +45,7 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
 
     request = with_processor(source, request)  # first, since the weights take long
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    check_quantization(repr(source), config)
     config._attn_implementation = None
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn

@@ -23,6 +23,7 @@ from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
+from nibt.models._quantized import check_quantized
 from nibt.models._request import GeneratorOptions, Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.checkpoints import is_known
@@ -176,6 +177,7 @@ def _no_generator(name: str, classes: Sequence[str] = ()) -> str:
 
 
 def _generator(name: str, family: str, module: nn.Module, request: Request) -> Generator:
+    check_quantized(name, module)
     check_finite(name, module)
     return Generator(name, family, module, find("models", family).answer_tower(module, request), request=request)
 

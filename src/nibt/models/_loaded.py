@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from nibt.errors import CannotLoad
 from nibt.models._configuration import configuration_hash
+from nibt.models._quantized import is_quantized, quantization, state_of, stored
 from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
@@ -31,7 +32,10 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
         facts.append(tuple(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
         for hooks in (part._forward_hooks, part._forward_pre_hooks):
             facts += [number for number, hook in hooks.items() if not getattr(hook, "of_nibt", False)]
-        for tensor in (*part._parameters.values(), *part._buffers.values()):
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        if type(part._parameters.get("weight")) not in _PLAIN_WEIGHTS and is_quantized(part):
+            tensors = (*stored(part).values(), *(tensor for tensor in tensors if tensor is not part.weight))
+        for tensor in tensors:
             if tensor is None:
                 continue
             flat = tensor.detach().contiguous().flatten().view(torch.uint8)
@@ -47,6 +51,7 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 TRAINING = "the model is in training mode, in which its output is random: call model.eval() first"
+_PLAIN_WEIGHTS = (nn.Parameter, NoneType)
 _PLAIN = (bool, int, float, str, FunctionType, BuiltinFunctionType, MethodType, partial)
 
 
@@ -116,7 +121,7 @@ class LoadedModel(ABC):
 
     def _hash(self) -> str:
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
+        for name, tensor in sorted(state_of(self.module).items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -127,6 +132,16 @@ class LoadedModel(ABC):
         return str(self.towers[0].example.dtype).removeprefix("torch.")
 
     @property
+    def quantization(self) -> str | None:
+        """How weights are quantized, such as ``nf4 (bitsandbytes)``; None if they are not."""
+        return quantization(self.module)
+
+    @property
+    def precision(self) -> str:
+        """The dtype of the weights and how others are quantized, as text."""
+        return ", ".join(filter(None, (self.dtype, self.quantization)))
+
+    @property
     def device(self) -> str:
         """The name of the device of the model."""
         return str(self.towers[0].example.device)
@@ -134,7 +149,7 @@ class LoadedModel(ABC):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                f"{type(self).__name__} {self.id} ({self.family}), {self.dtype} on {self.device}, weights "
+                f"{type(self).__name__} {self.id} ({self.family}), {self.precision} on {self.device}, weights "
                 f"{self.weights_hash}",
                 *(f"  {tower.modality:6} {type(tower).__name__} of {tower.depth} blocks" for tower in self.towers),
             ]
@@ -154,6 +169,7 @@ class LoadedModel(ABC):
                 "configuration_hash": self.configuration_hash,
                 "dtype": self.dtype,
                 "device": self.device,
+                **({"quantization": self.quantization} if self.quantization else {}),
                 "resize": self.request.resize or "model",
                 "image_size": self.request.image_size,
                 **self._own_facts(),

@@ -29,6 +29,7 @@ from nibt.models._families import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
 from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
+from nibt.models._quantized import check_quantized, state_of
 from nibt.models._request import EMBEDDING, LoadOptions, Request
 from nibt.models._sentence_transformers import after_encoder, attached
 from nibt.models._trace import Inputs, Trace
@@ -260,6 +261,7 @@ def _family(name: str, config: JsonObject) -> str:
 def _model(name: str, family: str, module: nn.Module, request: Request) -> Model:
     family_class = find("models", family)
     after = attached(module, request.after)
+    check_quantized(name, module)
     check_finite(name, module)
     request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
@@ -274,8 +276,9 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
 
 def check_finite(name: str, module: nn.Module) -> None:
     """Check that all weights are finite."""
-    for key, tensor in module.state_dict().items():
+    for key, tensor in state_of(module).items():
         # causal masks are infinite, and are buffers outside the state dict
+        tensor = tensor.float() if tensor.itemsize == 1 else tensor  # PyTorch has no isfinite of 8 bits
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
 

@@ -20,6 +20,7 @@ from nibt.data.units import Units
 from nibt.errors import BadOption
 from nibt.models._half_precision import HALF, computing_dtype, float32_arithmetic
 from nibt.models._hooks import set_hook
+from nibt.models._quantized import dense_layers, is_quantized
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
 from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
@@ -200,13 +201,14 @@ class Tower(ABC):
         return _LOCKS.setdefault(self.root, threading.RLock())
 
     def computing(self) -> AbstractContextManager[Any]:
-        """Return what holds the lock of the model, and computes in float32 if its weights are in half precision."""
-        if self.example.dtype not in HALF:
+        """Return what holds the lock of the model, and computes in float32 if weights have fewer bits."""
+        if self.example.dtype not in HALF and not self.quantized:
             return self.lock
-        half = ExitStack()
-        half.enter_context(self.lock)
-        half.enter_context(float32_arithmetic(self.example.dtype))
-        return half
+        computing = ExitStack()
+        computing.enter_context(self.lock)
+        computing.enter_context(float32_arithmetic(self.example.dtype))
+        computing.enter_context(dense_layers(self.quantized))
+        return computing
 
     @property
     def dtype(self) -> torch.dtype:
@@ -221,9 +223,14 @@ class Tower(ABC):
         tables stay in float32 in OpenCLIP's mixed precision.
         """
         for module in chain.from_iterable(block.modules() for block in self.blocks):
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.is_floating_point():
+            if isinstance(module, nn.Conv2d | nn.Linear) and not is_quantized(module):
                 return module.weight
-        return next(self.root.parameters())
+        return next(weight for weight in self.root.parameters() if type(weight) is nn.Parameter)
+
+    @cached_property
+    def quantized(self) -> dict[str, nn.Module]:
+        """The layers with quantized weights, by their paths."""
+        return {path: module for path, module in self.root.named_modules() if is_quantized(module)}
 
     @cached_property
     def first_weight(self) -> Tensor:

@@ -83,8 +83,8 @@ def roar(
             f"ROAR needs at least {LEAST_PAIRS} pairs, for training and validation (got {len(pairs)}): give more"
         )
     model = load_model(model)
-    if model.dtype != "float32":
-        raise Unsupported(f"model must be in float32 to be trained (got {model.dtype}): load it with dtype='float32'")
+    if (weights := model.quantization or model.dtype) != "float32":
+        raise Unsupported(f"model must be in float32 to be trained (got {weights}): load it with dtype='float32'")
     specs = with_controls(named)
     for spec in specs:
         resolve(model, spec, seed=checked.seed)  # fail before a computation starts
