@@ -202,10 +202,10 @@ def word_table(name, count=400):
         for label, share in shares.items():
             named = [(known, moved < min(NEAR_BLANK, share * reaction)) for known, moved, reaction in rows]
             alarms = [called for known, called in named if known]
-            found = [called for known, called in named if not known]
+            noted = [called for known, called in named if not known]
             print(
                 f"| {name}, {purpose} | {label} | {100 * sum(alarms) / len(alarms):.1f} % of {len(alarms)} | "
-                f"{100 * sum(found) / len(found):.1f} % of {len(found)} |",
+                f"{100 * sum(noted) / len(noted):.1f} % of {len(noted)} |",
                 flush=True,
             )
 

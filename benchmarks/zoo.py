@@ -66,8 +66,8 @@ benchmarks/zoo.py --write` writes both.
 
 - **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
   model and that of the model cut at a layer.
-- **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), relative to the change
-  of the score.
+- **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
+  tokens, relative to the change of the score.
 - **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
   convolutions, windows or groups lacks. With more than 230 tokens, four methods were tried.
 
@@ -269,16 +269,11 @@ def methods_of(sides: dict[str, Side]) -> str:
 
 
 def relative_gap(side: Side) -> float:
-    layer = side.tower.relative(0.65)
-    path = explained(
-        side,
-        "nib",
-        layer=layer,
-        steps=64 if side.trace.cut(0).hidden.shape[1] <= LONG else 16,
-        views=1,
-        quadrature="gauss",
-    ).path
-    return float((path.gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
+    """Return the gap of the scores of all tokens, since others than patches have read the image at a higher layer."""
+    layer, long = side.tower.relative(0.65), side.trace.cut(0).hidden.shape[1] > LONG
+    path = explained(side, "nib", layer=layer, steps=16 if long else 64, views=1, quadrature="gauss").path
+    gap = path.gap - path.special_tokens
+    return float((gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
 
 
 def generator_row(name: str, generator: Generator) -> Row:
@@ -329,8 +324,70 @@ def written(results: list[Row], summary: str) -> None:
     lines = ["| group | models | largest cut | median gap | largest gap | methods |", "|---|---|---|---|---|---|"]
     lines += [group_line(group, [row for row in results if row.group == group]) for group in SOURCES]
     TABLE.write_text(HEAD + "\n".join([*lines, ""]), encoding="utf-8")
+    page = released_page({row.name for row in results if row.passed})
+    TABLE.with_name("released.md").write_text(page, encoding="utf-8")
     text = LIST.read_text(encoding="utf-8")
     LIST.write_text(with_list(text, classes(results), summary), encoding="utf-8")
+
+
+PAGE = """# Released models
+
+Was nibt tried on *my* model? No released weights were on the machines where nibt is made. Instead, each of {count}
+models has a file of facts with its configuration, processor, special tokens, chat template and generation settings, and
+their sources. Of {copies} of them, a small copy that differs in sizes and weights alone is built, and nibt is compared
+with the model's own documented call: the ids of prompts and captions, the pixels, the similarity or the greedy answer
+and its log-probabilities, and the cut at all layers. `nibt check MODEL` shows the same for a folder of yours.
+
+- **verified**: on a small copy.
+- **refused**: nibt says why in one sentence.
+- **not built**: too few facts were found.
+- **not found**: the number of facts without a source, such as the number of files; the file of facts names them. Facts
+  that only a sister model or the script of the conversion shows are named there, too.
+
+|model|class|reads|status|not found|
+|---|---|---|---|---|
+{rows}
+
+The files are in `benchmarks/models/facts`; `tests/models/test_released.py` compares, and `python benchmarks/zoo.py
+--write` writes this page.
+"""
+
+
+def released_page(passed: set[str]) -> str:
+    """Return the page of released models, by the names of those whose copies passed."""
+    lines, known = [], [released.facts(name) for name in released.names()]
+    for facts in sorted(known, key=lambda facts: facts["name"].lower()):
+        class_name, missing = facts["architecture"].split(" (")[0], len(facts.get("unknown", ()))
+        cells = f"`{facts['name']}`", class_name, reads(facts), status(facts, passed), str(missing)
+        lines.append(f"|{'|'.join(cells)}|")
+    copies = sum(released.is_built(facts) for facts in known)
+    return PAGE.format(count=len(known), copies=copies, rows="\n".join(lines))
+
+
+def reads(facts: dict[str, Any]) -> str:
+    """Return in words how a model reads texts."""
+    call = facts.get("call", {})
+    if call.get("template"):
+        return "chat template"
+    if call.get("images_only"):
+        return "images only"
+    if facts["use"] == "answer":
+        return "prompt"
+    if "pooling" in call:
+        return "embedding prompt" if "query" not in call else "query, page"
+    parts = ["lower case"] if call.get("lower") else []
+    parts += [f"padded to {call['max_length']}"] if call.get("padding") == "max_length" else []
+    return ", ".join(["caption", *parts])
+
+
+def status(facts: dict[str, Any], passed: set[str]) -> str:
+    """Return whether nibt reads a model as its own call does."""
+    if not released.is_built(facts):
+        reason = facts.get("refused")
+        if reason is None and facts["library"] == "colpali-engine":
+            reason = "a class of colpali-engine; use the version for Transformers (-hf)"
+        return f"refused: {reason.split(';')[0].split(':')[0]}" if reason else "not built"
+    return "verified" if facts["name"] in passed else "failed"
 
 
 def group_line(group: str, results: list[Row]) -> str:

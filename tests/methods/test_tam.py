@@ -62,8 +62,11 @@ class Sequence(NamedTuple):
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         chat = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         values = dict(processor(text=[chat], images=[read_image(image).pil_image], return_tensors="pt"))
-        before, asked = values["input_ids"][0].tolist(), processor.tokenizer(prompt, add_special_tokens=False).input_ids
-        places = [row for row in range(len(before)) if before[row : row + len(asked)] == asked]
+        before, prompt_ids = (
+            values["input_ids"][0].tolist(),
+            processor.tokenizer(prompt, add_special_tokens=False).input_ids,
+        )
+        places = [row for row in range(len(before)) if before[row : row + len(prompt_ids)] == prompt_ids]
         values["input_ids"] = torch.tensor([[*before, *answer]])
         values["attention_mask"] = torch.ones_like(values["input_ids"])
         if "mm_token_type_ids" in values:
@@ -73,7 +76,7 @@ class Sequence(NamedTuple):
             logits = model.module(**values).logits[0].double().numpy()
         cells = np.flatnonzero(np.array(before) == model.module.config.image_token_id)
         return cls(
-            logits, values["input_ids"][0].tolist(), cells, range(places[-1], places[-1] + len(asked)), len(before)
+            logits, values["input_ids"][0].tolist(), cells, range(places[-1], places[-1] + len(prompt_ids)), len(before)
         )
 
     def tam(self, token: int, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -175,7 +175,7 @@ NEUTRAL = {
 
 
 @generators
-def test_answers_are_the_own_ones_without_settings(name: str) -> None:
+def test_answers_are_those_of_the_own_greedy_search(name: str) -> None:
     """The ids that are fed, the answer and its log-probabilities are those of the model's own greedy search."""
     generator: Generator = loaded(name)
     with torch.no_grad():
@@ -294,7 +294,7 @@ def labels(name: str) -> list[int] | None:
 
 
 @generators
-def test_given_answers_are_the_labels_of_the_processor(name: str) -> None:
+def test_forced_answers_are_the_labels_of_the_processor(name: str) -> None:
     expected, tower = labels(name), loaded(name).answers
     if expected is None:
         expected = tower.tokenizer(ANSWER, add_special_tokens=False).input_ids

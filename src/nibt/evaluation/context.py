@@ -56,7 +56,11 @@ def _words(caption: str) -> set[str]:
 
 def map_of_other_caption(spec: ExplanationSpec, batch: ExplainedBatch) -> Attribution:
     """Explain the images of a batch with the same method for another caption each."""
-    pairs = [replace(pair, caption=other_caption(pair.caption)) for pair in batch.pairs if isinstance(pair, Pair)]
+    pairs = [
+        replace(pair, caption=other_caption(pair.caption), objects=(), absent=())
+        for pair in batch.pairs
+        if isinstance(pair, Pair)
+    ]
     position = spec.modalities.index("image")
     scores: dict[int, torch.Tensor] = {}
     units: Any = None
