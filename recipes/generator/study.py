@@ -46,7 +46,7 @@ IMAGE, PROMPT = ("image",), ("prompt",)
 SETTINGS = {
     "nib": ("nib", IMAGE),
     "nib, 1 view": ("nib views=1", IMAGE),
-    "nib, 5 views": ("nib views=5", IMAGE),
+    "nib, 3 views": ("nib views=3", IMAGE),
     "nib, 1 view, layer 1": ("nib views=1 layer=1", IMAGE),
     "nib, 1 view, layer 2": ("nib views=1 layer=2", IMAGE),
     "nib, 1 view, layer 3": ("nib views=1 layer=3", IMAGE),

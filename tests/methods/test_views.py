@@ -16,11 +16,11 @@ from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
-from nibt.methods._views import FINEST, WIDTH, Views, blended, overlaps, shifts, smoothing
+from nibt.methods._views import FINEST, Views, blended, overlaps, shifts, smoothing
 from nibt.methods.base import Method
 from nibt.methods.nib import NIB
 from nibt.methods.rise import RISE
-from nibt.models.base import Model
+from nibt.models.base import ImageTower, Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
 from tests import tiny
@@ -143,7 +143,7 @@ def test_views_are_blended_from_maps_of_shifted_pixels(kind: str) -> None:
         covered = covered + rows.sum(1)[:, None] * columns.sum(1)
     mean = total / covered / 9
     lacking = plain.grid - mean.unflatten(-1, (-1, 3)).unflatten(-3, (-1, 3)).sum((-3, -1))
-    rows, columns = (smoothing(count, 3, 3 * WIDTH).float() for count in (grid.rows, grid.columns))
+    rows, columns = (smoothing(count, 3, 3 * ImageTower.blend_width).float() for count in (grid.rows, grid.columns))
     assert_close(actual.grid, mean + rows @ lacking @ columns.T)
     assert_close(actual.grid.sum((-2, -1)), plain.grid.sum((-2, -1)))
     assert actual.path == plain.path

@@ -4,6 +4,7 @@ The folders are written from ``benchmarks/models/facts``; see ``benchmarks/model
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 import nibt
 from benchmarks.models import released, tiny_open_clip
@@ -334,3 +335,41 @@ def test_models_of_open_clip_are_read_as_its_own_calls_do(name: str) -> None:
     for caption, cosine in zip(CAPTIONS, cosines.tolist(), strict=True):
         actual = nibt.explain(model, IMAGE.pil_image, caption, method="center").similarity
         assert actual == pytest.approx(cosine, abs=1e-5)
+
+
+DIRTY = {
+    "repetition_penalty": {"repetition_penalty": 3.0},
+    "num_beams": {"num_beams": 3},
+    "min_new_tokens": {"min_new_tokens": 8},
+    "suppress_tokens": {"suppress_tokens": list(range(20, 200))},
+    "bad_words_ids": {"bad_words_ids": [[token] for token in range(20, 200)]},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 1},
+    "guidance_scale": {"guidance_scale": 3.0},
+    "stop_strings": {"stop_strings": ["e"]},
+    "sampling": {"do_sample": True, "temperature": 0.2, "top_p": 0.5},
+}
+
+
+@pytest.mark.parametrize("setting", few(DIRTY, ("repetition_penalty", "stop_strings")))
+def test_settings_of_a_folder_change_no_answer(setting: str, tmp_path: Path) -> None:
+    """A note names those that would change it, and none names how a model draws."""
+    name = "llava-hf-llava-1-5-7b-hf"
+    shutil.copytree(folder_of(name), tmp_path / "model")
+    path = tmp_path / "model" / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | DIRTY[setting]))
+    prompted = Prompted(IMAGE, PROMPT)
+    expected = loaded(name).answers.write(prompted, 2).ids
+    generator = load_generator(tmp_path / "model")
+    assert generator.answers.write(prompted, 2).ids == expected
+    result = explain_answer(generator, IMAGE, PROMPT, method="center", other_images=[], max_words=2)
+    notes = [note for note in result.warnings if "without the settings of the model" in note]
+    assert [setting in note for note in notes] == ([] if setting == "sampling" else [True])
+    by_settings = load_generator(tmp_path / "model", generation="model")
+    state = torch.random.get_rng_state()
+    own_module = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+    options = {"tokenizer": processor_of(name).tokenizer} if setting == "stop_strings" else {}
+    with torch.no_grad():
+        out = own_module.generate(**own_inputs(name), do_sample=False, max_new_tokens=8, **options)[0].tolist()
+    written = list(by_settings.answers.write(prompted, 2).ids)
+    assert out[own_inputs(name)["input_ids"].shape[1] :][: len(written)] == written
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -25,9 +25,6 @@ from nibt.results.attribution import Attribution
 FINEST = 3
 """The largest number of cells per unit along each axis; with more views, shifts are finer than cells."""
 
-WIDTH = 1.2
-"""The half width, in units, of the triangle that smooths what the mean of the views lacks."""
-
 
 @cache
 def shifts(count: int) -> tuple[tuple[float, float], ...]:
@@ -99,7 +96,8 @@ class Views:
         grids = units.unfold(maps)
         fine = blended(grids, self._places(units), cells)
         sizes = (units.rows, self.grid.rows), (units.columns, self.grid.columns)
-        rows, columns = (smoothing(count, cells, WIDTH * cells * count / least).to(fine) for count, least in sizes)
+        width = cells * self.side.trace.tower.blend_width
+        rows, columns = (smoothing(count, cells, width * count / least).to(fine) for count, least in sizes)
         lacking = grids[0] - fine.unflatten(-1, (-1, cells)).unflatten(-3, (-1, cells)).sum((-3, -1))
         fine = fine + rows @ lacking @ columns.T
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.data.units import Word
+from nibt.errors import BadInput
+from nibt.models._failures import line
 from nibt.models._loaded import LoadedModel
 from nibt.models._trace import Inputs
 from nibt.models._writing import changed_settings, writer
@@ -84,6 +86,7 @@ class AnswerTower(ImageTower, TextTower):
     shiftable = False
     distributes = False
     kept_blanks = 2  # those of whole sequences are large
+    blend_width = 2.0
     sources: ClassVar[tuple[Source, ...]] = SOURCES
     """What can be narrowed."""
     prompts: ClassVar[Literal["needed", "optional", "none"]] = "needed"
@@ -137,12 +140,17 @@ class AnswerTower(ImageTower, TextTower):
         with_settings = self.generation == "model"
         if with_settings and "stop_strings" in changed_settings(self.root):
             options["tokenizer"] = self.tokenizer
-        with torch.no_grad(), self.computing():
-            return (
-                writer(self.root, with_settings, inner)
-                .generate(*inputs, do_sample=False, max_new_tokens=TOKENS_PER_WORD * most, **options)[0]
-                .tolist()
-            )
+        options |= {"do_sample": False, "max_new_tokens": TOKENS_PER_WORD * most}
+        try:
+            with torch.no_grad(), self.computing():
+                return writer(self.root, with_settings, inner).generate(*inputs, **options)[0].tolist()
+        except (IndexError, TypeError, ValueError) as error:
+            if not with_settings:
+                raise
+            raise BadInput(
+                f"the model's own generate fails with the settings of its folder ({line(error)}): load it "
+                "without generation=model"
+            ) from error
 
     def narrowing(self: AnyTower, sources: Sequence[Source]) -> AnyTower:
         """Return the tower with a blank input that lacks only these sources."""

@@ -42,6 +42,8 @@ class ImageTower(Tower):
 
     modality = "image"
     shiftable = True
+    blend_width: ClassVar[float] = 1.2
+    """The half width, in units, of the triangle that smooths what the mean of several views lacks."""
     preparation: Preparation
 
     @cached_property
