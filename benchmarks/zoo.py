@@ -338,7 +338,8 @@ their sources. Of {copies} of them, a small copy that differs in sizes and weigh
 with the model's own documented call: the ids of prompts and captions, the pixels, the similarity or the greedy answer
 and its log-probabilities, and the cut at all layers. `nibt check MODEL` shows the same for a folder of yours.
 
-- **verified**: on a small copy.
+- **verified**: on a small copy. Releases that differ in weights alone have equal copies. Files have no sizes of timm's
+  towers: they are made small while a test loads them.
 - **refused**: nibt says why in one sentence.
 - **not built**: too few facts were found.
 - **not found**: the number of facts without a source, such as the number of files; the file of facts names them. Facts
@@ -375,9 +376,7 @@ def reads(facts: dict[str, Any]) -> str:
         return "prompt"
     if "pooling" in call:
         return "embedding prompt" if "query" not in call else "query, page"
-    parts = ["lower case"] if call.get("lower") else []
-    parts += [f"padded to {call['max_length']}"] if call.get("padding") == "max_length" else []
-    return ", ".join(["caption", *parts])
+    return "caption"
 
 
 def status(facts: dict[str, Any], passed: set[str]) -> str:

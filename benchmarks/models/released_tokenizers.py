@@ -63,9 +63,11 @@ _OURS = {"type", "adds_bos", "adds_eos", "special", "ids", "note"}
 
 
 def special_tokens(known: Mapping[str, Any]) -> list[str]:
-    """Return all special tokens of a release."""
-    named = [known.get(f"{name}_token") for name in _NAMES]
-    return list(dict.fromkeys([*(token for token in named if isinstance(token, str)), *known.get("special", ())]))
+    """Return all special tokens of a release in the order of their ids, those without a known id last."""
+    named = {name: token for name in _NAMES if isinstance(token := known.get(f"{name}_token"), str)}
+    ids = {named.get(name, name): number for name, number in reversed(known.get("ids", {}).items())}
+    tokens = dict.fromkeys([*named.values(), *known.get("special", ())])
+    return sorted(tokens, key=lambda token: ids.get(token, 10**9))
 
 
 def _small_ids(
@@ -147,14 +149,13 @@ def _byte_pairs(known: Mapping[str, Any], special: list[str]) -> Tokenizer:
 def _sentence_pairs(known: Mapping[str, Any], special: list[str]) -> Tokenizer:
     """SentencePiece's byte pairs of Llama and Gemma, with single bytes for other characters."""
     prefix = [normalizers.Prepend("▁")] if "Llama" in known.get("tokenizer_class", "") else []
-    first = [known["unk_token"], *(token for token in special if token != known["unk_token"])]
     singles = [f"<0x{number:02X}>" for number in range(256)]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=known["unk_token"], fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    trainer = trainers.BpeTrainer(vocab_size=len(first) + 256 + _SIZE, special_tokens=[*first, *singles])
+    trainer = trainers.BpeTrainer(vocab_size=len(special) + 256 + _SIZE, special_tokens=[*special, *singles])
     tokenizer.train_from_iterator([sentence.replace(" ", "▁") for sentence in SENTENCES], trainer)
     data = json.loads(tokenizer.to_str())
-    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] in first]
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] in special]
     tokenizer = Tokenizer.from_str(json.dumps(data))
     tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
     tokenizer.pre_tokenizer = None

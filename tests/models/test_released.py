@@ -16,13 +16,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from peft import PromptTuningConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 import nibt
 from benchmarks.models import released, tiny_open_clip
 from nibt.engine.answers import explain_answer
-from nibt.errors import CannotLoad
+from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.models._writing import changed_settings
@@ -38,6 +39,7 @@ BUILT = {name: known for name, known in FACTS.items() if released.is_built(known
 EMBEDDERS = [name for name, known in BUILT.items() if "pooling" in known["call"]]
 DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and name not in EMBEDDERS]
 ANSWERS = [name for name, known in BUILT.items() if known["use"] == "answer"]
+TEMPLATED = [name for name in ANSWERS if FACTS[name]["call"].get("template")]
 SILENT = [name for name in ANSWERS if FACTS[name]["call"].get("images_only")]
 LATE = [name for name in EMBEDDERS if "query" in FACTS[name]["call"] and "vlm2vec" not in name]
 POOLED = [name for name in EMBEDDERS if name not in LATE]
@@ -373,3 +375,61 @@ def test_settings_of_a_folder_change_no_answer(setting: str, tmp_path: Path) -> 
     written = list(by_settings.answers.write(prompted, 2).ids)
     assert out[own_inputs(name)["input_ids"].shape[1] :][: len(written)] == written
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", few(TEMPLATED, ("qwen-qwen2-vl-2b-instruct",)))
+@pytest.mark.parametrize("prompt", ["assistant", "a", "user"])
+def test_words_of_prompts_are_those_of_the_user(name: str, prompt: str) -> None:
+    """They may be words of the template, too: changing them changes the tokens of their rows alone."""
+    tower = loaded(name).answers
+    ids = [tower._prepared(Prompted(IMAGE, text))["input_ids"][0].tolist() for text in (prompt, "zz")]
+    (word,) = tower._prompt_words(prompt, ids[0])
+    first, last = min(word.tokens), max(word.tokens)
+    assert ids[0][:first] == ids[1][:first]
+    after = len(ids[0]) - last - 1
+    assert ids[0][last + 1 :] == ids[1][len(ids[1]) - after :]
+
+
+def test_a_whole_prompt_is_used_with_its_line_breaks() -> None:
+    name = "qwen-qwen2-vl-2b-instruct"
+    whole = loaded(name).answers.chat(PROMPT)
+    assert whole.endswith("\n")
+    results = [
+        explain_answer(loaded(name), IMAGE, prompt, method="center", other_images=[], max_words=2)
+        for prompt in (PROMPT, whole)
+    ]
+    assert results[0].answer == results[1].answer
+    assert [word.log_probability for word in results[0].words] == [word.log_probability for word in results[1].words]
+
+
+@pytest.mark.parametrize(
+    "name", ["salesforce-blip2-opt-2-7b", "google-gemma-3-4b-it", "huggingfacetb-smolvlm-instruct"]
+)
+def test_tokens_by_which_a_model_reads_images_are_refused_in_a_prompt(name: str) -> None:
+    piece = {
+        "google-gemma-3-4b-it": "<image_soft_token>",
+        "huggingfacetb-smolvlm-instruct": "<fake_token_around_image>",
+    }
+    with pytest.raises(BadInput, match=r"the prompt must not contain '<.*>', a token by which the model reads images"):
+        explain_answer(loaded(name), IMAGE, f"is {piece.get(name, '<image>')} x", other_images=[])
+
+
+def test_other_blanks_are_no_words() -> None:
+    for name in ("llava-hf-llava-1-5-7b-hf", "qwen-qwen2-vl-2b-instruct"):
+        answer = loaded(name).answers.read(Prompted(IMAGE, PROMPT), "a\r\nb\u00a0c\u3000")
+        assert [word.text for word in answer.words] == ["a", "b", "c"]
+
+
+def test_how_a_model_embeds_is_known_by_its_repository_alone(tmp_path: Path) -> None:
+    place = tmp_path / "qwen3-vl-embedding-work" / "mine"
+    shutil.copytree(folder_of("qwen-qwen2-vl-2b-instruct"), place)
+    with pytest.raises(CannotLoad, match="nothing says that or how it embeds"):
+        nibt.load_model(place)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT calls it
+def test_adapters_outside_of_layers_are_refused() -> None:
+    plain = LlavaForConditionalGeneration.from_pretrained(folder_of("llava-hf-llava-1-5-7b-hf"), dtype=torch.float32)
+    tuned = get_peft_model(plain, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)).eval()
+    with pytest.raises(CannotLoad, match="adapters of the kind PromptTuning change the input of a model"):
+        load_generator(tuned, processor=processor_of("llava-hf-llava-1-5-7b-hf"))

@@ -1,5 +1,6 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
+from nibt.preprocessing.hugging_face import special_tokens
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import image_fields
@@ -96,7 +98,8 @@ def explain_answer(
     spec = MethodSpec.of(method, variant, options)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     most = parsed("max_words", max_words, BatchSize)
-    picture, prompt_text = read_image(image), _text("prompt", prompt, empty=True)
+    picture = read_image(image)
+    _text("prompt", prompt, empty=True)
     answer_text = None if answer is None else _text("answer", answer)
     other_word = None if against is None else _text("word of against", against)
     narrowed = _narrowed(narrow)
@@ -105,7 +108,7 @@ def explain_answer(
     compared = [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     tower = generator.answers
-    sources, prompted = _offered(narrowed, tower.sources), Prompted(picture, _prompt(prompt_text, tower))
+    sources, prompted = _offered(narrowed, tower.sources), Prompted(picture, _prompt(prompt, tower))
     resolved, record = resolved_method(spec, tower, seed)
     tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
     if not tokens.words:
@@ -164,9 +167,14 @@ def explain_answer(
 
 def _prompt(prompt: str, tower: AnswerTower) -> str:
     """Check that there is a prompt if the model needs one, and none if it takes none."""
-    if tower.prompts == "none" and prompt:
-        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {prompt!r})")
-    return _text("prompt", prompt, empty=tower.prompts != "needed")
+    text = _text("prompt", prompt, empty=tower.prompts != "needed")
+    if tower.prompts == "none" and text:
+        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {text!r})")
+    token = getattr(getattr(tower, "processor", None), "image_token", None)
+    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {token}:
+        if piece in text and re.search("image|img|<row_", piece):
+            raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
+    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
 
 
 def _text(name: str, text: Any, empty: bool = False) -> str:

@@ -1,5 +1,6 @@
 """What nibt reads of a model: its class, an example prompt, how images are prepared, and whether it can be cut."""
 
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -18,8 +19,8 @@ from nibt.models._trace import Inputs
 from nibt.models._writing import changed_settings
 from nibt.models.base import Model
 
-_IMAGE, _CAPTION, _PROMPT = "sample:chelsea", "a photo of a cat", "what is in the image"
-_MOST = 600  # characters of a value
+_IMAGE, _CAPTION, _PROMPT, _ANSWER = "sample:chelsea", "a photo of a cat", "what is in the image", "a cat"
+_MOST, _TOKENS = 1500, 60  # characters of a value, and tokens of a text, that are shown
 
 
 def load_any(name: str, loading: Mapping[str, Any]) -> Model | Generator:
@@ -42,87 +43,112 @@ def describe(model: Model | Generator, text: str | None = None) -> dict[str, str
         model: The model.
         text: A caption or a prompt; None for an example.
     """
-    inner, request = model.module, model.request
-    count = sum(weight.numel() for weight in inner.parameters())
+    inner, request, image = model.module, model.request, read_image(_IMAGE)
+    count, tokenizer = sum(weight.numel() for weight in inner.parameters()), request.text_tokenizer
+    attention = getattr(getattr(inner, "config", None), "_attn_implementation", None)
     lines = {
         "model": str(model.id),
-        "class": f"{type(inner).__name__}, family {model.family}",
-        "weights": f"{count:,} numbers, {model.precision} on {model.device}, digest {model.weights_hash}",
+        "class": f"{type(inner).__name__}, family {model.family}" + (f", attention {attention}" if attention else ""),
+        "weights": f"{count:,} numbers, {model.quantization or model.dtype} on {model.device}, {model.weights_hash}",
+        "processor": f"{type(request.image_processor).__name__}, {type(tokenizer).__name__}",
     }
-    image = read_image(_IMAGE)
     lines |= _of_generator(model, image, text) if isinstance(model, Generator) else _of_pair(model, image, text)
-    notes = dict.fromkeys((*request.notes, *request.ignored))
-    lines["ignored"] = "; ".join(notes) or "nothing"
+    lines["ignored"] = _grouped(request.ignored) or "nothing"
+    lines |= {"notes": "; ".join(dict.fromkeys(request.notes))} if request.notes else {}
     packages = ("nibt", "torch", "transformers", "open_clip_torch", "timm")
-    lines["versions"] = ", ".join(f"{name} {number}" for name, number in versions().items() if name in packages)
-    return {topic: value[:_MOST] for topic, value in lines.items()}
+    numbers = [f"{name} {number}" for name, number in versions().items() if name in packages]
+    lines["versions"] = ", ".join([*numbers, f"Python {platform.python_version()}", platform.system()])
+    return {topic: value if len(value) <= _MOST else f"{value[:_MOST]} ..." for topic, value in lines.items()}
+
+
+def _grouped(names: Sequence[str]) -> str:
+    """Return names of weights as text, where those of one part are counted."""
+    parts = groupby(names, lambda name: name.split(".")[0])
+    listed = [(part, list(group)) for part, group in parts]
+    return ", ".join(group[0] if len(group) == 1 else f"{len(group)} weights of {part}" for part, group in listed)
 
 
 def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str]:
     """Return the lines of a model with two towers."""
-    caption = text or _CAPTION
-    tokens = model.text.tokens(caption)
-    embedding = model.request.embedding
+    caption = _CAPTION if text is None else text
+    tokens, embedding, cosines, largest = model.text.tokens(caption), model.request.embedding, [], 0.0
     prompts = {name: repr(embedding[name]) for name in ("pooling", "image_prompt", "text_prompt") if name in embedding}
-    cosines = {}
     prepared = model.image.prepare([image])
     for tower, inputs in ((model.image, prepared), (model.text, model.text.prepare([caption]))):
         layers = replay_cosines(tower, tower.trace(inputs))
-        cosines[tower.modality] = f"{tower.modality} {abs(1 - min(layers.values())):.0e} at layers {_listed(layers)}"
+        largest = max(largest, abs(1 - min(layers.values())))
+        cosines.append(f"{tower.modality} {', '.join(map(str, layers))}")
     return {
-        "image": _image_line(model.image, prepared, image),
-        "caption": f"{caption!r} becomes {_token_line(tokens.texts)}",
+        "image": _image_line(model.image, prepared, image, model.request.image_processor),
+        "caption": f"{caption!r} becomes {_token_line(tokens.texts)}" + "".join(f"; {note}" for note in tokens.notes),
         **prompts,
         "layers": f"image {model.image.depth}, text {model.text.depth}",
         "similarity": f"{model.similarity.name}, scale {model.scale:.4g}, bias {model.bias:.4g}",
-        "cut": f"1 - cosine of the cut and the whole model: {', '.join(cosines.values())}",
+        "cut": f"passed: cut at layers {'; '.join(cosines)}, embeddings are those of the whole model "
+        f"(1 - cosine at most {largest:.0e})",
     }
 
 
 def _of_generator(model: Generator, image: ImageInput, text: str | None) -> dict[str, str]:
     """Return the lines of a model that writes."""
-    tower = model.answers
-    prompt = "" if tower.prompts == "none" else text or _PROMPT
+    tower, tokenizer = model.answers, model.answers.tokenizer
+    prompt = "" if tower.prompts == "none" else _PROMPT if text is None else text
     prompted = Prompted(image, prompt)
-    answer = tower.read(prompted, "a cat")
+    answer = tower.read(prompted, _ANSWER)
     inputs = tower.prepare([ForcedWord(prompted, answer)])
-    ids = inputs.extra["input_ids" if "input_ids" in inputs.extra else "ids"][0].tolist()
-    texts = [str(token) for token in tower.tokenizer.convert_ids_to_tokens(ids)]
-    settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items()) or "none"
+    names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs.extra]
+    read = [_token_line(_texts(tokenizer, inputs.extra[name][0].tolist())) for name in names]
+    settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
+    used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
     ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
+    ends = [tokenizer.eos_token_id] if ends is None else ends if isinstance(ends, list) else [ends]
     errors = replay_errors(tower, inputs)
-    used = "used" if model.request.generation == "model" else "not used; generation=model uses them"
+    cut = ", ".join(str(layer) for layer in errors if layer is not None)
+    has_template = bool(getattr(model.request.processor, "chat_template", None))
     return {
-        "image": _image_line(tower, inputs, image),
-        "prompt": f"{prompt!r} and the answer 'a cat' become {_token_line(texts)}",
+        "image": _image_line(tower, inputs, image, model.request.image_processor),
+        "prompt": f"{prompt!r} {'in the chat template' if has_template else 'without a chat template'} becomes "
+        + "; ".join(read),
+        "answer": f"{_ANSWER!r} becomes {_token_line(_texts(tokenizer, answer.ids))}",
         "sources": ", ".join(tower.sources),
         "layers": str(tower.depth),
-        "generation": f"the most probable token until {ends}; other settings of the model: {settings}"
-        + (f" ({used})" if settings != "none" else ""),
-        "cut": f"log-probabilities of the cut and the whole model differ by {max(errors.values()):.0e} at layers "
-        f"{_listed(errors)}",
+        "generation": f"the most probable token until {' or '.join(_texts(tokenizer, ends))}"
+        + (f"; settings of the folder: {settings} ({used})" if settings else ""),
+        "cut": f"passed: cut at layers {cut}, log-probabilities are those of the whole model (by at most "
+        f"{max(errors.values()):.0e})",
     }
 
 
-def _listed(layers: Iterable[int | None]) -> str:
-    """Return the numbers of layers as text, without that of a model that is not cut."""
-    return ", ".join(str(layer) for layer in layers if layer is not None)
+def _texts(tokenizer: Any, ids: Iterable[int | None]) -> list[str]:
+    """Return the texts of tokens; an id without a token, such as the start of BLIP's decoder, in brackets."""
+    pieces = [None if number is None else tokenizer.convert_ids_to_tokens(number) for number in ids]
+    return [f"[{number}]" if piece is None else str(piece) for number, piece in zip(ids, pieces, strict=True)]
 
 
 def _token_line(texts: Sequence[str]) -> str:
     """Return tokens as text, where equal ones in a row are counted."""
     runs = [(text, len(list(group))) for text, group in groupby(texts)]
-    return f"{len(texts)} tokens: " + " ".join(text if count == 1 else f"{text} x {count}" for text, count in runs)
+    shown = [text if count == 1 else f"{text} x {count}" for text, count in runs]
+    if len(shown) > _TOKENS:
+        shown = [*shown[: _TOKENS // 3], "...", *shown[-2 * _TOKENS // 3 :]]
+    return f"{len(texts)} tokens: {' '.join(shown)}"
 
 
-def _image_line(tower: Any, inputs: Inputs, image: ImageInput) -> str:
+def _image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: Any) -> str:
     """Return how an example image is prepared."""
     with torch.no_grad():
         grid = cells_of(tower.trace(inputs).cut(0).units)
-    (region, *_), values = inputs.regions, inputs.values
+    (region, *_), (width, height) = inputs.regions, image.size
     pixels = " x ".join(map(str, reversed(tower.extent(inputs))))
-    width, height = image.size
-    return (
-        f"{width} x {height} pixels, of which {region.width:.0f} x {region.height:.0f} are seen as {pixels}, in "
-        f"{grid.columns} x {grid.rows} cells; values from {values.min():.2f} to {values.max():.2f}"
+    numbers = [
+        f"{name} {[round(number, 3) for number in getattr(processor, f'image_{name}')]}"
+        for name in ("mean", "std")
+        if getattr(processor, "do_normalize", False) and getattr(processor, f"image_{name}", None)
+    ]
+    return ", ".join(
+        [
+            f"of {_IMAGE}, {width} x {height} pixels, {region.width:.0f} x {region.height:.0f} are seen as {pixels}",
+            f"in {grid.columns} x {grid.rows} cells",
+            *numbers,
+        ]
     )

@@ -56,4 +56,15 @@ def adapted(name: str, folder: Path, module: nn.Module) -> nn.Module:
             f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
             f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
         )
-    return peft_model.get_base_model().eval()
+    return within_layers(peft_model).eval()
+
+
+def within_layers(peft_model: Any) -> Any:
+    """Return the model that has adapters in its layers; other adapters, such as prompt tuning, would be lost."""
+    for settings in peft_model.peft_config.values():
+        if settings.is_prompt_learning or getattr(settings, "alora_invocation_tokens", None):
+            raise CannotLoad(
+                f"adapters of the kind {type(settings).__name__.removesuffix('Config')} change the input of a model, "
+                "not its layers, and nibt explains layers: use adapters such as LoRA"
+            )
+    return peft_model.get_base_model()

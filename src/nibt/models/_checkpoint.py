@@ -75,4 +75,4 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
             f"{source!r} has {len(own) or len(list(other))} weights, such as {first!r}, {problem}: "
             f"{type(module).__name__} would compute something else than the model that was saved: {_CONVERTED}"
         )
-    return [f"weight {name}" for name in sorted(known | unused)]
+    return sorted(known | unused)

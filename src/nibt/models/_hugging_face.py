@@ -19,7 +19,7 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._checkpoint import check_weights
 from nibt.models._failures import line
 from nibt.models._hooks import has_hooks, row_mask, select_row
-from nibt.models._quantized import check_quantization
+from nibt.models._quantized import check_quantization, of_one_dtype
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
@@ -50,6 +50,7 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
+    of_one_dtype(module, request.dtype)
     ignored = check_weights(source, module, info, unread)
     return module, replace(request, ignored=(*request.ignored, *ignored))
 

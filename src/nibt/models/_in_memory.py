@@ -13,6 +13,7 @@ from typing import Any
 from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
+from nibt.models._adapters import within_layers
 from nibt.models._compiled import uncompiled
 from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
 from nibt.models._family import class_names
@@ -82,7 +83,7 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     """Take off wrappers until a supported class is reached."""
     names = class_names(module)
     if type(module).__name__.startswith("Peft"):
-        return _unwrapped(module.get_base_model(), request)  # pyright: ignore
+        return _unwrapped(within_layers(module), request)
     if family_of_module(module) is not None:
         return module, request
     check_no_generator(type(module).__name__, names)

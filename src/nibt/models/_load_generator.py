@@ -11,7 +11,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.models._adapters import FILE_NAME, adapted, base_model
+from nibt.models._adapters import FILE_NAME, adapted, base_model, within_layers
 from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
 from nibt.models._checkpoint import check_class
 from nibt.models._compiled import uncompiled
@@ -133,7 +133,7 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
         check_part(submodule)
     module = uncompiled(module)
     if type(module).__name__.startswith("Peft"):
-        module = module.get_base_model()  # pyright: ignore
+        module = within_layers(module)
     name = f"{type(module).__name__} in memory"
     family = _family(name, [type(module).__name__, *class_names(module)])
     check_usable(name, module)

@@ -120,6 +120,17 @@ def _scales(layer: Any) -> dict[str, Tensor]:
     return {key: value for key, value in numbers.items() if isinstance(value, Tensor)}
 
 
+def of_one_dtype(module: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the other weights of a quantized model, which Transformers loads in the dtypes of its parts, to one."""
+    if quantization(module) is None:
+        return
+    for layer in module.modules():
+        if not is_quantized(layer):
+            for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+
+
 def stored(layer: Any) -> dict[str, Tensor]:
     """Return the plain tensors of the weight of a quantized layer, by the ends of their names."""
     if is_traceable_wrapper_subclass(layer.weight):

@@ -29,6 +29,7 @@ _SETTINGS = (
     "sequence_bias",
     "stop_strings",
     "suppress_tokens",
+    "watermarking_config",
 )
 """The settings that change an answer without sampling."""
 

@@ -101,7 +101,7 @@ def words_by_offsets(
         if not explained[row]:
             blanks = []
             continue
-        if not (piece or texts[row]).strip(_BLANKS):
+        if not (piece or texts[row]).strip(_BLANKS).strip():
             blanks.append(row)
             continue
         start += len(piece) - len(piece.lstrip())

@@ -72,6 +72,11 @@ def _side(box: Any, name: str) -> int | None:
 
 
 def _native_resize(processor: Any, size: int | None) -> Resize:
+    if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
+        raise Unsupported(
+            "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
+            "cannot be placed on them"
+        )
     box, crop = processor.size, getattr(processor, "crop_size", None)
     edge = _side(box, "shortest_edge")
     if getattr(processor, "do_center_crop", False) and edge and crop:

@@ -21,6 +21,9 @@ from nibt.models._vision_language.towers import DecoderPixels, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
 from nibt.types import Embedding, Hidden
 
+_WITHOUT_TEMPLATE = ("PaliGemma", "Florence2", "Git")
+"""The beginnings of the names of processors whose models read a prompt as it is."""
+_MARK = "\ue000"  # which no template has
 _TYPES = ("mm_token_type_ids", "token_type_ids")
 
 
@@ -91,7 +94,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(self.offset + len(values["input_ids"][0]) + 1)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
         settings, tokens = self.root.generation_config, {"pad_token_id": self.pad[0]}
-        if settings.eos_token_id is None:
+        if settings.eos_token_id is None and self.generation == "greedy":
             tokens["eos_token_id"] = self.tokenizer.eos_token_id
         ids = self.generate(most, **self.arguments(inputs), inner=self.network.base, **tokens)
         return self.written(ids[inputs.extra["input_ids"].shape[1] :], most)
@@ -118,8 +121,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         text, words, end = self.chat(prompt), [], len(ids)
         with TOKENIZER_LOCK:
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
-        after = text.rfind(prompt) + len(prompt)
-        for part in reversed(self._around_image(prompt)):  # the last first, since a template may repeat its words
+        after = self._start(prompt, text) + len(prompt)
+        for part in reversed(self._around_image(prompt)):
             start = text.rfind(part, 0, after)
             rows = [
                 row
@@ -128,8 +131,10 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             ]
             inside = slice(rows[0], rows[-1] + 1) if rows else slice(0)  # with blanks, which may have no offsets
             wanted = output["input_ids"][inside]
-            places = range(end - len(wanted), -1, -1)
-            end = next((row for row in places if list(ids[row : row + len(wanted)]) == wanted), -1)
+            # the tokens of the image are before or after it, so it is as far from the end, or from the start, as here
+            counted = (len(ids) - len(output["input_ids"]) + inside.start, inside.start) if rows else ()
+            places = (*counted, *range(end - len(wanted), -1, -1))
+            end = next((row for row in places if row >= 0 and list(ids[row : row + len(wanted)]) == wanted), -1)
             if not wanted or end < 0:
                 raise CannotLoad(
                     f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
@@ -145,6 +150,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             ]
             after = start
         return tuple(words)
+
+    def _start(self, prompt: str, text: str) -> int:
+        """Return where the text of a template has the prompt, whose words may be those of the template, too."""
+        start = self.chat(_MARK).find(_MARK)
+        return start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
 
     def _around_image(self, prompt: str) -> list[str]:
         """Return the texts before and after the image token of a prompt; the whole prompt if it has none."""
@@ -214,10 +224,19 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         )
 
     def _prompt_notes(self, prompt: str) -> list[str]:
-        """Return a note on a prompt that is not put into the chat template of the model."""
-        if not getattr(self.processor, "chat_template", None) or self.processor.image_token not in prompt:
+        """Return a note on a prompt that is not put into a chat template."""
+        token, has_template = (getattr(self.processor, name, None) for name in ("image_token", "chat_template"))
+        if token is None or type(self.processor).__name__.startswith(_WITHOUT_TEMPLATE):
             return []
-        return ["the prompt has the model's image token, so it is used as it is, without the chat template"]
+        if token in prompt:
+            note = "the prompt has the model's image token, so it is used as it is, without the chat template"
+            return [note] if has_template else []
+        if has_template:
+            return []
+        return [
+            "the processor has no chat template, so the prompt follows the image: if the model was trained on another "
+            f"prompt, give all of it, with {token}"
+        ]
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["rows"]}

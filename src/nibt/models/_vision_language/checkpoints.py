@@ -35,13 +35,19 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 
 def is_known(source: str) -> bool:
     """Return whether nibt knows by its name how a checkpoint embeds, with or without code of its own."""
-    return any(name in source.lower() for name in _KNOWN)
+    return bool(_by_name(source))
+
+
+def _by_name(source: str) -> Mapping[str, Any]:
+    """Return how a checkpoint embeds by the name of its repository: the last part of its path, or that in a cache."""
+    parts = Path(source).parts
+    repository = next((part for part in parts if part.startswith("models--")), parts[-1] if parts else "").lower()
+    return next((values for name, values in _KNOWN.items() if name in repository), {})
 
 
 def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
-    by_name = next((dict(values) for name, values in _KNOWN.items() if name in source.lower()), {})
-    values = {**by_name, **_pooling_file(source), **request.embedding}
+    values = {**_by_name(source), **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):
         raise CannotLoad(
             f"{source!r} is a vision-language model, and nothing says that or how it embeds: use nibt answer to "
