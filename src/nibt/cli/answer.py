@@ -68,7 +68,7 @@ class GeneratorOptions(PlacedModelOptions):
             from nibt.models import _request
             from nibt.models._load_generator import load_generator
 
-            return load_generator(self.name, **self.placed(self.load, _request.GeneratorOptions))
+            return load_generator(self.name, **self.placed(self.load, _request.GenerationOptions))
 
 
 @expand_groups

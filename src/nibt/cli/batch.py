@@ -92,7 +92,7 @@ def batch(
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
-    from nibt.models._request import GeneratorOptions, LoadOptions
+    from nibt.models._request import GenerationOptions, LoadOptions
 
     out, started = job.out, Job(job.out)
     files_before = started.chunks()
@@ -104,7 +104,7 @@ def batch(
             method.method,
             chunk_size=pairs.chunk_size,
             batch_size=model.batch_size,
-            loading=model.placed(model.load, LoadOptions, GeneratorOptions),
+            loading=model.placed(model.load, LoadOptions, GenerationOptions),
             on_progress=on_progress,
             **columns,
             **execution.arguments,

@@ -39,9 +39,9 @@ def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
 
     A report of a bug should contain the output.
     """
-    from nibt.models._request import GeneratorOptions, LoadOptions
+    from nibt.models._request import GenerationOptions, LoadOptions
 
-    options = loading.placed(loading.load, LoadOptions, GeneratorOptions)
+    options = loading.placed(loading.load, LoadOptions, GenerationOptions)
     with show_progress(f"loading {inputs.model}", False):
         from nibt.engine.reading import describe, load_any
 

@@ -14,7 +14,7 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import ForcedWord, Generator, Prompted
 from nibt.models._load_generator import load_generator, replay_errors
 from nibt.models._loading import load_model, replay_cosines
-from nibt.models._request import GeneratorOptions, LoadOptions, check_loading
+from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models._trace import Inputs
 from nibt.models._writing import changed_settings
 from nibt.models.base import Model
@@ -30,7 +30,7 @@ def load_any(name: str, loading: Mapping[str, Any]) -> Model | Generator:
     except CannotLoad as error:
         if "nibt answer" not in str(error):
             raise
-        check_loading(loading, GeneratorOptions)
+        check_loading(loading, GenerationOptions)
         return load_generator(name, **loading)
     check_loading(loading, LoadOptions)
     return model

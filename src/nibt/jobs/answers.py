@@ -13,7 +13,7 @@ from nibt.jobs.worker import JobSpec, PreparedRows, Worker, message
 from nibt.methods.base import MethodSpec
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
-from nibt.models._request import GeneratorOptions, check_loading
+from nibt.models._request import GenerationOptions, check_loading
 from nibt.records import JsonObject
 
 
@@ -30,7 +30,7 @@ class AnswerWorker(Worker):
     def load(self) -> None:
         request = self.request
         self._against = _alternative(request)
-        check_loading(request.loading, GeneratorOptions, "processor")
+        check_loading(request.loading, GenerationOptions, "processor")
         self._method = MethodSpec.of(request.method, request.variant, request.options)
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)

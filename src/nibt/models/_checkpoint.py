@@ -5,7 +5,8 @@ other embeddings than its own, without an error.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -45,7 +46,7 @@ def check_class(source: str, config: JsonObject, own_code: bool) -> None:
         )
 
 
-def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[str]], unread: str) -> list[str]:
+def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unread: str) -> list[str]:
     """Check that a class and the file of its weights have the same ones; return those that no result depends on.
 
     Weights that the file lacks are set to zero if nothing reads them.
@@ -56,23 +57,21 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable[st
         info: The names of missing and of unexpected weights, and those of other shapes.
         unread: A pattern of weights that nothing reads.
     """
-    ignored = "|".join(filter(None, (unread, _COMPUTED)))
-    missing, own, other = set(info["missing_keys"]), set(info["unexpected_keys"]), info.get("mismatched_keys") or ()
+    ignored, mismatched = "|".join(filter(None, (unread, _COMPUTED))), [name for name, *_ in info["mismatched_keys"]]
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
     unused = {name for name in missing if re.search(ignored, name)}
     if missing - unused:
-        first = min(missing - unused)
         raise CannotLoad(
-            f"{source!r} lacks {len(missing - unused)} weights, such as {first!r}, which would be random: save "
-            "the whole model"
+            f"{source!r} lacks {len(missing - unused)} weights, such as {min(missing - unused)!r}, which would be "
+            "random: save the whole model"
         )
     for name in unused & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
-    known, own = own, {name for name in own if not re.search(f"{ignored}|{_POOLER}", name)}
-    if own or other:
-        first = min(own) if own else next(iter(other))[0]
-        problem = "that the class does not have" if own else "of another shape"
+    needless = {name for name in unexpected if re.search(f"{ignored}|{_POOLER}", name)}
+    if wrong := sorted(unexpected - needless) or mismatched:
+        problem = "that the class does not have" if unexpected - needless else "of another shape"
         raise CannotLoad(
-            f"{source!r} has {len(own) or len(list(other))} weights, such as {first!r}, {problem}: "
-            f"{type(module).__name__} would compute something else than the model that was saved: {_CONVERTED}"
+            f"{source!r} has {len(wrong)} weights, such as {wrong[0]!r}, {problem}: {type(module).__name__} would "
+            f"compute something else than the model that was saved: {_CONVERTED}"
         )
-    return sorted(known | unused)
+    return sorted(needless | unused)

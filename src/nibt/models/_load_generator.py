@@ -24,7 +24,7 @@ from nibt.models._in_memory import check_part, check_processor, check_source, ch
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._names import hub_name, open_clip_name
 from nibt.models._quantized import check_quantized
-from nibt.models._request import GeneratorOptions, Request
+from nibt.models._request import GenerationOptions, Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.checkpoints import is_known
 from nibt.models.base import Model
@@ -69,7 +69,7 @@ def load_generator(
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
     check_source(id)
-    options = GeneratorOptions(str(device), str(dtype).removeprefix("torch."), generation)
+    options = GenerationOptions(str(device), str(dtype).removeprefix("torch."), generation)
     check_device(options.device)
     request = Request(getattr(torch, options.dtype), processor=processor, generation=generation)
     if isinstance(id, nn.Module):

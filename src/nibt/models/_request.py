@@ -56,7 +56,7 @@ class _Placement:
 
 
 @dataclass(frozen=True)
-class GeneratorOptions(_Placement):
+class GenerationOptions(_Placement):
     """The options of ``load_generator`` that are texts."""
 
     generation: Annotated[str, OneOf(("greedy", "model"))] = "greedy"
