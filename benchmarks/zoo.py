@@ -179,6 +179,7 @@ RELEASED = {
     *("blip_2_opt", "blip_2_t5", "instructblip", "vit_gpt_2", "vit_trocr", "blip_caption", "blip_question"),
 }
 """The builders of classes of which the small copy of a released model is measured."""
+POOLED = ("qwen2_vl", "qwen3_vl")  # of which GME and Qwen3-VL-Embedding are copies
 EMBEDDERS, LATE = tiny_vision_language.EMBEDDERS, tiny_vision_language.LATE
 WRITERS = {**EMBEDDERS, **tiny_vision_language.GENERATORS, **tiny_encoder_decoder.ENCODER_DECODERS}
 SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
@@ -188,7 +189,11 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
     },
     "Embedders on vision-language models": {
         **copies("transformers", is_pooled),
-        **{f"{name}, as an embedder": partial(built, partial(vision_language, EMBEDDERS[name])) for name in EMBEDDERS},
+        **{
+            f"{name}, as an embedder": partial(built, partial(vision_language, EMBEDDERS[name]))
+            for name in EMBEDDERS
+            if name not in POOLED
+        },
     },
     "Late interaction": {
         **copies("transformers", is_late),

@@ -131,7 +131,10 @@ def test_parts_are_in_order() -> None:
 def test_a_cache_drops_what_did_not_fit() -> None:
     """The trace of the whole batch would keep the memory that its halves need."""
     model = tiny.fresh("clip")
-    spec, cache = resolve(model, MethodSpec("nib", "fast", {"views": 1})), BatchCache(model)
+    spec, cache = (
+        resolve(model, MethodSpec("nib", "fast", {"views": 1, "distribute": False, "steps": 1})),
+        BatchCache(model),
+    )
     own, sizes = model.image.last, []
 
     def last(stream: torch.Tensor, *others: Any) -> Any:
