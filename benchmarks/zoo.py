@@ -135,14 +135,6 @@ def copies(library: str, chosen: Callable[[dict[str, Any]], bool]) -> dict[str, 
     }
 
 
-def is_late(facts: dict[str, Any]) -> bool:
-    return facts["architecture"].startswith("Col")
-
-
-def is_pooled(facts: dict[str, Any]) -> bool:
-    return "pooling" in facts["call"] and not is_late(facts)
-
-
 def others(
     builders: dict[str, Callable[[], Any]], making: Callable[[Callable[[], Any]], Any]
 ) -> dict[str, Callable[[], Any]]:
@@ -188,7 +180,7 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
         **others({**tiny_families.FIRST, **tiny_families.FAMILIES}, built),
     },
     "Embedders on vision-language models": {
-        **copies("transformers", is_pooled),
+        **copies("transformers", released.is_pooled),
         **{
             f"{name}, as an embedder": partial(built, partial(vision_language, EMBEDDERS[name]))
             for name in EMBEDDERS
@@ -196,7 +188,7 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
         },
     },
     "Late interaction": {
-        **copies("transformers", is_late),
+        **copies("transformers", released.is_late),
         **others(LATE, lambda build: built(partial(vision_language, build))),
     },
     "Generators": {

@@ -10,7 +10,7 @@ nibt.
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from . import tiny_open_clip
-from .released_tokenizers import save_tokenizer
-from .tiny_families import randomized
+from .released_tokenizers import Ids, save_tokenizer
+from .tiny_families import ALIGN_SIZES, randomized
 
 FACTS = Path(__file__).parent / "facts"
 _HEADS = 4
@@ -61,18 +61,7 @@ _WIDTHS: Mapping[str, int] = {
 }
 """What stands for the sizes of a configuration; those that are not here are as released."""
 _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
-    "align_vision_model": {
-        "width_coefficient": 0.5,
-        "depth_coefficient": 0.5,
-        "in_channels": [32, 16, 24, 40],
-        "out_channels": [16, 24, 40, 48],
-        "kernel_sizes": [3, 3, 5, 3],
-        "strides": [1, 2, 2, 2],
-        "num_block_repeats": [1, 2, 2, 1],
-        "expand_ratios": [1, 6, 6, 6],
-        "depthwise_padding": [],
-        "hidden_dim": 64,
-    },
+    "align_vision_model": {**ALIGN_SIZES, "depthwise_padding": []},
     "clipseg": {"extract_layers": [0, 1, 2], "reduce_dim": 8},
     "florence_vision": {
         "depths": [1] * 4,
@@ -113,6 +102,16 @@ def is_built(known: Mapping[str, Any]) -> bool:
     return parts and known["library"] in ("transformers", "open_clip") and not known.get("refused")
 
 
+def is_late(known: Mapping[str, Any]) -> bool:
+    """Return whether a model embeds each token of a prompt."""
+    return known["architecture"].startswith("Col")
+
+
+def is_pooled(known: Mapping[str, Any]) -> bool:
+    """Return whether a vision-language model embeds a prompt as one vector."""
+    return "pooling" in known["call"] and not is_late(known)
+
+
 def save(name: str, folder: Path) -> None:
     """Write the folder of a small model with the facts of a released one."""
     known = facts(name)
@@ -121,7 +120,7 @@ def save(name: str, folder: Path) -> None:
         _save_open_clip(known, folder)
         return
     ids = save_tokenizer(known, folder)
-    config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids, ids.count)
+    config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids)
     built = _config(config)
     module = randomized(lambda: getattr(transformers, known["architecture"])(built))
     dtype = getattr(torch, known.get("weights", {}).get("dtype", "float32"))
@@ -175,10 +174,10 @@ def _save_open_clip(known: Mapping[str, Any], folder: Path) -> None:
     _write(folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preparation})
 
 
-def small_config(released: Mapping[str, Any], ids: Any, vocabulary: int) -> dict[str, Any]:
+def small_config(released: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
     """Return the configuration of a released model with small sizes, and the ids of a small vocabulary."""
     result = deepcopy(dict(released))
-    _shrink(result, _config(released), ids.small, vocabulary)
+    _shrink(result, _config(released), ids.small, ids.count)
     return result
 
 
@@ -255,15 +254,11 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
-def _weight_files(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.glob("*.safetensors"))
-
-
 def _change_weights(folder: Path, known: Mapping[str, Any]) -> None:
     """Add what a released file has beside the weights of its class, and remove what it lacks."""
     extra = [name for name in known.get("extra", ()) if re.fullmatch(r"[\w.]+", name)]
     missing = [name.split()[0] for name in known.get("missing", ())]
-    for number, path in enumerate(_weight_files(folder)):
+    for number, path in enumerate(sorted(folder.glob("*.safetensors"))):
         weights = load_file(path)
         weights = {name: value for name, value in weights.items() if name not in missing}
         if number == 0:

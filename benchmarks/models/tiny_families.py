@@ -35,6 +35,20 @@ VISION = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "n
 TEXT = {"hidden_size": 20, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 
 
+ALIGN_SIZES: Mapping[str, Any] = {
+    "width_coefficient": 0.5,
+    "depth_coefficient": 0.5,
+    "in_channels": [32, 16, 24, 40],
+    "out_channels": [16, 24, 40, 48],
+    "kernel_sizes": [3, 3, 5, 3],
+    "strides": [1, 2, 2, 2],
+    "num_block_repeats": [1, 2, 2, 1],
+    "expand_ratios": [1, 6, 6, 6],
+    "hidden_dim": 64,
+}
+"""The sizes of the blocks of ALIGN's EfficientNet."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A model, and what prepares its inputs."""
@@ -240,18 +254,7 @@ def altclip() -> Family:
 def align() -> Family:
     tokenizer = bert_tokenizer()
     config = transformers.AlignConfig(
-        vision_config={
-            "image_size": 48,
-            "width_coefficient": 0.5,
-            "depth_coefficient": 0.5,
-            "in_channels": [32, 16, 24, 40],
-            "out_channels": [16, 24, 40, 48],
-            "kernel_sizes": [3, 3, 5, 3],
-            "strides": [1, 2, 2, 2],
-            "num_block_repeats": [1, 2, 2, 1],
-            "expand_ratios": [1, 6, 6, 6],
-            "hidden_dim": 64,
-        },
+        vision_config={"image_size": 48, **ALIGN_SIZES},
         text_config={**TEXT, "max_position_embeddings": CONTEXT, "vocab_size": len(tokenizer)},
         projection_dim=24,
         temperature_init_value=0.05,

@@ -36,13 +36,12 @@ CAPTIONS = ["A photo of a red cat on the mat", "two dogs"]
 FACTS = {name: released.facts(name) for name in released.names()}
 OPEN_CLIP = [name for name, known in FACTS.items() if known["library"] == "open_clip" and released.is_built(known)]
 BUILT = {name: known for name, known in FACTS.items() if released.is_built(known) and name not in OPEN_CLIP}
-EMBEDDERS = [name for name, known in BUILT.items() if "pooling" in known["call"]]
-DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and name not in EMBEDDERS]
+DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and "pooling" not in known["call"]]
 ANSWERS = [name for name, known in BUILT.items() if known["use"] == "answer"]
 TEMPLATED = [name for name in ANSWERS if FACTS[name]["call"].get("template")]
 SILENT = [name for name in ANSWERS if FACTS[name]["call"].get("images_only")]
-LATE = [name for name in EMBEDDERS if "query" in FACTS[name]["call"] and "vlm2vec" not in name]
-POOLED = [name for name in EMBEDDERS if name not in LATE]
+LATE = [name for name, known in BUILT.items() if released.is_late(known)]
+POOLED = [name for name, known in BUILT.items() if released.is_pooled(known)]
 REFUSED = {
     "apple-aimv2-large-patch14-224-lit": r"comes with its own code \(modeling_aimv2.AIMv2Model in auto_map",
     "jinaai-jina-clip-v1": r"comes with its own code \(",

@@ -65,10 +65,10 @@ class GeneratorOptions(PlacedModelOptions):
     def generator(self, quiet: bool) -> "Generator":
         """Load the generator and show the progress on standard error."""
         with show_progress(f"loading {self.name}", quiet):
-            from nibt.models import _request
             from nibt.models._load_generator import load_generator
+            from nibt.models._request import GenerationOptions
 
-            return load_generator(self.name, **self.placed(self.load, _request.GenerationOptions))
+            return load_generator(self.name, **self.placed(self.load, GenerationOptions))
 
 
 @expand_groups

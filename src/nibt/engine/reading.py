@@ -10,8 +10,8 @@ import torch
 from nibt.data.images import ImageInput, read_image
 from nibt.data.units import cells_of
 from nibt.engine.spec import versions
-from nibt.errors import CannotLoad
 from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._failures import WritesText
 from nibt.models._load_generator import load_generator, replay_errors
 from nibt.models._loading import load_model, replay_cosines
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
@@ -27,9 +27,7 @@ def load_any(name: str, loading: Mapping[str, Any]) -> Model | Generator:
     """Load a model that compares images with captions or, if it is none, a generator."""
     try:
         model = load_model(name, **{key: value for key, value in loading.items() if key != "generation"})
-    except CannotLoad as error:
-        if "nibt answer" not in str(error):
-            raise
+    except WritesText:
         check_loading(loading, GenerationOptions)
         return load_generator(name, **loading)
     check_loading(loading, LoadOptions)
@@ -49,7 +47,7 @@ def describe(model: Model | Generator, text: str | None = None) -> dict[str, str
     lines = {
         "model": str(model.id),
         "class": f"{type(inner).__name__}, family {model.family}" + (f", attention {attention}" if attention else ""),
-        "weights": f"{count:,} numbers, {model.quantization or model.dtype} on {model.device}, {model.weights_hash}",
+        "weights": f"{count:,} numbers, {model.precision} on {model.device}, {model.weights_hash}",
         "processor": f"{type(request.image_processor).__name__}, {type(tokenizer).__name__}",
     }
     lines |= _of_generator(model, image, text) if isinstance(model, Generator) else _of_pair(model, image, text)

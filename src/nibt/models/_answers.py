@@ -140,9 +140,10 @@ class AnswerTower(ImageTower, TextTower):
         with_settings = self.generation == "model"
         if with_settings and "stop_strings" in changed_settings(self.root):
             options["tokenizer"] = self.tokenizer
-        limit = getattr(self.root.generation_config, "max_new_tokens", None) if with_settings else None
-        options |= {"do_sample": False, "max_new_tokens": min(TOKENS_PER_WORD * most, limit or TOKENS_PER_WORD * most)}
-        options["return_dict_in_generate"] = False
+        limit = TOKENS_PER_WORD * most
+        if with_settings:
+            limit = min(limit, getattr(self.root.generation_config, "max_new_tokens", None) or limit)
+        options |= {"do_sample": False, "max_new_tokens": limit, "return_dict_in_generate": False}
         try:
             with torch.no_grad(), self.computing():
                 return writer(self.root, with_settings, inner).generate(*inputs, **options)[0].tolist()

@@ -16,6 +16,10 @@ _LOG_IN = "log in with 'hf auth login'"
 _LONGEST = 300  # characters of a sentence of a hub
 
 
+class WritesText(CannotLoad):
+    """A model writes text about images, and no image can be compared with a caption."""
+
+
 def refusal(error: BaseException) -> str | None:
     """Return what the hub answered and what to do about it; None if the error is not an answer of a hub."""
     from huggingface_hub import errors

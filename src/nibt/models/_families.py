@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from nibt.errors import CannotLoad
+from nibt.models._failures import WritesText
 from nibt.models._family import Family, class_names
 from nibt.registry import available, find
 
@@ -31,7 +32,7 @@ def family_of_generator(classes: Iterable[str]) -> str | None:
 def check_no_generator(name: str, classes: Iterable[str]) -> None:
     """Check that a model that no family takes does not write text."""
     if family_of_generator(classes) is not None:
-        raise CannotLoad(
+        raise WritesText(
             f"{name!r} writes text about images, and does not compare them with captions: use nibt answer, "
             "explain_answer, or nibt batch with a column of prompts and none of captions"
         )

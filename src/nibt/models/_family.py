@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import BadOption
 from nibt.models._answers import AnswerTower
+from nibt.models._failures import WritesText
 from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
@@ -94,4 +95,4 @@ class OnlyGenerators(Family):
 
     @staticmethod
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        raise CannotLoad("it writes text about images, and does not compare them with captions: use nibt answer")
+        raise WritesText("it writes text about images, and does not compare them with captions: use nibt answer")

@@ -21,7 +21,7 @@ from nibt.models._vision_language.towers import DecoderPixels, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
 from nibt.types import Embedding, Hidden
 
-_WITHOUT_TEMPLATE = ("PaliGemma", "Florence2", "Git")
+_WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
 """The beginnings of the names of processors whose models read a prompt as it is."""
 _MARK = "\ue000"  # which no template has
 _TYPES = ("mm_token_type_ids", "token_type_ids")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import BadOption
 from nibt.io import load_json
+from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, Request
 from nibt.records import JsonObject
 
@@ -49,7 +50,7 @@ def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     values = {**_by_name(source), **_pooling_file(source), **request.embedding}
     if not values.get("pooling"):
-        raise CannotLoad(
+        raise WritesText(
             f"{source!r} is a vision-language model, and nothing says that or how it embeds: use nibt answer to "
             "explain what it writes; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or "
             "'mean', and its instruction or prompts, as its card says"
