@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.cell import fingerprint
 from nibt.evaluation.bench.run import Benchmark
 
 PLAN = """

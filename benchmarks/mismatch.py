@@ -30,11 +30,13 @@ from nibt.engine.encode import encode
 from nibt.engine.explanations import MARGIN, mismatches
 from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, UNMOVED, moves, reactions
 from nibt.engine.spec import resolve
-from nibt.evaluation.audit.vocabulary import NOUNS as EVERYDAY_NOUNS
+from nibt.evaluation.audit.checks import NOUNS as EVERYDAY_NOUNS
 from nibt.methods.base import MethodSpec
 from nibt.preprocessing.captions import FUNCTION_WORDS, UNKNOWN
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
-from nibt.targets.base import cosine
+from nibt.targets.base import CosineSimilarity
+
+cosine = CosineSimilarity()
 
 EVERYDAY = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").splitlines()
 UNKNOWN_CAPTIONS = (

@@ -3,6 +3,7 @@
 python docs/figures.py                 # all methods: some minutes on one core
 python docs/figures.py nib rise        # these only; the other pictures and times stay
 python docs/figures.py --pictures      # the pictures only
+python docs/figures.py --guides        # the pictures of the guides only
 python docs/generate.py                # afterwards: the pages with these numbers
 
 Each picture has two drawn scenes with the model ``scenes``, which every method explains; the named objects are
@@ -32,15 +33,25 @@ from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
 from nibt.registry import summary
 from nibt.report.colors import Appearance
+from nibt.report.image.draw import caption, part_scale
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, text_rows
-from nibt.report.image.rows import caption, part_scale
 from nibt.report.request import is_signed
 from nibt.results.explanation import Explanation
 
 FOLDER = Path(__file__).parent / "images" / "methods"
 COSTS = FOLDER / "costs.json"
 GALLERY = FOLDER.parent / "methods.webp"
+GUIDES: dict[str, dict[str, dict[str, Any]]] = {
+    "views": {"One view": {"views": 1}, "Three views (the default)": {}, "Seven views": {"views": 7}},
+    "special": {
+        "Class token keeps its share": {"distribute": False, "views": 1},
+        "Its share goes back to patches": {"views": 1},
+    },
+    "contrast": {"A picture of an owl": {}, "Rather than of a key": {"against": "a picture of a key"}},
+    "bad": {"nib": {}, "rollout ignores the caption": {"method": "rollout"}, "random": {"method": "random"}},
+}
+"""The pictures of the guides: the options of each map of the first scene, by its heading."""
 SCENE = Scenes(count=8, seed=4, fewest=3, most=3, named="one", smallest=30, backgrounds=("gradient", "texture"))[6]
 SECOND = Scenes(count=8, seed=4, fewest=3, most=3, named="all", smallest=30, backgrounds=("gradient", "texture"))[3]
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
@@ -59,10 +70,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD", help="all without one")
     parser.add_argument("--pictures", action="store_true", help="measure no times")
+    parser.add_argument("--guides", action="store_true", help="draw the pictures of the guides only")
     arguments = parser.parse_args()
     every = pair_methods()
     FOLDER.mkdir(parents=True, exist_ok=True)
     scenes = nibt.load_model("scenes")
+    for name, maps in {} if arguments.methods else GUIDES.items():
+        tiles = [headed(scenes, heading, options) for heading, options in maps.items()]
+        beside(tiles).save(FOLDER.parent / f"{name}.webp", quality=85, method=6)
+    if arguments.guides:
+        return
     for name in arguments.methods or every:
         answers = [nibt.explain(scenes, pair.image, pair.caption, name) for pair in (SCENE, SECOND)]
         tiles = [drawn(answer, pair, bar=True) for answer, pair in zip(answers, (SCENE, SECOND), strict=True)]
@@ -109,10 +126,16 @@ def gallery(model: Any, names: list[str]) -> Image.Image:
             tile.paste(part, (0, top))
         tiles.append(tile)
     rows = [beside(tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
-    page = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
-    for place, row in enumerate(rows):
-        page.paste(row, (0, sum(earlier.height for earlier in rows[:place])))
-    return page
+    return below(rows, rows[0].width)
+
+
+def headed(model: Any, heading: str, options: dict[str, Any]) -> Image.Image:
+    """Draw the map of the first scene below a heading, with the gap of what is shown."""
+    answer = nibt.explain(model, SCENE.image, SCENE.caption, **options)
+    path = answer.image.path
+    gap = "" if path is None else f"gap {float(path.gap):+.3f} of {float(path.at_input - path.at_baseline):+.3f}"
+    rows = [text_rows([heading], SIDE, 18, INK), drawn(answer, SCENE, bar=True), text_rows([gap or " "], SIDE, 14)]
+    return below(rows, SIDE)
 
 
 def timed(model: Any, image: Any, text: str, name: str, options: dict[str, Any]) -> float:
@@ -137,10 +160,7 @@ def drawn(answer: Explanation, pair: Pair, bar: bool = False) -> Image.Image:
     rows = [image, caption(answer.text, SIDE, COLORS, small=True)]
     if bar:
         rows.append(part_scale(answer.image, SIDE, COLORS, is_signed(answer)))
-    tile = Image.new("RGB", (SIDE, sum(row.height for row in rows) + 8 * (len(rows) - 1)), "white")
-    for place, row in enumerate(rows):
-        tile.paste(row, (0, sum(earlier.height + 8 for earlier in rows[:place])))
-    return tile
+    return below(rows, SIDE, 8)
 
 
 def outline_named(image: Image.Image, pair: Pair) -> None:
@@ -149,6 +169,15 @@ def outline_named(image: Image.Image, pair: Pair) -> None:
     whole = Image.fromarray(mask).convert("L").resize(image.size).point(lambda value: 255 * (value > 127))
     edge = np.asarray(whole) != np.asarray(whole.filter(ImageFilter.MinFilter(3)))
     image.paste(Image.new("RGB", image.size, "black"), mask=Image.fromarray(edge))
+
+
+def below(rows: list[Image.Image], width: int, gap: int = 0) -> Image.Image:
+    """Put rows below each other."""
+    page, top = Image.new("RGB", (width, sum(row.height + gap for row in rows) - gap), "white"), 0
+    for row in rows:
+        page.paste(row, (0, top))
+        top += row.height + gap
+    return page
 
 
 def beside(tiles: list[Image.Image]) -> Image.Image:

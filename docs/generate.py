@@ -5,6 +5,7 @@
   metrics and protocols exist on the site only (``hooks.py``): the repository has docstrings and plans.
 - The table of formats in ``reference/files.md``, that of the defaults in ``reference/results/methods.md``, and lists of
   methods in ``explanation/reading.md`` and ``reference/methods/index.md``.
+- The table of ``reference/python.md``; the site has a page for each name.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
 - ``llms.txt``: the install line, three calls with their output, and the pages.
 - ``schemas/NAME.json``, by ``docs/schemas.py``.
@@ -45,6 +46,7 @@ PRESENT = {"shown": "nib", "views-words": "midpoint 6"}
 """The rows of the study that have NIB's present default; ``methods-*.csv`` has a former one."""
 PRESENT_SCENES = 500
 FILES = DOCS / "reference" / "files.md"
+PYTHON = DOCS / "reference" / "python.md"
 READING = DOCS / "explanation" / "reading.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
 MARK = "<!--docs/generate.py-->\n"
@@ -53,11 +55,10 @@ CALLS = """# nibt
 > Explains which parts of an image, and which words of a caption, make an image-text model match them. index.json has
 > all commands, options, plugins and pages for programs.
 
-In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install -q .`
+In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install .`
 
 ```python
 import nibt
-from nibt.cli.groups import OptionGroup
 from nibt.datasets.scenes import Scenes
 
 answer = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
@@ -92,6 +93,7 @@ _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 def files() -> dict[Path, str]:
     """Return the text of every generated file."""
     texts = {METHODS / f"{name}.md": method_page(name) for name in own("methods")}
+    texts[PYTHON] = python_index()
     texts[FILES] = with_part(FILES, "formats", formats_table())
     signed = [name for name in own("methods") if find("methods", name).signed]
     texts[READING] = with_part(READING, "signed", f"{listed(signed)}.\n")
@@ -494,6 +496,28 @@ def python_entry(name: str) -> dict[str, str]:
         return entry
     text = re.sub(r"<function (\w+) at \w+>", r"\1", f"{name}{signature(public)}")
     return {**entry, "signature": re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)}  # names without their modules
+
+
+def python_index() -> str:
+    """Return the page of the public names with the first line of each docstring."""
+    text = PYTHON.read_text(encoding="utf-8")
+    return re.sub(
+        r"^\| `(\w+)` \|.*$", lambda row: f"| `{row[1]}` | {python_entry(row[1])['about']} |", text, flags=re.M
+    )
+
+
+def python_file(name: str) -> str:
+    """Return the file of a public name on the site; ``Regions`` and ``regions`` differ on every file system."""
+    return f"python/class_{name}.md" if isinstance(getattr(nibt, name), type) else f"python/{name}.md"
+
+
+def python_page(name: str) -> str:
+    """Return the page of a public name for the site: its first example, then its docstring."""
+    public = getattr(nibt, name)
+    examples = re.search(r"^Examples:\n((?:    .*\n?|\n)+)", f"{getdoc(public)}\n", re.M)
+    lines = [] if examples is None else [line[4:] for line in examples[1].rstrip().splitlines()]
+    shown = ["```pycon", *(line.partition("  # doctest")[0] for line in lines), "```\n"] if lines else []
+    return "\n".join([f"# nibt.{name}\n", *shown, f"::: {public.__module__}.{public.__qualname__}"]) + "\n"
 
 
 def pages() -> Iterator[tuple[str, str, str]]:

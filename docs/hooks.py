@@ -24,6 +24,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from typer.cli import get_docs_for_click
 
+import nibt
 from nibt.cli.main import app
 from nibt.registry import source
 
@@ -51,14 +52,20 @@ def on_config(config: Any) -> Any:
     (reference,) = (section["Reference"] for section in config["nav"] if "Reference" in section)
     (metrics,) = (section["Metrics"] for section in reference if "Metrics" in section)
     metrics += [{name: f"reference/metrics/{name}.md"} for name in _GENERATE.own("metrics")]
+    (python,) = (section for section in reference if "Python" in section)
+    names = [{name: f"reference/{_GENERATE.python_file(name)}"} for name in sorted(nibt.__all__, key=str.lower)]
+    python["Python"] = [python["Python"], *names]
     reference.append({"Protocols": [{name: f"reference/protocols/{name}.md"} for name in _GENERATE.protocols()]})
     return config
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the changelog, whose links are relative to the root of the repository, notebooks, metrics and protocols."""
+    """Add the changelog, whose links are relative to the root of the repository, notebooks, and generated pages."""
     for name in _GENERATE.own("metrics"):
         files.append(File.generated(config, f"reference/metrics/{name}.md", content=_GENERATE.metric_page(name)))
+    for name in nibt.__all__:
+        path = f"reference/{_GENERATE.python_file(name)}"
+        files.append(File.generated(config, path, content=_GENERATE.python_page(name)))
     for name in _GENERATE.protocols():
         files.append(File.generated(config, f"reference/protocols/{name}.md", content=_GENERATE.protocol_page(name)))
     root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
@@ -107,6 +114,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if page.file.src_uri == "reference/metrics/index.md":
         names = "|".join(_GENERATE.own("metrics"))
         markdown = re.sub(rf"(?<!\[)`({names})`", r"[`\1`](\1.md)", markdown)
+    if page.file.src_uri == "reference/python.md":
+        row = re.compile(r"^\| `(\w+)` \|", re.M)
+        markdown = row.sub(lambda cell: f"| [`{cell[1]}`]({_GENERATE.python_file(cell[1])}) |", markdown)
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
     here = (folder / page.file.src_uri).parent
 

@@ -2,19 +2,24 @@
 
 ``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known,
 ``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
-table.
+table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
+in Debian's chromium.
 """
 
+import shutil
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from figures import COLORS, SCENE, outline_named
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 import nibt
 from nibt.datasets.scenes import Scenes
+from nibt.report.image.draw import caption, part_scale
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
-from nibt.report.image.rows import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
@@ -27,6 +32,21 @@ def main() -> None:
     nibt.draw(nibt.regions("lite", *PHOTOGRAPH, words=["camera", "tripod"])).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
     links().save(FOLDER / "images" / "links.png", optimize=True)
+    with TemporaryDirectory() as folder:
+        answer, audit = Path(folder, "answer.html"), Path(folder, "audit.html")
+        nibt.explain_answer("scenes_generator", "sample:scene", "what is left of the house ?").save(answer)
+        nibt.audit("scenes", list(Scenes(count=24)), ["nib", "random"]).save(audit)
+        for page, height in ((answer, 760), (audit, 900)):
+            screen(page, height).save(FOLDER / "images" / f"{page.stem}.webp", quality=85, method=6)
+
+
+def screen(page: Path, height: int) -> Image.Image:
+    """Return what the top of a page shows."""
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1100, "height": height})
+        tab.goto(page.as_uri())
+        return Image.open(BytesIO(tab.screenshot())).convert("RGB")
 
 
 def links() -> Image.Image:

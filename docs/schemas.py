@@ -2,14 +2,14 @@
 
 import json
 import re
-from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
+from nibt import registry
 from nibt.evaluation.bench.plan import Plan
 from nibt.jobs.job import JobManifest
 from nibt.records import json_schema
-from nibt.results import answer, attribution, audit, decomposition, explanation, of_image, regions, roar
+from nibt.results import answer, attribution, audit, base, decomposition, explanation, regions, roar
 from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -31,13 +31,8 @@ def flowing(text: str) -> str:
 
 
 def section(kind: type, name: str) -> dict[str, str]:
-    """Return the entries of a section of the docstrings of a class and its base classes, such as ``Attributes``."""
-    entries: dict[str, str] = {}
-    for base in kind.__mro__:
-        found = re.search(rf"^{name}:\n((?:    .*\n?|\n)+)", getdoc(base) or "", re.M) if base.__doc__ else None
-        texts = re.findall(r"^    (\w+): ((?:.|\n {8})+)", found[1], re.M) if found else []
-        entries |= {key: flowing(value) for key, value in texts if key not in entries}
-    return entries
+    """Return the entries of a section of the docstrings of a class and its base classes, in Markdown."""
+    return {key: flowing(text) for key, text in registry.section(kind, name).items()}
 
 
 def schema_of(kind: type) -> dict[str, Any]:
@@ -45,7 +40,7 @@ def schema_of(kind: type) -> dict[str, Any]:
     if not issubclass(kind, Result):
         return json_schema(kind)
     schema = json_schema(kind, "serialization")
-    modules = (answer, attribution, audit, decomposition, explanation, of_image, regions, roar)
+    modules = (answer, attribution, audit, decomposition, explanation, base, regions, roar)
     for name, node in [(kind.__name__, schema), *schema.get("$defs", {}).items()]:
         described = next((vars(module)[name] for module in modules if name in vars(module)), None)
         node["description"] = node.get("description", "").split("\n\nAttributes:")[0]

@@ -18,7 +18,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Units, Word, Words
 from nibt.models.base import ImageTower, Inputs, Model, TextTower, Tower
 from nibt.preprocessing.captions import Tokens
-from nibt.targets.base import cosine
+from nibt.targets.base import CosineSimilarity
 from nibt.types import Embedding, Modality
 
 WIDTH, HEADS, DEPTH, PATCH, ROWS, COLUMNS, BATCH = 12, 3, 6, 4, 2, 3, 4
@@ -194,11 +194,11 @@ def _opposite(seed: int) -> Tensor:
 
 
 def target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _opposite(3))
+    return CosineSimilarity()(embedding, _opposite(3))
 
 
 def other_target(embedding: Embedding) -> Tensor:
-    return cosine(embedding, _opposite(4))
+    return CosineSimilarity()(embedding, _opposite(4))
 
 
 @cache

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
 """What a reader has and the tests lack, with its substitute."""
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-_PROGRAMS = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray")
+_PROGRAMS = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray", "pdftoppm")
 _END, _NEXT = "\x1e", "\x1f"
 
 

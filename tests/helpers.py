@@ -30,7 +30,7 @@ from nibt.registry import find
 from nibt.results.attribution import PathSummary, allowed
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
-from nibt.targets.base import cosine
+from nibt.targets.base import CosineSimilarity
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -166,6 +166,7 @@ def noise_pairs(count: int) -> list[Pair]:
 
 # Methods
 
+cosine = CosineSimilarity()
 METHODS = {name: find("methods", name) for name in pair_methods()}
 """The methods of dual encoders; those that need the vectors of late interaction are tested with such models."""
 QUICK: dict[str, dict[str, Any]] = {

@@ -97,14 +97,28 @@ def test_a_new_run_keeps_one_of_equal_files_and_files_of_users(run: Squares, par
     duplicates = sorted((parts / file_name(2, data), data) for data in (b"a", b"b"))
     for path, data in duplicates:
         path.write_bytes(data)
-    draft = f".{file_name(3, b'x').removesuffix('.parquet')}.17-140-2.parquet"
-    mine = {".notes.parquet", f"{draft}.parquet", draft.replace("17-140-2", "17-140"), ".hidden.17-140-2.parquet"}
-    mine |= {"00000000-notes.parquet", "00000000-2024.csv"}
-    for name in (draft, *mine):
-        (parts / name).write_bytes(b"draft")
+    stem = file_name(0, b"another").removesuffix(".parquet")
+    drafts = {f".{stem}.17-140-2.parquet": b"anot", f".{stem}.17-140-3.parquet": b""}
+    mine = {".notes.parquet", f".{stem}.17-140-4.parquet", f".{stem}.17-140.parquet.parquet", "00000000-2024.csv"}
+    for name, data in (drafts | dict.fromkeys(mine, b"notes of the user")).items():
+        (parts / name).write_bytes(data)
     with run.writing(REQUEST):
         run.add(chunk(0, b"another"))
     assert names(parts) == {file_name(0, b"another"), duplicates[0][0].name, *mine}
+
+
+def test_a_linked_manifest_stays_a_link(run: Squares, tmp_path: Path) -> None:
+    with run.writing(REQUEST):
+        pass
+    manifest, elsewhere = run.folder / "manifest.json", tmp_path / "elsewhere.json"
+    manifest.rename(elsewhere)
+    manifest.symlink_to(elsewhere)
+    with run.writing(REQUEST):
+        run.add(chunk(0, b"data"))
+        run.write_reports({"report.md": "text"})
+    assert manifest.is_symlink()
+    assert "report.md" in run.manifest.reports
+    assert elsewhere.read_bytes() == manifest.read_bytes()
 
 
 def test_a_file_that_was_changed_is_refused_and_kept(run: Squares, parts: Path) -> None:

@@ -9,6 +9,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ PUBLIC_VERBS = {
 """Functions for users, who name the arguments that they need."""
 
 
-COMPARED_BY_CLASS_NAME = {"models/_compiled.py"}
+COMPARED_BY_CLASS_NAME = {"models/_hooks.py"}
 """To import the class of compiled modules would import the compiler."""
 
 
@@ -246,7 +247,7 @@ def test_classes_are_not_compared_by_name() -> None:
     ("home", "forbidden"),
     [
         ("cli/terminal.py", r"(?<!\.)\bprint\(|typer\.echo\(|\bConsole\(|sys\.std(out|err)\.write"),
-        ("report/image/fonts.py", r"\bpen\.text\("),
+        ("report/image/layout.py", r"\bpen\.text\("),
     ],
 )
 def test_text_is_printed_and_drawn_in_one_place(home: str, forbidden: str) -> None:
@@ -258,9 +259,9 @@ def test_text_is_printed_and_drawn_in_one_place(home: str, forbidden: str) -> No
 
 def test_images_of_users_are_opened_in_one_place() -> None:
     """Elsewhere, the exception of a decoder would be a traceback. These open what nibt itself has encoded."""
-    own = {"images.py", "audit.py", "_pictures.py", "links.py", "sprites.py"}
+    own = {"images.py", "audit.py", "image.py", "links.py", "scenes/__init__.py"}
     for path in PACKAGE.rglob("*.py"):
-        assert "Image.open(" not in path.read_text() or path.name in own, path
+        assert "Image.open(" not in path.read_text() or path.as_posix().endswith(tuple(own)), path
 
 
 def _project() -> dict[str, Any]:
@@ -277,6 +278,37 @@ def test_imported_packages_are_declared() -> None:
     for name in sorted(imported - sys.stdlib_module_names - {"nibt", "", "IPython"}):
         owners = {owner.lower().replace("_", "-") for owner in known.get(name, [name])}
         assert owners & declared, f"{name} is imported, and pyproject.toml does not declare it"
+
+
+_COLLECT = """
+import sys, pytest
+sys.modules |= dict.fromkeys(sys.argv[1:])
+sys.exit(pytest.main(["--collect-only", "-q", "-n", "0", "-p", "no:cacheprovider", "tests"]))
+"""
+
+
+@pytest.mark.slow
+def test_newcomers_have_no_package_of_the_page_or_of_developers() -> None:
+    """The README's command of tests installs the extra ``test`` only, and CI has all of them."""
+    extras = _project()["optional-dependencies"]
+
+    def packages(*names: str) -> set[str]:
+        texts = [text for name in names for text in extras[name] if not text.startswith("nibt[")]
+        return {re.split(r"[^\w.-]", text)[0].lower().replace("_", "-") for text in texts}
+
+    absent = packages("app", "docs", "ray", "dev") - packages("test", "data", "models")
+    absent = {name for name in absent if not name.startswith("pytest")}  # plugins, which pytest itself loads
+    absent -= {"packaging"}  # which other packages need
+    modules = [
+        module
+        for module, owners in packages_distributions().items()
+        if {owner.lower().replace("_", "-") for owner in owners} <= absent
+    ]
+    assert {"gradio", "latex2mathml", "ray", "captum"} <= {*modules}
+    done = subprocess.run(
+        [sys.executable, "-c", _COLLECT, *modules], cwd=TESTS.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_extras_that_messages_and_documents_name_exist() -> None:
@@ -380,3 +412,21 @@ def test_scripts_import_modules_that_exist(folder: str) -> None:
 
 def _importable(name: str) -> bool:
     return importlib.util.find_spec(name.partition(".")[0]) is not None
+
+
+def test_scripts_import_names_that_exist() -> None:
+    """Recipes and benchmarks take hours, so no suite runs all of them."""
+    scripts = [path for folder in ("benchmarks", "recipes", "docs") for path in (TESTS.parent / folder).rglob("*.py")]
+    lacking = []
+    for path in scripts:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nibt":
+                module = import_module(str(node.module))
+                names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                lacking += [f"{path.name}: {node.module}.{name}" for name in names if not _is_module(node.module, name)]
+    assert len(scripts) > 20
+    assert lacking == []
+
+
+def _is_module(package: str | None, name: str) -> bool:
+    return importlib.util.find_spec(f"{package}.{name}") is not None

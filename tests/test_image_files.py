@@ -72,6 +72,7 @@ ODD: dict[str, Any] = {
     "sparse": torch.zeros(3, 4, 4).to_sparse(),
     "complex tensor": torch.zeros(3, 4, 4, dtype=torch.complex64),
     "no rows": np.zeros((0, 4, 4, 3)),
+    "no columns": Image.new("RGB", (0, 4)),
     "one number": np.array(3),
     "long name": "x" * 5000,
     "null character": "a\0b.png",

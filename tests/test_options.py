@@ -48,8 +48,11 @@ def test_ranges_have_words_and_members() -> None:
     }
     for limits, (words, inside, outside) in known.items():
         assert str(limits) == words
-        assert all(value in limits for value in inside)
-        assert not any(value in limits for value in outside)
+        for value in inside:
+            assert parsed("x", value, Annotated[float, limits]) == value
+        for value in outside:
+            with pytest.raises(BadOption, match="x must be"):
+                parsed("x", value, Annotated[float, limits])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,8 @@ def test_ranges_have_words_and_members() -> None:
         (bool, "True", True),
         (str, 3, "3"),
         (Annotated[int, Range(1, 5)] | None, "5", 5),
-        (tuple[int, ...], "as it is", "as it is"),
+        (dict, "as it is", "as it is"),
+        (tuple[int, ...], 6, (6,)),
     ],
 )
 def test_values_get_the_type_of_their_option(kind: Any, value: Any, expected: Any) -> None:

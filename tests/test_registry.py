@@ -22,3 +22,15 @@ def test_a_plugin_of_another_package_that_cannot_be_imported_is_named(monkeypatc
     monkeypatch.setattr(registry, "_entry_points", lambda group: points)
     with pytest.raises(Unsupported, match=r"'broken' of the package no_such_module:Thing .*No module named"):
         registry.find.__wrapped__("methods", "broken")
+
+
+@pytest.mark.parametrize(("names", "other"), [(["nib"], "nibt"), (["own", "own"], "another package")])
+def test_a_plugin_that_takes_the_name_of_another_is_refused(
+    names: list[str], other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = EntryPoints(
+        [EntryPoint(name, f"package_{number}:Thing", "nibt.methods") for number, name in enumerate(names)]
+    )
+    monkeypatch.setattr(registry, "_entry_points", lambda group: points)
+    with pytest.raises(Unsupported, match=f"package_0:Thing and {other} both have the plugin '{names[0]}' of methods"):
+        registry.find.__wrapped__("methods", names[0])

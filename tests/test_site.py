@@ -79,10 +79,14 @@ def test_site_has_every_command_and_public_name(site: Path) -> None:
     for command in app.registered_commands:
         name = command.name or command.callback.__name__  # pyright: ignore
         assert f"nibt {name}" in text
-    names = re.findall(
-        r"^::: nibt\.(?:\w+\.)*(\w+)$", (ROOT / "docs" / "reference" / "python.md").read_text(), re.MULTILINE
-    )
-    assert sorted(names) == sorted(nibt.__all__)
+    table = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(nibt.__all__)
+    files = {path.name.lower(): path for path in (site / "reference" / "python").iterdir()}
+    assert len(files) == len(nibt.__all__), "their names differ in more than capitals"
+    for name in nibt.__all__:
+        kind = "class_" if isinstance(getattr(nibt, name), type) else ""
+        page = files[f"{kind}{name}.html".lower()].read_text(encoding="utf-8")
+        assert re.search(rf'<h1 id="[^"]*">nibt\.{name}<', page)
 
 
 def test_site_navigation_has_every_page() -> None:

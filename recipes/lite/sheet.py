@@ -14,8 +14,8 @@ from sklearn.datasets import load_sample_image
 
 import nibt
 from nibt.data.images import read_image
-from nibt.report.image.fonts import font_for
 from nibt.report.image.heatmap import overlay
+from nibt.report.image.layout import font_for
 
 CASES = {
     "a cat": lambda: "sample:chelsea",

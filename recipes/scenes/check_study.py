@@ -56,7 +56,7 @@ def main():
 
 def on_the_mask(name):
     """The study points without a tolerance."""
-    from nibt.metrics.pointing_game import PointingGame
+    from nibt.metrics.localization import PointingGame
 
     return PointingGame(tolerance=0.0) if name == "pointing_game" else name
 

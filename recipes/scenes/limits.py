@@ -19,8 +19,8 @@ from runs import FEW, SEED, collect, kept, machine, on_mask, parse_arguments, sc
 
 import nibt
 from nibt.evaluation.statistics import interval
-from nibt.methods._views import FINEST, blended, shifts
-from nibt.metrics.pointing_game import PointingGame
+from nibt.methods._views import FINEST, overlaps, shifts
+from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
@@ -70,16 +70,17 @@ def masks(pair):
 
 
 def perfect(pair, views):
-    """The covered share of each patch of each view, blended as nibt does it."""
+    """The covered share of each patch of each view, as its mean over the views at each cell."""
     mask, patches = masks(pair)[0].double(), 8
     side, cells = len(mask) // patches, min(views, FINEST)
-    wide, grids, places = F.pad(mask, (side,) * 4), [], []
+    wide, total, covered = F.pad(mask, (side,) * 4), 0, 0
     for shift in shifts(views):
         down, right = (round(step * side) for step in shift)
         seen = wide[side + down : side + down + len(mask), side + right : side + right + len(mask)]
-        grids.append(F.avg_pool2d(seen[None], side)[0])
-        places.append((down / side, right / side))
-    return blended(torch.stack(grids), places, cells)
+        rows, columns = (overlaps(patches, cells, step / side) for step in (down, right))
+        total = total + rows @ F.avg_pool2d(seen[None], side)[0] @ columns.T
+        covered = covered + rows.sum(1)[:, None] * columns.sum(1)
+    return total / covered
 
 
 def maps(model, pairs, setting):

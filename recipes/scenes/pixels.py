@@ -18,8 +18,7 @@ from runs import NAMES, SEED, collect, kept, machine, on_mask, parse_arguments, 
 
 import nibt
 from nibt.evaluation.statistics import interval
-from nibt.metrics.energy import Energy
-from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.localization import Energy, PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.metrics.segmentation import IntersectionOverUnion
 from nibt.results.attribution import to_pixels

@@ -20,7 +20,7 @@ from nibt.data.ground_truth import word_spans
 from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.statistics import interval
-from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 
 METRICS = {"strict": PointingGame(0.0), "pointing": PointingGame(), "AP": AveragePrecision()}

@@ -28,7 +28,7 @@ from nibt.evaluation.statistics import interval
 from nibt.methods._coalitions import drawn_coalitions, least_squares
 from nibt.methods.base import MethodSpec
 from nibt.metrics.base import MetricInput
-from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.metrics.removal import Removal
 from nibt.registry import find

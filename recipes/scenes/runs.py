@@ -25,7 +25,7 @@ from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation import statistics
 from nibt.metrics.base import MetricInput
-from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.localization import PointingGame
 from nibt.results.attribution import Attribution
 
 SEED = 2026  # kept for the study alone

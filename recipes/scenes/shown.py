@@ -26,7 +26,7 @@ import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.statistics import interval
 from nibt.methods._views import shifts
-from nibt.metrics.pointing_game import PointingGame
+from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.registry import find
 from nibt.results.attribution import to_pixels

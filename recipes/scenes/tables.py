@@ -26,12 +26,10 @@ from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.evaluation.context import nouns_of
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import MethodSpec
-from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
+from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words
 from nibt.metrics.base import RegionsInput
 from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
-from nibt.metrics.energy import NounEnergy
-from nibt.metrics.noun_mass import NounMass
-from nibt.metrics.pointing_game import NounPointing
+from nibt.metrics.localization import NounEnergy, NounMass, NounPointing
 from nibt.metrics.region_curves import PairCurve, PairDeletion, PairInsertion
 
 HELD_OUT = {0.3: 32, 0.5: 64, 0.7: 32}

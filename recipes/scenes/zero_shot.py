@@ -12,8 +12,7 @@ from runs import machine
 
 import nibt
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import NOUNS, STYLES, Scenes
-from nibt.datasets.scenes.backgrounds import BACKGROUNDS
+from nibt.datasets.scenes import BACKGROUNDS, NOUNS, STYLES, Scenes
 from nibt.engine.encode import encode
 from nibt.evaluation.statistics import interval
 

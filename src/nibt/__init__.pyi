@@ -27,9 +27,10 @@ from .evaluation.bench.run import benchmark as benchmark
 from .evaluation.measure import measure as measure
 from .evaluation.roar import roar as roar
 from .formats.base import save as save
-from .formats.coco import to_coco as to_coco
+from .formats.json import to_coco as to_coco
 from .jobs.job import Job as Job
 from .jobs.run import batch as batch
+from .methods._function import method as method
 from .methods.base import Method as Method
 from .metrics.base import Metric as Metric
 from .models._answers import Generator as Generator
@@ -39,7 +40,7 @@ from .models.base import Model as Model
 from .models.base import Tower as Tower
 from .registry import available as available
 from .report.html.view import Panel as Panel
-from .report.image.explanation import draw as draw
+from .report.image.draw import draw as draw
 from .report.image.links import draw_links as draw_links
 from .report.notebook import show as show
 from .results.answer import AnswerExplanation as AnswerExplanation
@@ -49,7 +50,7 @@ from .results.decomposition import Decomposition as Decomposition
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion
-from .results.measurement import Measurement as Measurement
+from .results.records import Measurement as Measurement
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar
 from .targets.base import Target as Target

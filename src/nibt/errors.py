@@ -18,9 +18,20 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+TOO_DEEP = "it is nested too deeply"
+_LONGEST = 1200  # characters of a message
+
 
 class NibtError(Exception):
-    """Base class of all errors of nibt."""
+    """Base class of all errors of nibt. A message has one line and is cut in its middle if it quotes a long value.
+
+    The message of ``OtherRequest`` has a line per difference.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        message = message if isinstance(self, OtherRequest) else message.replace("\n", " ")
+        short = len(message) <= _LONGEST
+        super().__init__(message if short else f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 3 :]}")
 
 
 class UnknownName(NibtError, LookupError):
@@ -72,7 +83,7 @@ class WouldOverwrite(CannotWrite):
 
 
 class OtherRequest(NibtError, ValueError):
-    """A folder or a file has the results of another request."""
+    """A folder or a file has the results of another request; its message has a line per difference."""
 
 
 def reason(error: Exception) -> str:

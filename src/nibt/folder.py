@@ -2,7 +2,8 @@
 
 The name of a file has the name of its chunk and a digest of its bytes: ``parts/00000012-3f9a62d0c1b7e845.parquet``. The
 digest is compared wherever a file is read, so that no file that was changed or replaced is used. Only files that have
-such a name and the digest of their bytes are ever removed. A run that was killed continues with the missing chunks.
+such a name and the digest of their bytes are ever removed, and drafts of them whose bytes they have. A run that was
+killed continues with the missing chunks.
 """
 
 import json
@@ -19,10 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.data import parquet
 from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
-from nibt.io import DIGITS, all_or_none, atomic_write, draft_target, load_json, short_digest
+from nibt.io import DIGITS, all_or_none, atomic_write, load_json, short_digest
+from nibt.options import parsed
 from nibt.records import read_record
-from nibt.results.provenance import require_same, session_info
-from nibt.results.records import SessionRecord
+from nibt.results.records import SessionRecord, require_same, session_info
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -69,6 +70,9 @@ class RunFolder(Generic[_Manifest]):
     """A folder of finished work."""
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     manifest_class: ClassVar[type[Any]]
     chunk_pattern: ClassVar[str]
@@ -141,7 +145,7 @@ class RunFolder(Generic[_Manifest]):
                 yield
             except BaseException:
                 if not was_begun and not self.is_begun:
-                    _remove([path for path in paths if path not in before])
+                    remove([path for path in paths if path not in before])
                 raise
 
     @contextmanager
@@ -185,13 +189,12 @@ class RunFolder(Generic[_Manifest]):
         for earlier in self.files().get(file.name, []):
             if earlier != path and is_unchanged(earlier):
                 earlier.unlink()
+        for draft in path.parent.glob(f".{path.stem}.*{path.suffix}"):  # of a run that was killed
+            if draft.is_file() and draft.stat().st_size <= len(file.data) and file.data.startswith(draft.read_bytes()):
+                draft.unlink()
 
     def _repair(self) -> None:
-        """Remove drafts of runs that were killed, and all but one of several files of a chunk."""
-        for draft in (self.folder / _PARTS).glob(".*"):
-            target = draft_target(draft)
-            if target is not None and self._chunk_of(target) is not None:
-                draft.unlink(missing_ok=True)
+        """Remove all but one of several files of a chunk."""
         files = self.files()
         changed = [path for paths in files.values() for path in paths if not is_unchanged(path)]
         if changed:
@@ -207,19 +210,16 @@ class RunFolder(Generic[_Manifest]):
         """Return the files of each chunk by its name, in order. An intact chunk has one file."""
         files: dict[str, list[Path]] = {}
         for path in sorted((self.folder / _PARTS).glob("[!.]*")):
-            name = self._chunk_of(path.name)
-            if name is not None:
-                files.setdefault(name, []).append(path)
+            match = re.fullmatch(rf"({self.chunk_pattern})-[0-9a-f]{{{DIGITS}}}\.(parquet|json|npz)", path.name)
+            if match is not None:
+                files.setdefault(match[1], []).append(path)
         return files
-
-    def _chunk_of(self, name: str) -> str | None:
-        match = re.fullmatch(rf"({self.chunk_pattern})-[0-9a-f]{{{DIGITS}}}\.(parquet|json|npz)", name)
-        return match and match[1]
 
     # Reports
 
     def check_reports(self, names: Sequence[str], overwrite: bool = False) -> None:
         """Check that no report was edited, and that nibt wrote those that exist."""
+        overwrite = parsed("overwrite", overwrite, bool)
         digests = self.manifest.reports if (self.folder / MANIFEST).exists() else {}
         for path in (self.folder / name for name in names):
             if (path.exists() or path.is_symlink()) and not overwrite:
@@ -292,7 +292,7 @@ def _is_leftover(path: Path) -> bool:
     return path.name.startswith(".") or (path.is_dir() and all(map(_is_leftover, path.iterdir())))
 
 
-def _remove(paths: Iterable[Path]) -> None:
+def remove(paths: Iterable[Path]) -> None:
     """Remove files and empty folders, up to the first folder that is in use."""
     for path in paths:
         try:

@@ -4,32 +4,88 @@ import errno
 import glob
 import itertools
 import json
+import math
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from hashlib import file_digest, sha256
 from importlib.resources.abc import Traversable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import CannotWrite
+from nibt.errors import TOO_DEEP, BadInput, CannotWrite
+
+_MOST_LEVELS = 100
+_MOST_TEXT = 2**31
 
 
 def read_text(path: Path | Traversable) -> str:
     """Return the text of a file in UTF-8. The byte order mark that some editors write is no part of it."""
+    if isinstance(path, Path):
+        check_regular(path, _MOST_TEXT)
     return path.read_text(encoding="utf-8-sig")
 
 
-def load_json(source: Path | Traversable | str) -> Any:
+def check_regular(path: str | Path, most: int | float = math.inf) -> None:
+    """Check that a path is not a device or a pipe, which may have no end, and that its file has at most that length."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if os.path.isfile(path) and os.path.getsize(path) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+
+
+def load_json(source: Path | Traversable | str | bytes) -> Any:
     """Return what a JSON file, or a text, has."""
+    loads = partial(json.loads, object_pairs_hook=_object)
+    return _shallow(loads, source if isinstance(source, str | bytes) else read_text(source))
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; a key that occurs twice would lose a value."""
+    data = dict(items)
+    if len(data) < len(items):
+        names = [name for name, _ in items]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return data
+
+
+def load_toml(path: Path | Traversable) -> dict[str, Any]:
+    """Return what a TOML file has."""
+    text = read_text(path)
+    if any(key.count(".") > _MOST_LEVELS for key in re.split(r"[\n,={}\[\]]", text)):  # tomllib needs their square
+        raise ValueError(TOO_DEEP)
+    return _shallow(tomllib.loads, text)
+
+
+def _shallow(loads: Callable[[Any], Any], text: str | bytes) -> Any:
+    """Return parsed data; what is nested deeper than any file of ours would end Python's stack in later functions."""
     try:
-        return json.loads(source if isinstance(source, str) else read_text(source))
+        data = loads(text)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError(TOO_DEEP) from error
+    level: list[Any] = [[data]]
+    for _ in range(_MOST_LEVELS):
+        values = (value for item in level for value in (item.values() if isinstance(item, dict) else item))
+        level = [value for value in values if isinstance(value, dict | list)]
+        if not level:
+            return data
+    raise ValueError(TOO_DEEP)
+
+
+def unicode_text(name: str, text: Any) -> str:
+    """Return a string without surrogates, which Python makes of bytes that are not text in UTF-8."""
+    if not isinstance(text, str):
+        raise BadInput(f"the {name} must be a string (got {type(text).__name__})")
+    if any(0xD800 <= ord(character) < 0xE000 for character in text):
+        raise BadInput(f"the {name} has bytes that are not text in UTF-8 (got {text!r:.80}): save or type it in UTF-8")
+    return text
 
 
 _JOINERS = "\u200c\u200d"  # of scripts and emoji
@@ -66,8 +122,7 @@ def check_writable(path: Path) -> None:
 
 def open_bytes(path: str | Path) -> BufferedReader:
     """Open a file for reading its bytes."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    check_regular(path)
     return open(path, "rb")
 
 
@@ -81,22 +136,30 @@ def short_digest(path: str | Path) -> str:
         return file_digest(stream, "sha256").hexdigest()[:DIGITS]
 
 
+def existing_paths(text: str) -> list[Path]:
+    """Return the existing files and folders that a text may name.
+
+    The text is a path, or a path after words and colons (``mean:FILE``, ``grid:coco:FOLDER``); ``{stem}`` stands for
+    any part of a name.
+    """
+    paths: list[str] = []
+    for name in dict.fromkeys((text, text.partition(":")[2], text.rpartition(":")[2])):
+        if name.strip():
+            with suppress(OSError, ValueError):  # too long, or with a null character
+                paths += sorted(glob.glob(glob.escape(os.path.expanduser(name)).replace("{stem}", "*")))
+    return [Path(path) for path in paths]
+
+
 def file_digests(values: Iterable[Any]) -> dict[str, str]:
     """Compute the digests of all files that values of options name, by the text that names them.
 
-    What a file has is a part of a request, as its name is. A text may be a name, or a name after a word and a colon
-    (``mean:FILE``, ``segments:FILE``); ``{stem}`` stands for any part of a name, and has the digest of all such files.
+    What a file has is a part of a request, as its name is. A pattern has the digest of all files that it names.
     """
     digests: dict[str, str] = {}
     for text in (value for value in values if isinstance(value, str)):
-        for name in dict.fromkeys((text, text.partition(":")[2])):
-            try:
-                paths = sorted(glob.glob(glob.escape(name).replace("{stem}", "*"))) if name else []
-                hashes = [short_digest(path) for path in paths if os.path.isfile(path)]
-            except (OSError, ValueError):  # too long, or with a null character
-                continue
-            if hashes:
-                digests[text] = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:DIGITS]
+        hashes = [short_digest(path) for path in existing_paths(text) if path.is_file()]
+        if hashes:
+            digests[text] = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:DIGITS]
     return dict(sorted(digests.items()))
 
 
@@ -121,19 +184,14 @@ def all_or_none() -> Iterator[None]:
             draft.unlink(missing_ok=True)
 
 
-def draft_target(path: Path) -> str | None:
-    """Return the name of the file that ``atomic_write`` writes by way of a draft; None if the path is no draft."""
-    match = re.fullmatch(r"\.(.+)\.\d+-\d+-\d+", path.stem)
-    return match and match[1] + path.suffix
-
-
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Provide a temporary path in the same folder, which replaces ``path`` when the block succeeds.
 
     If the block raises an error, the temporary file is removed and ``path`` stays as it was. Inside ``all_or_none``,
-    ``path`` is replaced when that block succeeds.
+    ``path`` is replaced when that block succeeds. Links are followed and kept.
     """
+    path = path.resolve() if path.is_symlink() else path
     check_writable(path)
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
     stem = os.fsencode(path.stem)[:100].decode(errors="ignore")

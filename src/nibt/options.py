@@ -9,7 +9,7 @@ A value may come from a command line, a plan or Python: ``parsed`` converts it t
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -34,10 +34,6 @@ class Range(GroupedMetadata):
         yield Gt(self.low) if self.above else Ge(self.low)
         if math.isfinite(self.high):
             yield Lt(self.high) if self.below else Le(self.high)
-
-    def __contains__(self, value: float | int) -> bool:
-        high = value < self.high if self.below or math.isinf(self.high) else value <= self.high
-        return high and (self.low < value if self.above else self.low <= value)
 
     def __str__(self) -> str:
         """Return the range in words.
@@ -80,7 +76,7 @@ ClosedShare = Annotated[float, Range(0, 1)]
 Blocks = Annotated[int, Range(1, 10_000)]
 Levels = Annotated[int, Range(1, 1000)]
 Share = Annotated[float, Range(0, 1, above=True)]
-Count = Annotated[int, Range(0, 10**12)]
+Count = Annotated[int, Range(0, 10_000_000)]
 Views = Annotated[int, Range(1, 16)]
 ImageSize = Annotated[int, Range(16, 4096)]
 Top = Annotated[int, Range(1, 10_000)]
@@ -99,9 +95,27 @@ Layers = Annotated[tuple[int, ...], "layers"]
 """One layer or several: a whole number, or a list of them."""
 
 
+def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> dict[str, str]:
+    """Return ``name=value`` texts as a mapping; names may have hyphens in place of underscores, as in commands.
+
+    >>> assignments(["batch-size=8"], "--load")
+    {'batch_size': '8'}
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        key = name.strip() if keep_names else name.strip().replace("-", "_")
+        if not equals or not key:
+            raise BadOption(f"{option} must be name=value (got {pair!r})")
+        if key in values:
+            raise BadOption(f"{option} sets {key} twice ({values[key]!r} and {value!r}): set it once")
+        values[key] = value
+    return values
+
+
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
-    if field_type == Layers:
+    if field_type in (Layers, tuple[int, ...]):
         layers = tuple(parsed(name, layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
         if not layers:
             raise BadOption(f"{name} must name at least one layer (got an empty list)")
@@ -135,6 +149,18 @@ def complete(plugin: Any) -> None:
         if field.init and not field.name.startswith("_"):
             value = parsed(field.name, getattr(plugin, field.name), types[field.name])
             object.__setattr__(plugin, field.name, value)
+
+
+def check_effects(method: Any, names: Iterable[str], options: Mapping[str, Any]) -> None:
+    """Check that options of a side have an effect, there or on the other side, whose options have its name before."""
+    for name in names:
+        other, values = method.conditions.get(name, ("", ()))
+        both = [getattr(method, other, None), *(value for key, value in options.items() if key.endswith(f"_{other}"))]
+        if other and not any(value in values for value in both):
+            raise BadOption(
+                f"{name} has no effect with {other}={both[0]}: leave {name} out, or set {other} to "
+                f"{' or '.join(map(str, values))}"
+            )
 
 
 def changed_options(plugin: Any) -> Keywords:

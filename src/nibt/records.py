@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from nibt.errors import BadInput, NibtError
+from nibt.errors import TOO_DEEP, BadInput, NibtError
 
 JsonObject: TypeAlias = dict[str, Any]
 """An object of a file in JSON or TOML."""
@@ -31,8 +31,10 @@ def described(record_type: type, where: str, error: type[NibtError] = BadInput) 
 
     try:
         yield
-    except ValidationError as mistakes:
-        text = describe(mistakes.errors(include_url=False), json_schema(record_type))
+    except (ValidationError, RecursionError) as mistakes:
+        text = TOO_DEEP
+        if isinstance(mistakes, ValidationError):
+            text = describe(mistakes.errors(include_url=False), json_schema(record_type))
         raise error(f"{where}: {text}" if where else text) from mistakes
 
 

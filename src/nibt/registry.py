@@ -12,13 +12,13 @@ import shlex
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
-from inspect import cleandoc, isabstract
+from inspect import cleandoc, getdoc, isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, reason
 from nibt.io import read_text
-from nibt.options import Keywords
+from nibt.options import Keywords, assignments
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
@@ -83,11 +83,18 @@ def find(group: str, name: str) -> Any:
 
     It is cached because plugins are not added while Python runs.
     """
-    for point in _entry_points(group).select(name=name):
+    points = list(_entry_points(group).select(name=name))
+    for point in points:
+        package = point.dist.name if point.dist else point.value
+        if name in _files(group) or len(points) > 1:
+            rival = "nibt" if name in _files(group) else "another package"
+            raise Unsupported(
+                f"the packages {package} and {rival} both have the plugin {name!r} of {group}: rename it there, or "
+                f"uninstall {package}"
+            )
         try:
             plugin = point.load()
         except Exception as error:  # code of another package
-            package = point.dist.name if point.dist else point.value
             raise Unsupported(
                 f"the plugin {name!r} of the package {package} cannot be imported ({reason(error)}): correct or "
                 "uninstall that package"
@@ -122,6 +129,16 @@ def documentation(group: str, name: str) -> str:
     return ast.get_docstring(next(declared, tree)) or ""
 
 
+def section(kind: type, name: str) -> dict[str, str]:
+    """Return the entries of a section of the docstrings of a class and its base classes, such as ``Args``."""
+    entries: dict[str, str] = {}
+    for base in kind.__mro__:
+        match = re.search(rf"^{name}:\n((?:    .*\n?|\n)+)", getdoc(base) or "", re.M) if base.__doc__ else None
+        texts = re.findall(r"^    (\w+): ((?:.|\n {8})+)", match[1], re.M) if match else []
+        entries |= {key: " ".join(value.split()) for key, value in texts if key not in entries}
+    return entries
+
+
 def format_of(path: str | Path) -> Any:
     """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending."""
     if not isinstance(path, str | Path):
@@ -131,6 +148,10 @@ def format_of(path: str | Path) -> Any:
         by_ending |= dict.fromkeys(file_format.endings, file_format)
     for ending in sorted(by_ending, key=len, reverse=True):
         if name.endswith(ending) and name != ending:
+            stem, _, kind = name.removesuffix(ending).rpartition(".")
+            others = sorted(each for each in by_ending if stem and each.startswith(f".{kind}."))
+            if ending.count(".") == 1 and others:
+                raise BadOption(f"{Path(path).name!r} must end in {' or '.join(others)} (got {ending!r} after {kind})")
             return by_ending[ending]
     examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
     raise BadOption(
@@ -158,21 +179,18 @@ def parse_method(text: str) -> tuple[str, str, Keywords]:
     """
     if not isinstance(text, str):
         raise BadOption(
-            f"a method must be its name, a text such as 'nib:paper steps=10', or a Method (got {text!r:.100})"
+            "a method must be its name, a text such as 'nib:paper steps=10', or a Method; nibt.method makes one of a "
+            f"function (got {text!r:.100})"
         )
     try:
-        first, *assignments = shlex.split(text) or [""]
+        first, *pairs = shlex.split(text) or [""]
     except ValueError as error:
         raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
     name, _, variant = first.partition(":")
     find("methods", name)
-    options: Keywords = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key or key in options:
-            raise BadOption(f"options of a method must be name=value, each once (got {assignment!r} in {text!r})")
-        options[key.replace("-", "_")] = None if value.lower() == "none" else value
-    return name, variant or "default", options
+    options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
+    values = {key: None if value.lower() == "none" else value for key, value in options.items()}
+    return name, variant or "default", values
 
 
 @lru_cache

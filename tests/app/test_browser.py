@@ -157,6 +157,48 @@ def test_page_explains_an_answer_of_a_generator(page: Page, address: str) -> Non
 
 
 @pytest.mark.slow
+def test_an_upload_before_the_page_has_its_opening_stays(page: Page, address: str, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "mine.png")
+    held: list[Any] = []
+    waiting = [True]
+
+    def hold(route: Any) -> None:
+        held.append(route) if waiting else route.continue_()
+
+    page.route("**/gradio_api/run/**", hold)
+    page.goto(address)
+    page.set_input_files("#image input[type=file]", tmp_path / "mine.png")
+    shown = page.locator("#image img[src*='mine']")
+    expect(shown).to_be_visible()
+    assert held
+    waiting.clear()
+    for route in held:
+        route.continue_()
+    expect(page.locator("#known")).not_to_be_empty()
+    page.wait_for_timeout(3000)
+    expect(shown).to_be_visible()
+    expect(page.locator("#captions textarea")).to_have_value("")
+
+
+@pytest.mark.slow
+def test_modes_keep_what_the_visitor_gave_and_say_which_model_is_used(page: Page, address: str, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "mine.png")
+    page.goto(address)
+    page.wait_for_selector(".nibt-view[data-ready]", timeout=10 * PATIENCE)  # what the page opens with is there
+    page.set_input_files("#image input[type=file]", tmp_path / "mine.png")
+    shown = page.locator("#image img[src*='mine']")
+    expect(shown).to_be_visible()
+    page.locator("#setting button").first.click()
+    for mode, model in (("an answer", "scenes_generator"), ("Rank labels", "lite"), ("an answer", "scenes_generator")):
+        page.locator("#mode label", has_text=mode).click()
+        expect(page.locator("#model input")).to_have_value(model)
+        expect(page.locator("#message")).to_contain_text(f"The model is now {model}")
+        expect(shown).to_be_visible()
+        expect(page.locator("#captions textarea")).to_have_value("a cat and a cup of coffee")
+    expect(page.locator("#known")).to_contain_text("lite knows ImageNet's classes")
+
+
+@pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
     run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default"]}

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.app.link``."""
+"""Tests of ``nibt.app.request``."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from nibt.app.link import Link
+from nibt.app.request import Link
 from tests.app.requests import make_request
 
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.app.models``."""
+"""Tests of ``nibt.app.cache``."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nibt.app.cache import ModelCache, SerialExecutor, load_named
 from nibt.app.methods import MethodFacts
-from nibt.app.models import ModelCache, SerialExecutor
 from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
 
@@ -80,3 +80,11 @@ def test_serial_executor_raises_in_the_caller() -> None:
     assert next(actual) == 1
     with pytest.raises(BadInput, match="no"):
         next(actual)
+
+
+def test_a_smaller_image_size_is_a_model_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose perturbation methods meet the time limit; names of the hub with a folder are no such names."""
+    monkeypatch.setattr("nibt.app.cache.load_model", lambda name, **options: (name, options))
+    assert load_named("lite:256") == ("lite", {"image_size": 256})
+    for name in ("lite", "org/name:sub", "org/name:256"):
+        assert load_named(name) == (name, {})

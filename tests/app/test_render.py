@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 import nibt
-from nibt.app.cache import ResultCache
+from nibt.app.cache import ModelCache, ResultCache
 from nibt.app.limits import Deadline, TimeLimitExceeded
-from nibt.app.link import Link
 from nibt.app.methods import ForwardTime
-from nibt.app.models import ModelCache
 from nibt.app.render import EMPTY, answer_events, first_update, model_facts
-from nibt.app.request import ExplainRequest, explain_steps
+from nibt.app.request import ExplainRequest, Link, explain_steps
 from nibt.data.images import sample_file
 from nibt.models.base import Model
 from nibt.report.html.view_data import rounded

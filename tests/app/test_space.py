@@ -1,4 +1,4 @@
-"""Tests of ``nibt.app.space``: the folder of a Space serves the page."""
+"""Tests of ``nibt.app.server``: the folder of a Space serves the page."""
 
 import os
 import shutil
@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
+import nibt
 from tests.helpers import Run
 
 pytest.importorskip("gradio")
@@ -49,6 +51,53 @@ def test_space_rejects_bad_models(run: Run, clip_folder: Path, arguments: tuple[
     code, _, err = run("serve", "--space", *arguments)
     assert (code, message in " ".join(err.split())) == (2, True), err
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", [("--port", "1"), ("--host", "localhost"), ("--public",)])
+def test_space_ignores_no_option(run: Run, option: tuple[str, ...]) -> None:
+    code, _, err = run("serve", "--space", "SPACE", *option)
+    assert (code, "leave --host, --port and --public out" in err, Path("SPACE").exists()) == (2, True, False), err
+
+
+def test_space_has_only_what_loading_reads(run: Run, clip_folder: Path) -> None:
+    """Of the folder of a model, which may have secrets, or links to them; and it loads as the folder does."""
+    shutil.copytree(clip_folder, "CLIP")
+    before = {path.name for path in Path("CLIP").iterdir()}
+    for name in (".git/config", "notes.txt", "hf_token.json", "train_config.json", "data/x.txt", "optimizer.bin"):
+        Path("CLIP", name).parent.mkdir(exist_ok=True)
+        Path("CLIP", name).write_text("secret")
+    Path("CLIP/linked").symlink_to(Path.home())
+    assert run("serve", "--space", "SPACE", "-m", "CLIP")[0] == 0
+    copied = {path.relative_to("SPACE/models/CLIP").as_posix() for path in Path("SPACE/models/CLIP").rglob("*")}
+    assert copied == before
+    assert nibt.load_model("SPACE/models/CLIP").weights_hash == nibt.load_model("CLIP").weights_hash
+
+
+@pytest.mark.parametrize("name", ['a"b\nsdk: docker', "a\n---\n# b", "{title}: - x"])
+def test_names_of_models_add_nothing_to_the_header(run: Run, clip_folder: Path, name: str) -> None:
+    shutil.copytree(clip_folder, name)
+    assert run("serve", "--space", "SPACE", "-m", name)[0] == 0
+    readme = Path("SPACE/README.md").read_text()
+    header = readme.removeprefix("---\n").partition("\n---\n\nThis page")[0]
+    assert next(yaml.safe_load_all(header)) == {
+        **{"title": f"nibt: {name}", "sdk": "gradio", "sdk_version": version("gradio")},
+        **{"app_file": "app.py", "pinned": False},
+    }
+
+
+@pytest.mark.parametrize("folder", ["mine", "new/inner"])
+def test_space_that_cannot_be_written_leaves_all_as_it_was(
+    run: Run, clip_folder: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine").mkdir()
+
+    def copyfile(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    code, _, err = run("serve", "--space", folder, "-m", clip_folder)
+    assert (code, "No space left on device" in err) == (1, True), err
+    assert [str(path) for path in Path().rglob("*")] == ["mine"]
 
 
 @pytest.mark.parametrize("kind", ["file", "full folder"])

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from nibt.app.models import ModelCache
-from nibt.data.images import sample_captions
+from nibt.app.cache import ModelCache
+from nibt.data.images import sample_captions, sample_file
 
 SCRIPT = """
 from threading import Event
 from types import SimpleNamespace
 from nibt.app import ui
 from nibt.app.limits import Limits
-from nibt.app.models import ModelCache
+from nibt.app.cache import ModelCache
 from nibt.app.render import Update
 from nibt.data.images import sample_captions
 
@@ -62,10 +62,26 @@ def test_link_with_a_mode_alone_opens_it() -> None:
 
 
 @pytest.mark.slow
-def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_wrote_one() -> None:
+def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(tmp_path: Path) -> None:
     gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.ui").opening_of
-    image, prompt = opening_of("answer", sample_captions()["collage"])
+    collage, caption, kept = sample_file("collage"), sample_captions()["collage"], (gr.skip(), gr.skip())
+    image, prompt = opening_of(collage, caption, "answer")
     assert (Path(image).stem, prompt) == ("scene", "what is left of the house ?")
-    image, caption = opening_of("each", prompt)
-    assert (Path(image).stem, caption) == ("collage", sample_captions()["collage"])
-    assert opening_of("answer", "my own words")[1] == gr.skip()
+    image, again = opening_of(Path(image), prompt, "each")
+    assert (Path(image).stem, again) == ("collage", caption)
+    (tmp_path / "mine.png").write_bytes(b"a photograph")
+    for file in (tmp_path / "mine.png", sample_file("coffee"), None):
+        for mode in ("answer", "each", "labels"):
+            assert all(opening_of(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
+    assert all(opening_of(collage, text, "answer") == kept for text in ("", "my own words"))
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_fit_is_replaced_in_words_and_comes_back() -> None:
+    gr, fitting_model = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.ui").fitting_model
+    models = ModelCache(["lite", "scenes"], generators=ModelCache(["writer", "other"]))
+    name, earlier, message = fitting_model(models, "answer", "scenes", "")
+    assert (name, earlier) == ("writer", "scenes")
+    assert "The model is now writer, since scenes does not write answers." in message
+    assert fitting_model(models, "labels", "writer", "scenes")[:2] == ("scenes", "writer")
+    assert fitting_model(models, "labels", "lite", "other") == (gr.skip(),) * 3

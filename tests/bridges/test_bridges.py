@@ -214,6 +214,9 @@ def test_wrong_targets_are_one_error(targets: Any, message: str) -> None:
         (lambda pixels: pixels.double(), "float32 tensor"),
         (lambda pixels: pixels.numpy(), "float32 tensor"),
         (lambda pixels: pixels * torch.nan, "must be finite"),
+        (lambda pixels: pixels[:0], "at least 1 x 3 x"),
+        (lambda pixels: pixels[..., :0, :0], "at least 1 x 3 x"),
+        (lambda pixels: pixels[..., :3, :], "at least 1 x 3 x"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -226,6 +229,60 @@ def test_wrong_pixels_are_one_error(change: Any, message: str) -> None:
         classifier("clip")(wrong)
     with pytest.raises(BadInput, match=message):
         MapAttribution(classifier("clip"), "occlusion").attribute(wrong, target=0)
+
+
+def test_captions_are_encoded_again_after_a_change_of_the_weights() -> None:
+    model = ZeroShotClassifier(tiny.fresh("clip"), CAPTIONS)
+    inputs = model.prepare([tiny.image(64, 48)])
+    before = model(inputs)
+    with torch.no_grad():
+        model.model.text.example.mul_(3)
+    expected = [nibt.explain(model.model, tiny.image(64, 48), text, method="random").similarity for text in CAPTIONS]
+    assert model(inputs)[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert not torch.allclose(model(inputs), before)
+    assert torch.allclose(model.embeddings, ZeroShotClassifier(model.model, CAPTIONS).embeddings)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_attributions_of_captum_take_one_input() -> None:
+    pytest.importorskip("captum")
+    from nibt.bridges.captum import MapAttribution
+
+    inputs = pixels("clip")
+    for several in ((), (inputs, inputs)):
+        with pytest.raises(BadInput, match="one tensor of pixels"):
+            MapAttribution(classifier("clip"), "occlusion").attribute(several, target=0)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_games_of_shapiq_take_coalitions_of_their_players_only() -> None:
+    pytest.importorskip("shapiq")
+    from nibt.bridges.shapiq import SimilarityGame
+
+    model = tiny.fresh("clip")
+    game = SimilarityGame(model, tiny.image(64, 48), CAPTIONS[0])
+    for wrong in (np.full((1, game.n_players), value) for value in (np.nan, 0.5, 2, "yes", None)):
+        with pytest.raises(BadInput, match="coalitions must be a table of true and false"):
+            game.value_function(wrong)
+    for players in (0, game.n_players - 1, game.n_players + 1):
+        with pytest.raises(BadInput, match="coalitions must be a table of true and false"):
+            game.value_function(np.ones((1, players), bool))
+    with torch.no_grad():
+        model.image.example.mul_(3)
+    with pytest.raises(BadInput, match="make a new game"):
+        game.value_function(np.ones((1, game.n_players), bool))
+
+
+def test_interactions_of_other_games_are_refused() -> None:
+    shapiq = pytest.importorskip("shapiq")
+    from nibt.bridges.shapiq import from_interactions
+
+    regions = nibt.regions(tiny.model("clip"), tiny.image(64, 48), CAPTIONS[0])
+    count = regions.table[0].numel() + len(regions.table)
+    for wrong in ({(0, count): 1.0}, {(-1, 3): 1.0}, {(0, count - 1): np.nan}, {(0, count - 1): np.inf}, {(0,): 1.0}):
+        values = shapiq.InteractionValues(wrong, index="FBII", max_order=2, min_order=1, n_players=count)
+        with pytest.raises(BadInput, match="finite interactions of order two"):
+            from_interactions(values, regions)
 
 
 def test_metrics_of_captum_take_maps_of_nibt() -> None:

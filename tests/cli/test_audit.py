@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.audit``."""
+"""Tests of ``nibt.cli.evaluation``."""
 
 import json
 from pathlib import Path

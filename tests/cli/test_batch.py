@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.batch``."""
+"""Tests of ``nibt.cli.jobs``."""
 
 import json
 import os

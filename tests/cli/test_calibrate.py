@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.calibrate``."""
+"""Tests of ``nibt.cli.models``."""
 
 import json
 from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nibt.errors import CannotWrite
-from nibt.formats.coco import to_coco
+from nibt.formats.json import to_coco
 from nibt.results.explanation import Explanation
 from tests.helpers import Run, list_folder
 from tests.suites import few
@@ -394,7 +394,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     ),
     "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given only once"),
     "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given only once"),
-    "an option twice": (["photo.png", "a cat", "--method", "nib steps=3 steps=5"], 2, "each once (got 'steps=5'"),
+    "an option twice": (
+        ["photo.png", "a cat", "--method", "nib steps=3 steps=5"],
+        2,
+        "sets steps twice ('3' and '5'): set it once",
+    ),
     "two methods": (["photo.png", "a cat", "--method", "nib", "--method", "gae"], 2, "can be given only once"),
     "a drawing twice": (
         ["photo.png", "a cat", "--draw", "style=outline", "--draw", "style=colors"],

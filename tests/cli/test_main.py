@@ -1,12 +1,16 @@
 """Tests of ``nibt.cli.main``."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from nibt import __version__
+from nibt.cli.main import _EXAMPLES, app
 from tests.helpers import Run
 
 
@@ -32,6 +36,11 @@ MISSING = {
     ("show", "folder", "0"): "'folder' has no job (it has no manifest.json)",
 }
 USAGE = {
+    ("show", "folder", "-o", "x.json"): "--out and --draw are for a row of a job: give its position",
+    ("show", "folder", "-o", "-"): "--out and --draw are for a row of a job: give its position",
+    ("show", "folder", "--draw", "style=heatmap"): "--out and --draw are for a row of a job: give its position",
+    ("show", "folder", "0", "--verify", "-o", "x.json"): "--out and --draw are for a row of a job",
+    ("show", "folder", "0", "--verify"): "--verify checks all rows (got the row 0): leave the row out",
     ("batch", "coco", "--out", "JOB"): "coco needs its folder: give coco:FOLDER",
     ("audit", "coco", "-m", "scenes"): "coco needs its folder: give coco:FOLDER",
     ("explain", "sample:scene", "a cat", "--target", "nope"): "unknown target 'nope'",
@@ -45,3 +54,12 @@ def test_missing_inputs_exit_with_1_and_wrong_usage_with_2(arguments: tuple[str,
     assert code == (1 if arguments in MISSING else 2)
     assert message in err.splitlines()[-1]
     assert "Errno" not in err
+
+
+@pytest.mark.parametrize("command", _EXAMPLES)
+def test_examples_in_the_help_can_be_parsed(command: Any) -> None:
+    group: Any = typer.main.get_command(app)
+    for example in _EXAMPLES[command]:
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("nibt", command.__name__)
+        assert group.commands[name].make_context(name, arguments).params

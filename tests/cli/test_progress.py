@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.progress``."""
+"""Tests of ``nibt.cli.terminal``."""
 
 import os
 import pty
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nibt.cli import progress
-from nibt.cli.progress import Status, show_progress
+from nibt.cli import terminal
+from nibt.cli.terminal import Status, show_progress
 from nibt.models._loading import load_model
 from nibt.progress import Progress, listening, report
 from tests import tiny
@@ -21,7 +21,7 @@ from tests.hub import Hub
 def test_progress_prints_lines_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    monkeypatch.setattr(terminal, "_EVERY", 0.01)
     with show_progress("explaining", quiet=False, total=4) as on_progress:
         on_progress(Progress(1))
         report(3, 10)

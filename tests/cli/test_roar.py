@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.roar``."""
+"""Tests of ``nibt.cli.evaluation``."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,7 @@ from tests.metrics.test_labels import labeled_pairs
 from tests.suites import few
 
 DTYPES = (torch.float64, torch.bfloat16)
-WITHOUT_DTYPE = ("_devices.py", "torch_modes.py")
+WITHOUT_DTYPE = ("_request.py", "torch_modes.py")
 """Files with tensors of the default dtype: an empty one that tests a device, and those that their mode replaces."""
 
 

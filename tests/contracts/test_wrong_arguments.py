@@ -1,18 +1,25 @@
 """Public functions refuse values of other types in one line, which says what they take."""
 
+import inspect
+import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from jaxtyping import TypeCheckError
 
 import nibt
 from nibt.data.pair import Pair, read_box
+from nibt.engine.encode import encode
+from nibt.engine.reading import describe
 from nibt.errors import NibtError
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
+from tests.app.requests import make_request
 
 BOX = "a box must be left, top, width and height in pixels, numbers of which the last two are at least 0"
 
@@ -36,8 +43,8 @@ def pair() -> Pair:
 
 
 CALLS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: explain(method=3), "a method must be its name, a text such as 'nib:paper steps=10', or a Method (got 3)"),
-    (lambda: explain(method=None), "or a Method (got None)"),
+    (lambda: explain(method=3), "or a Method; nibt.method makes one of a function (got 3)"),
+    (lambda: explain(method=None), "makes one of a function (got None)"),
     (lambda: explain(target=3), "unknown target 3. Known targets: centered, cosine"),
     (lambda: explain(variant=3), "unknown variant 3. Known variants: default"),
     (lambda: explain(variant=[]), "unknown variant []"),
@@ -93,3 +100,90 @@ def test_boxes_are_four_numbers(box: Any) -> None:
 
 def test_boxes_are_read_as_numbers() -> None:
     assert read_box([0, -1, "2", 0.5]) == (0.0, -1.0, 2.0, 0.5)
+
+
+def test_text_that_is_not_utf_8_is_refused_in_words() -> None:
+    """As Python reads it from a command line, and as a browser sends it; in every argument that a model reads."""
+    model, generator, image, text = tiny.model("clip"), "scenes_generator", tiny.image(48, 48), "caf\udce9"
+    calls: list[Callable[[], Any]] = [
+        lambda: nibt.explain(model, image, text),
+        lambda: explain(target="ensemble", templates=[f"{text} {{}}"]),
+        lambda: explain(target="difference", against=text),
+        lambda: nibt.explain_labels(model, image, ["a cat", text]),
+        lambda: nibt.regions(model, image, text),
+        lambda: nibt.compare(model, "a cat", text),
+        lambda: nibt.calibrate(model, [], [text]),
+        lambda: nibt.explain_answer(generator, image, text),
+        lambda: nibt.explain_answer(generator, image, "a cat", text),
+        lambda: nibt.explain_answer(generator, image, "a cat", "a cat", against=text),
+        lambda: describe(model, text),
+        lambda: make_request(text),
+        lambda: make_request(f"a cat\n{text}", "labels"),
+        lambda: make_request(f"a cat\n{text}", "answer"),
+    ]
+    for call in calls:
+        with pytest.raises(NibtError, match="has bytes that are not text in UTF-8"):
+            call()
+
+
+MODEL, IMAGES = tiny.model("clip"), [tiny.image(48, 48, seed=seed) for seed in (0, 1)]
+PLAIN: dict[str, dict[str, Any]] = {
+    "explain": {"model": MODEL, "image": IMAGES[0], "caption": "red cat", "method": "random"},
+    "compare": {"model": MODEL, "first": IMAGES[0], "second": IMAGES[1], "method": "random"},
+    "regions": {"model": MODEL, "image": IMAGES[0], "caption": "red cat", "method": "occlusion"},
+    "explain_labels": {"model": MODEL, "image": IMAGES[0], "labels": ["cat", "dog"], "method": "random"},
+    "rank": {"model": MODEL, "image": IMAGES[0], "labels": ["cat", "dog"]},
+    "measure": {"model": MODEL, "pairs": [pair()], "metrics": ["sparseness"], "method": "random"},
+    "decompose": {"model": MODEL, "image": IMAGES[0], "caption": "red cat"},
+    "name_heads": {"model": MODEL, "images": IMAGES, "texts": ["cat"]},
+    "ablate_heads": {"model": MODEL, "image": IMAGES, "caption": "cat", "heads": [(0, 0)]},
+    "contributions": {"model": MODEL, "image": IMAGES[0], "method": "occlusion"},
+    "explain_embeddings": {
+        "model": MODEL,
+        "item": IMAGES[0],
+        "embeddings": encode(MODEL.text, ["cat"]),
+        "method": "occlusion",
+    },
+}
+STRANGE = (
+    [[]],
+    {"a": 1},
+    np.full(3, np.nan),
+    np.full((4, 4), np.nan),
+    torch.tensor([torch.nan]),
+    ["x" * 3000] * 3,
+    "x" * 5000,
+    math.nan,
+    10**30,
+    None,
+    object(),
+    np.random.default_rng(0),
+)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_strange_value_of_any_argument_is_used_or_refused_in_one_short_line(name: str) -> None:
+    function = getattr(nibt, name)
+    function(**PLAIN[name])
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.name == "on_progress":
+            continue
+        for value in STRANGE:
+            message = ""
+            try:
+                function(**PLAIN[name] | {parameter.name: value})
+            except NibtError as error:
+                message = str(error)
+            assert len(message) <= 1300, (parameter.name, message[:200])
+            assert "\n" not in message, (parameter.name, message)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), 3.0, "3"])
+def test_whole_numbers_of_other_types_are_seeds_that_can_be_saved(seed: Any) -> None:
+    for explanation in (explain(method="rise", masks=8, seed=seed), explain(method="nib", steps=2, views=1, seed=seed)):
+        stored = explanation.to_json()["method"]
+        assert type(stored["seed"]) is int
+        assert stored["seed"] == 3
+        json.dumps(stored)

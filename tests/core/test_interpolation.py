@@ -1,10 +1,10 @@
-"""Tests of ``nibt.core.interpolation``; ``tests/metrics/test_road.py`` and the peers test single pixels."""
+"""Tests of ``nibt.core.perturbation``; ``tests/metrics/test_road.py`` and the peers test single pixels."""
 
 import numpy as np
 import pytest
 import torch
 
-from nibt.core.interpolation import filled_in, interpolated
+from nibt.core.perturbation import filled_in, interpolated
 
 
 def ramp(height: int, width: int) -> torch.Tensor:

@@ -1,13 +1,12 @@
-"""Tests of ``nibt.core.jacobians``."""
+"""Tests of ``nibt.core.quadrature``."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.core.jacobians import jvp_at, normalized, part_vectors_at, vjp_at
-from nibt.core.quadrature import AT_ONCE, nodes
-from nibt.core.side import Side
+from nibt.core.quadrature import jvp_at, nodes, normalized, part_vectors_at, vjp_at
+from nibt.core.side import AT_ONCE, Side
 from nibt.data.units import Grid
 from nibt.methods._path_vectors import PathVectors, scores
 from nibt.methods.nib import NIB

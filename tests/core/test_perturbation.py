@@ -9,14 +9,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nibt.core import quadrature as paths
-from nibt.core.perturbation import HIDES, backdrop, check_hide, item_rng, mask_chunks, masker, perturbed
+from nibt.core import side as sides
+from nibt.core.perturbation import backdrop, item_rng, mask_chunks, masker, perturbed
 from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.errors import BadOption, Unsupported
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.rise import RISE
-from nibt.methods.shapley import Shapley
+from nibt.errors import Unsupported
+from nibt.methods.coalition_values import Shapley
+from nibt.methods.masks import RISE, Occlusion
 from tests import linear, tiny
 from tests.helpers import both_sides, count_hooks, make_side, varied_kinds
 from tests.suites import few
@@ -51,7 +50,7 @@ def test_perturbation_methods_are_independent_of_the_batch_budget(
     hook = of.tower.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     try:
         for name, value in (("AT_ONCE", 3), ("BUDGET", 1)):
-            monkeypatch.setattr(paths, name, value)
+            monkeypatch.setattr(sides, name, value)
             calls.clear()
             torch.testing.assert_close(method(of).scores, large, atol=1e-6, rtol=1e-5)
         assert len(calls) >= 3, "the budget allows one mask at a time"
@@ -159,19 +158,11 @@ def test_mask_chunks_count_the_largest_state(monkeypatch: pytest.MonkeyPatch) ->
     of = make_side(tiny.model("convnext"), "image")
     sizes = [stream.numel() for stream in of.trace.streams if stream is not None]
     assert max(sizes) > min(sizes)
-    monkeypatch.setattr(paths, "BUDGET", 2 * max(sizes))
+    monkeypatch.setattr(sides, "BUDGET", 2 * max(sizes))
     assert [part.stop - part.start for part in mask_chunks(of, 20)] == [8, 8, 4], "4 times 2, without a graph"
     deep = replace(of, trace=of.tower.trace(of.inputs, of.tower.depth))
-    monkeypatch.setattr(paths, "BUDGET", 2 * deep.trace.streams[-1].numel())
+    monkeypatch.setattr(sides, "BUDGET", 2 * deep.trace.streams[-1].numel())
     assert [part.stop - part.start for part in mask_chunks(deep, 20)] == [8, 8, 4]
-
-
-@pytest.mark.parametrize("hide", ["black", "Mean", ""])
-def test_check_hide_rejects_other_names(hide: str) -> None:
-    with pytest.raises(BadOption, match=rf"hide must be one of mean, blur, noise \(got '{hide}'\)"):
-        check_hide(hide)
-    for name in HIDES:
-        check_hide(name)
 
 
 @both_sides

@@ -1,11 +1,11 @@
-"""Tests of ``nibt.datasets.scene_parsing``."""
+"""Tests of ``nibt.datasets.segmentation``."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nibt.datasets.scene_parsing import ADE20K
+from nibt.datasets.segmentation import ADE20K
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import ade20k, captions, halves, names, write
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.coco``."""
+"""Tests of ``nibt.datasets.captioned``."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nibt.data.masks import decoded, inside
-from nibt.datasets.coco import COCO
+from nibt.data.segments import decoded, inside
+from nibt.datasets.captioned import COCO
 from nibt.errors import BadInput, Unsupported
 from tests.datasets.layouts import SIDES, captions, coco, image, write
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.scene_parsing``."""
+"""Tests of ``nibt.datasets.segmentation``."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nibt.datasets.scene_parsing import COCOStuff
+from nibt.datasets.segmentation import COCOStuff
 from nibt.errors import BadInput
 from tests.datasets.layouts import captions, coco_stuff, halves, label_map, write
 

@@ -1,11 +1,11 @@
-"""Tests of ``nibt.datasets.conceptual_captions``."""
+"""Tests of ``nibt.datasets.captioned``."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from nibt.datasets.conceptual_captions import ConceptualCaptions
+from nibt.datasets.captioned import ConceptualCaptions
 from nibt.errors import BadInput
 from tests.datasets.layouts import captions, conceptual_captions, image, names, write
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.flickr8k``."""
+"""Tests of ``nibt.datasets.captioned``."""
 
 import csv
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nibt
-from nibt.datasets.flickr8k import Flickr8k
+from nibt.datasets.captioned import Flickr8k
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, flickr8k, image, names, write

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import nibt
-from nibt.cli.inputs import DataOptions, open_data
+from nibt.cli.evaluation import DataOptions, open_data
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.images import Region
 from nibt.data.pair import Pair
@@ -20,8 +20,8 @@ from nibt.datasets.folder import Folder
 from nibt.datasets.grid import ImageGrid
 from nibt.datasets.imagenet import TinyImageNet
 from nibt.datasets.open_images import OpenImages
-from nibt.datasets.pascal import PascalVOC
 from nibt.datasets.scenes import Scenes
+from nibt.datasets.segmentation import PascalVOC
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.run import Benchmark
 from nibt.jobs.run import _absolute_name

@@ -1,11 +1,11 @@
-"""Tests of ``nibt.datasets.hugging_face``."""
+"""Tests of ``nibt.datasets.shards``."""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from nibt.datasets.hugging_face import HuggingFace
+from nibt.datasets.shards import HuggingFace
 from nibt.errors import BadInput, BadOption, Unsupported
 from tests.datasets.layouts import SIDES, captions
 

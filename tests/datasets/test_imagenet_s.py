@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.imagenet_s``."""
+"""Tests of ``nibt.datasets.imagenet_masks``."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nibt.datasets.imagenet_s import ImageNetS
+from nibt.datasets.imagenet_masks import ImageNetS
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, image, imagenet_s, names, numbers_image, write
 

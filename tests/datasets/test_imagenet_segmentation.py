@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.imagenet_segmentation``, on a small file with the layout of the published one."""
+"""Tests of ``nibt.datasets.imagenet_masks``, on a small file with the layout of the published one."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nibt.datasets.imagenet_segmentation import ImageNetSegmentation
+from nibt.datasets.imagenet_masks import ImageNetSegmentation
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, write
 
@@ -115,3 +115,33 @@ def test_a_damaged_image_is_an_error_of_its_pair(tmp_path: Path) -> None:
         del file["value/id"]
     with pytest.raises(BadInput, match=r"gtsegs_ijcv\.mat does not have the expected layout"):
         ImageNetSegmentation(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["img", "gt", "id"])
+@pytest.mark.parametrize("kind", ["external storage", "virtual", "external link", "too large"])
+def test_other_files_and_large_arrays_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    """A file of a few kilobytes must not read any other file as pixels, nor ask for gigabytes."""
+    segmentation_file(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(256)) * 3)
+    cell = {"img": "refs/img0", "gt": "refs/mask0", "id": "refs/id0"}[name]
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other.create_dataset("data", (len(IDS), 1), h5py.ref_dtype)
+    with h5py.File(tmp_path / FILE, "a") as file:
+        parent = file["refs/cell0"] if name == "gt" else file[f"value/{name}"]
+        if kind == "external link":
+            del file[f"value/{name}"]
+            file[f"value/{name}"] = h5py.ExternalLink("other.h5", "data")
+        elif kind == "too large":
+            stored = file.create_dataset(f"{cell}_new", (3, 50_000, 50_000), np.uint8, chunks=(3, 100, 100))
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((3, 8, 8), np.uint8)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "pixels", (3, 8, 8))
+            stored = file.create_virtual_dataset(f"{cell}_new", layout)
+        else:
+            stored = file.create_dataset(f"{cell}_new", (3, 8, 8), np.uint8, external=[(str(secret), 0, 192)])
+        if kind != "external link":
+            parent[0, 0] = stored.ref
+    message = "must have at most 268,435,455 bytes" if kind == "too large" else "in another file"
+    with pytest.raises(BadInput, match=message):
+        list(ImageNetSegmentation(tmp_path))

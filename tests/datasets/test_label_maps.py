@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from nibt.datasets._label_maps import LabelMaps
-from nibt.datasets.pascal import PascalContext, PascalVOCSegmentation
-from nibt.datasets.scene_parsing import ADE20K, COCOStuff
+from nibt.datasets.segmentation import ADE20K, COCOStuff, PascalContext, PascalVOCSegmentation
 from nibt.errors import BadInput
 from tests.datasets.layouts import (
     ade20k,

@@ -13,21 +13,15 @@ import nibt
 from nibt.datasets import _records
 from nibt.datasets._local import LocalDataset
 from nibt.datasets.base import Dataset
-from nibt.datasets.coco import COCO
-from nibt.datasets.conceptual_captions import ConceptualCaptions
-from nibt.datasets.flickr8k import Flickr8k
+from nibt.datasets.captioned import COCO, RSICD, ConceptualCaptions, Flickr8k
 from nibt.datasets.folder import Folder
-from nibt.datasets.hugging_face import HuggingFace
 from nibt.datasets.imagenet import ImageNet, TinyImageNet
-from nibt.datasets.imagenet_s import ImageNetS
+from nibt.datasets.imagenet_masks import ImageNetS, PartImageNet
 from nibt.datasets.open_images import OpenImages
-from nibt.datasets.part_imagenet import PartImageNet
-from nibt.datasets.pascal import PascalContext, PascalVOC, PascalVOCSegmentation
-from nibt.datasets.phrases import Phrases
-from nibt.datasets.refcoco import RefCOCO
-from nibt.datasets.rsicd import RSICD
-from nibt.datasets.scene_parsing import ADE20K, COCOStuff
+from nibt.datasets.phrases import Phrases, RefCOCO
 from nibt.datasets.scenes import Scenes
+from nibt.datasets.segmentation import ADE20K, COCOStuff, PascalContext, PascalVOC, PascalVOCSegmentation
+from nibt.datasets.shards import HuggingFace
 from nibt.errors import BadInput, BadOption
 from nibt.registry import available, find, summary
 from tests.datasets.layouts import (

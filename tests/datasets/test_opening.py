@@ -274,3 +274,17 @@ def test_prompts_are_read_from_tables_without_captions(tmp_path: Path) -> None:
     assert open_rows(tmp_path / "both.csv", "prompt").has_prompts
     with pytest.raises(BadInput, match="lacks a saved data set"):
         open_rows(f"hugging_face:{tmp_path}")
+
+
+def test_columns_of_json_lines_are_those_of_the_first_row_that_can_be_read(tmp_path: Path) -> None:
+    """A broken line is the error of its row, and does not decide that captions are meant."""
+    path = tmp_path / "pairs.jsonl"
+    for broken in ("{", "3", '["image"]', "{'image': 1}"):
+        path.write_text(f"{broken}\n{json.dumps({'image': 'a.png', 'prompt': 'what is it', 'answer': 'a cat'})}\n")
+        rows = open_rows(path)
+        assert rows.has_prompts, broken
+        first, second = rows.records()
+        assert first is not None
+        assert "line 1" in first.error
+        assert second is not None
+        assert second.answer == "a cat"

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.datasets.part_imagenet``."""
+"""Tests of ``nibt.datasets.imagenet_masks``."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nibt.datasets.part_imagenet import PartImageNet
+from nibt.datasets.imagenet_masks import PartImageNet
 from nibt.errors import BadInput
 from tests.datasets.layouts import captions, image, names, part_imagenet, write, write_json
 

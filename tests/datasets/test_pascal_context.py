@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.pascal``."""
+"""Tests of ``nibt.datasets.segmentation``."""
 
 from pathlib import Path
 
 import numpy as np
 
-from nibt.datasets.pascal import PascalContext
+from nibt.datasets.segmentation import PascalContext
 from tests.datasets.layouts import captions, halves, pascal_context
 
 

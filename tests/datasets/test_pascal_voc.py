@@ -1,11 +1,11 @@
-"""Tests of ``nibt.datasets.pascal``."""
+"""Tests of ``nibt.datasets.segmentation``."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nibt.datasets.pascal import PascalVOC
+from nibt.datasets.segmentation import PascalVOC
 from nibt.errors import BadInput
 from tests.datasets.layouts import captions, names, numbers_image, pascal_voc, voc_xml, write
 

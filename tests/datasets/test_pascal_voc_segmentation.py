@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.pascal``."""
+"""Tests of ``nibt.datasets.segmentation``."""
 
 from pathlib import Path
 
 import numpy as np
 
-from nibt.datasets.pascal import PascalVOCSegmentation
+from nibt.datasets.segmentation import PascalVOCSegmentation
 from tests.datasets.layouts import captions, halves, names, pascal_voc_segmentation
 
 

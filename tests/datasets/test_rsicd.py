@@ -1,10 +1,10 @@
-"""Tests of ``nibt.datasets.rsicd``."""
+"""Tests of ``nibt.datasets.captioned``."""
 
 from pathlib import Path
 
 import pytest
 
-from nibt.datasets.rsicd import RSICD
+from nibt.datasets.captioned import RSICD
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import captions, rsicd, write_json
 

@@ -12,9 +12,7 @@ import pytest
 from PIL import Image
 
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import SIDE, TEMPLATES, WORDS, Scenes, bare
-from nibt.datasets.scenes.backgrounds import BACKGROUNDS
-from nibt.datasets.scenes.sprites import ANGLES, CODES, NOUNS, STYLES, sprite
+from nibt.datasets.scenes import ANGLES, BACKGROUNDS, CODES, NOUNS, SIDE, STYLES, TEMPLATES, WORDS, Scenes, bare, sprite
 from nibt.errors import BadOption
 from tests.suites import few
 

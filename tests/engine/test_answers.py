@@ -13,10 +13,11 @@ from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.models._answers import AnswerTokens, Generator, Prompted
 from nibt.models._load_generator import load_generator
-from nibt.registry import find
+from nibt.registry import available, find
 from nibt.results.answer import AnswerExplanation
 from nibt.types import SOURCES
 from tests.shared_models import shared
+from tests.suites import few
 from tests.tiny_vision_language import built
 
 PROMPT, ANSWER = "the red cat on a mat", "two small cats on the mat"
@@ -318,3 +319,16 @@ def test_contradicting_files_are_refused(changes: dict[str, Any], message: str) 
 def test_occlusion_explains_an_answer_of_one_word() -> None:
     explanation = nibt.explain_answer("scenes_generator", "sample:scene", "describe", "cat", method="occlusion")
     assert len(explanation.words[0].earlier) == 0
+
+
+@pytest.mark.parametrize("method", few(available("methods"), ["occlusion", "nib"]))
+@pytest.mark.parametrize("narrow", [*SOURCES, SOURCES])
+def test_an_answer_of_one_word_has_no_words_before_it(method: str, narrow: Any) -> None:
+    """Of each source, also the one without units, which has nothing to remove."""
+    model = load_generator("scenes_generator")
+    try:
+        result = nibt.explain_answer(model, "sample:scene", "what", "cat", method, narrow=narrow)
+    except Unsupported:  # methods of models with two towers
+        return
+    (word,) = result.words
+    assert word.text == "cat"

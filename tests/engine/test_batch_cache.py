@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.batch_cache``: what methods share changes no bit of their results."""
+"""Tests of ``nibt.engine.batches``: what methods share changes no bit of their results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,12 @@ import torch
 
 import nibt
 from nibt.data.pair import Object, Pair
-from nibt.engine.batch_cache import BatchCache
-from nibt.engine.batches import explain_batches
+from nibt.engine.batches import BatchCache, explain_batches
 from nibt.engine.spec import resolve
 from nibt.errors import BadOption
 from nibt.methods.base import MethodSpec
 from nibt.models._tower import Tower
-from nibt.results.measurement import Measurement
+from nibt.results.records import Measurement
 from tests import tiny
 from tests.helpers import CHEAP, METHODS
 

@@ -2,17 +2,19 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+import nibt
 from nibt.data.pair import Pair
 from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
 from nibt.engine.spec import resolve
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
 from nibt.methods.base import MethodSpec
 from nibt.results.explanation import Explanation
 from tests import tiny
@@ -134,3 +136,22 @@ def test_batch_indices_group_captions_of_similar_length() -> None:
     question = resolve(model, MethodSpec("nib"))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]
+
+
+def test_captions_without_a_word_are_named_before_any_pair_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, traced = tiny.fresh("clip"), tiny.fresh("clip").text.tokens, []
+    wordless = replace(tokens("a cat"), explained=(False,) * 4, words=())
+    monkeypatch.setattr(model.text, "tokens", lambda text: wordless if text.startswith("?") else tokens(text))
+    monkeypatch.setattr(type(model.text), "trace", lambda *args, **options: traced.append(args))
+    images, captions = [tiny.image()] * 5, ["a cat", "???", "a dog", "?", "a bird"]
+    pairs = [Pair(image, caption) for image, caption in zip(images, captions, strict=True)]
+    calls = (
+        lambda: explain(model, images, captions, batch_size=1),
+        lambda: nibt.compare(model, *[[nibt.Caption(text) for text in captions]] * 2),
+        lambda: nibt.regions(model, images, captions),
+        lambda: nibt.measure(model, pairs, ["sparseness"]),
+    )
+    for call in calls:
+        with pytest.raises(BadInput, match=r"finds no word in 2 of 5 captions \('\?\?\?', '\?'\): leave them out"):
+            call()
+    assert not traced

@@ -134,3 +134,11 @@ def test_contributions_are_saved_compactly(tmp_path: Path) -> None:
     (tmp_path / "y.safetensors").write_text("nothing")
     with pytest.raises(BadInput, match="has no contributions"):
         Contributions.load(tmp_path / "y.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 0.0])
+def test_contributions_refuse_embeddings_without_direction(value: float) -> None:
+    explained = nibt.contributions(tiny.model("clip"), tiny.image(), method="occlusion")
+    for embedding in (torch.full_like(explained.after, value), torch.full((2, len(explained.after)), value)):
+        with pytest.raises(BadInput, match="embeddings must be finite and not zero"):
+            explained.explain(embedding)

@@ -44,6 +44,24 @@ def test_text_span_of_orthogonal_texts_is_their_variances() -> None:
     assert variance == pytest.approx(41 / 4)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 5, 12, 80])
+def test_text_span_is_that_of_its_authors_at_every_rank(rank: int) -> None:
+    """Their program in formulas: P = V V' with the first right singular vectors V of the outputs, whose mean counts."""
+    random = np.random.default_rng(rank)
+    outputs, texts = (
+        random.normal(size=(30, 12)) * np.linspace(3, 0.2, 12) + 2 * random.normal(size=12),
+        unit_rows(60, 12),
+    )
+    right = np.linalg.svd(outputs)[2][:rank].T
+    features, left, expected = texts @ right @ right.T, outputs - outputs.mean(0), []
+    for _ in range(min(rank, 6)):
+        best = int((left @ features.T).std(0).argmax())
+        removal = np.eye(12) - np.outer(features[best], features[best]) / (features[best] @ features[best])
+        expected.append(best)
+        left, features = left @ removal, features @ removal
+    assert list(text_span(outputs, texts, min(rank, 6), rank)[0]) == expected
+
+
 def test_constant_outputs_have_no_texts() -> None:
     assert text_span(np.ones((5, 3)), np.eye(3), 2)[:2] == ((), ())
 
@@ -146,7 +164,25 @@ def test_direct_effects_predict_ablations_of_late_heads_of_scenes() -> None:
     [
         (lambda: nibt.name_heads(tiny.model("clip"), IMAGES[:1], ["cat"]), BadInput, r"at least two images \(got 1\)"),
         (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, []), BadInput, "at least one text"),
-        (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, ["cat"], 0), BadOption, "count must be at least 1"),
+        (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, ["cat"], 0), BadOption, "count must be between 1 and"),
+        *(
+            (
+                lambda count=count: nibt.name_heads(tiny.model("clip"), IMAGES, ["cat"], count),
+                BadOption,
+                "count must be",
+            )
+            for count in (1.5, np.nan, "many", None)
+        ),
+        (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, ["cat"], rank=0), BadOption, "rank must be"),
+        (lambda: nibt.name_heads(tiny.model("clip"), IMAGES, None), BadInput, "the caption must be a string"),
+        *(
+            (
+                lambda heads=heads: nibt.ablate_heads(tiny.model("clip"), IMAGES, "a cat", heads=heads),
+                BadOption,
+                "heads",
+            )
+            for heads in (5, "ab", [(0.9, 1.2)], [(0, 1, 2)], [0, 1], [(None, 0)], {"a": 1})
+        ),
         (lambda: nibt.ablate_heads(tiny.model("clip"), IMAGES[0], "a cat"), BadInput, "at least two images"),
         (
             lambda: nibt.ablate_heads(tiny.model("clip"), IMAGES, "a cat", heads=[(3, 0)]),
@@ -160,6 +196,7 @@ def test_direct_effects_predict_ablations_of_late_heads_of_scenes() -> None:
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_errors_say_what_to_do(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()

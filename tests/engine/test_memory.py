@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 import nibt
-from nibt.engine.batch_cache import BatchCache
-from nibt.engine.batches import clock, explain_batches
-from nibt.engine.encode import encode, within_memory
+from nibt.engine.batches import BatchCache, clock, explain_batches
+from nibt.engine.encode import encode, free_memory, is_out_of_memory, within_memory
 from nibt.engine.spec import resolve
+from nibt.errors import Unsupported
 from nibt.methods.base import MethodSpec
-from nibt.models._devices import free_memory, is_out_of_memory
 from nibt.models.base import Model
 from tests import tiny
 from tests.helpers import assert_close, noise_pairs
@@ -91,8 +90,8 @@ def test_a_pair_that_does_not_fit_alone_is_an_error(caplog: pytest.LogCaptureFix
             raise torch.OutOfMemoryError("out of memory")
 
     model.module.vision_model.encoder.layers[0].register_forward_pre_hook(refuse)
-    with pytest.raises(torch.OutOfMemoryError):
-        nibt.explain(model, IMAGES[:2], CAPTIONS[:2])
+    with pytest.raises(Unsupported, match="one pair does not fit into memory even alone: choose fewer steps"):
+        nibt.explain(model, IMAGES[:2], CAPTIONS[:2], "occlusion")
     assert len(warnings_of(caplog)) == 1
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import nibt
-from nibt.core.jacobians import jvp_at
-from nibt.core.quadrature import nodes
+from nibt.core.quadrature import jvp_at, nodes
 from nibt.errors import BadInput, BadOption
 from nibt.results.regions import Regions
 from tests import tiny

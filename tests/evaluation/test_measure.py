@@ -10,19 +10,21 @@ import pytest
 import torch
 
 import nibt
+from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import Method
+from nibt.methods.masks import Occlusion
 from nibt.metrics.base import Metric
 from nibt.metrics.confidence import ConfidenceDrop, ConfidenceIncrease
-from nibt.metrics.deletion import Deletion, Insertion
-from nibt.metrics.infidelity import Infidelity
-from nibt.metrics.max_sensitivity import MaxSensitivity
+from nibt.metrics.faithfulness import Deletion, Infidelity, Insertion
+from nibt.metrics.sensitivity import MaxSensitivity
 from nibt.models.base import Model
 from nibt.registry import find
+from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import both_sides
+from tests.helpers import both_sides, noise_pairs
 from tests.metrics.linear_maps import pairs, values
 
 
@@ -161,6 +163,24 @@ def test_a_metric_must_return_a_number_per_example(unchecked: None, returned: An
     pair = Pair(ImageInput(tiny.image().pil_image, "drawn"), "a cat")
     with pytest.raises(BadOption, match=re.escape(f"a number per example, of the shape (1,) (got {got})")):
         nibt.measure(tiny.model("clip"), [pair], [Wrong()], side="image")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_an_error_that_names_the_method(value: float) -> None:
+    class Broken(Occlusion, name="broken"):
+        def attribute(self, side: Side) -> Attribution:
+            scored = super().attribute(side)
+            return replace(scored, scores=scored.scores * value)
+
+    model, image = tiny.model("clip"), tiny.image(64, 48)
+    calls: list[Callable[[], Any]] = [
+        lambda: nibt.explain(model, image, "a cat", Broken()),
+        lambda: nibt.compare(model, image, tiny.image(48, 48), Broken()),
+        lambda: nibt.measure(model, noise_pairs(1), ["sparseness"], Broken()),
+    ]
+    for call in calls:
+        with pytest.raises(BadOption, match="the method broken gave scores that are NaN or infinite"):
+            call()
 
 
 def test_a_method_must_return_an_attribution(unchecked: None) -> None:

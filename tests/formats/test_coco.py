@@ -1,4 +1,4 @@
-"""Tests of ``nibt.formats.coco``."""
+"""Tests of ``nibt.formats.json``."""
 
 import json
 from pathlib import Path

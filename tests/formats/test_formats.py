@@ -11,11 +11,13 @@ import nibt
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, WouldOverwrite
 from nibt.registry import available, find, format_of
+from nibt.report.image.layout import TEXTS, apart
+from nibt.report.request import runs
 from nibt.results.audit import Audit, Check
 from nibt.results.outputs import read_signature
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
-from tests.helpers import explain_with_table
+from tests.helpers import Run, explain_with_table
 from tests.suites import few
 
 
@@ -71,11 +73,57 @@ def test_endings_belong_to_one_format_each_and_the_longest_counts() -> None:
         format_of(".png")
 
 
+PICTURES = find("formats", "image").endings
+
+
+@pytest.mark.parametrize("ending", few(PICTURES, [".png", ".tga", ".svg"]))
+def test_every_ending_of_a_picture_is_written_signed_and_protected(ending: str, tmp_path: Path) -> None:
+    """Of several results with any characters, twice with the same bits; its texts are those of the picture."""
+    path, results = (
+        tmp_path / f"x{ending}",
+        [answer(PEAK, (90, 90), WHOLE, text) for text in ("a (cat)", "猫 $x$ \U0001f600")],
+    )
+    nibt.save(results, path)
+    first = path.read_bytes()
+    nibt.save(results, path)
+    assert path.read_bytes() == first
+    path.write_bytes(first + b"mine")
+    with pytest.raises(WouldOverwrite):
+        nibt.save(results, path)
+
+
+def test_the_texts_of_a_vector_file_are_no_pixels(tmp_path: Path) -> None:
+    """Words lie on their colors."""
+    explained = answer(PEAK, (90, 90), WHOLE, "a cat")
+    with apart():
+        bare = nibt.draw(explained)
+    texts = bare.info[TEXTS]
+    words = [text for text in texts if text.line in ("a", "cat")]
+    for word, run in zip(words, runs(explained.text), strict=True):
+        assert bare.getpixel((round(word.left), round(word.baseline) - word.size // 4)) == run.background
+    assert TEXTS not in nibt.draw(explained).info
+    nibt.save(explained, tmp_path / "x.svg")
+    svg = (tmp_path / "x.svg").read_text()
+    assert svg.count('<g id="text_') == len(texts)
+    assert svg.count("<image ") == 1
+
+
+@pytest.mark.parametrize("ending", [".blp", ".bufr", ".wmf", ".h5", ".msp", ".xbm", ".ps", ".mpo"])
+def test_a_format_that_cannot_be_written_is_refused_before_anything_is_computed(
+    ending: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nibt.models._loading.load_model", lambda *arguments, **options: pytest.fail("loaded"))
+    assert run("explain", "sample:scene", "a cat", "-o", f"x{ending}")[0] == 2
+    monkeypatch.delitem(Image.SAVE, "WEBP")  # as in a build of Pillow without it
+    code, _, err = run("explain", "sample:scene", "a cat", "-o", "x.webp")
+    assert (code, "Pillow cannot write" in err) == (2, True), err
+
+
 def test_map_files_have_the_pixels_of_the_image(panel: nibt.Panel, tmp_path: Path) -> None:
     explained = panel.answer
     assert isinstance(explained, nibt.Explanation)
     for ending in (".overlay.png", ".map.png", ".mask.png", ".tif"):
-        nibt.save(explained, tmp_path / f"x{ending}", threshold=0.3)
+        nibt.save(explained, tmp_path / f"x{ending}", **({"threshold": 0.3} if ending == ".mask.png" else {}))
         with Image.open(tmp_path / f"x{ending}") as picture:
             assert picture.size == explained.size
     scores = np.asarray(Image.open(tmp_path / "x.tif"))

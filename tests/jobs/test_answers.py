@@ -1,4 +1,4 @@
-"""Tests of ``nibt.jobs.answers``: jobs of prompts of a generator."""
+"""Tests of ``nibt.jobs.worker``: jobs of prompts of a generator."""
 
 import json
 import shutil
@@ -9,9 +9,9 @@ import pytest
 
 import nibt
 from nibt.data import parquet
-from nibt.datasets.parquet import Parquet
-from nibt.errors import BadInput, BadOption, CannotLoad, OtherRequest, UnknownName
-from nibt.jobs import answers as work
+from nibt.datasets.shards import Parquet
+from nibt.errors import BadInput, BadOption, CannotLoad, OtherRequest
+from nibt.jobs import worker as work
 from nibt.jobs.rows import answer_schema
 from nibt.models._answers import Generator
 from nibt.results.answer import AnswerExplanation
@@ -170,7 +170,7 @@ def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Pat
     [
         ("image,prompt", {"target": "softmax"}, BadOption, "explain log-probabilities"),
         ("image,prompt", {"against": ["a", "b"]}, BadOption, "against must be one word"),
-        ("image,prompt", {"loading": {"resize": "whole"}}, UnknownName, "unknown options of loading"),
+        ("image,prompt", {"loading": {"resize": "whole"}}, BadOption, "resize cannot be set for a loaded model"),
         ("image,prompt", {"layer": "auto"}, BadOption, "layer cannot be auto"),
         ("image,prompt", {"answer": "reply"}, BadOption, "has no column reply: it has image, prompt"),
         ("image,question", {}, BadOption, "has no column caption: it has image, question; .* for a generator prompt="),

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.jobs.card``: the folder of a finished job is a data set with a card."""
+"""Tests of ``nibt.jobs.job``: the folder of a finished job is a data set with a card."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import yaml
 
 import nibt
 from nibt.errors import BadInput, WouldOverwrite
-from nibt.jobs.card import card, write_card
+from nibt.jobs.job import card, write_card
 from tests.helpers import Run
 from tests.job_pairs import COUNT
 
@@ -34,6 +34,12 @@ def test_the_files_that_a_card_names_are_the_data_set(job: nibt.Job) -> None:
     assert "`nib`" in text
     assert job.manifest.request["model"]["weights_hash"] in text
     assert job.check() == [], "a card is no part of the job's rows"
+
+
+def test_a_card_names_what_the_target_compares_with(model: nibt.Model, job_table: Path, tmp_path: Path) -> None:
+    assert "Target: `difference` against 'two dogs'." in card(
+        nibt.batch(model, job_table, tmp_path / "job", "grad_cam", against="two dogs")
+    )
 
 
 def test_a_card_is_the_same_each_time_and_edits_are_kept(job: nibt.Job) -> None:

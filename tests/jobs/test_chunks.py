@@ -1,10 +1,10 @@
-"""Tests of ``nibt.jobs.chunks``."""
+"""Tests of ``nibt.jobs.worker``."""
 
 import tracemalloc
 from pathlib import Path
 
 from nibt.datasets._opening import open_pairs
-from nibt.jobs.chunks import Chunks
+from nibt.jobs.worker import Chunks
 
 
 def every_third(path: Path, rows: int) -> Chunks:

@@ -61,13 +61,14 @@ def test_batch_resumes_a_job_and_keeps_files_that_were_changed(
     shutil.copytree(whole_job.folder, tmp_path / "out")
     folder = tmp_path / "out" / "parts"
     one, two, three = parts(tmp_path / "out")
+    begun = (folder / one).read_bytes()[:100]
     (folder / one).unlink()
     broken = bytearray((folder / two).read_bytes())
     broken[len(broken) // 2] ^= 1
     (folder / two).write_bytes(broken)
     twin = folder / f"{three[:8]}-{'0' * 16}.parquet"
     shutil.copy(folder / three, twin)
-    (folder / f".{Path(one).stem}.12-345-6.parquet").write_bytes(b"half of it")
+    (folder / f".{Path(one).stem}.12-345-6.parquet").write_bytes(begun)
     job = nibt.Job.open(tmp_path / "out")
     assert {problem.split(" ")[-1] for problem in job.check()} >= {"missing", "again"}
     assert len(job.check()) == 4

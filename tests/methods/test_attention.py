@@ -12,13 +12,12 @@ import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._attention import gradients
-from nibt.methods.last_attention import Chefer, FastIG, SaliencyMap
+from nibt.methods.attention import Chefer, FastIG, SaliencyMap
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import to_pixels
-from nibt.targets.base import cosine
 from tests import tiny
-from tests.helpers import METHODS, Golden, both_sides, make_side, stretch
+from tests.helpers import METHODS, Golden, both_sides, cosine, make_side, stretch
 from tests.methods.eager import ByHand, close
 from tests.suites import few
 

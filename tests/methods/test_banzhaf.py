@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.banzhaf`` and ``nibt.methods.fixlip``, by enumeration."""
+"""Tests of ``nibt.methods.coalition_values`` and ``nibt.methods.fixlip``, by enumeration."""
 
 import itertools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._coalitions import drawn_coalitions, least_squares, subsets
-from nibt.methods.banzhaf import Banzhaf
+from nibt.methods.coalition_values import Banzhaf
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from tests import linear, tiny
 

@@ -10,12 +10,11 @@ import torch
 from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._attention import AttentionMethod
-from nibt.methods._gradient import GradientMethod
-from nibt.methods._path import PathMethod
+from nibt.methods._path import GradientMethod, PathMethod
 from nibt.methods._units import UnitMethod
+from nibt.methods.attention import AttentionOrInput, LastAttention
 from nibt.methods.base import Method, MethodSpec
-from nibt.methods.grad_cam import GradCAM
-from nibt.methods.last_attention import AttentionOrInput, LastAttention
+from nibt.methods.gradient_maps import GradCAM
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
 from nibt.results.attribution import Attribution
@@ -368,7 +367,6 @@ def test_configured_rejects_values_of_another_type(option: str, value: Any, rule
         ([0, 3], (0, 3)),
         ((1,), (1,)),
         (2.0, (2,)),
-        (1.0, (1,)),  # layer 1, not the whole depth
         (0.0, (0,)),
         (0.34, (1,)),  # of three blocks
         (0.66, (2,)),

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.clip_surgery``."""
+"""Tests of ``nibt.methods.replaced_attention``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.clip_surgery import CLIPSurgery, _among_values
+from nibt.methods.replaced_attention import CLIPSurgery, _among_values
 from nibt.models.base import Inputs
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side

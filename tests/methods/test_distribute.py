@@ -30,7 +30,7 @@ def block_by_hand(of: Side, number: int, states: Tensor) -> Tensor:
 
 def by_hand(of: Side, layer: int) -> Tensor:
     """Return the scores of all rows of one item: captum's integrated gradients of the rest, then of each block."""
-    special = special_tokens(of.cut(layer).units, of.cut(layer).hidden.shape[1])[0]
+    special = special_tokens(of.cut(layer).units, of.cut(layer).hidden.shape[1])[0][0]
     total, weights = torch.zeros(len(special)), torch.zeros(0)
     for number in range(layer, -1, -1):
         cut = of.cut(number)

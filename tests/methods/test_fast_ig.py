@@ -1,11 +1,11 @@
-"""Tests of ``nibt.methods.last_attention``."""
+"""Tests of ``nibt.methods.attention``."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from nibt.methods._attention import gradients
-from nibt.methods.last_attention import FastIG, SaliencyMap
+from nibt.methods.attention import FastIG, SaliencyMap
 from tests import tiny
 from tests.helpers import both_sides, captum, make_side
 from tests.suites import few

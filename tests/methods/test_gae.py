@@ -1,11 +1,10 @@
-"""Tests of ``nibt.methods.attention_of_blocks``."""
+"""Tests of ``nibt.methods.attention``."""
 
 import pytest
 import torch
 
 from nibt.methods._attention import gradients
-from nibt.methods.attention_of_blocks import GAE
-from nibt.methods.last_attention import Chefer
+from nibt.methods.attention import GAE, Chefer
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.eager import ByHand, close

@@ -1,9 +1,9 @@
-"""Tests of ``nibt.methods.grad_cam``."""
+"""Tests of ``nibt.methods.gradient_maps``."""
 
 import pytest
 import torch
 
-from nibt.methods.grad_cam import GradCAM
+from nibt.methods.gradient_maps import GradCAM
 from tests import tiny
 from tests.helpers import both_sides, captum, make_side
 from tests.methods.eager import ByHand, close

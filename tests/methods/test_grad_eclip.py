@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.grad_eclip``."""
+"""Tests of ``nibt.methods.gradient_maps``."""
 
 import math
 
@@ -11,7 +11,7 @@ import nibt
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods._attention import gradients
-from nibt.methods.grad_eclip import GradECLIP, _joined_channels
+from nibt.methods.gradient_maps import GradECLIP, _joined_channels
 from tests import tiny
 from tests.helpers import Record, assert_error_below, both_sides, make_side
 from tests.methods.eager import ByHand, close

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.integrated_gradients``."""
+"""Tests of ``nibt.methods.input_paths``."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.integrated_gradients import IntegratedGradients
-from nibt.methods.mfaba import MFABA
+from nibt.methods.input_paths import MFABA, IntegratedGradients
 from nibt.methods.nib import NIB
 from tests import linear, tiny
 from tests.helpers import all_tokens, both_sides, captum, make_side

@@ -1,9 +1,9 @@
-"""Tests of ``nibt.methods.attention_of_blocks``."""
+"""Tests of ``nibt.methods.attention``."""
 
 import pytest
 import torch
 
-from nibt.methods.attention_of_blocks import LeGrad
+from nibt.methods.attention import LeGrad
 from tests.helpers import both_sides
 from tests.methods.eager import ByHand, close
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import nibt
-from nibt.core import quadrature as paths
+from nibt.core import side as sides
 from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
@@ -114,7 +114,7 @@ def test_m2ib_is_independent_of_the_batch_budget(kind: str, modality: str, monke
     of = make_side(tiny.model(kind), modality)
     large = M2IB((1,), samples=7)(of).scores
     for name, value in (("AT_ONCE", 6), ("BUDGET", 1)):
-        monkeypatch.setattr(paths, name, value)
+        monkeypatch.setattr(sides, name, value)
         actual = M2IB((1,), samples=7)(of).scores
         torch.testing.assert_close(actual, large, rtol=0, atol=1e-5 * float(large.abs().max()))
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.mfaba``."""
+"""Tests of ``nibt.methods.input_paths``."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.data.units import Words
-from nibt.methods.mfaba import MFABA
+from nibt.methods.input_paths import MFABA
 from nibt.models._trace import Cut
 from nibt.results.attribution import to_pixels
 from nibt.targets.base import CosineSimilarity, Score

@@ -14,9 +14,8 @@ from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.results.attribution import to_pixels
-from nibt.targets.base import cosine
 from tests import tiny
-from tests.helpers import Golden, all_tokens, assert_close, captum, is_rough, make_side, stretch
+from tests.helpers import Golden, all_tokens, assert_close, captum, cosine, is_rough, make_side, stretch
 from tests.suites import few
 
 ORACLE = ("clip", "siglip", "own vit", "own vit attention", "own resnet", "bert", "coca", "timm eva", "convnext")

@@ -13,10 +13,9 @@ import nibt
 from nibt.core.perturbation import generator
 from nibt.core.quadrature import nodes
 from nibt.core.side import Side
-from nibt.core.stages import PathStage
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, information, moments
-from nibt.methods._path import products
+from nibt.methods._path import PathStage, products
 from nibt.methods.base import MethodSpec
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB

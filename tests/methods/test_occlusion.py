@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.occlusion``."""
+"""Tests of ``nibt.methods.masks``."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.shapley import Shapley
+from nibt.methods.coalition_values import Shapley
+from nibt.methods.masks import Occlusion
 from tests import linear, tiny
 from tests.helpers import at_end, captum, make_side
 

@@ -10,9 +10,8 @@ import nibt
 from nibt.core.quadrature import nodes
 from nibt.data.units import Units
 from nibt.errors import BadOption, UnknownName
-from nibt.methods._gradient import GradientMethod
-from nibt.methods._path import along_path, with_path
-from nibt.methods.grad_cam import GradCAM
+from nibt.methods._path import GradientMethod, along_path, with_path
+from nibt.methods.gradient_maps import GradCAM
 from nibt.methods.nib import NIB
 from nibt.types import Hidden, PerToken
 from tests import tiny

@@ -13,11 +13,10 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.methods._coalitions import subsets
-from nibt.methods._tables import word_game
-from nibt.methods.banzhaf import Banzhaf
+from nibt.methods._vectors import word_game
+from nibt.methods.coalition_values import Banzhaf, Shapley
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.shapley import Shapley
+from nibt.methods.masks import Occlusion
 from tests import tiny
 from tests.helpers import Record, assert_error_below, at_end, captum, make_side, peer
 from tests.methods.test_units import CAPTION, game, side, word_values

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.rise``."""
+"""Tests of ``nibt.methods.masks``."""
 
 import math
 
@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.data.units import Grid, Words
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.rise import RISE, _upsample
+from nibt.methods.masks import RISE, Occlusion, _upsample
 from tests import linear, tiny
 from tests.helpers import at_end, both_sides, make_side, varied_kinds
 

@@ -1,14 +1,12 @@
-"""Tests of ``nibt.methods.attention_of_blocks``."""
+"""Tests of ``nibt.methods.attention``."""
 
 import pytest
 import torch
 
 from nibt.core.side import Side
-from nibt.methods.attention_of_blocks import Rollout
-from nibt.methods.last_attention import FastIG
-from nibt.targets.base import cosine
+from nibt.methods.attention import FastIG, Rollout
 from tests import tiny
-from tests.helpers import both_sides, make_side
+from tests.helpers import both_sides, cosine, make_side
 from tests.methods.eager import ByHand, close
 
 

@@ -17,9 +17,8 @@ from nibt.data.images import read_image
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Segments
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.methods.banzhaf import Banzhaf
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.shapley import Shapley
+from nibt.methods.coalition_values import Banzhaf, Shapley
+from nibt.methods.masks import Occlusion
 from tests import tiny
 from tests.helpers import assert_close, captum, make_side
 

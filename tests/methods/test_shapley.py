@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods.shapley``."""
+"""Tests of ``nibt.methods.coalition_values``."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
-from nibt.methods.shapley import Shapley, _coalitions, _regression
+from nibt.methods.coalition_values import Shapley, _coalitions, _regression
 from tests import linear, tiny
 from tests.helpers import both_sides, make_side, varied_kinds
 from tests.suites import few

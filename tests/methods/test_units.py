@@ -14,12 +14,10 @@ import nibt
 from nibt.core.perturbation import generator
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.banzhaf import Banzhaf
 from nibt.methods.base import Method
+from nibt.methods.coalition_values import Banzhaf, Shapley
 from nibt.methods.fixlip import FIxLIP
-from nibt.methods.occlusion import Occlusion
-from nibt.methods.rise import RISE
-from nibt.methods.shapley import Shapley
+from nibt.methods.masks import RISE, Occlusion
 from tests import tiny
 from tests.helpers import METHODS, at_end
 from tests.suites import few

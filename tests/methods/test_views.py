@@ -16,10 +16,10 @@ from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
-from nibt.methods._views import FINEST, Views, blended, overlaps, shifts, smoothing
+from nibt.methods._views import FINEST, Views, overlaps, shifts, smoothing
 from nibt.methods.base import Method
+from nibt.methods.masks import RISE
 from nibt.methods.nib import NIB
-from nibt.methods.rise import RISE
 from nibt.models.base import ImageTower, Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
@@ -75,10 +75,13 @@ def test_overlaps_without_a_shift_repeat_units() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 16])
-@pytest.mark.parametrize("cells", [1, 2, 3])
-def test_a_flat_map_stays_flat(count: int, cells: int) -> None:
-    fine = blended(torch.full((count, 1, 4, 5), 1.5), shifts(count), cells)
-    torch.testing.assert_close(fine, torch.full_like(fine, 1.5 / cells**2))
+@pytest.mark.parametrize("kind", ["clip", "convnext"])
+def test_a_flat_map_stays_flat(count: int, kind: str) -> None:
+    views = Views.of(make_side(tiny.model(kind), "image"), count)
+    assert views is not None
+    fine, grid = views.blend(torch.full((count, 1, views.grid.count), 1.5), views.grid)
+    assert grid.count == views.grid.count * min(count, FINEST) ** 2
+    torch.testing.assert_close(fine, torch.full((1, grid.count), 1.5 / min(count, FINEST) ** 2))
 
 
 def _symmetric() -> Model:

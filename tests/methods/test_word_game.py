@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods._tables``: word-region tables of methods that are not linear in the target."""
+"""Tests of ``nibt.methods._vectors``: word-region tables of methods that are not linear in the target."""
 
 import itertools
 import math
@@ -10,12 +10,11 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.errors import Unsupported
-from nibt.methods._tables import EXACT, ORDERS, word_game
+from nibt.methods._vectors import EXACT, ORDERS, word_game
 from nibt.progress import Progress, listening
 from nibt.registry import find
-from nibt.targets.base import cosine
 from tests import tiny
-from tests.helpers import QUICK, assert_close
+from tests.helpers import QUICK, assert_close, cosine
 from tests.suites import few
 
 CAPTION = "red cat small mat"

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.completeness_gap``."""
+"""Tests of ``nibt.metrics.intrinsic``."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.shares``."""
+"""Tests of ``nibt.metrics.intrinsic``."""
 
 import pytest
 import torch

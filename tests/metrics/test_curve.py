@@ -10,7 +10,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.metrics._perturbation import ranks
 from nibt.metrics.base import MetricInput
-from nibt.metrics.deletion import Deletion, Insertion
+from nibt.metrics.faithfulness import Deletion, Insertion
 from nibt.results.attribution import Attribution
 from tests import linear
 from tests.metrics.linear_maps import exact

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.deletion``."""
+"""Tests of ``nibt.metrics.faithfulness``."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,8 +8,7 @@ import torch
 
 from nibt.core.side import Side
 from nibt.metrics.base import MetricInput
-from nibt.metrics.deletion import Deletion, Insertion
-from nibt.metrics.infidelity import Infidelity
+from nibt.metrics.faithfulness import Deletion, Infidelity, Insertion
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 from tests import tiny

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.energy``."""
+"""Tests of ``nibt.metrics.localization``."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.infidelity``."""
+"""Tests of ``nibt.metrics.faithfulness``."""
 
 from dataclasses import replace
 
@@ -7,9 +7,9 @@ import torch
 
 from nibt.core.perturbation import item_rng, masker
 from nibt.core.side import Side
-from nibt.methods.occlusion import Occlusion
+from nibt.methods.masks import Occlusion
 from nibt.metrics.base import MetricInput
-from nibt.metrics.infidelity import Infidelity
+from nibt.metrics.faithfulness import Infidelity
 from tests import linear, tiny
 from tests.helpers import both_sides, captum, make_side
 from tests.metrics.linear_maps import exact

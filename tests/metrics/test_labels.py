@@ -19,9 +19,8 @@ from nibt.datasets._captions import openai_names, openai_templates
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.metrics.base import MetricInput
-from nibt.metrics.label_maps import LabelIoU, LabelPrecision
-from nibt.metrics.segmentation import MeanIoU, PixelAccuracy, PointIoU
-from nibt.metrics.zero_shot_accuracy import ZeroShotAccuracy
+from nibt.metrics.removal import ZeroShotAccuracy
+from nibt.metrics.segmentation import LabelIoU, LabelPrecision, MeanIoU, PixelAccuracy, PointIoU
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
 from tests import tiny, tiny_vision_language

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.max_sensitivity``."""
+"""Tests of ``nibt.metrics.sensitivity``."""
 
 import inspect
 from dataclasses import replace
@@ -14,8 +14,8 @@ from nibt.errors import BadOption
 from nibt.methods.controls import Ones
 from nibt.methods.nib import NIB
 from nibt.metrics.base import MetricInput
-from nibt.metrics.infidelity import Infidelity
-from nibt.metrics.max_sensitivity import MaxSensitivity
+from nibt.metrics.faithfulness import Infidelity
+from nibt.metrics.sensitivity import MaxSensitivity
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import both_sides, captum, make_side

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.mismatch``."""
+"""Tests of ``nibt.metrics.sensitivity``."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 import nibt
 from nibt.evaluation.context import OTHER_CAPTIONS, other_caption
-from nibt.metrics.mismatch import _spearman
+from nibt.metrics.sensitivity import _spearman
 from tests import tiny
 from tests.metrics.known_maps import FIRST, on
 from tests.metrics.linear_maps import pairs, values
@@ -32,7 +32,7 @@ def test_mismatch_of_maps_that_ignore_the_caption_is_one() -> None:
 
 
 def test_mismatch_without_a_method_is_unknown() -> None:
-    from nibt.metrics.mismatch import Mismatch
+    from nibt.metrics.sensitivity import Mismatch
 
     assert Mismatch()(on(FIRST)).isnan().all()
 

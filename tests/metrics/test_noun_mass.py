@@ -14,7 +14,7 @@ from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.evaluation.context import nouns_of, others_of
 from nibt.methods.base import MethodSpec
 from nibt.metrics.base import Noun, RegionsInput
-from nibt.metrics.noun_mass import NounMass
+from nibt.metrics.localization import NounMass
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import with_scores

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.own_object``."""
+"""Tests of ``nibt.metrics.localization``."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nibt.metrics.pair_area import PairArea, extreme_sets
+from nibt.metrics.region_curves import PairArea, extreme_sets
 from tests.helpers import Record, assert_error_below
 from tests.metrics.known_tables import embeddings_by_hand, input_of, known, number, tiny_table
 

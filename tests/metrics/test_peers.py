@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nibt.core.interpolation import interpolated
+from nibt.core.perturbation import interpolated
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.metrics.base import MetricInput
-from nibt.metrics.deletion import Deletion, Insertion
+from nibt.metrics.faithfulness import Deletion, Insertion
 from nibt.registry import find
 from nibt.results.attribution import Attribution, to_pixels
 from tests import linear, tiny

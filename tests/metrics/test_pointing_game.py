@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.pointing_game``."""
+"""Tests of ``nibt.metrics.localization``."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ import torch
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Point
-from nibt.metrics.pointing_game import PointingGame
-from nibt.metrics.pointing_game import hit as hit_on
+from nibt.metrics.localization import PointingGame
+from nibt.metrics.localization import hit as hit_on
 from nibt.registry import find
 from tests.metrics.known_maps import FIRST, LAST, block, of, on
 

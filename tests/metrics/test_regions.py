@@ -10,16 +10,13 @@ import torch.nn.functional as F
 
 import nibt
 from nibt.data.pair import Object, Pair
-from nibt.engine.batch_cache import BatchCache
+from nibt.engine.batches import BatchCache
 from nibt.errors import BadOption, UnknownName
 from nibt.evaluation.measure import metrics_of
-from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words
-from nibt.metrics._ranks import rank_correlation
-from nibt.metrics.base import Noun, RegionsInput
+from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words
+from nibt.metrics.base import Noun, RegionsInput, rank_correlation
 from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
-from nibt.metrics.energy import NounEnergy
-from nibt.metrics.noun_mass import NounMass
-from nibt.metrics.pointing_game import NounPointing
+from nibt.metrics.localization import NounEnergy, NounMass, NounPointing
 from nibt.metrics.region_curves import PairDeletion, PairInsertion
 from nibt.registry import find
 from nibt.results.regions import Regions, Rest

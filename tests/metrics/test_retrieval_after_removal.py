@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.retrieval_after_removal``."""
+"""Tests of ``nibt.metrics.removal``."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.metrics.base import Candidates
-from nibt.metrics.retrieval_after_removal import RetrievalAfterRemoval
+from nibt.metrics.removal import RetrievalAfterRemoval
 from nibt.targets.base import CosineSimilarity
 from tests import tiny
 from tests.helpers import noise_pairs

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.road``."""
+"""Tests of ``nibt.metrics.faithfulness``."""
 
 from dataclasses import replace
 
@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 import nibt
-from nibt.core.interpolation import interpolated
-from nibt.core.perturbation import masker
+from nibt.core.perturbation import interpolated, masker
 from nibt.metrics.base import MetricInput
-from nibt.metrics.road import ROAD
+from nibt.metrics.faithfulness import ROAD
 from nibt.results.attribution import Attribution
 from tests import linear, tiny
 from tests.helpers import make_side

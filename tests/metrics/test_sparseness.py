@@ -1,4 +1,4 @@
-"""Tests of ``nibt.metrics.sparseness``."""
+"""Tests of ``nibt.metrics.intrinsic``."""
 
 import pytest
 import torch

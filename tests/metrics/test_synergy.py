@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.metrics.base import RegionsInput
-from nibt.metrics.synergy import Synergy, dividends_of
+from nibt.metrics.coalitions import Synergy, dividends_of
 from nibt.results.regions import Rest
 from tests import linear
 from tests.helpers import Record, assert_error_below

@@ -180,3 +180,21 @@ def test_copies_keep_their_own() -> None:
     changed = replace(model, id="another")
     assert nibt.explain(changed, tiny.image(), "a cat").model["id"] == "another"
     assert nibt.explain(model, tiny.image(), "a cat").model["id"] == model.id
+
+
+def test_a_model_has_the_towers_of_its_module() -> None:
+    model, other = tiny.fresh("clip"), tiny.fresh("clip")
+    assert replace(model, id="renamed").id == "renamed"
+    with pytest.raises(CannotLoad, match="load another module with load_model"):
+        replace(model, module=other.module)
+
+
+def test_hooks_of_others_are_part_of_the_configuration() -> None:
+    """So a job is not resumed with them; those of nibt are none."""
+    model = tiny.fresh("clip")
+    before = model.configuration_hash
+    nibt.explain(model, tiny.image(), "a cat")
+    hook = model.module.vision_model.register_forward_hook(lambda module, args, out: None)
+    assert model.renewed().configuration_hash != before
+    hook.remove()
+    assert model.renewed().configuration_hash == before

@@ -171,9 +171,12 @@ class TestHuggingFace:
             load_model(tmp_path)
 
     def test_broken_configuration_is_reported(self, tmp_path: Path) -> None:
-        (save("clip", tmp_path) / "config.json").write_text("{")
-        with pytest.raises(CannotLoad, match="not valid JSON"):
-            load_model(tmp_path)
+        config = save("clip", tmp_path) / "config.json"
+        for content in (b"{", b"\xff\xfe{}", None):
+            config.unlink()
+            config.mkdir() if content is None else config.write_bytes(content)
+            with pytest.raises(CannotLoad, match="not a file of valid JSON"):
+                load_model(tmp_path)
 
 
 @peft_warns

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import nibt
 from nibt.engine.explain import explain
-from nibt.models import _half_precision
-from nibt.models._half_precision import computing_dtype, float32_arithmetic
+from nibt.models import _precision
 from nibt.models._loading import load_model
+from nibt.models._precision import computing_dtype, float32_arithmetic
 from nibt.models.base import Model
 from tests import tiny
 from tests.helpers import CHEAP, METHODS, assert_close, make_inputs
@@ -183,7 +183,7 @@ def test_autocast_changes_no_bit(dtype: torch.dtype) -> None:
         assert torch.equal(getattr(actual, side).scores, getattr(expected, side).scores)
 
 
-def test_graphs_keep_weights_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_keep_weights_in_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph with copies in float32 would take more memory than a model in float32."""
     kept: list[Tensor] = []
 
@@ -191,7 +191,7 @@ def test_graphs_keep_weights_in_half_precision(monkeypatch: pytest.MonkeyPatch) 
         kept.append(tensor)
         return tensor
 
-    monkeypatch.setattr(_half_precision, "_unchanged", keep)
+    monkeypatch.setattr(_precision, "_unchanged", keep)
     half, _ = pure("clip", torch.bfloat16)
     weights = {weight.data_ptr(): weight for weight in half.module.parameters() if weight.ndim == 2}
     cut = half.image.trace(make_inputs(half.image)).cut(0)
@@ -238,7 +238,7 @@ class TestArithmetic:
         assert {one.dtype for one in created} == {torch.float32}
 
     @both_dtypes
-    def test_convolutions_and_attention_take_weights_in_half_precision(self, dtype: torch.dtype) -> None:
+    def test_convolutions_and_attention_take_weights_in_precision(self, dtype: torch.dtype) -> None:
         """Torch compares the dtypes of their arguments before it calls a mode of operations."""
         draw = torch.Generator().manual_seed(0)
         layer = torch.nn.Conv2d(3, 4, 2).to(dtype)

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._quantized``: models that users load in 4 or 8 bits compute what they compute themselves.
+"""Tests of ``nibt.models._precision``: models that users load in 4 or 8 bits compute what they compute themselves.
 
 A model is built from the configuration of a small one with the sizes that the kernels of bitsandbytes need, saved,
 and quantized when it is loaded, as users do.
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 import nibt
 from nibt.errors import CannotLoad
-from nibt.models import _quantized
+from nibt.models import _precision
 from nibt.models._answers import ForcedWord, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
-from nibt.models._quantized import dense_layers, dense_weight, is_quantized
+from nibt.models._precision import dense_layers, dense_weight, is_quantized
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close
 from tests.models.saved import agree, edit
@@ -242,7 +242,7 @@ def test_graphs_keep_no_dense_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
     cut = model.image.trace(model.image.prepare([IMAGE])).cut(0)
     states = cut.hidden[None].requires_grad_()
-    monkeypatch.setattr(_quantized, "dense_weight", remember)
+    monkeypatch.setattr(_precision, "dense_weight", remember)
     out = cut.rest(states)
     assert len(references) > 6 * (model.image.depth - 1)
     assert not any(reference() is not None for reference in references)

@@ -4,6 +4,7 @@ The folders are written from ``benchmarks/models/facts``; see ``benchmarks/model
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +18,10 @@ import torch
 import torch.nn.functional as F
 import transformers
 from peft import PromptTuningConfig, get_peft_model
+from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 import nibt
@@ -432,3 +436,37 @@ def test_adapters_outside_of_layers_are_refused() -> None:
     tuned = get_peft_model(plain, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)).eval()
     with pytest.raises(CannotLoad, match="adapters of the kind PromptTuning change the input of a model"):
         load_generator(tuned, processor=processor_of("llava-hf-llava-1-5-7b-hf"))
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers the length of the largest tensor that is created."""
+
+    length = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        lengths = [leaf.numel() for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        self.length = max(self.length, *lengths, 0)
+        return output
+
+
+@pytest.mark.parametrize("answer", [None, "a cat"])
+def test_a_task_beside_other_text_is_refused_in_words(answer: str | None) -> None:
+    with pytest.raises(BadInput, match="the prompt must be a task alone"):
+        explain_answer(loaded("florence-community-florence-2-base"), IMAGE, "<CAPTION> what", answer)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 9_000)])
+@pytest.mark.parametrize("name", few(BUILT, ("llava-hf-llava-v1-6-mistral-7b-hf", "llava-hf-llava-1-5-7b-hf")))
+def test_no_strip_becomes_a_huge_image(name: str, size: tuple[int, int]) -> None:
+    """A strip whose short side is resized to that of the model would have gigabytes."""
+    strip, prompt = Image.new("RGB", size, "red"), "" if name in SILENT else CAPTIONS[0]
+    with _Largest() as largest:
+        try:
+            if name in ANSWERS:
+                nibt.explain_answer(loaded(name), strip, prompt, CAPTIONS[1], "grad_cam", batch_size=1)
+            else:
+                nibt.explain(loaded(name), strip, prompt, "grad_cam")
+        except BadInput as error:
+            assert re.search("crop it|scale it down", str(error))  # noqa: PT017 - not all refuse it
+    assert largest.length < 50_000_000

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import nibt
 from nibt.errors import CannotLoad
-from nibt.models._vision_language.checkpoints import _pooling_file
+from nibt.models._vision_language.prompts import _pooling_file
 from nibt.models.base import Model
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, make_inputs
@@ -229,3 +229,26 @@ def test_reading_draws_no_random_numbers(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     nibt.load_model(folder)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("sentence_bert_config.json", {"do_lower_case": True}, "changes texts to small letters in sentence-transfo"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"query": "Find: "}, "default_prompt_name": "query"},
+            "puts 'Find: ' before each text",
+        ),
+        ("sentence_bert_config.json", {"do_lower_case": False, "max_seq_length": 77}, ""),
+        ("config_sentence_transformers.json", {"prompts": {"query": "Find: "}, "default_prompt_name": None}, ""),
+    ],
+)
+def test_settings_that_change_texts_are_refused(file: str, values: Any, message: str, tmp_path: Path) -> None:
+    folder = clip_folder(tmp_path)
+    (folder / file).write_text(json.dumps(values))
+    if message:
+        with pytest.raises(CannotLoad, match=message):
+            nibt.load_model(folder)
+    else:
+        check(nibt.load_model(folder), *plain())

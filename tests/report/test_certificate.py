@@ -50,6 +50,7 @@ def test_command_of_a_certificate_repeats_the_audit(run: Run) -> None:
     assert again.data == audit.data
 
 
+@pytest.mark.slow
 def test_card_is_a_section_in_markdown(run: Run, tmp_path: Path) -> None:
     options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--quick")
     code, out, err = run("audit", *options, "-o", "audit.card.md", "-o", "audit.html")

@@ -12,6 +12,7 @@ from PIL import Image
 
 import nibt
 from nibt.errors import BadInput, BadOption, WouldOverwrite
+from nibt.formats.base import Drawing
 from nibt.report.image.links import MOST_CELLS, draw_links, strongest_links
 from nibt.results.outputs import read_signature
 from nibt.results.regions import Regions
@@ -39,9 +40,12 @@ def test_strongest_links_are_those_with_the_largest_absolute_scores() -> None:
     assert len(strongest_links(table(w0p0=0.1), 10)[0]) == 1, "scores of zero are no links"
 
 
+@pytest.mark.slow
 def test_links_of_a_word_or_into_a_box() -> None:
     known = table(w0p0=0.1, w1p5=-0.4, w2p7=0.3)
     assert [link.word for link in strongest_links(known, 10, words=["cat"])[0]] == [1]
+    assert draw_links(known, words="cat").tobytes() == draw_links(known, words=["cat"]).tobytes()
+    assert Drawing(words="cat") == Drawing(words=("cat",))
     region = known.region
     box = (round(region.left), round(region.top), round(region.width / 4), round(region.height / 4))
     assert [(link.row, link.column) for link in strongest_links(known, 10, box=box)[0]] == [(0, 0)]
@@ -104,6 +108,7 @@ def test_pdf_files_have_lines_and_text_and_a_signature(tmp_path: Path) -> None:
     assert path.read_bytes() == data, "the same bits"
 
 
+@pytest.mark.slow
 def test_figures_are_written_as_images_and_other_names_are_refused(tmp_path: Path) -> None:
     nibt.save(table(w0p0=1.0), tmp_path / "a.links.png")
     with Image.open(tmp_path / "a.links.png") as opened:
@@ -114,6 +119,7 @@ def test_figures_are_written_as_images_and_other_names_are_refused(tmp_path: Pat
         nibt.draw_links(replace(table(w0p0=1.0), input=None))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_words_of_any_script_and_formulas_are_drawn_as_they_are() -> None:
     """A formula that matplotlib cannot parse would be an error, and a character without a glyph a warning."""

@@ -3,7 +3,7 @@
 import pytest
 
 from nibt.report.certificate import threshold
-from nibt.report.html.audit_plots import gauge
+from nibt.report.html.audit import gauge
 from nibt.results.audit import Check
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nibt.errors import BadInput
-from nibt.report.image.explanation import draw
+from nibt.report.image.draw import draw
 from nibt.results.answer import change_image
 from nibt.results.explanation import Explanation
 from tests.answers import PEAK, WHOLE, answer

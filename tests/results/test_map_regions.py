@@ -66,6 +66,19 @@ def test_map_without_positive_scores_has_no_regions() -> None:
         assert not explanation.mask().any()
 
 
+@pytest.mark.parametrize("size", [(8, 5), (90, 90), (91, 67)])
+def test_the_highest_pixels_reach_every_threshold(size: tuple[int, int]) -> None:
+    """The centers of patches need not be pixels, so that the scores of all pixels may be below the largest score."""
+    explanation = answer(
+        np.random.default_rng(0).normal(size=(6, 7)).tolist(), size, Region(0.0, 0.0, *map(float, size))
+    )
+    for threshold in (0.9, 0.99, 1.0):
+        mask = explanation.mask(threshold)
+        assert mask.any()
+        assert bool(mask[np.unravel_index(explanation.heatmap().argmax(), mask.shape)])
+        assert explanation.regions(threshold)
+
+
 @pytest.mark.parametrize("threshold", [0.0, -0.5, 1.5, float("nan")])
 def test_threshold_out_of_range_is_rejected(threshold: float) -> None:
     with pytest.raises(BadOption, match="threshold must be above 0 and at most 1"):

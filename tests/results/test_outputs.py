@@ -5,19 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import nibt
 from nibt.errors import WouldOverwrite
-from nibt.formats._pictures import encoded, image_formats
+from nibt.formats.image import PIXELS, encoded
+from nibt.methods.masks import Occlusion
 from nibt.results.outputs import check_targets, distinct, is_own, read_signature, release, write_bytes
 from tests import tiny
 
 
 def write(image: Image.Image, path: Path, request: Mapping[str, Any]) -> None:
     """Write an image with its signature."""
-    write_bytes(path, encoded(image, image_formats()[path.suffix], request))
+    write_bytes(path, encoded(image, PIXELS[path.suffix], request), [])
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tiff"])
@@ -45,16 +47,15 @@ def test_changed_images_belong_to_the_user(tmp_path: Path, ending: str) -> None:
         assert not is_own(path)
 
 
-@pytest.mark.parametrize("ending", ["bmp", "gif", "ico", "ppm", "jp2", "pdf", "tga"])
+@pytest.mark.parametrize("ending", ["bmp", "gif", "ico", "ppm", "jp2", "tga"])
 def test_formats_without_exif_data_are_signed_after_their_end(tmp_path: Path, ending: str) -> None:
     """They take their own second call, and are images for any reader; a changed one belongs to the user."""
     path = tmp_path / f"x.{ending}"
     write(tiny.image(40, 30).pil_image, path, {"a": 1})
     write(tiny.image(40, 30, 1).pil_image, path, {"a": 2})
     assert read_signature(path) == {"a": 2}
-    if ending != "pdf":
-        with Image.open(path) as image:
-            image.load()
+    with Image.open(path) as image:
+        image.load()
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(WouldOverwrite, match="was edited or not written by nibt"):
         write(tiny.image(40, 30).pil_image, path, {})
@@ -110,7 +111,7 @@ def test_python_functions_keep_foreign_files(tmp_path: Path) -> None:
 
 def test_distinct_skips_taken_names(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    write_bytes(path, b"mine, unsigned")
+    write_bytes(path, b"mine, unsigned", [])
     assert distinct([path], {}) == [tmp_path / "x-2.json"]
     release([tmp_path / "x-2.json"])
     assert distinct([path], {}, [tmp_path / "x-2.json"]) == [tmp_path / "x-3.json"]
@@ -121,3 +122,37 @@ def test_targets_in_an_input_folder_must_be_new_or_own(tmp_path: Path) -> None:
     with pytest.raises(WouldOverwrite, match="is in the folder"):
         check_targets([tmp_path / "config.json"], [tmp_path], overwrite=True)
     check_targets([tmp_path / "new.safetensors"], [tmp_path])
+
+
+def test_no_result_replaces_a_file_that_its_call_named(tmp_path: Path) -> None:
+    """Whichever argument named it, also by a pattern, by its bytes or through Pillow; not even with ``overwrite``."""
+    names = ("image", "against", "other", "image.seg", "memory", "moved", "second", "calibrated", "contributions")
+    files = {name: tmp_path / f"{name}.png" for name in names}
+    for seed, path in enumerate(files.values()):
+        tiny.image(16, 16, seed).pil_image.save(path)
+    Image.fromarray(np.repeat(np.arange(4, dtype=np.uint8), 64).reshape(16, 16)).save(files["image.seg"])
+    model, image, means = tiny.model("clip"), files["image"], tmp_path / "means.json"
+    calibrated = nibt.calibrate(model, [files["calibrated"]])
+    calibrated.save(means)
+    contrast: dict[str, Any] = {"target": "difference", "against": "a dog", "against_images": [files["against"]]}
+    segments, answered = f"segments:{tmp_path}/{{stem}}.seg.png", {"answer": "a cat", "other_images": [files["other"]]}
+    results: dict[str, Any] = {
+        "image": nibt.decompose(model, image, "a cat"),
+        "against": nibt.explain(model, image, "a cat", "center", **contrast),
+        "other": nibt.explain_answer("scenes_generator", image, "what ?", method="center", **answered),
+        "image.seg": nibt.explain(model, image, "a cat", "occlusion", image_units=segments),
+        "memory": nibt.regions(model, Image.open(files["memory"]), "a cat", steps=1),
+        "moved": nibt.explain(model, files["moved"].read_bytes(), "a cat", "center"),
+        "second": nibt.compare(model, image, files["second"], "center"),
+        "calibrated": calibrated,
+        "means": nibt.explain(model, image, "a cat", baseline=f"mean:{means}", steps=1),
+        "contributions": nibt.contributions(model, files["contributions"], method=Occlusion()),
+    }
+    for name, result in results.items():
+        path = (files | {"means": means})[name]
+        before = path.read_bytes()
+        with pytest.raises(WouldOverwrite, match="an input of"):
+            result.save(path, overwrite=True)
+        assert path.read_bytes() == before, name
+        for _ in range(2):
+            result.save(path.with_stem(f"{name} saved"))  # and its own file is replaced

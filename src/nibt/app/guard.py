@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nibt.io import load_json
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -122,7 +124,8 @@ class Guard:
     def _rejection(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return the status and the message of a request that is rejected by its path, method or headers."""
         path, method = scope["path"], scope["method"]
-        if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
+        host = _place(f"//{headers.get('host', '')}")
+        if self._hosts and (urlsplit(f"//{host}").hostname if host else "") not in self._hosts:
             return 421, f"this page can be reached only as {', '.join(self._hosts)}"
         origin = headers.get("origin")
         foreign = origin is not None and _place(origin) != headers.get("host")
@@ -164,28 +167,24 @@ class Guard:
                 return too_large, receive
             if not message.get("more_body"):
                 break
-        if not is_upload and not self._has_only_uploads(bytes(body)):
-            return (403, "only images that were uploaded to this page can be opened"), receive
-        return None, _repeat(bytes(body), receive)
-
-    def _has_only_uploads(self, body: bytes) -> bool:
-        """Whether the body is JSON, and all files in it were uploaded to this page."""
         try:
-            return all(map(self._is_upload, _file_paths(json.loads(body or b"{}"))))
-        except (ValueError, RecursionError):
-            return False
+            has_only_uploads = is_upload or all(map(self._is_upload, _file_paths(load_json(bytes(body) or b"{}"))))
+        except ValueError:
+            has_only_uploads = False
+        if not has_only_uploads:
+            return (403, "only images that were uploaded to this page can be opened"), receive
+        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def repeat() -> MutableMapping[str, Any]:
+            return messages.pop() if messages else await receive()
+
+        return None, repeat
 
     def _is_upload(self, path: Any) -> bool:
         try:
             return isinstance(path, str) and Path(path).resolve().is_relative_to(self._folder)
         except (OSError, ValueError):
             return False
-
-
-def _host_name(host: str) -> str:
-    """Return the name in a ``host`` header, without the port; empty if it is not valid."""
-    place = _place(f"//{host}")
-    return (urlsplit(f"//{place}").hostname or "") if place else ""
 
 
 def _place(address: str) -> str:
@@ -209,16 +208,6 @@ def _file_paths(data: Any) -> Iterator[Any]:
     elif isinstance(data, list):
         for value in data:
             yield from _file_paths(value)
-
-
-def _repeat(body: bytes, receive: Receive) -> Receive:
-    """Return a ``receive`` that gives a body that was already read."""
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_body() -> MutableMapping[str, Any]:
-        return messages.pop() if messages else await receive()
-
-    return receive_body
 
 
 class _WithHeaders:

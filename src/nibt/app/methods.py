@@ -147,18 +147,14 @@ def method_fields() -> Markup:
 
 def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> Markup:
     """Return the facts as a list for ``methods.js``; ``timeout`` is the time limit of the page in seconds."""
-    listed = [
-        (name, str(fact.is_available(timeout)).lower(), fact.reason or _time(fact.seconds, timeout))
-        for name, fact in facts.items()
-    ]
+    listed = []
+    for name, fact in facts.items():
+        about = fact.reason
+        if not about and fact.seconds is not None:
+            limit = f", and this page allows {timeout:g} s: choose a faster model" if fact.seconds > timeout else ""
+            about = f"about {duration(fact.seconds)}{limit}"
+        listed.append((name, str(fact.is_available(timeout)).lower(), about))
     return macros("methods.html", "nibt.app").facts(listed)
-
-
-def _time(seconds: float | None, timeout: float) -> str:
-    if seconds is None:
-        return ""
-    limit = f", and this page allows {timeout:g} s" if seconds > timeout else ""
-    return f"about {duration(seconds)}{limit}"
 
 
 def duration(seconds: float) -> str:

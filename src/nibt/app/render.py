@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from nibt.app.cache import ResultCache, endings
+from nibt.app.cache import ModelCache, ResultCache, endings
 from nibt.app.limits import Deadline, Limits, Replaced
-from nibt.app.link import Link
 from nibt.app.methods import duration, facts_list
-from nibt.app.models import ModelCache
-from nibt.app.request import ExplainRequest, Mode, as_sentence, explain_steps
+from nibt.app.request import ExplainRequest, Link, Mode, as_sentence, explain_steps
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.errors import BadInput, NibtError
 from nibt.report.html.document import macros
@@ -21,7 +19,7 @@ from nibt.report.image.layout import resized, uri
 HELP = "help"
 """The address of the help page, relative to that of the page."""
 _HTML = macros("render.html", "nibt.app")
-INTRODUCTION, EMPTY = _HTML.introduction(HELP), _HTML.empty()
+INTRODUCTION, EMPTY, notice = _HTML.introduction(HELP), _HTML.empty(), _HTML.notice
 WAITING = _HTML.status("Waiting for the server")
 """What the page shows beside the button until the first update."""
 _THUMBNAIL_SIZE = 160
@@ -149,19 +147,17 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         return _failures(outcomes)
-    view = fragment([_for_visitors(outcome) for outcome in outcomes], help_url=HELP)
+    visible = []  # without warnings that advise what the page does not offer
+    for outcome in outcomes:
+        if isinstance(outcome, Panel):
+            warnings = tuple(map(_without_options, outcome.answer.warnings))
+            outcome = replace(outcome, answer=replace(outcome.answer, warnings=warnings))
+        visible.append(outcome)
+    view = fragment(visible, help_url=HELP)
     if results is None:
         return view
     token, link = results.store(panels), Link.of(request)
     return view + _HTML.saved(token, endings(panels), link.query if link else "")
-
-
-def _for_visitors(outcome: Panel | Failure) -> Panel | Failure:
-    """Return an outcome whose warnings advise nothing that the page does not offer."""
-    if isinstance(outcome, Failure):
-        return outcome
-    answer = outcome.answer
-    return replace(outcome, answer=replace(answer, warnings=tuple(map(_without_options, answer.warnings))))
 
 
 def _without_options(warning: str) -> str:

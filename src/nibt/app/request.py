@@ -1,12 +1,13 @@
-"""Requests of the page: reading and checking them, and computing their results."""
+"""Requests of the page: reading and checking them, computing their results, and links to them."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from PIL import Image
 
@@ -17,10 +18,11 @@ from nibt.engine.answers import explain_answer
 from nibt.engine.explain import explain, explain_labels
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
+from nibt.io import one_line, unicode_text
 from nibt.models._answers import Generator
 from nibt.models.base import Model
 from nibt.options import Keywords
-from nibt.registry import find
+from nibt.registry import available, find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import resized
 from nibt.results.answer import AnswerExplanation, change_image
@@ -57,7 +59,13 @@ class ExplainRequest:
         cls, file: Path | None, captions: Any, mode: Any, model: Any, methods: Any, variant: Any, limits: Limits
     ) -> "ExplainRequest":
         """Return the request of the input fields, whose values may come from any client."""
-        _check_types(captions, mode, model, methods, variant)
+        texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
+        if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
+            raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
+        for name, value, allowed in (("mode", mode, list(Mode)), ("variant", variant, VARIANTS)):
+            if value not in allowed:
+                raise BadInput(f"{name} must be one of {', '.join(allowed)} (got {value[:80]!r})")
+        unicode_text("caption", captions)
         lines = [line.strip() for line in captions.splitlines() if line.strip()]
         if mode == Mode.answer:
             prompt, _, answer = captions.partition("\n")
@@ -65,6 +73,8 @@ class ExplainRequest:
         limits.check_captions(lines)
         if not lines:
             raise BadInput("write a caption first, such as a description of the image")
+        if mode == Mode.contrast and len(lines) > 2:
+            raise BadInput(f"two captions are compared (got {len(lines)}): leave out the others, or rank labels")
         if mode in (Mode.contrast, Mode.labels) and len(lines) < 2:
             raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
@@ -95,16 +105,6 @@ class ExplainRequest:
         return "nib" in self.methods and self.mode == Mode.each
 
 
-def _check_types(captions: Any, mode: Any, model: Any, methods: Any, variant: Any) -> None:
-    """Reject values that the input fields cannot have."""
-    texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
-    if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
-        raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
-    for name, value, allowed in (("mode", mode, list(Mode)), ("variant", variant, VARIANTS)):
-        if value not in allowed:
-            raise BadInput(f"{name} must be one of {', '.join(allowed)} (got {value[:80]!r})")
-
-
 def read_upload(file: Path | None, limits: Limits) -> ImageInput:
     """Read an uploaded image. A file with the bytes of a sample is returned as that sample."""
     if file is None:
@@ -115,28 +115,24 @@ def read_upload(file: Path | None, limits: Limits) -> ImageInput:
         raise BadInput(
             "the image is no longer here, since uploads are deleted after a while: upload it again"
         ) from error
-    check_pixels(data, limits.max_pixels)
+    try:
+        with open_image(data, "upload") as image:  # which is not decoded
+            width, height = image.size
+    except BadInput as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise BadInput(
+                f"the image has too many pixels, and this page reads at most {limits.max_pixels:,}: scale it down"
+            ) from error
+        width = height = 0  # data that are no image are refused below
+    if width * height > limits.max_pixels:
+        raise BadInput(
+            f"the image has {width:,} x {height:,} pixels, and this page reads at most {limits.max_pixels:,}: scale it "
+            "down"
+        )
     for name in samples():
         if data == sample_file(name).read_bytes():
             return read_image(SAMPLE + name)
     return decode_image(data, file.name[:80])
-
-
-def check_pixels(data: bytes, max_pixels: int) -> None:
-    """Check the number of pixels of an image without decoding it. Data that are not an image pass."""
-    try:
-        with open_image(data, "upload") as image:
-            width, height = image.size
-    except BadInput as error:
-        if not isinstance(error.__cause__, Image.DecompressionBombError):
-            return
-        raise BadInput(
-            f"the image has too many pixels, and this page reads at most {max_pixels:,}: scale it down"
-        ) from error
-    if width * height > max_pixels:
-        raise BadInput(
-            f"the image has {width:,} x {height:,} pixels, and this page reads at most {max_pixels:,}: scale it down"
-        )
 
 
 def explain_steps(
@@ -206,5 +202,66 @@ def as_sentence(error: Exception) -> str:
     if not isinstance(error, NibtError):
         logging.getLogger(__name__).error("a step of the page failed", exc_info=error)
         return f"This failed on the server ({type(error).__name__}). Its log has the details."
-    text = str(error)
+    text = one_line(str(error))
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ")")) else ".")
+
+
+@dataclass(frozen=True)
+class Link:
+    """The parameters of a link; the script of the page adds and reads the selected words itself."""
+
+    image: str
+    captions: str
+    mode: str
+    model: str
+    methods: tuple[str, ...]
+    variant: str
+
+    @classmethod
+    def of(cls, request: ExplainRequest) -> "Link | None":
+        """Return the link to a request, or None if its image was uploaded and so cannot be linked to."""
+        if not request.image.source.startswith(SAMPLE):
+            return None
+        return cls(
+            request.image.source.removeprefix(SAMPLE),
+            "\n".join(request.captions),
+            request.mode,
+            request.model,
+            request.methods,
+            request.variant,
+        )
+
+    @property
+    def values(self) -> list[Any]:
+        """The values of the fields of the page after the image."""
+        return [self.captions, self.mode, list(self.methods), self.model, self.variant]
+
+    @property
+    def query(self) -> str:
+        """The query of the URL.
+
+        >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
+        'image=coffee&captions=a+cup&mode=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
+        """
+        return urlencode({**vars(self), "methods": ",".join(self.methods)})
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str], models: list[str], max_characters: int) -> "Link | None":
+        """Return the link with the parameters of a URL, or None if a parameter is missing or has an unknown value."""
+        methods = tuple(query.get("methods", "nib").split(","))
+        link = cls(
+            query.get("image", ""),
+            query.get("captions", "")[:max_characters],
+            query.get("mode", "each"),
+            query.get("model", models[0]),
+            methods,
+            query.get("variant", "default"),
+        )
+        is_valid = (
+            link.image in samples()
+            and link.model in models
+            and link.mode in list(Mode)
+            and link.variant in VARIANTS
+            and set(methods) <= set(available("methods"))
+        )
+        return link if is_valid and link.captions.strip() else None

@@ -1,21 +1,32 @@
-"""The server of the page."""
+"""The server of the page, and a folder that runs the page as a Space."""
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
+from pprint import pformat
 from typing import Any
+
+from huggingface_hub.utils import yaml_dump
 
 from nibt.app.guard import Guard
 from nibt.app.limits import Limits
-from nibt.errors import BadOption, Unsupported, install
+from nibt.errors import BadOption, CannotLoad, CannotWrite, Unsupported, install, reason
+from nibt.folder import remove
+from nibt.io import one_line, read_text
+from nibt.models._hub import files_read
+from nibt.models._loading import embedded_generators
+from nibt.options import Keywords
 
-KEPT = ("lite", "scenes")
+KEPT = ("lite", "lite:256", "scenes")
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 PUBLIC = (
     "Everyone who can reach this port can use the page, and with it this machine. There is no password and no "
@@ -44,7 +55,7 @@ def serve(
             from nibt.app.ui import page
         except ImportError as error:
             raise Unsupported(f"the page needs gradio: {install('app')}") from error
-        from nibt.app.models import ModelCache
+        from nibt.app.cache import ModelCache
 
         # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
@@ -112,3 +123,60 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+_FILES = files("nibt.app") / "space_files"
+"""The files of a Space, with names in braces for what differs."""
+
+
+def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
+    """Write the folder of a Space, with the files that loading reads of models in folders; if it fails, nothing."""
+    Limits(**limits)
+    try:
+        gradio = version("gradio")
+    except PackageNotFoundError as error:
+        raise Unsupported(f"the page needs gradio: {install('app')}") from error
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadOption(f"--space must be a new or an empty folder (got {str(folder)!r}): choose another name")
+    copied: list[tuple[Path, str]] = []
+    local = {name: f"models/{Path(name).resolve().name}" for name in models if Path(name).is_dir()}
+    for name in models:
+        looks_local = name.startswith((".", "/", "~")) or Path(name).exists()
+        try:
+            copied += (
+                [(Path(name, file), f"{local[name]}/{file}") for file in files_read(Path(name))] if looks_local else []
+            )
+        except (CannotLoad, KeyError) as error:
+            raise BadOption(
+                f"{name!r} is not the folder of a saved model: give a folder with its configuration, or a name"
+            ) from error
+        if name in local and folder.resolve().is_relative_to(Path(name).resolve()):
+            raise BadOption(f"--space must not be in the folder of a model (got {str(folder)!r}): choose another place")
+    if len(set(local.values())) < len(local):
+        raise BadOption(f"the folders of models must have different names (got {', '.join(local)}): rename one")
+    named = [local.get(name, name) for name in models]
+    title = f"nibt: {', '.join(Path(name).name for name in models) or 'explain images'}"
+    header = {"title": title, "sdk": "gradio", "sdk_version": gradio, "app_file": "app.py", "pinned": False}
+    values = {
+        "header": yaml_dump(header),
+        "version": version("nibt"),
+        "models": one_line(", ".join([*KEPT, *embedded_generators(), *named])),
+        "served": pformat(named),
+        "limits": pformat(dict(limits)),
+    }
+    sources = {"README.md": "README.md", "requirements.txt": "requirements.txt", "app.py": "app.txt"}
+    texts = {name: read_text(_FILES / source).format(**values) for name, source in sources.items()}
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for source, target in copied:
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / target)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except BaseException as error:
+        shutil.rmtree(folder / "models", ignore_errors=True)
+        remove([*(folder / name for name in texts if (folder / name).exists()), *created])
+        if isinstance(error, OSError):
+            raise CannotWrite(f"cannot write {str(folder)!r} ({reason(error)}): choose another folder") from error
+        raise

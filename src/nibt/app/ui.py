@@ -15,12 +15,10 @@ import gradio as gr
 from fastapi import FastAPI, Response
 from gradio.themes import Base
 
-from nibt.app.cache import FORMATS, ResultCache
+from nibt.app.cache import FORMATS, ModelCache, ResultCache, SerialExecutor
 from nibt.app.guide import help_page
 from nibt.app.limits import Limits, Questions
-from nibt.app.link import Link
 from nibt.app.methods import DEFAULT, method_fields
-from nibt.app.models import ModelCache, SerialExecutor
 from nibt.app.render import (
     EMPTY,
     HELP,
@@ -29,10 +27,11 @@ from nibt.app.render import (
     answer_events,
     first_update,
     model_facts,
+    notice,
     sample_buttons,
     sample_captions,
 )
-from nibt.app.request import Mode
+from nibt.app.request import Link, Mode
 from nibt.data.images import sample_file, samples
 from nibt.io import read_text
 from nibt.report.html import view
@@ -57,11 +56,14 @@ _OPENING = "collage"
 """The sample that the page opens with."""
 _OF_ANSWERS = "scene", "what is left of the house ?"
 """The sample and the prompt of the mode of answers: the embedded generator knows drawn scenes only."""
+_KNOWN = """<p class="nibt-label">lite knows ImageNet's classes, lite:256 is faster; scenes and scenes_generator
+know drawn scenes only.</p>"""
 _PREPARATION = "preparation"
 """The visitor who asks for what the page opens with, before others do."""
 _NEXT_NUMBER = "() => ++nibtPage.question"
 _ASK = f"() => [++nibtPage.question, {json.dumps(WAITING)}]"
 _PLAIN: dict[str, Any] = {"padding": False, "apply_default_css": False}
+_TAKE_LINKED = "(linked, text, image, captions) => image || captions ? [image, captions] : [linked, text]"
 _EXPLAIN_LINKED = "(captions) => { if (captions) document.querySelector('#explain').click(); }"
 
 
@@ -193,12 +195,25 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         for choice in selection:
             choice.change(show_facts, selection, facts, **immediate)
         mode.change(describe_captions, mode, captions, **immediate)
-        mode.change(opening_of, [mode, captions], [image, captions], **immediate)
-        mode.change(lambda mode, name: fitting_model(models, mode, name), [mode, model_name], model_name, **immediate)
+        earlier = gr.State("")  # the model that was selected before the mode needed another one
+        mode.change(
+            lambda upload, *values: opening_of(*_with_path([upload, *values])),
+            [image, captions, mode],
+            [image, captions],
+            preprocess=False,
+            **immediate,
+        )
+        mode.change(
+            partial(fitting_model, models), [mode, model_name, earlier], [model_name, earlier, message], **immediate
+        )
         sample.click(load_sample, None, [image, captions], **immediate)
         questions.ask(_PREPARATION, 0)
         threading.Thread(target=prepare, name="nibt-opening", daemon=True).start()
-        blocks.load(read_link, None, fields, **immediate).then(None, captions, None, js=_EXPLAIN_LINKED)
+        linked = [gr.Image(type="filepath", visible="hidden"), gr.Textbox(visible="hidden")]
+        # the browser, not the server, takes them over, since a visitor may be faster than the answer of the server
+        blocks.load(read_link, None, [*linked, *fields[2:]], **immediate).then(
+            None, [*linked, image, captions], [image, captions], js=_TAKE_LINKED
+        ).then(None, captions, None, js=_EXPLAIN_LINKED)
         # A question gets its number in the browser. The server then ends the computation of the last one, and the next
         # starts as soon as gradio has the end of the last: with "once", its default, gradio would drop the click.
         (
@@ -257,15 +272,12 @@ def describe_captions(mode: Any) -> Any:
     return gr.Textbox(label=label, placeholder=placeholder)
 
 
-def opening_of(mode: Any, captions: Any) -> Any:
-    """Return the image and captions with which a mode opens; what a visitor wrote is kept."""
-    sample, prompt = _OF_ANSWERS
-    untouched = str(captions).strip() in ("", prompt, *sample_captions().values())
-    if mode == Mode.answer.value and untouched:
-        return str(sample_file(sample)), prompt
-    if str(captions).strip() == prompt:
-        return str(sample_file(_OPENING)), sample_captions()[_OPENING]
-    return gr.skip(), gr.skip()
+def opening_of(file: Path | None, captions: Any, mode: Any) -> Any:
+    """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
+    openings = [_OF_ANSWERS, (_OPENING, sample_captions()[_OPENING])]
+    opening, before = openings if mode == Mode.answer.value else openings[::-1]
+    is_own = file is not None and file.is_file() and file.read_bytes() == sample_file(before[0]).read_bytes()
+    return (str(sample_file(opening[0])), opening[1]) if is_own and captions == before[1] else (gr.skip(), gr.skip())
 
 
 def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str]:
@@ -282,10 +294,19 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
     return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
 
 
-def fitting_model(models: ModelCache, mode: Any, name: Any) -> Any:
-    """Return the model for a mode: the selected one, or if it does not fit, the first one that does."""
+def fitting_model(models: ModelCache, mode: Any, name: Any, earlier: Any) -> Any:
+    """Return the model for a mode, the one that it replaces, and a message that says so.
+
+    A selected model that does not fit is replaced by the one that was selected earlier, or by the first one that fits.
+    """
     names = models.for_answers(mode == Mode.answer.value).names
-    return gr.skip() if name in names else names[0]
+    if name in names:
+        return gr.skip(), gr.skip(), gr.skip()
+    fitting, does = (
+        earlier if earlier in names else names[0],
+        "write answers" if mode == Mode.answer.value else "rate captions",
+    )
+    return fitting, name, notice(f"The model is now {fitting}, since {name} does not {does}.")
 
 
 def _choices(models: ModelCache, limits: Limits) -> list[Any]:
@@ -299,6 +320,7 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
         **_PLAIN,
     )
     facts = gr.HTML(model_facts(models, models.names[0], "default", limits), elem_id="facts", visible="hidden")
+    gr.HTML(_KNOWN, elem_id="known", **_PLAIN)
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):
         model = gr.Dropdown(models.all_names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(

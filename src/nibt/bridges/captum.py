@@ -45,9 +45,11 @@ class MapAttribution(Attribution):
             that of its map. It has the shape of the inputs, and is a tuple if they are.
 
         Raises:
-            BadInput: The target is not the number of a caption.
+            BadInput: The target is not the number of a caption, or there are several inputs.
         """
         if isinstance(inputs, tuple):
+            if len(inputs) != 1:
+                raise BadInput(f"inputs must be one tensor of pixels (got {len(inputs)}): attribute each alone")
             return (self.attribute(inputs[0], target),)  # pyright: ignore
         attribution = self.classifier.explain(inputs, target, self.method, self.options)
         channels = inputs.shape[1]

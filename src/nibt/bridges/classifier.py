@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from operator import ge
 from typing import Any
 
 import torch
@@ -15,14 +16,14 @@ from nibt.data.pair import as_list
 from nibt.data.units import Grid, cells_of
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.methods.base import MethodSpec
+from nibt.methods.base import Method, MethodSpec
+from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
-from nibt.registry import find
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
-from nibt.types import PerExample
+from nibt.types import Embedding, PerExample
 
 Pixels = Float[Tensor, "batch channel height width"]
 
@@ -57,7 +58,16 @@ class ZeroShotClassifier(nn.Module):
             )
         self.module, self._inputs = self.model.module, Inputs(torch.empty(0))
         self.eval()  # as the model is
-        self.embeddings = encode(self.model.text, self.captions)
+        self._encoded: tuple[Any, Embedding] | None = None
+        _ = self.embeddings
+
+    @property
+    def embeddings(self) -> Embedding:
+        """The embeddings of the captions, computed again after the weights of the model were changed."""
+        sums = fingerprint(self.model.module)[2]  # without hooks, which packages set for each of their forward passes
+        if self._encoded is None or self._encoded[0] != sums:
+            self._encoded = sums, encode(self.model.renewed().text, self.captions)
+        return self._encoded[1]
 
     def prepare(self, images: Sequence[Any]) -> Pixels:
         """Return the pixels of images, prepared as the model's own processor does.
@@ -99,9 +109,12 @@ class ZeroShotClassifier(nn.Module):
     def checked(self, pixels: Any) -> Pixels:
         """Return prepared pixels after a check of their shape, dtype and values."""
         shape = tuple(getattr(pixels, "shape", ()))
-        if not isinstance(pixels, Tensor) or len(shape) != 4 or shape[1] != 3 or pixels.dtype != torch.float32:
+        least = (1, 3, *self.model.image.first_weight.shape[2:])
+        fits = len(shape) == 4 and shape[1] == 3 and all(map(ge, shape, least))
+        if not isinstance(pixels, Tensor) or not fits or pixels.dtype != torch.float32:
             raise BadInput(
-                "pixels must be a float32 tensor of (batch, 3, height, width), as prepare returns (got "
+                "pixels must be a float32 tensor of (batch, 3, height, width), at least "
+                f"{' x '.join(map(str, least))}, as prepare returns (got "
                 f"{getattr(pixels, 'dtype', type(pixels).__name__)} of {' x '.join(map(str, shape)) or 'no shape'})"
             )
         if not bool(pixels.isfinite().all()):
@@ -138,7 +151,7 @@ class ZeroShotClassifier(nn.Module):
 
     @plain_torch()
     def explain(
-        self, pixels: Pixels, targets: Any, method: str | MethodSpec, options: Mapping[str, Any]
+        self, pixels: Pixels, targets: Any, method: str | MethodSpec | Method, options: Mapping[str, Any]
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
         self.model.renewed()  # packages randomize weights
@@ -151,8 +164,9 @@ class ZeroShotClassifier(nn.Module):
             return compare(embedding, partners)
 
         side = Side(self.model, image.trace(Inputs(pixels.detach())), score)
-        method_class = find("methods", spec.name)
-        attribution = method_class.configured(image, spec.variant, spec.options, self.model.defaults)(side)
+        resolved = spec.instance or spec.method_class.configured(image, spec.variant, spec.options, self.model.defaults)
+        resolved.check(image)
+        attribution = resolved(side)
         if not isinstance(attribution.units, Grid):
             raise Unsupported(f"{spec.name} gives no map of the image")
         return attribution

@@ -1,5 +1,6 @@
 """The similarity of an image and a caption as a game of shapiq, and tables of words and patches as its interactions."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ class SimilarityGame(Game):
         loaded = load_model(model)
         if loaded.item_ndim != 1:
             raise Unsupported("late interaction compares sets of vectors: it has no game")
-        self._compare = loaded.seen_from("image")
+        self._model, self._weights = loaded, loaded.weights_hash
         inputs = loaded.image.prepare([read_image(image)]), loaded.text.prepare([caption])
         self._image, self._text = (
             Side(loaded, tower.trace(prepared), lambda embedding: embedding).embedded()
@@ -67,8 +68,22 @@ class SimilarityGame(Game):
 
     @plain_torch()
     def value_function(self, coalitions: Bool[np.ndarray, "coalition player"]) -> Float[np.ndarray, " coalition"]:
-        """Compute the similarity of each coalition; equal parts of coalitions go through the towers once."""
-        of_image, of_text = np.split(np.asarray(coalitions, bool), [self.patches], 1)
+        """Compute the similarity of each coalition; equal parts of coalitions go through the towers once.
+
+        Raises:
+            BadInput: Coalitions are not a table of true and false, or 1 and 0, with a column per player, or the weights
+                of the model were changed.
+        """
+        table, players = np.asarray(coalitions), self.patches + len(self.words)
+        if table.ndim != 2 or table.shape[1] != players or not np.isin(table, (0, 1)).all():
+            raise BadInput(
+                f"coalitions must be a table of true and false, (coalition, {players}) (got {table.dtype} of "
+                f"{' x '.join(map(str, table.shape))}, or other values than 0 and 1)"
+            )
+        if self._model.weights_hash != self._weights:
+            raise BadInput("the weights of the model were changed since this game was made: make a new game")
+        compare = self._model.seen_from("image")
+        of_image, of_text = np.split(table.astype(bool), [self.patches], 1)
         images, image_rows = np.unique(of_image, axis=0, return_inverse=True)
         texts, text_rows = np.unique(of_text, axis=0, return_inverse=True)
         device = self._image.tower.example.device
@@ -76,7 +91,7 @@ class SimilarityGame(Game):
         u = masker(self._image, self._image.units)(keep)[:, 0]
         v = embeddings_with_words(self._text, self._words, torch.from_numpy(texts).float())
         pairs = zip(torch.as_tensor(image_rows).split(_CHUNK), torch.as_tensor(text_rows).split(_CHUNK), strict=True)
-        return torch.cat([self._compare(u[first], v[second]) for first, second in pairs]).double().cpu().numpy()
+        return torch.cat([compare(u[first], v[second]) for first, second in pairs]).double().cpu().numpy()
 
 
 def to_interactions(regions: Regions) -> InteractionValues:
@@ -100,13 +115,23 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
         regions: A table of the same pair, whose scores are replaced.
 
     Raises:
-        BadInput: The number of players is another one.
+        BadInput: The number of players is another one, or values are not finite, of other players or not of order two.
     """
     words, rows, columns = regions.table.shape
     if values.n_players != rows * columns + words:
         raise BadInput(
             f"values must have {rows * columns} patches and {words} words as players (got {values.n_players} players): "
             "a table with one view, nibt.regions(..., views=1), has the patches of the model"
+        )
+    wrong = [
+        players
+        for players, value in values.interactions.items()
+        if not set(players) <= set(range(values.n_players)) or not math.isfinite(value)
+    ]
+    if wrong or max(map(len, values.interactions), default=0) < 2:
+        raise BadInput(
+            f"values must have finite interactions of order two, of the players 0 to {values.n_players - 1} (got "
+            f"{f'{values.interactions[wrong[0]]} for {wrong[0]}' if wrong else f'{values.index} without pairs'})"
         )
     table = torch.zeros(words, rows * columns, dtype=torch.float32, device="cpu")
     for players, value in values.interactions.items():

@@ -1,3 +1,3 @@
-"""The command ``nibt``, with one file per subcommand. Only this folder imports typer and rich."""
+"""The command ``nibt``, with a file per subcommand, or per family. Only this folder imports typer and rich."""
 
 from nibt.cli.main import main as main

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import MethodOptions, OutputOptions, PlacedModelOptions, set_options
+from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
-from nibt.cli.progress import show_progress
+from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
 from nibt.options import BatchSize
 
@@ -34,11 +34,13 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
             help="Explain why each word rather than this one, or rather than the second best (runner-up).",
         ),
     ] = None
-    max_words: Annotated[BatchSize, Option(help="The largest number of words that the model writes.")] = 30
+    max_words: Annotated[
+        BatchSize | None, Option(help="The largest number of words that the model writes. Default: 30.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions(PlacedModelOptions):
+class GeneratorOptions(ModelOptions):
     """A generator."""
 
     model: Annotated[
@@ -78,14 +80,15 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     Shows what each word took from the image, from the prompt and from the words before it. Writes an interactive page
     and a JSON file into the current folder, or the files of --out.
     """
+    drawing = output.drawing
     name_suffix = suffix(
         "answer",
         *method.spec.words,
         model_name(model.model),
-        **set_options(answer=inputs.answer, against=inputs.against, **output.drawing),
+        **set_options(answer=inputs.answer, against=inputs.against, **drawing),
     )
-    read_paths = input_paths(inputs.image, model.model)
-    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"))
+    read_paths = input_paths(inputs.image, model.model, method.spec.options)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
     targets = files.check([f"{slug(stem(inputs.image))}-{slug(inputs.prompt)}"], "answer")
     from nibt.cli.console import show_answers
     from nibt.data.images import read_image
@@ -104,4 +107,4 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
             max_words=inputs.max_words,
             on_progress=on_progress,
         )
-    files.write([result], targets, show_answers, output.drawing)
+    files.write([result], targets, show_answers)

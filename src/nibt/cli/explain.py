@@ -1,23 +1,26 @@
-"""``nibt explain``, which explains images with captions, or compares two images or two captions."""
+"""``nibt explain``, which explains or compares images and captions, and ``nibt regions``, their words and regions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from typer import Argument, Option
 
-from nibt.cli.groups import expand_groups
-from nibt.cli.inputs import CliInputs, ExplainInputOptions
+from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     BatchedModelOptions,
     MethodOptions,
+    MethodsOptions,
+    ModelOptions,
     OutputOptions,
     TargetOptions,
+    is_image,
     read_lines,
     set_options,
 )
-from nibt.cli.output import Output, input_paths, model_name, suffix, with_stems
-from nibt.cli.progress import show_progress
+from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
+from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
@@ -28,6 +31,137 @@ if TYPE_CHECKING:
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
     from nibt.results.regions import Regions
+    from nibt.types import Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(OptionGroup, panel="Input"):
+    """The arguments that name images and captions."""
+
+    inputs: Annotated[
+        list[str],
+        Argument(
+            metavar="IMAGE... CAPTION...",
+            show_default=False,
+            help="Images (files, or sample:NAME), then captions. Each image is explained with each caption.",
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainInputOptions(InputOptions):
+    """The images and captions, and alternatives to captions."""
+
+    labels: Annotated[
+        Path | None,
+        Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
+    ] = None
+    compare: Annotated[
+        str | None,
+        Option(
+            metavar="IMAGE|CAPTION",
+            help="Compare images with this image, instead of with captions; or captions with this caption.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class CliInputs:
+    """The inputs of a command; pairs are all combinations of firsts and seconds."""
+
+    firsts: list[Any]
+    seconds: list[Any]
+    modalities: "tuple[Modality, Modality]" = ("image", "text")
+
+    @classmethod
+    def of(cls, options: ExplainInputOptions) -> "CliInputs":
+        """Sort the arguments of a command line into firsts and seconds."""
+        labeled, compared = options.labels is not None, options.compare
+        if labeled and compared is not None:
+            raise BadOption("--compare and --labels exclude each other: give one of them")
+        if compared is None:
+            return cls(*split_inputs(options.inputs, labeled))
+        modality: Modality = "image" if is_image(compared) else "text"
+        wrong = next((item for item in options.inputs if is_image(item) != (modality == "image")), None)
+        if wrong is not None:
+            raise BadOption(
+                f"--compare takes two images or two captions (got {wrong!r} and {compared!r}): for an image with a "
+                "caption, use nibt explain IMAGE CAPTION"
+            )
+        return cls(options.inputs, [compared], (modality, modality))
+
+    @property
+    def same_modality(self) -> bool:
+        """Whether two images or two captions are compared."""
+        return self.modalities[0] == self.modalities[1]
+
+    @property
+    def images(self) -> list[str]:
+        """The images, as they are on the command line."""
+        sides = zip(self.modalities, (self.firsts, self.seconds), strict=True)
+        return [item for modality, items in sides if modality == "image" for item in items]
+
+    @property
+    def stems(self) -> list[str]:
+        """The names of the pairs, from which names of output files are formed."""
+        firsts, seconds = (
+            [stem(item) for item in items] if modality == "image" else items
+            for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
+        )
+        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds or ["labels"]]
+
+    def read(self) -> "CliInputs":
+        """Return the inputs with images and captions that are read, before a model is loaded."""
+        from nibt.data.images import read_image
+        from nibt.data.pair import Caption, read_caption
+
+        read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
+        firsts: list[Any] = [read_first(item) for item in self.firsts]
+        if self.modalities[0] == "text":
+            firsts = [Caption(caption) for caption in firsts]
+        seconds = [read_second(item) for item in self.seconds]
+        return replace(self, firsts=firsts, seconds=seconds)
+
+    def explain(self, model: "Model", labels: list[str] | None, quiet: bool, options: Keywords) -> "list[Explanation]":
+        """Explain each first with each second, or with the labels."""
+        from nibt.engine.explain import compare, explain, explain_labels
+
+        if labels is None:
+            pairs = [(first, second) for first in self.firsts for second in self.seconds]
+            with show_progress("explaining", quiet, len(pairs)) as on_progress:
+                firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+                run: Any = compare if self.same_modality else explain
+                return run(model, firsts, seconds, on_progress=on_progress, **options)
+        explanations = []
+        with show_progress("explaining", quiet, len(self.firsts)) as on_progress:
+            for image in self.firsts:
+                explanations.append(explain_labels(model, image, labels, **options))
+                on_progress(Progress(len(explanations)))
+        return explanations
+
+
+def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
+    """Split arguments: the first and those after it that look like images are images, the others captions.
+
+    >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
+    (['a.jpg', 'b.png'], ['a cat', 'c.png'])
+    """
+    count = next((number for number, item in enumerate(items) if number and not is_image(item)), len(items))
+    images, captions = items[:count], items[count:]
+    if not is_image(items[0]) and any(map(is_image, items[1:])):
+        raise BadOption(
+            f"images must come before captions, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION"
+        )
+    if labeled and captions:
+        raise BadOption(f"--labels cannot be combined with captions (got {captions[0]!r}): leave one of them out")
+    if not labeled and not captions:
+        alternative = " (or --labels FILE)" if command == "explain" else ""
+        if not is_image(images[0]):
+            raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
+        last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
+        raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
+    return images, captions
+
 
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
 """Options that do not apply to a word-region table, or that are taken from the explanation."""
@@ -61,26 +195,26 @@ def explain(
     a JSON file into the current folder, or the files of --out. A page (--out x.html) is interactive; for nib and the
     cosine it also shows the region of each word.
     """
-    typed, drawing, spec = CliInputs.of(inputs), output.drawing, method.spec
-    if inputs.labels is not None and (target.target != "cosine" or target.against or target.template):
+    typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
+    compares = target.target not in (None, "cosine") or target.against
+    if inputs.labels is not None and (target.target or target.against or target.template):
         raise BadOption(
             "--labels explains the best label against the second: leave --target, --against and --template out"
         )
     if typed.same_modality and target.template:
         raise BadOption("--template is for an image with a caption: leave it out with --compare")
-    if method.check and (typed.same_modality or inputs.labels or target.target != "cosine" or target.against):
+    if method.check and (typed.same_modality or inputs.labels or compares):
         raise BadOption(
             "--check checks the map of an image for the cosine: leave --compare, --labels, --target and --against out"
         )
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
-        target.target if target.target != "cosine" else None,
+        None if target.target == "cosine" else target.target,
         **set_options(against=target.against, template=target.template, **drawing),
     )
-    named = with_stems(spec.options.values(), typed.images or [""])
-    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, named)
-    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths)
+    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, spec.options)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     lines = read_lines(inputs.labels) if inputs.labels else None
     from nibt.engine.explain import read_labels
@@ -104,7 +238,7 @@ def explain(
         answers = _panels(loaded, answers, spec, files.silent)
     from nibt.cli.console import show
 
-    files.write(answers, targets, lambda written: show(written, output.look), drawing)
+    files.write(answers, targets, lambda written: show(written, output.look))
 
 
 def _panels(
@@ -113,17 +247,22 @@ def _panels(
     method: "MethodSpec",
     quiet: bool,
 ) -> "list[Panel]":
-    """Return the results with the word-region tables of nib with the cosine."""
+    """Return the results with the word-region tables of nib with the cosine, at their layers."""
+    from nibt.engine.regions import regions
     from nibt.report.html.view_data import Panel
 
+    options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
     tabled = [_has_table(answer) for answer in answers]
     several = len({answer.source for answer in answers if not answer.is_comparison}) > 1
     result, done = [], 0
     with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
         for index, answer in enumerate(answers):
-            table = None
+            table: Any = None
             if tabled[index]:
-                table, done = _table(model, answer, method), done + 1
+                assert answer.image.input is not None, "a new explanation has its image"
+                layers = {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
+                table = regions(model, answer.image.input, answer.caption, variant=method.variant, **layers, **options)
+                done += 1
                 on_progress(Progress(done))
             title = f"{answer.caption} ({answer.source})" if several else ""
             result.append(Panel(answer, table, title))
@@ -142,17 +281,60 @@ def _has_table(answer: "Explanation") -> bool:
     )
 
 
-def _layers(answer: "Explanation") -> dict[str, list[int]]:
-    return {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
+@dataclass(frozen=True, kw_only=True)
+class RegionsInputOptions(InputOptions):
+    """The inputs, and the words that get maps."""
+
+    word: Annotated[
+        list[str] | None, Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Default: all.")
+    ] = None
 
 
-def _table(model: "Model", answer: "Explanation", method: "MethodSpec") -> "Regions":
-    """Compute the word-region table of an explanation, at its layers."""
-    from nibt.engine.regions import regions
+@expand_groups
+def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOptions, output: OutputOptions) -> None:
+    """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
 
-    options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
-    assert answer.image.input is not None, "a new explanation has its image"
-    table: Any = regions(
-        model, answer.image.input, answer.caption, variant=method.variant, **_layers(answer), **options
+    Writes an image with a small map per word and a JSON file, or the files of --out: x.html is an interactive page,
+    with several methods side by side, and x.links.pdf draws the strongest links. For nib without steps, their number
+    is determined by a tolerance of 0.01.
+    """
+    images, captions = split_inputs(inputs.inputs, command="regions")
+    specs, drawing = method.specs, output.drawing
+    name_suffix = suffix(
+        "regions",
+        *(word for spec in specs.values() for word in spec.words),
+        model_name(model.model),
+        **set_options(word=inputs.word, **drawing),
     )
-    return table
+    read_paths = input_paths(images, model.model, *(spec.options for spec in specs.values()))
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
+    stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
+    if len(specs) > 1:
+        stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
+    targets = files.check(stems, "regions")
+    from nibt.cli.console import show_regions
+    from nibt.data.images import read_image
+    from nibt.data.pair import read_caption
+    from nibt.engine.regions import regions as compute_regions
+    from nibt.engine.regions import resolve_regions
+    from nibt.report.html.view_data import Panel
+
+    pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
+    loaded = model.loaded(files.silent)
+    for spec in list(specs.values())[1:]:
+        resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+    tables: list[Regions] = []
+    for name, spec in specs.items():
+        with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
+            answers: Any = compute_regions(
+                loaded,
+                [image for image, _ in pairs],
+                [caption for _, caption in pairs],
+                words=inputs.word or (),
+                method=spec,
+                on_progress=on_progress,
+            )
+        tables += answers
+    titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
+    panels = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
+    files.write(panels, targets, show_regions)

@@ -1,23 +1,31 @@
 """``nibt list``, which lists plugins, samples and plans. It imports no model library."""
 
+import re
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nibt.cli.options import THE_PAPERS
 from nibt.cli.terminal import say
-from nibt.registry import KINDS, available, find, summary
+from nibt.errors import BadOption
+from nibt.registry import KINDS, available, documentation, find, section, summary
 
 Kind = StrEnum("Kind", [*KINDS, "samples", "plans"])
 
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    name: Annotated[
+        str | None, typer.Argument(help="One of them: print what it is for, its options, its cost and its source.")
+    ] = None,
     names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
-    """List methods, models, targets, metrics, data sets, file formats, sample images or plans."""
-    if kind == "methods" and not names:
+    """List methods, models, targets, metrics, data sets, file formats, sample images or plans, or describe one."""
+    if name is not None:
+        say(_page(kind, name))
+    elif kind == "methods" and not names:
         from nibt.cli.console import methods
 
         methods()
@@ -37,6 +45,31 @@ others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
         lines = _lines(kind)
         width = max(map(len, lines), default=0)
         say("\n".join(name if names else f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
+
+
+_FACTS = {"Forward passes of each view": "cost", "Source": "paper"}
+
+
+def _page(kind: Kind, name: str) -> str:
+    """Return the description of a plugin with its options, and of a method also its variants, cost and source."""
+    if kind not in KINDS:
+        raise BadOption(f"{kind} have one line each (got {name!r}): see nibt list {kind}")
+    about: str = documentation(kind, name)
+    plugin: Any = find(kind, name)
+    # without formulas, which a terminal cannot show, and options, which follow
+    lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\nArgs:(\n    .*)*", "", about)]
+    texts, variants = section(plugin, "Args"), getattr(plugin, "variants", {})
+    options = [field for field in fields(plugin) if field.init] if is_dataclass(plugin) else []
+    sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
+    lines += ["", f"Options{sided}:"] if options else []
+    for field in options:
+        sides = [variants.get("default", {}).get(side, {}).get(field.name, field.default) for side in ("image", "text")]
+        default = " (image), ".join(dict.fromkeys(map(str, sides)))
+        default += "" if sides[0] == sides[1] else " (text)"
+        value = "required" if MISSING in sides else f"default {default}"
+        lines.append(f"    {field.name}, {value}: {texts.get(field.name, '')}".removesuffix(": "))
+    facts = {"Variants": ", ".join(variants), **{title: getattr(plugin, name, "") for title, name in _FACTS.items()}}
+    return "\n".join([*lines, "", *(f"{fact}: {text}" for fact, text in facts.items() if text)]).rstrip()
 
 
 def _lines(kind: Kind) -> dict[str, str]:

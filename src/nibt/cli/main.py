@@ -9,8 +9,6 @@ one line, without a traceback.
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from functools import wraps
 from itertools import takewhile
 from typing import Annotated, Any
 
@@ -19,19 +17,13 @@ from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
 from nibt.cli.answer import answer
-from nibt.cli.audit import audit
-from nibt.cli.batch import batch
-from nibt.cli.bench import bench
-from nibt.cli.calibrate import calibrate
-from nibt.cli.check import check
-from nibt.cli.explain import explain
+from nibt.cli.evaluation import audit, bench, roar
+from nibt.cli.explain import explain, regions
+from nibt.cli.jobs import batch, show
 from nibt.cli.list import list_parts
-from nibt.cli.progress import interruptible
-from nibt.cli.regions import regions
-from nibt.cli.roar import roar
+from nibt.cli.models import calibrate, check
 from nibt.cli.serve import serve
-from nibt.cli.show import show
-from nibt.cli.terminal import complain, safe_streams, say
+from nibt.cli.terminal import complain, interruptible, safe_streams, say
 from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
 from nibt.io import one_line
 
@@ -45,23 +37,15 @@ app = typer.Typer(
 )
 
 
-def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that reports an interruption in one line."""
-
-    @wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        with interruptible("no partial file is left"):
-            command(*arguments, **options)
-
-    return run
-
-
 class _StrictCommand(TyperCommand):
     """A command that rejects repeated options, unless they are repeatable, so that no value is lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, and reject an option that occurs twice before ``--``."""
-        typed = [_option_of(word) for word in takewhile("--".__ne__, args)]
+        words = takewhile("--".__ne__, args)  # --model of --model=lite, -m of -mlite
+        typed = [
+            word.partition("=")[0] if word.startswith("--") else word[:2] if word[:1] == "-" else word for word in words
+        ]
         for option in self.params:
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
@@ -76,13 +60,19 @@ class _StrictCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def _option_of(word: str) -> str:
-    """Return the option of a word of a command line: ``--model`` of ``--model=lite``, ``-m`` of ``-mlite``."""
-    return word.partition("=")[0] if word.startswith("--") else word[:2] if word.startswith("-") else word
-
+_EXAMPLES = {
+    explain: (
+        'nibt explain photo.jpg "a cat" -m ./my-clip',
+        'nibt explain photo.jpg "a cat" --against "a dog" -o why.html',
+        'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o maps/{stem}.png',
+    ),
+    answer: ('nibt answer photo.jpg "What is on the table?" -m ./my-llava',),
+    batch: ("nibt batch pairs.csv -m ./my-clip -o JOB",),
+}
 
 for _command in (explain, regions, answer, check, batch, show, audit, bench, roar, calibrate):
-    app.command(cls=_StrictCommand)(_interruptible(_command))
+    _epilog = "\n\n".join(["Examples:", *_EXAMPLES[_command]]) if _command in _EXAMPLES else None
+    app.command(cls=_StrictCommand, epilog=_epilog)(interruptible("no partial file is left")(_command))
 app.command(cls=_StrictCommand)(serve)
 app.command("list", cls=_StrictCommand)(list_parts)
 

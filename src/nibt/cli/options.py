@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from nibt.cli.groups import OptionGroup
-from nibt.cli.progress import show_progress
-from nibt.cli.terminal import say
+from nibt.cli.terminal import say, show_progress
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.io import read_text
-from nibt.options import BatchSize, Keywords, field_types, parsed
+from nibt.options import BatchSize, Keywords, assignments, field_types, parsed
 from nibt.registry import available, parse_method
 
 if TYPE_CHECKING:
@@ -47,20 +46,10 @@ class PlacementOptions(OptionGroup, panel="Model"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedModelOptions(PlacementOptions):
-    """The model, its device and its dtype."""
-
-    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
-
-    @property
-    def name(self) -> str:
-        return self.model or "lite"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions(PlacedModelOptions):
+class ModelOptions(PlacementOptions):
     """The model, and how it is loaded."""
 
+    model: Annotated[str | None, Option("--model", "-m", help="A model; see nibt list models. Default: lite.")] = None
     load: Annotated[
         list[str] | None,
         Option(
@@ -72,14 +61,14 @@ class ModelOptions(PlacedModelOptions):
     ] = None
 
     @property
-    def loading(self) -> Keywords:
-        from nibt.models._request import LoadOptions
-
-        return self.placed(self.load, LoadOptions)
+    def name(self) -> str:
+        return self.model or "lite"
 
     def loaded(self, quiet: bool) -> "Model":
         """Load the model and show the progress on standard error, with a note if no model is given."""
-        loading = self.loading
+        from nibt.models._request import LoadOptions
+
+        loading = self.placed(self.load, LoadOptions)
         if self.model is None and not quiet:
             say(
                 "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
@@ -111,7 +100,8 @@ class EvaluatedModelOptions(ModelOptions):
 
 
 METHOD_HELP = (
-    "A method with a variant and options, such as nib:paper, nib:fast, or 'nib steps=6 views=5'; see nibt list methods."
+    "A method with a variant and options: nib:paper, nib:fast, or 'nib steps=6 views=5'; see nibt list methods. "
+    "Its options: nibt list methods NAME."
 )
 
 
@@ -168,9 +158,13 @@ class TargetOptions(OptionGroup, panel="Target"):
     """The target, and what it compares with."""
 
     target: Annotated[
-        str,
-        Option(help="The score that is explained; see nibt list targets.", autocompletion=completing("targets")),
-    ] = "cosine"
+        str | None,
+        Option(
+            help="The score that is explained; see nibt list targets. Default: cosine, with --against difference, "
+            "with --template ensemble.",
+            autocompletion=completing("targets"),
+        ),
+    ] = None
     against: Annotated[
         list[str] | None,
         Option(
@@ -184,7 +178,7 @@ class TargetOptions(OptionGroup, panel="Target"):
     ] = None
 
     def __post_init__(self) -> None:
-        if self.target not in available("targets"):
+        if self.target is not None and self.target not in available("targets"):
             raise UnknownName("targets", self.target, available("targets"))
 
     @property
@@ -241,7 +235,7 @@ class OutputOptions(OverwriteOptions):
             metavar="NAME=VALUE",
             help="How files are drawn: style (overlay, colors, outline, heatmap), cmap (red_blue, orange_purple, "
             "pink_green, or of matplotlib), positive_only=true, threshold (of masks and regions), title; for links "
-            "top and box=X,Y,W,H. Repeatable.",
+            "top, box=X,Y,W,H and words=A,B. Repeatable.",
         ),
     ] = None
 
@@ -253,6 +247,8 @@ class OutputOptions(OverwriteOptions):
         values = typed_assignments(self.draw, "--draw", field_types(Drawing))
         if "box" in values:
             values["box"] = _box(values["box"])
+        if "words" in values:
+            values["words"] = values["words"].split(",")
         drawing = Drawing(**values)  # bad values are errors before anything is read
         return {name: getattr(drawing, name) for name in values}
 
@@ -289,24 +285,6 @@ def is_image(item: str) -> bool:
     from nibt.data.images import is_image_name
 
     return is_image_name(item)
-
-
-def assignments(pairs: list[str], option: str, keep_names: bool = False) -> dict[str, str]:
-    """Return ``name=value`` texts as a mapping.
-
-    >>> assignments(["beta=0.1"], "--load")
-    {'beta': '0.1'}
-    """
-    values: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise BadOption(f"{option} must be name=value (got {pair!r})")
-        key = name.strip() if keep_names else name.strip().replace("-", "_")
-        if key in values:
-            raise BadOption(f"{option} sets {key} twice ({values[key]!r} and {value!r}): set it once")
-        values[key] = value
-    return values
 
 
 def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> Keywords:

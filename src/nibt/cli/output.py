@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nibt.cli.terminal import print_json, say
 from nibt.errors import BadOption
-from nibt.io import all_or_none, load_json
+from nibt.io import all_or_none, existing_paths, load_json
 
 if TYPE_CHECKING:
     from nibt.formats.base import Format, Result
@@ -38,6 +39,7 @@ class Output:
     suffix: str = ""
     inputs: tuple[Path, ...] = ()
     default: tuple[str, str] = (".png", ".json")
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def printed(self) -> bool:
@@ -51,6 +53,7 @@ class Output:
 
     def check(self, stems: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
+        from nibt.formats.base import LOOK, check_drawing
         from nibt.registry import format_of
         from nibt.results.outputs import check_targets
 
@@ -73,6 +76,8 @@ class Output:
             targets = [OutputFile(Path(path), format_of(path), held) for path, held in paths]
         for target in targets:
             target.file_format.check(target.path, [result_kind], len(target.rows))
+        drawn = [name for name in self.drawing if self.silent or name not in LOOK]  # which the terminal has
+        check_drawing(drawn, [target.file_format for target in targets])
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 
@@ -81,7 +86,6 @@ class Output:
         results: "Sequence[Result]",
         targets: Sequence[OutputFile],
         show: Any,
-        drawing: Mapping[str, Any] | None = None,
     ) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
@@ -94,7 +98,8 @@ class Output:
             with all_or_none():
                 for target in targets:
                     selected = [results[row] for row in target.rows]
-                    save(selected, target.path, overwrite=self.overwrite, **(drawing or {}))
+                    drawing = {name: value for name, value in self.drawing.items() if name in target.file_format.draws}
+                    save(selected, target.path, overwrite=self.overwrite, **drawing)
         except BaseException:
             if not self.out:
                 release([target.path for target in targets])  # default names are given back
@@ -175,7 +180,7 @@ def model_name(model: str | None) -> str | None:
     """
     if model is None or model == "lite":
         return None
-    from nibt.models._names import hub_name
+    from nibt.models._request import hub_name
 
     name = str(hub_name(model) or model) if "://" in model else model  # a page's address may end with /tree/main
     return slug(Path(name).name or name)
@@ -194,25 +199,6 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
     return tuple(paths)
 
 
-def with_stems(options: Iterable[Any], images: Iterable[str]) -> list[str]:
-    """Return the texts among the values of options, those with ``{stem}`` once for each image.
-
-    >>> with_stems(["segments:{stem}.npy", 3], ["a.jpg", "b.jpg"])
-    ['segments:a.npy', 'segments:b.npy']
-    """
-    texts = [value for value in options if isinstance(value, str)]
-    return list(dict.fromkeys(text.replace("{stem}", stem(image)) for text in texts for image in images))
-
-
-def _base_of_adapters(folder: Path) -> Path | None:
-    """Return the folder of the base model of adapters, or None if it is not a folder."""
-    try:
-        name = load_json(folder / "adapter_config.json")["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return next((path for path in (folder / str(name), Path(str(name))) if path.is_dir()), None)
-
-
 def _paths_of(text: str) -> list[Path]:
     """Return the existing files and folders that a text may refer to."""
     from nibt.data.images import SAMPLE, sample_file, samples
@@ -220,21 +206,13 @@ def _paths_of(text: str) -> list[Path]:
     if not text.strip():
         return []
     embedded = Path(__file__).parents[1] / "models" / "embedded" / text
-    base = _base_of_adapters(Path(text))
-    candidates = [
-        *([base] if base else []),
-        Path(text),
-        Path(text.partition(":")[2] or text),
-        Path(text.rpartition(":")[2] or text),  # grid:coco:FOLDER
-        *([embedded] if text.isidentifier() else []),
-    ]
+    paths: list[Path] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):  # the folder of the base model of adapters
+        name = str(load_json(Path(text) / "adapter_config.json")["base_model_name_or_path"])
+        paths += [path for path in (Path(text) / name, Path(name)) if path.is_dir()][:1]
+    paths += existing_paths(text)
+    if text.isidentifier() and embedded.exists():
+        paths.append(embedded)
     if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():
-        candidates.append(sample_file(text.removeprefix(SAMPLE)))
-    paths = []
-    for path in candidates:
-        try:
-            if path.expanduser().exists():
-                paths.append(path.expanduser())
-        except (OSError, ValueError):  # the text is too long, or has a null character
-            continue
+        paths.append(sample_file(text.removeprefix(SAMPLE)))
     return paths

@@ -9,6 +9,7 @@ from typer import Option
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import typed_assignments
 from nibt.cli.terminal import complain, say
+from nibt.errors import BadOption
 from nibt.options import Keywords, Positive, Range
 
 
@@ -80,7 +81,9 @@ def serve(
     from nibt.app.server import serve as run
 
     if server.space is not None:
-        from nibt.app.space import write_space
+        if server != ServerOptions(space=server.space):
+            raise BadOption("--space writes a folder and serves nothing: leave --host, --port and --public out")
+        from nibt.app.server import write_space
 
         write_space(server.space, model or (), limits.limits)
         say(f"wrote {server.space}: its requirements need nibt on a package index, or a wheel beside them")

@@ -1,14 +1,27 @@
-"""The one place that prints: no text controls the terminal, and no encoding stops a command."""
+"""The one place that prints: texts, the progress of a command, as a bar or as lines, and interruptions.
 
+No text controls the terminal, and no encoding stops a command.
+"""
+
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
+import rich.progress
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
 from rich.segment import Segment
+from rich.table import Column
 from rich.text import Text
 
 from nibt.io import one_line
+from nibt.progress import OnProgress, Progress, listening, no_progress
 
 
 def safe_streams() -> None:
@@ -58,3 +71,143 @@ class Terminal(Console):
                 yield segment
             else:
                 yield Segment("\n".join(map(one_line, segment.text.split("\n"))), segment.style)
+
+
+errors = Terminal(stderr=True)
+_EVERY = 10.0  # seconds between lines
+_INNER = 2  # the least number of steps of an inner loop that is shown
+_MOST = 0.99  # the largest share of an item that is not done
+
+
+@dataclass
+class Status:
+    """The state of a progress display."""
+
+    name: str
+    total: int | None
+    done: int = 0
+    stage: str = ""
+    detail: str = ""
+    share: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    on_change: Callable[["Status"], None] = lambda status: None
+
+    def update(self, progress: Progress) -> None:
+        """Update the number of finished items."""
+        self.done, self.stage, self.detail, self.share = progress.done, progress.stage, "", 0.0
+        self.total = self.total if progress.total is None else progress.total
+        self.on_change(self)
+
+    def update_inside(self, progress: Progress) -> None:
+        """Update the progress inside the current item, such as the forward passes of a pair, or a download."""
+        done, total = progress.done, progress.total or 0
+        if progress.stage:  # a phase of loading or a download, which come before the loops of an item
+            self.detail = "" if done == total else progress.stage
+            self.on_change(self)
+            return
+        self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
+        self.share = max(self.share, min(done / max(total, 1), _MOST))  # the longest loop of an item comes first
+        self.on_change(self)
+
+    def left(self) -> float | None:
+        """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
+        finished = self.done + (self.share if self.total == 1 or self.done else 0)  # several first items may be a batch
+        if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
+            return None
+        return (time.monotonic() - self.started) / finished * (self.total - finished)
+
+    def line(self) -> str:
+        """Return what is shown: what is done of what, the phase, the time, and an estimate of the time that is left.
+
+        >>> Status("explaining", 8, 2, started=time.monotonic() - 30).line()
+        'explaining: 2 of 8, 0:30 elapsed, about 1:30 left'
+        >>> Status("loading lite", None, detail="checking the model").line()
+        'loading lite: checking the model, 0:00 elapsed'
+        """
+        count = f"{self.done:,}" if self.done else ""
+        parts = [f"{self.done:,} of {self.total:,}" if self.total else count, self.stage, self.detail]
+        parts.append(f"{clock(time.monotonic() - self.started)} elapsed")
+        left = self.left()
+        parts.append("" if left is None else f"about {clock(left)} left")
+        return f"{self.name}: {', '.join(filter(None, parts))}"
+
+
+class _StatusColumn(ProgressColumn):
+    """The line of a status beside its bar, with the time of each refresh."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
+        self.status = status
+
+    def render(self, task: rich.progress.Task) -> Text:
+        return Text(self.status.line())
+
+
+@contextmanager
+def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[OnProgress]:
+    """Show the progress of a computation, and of its inner loops, on standard error."""
+    if quiet:
+        yield no_progress
+        return
+    status = Status(name, total)
+    if not errors.is_terminal:
+        with _lines(status), listening(status.update_inside):
+            yield status.update
+        return
+    columns = (SpinnerColumn(), BarColumn(10), _StatusColumn(status))
+    bar = rich.progress.Progress(*columns, console=errors, transient=True)
+    with bar, listening(status.update_inside):
+        task = bar.add_task(status.name, total=status.total)
+        status.on_change = lambda now: bar.update(task, completed=now.done + now.share, total=now.total)
+        yield status.update
+
+
+@contextmanager
+def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
+    """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143."""
+    code = 130
+
+    def terminate(number: int, frame: object) -> None:
+        nonlocal code
+        code = 143
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if main else None
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        complain(f"interrupted; {kept if isinstance(kept, str) else kept()}")
+        raise typer.Exit(code) from interrupt
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _lines(status: Status) -> Iterator[None]:
+    """Print a line every ten seconds, from a thread, since a single step may take longer."""
+    ended = threading.Event()
+
+    def print_lines() -> None:
+        while not ended.wait(_EVERY):
+            complain(status.line())
+
+    thread = threading.Thread(target=print_lines, name="nibt-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as minutes and seconds, or as hours, minutes and seconds.
+
+    >>> clock(75.0), clock(3700.0)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -7,29 +7,49 @@ position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan e
 at two thirds of the path, the Gauss rule for weights that grow with the position: scores tell places well, but do not
 add up to the change of the target. ``clenshaw_curtis`` (Clenshaw and Curtis, 1960) converges nearly as fast as
 ``gauss``, and the nodes of n intervals are also nodes of 2 n, so that more steps keep all gradients.
+
+The values at a node are computed once for each item: a finer rule keeps the nodes that it shares with the coarser one,
+and items that are accurate enough take no part in it. Completeness says only that the *sum* of the scores is right,
+which it may be by chance. So an integral is accurate if its sum is complete and the last refinement changed little: the
+error of a smooth integrand is about squared if its nodes are doubled, so that a change by the square root of the
+tolerance leaves an error of about the tolerance.
+
+A rule of high order stalls where an integrand has a narrow peak. An item whose sum the finest rule leaves incomplete
+therefore gets a last rule of another form, and keeps the result with the smaller gap.
+
+The contributions of tokens to the unit embedding of a tower are vectors. Let z(l) = r + l (h - r) be the path from the
+baseline r to the hidden state h, e(z) the unit embedding and J(z) its derivative. The contribution of the token row t
+is the vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows sum to e(h) - e(r), and P[t] . v is
+NIB's score of the row for a caption (or an image) with the unit embedding v. In place of e there may be any function of
+the state: what ``rest`` of a cut computes is differentiated.
+
+There are two ways to compute the integrand at a node. Forward mode (``jvp_at``) takes a forward pass for each node, and
+about one more for each direction and node. Backward mode (``vjp_at``) takes a forward pass for each node, and a
+backward pass for each vector v and node.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nibt.core.side import AT_ONCE, BUDGET, chunks
 from nibt.errors import BadOption
-from nibt.progress import LISTENER, Progress, no_progress
+from nibt.models._attention import AttentionRecorder
+from nibt.models._trace import Cut
+from nibt.types import Hidden, PerExample, States
 
 RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "clenshaw_curtis")
 LATE = 2 / 3  # the position of the node of ``late``
 
-AT_ONCE = 32
-"""The largest number of states, over all examples, that go through a tower together."""
 MOST_STEPS = 64
 """The largest number of steps that a tolerance leads to; intervals for ``clenshaw_curtis``, which has one node more."""
-BUDGET = 2**21
-"""The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
 
 
 @dataclass(frozen=True)
@@ -125,23 +145,139 @@ def _clenshaw_curtis(steps: int) -> Nodes:
     return Nodes(tuple(map(float, (1 - np.cos(np.pi * places)) / 2)), tuple(map(float, weights)))
 
 
-def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:
-    """Yield the slices of ``count`` states of a batch that go through a tower together.
+Rows = Int[Tensor, " row"]
+"""The numbers of the items that are computed."""
+ValuesAt = Callable[[Sequence[float], Rows], Float[Tensor, "node row part *dim"]]
+"""Computes the integrand of some items at some positions: a score or a vector for each part."""
+Gaps = Callable[[Float[Tensor, "row part *dim"], Rows], Float[Tensor, " row"]]
+"""Returns how much the sum over the parts of each item lacks, in units of what its tolerance allows."""
 
-    Args:
-        count: The number of states of each example.
-        like: One state of the batch.
-        times: The batch-size multiplier when no graph is kept.
-        at_once: The number of states, over all examples, that fit into memory; None estimates it from ``like``.
 
-    Examples:
-        >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
-        [(0, 2), (2, 4), (4, 5)]
+def integrate(
+    paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, gaps: Gaps, tolerance: float | None
+) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
+    """Compute an integral for each item, with the finer of several rules for items that are not accurate enough."""
+    computed: dict[float, Tensor] = {}
+    result = steps = before = None
+    for path in paths:
+        second_try = len(path.positions) < len(computed)
+        if second_try and before is not None:
+            incomplete = gaps(before, rows) > 1
+            if not incomplete.any():
+                break
+            rows, before = rows[incomplete], before[incomplete]
+        new = [position for position in path.positions if position not in computed]
+        computed.update(zip(new, values_at(new, rows), strict=True))
+        computed = {position: computed[position] for position in path.positions}
+        after = path.integral(torch.stack(list(computed.values())))
+        if result is None or steps is None:
+            result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
+        if second_try and before is not None:
+            better = gaps(after, rows) < gaps(before, rows)
+            rows, after = rows[better], after[better]
+        result[rows], steps[rows] = after, float(len(computed))
+        if tolerance is None or second_try:
+            break
+        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
+        if not rough.any():
+            break
+        rows, before = rows[rough], after[rough]
+        computed = {position: values[rough] for position, values in computed.items()}
+    assert result is not None
+    assert steps is not None
+    return result, steps
+
+
+def _moved(before: Tensor, after: Tensor, tolerance: float) -> Bool[Tensor, " row"]:
+    """Return for which items a part changed by more than the root of the tolerance, relative to the largest part."""
+    # the error of a smooth integrand is about squared if its nodes are doubled
+    change, size = (
+        (values.abs() if values.ndim == 2 else values.norm(dim=-1)).amax(1) for values in (after - before, after)
+    )
+    return change > tolerance**0.5 * size
+
+
+Directions = Float[Tensor, "direction batch token width"]
+Vectors = Float[Tensor, "direction batch dim"]
+VectorsAt = Float[Tensor, "node direction batch dim"]
+Positions = Sequence[float]
+
+
+def normalized(cut: Cut) -> Cut:
+    """Return a cut tower whose ``rest`` computes unit embeddings."""
+    return replace(cut, rest=lambda states: F.normalize(cut.rest(states), dim=-1))
+
+
+def jvp_at(
+    cut: Cut, start: Hidden, positions: Positions, directions: Directions, at_once: int | None = None
+) -> VectorsAt:
+    """Compute J(z) d at positions of the path for each direction d, in forward mode.
+
+    The forward pass of the states is shared by all directions, if torch supports that. Attention is computed without
+    fused kernels, which have no forward mode.
     """
-    room = BUDGET // max(1, like.numel()) if at_once is None else count
-    most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times
-    for first in range(0, count, max(1, most)):
-        last = min(first + max(1, most), count)
-        yield slice(first, last)
-        if (listener := LISTENER.get()) is not no_progress:
-            listener(Progress(last, count))
+    most = at_once or max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
+    count, step, parts = len(positions), max(1, most // len(directions)), []
+    chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most
+    chunk = math.ceil(len(directions) / math.ceil(len(directions) / chunk))  # equal parts: a rest costs as much
+    for batch in (slice(first, min(first + step, count)) for first in range(0, count, step)):
+        states = _on_path(cut, start, positions[batch])
+
+        def derivative(direction: Hidden, states: States = states) -> Float[Tensor, "node batch dim"]:
+            return torch.func.jvp(cut.rest, (states,), (direction.expand_as(states),))[1]
+
+        with torch.no_grad(), AttentionRecorder(keep=False):
+            parts.append(
+                torch.func.vmap(derivative, chunk_size=chunk)(directions)
+                if cut.mapped
+                else torch.stack([derivative(direction) for direction in directions])
+            )
+    return torch.cat(parts, 1).transpose(0, 1)
+
+
+def vjp_at(
+    cut: Cut, start: Hidden, positions: Positions, vectors: Vectors, at_once: int | None = None, special: int = 0
+) -> Float[Tensor, "node direction batch value"]:
+    """Compute the integrand of P[t] . v at positions of the path, for each row t and vector v, in backward mode.
+
+    The gradients at the first ``special`` rows follow the integrands of all rows.
+    """
+    difference = cut.hidden - start
+    batch, tokens, width = difference.shape
+    result = difference.new_zeros(len(positions), len(vectors), batch, tokens + special * width)
+    for chunk in chunks(len(positions), cut.hidden, at_once=at_once):
+        states = _on_path(cut, start, positions[chunk]).requires_grad_()
+        with torch.enable_grad():
+            embedded = cut.rest(states)
+        for index, vector in enumerate(vectors):
+            (gradient,) = torch.autograd.grad(
+                embedded, states, vector.expand_as(embedded), retain_graph=index < len(vectors) - 1
+            )
+            result[chunk, index, :, :tokens] = (gradient * difference).sum(-1)
+            result[chunk, index, :, tokens:] = gradient[..., :special, :].flatten(-2)
+    return result
+
+
+def _on_path(cut: Cut, start: Hidden, positions: Positions) -> States:
+    """Return the states at positions of the path."""
+    return (start + start.new_tensor(positions)[:, None, None, None] * (cut.hidden - start)).detach()
+
+
+def part_vectors_at(
+    cut: Cut, start: Hidden, positions: Positions, masks: Float[Tensor, "part token"], dim: int
+) -> VectorsAt:
+    """Compute the integrand of the sum of P[t] over the rows of each part, in the mode that takes fewer passes."""
+    difference = cut.hidden - start
+    if len(masks) <= dim:  # a forward pass for each part, or a backward pass for each number of the embedding
+        return jvp_at(cut, start, positions, masks.to(difference)[:, None, :, None] * difference)
+    basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
+    return torch.einsum("ndbt,pt->npbd", vjp_at(cut, start, positions, basis), masks.to(difference))
+
+
+def part_masks(groups: Sequence[Sequence[int]], count: int) -> Float[Tensor, "part token"]:
+    """Return a part for each group of rows, and a last part for all rows outside of the groups."""
+    masks = torch.zeros(len(groups) + 1, count, dtype=torch.float32, device="cpu")
+    for index, group in enumerate(groups):
+        masks[index, list(group)] = 1
+    masks[-1] = 1 - masks[:-1].sum(0)
+    return masks

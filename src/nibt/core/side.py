@@ -1,7 +1,7 @@
 """One side of a batch of pairs: a traced tower, the score of its embeddings, and its baseline states."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,8 +17,13 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._trace import Cut, Inputs, Trace
 from nibt.models.base import Model, Tower
+from nibt.progress import LISTENER, Progress, no_progress
 from nibt.types import Embedding, Hidden, PerExample, States
 
+AT_ONCE = 32
+"""The largest number of states, over all examples, that go through a tower together."""
+BUDGET = 2**21
+"""The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
 
 
@@ -58,16 +63,8 @@ class Side:
 
     @property
     def dual_encoder(self) -> Model:
-        """The model, for what needs both of its sides.
-
-        Raises:
-            Unsupported: The model is a generator.
-        """
-        if not isinstance(self.model, Model):
-            raise Unsupported(
-                "the method or its baseline needs a model that compares images with captions, not a generator"
-            )
-        return self.model
+        """The model, for what needs both of its sides."""
+        return dual_encoder(self.model)
 
     @property
     def similarities(self) -> Callable[[Embedding], Float[Tensor, "*batch label"]] | None:
@@ -89,12 +86,7 @@ class Side:
         return self.trace.cut(layer)
 
     def shifted(self, shifts: Sequence[tuple[int, int]], lowest: int) -> "Side":
-        """Return a side of views of the images, one view of all images after the other, with the same score.
-
-        Args:
-            shifts: The shifts in pixels, down and to the right.
-            lowest: The lowest layer at which the views are cut.
-        """
+        """Return a side of views of the images, one view of all images after the other, with the same score."""
         tower, items = self.trace.tower, -1 - self.model.item_ndim
         score = _Arranged(
             self.score,
@@ -199,17 +191,18 @@ class Side:
         raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")
 
 
-def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
-    """Return the mean states of a file, or those that ship with an embedded model.
-
-    Raises:
-        Unsupported: The model is a generator.
-        WrongBaseline: The model ships no mean states, or the file belongs to another model.
-    """
+def dual_encoder(model: LoadedModel) -> Model:
+    """Return a model, which must have two sides."""
     if not isinstance(model, Model):
         raise Unsupported(
             "the method or its baseline needs a model that compares images with captions, not a generator"
         )
+    return model
+
+
+def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
+    """Return the mean states of a file, or those that ship with an embedded model."""
+    model = dual_encoder(model)
     if not path and model.folder is None:
         raise WrongBaseline(
             f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
@@ -219,3 +212,21 @@ def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
     if key not in model.kept:  # loaded again after the file or the weights of the model have changed
         model.kept[key] = MeanStates.load(file, model)
     return model.kept[key]
+
+
+def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:
+    """Yield the slices of ``count`` states of each example, of the size of ``like``, that go through a tower together.
+
+    ``times`` as many fit if no graph is kept. ``at_once`` is the number, over all examples, that fits into memory.
+
+    Examples:
+        >>> [(part.start, part.stop) for part in chunks(5, torch.zeros(16, 7, 8))]
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    room = BUDGET // max(1, like.numel()) if at_once is None else count
+    most = min((at_once or AT_ONCE) // max(1, len(like)), room) * times
+    for first in range(0, count, max(1, most)):
+        last = min(first + max(1, most), count)
+        yield slice(first, last)
+        if (listener := LISTENER.get()) is not no_progress:
+            listener(Progress(last, count))

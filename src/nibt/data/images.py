@@ -4,12 +4,11 @@ Every image is converted to an upright RGB image with its tones kept. What the c
 replaced by white, is noted and becomes a warning of the result.
 """
 
-import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from importlib.resources import files
@@ -23,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.errors import BadInput, NibtError, UnknownName, reason
-from nibt.io import load_json
+from nibt.io import check_regular, load_json
 
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 
@@ -63,8 +62,8 @@ def read_bytes(path: Path, name: str) -> bytes:
     """Return the bytes of the file of an image."""
     with readable(name):
         try:
-            if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-                raise OSError(errno.EINVAL, "it is not a regular file")
+            if not os.path.isfile(path):
+                check_regular(path)
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise BadInput(f"there is no image {name!r:.300}: no such file") from error
@@ -151,8 +150,9 @@ def _sample_files() -> dict[str, Path]:
 
 
 def is_image_name(text: str) -> bool:
-    """Return whether a text names an image: a file, an address or a sample."""
-    return text.startswith(SAMPLE) or is_url(text) or names_image(text) or os.path.isfile(text)
+    """Return whether a text names an image: a file, an address, a sample, or a path that begins as ``./`` or ``/``."""
+    is_path = bool(re.match(r"(\.{0,2}|~)[/\\]\S", text)) or os.path.isfile(text)
+    return is_path or text.startswith(SAMPLE) or is_url(text) or names_image(text)
 
 
 def names_image(text: str) -> bool:
@@ -175,13 +175,19 @@ def read_image(source: ImageSource) -> ImageInput:
     if isinstance(source, ImageInput):
         return source
     if isinstance(source, Image.Image):
-        with readable("image in memory"):
-            return _upright(source, "image in memory")
+        name = str(getattr(source, "filename", "") or "image in memory")
+        with readable(name):
+            return _upright(source, name)
     if isinstance(source, Tensor):
         _check_plain(source)
     if isinstance(source, np.ndarray | Tensor):
         item = source[0] if is_batch(source) and len(source) == 1 else source
-        container, values = ("tensor", _channels_last(item)) if isinstance(item, Tensor) else ("array", item)
+        container = "tensor" if isinstance(item, Tensor) else "array"
+        if item.ndim > 1:
+            height, width = item.shape[-2:] if isinstance(item, Tensor) else item.shape[:2]
+            if width * height > MOST_PIXELS:  # before anything is copied
+                raise BadInput(too_large(container, f", {width:,} x {height:,}"))
+        values = _channels_last(item) if isinstance(item, Tensor) else item
         return _from_array(values, container, tuple(source.shape))
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_image(bytes(source), "bytes")
@@ -204,12 +210,12 @@ def read_image(source: ImageSource) -> ImageInput:
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
-    """Return the image at a source, or None if it is missing or its hash differs."""
+    """Return the image at a source, or None if it is missing or neither its file nor its pixels have the hash."""
     try:
         image = read_image(source)
     except NibtError:
         return None
-    return image if image.digest == image_hash else None
+    return image if image_hash in (image.digest, replace(image, file_hash="").digest) else None
 
 
 def is_batch(source: Any) -> bool:
@@ -246,6 +252,10 @@ def decode_image(data: bytes, name: str) -> ImageInput:
 
 def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput:
     """Convert an image to upright RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
+    if 0 in image.size:
+        raise BadInput(f"an image must have at least one pixel (got {image.width} x {image.height}, {source!r:.300})")
+    if image.width * image.height > MOST_PIXELS:
+        raise BadInput(too_large(source, f", {image.width:,} x {image.height:,}"))
     notes = []
     if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
         frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
@@ -308,6 +318,8 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
 
 def _from_array(array: np.ndarray, source: str, shape: tuple[int, ...]) -> ImageInput:
     """Read an image from an array whose last axis has the channels; ``shape`` is that of the caller's."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise BadInput("an image must be a plain array (got a masked array): give array.filled(value)")
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
         first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"

@@ -18,6 +18,7 @@ import numpy as np
 
 from nibt.data.images import ImageInput, NamedImage, is_batch, is_image_name, names_image, read_image
 from nibt.errors import BadInput
+from nibt.io import unicode_text
 from nibt.types import Modality
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -108,6 +109,8 @@ class Pair:
 def _check_objects(pair: Pair) -> None:
     """Check the names, boxes, masks, points and spans of the objects of a pair."""
     width, height = pair.image.size
+    if not isinstance(pair.objects, tuple | list):
+        raise BadInput(f"objects must be a tuple of Objects (got {type(pair.objects).__name__})")
     for item in pair.objects:
         if not isinstance(item, Object):
             raise BadInput(f"objects must have the type Object (got {type(item).__name__})")
@@ -125,7 +128,10 @@ def _check_objects(pair: Pair) -> None:
             raise BadInput(f"the mask {named} must be a NumPy array of true and false (got {got})")
         if mask is not None and mask.shape != (height, width):
             raise BadInput(f"the mask {named} must have the shape of the image, {(height, width)} (got {mask.shape})")
-        if not isinstance(item.points, tuple) or not all(map(_is_point, item.points)):
+        if not isinstance(item.points, tuple) or not all(
+            isinstance(point, Point) and _are_numbers(point[:2]) and isinstance(point.inside, bool | np.bool_)
+            for point in item.points
+        ):
             raise BadInput(
                 f"the points {named} must be a tuple of Points of finite numbers, on the object or not (got "
                 f"{item.points!r:.100})"
@@ -145,10 +151,6 @@ def _check_spans(caption: str, spans: Any, name: str) -> None:
             f"{name} must be a tuple of places (first, last + 1) in the caption, which has {len(caption)} characters "
             f"(got {spans!r:.100})"
         )
-
-
-def _is_point(point: Any) -> bool:
-    return isinstance(point, Point) and _are_numbers(point[:2]) and isinstance(point.inside, bool | np.bool_)
 
 
 def _are_numbers(values: Any, kinds: Any = int | float | np.number) -> bool:
@@ -212,13 +214,21 @@ def pairs_hash(pairs: Sequence[Pair]) -> str:
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
+MOST_CHARACTERS = 100_000
+
+
+def too_long(name: str, text: str) -> str:
+    """Return the message that a text is longer than any that a tokenizer reads in a reasonable time."""
+    return f"the {name} must have at most {MOST_CHARACTERS:,} characters (got {len(text):,}): shorten it"
+
+
 def read_caption(caption: str | Caption) -> str:
     """Return the text of a caption unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
-    if not isinstance(caption, str):
-        raise BadInput(f"a caption must be a string (got {type(caption).__name__})")
-    if any(0xD800 <= ord(character) < 0xE000 for character in caption):  # what Python makes of such bytes
-        raise BadInput(f"the caption has bytes that are not text in UTF-8 (got {caption!r}): save or type it in UTF-8")
+    if not isinstance(caption, str) or not caption.isascii():
+        caption = unicode_text("caption", caption)
+    if len(caption) > MOST_CHARACTERS:
+        raise BadInput(too_long("caption", caption))
     if not any(unicodedata.category(character)[0] not in "CZ" for character in caption):
         what = "is blank" if not caption.strip() else "has only control characters and blanks"
         raise BadInput(f"the caption {what} (got {caption!r}): give at least one word")

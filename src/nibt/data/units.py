@@ -39,7 +39,7 @@ class Grid:
     @property
     def tokens(self) -> tuple[int, ...]:
         """The token row of each cell."""
-        return self.places or tuple(range(self.prefix, self.prefix + self.count))
+        return self.places or tuple(range(self.prefix, self.prefix + self.rows * self.columns))
 
     def bare(self) -> "Grid":
         """Return the grid without a prefix."""
@@ -232,20 +232,19 @@ def cells_of(units: Units) -> Grid:
     return grid
 
 
-def special_tokens(units: Units, count: int) -> Bool[Tensor, "#batch token"]:
-    """Return a mask that is true on rows of special tokens, which are no units, of states with ``count`` rows."""
-    if not isinstance(units, Grid):
-        return ~units.explained
-    special = torch.ones(1, count, dtype=torch.bool, device="cpu")
-    for grid in filter(None, (units, units.overview)):
-        special[:, list(grid.tokens)] = False
-    return special
+def special_tokens(units: Units, count: int) -> tuple[Bool[Tensor, "#batch token"], int]:
+    """Return which of ``count`` rows are special tokens, which are no units, and how many first rows have all of them.
 
-
-def special_rows(special: Bool[Tensor, "batch token"]) -> int:
-    """Return how many first rows hold all special tokens of a mask of them; 0 without any."""
+    The number is 0 if there are no special tokens.
+    """
+    if isinstance(units, Grid):
+        special = torch.ones(1, count, dtype=torch.bool, device="cpu")
+        for grid in filter(None, (units, units.overview)):
+            special[:, list(grid.tokens)] = False
+    else:
+        special = ~units.explained
     places = special.any(0).nonzero()
-    return int(places[-1]) + 1 if len(places) else 0
+    return special, int(places[-1]) + 1 if len(places) else 0
 
 
 def special_token_share(scores: PerToken, units: Units) -> PerExample:

@@ -1,6 +1,8 @@
 """Reading of tables, lists and JSON files, whose errors have their name and line, and expansion of names to files."""
 
 import csv
+import itertools
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nibt.errors import BadInput, BadOption, NibtError
-from nibt.io import load_json, read_text
+from nibt.io import check_regular, load_json, read_text
 
+_MOST_NAMES = 1_000_000
 _BRACE = re.compile(r"\{([^{}]*)\}")
 SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _SEPARATOR = "::"
@@ -112,6 +115,7 @@ def natural(name: str) -> list[str | int]:
 def readable(path: Path) -> Iterator[None]:
     """Convert the errors of reading a file to ``BadInput``."""
     try:
+        check_regular(path)
         yield
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not text in UTF-8 ({error}): save it in UTF-8") from error
@@ -157,16 +161,19 @@ def expanded(pattern: str) -> Iterator[str]:
     >>> list(expanded("a-{08..11}.tar")), list(expanded("{a,b}.tar"))
     (['a-08.tar', 'a-09.tar', 'a-10.tar', 'a-11.tar'], ['a.tar', 'b.tar'])
     """
-    brace = _BRACE.search(pattern)
-    if brace is None or os.path.exists(pattern):
+    if os.path.exists(pattern):
         yield pattern
         return
-    for choice in _choices(brace[1]):
-        yield from expanded(pattern[: brace.start()] + choice + pattern[brace.end() :])
+    texts, choices = _BRACE.split(pattern)[::2], list(map(_choices, _BRACE.findall(pattern)))
+    if math.prod(map(len, choices)) > _MOST_NAMES:
+        raise BadOption(f"{pattern!r:.100} must stand for at most {_MOST_NAMES:,} files: give a narrower pattern")
+    for chosen in itertools.product(*choices):
+        yield texts[0] + "".join(map("".join, zip(chosen, texts[1:], strict=True)))
 
 
 def _choices(text: str) -> list[str]:
-    first, dots, last = text.partition("..")
-    if not (dots and first.isdecimal() and last.isdecimal()):
+    first, dots, end = text.partition("..")
+    if not (dots and first.isdecimal() and end.isdecimal() and len(text) < 40):
         return text.split(",")
-    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    last = min(int(end), int(first) + _MOST_NAMES)  # too many are counted, not created
+    return [str(number).zfill(len(first)) for number in range(int(first), last + 1)]

@@ -65,7 +65,13 @@ class LocalDataset(RecordDataset):
         if not records:
             raise self.lacking("pairs")
         for record in records if self.strict else []:
-            _check(record)
+            if record.error:
+                raise BadInput(record.error)
+            for caption in record.captions:
+                try:
+                    read_caption(caption)
+                except BadInput as error:
+                    raise BadInput(f"{record.where}: {error}") from error
         return super().chosen_records(records)
 
     def expanded(self, records: list[Record]) -> list[Record]:
@@ -159,16 +165,6 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     return sorted(files, key=lambda file: natural(file.name))
 
 
-def _check(record: Record) -> None:
-    if record.error:
-        raise BadInput(record.error)
-    for caption in record.captions:
-        try:
-            read_caption(caption)
-        except BadInput as error:
-            raise BadInput(f"{record.where}: {error}") from error
-
-
 @dataclass(frozen=True, kw_only=True)
 class CaptionedDataset(LocalDataset):
     """Base class of data sets with several captions per image. ``count`` is the number of pairs.
@@ -203,17 +199,14 @@ class CaptionedDataset(LocalDataset):
         if self.scorer is None:
             return record.captions[0]
         if record.where not in self._best:  # the scorer is slow, and items may be read several times
-            self._best[record.where] = self._best_caption(record, image, self.scorer)
+            scores = torch.as_tensor(self.scorer(image, record.captions)).flatten()
+            if len(scores) != len(record.captions) or scores.isnan().any():
+                raise BadInput(
+                    f"{record.where}: scorer must return a number for each of {len(record.captions)} captions "
+                    f"(got {scores.tolist()})"
+                )
+            self._best[record.where] = record.captions[scores.tolist().index(scores.max().item())]
         return self._best[record.where]
-
-    def _best_caption(self, entry: Record, image: ImageInput, scorer: CaptionScorer) -> str:
-        scores = torch.as_tensor(scorer(image, entry.captions)).flatten()
-        if len(scores) != len(entry.captions) or scores.isnan().any():
-            raise BadInput(
-                f"{entry.where}: scorer must return a number for each of {len(entry.captions)} captions "
-                f"(got {scores.tolist()})"
-            )
-        return entry.captions[scores.tolist().index(scores.max().item())]
 
 
 def texts(value: Any, where: str, name: str = "a caption") -> tuple[str, ...]:

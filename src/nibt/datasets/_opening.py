@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nibt.datasets._files import SHARDS, existing, files_in, joined
-from nibt.datasets._table import SUFFIXES, TableDataset
+from nibt.datasets._records import SUFFIXES, TableDataset
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Keywords, field_types, parsed
@@ -34,7 +34,12 @@ def open_pairs(
         if not names or not all(isinstance(name, str | os.PathLike) for name in names):
             raise BadInput(f"pairs must be {_EXPECTED} (got {type(pairs).__name__})")
         columns = {"image": image, "caption": caption, "key": key}
-        data = _registered(names) or _open(names, columns, split)
+        name = os.fspath(names[0]).partition(":")[0]
+        if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
+            data = _open(names, columns, split)
+        else:  # whose unreadable records are reported with their pairs
+            is_strict = "strict" in option_types(find("datasets", name))
+            data = open_dataset(os.fspath(names[0]), {"strict": False} if is_strict else {})
     if split is not None and data.name != "hugging_face":
         raise BadOption(f"split can only be used with a data set that the package datasets saved (got {split!r})")
     return data
@@ -110,15 +115,6 @@ def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
     return replace(data, **order)  # pyright: ignore[reportCallIssue]
 
 
-def _registered(names: Sequence[Any]) -> Dataset | None:
-    """Return the data set of a registered name; its unreadable records are reported with their pairs."""
-    name = os.fspath(names[0]).partition(":")[0]
-    if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
-        return None
-    is_strict = "strict" in option_types(find("datasets", name))
-    return open_dataset(os.fspath(names[0]), {"strict": False} if is_strict else {})
-
-
 def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
     paths = existing(names)
     if all(path.name.lower().endswith(SHARDS) for path in paths):
@@ -128,23 +124,19 @@ def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | 
     if len(paths) > 1:
         raise BadInput(f"several files must be all .tar shards or all .parquet files (got {paths[0]}, ...)")
     (path,) = paths
+    if path.is_dir() and any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        return find("datasets", "hugging_face")(path, split=split, strict=False, **columns)
+    if path.is_dir() and any((path / name).is_file() for name in ("pairs.csv", "pairs.jsonl")):
+        return find("datasets", "folder")(path, strict=False, **columns)
+    if path.is_dir() and files_in(path, SHARDS):
+        return _webdataset(str(path), columns)
+    if path.is_dir() and files_in(path, (".parquet",)):
+        return find("datasets", "parquet")(path, **columns)
     if path.is_dir():
-        return _open_folder(path, columns, split)
+        return find("datasets", "image_folder")(path)
     if path.suffix.lower() in SUFFIXES:
         return find("datasets", "table")(path, **columns)
     raise BadInput(f"{str(path)!r} is of an unknown kind: give {_EXPECTED}")
-
-
-def _open_folder(folder: Path, columns: Mapping[str, str | None], split: str | None) -> Dataset:
-    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return find("datasets", "hugging_face")(folder, split=split, strict=False, **columns)
-    if any((folder / name).is_file() for name in ("pairs.csv", "pairs.jsonl")):
-        return find("datasets", "folder")(folder, strict=False, **columns)
-    if files_in(folder, SHARDS):
-        return _webdataset(str(folder), columns)
-    if files_in(folder, (".parquet",)):
-        return find("datasets", "parquet")(folder, **columns)
-    return find("datasets", "image_folder")(folder)
 
 
 def _webdataset(names: str, columns: Mapping[str, str | None]) -> Dataset:

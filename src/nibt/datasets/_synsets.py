@@ -61,7 +61,14 @@ class SynsetDataset(LocalDataset):
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
         if self.names == "openai":
-            names = _openai(sorted(names) if len(names) == _CLASSES else sorted(of_synset))
+            synsets, openai = sorted(names) if len(names) == _CLASSES else sorted(of_synset), openai_names()
+            if len(synsets) != len(openai):
+                raise BadInput(
+                    f"names='openai' needs a file of names with the {len(openai):,} synsets of ImageNet, whose order "
+                    "gives their names, such as LOC_synset_mapping.txt, or images of all of them (got "
+                    f"{len(synsets):,}): add the file, or use names='wordnet' (in a plan, an option of the data set)"
+                )
+            names = dict(zip(synsets, openai, strict=True))
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
@@ -71,7 +78,15 @@ class SynsetDataset(LocalDataset):
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
             members.sort(key=lambda labeled: natural(labeled.name))
-            entries += [_entry(labeled, names[synset]) for labeled in members[: self.each]]
+            caption = PREFIX + names[synset]
+            spans = ((len(PREFIX), len(caption)),)
+            for labeled in members[: self.each]:
+                objects = tuple(ObjectAnnotation(names[synset], box, spans) for box in labeled.boxes)
+                if labeled.outline is not None:
+                    objects = (ObjectAnnotation(names[synset], None, spans, labeled.outline),)
+                image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
+                named = {"names": (names[synset],), "label": names[synset]}
+                entries.append(Record((caption,), image, labeled.where, annotations=objects, **named))
         return entries
 
 
@@ -84,18 +99,6 @@ class SplitSynsets(SynsetDataset):
     """
 
     split: Annotated[str, OneOf(("val", "train"))] = "val"
-
-
-def _openai(synsets: list[str]) -> dict[str, str]:
-    """Return OpenAI's names of the synsets of ImageNet."""
-    names = openai_names()
-    if len(synsets) != len(names):
-        raise BadInput(
-            f"names='openai' needs a file of names with the {len(names):,} synsets of ImageNet, whose order gives "
-            f"their names, such as LOC_synset_mapping.txt, or images of all of them (got {len(synsets):,}): add the "
-            "file, or use names='wordnet' (in a plan, an option of the data set)"
-        )
-    return dict(zip(synsets, names, strict=True))
 
 
 def is_synset(text: str) -> bool:
@@ -125,13 +128,3 @@ def from_corners(corners: list[str], where: str) -> Edges:
             f"{where}: a box must be left, top, right and bottom in pixels (got {' '.join(corners)!r})"
         ) from error
     return left, top, right - left + 1, bottom - top + 1
-
-
-def _entry(labeled: SynsetImage, name: str) -> Record:
-    caption = PREFIX + name
-    span = len(PREFIX), len(caption)
-    annotations = tuple(ObjectAnnotation(name, box, (span,)) for box in labeled.boxes)
-    if labeled.outline is not None:
-        annotations = (ObjectAnnotation(name, None, (span,), labeled.outline),)
-    image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
-    return Record((caption,), image, labeled.where, annotations=annotations, names=(name,), label=name)

@@ -1,22 +1,24 @@
-"""Pairs in a CSV or TSV file, or in a file with a JSON object per line: a table, or the pairs of a folder."""
+"""Pairs in your own files: a table, a folder with a table, or images with captions in text files."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nibt.data.images import open_image
+from nibt.data.images import names_image, open_image
 from nibt.data.pair import read_box
-from nibt.datasets._files import lines, parsed, table_heading, table_rows
+from nibt.datasets._files import lines, natural, parsed, table_heading, table_rows
 from nibt.datasets._local import LocalDataset, images_folder
-from nibt.datasets._table import CHOOSE, TableDataset, file_hash
+from nibt.datasets._records import CHOOSE, RecordDataset, TableDataset, file_hash
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, UnknownName
-from nibt.io import short_digest
+from nibt.io import read_text, short_digest
 from nibt.records import JsonObject
 
 
@@ -40,8 +42,8 @@ class TextTable(TableDataset):
     def column_names(self) -> Sequence[str]:
         if self.table.suffix.lower() in (".csv", ".tsv"):
             return table_heading(self.table)
-        values = next((row_values(row, where) for row, where in lines(self.table)), None)
-        return list(values) if isinstance(values, dict) else ()
+        rows = (row_values(row, where) for row, where in lines(self.table))
+        return list(next((values for values in rows if isinstance(values, dict)), ()))
 
     def quick_length(self) -> int:
         return sum(1 for _ in self.rows())
@@ -208,7 +210,9 @@ def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
     outline = None if mask is None else _text(mask, f"{where}.mask must be the path of an image")
     box = read_box(values.get("box"), f"{where}.box") if outline is None or "box" in values else None
     spans = values.get("spans")
-    if spans is not None and not (isinstance(spans, list) and all(_is_span(span, length) for span in spans)):
+    for span in spans if isinstance(spans, list) else [spans][: spans is not None]:
+        if isinstance(span, list) and [*map(type, span)] == [int, int] and 0 <= span[0] < span[1] <= length:
+            continue
         raise BadInput(
             f"{where}.spans must be a list of [start, end], whole numbers with 0 <= start < end <= {length}, the "
             f"length of the caption (got {spans!r:.60})"
@@ -216,12 +220,54 @@ def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
     return ObjectAnnotation(name, box, None if spans is None else tuple(map(tuple, spans)), outline)
 
 
-def _is_span(span: Any, length: int) -> bool:
-    """Return whether a span has its first character, and its last one plus 1, in a caption of that length."""
-    return isinstance(span, list) and [type(place) for place in span] == [int, int] and 0 <= span[0] < span[1] <= length
-
-
 def _text(value: Any, rule: str) -> str:
     if not isinstance(value, str):
         raise BadInput(f"{rule} (got {'nothing' if value is None else repr(value)[:60]})")
     return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(RecordDataset, name="image_folder"):
+    """Folders of images, each with its caption in a text file of the same name.
+
+    The images of a folder with their captions, such as ``a.jpg`` with ``a.txt``.
+
+    They are in natural order of their names. Only the names are kept in memory.
+    """
+
+    def identity(self) -> JsonObject:
+        digest = sha256()
+        for name in self._names:
+            text = self._caption_file(name)
+            digest.update(f"{name}\n".encode())
+            digest.update(text.read_bytes() if text.is_file() else b"")
+        return {"kind": "images", "fingerprint": digest.hexdigest()[:16]}
+
+    def quick_length(self) -> int:
+        return len(self._names)
+
+    def stream(self, wanted: Wanted) -> Iterator[Record | None]:
+        for row, name in enumerate(self._names):
+            if not wanted(row):
+                yield None
+                continue
+            text, key = self._caption_file(name), Path(name).stem
+            try:
+                yield Record((read_text(text).strip(),), str(self.root / name), name, row, name, key)
+            except (OSError, UnicodeDecodeError) as error:
+                message = f"{name}: the caption file {text.name} cannot be read ({error})"
+                yield Record(row=row, where=name, name=name, key=key, error=message)
+
+    def _caption_file(self, name: str) -> Path:
+        return (self.root / name).with_suffix(".txt")
+
+    @cached_property
+    def _names(self) -> list[str]:
+        with os.scandir(self.root) as entries:
+            names = sorted((entry.name for entry in entries if names_image(entry.name)), key=natural)
+        if not names:
+            raise BadInput(
+                f"{str(self.folder)!r} has no pairs: it must have pairs.csv, pairs.jsonl, .tar or .parquet files, a "
+                "saved data set, or images with captions in .txt files of the same names"
+            )
+        return names

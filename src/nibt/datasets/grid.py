@@ -201,33 +201,22 @@ def cell_objects(
         return
     region = square(pair)
     for obj in named:
-        points = tuple(_moved(obj.points, region, corner, cell))
+        left, top, right, bottom = region
+        points: tuple[Point, ...] = ()  # inside the crop, in pixels of the grid
+        for x, y, inside in obj.points:
+            if left <= x < right and top <= y < bottom:
+                column, row = (int((place + 0.5) * cell / (right - left)) for place in (x - left, y - top))
+                points += (Point(corner[0] + column, corner[1] + row, inside),)
         if obj.box is None:
             yield Object(label, None, None, spans, points)
             continue
+        seen = obj.mask
+        if seen is None:
+            seen = np.zeros(pair.image.size[::-1], bool)
+            seen[obj.box[1] : obj.box[1] + obj.box[3], obj.box[0] : obj.box[0] + obj.box[2]] = True
+        cropped = Image.fromarray(seen[top:bottom, left:right]).resize((cell, cell), Image.Resampling.NEAREST)
         mask = np.zeros((2 * cell, 2 * cell), bool)
-        mask[corner[1] : corner[1] + cell, corner[0] : corner[0] + cell] = _resized(obj, pair, region, cell)
+        mask[corner[1] : corner[1] + cell, corner[0] : corner[0] + cell] = np.array(cropped)
         box = mask_box(mask)
         if box is not None:  # the crop may leave an object out
             yield Object(label, box, mask if obj.mask is not None else None, spans, points)
-
-
-def _resized(obj: Object, pair: Pair, region: Rectangle, cell: int) -> np.ndarray:
-    """Return the pixels of an object in its cell, (cell, cell)."""
-    mask = obj.mask
-    if mask is None:
-        assert obj.box is not None
-        left, top, width, height = obj.box
-        mask = np.zeros(pair.image.size[::-1], bool)
-        mask[top : top + height, left : left + width] = True
-    cropped = Image.fromarray(mask[region[1] : region[3], region[0] : region[2]])
-    return np.array(cropped.resize((cell, cell), Image.Resampling.NEAREST))
-
-
-def _moved(points: tuple[Point, ...], region: Rectangle, corner: tuple[int, int], cell: int) -> Iterator[Point]:
-    """Yield the points inside the crop, in pixels of the grid."""
-    left, top, right, bottom = region
-    for x, y, inside in points:
-        if left <= x < right and top <= y < bottom:
-            column, row = (int((place + 0.5) * cell / (right - left)) for place in (x - left, y - top))
-            yield Point(corner[0] + column, corner[1] + row, inside)

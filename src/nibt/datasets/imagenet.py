@@ -8,7 +8,7 @@ from typing import Annotated
 from nibt.datasets._files import lines, table
 from nibt.datasets._local import in_order
 from nibt.datasets._synsets import SplitSynsets, SynsetImage, from_corners, is_synset, synset_names
-from nibt.datasets.base import Edges, Record
+from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.options import Range
 
@@ -44,7 +44,11 @@ class ImageNet(SplitSynsets, name="imagenet"):
         for folder in (self.root / self.split, self.root / "ILSVRC/Data/CLS-LOC" / self.split, self.root):
             synsets = sorted(path for path in folder.glob("n*") if is_synset(path.name) and path.is_dir())
             if synsets:
-                return self.captioned(_of_folders(synsets), names)
+                endings = (".jpeg", ".jpg", ".png")
+                paths = [path for synset in synsets for path in in_order(synset.iterdir())]
+                images = [path for path in paths if path.suffix.lower() in endings]
+                of_folders = (SynsetImage(path.parent.name, path, f"{path.parent.name}/{path.name}") for path in images)
+                return self.captioned(of_folders, names)
             if self.split == "val" and next(folder.glob("ILSVRC2012_val_*.JPEG"), None):
                 labels = self.inside(*_LABELS, what="the labels of its images")
                 order = sorted(names) if words.name in _ORDERED else []
@@ -52,17 +56,14 @@ class ImageNet(SplitSynsets, name="imagenet"):
         raise self.lacking(f"images of the split {self.split}")
 
 
-def _of_folders(synsets: list[Path]) -> Iterator[SynsetImage]:
-    for synset in synsets:
-        for path in in_order(path for path in synset.iterdir() if path.suffix.lower() in (".jpeg", ".jpg", ".png")):
-            yield SynsetImage(synset.name, path, f"{synset.name}/{path.name}")
-
-
 def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[SynsetImage]:
     if labels.suffix == ".csv":
         for row, where in table(labels, ("ImageId", "PredictionString")):
-            synset, boxes = _solution(row["PredictionString"].split(), where)
-            yield SynsetImage(synset, folder / f"{row['ImageId']}.JPEG", where, boxes)
+            fields = row["PredictionString"].split()  # a synset and four corners for each box
+            if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
+                raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
+            boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
+            yield SynsetImage(fields[0], folder / f"{row['ImageId']}.JPEG", where, tuple(boxes))
         return
     for number, (line, where) in enumerate(lines(labels), 1):
         *name, label = line.split()
@@ -84,14 +85,6 @@ def _label(label: str, order: list[str], where: str) -> str:
     if not label.isdecimal() or int(label) >= len(order):
         raise BadInput(f"{where}: a label must be a synset or an index from 0 to {len(order) - 1} (got {label!r})")
     return order[int(label)]
-
-
-def _solution(fields: list[str], where: str) -> tuple[str, tuple[Edges, ...]]:
-    """Parse the synset and the boxes of an image, given as a synset and four corners for each box."""
-    if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
-        raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
-    boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
-    return fields[0], tuple(boxes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,24 +110,18 @@ class TinyImageNet(SplitSynsets, name="tiny_imagenet"):
     def read_records(self) -> list[Record]:
         synsets = {line.strip() for line, _ in lines(self.inside("wnids.txt"))}
         names = {synset: name for synset, name in synset_names(self.inside("words.txt")).items() if synset in synsets}
-        return self.captioned(self._val() if self.split == "val" else self._train(synsets), names)
+        return self.captioned(self._images(synsets), names)
 
-    def _val(self) -> Iterator[SynsetImage]:
-        folder = self.inside("val/images")
-        for line, where in lines(self.inside("val/val_annotations.txt")):
-            name, synset, *corners = _fields(line, where, 6)
-            yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
-
-    def _train(self, synsets: set[str]) -> Iterator[SynsetImage]:
-        for synset in sorted(synsets):
-            folder = self.inside(f"train/{synset}/images")
-            for line, where in lines(self.inside(f"train/{synset}/{synset}_boxes.txt")):
-                name, *corners = _fields(line, where, 5)
-                yield SynsetImage(synset, folder / name, where, (from_corners(corners, where),))
-
-
-def _fields(line: str, where: str, count: int) -> list[str]:
-    fields = line.split()
-    if len(fields) != count:
-        raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
-    return fields
+    def _images(self, synsets: set[str]) -> Iterator[SynsetImage]:
+        """Yield the images of the split; the table of "val" names their synsets, and "train" has a table per synset."""
+        tables = {"": "val/val_annotations.txt"}
+        if self.split == "train":
+            tables = {synset: f"train/{synset}/{synset}_boxes.txt" for synset in sorted(synsets)}
+        for of_table, path in tables.items():
+            folder = self.inside(f"train/{of_table}/images" if of_table else "val/images")
+            for line, where in lines(self.inside(path)):
+                fields, count = line.split(), 5 if of_table else 6
+                if len(fields) != count:
+                    raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
+                synset = of_table or fields[1]
+                yield SynsetImage(synset, folder / fields[0], where, (from_corners(fields[-4:], where),))

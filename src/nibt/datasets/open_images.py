@@ -6,7 +6,6 @@ R. Benenson, V. Ferrari, From Colouring-in to Pointillism: Revisiting Semantic S
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from nibt.data.pair import Point
@@ -58,17 +57,14 @@ class OpenImages(LocalDataset):
             label = row["Label"].strip() or row.get("TextLabel", "").strip()
             points = by_pair.setdefault((row["ImageId"].strip(), label), (where, []))[1]
             points += _points(row, where)
-        return [
-            _record(image, _name(label, names, where), points, folder, where)
-            for (image, label), (where, points) in by_pair.items()
-            if any(point.inside for point in points) and not (self.both and all(point.inside for point in points))
-        ]
-
-
-def _record(image: str, name: str, points: list[Point], folder: Path, where: str) -> Record:
-    caption, spans = photo_of(name)
-    annotation = ObjectAnnotation(name, None, spans, points=tuple(points))
-    return Record((caption,), str(folder / f"{image}.jpg"), where, annotations=(annotation,), label=name)
+        records = []
+        for (image, label), (where, points) in by_pair.items():
+            if any(point.inside for point in points) and not (self.both and all(point.inside for point in points)):
+                name = _name(label, names, where)
+                caption, spans = photo_of(name)
+                objects = (ObjectAnnotation(name, None, spans, points=tuple(points)),)
+                records.append(Record((caption,), str(folder / f"{image}.jpg"), where, annotations=objects, label=name))
+        return records
 
 
 def _points(row: dict[str, str], where: str) -> list[Point]:

@@ -1,25 +1,166 @@
-"""Phrases with boxes: MS-CXR's findings in chest radiographs, or another table of the same layout.
+"""Data sets of phrases that refer to a part of an image: RefCOCO and MS-CXR."""
 
-B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022.
-"""
-
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
+from nibt.data import parquet
 from nibt.datasets._files import format_errors, read_json, table
-from nibt.datasets._local import LocalDataset, images_folder
-from nibt.datasets.base import ObjectAnnotation, Record
+from nibt.datasets._local import CaptionedDataset, LocalDataset, images_folder, texts
+from nibt.datasets._records import REMEDY, TableCell, split_files
+from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
+from nibt.options import OneOf
+
+_PARTITIONS = {"refcoco": ("unc", "google"), "refcoco+": ("unc",), "refcocog": ("umd", "google")}
+_TABLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCOplus", "refcocog": "RefCOCOg"}
+_COLUMNS = ("image", "answer", "bbox", "segmentation", "iscrowd")
+_IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefCOCO(CaptionedDataset, name="refcoco"):
+    """RefCOCO, RefCOCO+ and RefCOCOg: expressions that refer to one object of a photograph of COCO.
+
+    The objects of RefCOCO, RefCOCO+ or RefCOCOg, each with the expressions that refer to it.
+
+    The whole expression names its object. The other objects of the image, which only the original files have, are not
+    named. Objects are in the order of their file.
+
+    S. Kazemzadeh et al., ReferItGame: Referring to Objects in Photographs of Natural Scenes, EMNLP 2014; L. Yu et al.,
+    Modeling Context in Referring Expressions, ECCV 2016; J. Mao et al., Generation and Comprehension of Unambiguous
+    Object Descriptions, CVPR 2016.
+
+    Attributes:
+        version: The data set: "refcoco", "refcoco+" or "refcocog".
+        split: The split: "val", "test", "testA", "testB" or "train".
+        partition: The division into splits: "unc" or "google", of RefCOCOg "umd" or "google"; None means the first.
+    """
+
+    title = "RefCOCO"
+    layout = (
+        "refcocog/refs(umd).p (of others refcoco/refs(unc).p or refcoco+/refs(unc).p) with instances.json, and the "
+        "images in images/mscoco/images/train2014/, images/train2014/, train2014/ or images/; or the tables of "
+        "lmms-lab, as Parquet files data/val-*.parquet or saved by the package datasets"
+    )
+    home = "github.com/lichengunc/refer with COCO's images of 2014, or lmms-lab/RefCOCOg on the hub"
+    version: Annotated[str, OneOf(_PARTITIONS)] = "refcocog"
+    split: str = "val"
+    partition: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = _PARTITIONS.get(self.version)
+        if allowed and self.partition not in (None, *allowed):
+            raise BadOption(f"partition of {self.version} must be one of {', '.join(allowed)} (got {self.partition!r})")
+        super().__post_init__()
+
+    def read_records(self) -> list[Record]:
+        name = f"refs({self.partition or _PARTITIONS[self.version][0]}).p"
+        for folder in (self.root / self.version, self.root):
+            if (folder / name).is_file():
+                return self._of_original(folder / name)
+        for folder in (self.root, self.root / _TABLES[self.version], self.root / self.version):
+            files = split_files(folder, self.split)
+            if files:
+                return [record for path in files for record in _of_table(path)]
+        raise self.lacking(f"{name} and tables of the split {self.split}")
+
+    def _of_original(self, path: Path) -> list[Record]:
+        instances = path.parent / "instances.json"
+        if not instances.is_file():
+            raise self.lacking(f"instances.json beside {path.name}")
+        folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
+        with format_errors(str(instances)):
+            data = read_json(instances)
+            images = {image["id"]: image for image in data["images"]}
+            categories = {category["id"]: category["name"] for category in data["categories"]}
+            objects: dict[int, dict[int, ObjectAnnotation]] = {}
+            for entry in data["annotations"]:
+                annotation = ObjectAnnotation(
+                    categories[entry["category_id"]], edges(entry["bbox"]), (), entry.get("segmentation")
+                )
+                objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
+        with format_errors(str(path)):
+            references = read_pickle(path)
+            splits = sorted({reference["split"] for reference in references})
+            if self.split not in splits:
+                raise BadOption(f"split must be one of {', '.join(splits)} in {path.name} (got {self.split!r})")
+            return [
+                _reference(reference, images, objects, folder)
+                for reference in references
+                if reference["split"] == self.split
+            ]
+
+
+def _reference(
+    reference: Any, images: dict[int, Any], objects: dict[int, dict[int, ObjectAnnotation]], folder: Path
+) -> Record:
+    """Return the record of a reference: its object first, named by each expression, then the others of the image."""
+    where, number = f"reference {reference['ref_id']}, image {reference['image_id']}", reference["ann_id"]
+    image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
+    if image is None or number not in of_image:
+        raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
+    expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
+    others = tuple(annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
+    referred = of_image[number]
+    return Record(
+        expressions,
+        str(folder / image["file_name"]),
+        where,
+        annotations=(ObjectAnnotation(referred.name, referred.box, WHOLE_CAPTION, referred.outline), *others),
+        size=(image["width"], image["height"]),
+    )
+
+
+def _of_table(path: Path) -> Iterator[Record]:
+    """Yield the records of a table of lmms-lab."""
+    names, _ = parquet.table_schema(path, REMEDY)
+    lacking = [name for name in _COLUMNS if name not in names]
+    if lacking:
+        raise BadInput(f"{path} has no column {', '.join(lacking)}: it has {', '.join(names)}")
+    for row, values in enumerate(parquet.read_columns(path, [*_COLUMNS[1:]], REMEDY)):
+        where = f"{path.name}, row {row}"
+        with format_errors(where):
+            expressions = texts(values["answer"], where, "answer")
+            # a crowd has runs instead of a polygon
+            outline = [values["segmentation"]] if values["segmentation"] and not values["iscrowd"] else None
+            annotation = ObjectAnnotation("object", edges(values["bbox"]), WHOLE_CAPTION, outline)
+            yield Record(expressions, TableCell(path, row, "image"), where, name=where, annotations=(annotation,))
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler for lists, tuples, sets, dictionaries, numbers and strings. It imports and calls nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, and only plain data are read")
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of plain data, such as those that Python 2 wrote."""
+    try:
+        with path.open("rb") as stream:
+            return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    # a damaged pickle may cause nearly any error
+    except Exception as error:
+        raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error
+
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # the names of the columns in MS-CXR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phrases(LocalDataset):
-    """A pair for each image and phrase, in the order of the table.
+class Phrases(LocalDataset, name="phrases"):
+    """Phrases with boxes: MS-CXR's findings in chest radiographs, or another table of the same layout.
+
+    A pair for each image and phrase, in the order of the table.
 
     Several rows with the same image and phrase are several boxes of one pair. The whole phrase names each box.
+
+    B. Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV 2022.
 
     Attributes:
         table: The name of the table, if the folder has several.
@@ -39,7 +180,10 @@ class Phrases(LocalDataset):
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv", "MS_CXR_Local_Alignment*.json")
         read = _annotations(path) if path.suffix == ".json" else table(path, ("x", "y", "w", "h"))
-        rows = [(_renamed(row), where) for row, where in read]
+        rows = []
+        for row, where in read:
+            renamed = {name: row[label] for name, label in _OFFICIAL.items() if name not in row and label in row}
+            rows.append(({**row, **renamed}, where))
         for name, official in _OFFICIAL.items():
             if rows and name not in rows[0][0]:
                 raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR (got {', '.join(rows[0][0])})")
@@ -54,9 +198,18 @@ class Phrases(LocalDataset):
         entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()
-            annotation = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
-            key = row["image"], phrase
-            first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=_size(row, where))
+            try:
+                box = edges(row[side] for side in "xywh")
+            except ValueError as error:
+                raise BadInput(f"{where}: x, y, w and h must be numbers ({error})") from error
+            annotation = ObjectAnnotation(phrase, box, ((0, len(phrase)),))
+            size, key = None, (row["image"], phrase)
+            try:
+                if row.get("image_width") and row.get("image_height"):
+                    size = int(float(row["image_width"])), int(float(row["image_height"]))
+            except (ValueError, OverflowError) as error:
+                raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
+            first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=size)
             entries[key] = replace(first, annotations=(*first.annotations, annotation))
         return list(entries.values())
 
@@ -78,23 +231,3 @@ def _annotations(path: Path) -> Iterator[tuple[dict[str, str], str]]:
             split = entry.get("split", image.get("split", ""))
             row = {"path": image["path"], "label_text": entry["label_text"], "split": split, **values, **sides}
             yield {name: str(value) for name, value in row.items()}, where
-
-
-def _renamed(row: dict[str, str]) -> dict[str, str]:
-    return row | {name: row[official] for name, official in _OFFICIAL.items() if name not in row and official in row}
-
-
-def _box(row: dict[str, str], where: str) -> tuple[float, float, float, float]:
-    try:
-        return float(row["x"]), float(row["y"]), float(row["w"]), float(row["h"])
-    except ValueError as error:
-        raise BadInput(f"{where}: x, y, w and h must be numbers ({error})") from error
-
-
-def _size(row: dict[str, str], where: str) -> tuple[int, int] | None:
-    if not (row.get("image_width") and row.get("image_height")):
-        return None
-    try:
-        return int(float(row["image_width"])), int(float(row["image_height"]))
-    except (ValueError, OverflowError) as error:
-        raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error

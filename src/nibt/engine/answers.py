@@ -1,7 +1,7 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
-from nibt.data.pair import as_list
-from nibt.engine.answer_words import answer_words
+from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
 from nibt.engine.encode import within_memory
-from nibt.engine.forced_answers import ForcedAnswer, Probabilities
+from nibt.engine.forced_answers import ForcedAnswer, Probabilities, answer_words
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
+from nibt.io import unicode_text
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
 from nibt.models._load_generator import load_generator
@@ -45,7 +45,7 @@ def explain_answer(
     against: str | None = None,
     narrow: Sequence[str] = SOURCES,
     other_images: Sequence[ImageSource] | None = None,
-    max_words: int = 30,
+    max_words: int | None = None,
     batch_size: int = 8,
     seed: int | None = None,
     memory_mb: float | None = None,
@@ -72,7 +72,7 @@ def explain_answer(
         narrow: What is explained, among "image", "prompt" and "earlier" (the words of the answer before).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
-        max_words: The largest number of words that the model writes.
+        max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         batch_size: The largest number of words that go through the model together.
         seed: A seed for methods that draw at random.
         memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
@@ -95,9 +95,11 @@ def explain_answer(
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
         {'image': 9, 'prompt': 0, 'earlier': 0, 'together': 2}
     """
-    spec = MethodSpec.of(method, variant, options)
+    spec = MethodSpec.of(method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
-    most = parsed("max_words", max_words, BatchSize)
+    most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
+    if answer is not None and max_words is not None:
+        raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
     picture = read_image(image)
     _text("prompt", prompt, empty=True)
     answer_text = None if answer is None else _text("answer", answer)
@@ -119,7 +121,8 @@ def explain_answer(
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if other_word is None else forced.alternatives(other_word)
-    states = Probabilities.of(forced, [item for item in compared if item.digest != picture.digest])
+    others = [item for item in compared if item.digest != picture.digest]
+    states = Probabilities.of(forced, others)
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
 
@@ -140,7 +143,11 @@ def explain_answer(
         words |= dict(zip(numbers, results, strict=True))
         on_progress(Progress(len(words), len(tokens.words)))
     in_order = tuple(words[number] for number in range(len(tokens.words)))
-    target_options = {"narrow": list(sources), "other_images": states.images}
+    target_options = {
+        "narrow": list(sources),
+        "other_images": [item.source for item in others],
+        "other_images_hash": [item.digest for item in others],
+    }
     result = AnswerExplanation(
         **image_fields(picture),
         region=forced.region,
@@ -179,12 +186,8 @@ def _prompt(prompt: str, tower: AnswerTower) -> str:
 
 def _text(name: str, text: Any, empty: bool = False) -> str:
     """Return a text without blanks around it."""
-    if not isinstance(text, str):
-        raise BadInput(f"the {name} must be a text (got {type(text).__name__})")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(f"the {name} must be text in Unicode (got {text[:40]!r})") from error
+    if len(unicode_text(name, text)) > MOST_CHARACTERS:
+        raise BadInput(too_long(name, text))
     if not text.strip() and not empty:
         raise BadInput(f"the {name} must not be empty (got {text!r})")
     return text.strip()
@@ -222,7 +225,13 @@ def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> t
         method = spec.instance
         method.check(tower)
     else:
-        method = method_class.configured(tower, spec.variant, _defaults(method_class, spec, tower) | options, {})
+        # a tolerance unless steps are set, and views of an image that can be shifted
+        defaults = dict(method_class.answer_defaults) if spec.variant == "default" else {}
+        if {"steps", "quadrature"} & {*spec.options}:
+            defaults.pop("tolerance", None)
+        if not tower.shiftable:
+            defaults.pop("views", None)
+        method = method_class.configured(tower, spec.variant, defaults | options, {})
     method.check_amounts("answers")
     return method, method_record(spec, seed, {"text": method}, extra)
 
@@ -234,16 +243,6 @@ def _check_options(spec: MethodSpec) -> None:
         raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
     if spec.options.get("layer") == "auto":
         raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
-
-
-def _defaults(method_class: type[Method], spec: MethodSpec, tower: AnswerTower) -> dict[str, Any]:
-    """Return the defaults for answers: a tolerance unless steps are set, and views of an image that can be shifted."""
-    defaults = dict(method_class.answer_defaults) if spec.variant == "default" else {}
-    if {"steps", "quadrature"} & {*spec.options}:
-        defaults.pop("tolerance", None)
-    if not tower.shiftable:
-        defaults.pop("views", None)
-    return defaults
 
 
 def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> list[str]:
@@ -270,18 +269,14 @@ def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
     large = [word for word in words if word.misses(share)]
     if result.adds_up or method.category == "path":
         if large:
+            named = ", ".join(dict.fromkeys(repr(word.text) for word in large))
             missed = f"do not add up to their change, by more than {share:.2g} of it"
-            warnings.append(f"the scores of {_named(large)} {missed}: {_advice(large, method)}")
+            warnings.append(f"the scores of {named} {missed}: {_advice(large, method)}")
     else:
         warnings.append(
             f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
         )
     return warnings
-
-
-def _named(words: Iterable[AnswerWord]) -> str:
-    """Return the texts of words, each once."""
-    return ", ".join(dict.fromkeys(repr(word.text) for word in words))
 
 
 def _advice(words: Sequence[AnswerWord], method: Method) -> str:

@@ -1,12 +1,14 @@
 """The loop over batches: both towers are traced once per batch, and a method explains each side.
 
+A benchmark explains each batch with many methods, which share what is computed once (``BatchCache``).
+
 Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare their batches in another thread and call
 ``explain_batch`` for each.
 """
 
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,14 +18,76 @@ import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.pair import Pair, SameModalityPair
-from nibt.engine.batch_cache import BatchCache, TimedTrace
-from nibt.engine.encode import encode, halve_batches
+from nibt.engine.encode import encode, halve_batches, is_out_of_memory
 from nibt.engine.spec import ExplanationSpec
-from nibt.models._devices import is_out_of_memory
-from nibt.models._trace import Inputs
+from nibt.errors import BadInput
+from nibt.models._trace import Inputs, Trace
+from nibt.models.base import Model
 from nibt.results.attribution import Attribution
+from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
-from nibt.types import Embedding, Modality
+from nibt.types import Modality
+
+
+@dataclass(frozen=True)
+class TimedTrace:
+    """A trace with hidden states from the layer ``lowest`` on, and how long it took to compute.
+
+    The time counts for each method that uses the trace, so that it does not depend on which method came first.
+    """
+
+    trace: Trace
+    lowest: int
+    seconds: float
+
+
+class BatchCache:
+    """Values that depend on the model and on the pairs of a batch, but not on the method.
+
+    Whoever explains the same pairs with several methods makes a cache, passes it to each call, and drops it together
+    with the pairs. It has one trace per batch and side, so it needs the memory of the traces of the pairs.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._values: dict[tuple, Any] = {}
+        self._pairs: dict[int, Any] = {}
+
+    def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return the value of a batch, or that of the model without pairs; the first call with this key computes it."""
+        batch_key = self._key(pairs, key)
+        if batch_key not in self._values:
+            self._values[batch_key] = compute()
+        return self._values[batch_key]
+
+    def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int) -> TimedTrace | None:
+        """Return the trace of one side of a batch from a layer on, if one with as many layers is kept.
+
+        It is made from that trace, with the same bits.
+        """
+        kept: TimedTrace | None = self._values.get(self._key(pairs, ("trace", side)))
+        if kept is None or kept.lowest > lowest:
+            return None
+        return TimedTrace(kept.trace.above(lowest), lowest, kept.seconds)
+
+    def keep(self, pairs: Sequence[Any], side: Hashable, timed: TimedTrace) -> None:
+        """Keep the trace of one side of a batch, in place of one with fewer layers."""
+        self._values[self._key(pairs, ("trace", side))] = timed
+
+    def forget(self, pairs: Sequence[Any]) -> None:
+        """Drop all values of a batch, which did not fit into memory."""
+        identity = tuple(map(id, pairs))
+        self._values = {key: value for key, value in self._values.items() if key[0] != identity}
+
+    def forget_pairs(self) -> None:
+        """Drop the values of all batches, and keep those of the model."""
+        self._values = {key: value for key, value in self._values.items() if not key[0]}
+        self._pairs = {}
+
+    def _key(self, pairs: Sequence[Any], key: Hashable) -> tuple:
+        self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity
+        return tuple(map(id, pairs)), key
+
 
 AnyPair = Pair | SameModalityPair
 
@@ -81,7 +145,10 @@ def explain_batches(
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
-    queue = deque(batch_indices(spec, pairs, size))
+    queue = deque([[0]])
+    if len(pairs) != 1:
+        check_words(spec.model, pairs)
+        queue = deque(batch_indices(spec, pairs, size))
     while queue:
         indices = queue.popleft()
         batch_pairs = [pairs[index] for index in indices]
@@ -93,6 +160,17 @@ def explain_batches(
             halve_batches(error, indices, queue)
         else:
             yield replace(batch, indices=indices)
+
+
+def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
+    """Check that the tokenizer finds a word in each caption, before any pair is explained."""
+    captions = dict.fromkeys(item for pair in pairs for item in pair.items if isinstance(item, str))
+    lacking = [repr(caption) for caption in captions if not any(model.text.tokens(caption).explained)]
+    if lacking:
+        raise BadInput(
+            f"the model's tokenizer finds no word in {len(lacking)} of {len(captions)} captions "
+            f"({shortened(lacking)}): leave them out, or use nibt batch, which goes on with the other rows"
+        )
 
 
 @plain_torch()
@@ -109,6 +187,12 @@ def explain_batch(
         prepared = PreparedBatch.of(spec, pairs)
     else:
         prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
+    if spec.record["target"]["name"] == "difference":
+        captions = {item for pair in prepared.pairs for item in pair.items if isinstance(item, str)}
+        if same := captions.intersection(spec.record["target"]["options"].get("against", ())):
+            raise BadInput(
+                f"the caption {same.pop()!r} is compared with itself: give another one in against (--against)"
+            )
     sides, encoding_seconds = _sides(spec, prepared, cache)
     devices = {inputs.values.device for inputs in prepared.inputs}
     attributions: list[Attribution | None] = [None, None]
@@ -143,9 +227,6 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
     Other pairs are sorted by length to reduce padding.
     """
-    if len(pairs) == 1:
-        yield [0]
-        return
     order, towers = list(range(len(pairs))), [spec.model.tower(modality) for modality in spec.modalities]
     if len(pairs) > size:
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
@@ -185,27 +266,16 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
     others = [second.embedding.detach(), first.embedding.detach()]
     if "image" in spec.scores and spec.scores["image"].target.rewords:
         started = clock(devices)
-        others[0] = _wordings(spec, prepared.pairs, second.embedding).detach()
+        captions, wordings = [str(pair.items[1]) for pair in prepared.pairs], spec.scores["image"].target.wordings
+        if any(wordings(caption) != [caption] for caption in captions):  # their mean embeddings are compared with
+            means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
+            others[0] = torch.stack(means).detach()
         seconds += clock(devices) - started
     sides = tuple(
         Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
         for modality, trace, other in zip(spec.modalities, traces, others, strict=True)
     )
     return sides, seconds  # pyright: ignore
-
-
-def _wordings(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
-    """Return the embeddings that the first side is compared with.
-
-    They are those of the second side or, if the target rewords captions, their mean over the wordings of each caption.
-    """
-    if spec.modalities != ("image", "text") or not spec.scores["image"].target.rewords:
-        return embeddings
-    captions, wordings = [str(pair.items[1]) for pair in pairs], spec.scores["image"].target.wordings
-    if all(wordings(caption) == [caption] for caption in captions):
-        return embeddings
-    means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
-    return torch.stack(means)
 
 
 def clock(devices: Iterable[torch.device]) -> float:

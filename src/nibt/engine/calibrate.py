@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, read_image
-from nibt.data.pair import read_caption
+from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Words
 from nibt.engine.encode import groups_of
 from nibt.errors import BadInput, BadOption
+from nibt.io import existing_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.results.outputs import check_targets
-from nibt.results.provenance import require_same_file
+from nibt.results.records import require_same_file
 from nibt.torch_modes import plain_torch
 
 
@@ -43,8 +44,8 @@ def calibrate(
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        images: The images; may be empty if there are captions.
-        captions: The captions.
+        images: The images, or a single one; may be empty if there are captions.
+        captions: The captions, or a single one.
         out: The safetensors file to write; None writes no file.
         layers: The layers; None means all layers.
         batch_size: The largest number of inputs that go through the model together.
@@ -61,13 +62,14 @@ def calibrate(
         OtherRequest: ``out`` has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
     """
+    images, captions = as_list(images), as_list(captions)
     if not images and not captions:
         raise BadInput(
             "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
         )
     if out is not None:
-        sources = [Path(source) for source in (model, *images) if isinstance(source, str | Path)]
-        check_targets([Path(out)], [path for path in sources if path.exists()], overwrite)
+        named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
+        check_targets([Path(out)], [path for text in named for path in existing_paths(text)], overwrite)
     model, texts = load_model(model), [read_caption(text) for text in captions]
     images = [read_image(image) for image in images]
     facts = _facts(model, images, texts, layers)
@@ -86,7 +88,7 @@ def calibrate(
     if captions:
         means, zero = _of_captions(model.text, texts, layers, batch_size, count)
         tensors, facts = tensors | means, facts | {"zero": str(zero)}
-    states = MeanStates(tensors, facts)
+    states = MeanStates(tensors, facts, [model.id, *(image.source for image in images)])
     if out is not None:
         states.save(out, overwrite)
     return states

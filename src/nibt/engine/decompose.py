@@ -65,7 +65,7 @@ def decompose(
         >>> abs(result.gap) < 1e-5
         True
     """
-    if side not in SIDES:
+    if not isinstance(side, str) or side not in SIDES:
         raise BadOption(f"side must be image or text (got {side!r})")
     read, many = make_pairs(image, caption)
     pairs = image_text_pairs(read, "decompose")

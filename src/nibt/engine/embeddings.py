@@ -36,8 +36,8 @@ def explain_embeddings(
     model: ModelSource,
     item: ImageSource | Caption,
     embeddings: Tensor,
-    *,
     method: str | MethodSpec | Method = "nib",
+    *,
     variant: str = "default",
     **options: Any,
 ) -> Attribution:
@@ -96,13 +96,22 @@ def _check_one_vector(model: Model) -> None:
 
 
 def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
-    if embeddings.ndim != 2 or embeddings.shape[1] != like.shape[1] or not len(embeddings):
-        raise BadInput(f"embeddings must have the shape (many, {like.shape[1]}) (got {tuple(embeddings.shape)})")
-    lengths = embeddings.norm(dim=-1)
-    if not (lengths.isfinite() & (lengths > 0)).all():
-        worst = int((~(lengths.isfinite() & (lengths > 0))).nonzero()[0])
-        raise BadInput(f"embeddings must be finite and not zero (got the length {float(lengths[worst])} at {worst})")
-    return F.normalize(embeddings.to(like), dim=-1)
+    shape = tuple(getattr(embeddings, "shape", ()))
+    if not isinstance(embeddings, Tensor) or len(shape) != 2 or shape[1] != like.shape[1] or not shape[0]:
+        raise BadInput(f"embeddings must be a tensor of the shape (many, {like.shape[1]}) (got {shape})")
+    return _unit(embeddings, like)
+
+
+def _unit(embeddings: Tensor, like: Tensor) -> Float[Tensor, "*many dim"]:
+    """Return embeddings with the length 1, which must be finite and not zero."""
+    lengths = (embeddings := embeddings.to(like)).norm(dim=-1)
+    wrong = ~(lengths.isfinite() & (lengths > 0)).reshape(-1)
+    if wrong.any():
+        worst = int(wrong.nonzero()[0])
+        raise BadInput(
+            f"embeddings must be finite and not zero (got the length {float(lengths.reshape(-1)[worst])} at {worst})"
+        )
+    return F.normalize(embeddings, dim=-1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -148,11 +157,11 @@ class Contributions(ByValue):
             BadInput: A caption is blank, an embedding has a wrong size, or the model is missing or has other weights.
         """
         embeddings = caption if isinstance(caption, Tensor) else self._encoded(caption, model)
-        unit_embeddings = F.normalize(embeddings.float(), dim=-1).cpu()
         if embeddings.ndim not in (1, 2) or embeddings.shape[-1] != len(self.after):
             raise BadInput(
                 f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(embeddings.shape)})"
             )
+        unit_embeddings = _unit(embeddings, self.after)
         scores = unit_embeddings @ self.vectors.T
         return Attribution(scores[..., :-1], self.grid, rest_share(scores), self._path(unit_embeddings, scores))
 
@@ -199,7 +208,7 @@ class Contributions(ByValue):
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         data = serialized(contiguous, {"signature": unsigned(facts), **facts})
-        write_bytes(Path(path), sorted_header(data), overwrite)
+        write_bytes(Path(path), sorted_header(data), [facts], overwrite)
 
     @classmethod
     @plain_torch()
@@ -230,8 +239,8 @@ class Contributions(ByValue):
 def contributions(
     model: ModelSource,
     image: ImageSource,
-    *,
     method: str | MethodSpec | Method = "nib",
+    *,
     variant: str = "default",
     **options: Any,
 ) -> Contributions:
@@ -253,14 +262,15 @@ def contributions(
     """
     model, image = load_model(model), read_image(image)
     _check_one_vector(model)
-    spec, vectors, _ = _vectors(model, image, MethodSpec.of(method, variant, options))
+    named = MethodSpec.of(method, variant, options)
+    spec, vectors, _ = _vectors(model, image, named)
     cells, grid = vectors.of_cells()
     facts = {
         "image": image.source,
         "image_hash": image.digest,
         "model": model.id,
-        "weights_hash": model.weights_hash,
-        "method": method,
+        "weights_hash": model.record()["weights_hash"],
+        "method": named.name,
         **{name: _text(value) for name, value in spec.methods["image"].options().items()},
     }
     if "steps" in facts:

@@ -1,5 +1,6 @@
 """Computation of the embeddings of images or captions, in batches."""
 
+import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,10 +9,16 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nibt.models._devices import free_memory, is_out_of_memory
+from nibt.errors import Unsupported, reason
 from nibt.models.base import Tower
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+"""Parts of the messages of a RuntimeError: of mps, of the CPU, of cuBLAS and cuDNN."""
+
+TOO_LARGE = "does not fit into memory even alone: choose fewer steps or views, or a smaller image_size or dtype"
+"""What to do if memory runs out for one item."""
 
 
 @plain_torch()
@@ -53,8 +60,10 @@ def within_memory(
 
 def halve_batches(error: Exception, indices: Sequence[int], queue: "deque[Any]") -> None:
     """Put a batch that did not fit into memory back, in halves, and go on with batches of that size."""
-    if len(indices) == 1 or not is_out_of_memory(error):
+    if not is_out_of_memory(error):
         raise error
+    if len(indices) == 1:
+        raise Unsupported(f"one pair {TOO_LARGE} ({reason(error)})") from error.with_traceback(None)
     error.with_traceback(None)  # which would keep the tensors in memory
     most, batches = halve(len(indices)), [indices, *queue]
     queue.clear()
@@ -79,3 +88,18 @@ def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
     for group in dict.fromkeys(groups):
         members = [index for index, item_group in enumerate(groups) if item_group == group]
         yield from (members[first : first + size] for first in range(0, len(members), size))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _OUT_OF_MEMORY)
+
+
+def free_memory() -> None:
+    """Free memory that nobody uses: cycles of Python, and what torch keeps of an accelerator."""
+    gc.collect()
+    accelerator: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        getattr(torch, accelerator.type).empty_cache()

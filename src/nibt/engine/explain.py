@@ -19,37 +19,36 @@ from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import resolve
-from nibt.engine.targets import Contrast
-from nibt.errors import BadInput
+from nibt.engine.targets import Contrast, check_target_name
+from nibt.errors import BadInput, BadOption
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import find
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
 
-_Text: TypeAlias = str | Caption
-_Texts: TypeAlias = _Text | Sequence[_Text]
+Text: TypeAlias = str | Caption
+Texts: TypeAlias = Text | Sequence[Text]
 
 
 @overload
-def explain(model: ModelSource, image: ImageSource, caption: _Text, *rest: Any, **options: Any) -> Explanation: ...
+def explain(model: ModelSource, image: ImageSource, caption: Text, *rest: Any, **options: Any) -> Explanation: ...
 @overload
 def explain(
-    model: ModelSource, image: ImageSource | Sequence[ImageSource], caption: _Texts, *rest: Any, **options: Any
+    model: ModelSource, image: ImageSource | Sequence[ImageSource], caption: Texts, *rest: Any, **options: Any
 ) -> list[Explanation]: ...
 @plain_torch()
 def explain(
     model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
-    caption: _Texts = (),
+    caption: Texts = (),
     method: str | MethodSpec | Method = "nib",
-    target: str = "cosine",
+    target: str | None = None,
     *,
     variant: str = "default",
-    against: _Texts = (),
+    against: Texts = (),
     against_images: ImageSource | Sequence[ImageSource] = (),
     templates: Sequence[str] = (),
     batch_size: int = 8,
@@ -64,11 +63,12 @@ def explain(
     Args:
         model: A loaded model, or what ``load_model`` takes: a name, a folder or a module.
         image: An image (a string is a path or ``sample:NAME``), or a list of images.
-        caption: A caption, or a list of captions. Two lists must have the same length and are paired item by item. A
-            list and a single item pair every item of the list with the single one.
+        caption: A caption, or a list of captions. Two lists of one length are paired item by item; a single item, or a
+            list of one, is paired with every item of the other list.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method`` for both sides, which keeps its own values.
-        target: The name of the target, the score that is explained.
+        target: The name of the target, the score that is explained. None means ``cosine``, or ``difference`` if
+            there is something to compare with, or ``ensemble`` with templates.
         variant: A variant of the method: "default", or "paper" for the published setting.
         against: Captions that the target compares with, on the image side.
         against_images: Images that the target compares with, on the text side.
@@ -94,10 +94,13 @@ def explain(
         CannotLoad: The model cannot be loaded.
 
     Examples:
-        >>> explanation = explain("lite", "sample:chelsea", "a cat")
-        >>> stored = explanation.to_json()["sides"]["image"]
-        >>> round(explanation.similarity, 1) > 0.1, explanation.image.grid.tolist() == stored["grid"]
-        (True, True)
+        >>> import nibt
+        >>> explanation = nibt.explain("scenes", "sample:scene", "a cat")
+        >>> explanation.grid.shape  # rows x columns; positive scores raise the similarity
+        torch.Size([24, 24])
+        >>> [(word.text, round(word.score, 2)) for word in explanation.words]
+        [('a', 0.0), ('cat', 0.13)]
+        >>> explanation.save("cat.png")  # doctest: +SKIP
     """
     if isinstance(caption, tuple) and not caption:
         raise BadInput(
@@ -107,7 +110,7 @@ def explain(
     pairs, many = make_pairs(image, caption)
     if not isinstance(pairs[0], Pair):
         image_text_pairs(pairs, "explain")  # raises the error
-    spec, contrast = MethodSpec.of(method, variant, options), Contrast.of(against, against_images, templates)
+    spec, contrast = MethodSpec.of(method, variant, options, seed), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
     explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
     return explanations if many else explanations[0]
@@ -119,7 +122,7 @@ def compare(
     first: ImageSource | Caption | Sequence[ImageSource | Caption],
     second: ImageSource | Caption | Sequence[ImageSource | Caption],
     method: str | MethodSpec | Method = "nib",
-    target: str = "cosine",
+    target: str | None = None,
     *,
     variant: str = "default",
     against: ImageSource | Caption | Sequence[ImageSource | Caption] = (),
@@ -137,7 +140,7 @@ def compare(
             image, and any other string a caption; ``Caption`` and ``Path`` leave no doubt.
         second: What each of ``first`` is compared with, paired as in ``explain``.
         method: The method, as in ``explain``.
-        target: The name of the target, the score that is explained.
+        target: The name of the target, as in ``explain``.
         variant: A variant of the method.
         against: Further images or captions that the target compares with.
         batch_size: The largest number of pairs that go through the model together.
@@ -170,7 +173,7 @@ def compare(
     others = _marked(as_list(against))
     captions = [item.text for item in others if isinstance(item, Caption)]
     contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
-    spec = MethodSpec.of(method, variant, options)
+    spec = MethodSpec.of(method, variant, options, seed)
     explanations = _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
     return explanations if many else explanations[0]
 
@@ -188,14 +191,15 @@ def _explain(
     model: ModelSource,
     pairs: Sequence[AnyPair],
     method: MethodSpec,
-    target: str,
+    target: str | None,
     contrast: Contrast,
     sizes: tuple[int, float | None],
     on_progress: OnProgress,
     **choices: Any,
 ) -> Any:
     """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory."""
-    find("targets", target)
+    if target is not None:
+        check_target_name(target)
     batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
     model = load_model(model)
     if isinstance(pairs[0], SameModalityPair):
@@ -210,7 +214,7 @@ def _explain(
 
 
 @plain_torch()
-def rank(model: ModelSource, image: ImageSource, labels: Sequence[_Text]) -> list[Ranked]:
+def rank(model: ModelSource, image: ImageSource, labels: Sequence[Text]) -> list[Ranked]:
     """Rank labels by their cosine with an image (zero-shot classification), the best first.
 
     Args:
@@ -232,7 +236,7 @@ def _ranked(model: Model, image: ImageInput, names: list[str]) -> list[Ranked]:
     return [Ranked(names[index], float(cosines[index]), float(shares[index])) for index in order]
 
 
-def read_labels(labels: Sequence[_Text]) -> list[str]:
+def read_labels(labels: Sequence[Text]) -> list[str]:
     """Check labels and return their texts."""
     if isinstance(labels, str | Caption) or not isinstance(labels, Sequence):
         raise BadInput(f"labels must be a list of texts (got {labels!r:.100})")
@@ -249,7 +253,7 @@ def read_labels(labels: Sequence[_Text]) -> list[str]:
 def explain_labels(
     model: ModelSource,
     image: ImageSource,
-    labels: Sequence[_Text],
+    labels: Sequence[Text],
     method: str | MethodSpec | Method = "nib",
     **options: Any,
 ) -> Explanation:
@@ -269,6 +273,9 @@ def explain_labels(
     Raises:
         BadInput: There are fewer than two labels, one is blank, or one occurs twice.
     """
+    for name in ("target", "against", "against_images", "templates"):
+        if name in options:
+            raise BadOption(f"{name} cannot be set for labels, of which the best is explained against the second")
     labels, image = read_labels(labels), read_image(image)
     model = load_model(model)
     ranking = _ranked(model, image, labels)

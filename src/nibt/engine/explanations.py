@@ -1,7 +1,7 @@
 """Building of explanations and comparisons, with their warnings, from explained batches."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -144,8 +144,8 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             f"the model must give finite similarities (got {strange[0]}): check its weights, or load it in float32"
         )
     mixed = spec.modalities == IMAGE_AND_TEXT
+    prefixes = ["" if mixed else f"{name}: " for name in spec.side_names]  # two images or captions are told apart
     mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
-    target = spec.record["target"]
     explanations = []
     for index, pair in enumerate(batch.pairs):
         sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
@@ -156,16 +156,16 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             *filter(None, [mismatch[index]]),
             *spec.warnings,
             *pair.notes,
-            *(  # for two images or two captions, each note names its side
-                note if mixed else f"{name}: {note}"
-                for name, side in zip(spec.side_names, batch.sides, strict=True)
+            *(
+                prefix + note
+                for prefix, side in zip(prefixes, batch.sides, strict=True)
                 for note in side.trace.inputs.notes[index]
             ),
             *_gaps(spec, sides),
             *_flat_maps(spec, sides),
             *(
-                note if mixed else f"{name}: {note}"
-                for name, scores in zip(spec.side_names, batch.attributions, strict=True)
+                prefix + note
+                for prefix, scores in zip(prefixes, batch.attributions, strict=True)
                 if scores is not None and scores.notes
                 for note in scores.notes[index]
             ),
@@ -173,12 +173,12 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         if not mismatch[index].startswith(NO_REACTION):
             noise = tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides)) if mixed else ()
             warnings += noise
-            for name, side, scores in zip(spec.side_names, batch.sides, sides, strict=True):
+            for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
                 if isinstance(scores, TextAttribution):
                     method = type(spec.methods["text"])
                     in_units, signs = scores.path is not None or method.linear, mixed and not noise and method.signed
                     notes = word_notes(side, index, scores.words, in_units, signs)
-                    warnings += tuple(note if mixed else f"{name}: {note}" for note in notes)
+                    warnings += tuple(prefix + note for note in notes)
         by_side = {
             name: {"name": spec.scores[modality].target.name, "value": value[index]}
             for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
@@ -187,7 +187,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=cast(ExplainedTargetRecord, {**target, "value": values[0][index], **by_side}),
+                target=cast(ExplainedTargetRecord, {**spec.record["target"], "value": values[0][index], **by_side}),
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),
@@ -244,9 +244,12 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             )
         large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
         if large and 2 * abs(special) > abs(gap):
+            options, remedy = vars(spec.methods[side.modality]), "compare scores with each other"
+            if "distribute" in options and options["noise"] == "none":  # which divides them among the units
+                remedy = f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
             yield (
                 f"the scores of the {name} side show {total:+.3g} of the change of the score ({change:+.3g}), and "
-                f"special tokens have {special:+.3g}: {_distribution(vars(spec.methods[side.modality]))}"
+                f"special tokens have {special:+.3g}: {remedy}"
             )
         elif large or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
@@ -254,13 +257,6 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
                 f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
             )
-
-
-def _distribution(options: Mapping[str, Any]) -> str:
-    """Return what to do about the scores of special tokens, which the option ``distribute`` divides among the units."""
-    if "distribute" not in options or options["noise"] != "none":
-        return "compare scores with each other"
-    return f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Answers that a generator is forced to write, with the log-probabilities of their words."""
+"""Answers that a generator is forced to write: the log-probabilities of their words, and the scores of each source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
+from nibt.data.units import cells_of
 from nibt.errors import BadInput
 from nibt.models._answers import (
     AnswerScore,
@@ -21,6 +22,8 @@ from nibt.models._answers import (
     Prompted,
 )
 from nibt.preprocessing.captions import unknown_notes
+from nibt.results.answer import AnswerWord
+from nibt.results.attribution import Attribution
 from nibt.types import RUNNER_UP, SOURCES, Source
 
 _LARGE_STATE = 2**17  # numbers
@@ -129,7 +132,6 @@ class Probabilities:
     image: list[float]
     blank: list[float]
     elsewhere: list[float | None]
-    images: int
 
     @classmethod
     def of(cls, forced: ForcedAnswer, images: Sequence[ImageInput]) -> "Probabilities":
@@ -137,4 +139,65 @@ class Probabilities:
         image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
         elsewhere = [forced.log_probabilities(another) for another in images]
         means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
-        return cls(image, blank, means or [None] * len(image), len(images))
+        return cls(image, blank, means or [None] * len(image))
+
+
+class SourceScores(NamedTuple):
+    """The scores of the units of one source, that of other tokens, and the value without the source, for one word."""
+
+    units: Float[Tensor, " unit"]
+    special: float
+    without: float
+
+
+def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
+    """Return the scores of one source for each word of a batch."""
+    path, cells = attribution.path, cells_of(attribution.units).count
+    assert isinstance(side.tower, AnswerTower)
+    assert side.inputs.words is not None
+    with torch.no_grad():
+        without = side.score(side.blank()).tolist()
+    results = []
+    for row, scores in enumerate(attribution.scores.float().cpu()):
+        kept = scores[:cells]
+        if "image" not in side.tower.narrowed:
+            words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
+            kept = torch.stack(words) if words else kept[:0]
+        special = 0.0 if path is None else float(path.sum[row] + path.special_tokens[row] - kept.sum())
+        results.append(SourceScores(kept, special, without[row]))
+    return results
+
+
+def answer_words(
+    forced: ForcedAnswer,
+    numbers: Sequence[int],
+    explained: Mapping[Source, tuple[Side, Attribution]],
+    at_blank: Sequence[float],
+    states: Probabilities,
+) -> list[AnswerWord]:
+    """Return the words of a batch with their scores."""
+    side, attribution = next(iter(explained.values()))
+    values, grid, words = side.value().tolist(), cells_of(attribution.units), []
+    by_source = {source: source_scores(*of_source) for source, of_source in explained.items()}
+    for row, number in enumerate(numbers):
+        scores = {source: of_words[row] for source, of_words in by_source.items()}
+        word = forced.answer.words[number]
+        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
+        units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
+        words.append(
+            AnswerWord(
+                word.text,
+                word.tokens,
+                states.image[number],
+                states.blank[number],
+                states.elsewhere[number],
+                values[row],
+                {source: of_source.without for source, of_source in scores.items()},
+                at_blank[row],
+                grid.unfold(units["image"]),
+                units["prompt"],
+                units["earlier"],
+                sum(of_source.special for of_source in scores.values()),
+            )
+        )
+    return words

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, is_batch, read_image
-from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs, read_caption
+from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs, read_caption
 from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
@@ -20,6 +20,7 @@ from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
+from nibt.options import Top, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.torch_modes import plain_torch
 from nibt.types import ByValue, Embedding
@@ -58,18 +59,21 @@ def name_heads(
     texts: Sequence[str | Caption],
     count: int = 5,
     *,
+    rank: int = 80,
     on_progress: OnProgress = no_progress,
 ) -> list[HeadName]:
     """Name the heads of the image tower by texts that explain how their outputs vary over images.
 
-    TextSpan (Gandelsman et al., ICLR 2024, arXiv 2310.05916) takes the text whose product with what a head adds to the
-    embedding varies most over the images, removes its direction from the outputs and the texts, and repeats.
+    TextSpan (Gandelsman et al., ICLR 2024, arXiv 2310.05916) projects the texts onto the main directions of what a head
+    adds to the embedding. It takes the text whose product with the outputs varies most over the images, removes its
+    direction from the outputs and the texts, and repeats.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         images: The images, or pairs, such as a ``Dataset``.
         texts: The words or captions that names are chosen from.
         count: The largest number of texts per head.
+        rank: The number of main directions of the outputs, whose mean is not subtracted for these.
         on_progress: Called after each batch with the number of images that are done.
 
     Returns:
@@ -77,13 +81,12 @@ def name_heads(
 
     Raises:
         BadInput: There are fewer than two images, or no text, or an image cannot be read.
-        BadOption: ``count`` is not positive.
+        BadOption: ``count`` or ``rank`` is not positive.
         Unsupported: The tower cannot be decomposed.
     """
-    if count < 1:
-        raise BadOption(f"count must be at least 1 (got {count})")
+    count, rank = parsed("count", count, Top), parsed("rank", rank, Top)
     read = _read_images(images, "name_heads")
-    captions = [read_caption(text) for text in ([texts] if isinstance(texts, str | Caption) else texts)]
+    captions = [read_caption(text) for text in as_list(texts)]
     if not captions:
         raise BadInput("name_heads needs at least one text to name heads with (got none)")
     model = load_model(model)
@@ -98,23 +101,23 @@ def name_heads(
     stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
     names = []
     for layer, head in np.ndindex(stacked.shape[1:3]):
-        positions, shares, variance = text_span(stacked[:, layer, head], directions, count)
+        positions, shares, variance = text_span(stacked[:, layer, head], directions, count, rank)
         names.append(HeadName(layer, head, tuple(captions[position] for position in positions), shares, variance))
     return sorted(names, key=lambda name: -name.variance)
 
 
 def text_span(
-    outputs: Float[np.ndarray, "image dim"], texts: Float[np.ndarray, "text dim"], count: int
+    outputs: Float[np.ndarray, "image dim"], texts: Float[np.ndarray, "text dim"], count: int, rank: int = 80
 ) -> tuple[tuple[int, ...], tuple[float, ...], float]:
     """Choose texts greedily whose directions explain the variance of outputs; return their positions and shares.
 
-    Texts are first projected onto the space of the outputs, in which their directions are then removed one by one.
+    Texts are first projected onto ``rank`` singular vectors of the outputs, whose mean counts, as in the authors'
+    program. Their directions are then removed one by one.
     """
     centered = outputs - outputs.mean(0)
     total = float((centered**2).sum())
     variance = total / len(outputs)
-    _, lengths, axes = np.linalg.svd(centered, full_matrices=False)
-    axes = axes[lengths > 1e-6 * max(lengths.max(initial=0.0), 1e-30)]
+    axes = np.linalg.svd(outputs, full_matrices=False)[2][:rank]
     rows, left = centered @ axes.T, texts @ axes.T
     positions: list[int] = []
     shares: list[float] = []
@@ -232,13 +235,14 @@ def ablate_heads(
 
 def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[tuple[int, int], ...]:
     all_heads = tuple((layer, head) for layer in range(depth) for head in range(width))
-    listed = tuple((int(layer), int(head)) for layer, head in heads) or all_heads
+    numbers = [list(pair) if isinstance(pair, list | tuple) else [pair] for pair in as_list(heads)]
+    listed = tuple(tuple(parsed("heads", number, int) for number in pair) for pair in numbers) or all_heads
     wrong = next((pair for pair in listed if pair not in all_heads), None)
     if wrong is not None:
         raise BadOption(
             f"heads must be pairs of a layer from 0 to {depth - 1} and a head from 0 to {width - 1} (got {wrong})"
         )
-    return listed
+    return cast(tuple[tuple[int, int], ...], listed)
 
 
 @dataclass(frozen=True)
@@ -255,8 +259,8 @@ class _Batch:
     def of(cls, indices: list[int], trace: Trace, texts: Embedding) -> "_Batch":
         """Find the direct paths of a batch."""
         paths, partner = direct_paths(trace), texts.to(trace.embedding)
-        _, gradients, _ = paths.gradients(unit_directions(paths.embedding.detach(), partner))
-        return cls(indices, trace, partner, [record.output.detach() for record in paths.attentions], gradients)
+        gradients = paths.gradients(unit_directions(paths.embedding.detach(), partner))[1 : len(paths.attentions) + 1]
+        return cls(indices, trace, partner, [record.output.detach() for record in paths.attentions], list(gradients))
 
     def predicted(self, means: Sequence[Tensor], heads: Sequence[tuple[int, int]]) -> Float[Tensor, "pair head"]:
         """Compute the change of the direct contributions of heads."""

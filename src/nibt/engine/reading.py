@@ -10,6 +10,7 @@ import torch
 from nibt.data.images import ImageInput, read_image
 from nibt.data.units import cells_of
 from nibt.engine.spec import versions
+from nibt.io import unicode_text
 from nibt.models._answers import ForcedWord, Generator, Prompted
 from nibt.models._failures import WritesText
 from nibt.models._load_generator import load_generator, replay_errors
@@ -35,12 +36,8 @@ def load_any(name: str, loading: Mapping[str, Any]) -> Model | Generator:
 
 
 def describe(model: Model | Generator, text: str | None = None) -> dict[str, str]:
-    """Return what nibt reads of a model, one line per topic.
-
-    Args:
-        model: The model.
-        text: A caption or a prompt; None for an example.
-    """
+    """Return what nibt reads of a model and of a caption or a prompt, one line per topic."""
+    text = None if text is None else unicode_text("text", text)
     inner, request, image = model.module, model.request, read_image(_IMAGE)
     count, tokenizer = sum(weight.numel() for weight in inner.parameters()), request.text_tokenizer
     attention = getattr(getattr(inner, "config", None), "_attn_implementation", None)
@@ -51,19 +48,14 @@ def describe(model: Model | Generator, text: str | None = None) -> dict[str, str
         "processor": f"{type(request.image_processor).__name__}, {type(tokenizer).__name__}",
     }
     lines |= _of_generator(model, image, text) if isinstance(model, Generator) else _of_pair(model, image, text)
-    lines["ignored"] = _grouped(request.ignored) or "nothing"
+    parts = [(part, list(names)) for part, names in groupby(request.ignored, lambda name: name.split(".")[0])]
+    ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {part}" for part, names in parts)
+    lines["ignored"] = ", ".join(ignored) or "nothing"
     lines |= {"notes": "; ".join(dict.fromkeys(request.notes))} if request.notes else {}
     packages = ("nibt", "torch", "transformers", "open_clip_torch", "timm")
     numbers = [f"{name} {number}" for name, number in versions().items() if name in packages]
     lines["versions"] = ", ".join([*numbers, f"Python {platform.python_version()}", platform.system()])
     return {topic: value if len(value) <= _MOST else f"{value[:_MOST]} ..." for topic, value in lines.items()}
-
-
-def _grouped(names: Sequence[str]) -> str:
-    """Return names of weights as text, where those of one part are counted."""
-    parts = groupby(names, lambda name: name.split(".")[0])
-    listed = [(part, list(group)) for part, group in parts]
-    return ", ".join(group[0] if len(group) == 1 else f"{len(group)} weights of {part}" for part, group in listed)
 
 
 def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str]:

@@ -10,23 +10,21 @@ from typing import Any, cast
 
 import torch
 
-from nibt.core.jacobians import part_masks
+from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
 from nibt.data.units import Grid, Words, WordScore
-from nibt.engine.batches import trace_sides
+from nibt.engine.batches import check_words, trace_sides
 from nibt.engine.explanations import mismatches
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
-from nibt.methods._tables import TableScores, image_maps, with_other_tokens
-from nibt.methods._vectors import AT_ONCE
+from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_tokens
 from nibt.methods.base import Method, MethodSpec
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import find
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import NO_REACTION
 from nibt.results.records import MethodRecord
@@ -39,9 +37,9 @@ def regions(
     model: ModelSource,
     image: ImageSource | Sequence[ImageSource],
     caption: str | Caption | Sequence[str | Caption],
+    method: str | MethodSpec | Method = "nib",
     *,
     words: str | int | Sequence[str | int] = (),
-    method: str | MethodSpec | Method = "nib",
     variant: str = "default",
     on_progress: OnProgress = no_progress,
     **options: Any,
@@ -69,14 +67,14 @@ def regions(
         model: A loaded model, or what ``load_model`` takes.
         image: An image, or a list of images; lists are paired as in ``explain``.
         caption: A caption, or a list of captions.
-        words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
         method: The method.
+        words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
         variant: A variant of the method.
         on_progress: Called after each pair with the number of pairs that are done.
-        **options: Options of the method.
+        **options: Options of the method, such as ``tolerance``.
 
     Returns:
-        An ``Regions``, or a list of them if ``image`` or ``caption`` is a list.
+        A ``Regions``, or a list of them if ``image`` or ``caption`` is a list.
 
     Raises:
         BadInput: An image or a caption cannot be read, lists differ in length, a pair is not an image with a caption,
@@ -84,12 +82,19 @@ def regions(
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the model has too many units for the method.
         Unsupported: The model's words have no map, or it lacks what the method needs.
+
+    Examples:
+        >>> import nibt
+        >>> table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")
+        >>> table.for_words("hamburger").shape  # rows x columns, signed
+        torch.Size([24, 24])
     """
     method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
     read, many = make_pairs(image, caption)
     pairs = image_text_pairs(read, "regions")
     spec = resolve_regions(load_model(model), method_spec)
     tables = []
+    check_words(spec.model, pairs)
     for pair in pairs:
         tables.append(explain_pair(spec, pair, as_list(words))[0])
         on_progress(Progress(len(tables), len(pairs)))
@@ -104,7 +109,7 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
         raise Unsupported(
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
-    tolerance = find("methods", method.name).table_tolerance
+    tolerance = method.method_class.table_tolerance
     sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
     plain = method.instance is None and method.variant == "default" and not sets_steps
     if tolerance is not None and plain and not late:
@@ -118,7 +123,10 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
-    table = _table_scores(spec, image, text, words)
+    method, of_text = spec.methods["image"], spec.methods["text"]
+    method.check_amounts("tables and vectors")
+    late = spec.model.similarity.item_ndim > 1
+    table = _late_table(method, image, text, words) if late else method.table(image, text, words, of_text)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
     no_match = next(mismatches(image, text))
     rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
@@ -156,15 +164,6 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     explained = torch.zeros_like(words.explained)
     explained[[token for word in selected for token in word.tokens]] = True
     return Words(words.tokens, (selected,), explained)
-
-
-def _table_scores(spec: ExplanationSpec, image: Side, text: Side, words: Words) -> TableScores:
-    """Compute the table of one pair."""
-    method = spec.methods["image"]
-    method.check_amounts("tables and vectors")
-    if spec.model.similarity.item_ndim == 1:
-        return method.table(image, text, words, spec.methods["text"])
-    return _late_table(method, image, text, words)
 
 
 def _late_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:

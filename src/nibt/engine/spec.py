@@ -1,26 +1,30 @@
 """The explanation spec: a request whose defaults are resolved once, before the first pair is explained.
 
+The option ``layer="auto"`` is resolved here by deletion on a sample of pairs.
+
 A pair has two sides of one modality each. Methods and targets are resolved per modality, so two images share one method
 and one target.
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
-from nibt.core.side import mean_states
-from nibt.data.pair import Pair
-from nibt.engine.layers import resolve_auto
+from nibt.core.side import Side, mean_states
+from nibt.data.images import read_image, sample_captions
+from nibt.data.pair import Pair, image_text_pairs
+from nibt.data.units import Grid
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method, MethodSpec
+from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower
-from nibt.options import Keywords
+from nibt.options import Keywords, Seed, parsed
 from nibt.registry import find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
 from nibt.targets.base import Score
@@ -60,7 +64,7 @@ def versions() -> dict[str, str]:
 def resolve(
     model: Model,
     method: MethodSpec,
-    target: str = "cosine",
+    target: str | None = None,
     contrast: Contrast | None = None,
     *,
     modalities: Modalities = IMAGE_AND_TEXT,
@@ -70,6 +74,9 @@ def resolve(
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
+    compares = contrast.against or contrast.against_images
+    if target is None:
+        target = "ensemble" if contrast.templates else "difference" if compares else "cosine"
     scores, target_warnings = resolve_targets(model, target, contrast, modalities)
     method_class, options, extra = class_and_options(method, seed)
     if modalities[0] == modalities[1]:
@@ -77,7 +84,10 @@ def resolve(
     unserved: list[Modality] = []
     if str(options.get("baseline")).startswith("mean"):
         options, unserved = _mean_states_by_side(model, method_class, options, modalities)
-    if "auto" in [value for name, value in options.items() if name.endswith("layer")]:
+    automatic = any(name.endswith("layer") and isinstance(v, str) and v == "auto" for name, v in options.items())
+    if sample is not None and not automatic:
+        raise BadOption("sample has no effect without layer='auto': leave it out, or set layer")
+    if automatic:
         unresolved = MethodSpec(method.name, method.variant, options)
         options, tried = resolve_auto(model, method_class, unresolved, scores, sample)
         extra |= tried
@@ -88,7 +98,7 @@ def resolve(
         for modality in dict.fromkeys(modalities)
     }
     compared = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
-    if contrast.against or contrast.against_images:
+    if compares:
         compared |= contrast.record()
     target_record: TargetRecord = {"name": target, "options": compared}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
@@ -138,7 +148,12 @@ def method_record(
     """Return the method with the options of each side, as plain data."""
     resolved = {side: side_method.options() for side, side_method in methods.items()}
     signed = next(iter(methods.values())).signed
-    common = {"name": method.name, "variant": method.variant, "seed": seed, "signed": signed}
+    common = {
+        "name": method.name,
+        "variant": method.variant,
+        "seed": parsed("seed", seed, Seed | None),
+        "signed": signed,
+    }
     texts = {value for side in resolved.values() for value in side.values() if isinstance(value, str)}
     named = [text for text in texts if not text.isidentifier() or os.path.isfile(text)]  # may name a file
     digests = file_digests(named) if named else {}
@@ -201,3 +216,70 @@ def _keeps_baseline(side: Modality, options: Keywords, method: Method) -> str:
         f"{baseline} has mean states of the {opposite} side only, since it was computed without {lacking}: the {side} "
         f"side keeps its baseline {kept!r}"
     )
+
+
+_FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of the feature maps that are tried
+
+
+def shipped_sample() -> list[Pair]:
+    """Return the photographs that ship with the package, with their captions."""
+    captions = {name: caption for name, caption in sample_captions().items() if name != "scene"}  # which is drawn
+    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
+
+
+def resolve_auto(
+    model: Model,
+    method_class: type[Method],
+    spec: MethodSpec,
+    scores: Mapping[Modality, Score],
+    sample: Sequence[Pair] | None,
+) -> tuple[Keywords, Keywords]:
+    """Replace each "auto" in the options by the layer with the smallest deletion area."""
+    pairs = shipped_sample() if sample is None else image_text_pairs(sample, "sample")
+    if not pairs:
+        raise BadInput("sample must have at least one pair (got none): leave it out for the samples of the package")
+    options = spec.options
+    resolved = {name: value for name, value in options.items() if name != "layer" or str(value) != "auto"}
+    areas_by_side: Keywords = {}
+    for tower in (model.image, model.text):
+        name = f"{tower.modality}_layer"
+        if options.get(name, options.get("layer")) != "auto":
+            continue
+        areas = {
+            layer: _deletion_area(
+                model,
+                method_class.configured(tower, spec.variant, {**resolved, name: layer}, model.defaults),
+                tower,
+                scores[tower.modality],
+                pairs,
+            )
+            for layer in _candidates(tower, pairs)
+        }
+        resolved[name] = min(areas, key=lambda layer: areas[layer])
+        areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
+    source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the argument sample"
+    return resolved, {"auto": {"sample": source, "metric": "deletion", "areas": areas_by_side}}
+
+
+def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
+    """Return the layers to try: every layer, or the feature maps with a suitable number of cells."""
+    if tower.positional:
+        return list(range(tower.depth))
+    trace = tower.trace(tower.prepare([pairs[0].image]))
+    units = {layer: trace.cut(layer).units for layer in range(tower.depth + 1)}
+    return [
+        layer for layer, grid in units.items() if isinstance(grid, Grid) and _FEWEST_CELLS <= grid.count <= _MOST_CELLS
+    ]
+
+
+def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pairs: Sequence[Pair]) -> float:
+    """Return the area under the deletion curve, averaged over pairs."""
+    deletion = find("metrics", "deletion")()
+    areas = []
+    for pair in pairs:
+        image = model.image.trace(model.image.prepare([pair.image]))
+        text = model.text.trace(model.text.prepare([pair.caption]))
+        traced, partner = (image, text) if tower.modality == "image" else (text, image)
+        side = Side(model, traced, replace(score, other=partner.embedding))
+        areas.append(float(deletion(MetricInput(side, method(side)))))
+    return sum(areas) / len(areas)

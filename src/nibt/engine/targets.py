@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from torch import Tensor
-
 from nibt.core.side import mean_states
 from nibt.data.images import ImageInput, read_image
 from nibt.data.pair import as_list, read_caption
 from nibt.engine.encode import encode
-from nibt.errors import BadOption
+from nibt.errors import BadOption, UnknownName
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._tower import Tower
 from nibt.models.base import Model
 from nibt.records import JsonObject
-from nibt.registry import find
+from nibt.registry import available, find
 from nibt.targets.base import Score, Target
 from nibt.types import Modality
 
@@ -50,6 +48,12 @@ class Contrast:
             "against_images_hash": [image.digest for image in self.against_images],
         }
         return {name: value for name, value in record.items() if value}
+
+
+def check_target_name(name: str | None) -> None:
+    """Check that there is a target of that name; None stands for a default."""
+    if not isinstance(name, str | None) or name not in (None, *available("targets")):
+        raise UnknownName("targets", name, available("targets"))
 
 
 def resolve_targets(
@@ -103,12 +107,6 @@ def resolve_targets(
     for side in lacking:
         scores[side] = replace(scores[side], target=cosine)
     return scores, warnings
-
-
-def model_score(model: Model, target: Target, side: Modality, others: Tensor | None) -> Score:
-    """Return the score of a side, with the embeddings that its target compares with."""
-    similarity = model.similarity if side == "image" else model.similarity.swapped()
-    return Score(target, similarity, model.scale, model.bias, others)
 
 
 def check_target(model: Model, target: Target) -> None:

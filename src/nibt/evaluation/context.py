@@ -1,8 +1,8 @@
-"""What a metric knows of a pair: its regions and nouns, other pairs of the call, and the map for another caption."""
+"""What a metric knows of a pair: its regions and nouns, other pairs of the call, another map, the score."""
 
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,15 +13,18 @@ from nibt.data.ground_truth import objects_of_words, seen_mask
 from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Pair
 from nibt.data.units import Words
-from nibt.engine.batch_cache import BatchCache
-from nibt.engine.batches import ExplainedBatch, explain_batches
+from nibt.engine.batches import BatchCache, ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import explain_pair
 from nibt.engine.spec import ExplanationSpec
+from nibt.engine.targets import check_target
+from nibt.errors import BadInput, BadOption
 from nibt.metrics.base import Candidates, Noun, PixelMask, RegionsInput
 from nibt.models.base import Model
+from nibt.registry import find
 from nibt.results.attribution import Attribution
-from nibt.types import Embedding, Modality
+from nibt.targets.base import Score, Target
+from nibt.types import Embedding, MeasuredSide, Modality, PerExample
 
 OTHER_CAPTIONS = (
     "a plate of food on a wooden table",
@@ -140,3 +143,79 @@ def others_of(pair: Pair, region: Region) -> tuple[PixelMask, ...]:
     """Return the masks of the visible objects that no words name."""
     masks = [seen_mask(pair, [obj], region) for obj in pair.objects if not obj.spans]
     return tuple(mask for mask in masks if mask.any())
+
+
+def score_target(name: str) -> Target:
+    """Return the target of a name, which must not reword captions."""
+    target: Target = find("targets", name)()
+    if type(target).wordings is not Target.wordings:
+        raise BadOption(
+            f"measured must be explained, cosine, logit, softmax, difference or centered (got {target.name}, which "
+            "rewords captions)"
+        )
+    return target
+
+
+@dataclass(frozen=True)
+class MeasuredScore:
+    """The measured target; by side, embeddings to compare with under keys, and the key of each pair itself."""
+
+    model: Model
+    target: Target
+    others: dict[Modality, tuple[list[Any], Embedding]]
+    own: dict[Modality, list[Any]]
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        target: Target,
+        pairs: Sequence[Pair],
+        against: tuple[str, ...],
+        only: MeasuredSide | None,
+    ) -> "MeasuredScore":
+        """Encode all captions and images to compare with once for all batches."""
+        check_target(model, target)
+        if target.others == "none":
+            return cls(model, target, {}, {})
+        captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
+        image_keys = [image_key(image) for image in images]
+        others: dict[Modality, tuple[list[Any], Embedding]] = {}
+        own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}
+        if only != "text":
+            texts = list(against or dict.fromkeys(captions))
+            others["image"] = texts, encode(model.text, texts)
+        if only != "image":
+            distinct = dict(zip(image_keys, images, strict=True))
+            others["text"] = list(distinct), encode(model.image, list(distinct.values()))
+        for side, (keys, _) in others.items():
+            counts = [len(keys) - (key in keys) for key in own[side]]
+            kind = "captions" if side == "image" else "images"
+            if not min(counts):
+                raise BadInput(
+                    f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
+                    "captions in against, more pairs, or side='image'"
+                )
+            if target.others == "one" and max(counts) > 1:
+                raise BadOption(
+                    f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
+                    "against with side='image', or measure softmax"
+                )
+        return cls(model, target, others, own)
+
+    def score(
+        self, side: Modality, indices: Sequence[int], other_embeddings: Embedding
+    ) -> Callable[[Embedding], PerExample]:
+        """Return the score of a batch as a function of the embeddings of a side."""
+        scores = []
+        for index, other in zip(indices, other_embeddings, strict=True):
+            others = others_than(self.others[side], self.own[side][index]) if side in self.others else None
+            similarity = self.model.seen_from(side)
+            scores.append(Score(self.target, similarity, self.model.scale, self.model.bias, others, other))
+        items = -1 - self.model.item_ndim
+
+        def score(embeddings: Embedding) -> PerExample:
+            rows = enumerate(scores)
+            return torch.stack([of_pair(embeddings.select(items, row)) for row, of_pair in rows], -1)
+
+        return score

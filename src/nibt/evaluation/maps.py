@@ -8,16 +8,14 @@ import numpy as np
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair
-from nibt.engine.batch_cache import BatchCache
-from nibt.engine.batches import explain_batches
+from nibt.engine.batches import BatchCache, explain_batches
 from nibt.engine.spec import resolve
 from nibt.errors import Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.methods.base import SIDES, MethodSpec
-from nibt.models.base import Inputs, Model
+from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.results.attribution import Attribution
 from nibt.types import Modality
 
 _WINDOW = 5
@@ -60,7 +58,13 @@ def maps(
         attribution, inputs = batch.attributions[position], batch.sides[position].inputs
         assert attribution is not None
         attribution = attribution.to("cpu")
-        by_index |= {index: _map(attribution[row], inputs, row) for row, index in enumerate(batch.indices)}
+        for row, index in enumerate(batch.indices):
+            if inputs.words is None:
+                by_index[index] = Map(attribution[row].grid.double().numpy(), region=inputs.regions[row])
+                continue
+            words, scores = inputs.words.words[row], attribution[row].scores.double().numpy()
+            sums = np.array([scores[list(word.tokens)].sum() for word in words])
+            by_index[index] = Map(sums, tuple(word.text for word in words))
     return [by_index[index] for index in range(len(pairs))]
 
 
@@ -94,14 +98,6 @@ def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> Met
     baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
     options: Keywords = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
     return replace(method, options={**method.options, **options})
-
-
-def _map(attribution: Attribution, inputs: Inputs, row: int) -> Map:
-    if inputs.words is None:
-        return Map(attribution.grid.double().numpy(), region=inputs.regions[row])
-    words = inputs.words.words[row]
-    scores = attribution.scores.double().numpy()
-    return Map(np.array([scores[list(word.tokens)].sum() for word in words]), tuple(word.text for word in words))
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:

@@ -11,16 +11,14 @@ from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.datasets.base import Dataset
-from nibt.engine.batch_cache import BatchCache
-from nibt.engine.batches import ExplainedBatch, explain_batches
+from nibt.engine.batches import BatchCache, ExplainedBatch, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
-from nibt.engine.targets import Contrast
-from nibt.errors import BadInput, BadOption
+from nibt.engine.targets import Contrast, check_target_name
+from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.plan import default_label
-from nibt.evaluation.context import CallContext, map_of_other_caption, regions_inputs
-from nibt.evaluation.measured_score import MeasuredScore, score_target
+from nibt.evaluation.context import CallContext, MeasuredScore, map_of_other_caption, regions_inputs, score_target
 from nibt.methods.base import SIDES, Method, MethodSpec
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
@@ -29,7 +27,7 @@ from nibt.options import BatchSize, changed_options, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution
-from nibt.results.measurement import Measurement
+from nibt.results.records import Measurement
 from nibt.targets.base import Others, Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, MeasuredSide, Modality
@@ -44,7 +42,7 @@ def measure(
     pairs: Sequence[Pair] | Dataset,
     metrics: _Metrics | None = None,
     method: str | MethodSpec | Method = "nib",
-    target: str = "cosine",
+    target: str | None = None,
     *,
     measured: str = "explained",
     side: str | None = None,
@@ -69,7 +67,7 @@ def measure(
             ``label_iou`` and ``label_precision``, which need a map per label, only if they are named.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
-        target: The name of the target, the score that is explained.
+        target: The name of the target, as in ``explain``; with ``measured``, None means ``cosine``.
         measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained" (the target), or
             the name of another target. If that target compares, it uses the captions in ``against`` or, without them,
             all other captions of the call; on the text side, it uses all other images of the call.
@@ -98,12 +96,17 @@ def measure(
     pairs = image_text_pairs(pairs, "measure")
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
-    if side not in (None, *get_args(MeasuredSide)):
+    check_target_name(target)
+    if not isinstance(measured, str):
+        raise UnknownName("targets", measured, available("targets"))
+    if not isinstance(side, str | None) or side not in (None, *get_args(MeasuredSide)):
         raise BadOption(f"side must be image, text or regions (got {side!r})")
     only = cast(MeasuredSide | None, side)
+    if target is None and measured != "explained":
+        target = "cosine"  # what is compared with is for the measured target
     batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
-    if cache is not None and cache.model is not model:
+    if cache is not None and getattr(cache, "model", None) is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
     sides = [
@@ -111,12 +114,17 @@ def measure(
         for name in get_args(MeasuredSide)
         if side in (None, name) and any(name in metric.sides for metric in labeled.values())
     ]
+    if not labeled:
+        raise BadOption("metrics must name at least one metric (got none): leave metrics out to measure all")
     if not sides:
         raise BadOption(f"{', '.join(labeled)} cannot be measured on the side {side}: choose another side or metric")
+    compared = Contrast.of(against, (), templates)
+    if target is None and not (compared.against or compared.templates):
+        target = "cosine"
     if "regions" in sides and (target, measured) not in (("cosine", "explained"), ("cosine", "cosine")):
         raise BadOption(
-            f"metrics of regions need the target cosine (got {target}, of which {measured} is measured): measure "
-            "them in another call"
+            f"metrics of regions need the target cosine (got {target or 'difference'}, of which {measured} is "
+            "measured): measure them in another call"
         )
     label_sets = {pair.labels for pair in pairs if pair.labels}
     if len(label_sets) > 1 and any(isinstance(metric, LabelMetric) for metric in labeled.values()):
@@ -124,11 +132,11 @@ def measure(
     score = None if measured == "explained" else score_target(measured)
     # the captions are for the measured target only, and the explained target would reject them
     only_measured = score and score.others != "none" and find("targets", target).others == "none"
-    contrast = Contrast.of(() if only_measured else against, (), templates)
-    method = MethodSpec.of(method, variant, options)
+    contrast = replace(compared, against=()) if only_measured else compared
+    method = MethodSpec.of(method, variant, options, seed)
     explained = SIDES if only is None or only == "regions" else (only,)
     method = replace(method, options=baseline_by_side(method.options, explained))
-    scores = score and MeasuredScore.of(model, score, pairs, Contrast.of(against, (), ()).against, only)
+    scores = score and MeasuredScore.of(model, score, pairs, compared.against, only)
     maps: list[Modality] = [modality for modality in SIDES if modality in sides]
     measurements: list[Measurement] = []
     context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
@@ -195,13 +203,13 @@ def _measure_batch(
             measured_side,
             attribution,
             truths,
-            partial(_explain_again, spec.methods[modality], side),
+            lambda changed, method=spec.methods[modality], score=side.score: method(replace(changed, score=score)),
             partial(map_of_other_caption, spec, batch),
             partial(context.candidates, modality, batch.indices, other_embeddings),
             tuple(pair.image for pair in pairs),
             partial(_explain_for_embeddings, spec.methods[modality], side),
             lambda side, items: encode(spec.model.tower(side), items),
-            shared=cache and partial(_shared, cache, pairs, modality),
+            shared=cache and (lambda key, compute, side=modality: cache.once(pairs, (side, key), compute)),
             of_model=of_model,
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
@@ -238,11 +246,6 @@ def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:
     return tuple(ground_truth(pair, regions[row], words[row]) for row, pair in rows if isinstance(pair, Pair))
 
 
-def _shared(cache: BatchCache, pairs: Sequence[Pair], side: Modality, key: Any, compute: Callable[[], Any]) -> Any:
-    """Return a value of a side that all methods share."""
-    return cache.once(pairs, (side, key), compute)
-
-
 def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, others: Others | None) -> Attribution:
     """Return the attribution of a side for other embeddings of the other side, with others by ``softmax``."""
     score = side.score
@@ -251,8 +254,3 @@ def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, othe
         return method(replace(side, score=replace(score, other=partner)))
     target = find("targets", "softmax")()
     return method(replace(side, score=replace(score, target=target, other=partner, others=others)))
-
-
-def _explain_again(method: Method, explained: Side, side: Side) -> Attribution:
-    """Return the attribution of a changed side, for the score that was explained."""
-    return method(replace(side, score=explained.score))

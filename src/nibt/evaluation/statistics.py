@@ -89,18 +89,41 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval
     return Interval(float(statistic(*samples)), float(low), float(high))
 
 
-def resampled_rows(rows: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Interval:
-    """Return a statistic of rows (pair, value) and weights (resample, pair), and its bootstrap 95 % interval."""
+def jackknife(
+    rows: np.ndarray,
+    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Return a statistic of rows (pair, value) and weights (data set, pair), and its 95 % interval.
+
+    The interval is Student's with the standard error of the jackknife (Tukey, 1958), between finite bounds on the scale
+    of Fisher's z, so that it ends within them. Percentiles of a bootstrap contain the value of a large data set too
+    rarely, since ratios and rankings of few pairs are biased (``benchmarks/intervals.py``).
+    """
     count = len(rows)
     if not count:
         return NOTHING
-    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    values = np.concatenate(
-        [statistic(rows, weights) for weights in np.array_split(draws, 1 + draws.size // 4_000_000)]
-    )
-    values = values[~np.isnan(values)]  # a resample may lack what the statistic needs, such as a label
-    low, high = np.percentile(values, (2.5, 97.5)) if count > 1 and len(values) else (math.nan, math.nan)
-    return Interval(float(statistic(rows, np.ones((1, count)))[0]), float(low), float(high))
+    value = float(statistic(rows, np.ones((1, count)))[0])
+    if count == 1:
+        return Interval(value, math.nan, math.nan)
+    left_out = np.array_split(np.arange(count), 1 + count**2 // 4_000_000)
+    values = np.concatenate([statistic(rows, (np.arange(count) != pairs[:, None]).astype(int)) for pairs in left_out])
+    values = values[~np.isnan(values)]  # the other pairs may lack what the statistic needs, such as a label
+    valued = len(values)
+    if valued < 2 or math.isnan(value):
+        return Interval(value, math.nan, math.nan)
+    error = math.sqrt((valued - 1) * float(values.var()))
+    reach = float(scipy_stats().t.ppf(0.975, valued - 1)) * error
+    center, half = sum(bounds) / 2, (bounds[1] - bounds[0]) / 2
+    if not math.isfinite(half):
+        return Interval(value, value - reach, value + reach)
+    place = (value - center) / half
+    if abs(place) >= 1:  # as of hits
+        ends = interval([float(place > 0)] * valued)
+        return Interval(value, *(bounds[0] + 2 * half * end for end in (ends.low, ends.high)))
+    reach /= half * (1 - place**2)
+    low, high = (center + half * math.tanh(math.atanh(place) + step) for step in (-reach, reach))
+    return Interval(value, low, high)
 
 
 def paired_test(values: Any, others: Any) -> float:

@@ -4,24 +4,25 @@ The ending of a path chooses the format, the longest first: ``cat.overlay.png`` 
 the whole picture. ``nibt explain -o``, ``nibt.save`` and the page use the same formats.
 """
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.data.pair import Box
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.data.pair import Box, as_list
+from nibt.errors import BadInput, BadOption, CannotWrite, UnknownName, reason
 from nibt.options import Top, complete
 from nibt.records import JsonObject
-from nibt.registry import Plugin, format_of
+from nibt.registry import Plugin, available, find, format_of
 from nibt.report.colors import Appearance, appearance
 from nibt.report.html.view_data import Panel
 from nibt.results import base
 from nibt.results.base import request_of
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import check_threshold
-from nibt.results.outputs import check_sources, signed, write_bytes
+from nibt.results.outputs import signed, write_bytes
 from nibt.torch_modes import plain_torch
 
 Result = base.Result | Panel
@@ -48,11 +49,12 @@ class Drawing:
     threshold: float = 0.5
     top: Top = 10
     box: Box | None = None
-    words: tuple[str | int, ...] = ()
+    words: Sequence[str | int] = ()
     title: str = ""
 
     def __post_init__(self) -> None:
         complete(self)
+        object.__setattr__(self, "words", tuple(as_list(self.words)))
         self.look  # noqa: B018 - an unknown style or color map is an error before anything is computed
         check_threshold(self.threshold)
 
@@ -63,6 +65,8 @@ class Drawing:
 
 
 DRAWING = tuple(Drawing.__dataclass_fields__)
+LOOK = ("positive_only", "style", "cmap")
+"""The options of drawing that choose the colors and the style of maps."""
 
 
 class Format(Plugin, ABC):
@@ -74,6 +78,7 @@ class Format(Plugin, ABC):
         several: Whether a file can hold several results.
         with_table: Whether word-region tables are computed for the file, and given beside the results by ``Panel``.
         media_type: The media type of a file.
+        draws: The options of drawing that have an effect on a file.
     """
 
     endings: ClassVar[tuple[str, ...]]
@@ -81,6 +86,7 @@ class Format(Plugin, ABC):
     several: ClassVar[bool] = False
     with_table: ClassVar[bool] = False
     media_type: ClassVar[str] = "image/png"
+    draws: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
@@ -93,9 +99,17 @@ class Format(Plugin, ABC):
     @plain_torch()
     def save(self, results: Sequence[Result], path: Path, overwrite: bool = False, **options: Any) -> None:
         """Write results into a file, as ``nibt.save`` does."""
-        data = self.encoded(results, path, **options)
-        check_sources(path, [bare(result).request() for result in results])
-        write_bytes(path, data, overwrite)
+        if "{stem}" in path.name:
+            raise BadOption(f"{{stem}} is for commands (got {path.name!r}): save each result under a name of its own")
+        try:
+            exists = path.exists() or os.access(path, os.F_OK)  # long names raise here, null characters there
+        except (OSError, ValueError) as error:
+            raise CannotWrite(f"cannot write {path.name!r:.100}: {reason(error)}; choose another name") from error
+        try:
+            data = self.encoded(results, path, **options)
+        except MemoryError as error:
+            raise CannotWrite(f"there is not enough memory to draw {path.name}: scale the image down") from error
+        write_bytes(path, data, [bare(result).to_json() for result in results] if exists else [], overwrite)
 
     def encoded(self, results: Sequence[Result], path: Path, **options: Any) -> bytes:
         """Return the bytes of a file of results, as ``save`` writes them."""
@@ -106,11 +120,12 @@ class Format(Plugin, ABC):
             raise BadInput(
                 f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)"
             )
-        for name in options:
-            if name not in DRAWING:
-                raise UnknownName("options", name, DRAWING)
+        check_drawing(options, [self])
         drawing = Drawing(**options)
-        self.check(path, [_kind(bare(result)) for result in results], len(results))
+        plain = [bare(result) for result in results]
+        compares = [isinstance(result, Explanation) and result.is_comparison for result in plain]
+        kinds = ["comparison" if compared else result.kind for result, compared in zip(plain, compares, strict=True)]
+        self.check(path, kinds, len(results))
         return signed(self.encode(results, path, drawing, self.request(results, drawing)))
 
     def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
@@ -123,18 +138,27 @@ class Format(Plugin, ABC):
             )
         if count > 1 and not self.several:
             raise BadOption(
-                f"{path.name!r} holds a single result (got {count}): put {{stem}} into its name for a file for each"
+                f"{path.name!r} holds a single result (got {count}): save each under a name of its own (in a command, "
+                "{stem} in the name does so)"
             )
+
+
+def check_drawing(names: Iterable[str], formats: Sequence[Format]) -> None:
+    """Check that each of the options of drawing has an effect on a file in one of the formats."""
+    for name in names:
+        if name not in DRAWING:
+            raise UnknownName("options", name, DRAWING)
+        if not any(name in file_format.draws for file_format in formats):
+            kinds = [find("formats", kind) for kind in available("formats")]
+            able = [kind.endings[0] for kind in kinds if name in kind.draws]
+            endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
+            raise BadOption(f"{name} has no effect on {endings}: leave it out, or write {' or '.join(able)}")
 
 
 def _words(result_kind: str) -> str:
     """Return the name of a kind of result in messages."""
     special = {"regions": "word-region tables", "roar": "ROAR"}
     return special.get(result_kind, f"{result_kind.replace('_', ' ')}s")
-
-
-def _kind(result: Any) -> str:
-    return "comparison" if isinstance(result, Explanation) and result.is_comparison else result.kind
 
 
 def bare(result: Result) -> Any:
@@ -152,11 +176,12 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         results: A result of nibt, or a ``Panel``; a list of them for formats that can hold several.
         path: The file.
         overwrite: Whether a file that nibt did not write may be replaced. Inputs never are.
-        **options: Options of drawing: ``positive_only``, ``style``, ``cmap`` (as in ``draw``), ``threshold`` of masks
-            and regions, ``title`` of a page, and ``top``, ``box`` and ``words`` of links.
+        **options: Options of drawing that the format has: ``positive_only``, ``style``, ``cmap`` (as in ``draw``),
+            ``threshold`` of masks and regions, ``title`` of a page, and ``top``, ``box`` and ``words`` of links.
 
     Raises:
-        BadOption: No format has that ending, the format cannot hold these results, or an option has an invalid value.
+        BadOption: No format has that ending, the format cannot hold these results, or an option has an invalid value
+            or no effect.
         UnknownName: There is no such option of drawing.
         BadInput: There is no result, or the image of a loaded result is missing.
         WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.

@@ -1,20 +1,39 @@
-"""Interactive pages that need no network; several results are side by side."""
+"""Pages of results, which need no network, several side by side; and sections of model cards, in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from nibt.formats.base import Drawing, Format, Result, bare
+from nibt.formats.base import LOOK, Drawing, Format, Result, bare
+from nibt.report.certificate import certificate, span
+from nibt.report.html.document import template
 from nibt.results.audit import Audit
+from nibt.results.outputs import unsigned
 
 
-class Page(Format):
-    """Pages of results with word-region tables, and of audits."""
+class Card(Format, name="card"):
+    """A section for the model card of an audited model, in Markdown."""
+
+    endings = (".card.md",)
+    holds = ("audit",)
+    media_type = "text/markdown; charset=utf-8"
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        audit = cast(Audit, bare(results[0]))
+        card = template("card.md", "nibt.formats").render(
+            audit=audit, certified=certificate(audit), span=span, signature=unsigned(request)
+        )
+        return card.encode()
+
+
+class Page(Format, name="html"):
+    """Interactive pages that need no network; several results are side by side."""
 
     endings = (".html",)
     holds = ("explanation", "comparison", "regions", "answer", "audit")
     several: ClassVar = True
     with_table: ClassVar = True
+    draws = (*LOOK, "title")
     media_type = "text/html; charset=utf-8"
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:

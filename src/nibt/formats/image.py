@@ -1,30 +1,96 @@
-"""Pictures: of results as ``draw`` returns them, and of the map of one explanation in the size of its image."""
+"""Pictures: of results as ``draw`` returns them, of the map of one explanation, and of the strongest links of words."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
 
 from PIL import Image
 
-from nibt.formats._pictures import PictureFormat, image_formats
-from nibt.formats.base import Drawing, Result, bare
-from nibt.report.image.explanation import draw
+from nibt.errors import BadOption, reason
+from nibt.formats.base import LOOK, Drawing, Format, Result, bare
+from nibt.records import JsonObject
+from nibt.report.image.draw import draw, photograph
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image
-from nibt.report.image.layout import MARGIN, stacked
-from nibt.report.image.rows import photograph
+from nibt.report.image.layout import MARGIN, apart, stacked
 from nibt.results.explanation import Explanation
+from nibt.results.outputs import image_exif, signed, unsigned
+
+PIXELS = {
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP"},
+    **{".jp2": "JPEG2000", ".ico": "ICO", ".ppm": "PPM", ".tga": "TGA", ".tif": "TIFF", ".tiff": "TIFF"},
+}
+"""The names in Pillow of the formats of pixels, by the endings of their files."""
+VECTOR = (".pdf", ".svg", ".eps")
+"""The endings of files whose texts are no pixels."""
 
 
-class Picture(PictureFormat, name="image"):
-    """Pictures: the photograph, the map over it and the caption; those of several results are stacked."""
+class PictureFormat(Format):
+    """Base class of formats that are pictures. The ending chooses how they are encoded."""
 
-    endings = (".png", ".jpg", *sorted(set(image_formats()) - {".png", ".jpg", ".tif", ".tiff", ".pdf"}))
-    holds = ("explanation", "comparison", "regions", "answer", "decomposition")
-    several: ClassVar = True
+    @abstractmethod
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        """Draw the picture of a file."""
+
+    def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
+        super().check(path, kinds, count)
+        if path.suffix.lower() in PIXELS:
+            encoded(Image.new("RGB", (16, 16)), PIXELS[path.suffix.lower()], {})  # some builds of Pillow lack encoders
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        ending = path.suffix.lower()
+        if ending not in VECTOR:
+            return encoded(self.picture(results, drawing), PIXELS[ending], request)
+        from nibt.report.image.links import with_texts  # which imports matplotlib
+
+        with apart():
+            picture = self.picture(results, drawing)
+        return with_texts(picture, ending[1:], unsigned(request))
+
+
+def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
+    """Encode an image with its signature, which is in its EXIF data or after its last byte, where readers ignore it."""
+    plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
+    try:
+        image.save(plain, format_name)
+        with Image.open(plain) as decoded:  # the signature has a digest of the pixels, and the number of bytes
+            image.save(sized, format_name, exif=image_exif(decoded, request))
+            image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
+        with Image.open(buffer) as written:
+            if written.getexif():
+                return buffer.getvalue()
+    except (OSError, ValueError, KeyError, SystemError) as error:
+        raise BadOption(
+            f"Pillow cannot write {image.width} x {image.height} pixels as {format_name} ({reason(error)}): choose .png"
+        ) from error
+    return signed(plain.getvalue() + f"\n% {unsigned(request)}\n".encode())
+
+
+class Links(PictureFormat, name="links"):
+    """A figure of the strongest links from words to parts of the image: a PDF file with lines and text, or an image."""
+
+    endings = (".links.pdf", ".links.png", ".links.svg")
+    holds = ("regions",)
+    draws = (*LOOK, "top", "box", "words")
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        if path.suffix.lower() in VECTOR:
+            return _figure(results, drawing, path.suffix.lower()[1:], unsigned(request))
+        return super().encode(results, path, drawing, request)
 
     def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
-        images = [draw(bare(result), drawing.positive_only, drawing.style, drawing.cmap) for result in results]
-        return images[0] if len(images) == 1 else stacked(images, max(image.width for image in images) + MARGIN)
+        return Image.open(BytesIO(_figure(results, drawing))).convert("RGB")
+
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
+        links = [drawing.top, list(drawing.words), drawing.box]
+        return {**super().request(results, drawing), "links": links}
+
+
+def _figure(results: Sequence[Result], drawing: Drawing, file_type: str = "png", signature: str = "") -> bytes:
+    from nibt.report.image.links import links_figure  # which imports matplotlib
+
+    return links_figure(bare(results[0]), drawing.top, drawing.words, drawing.box, drawing.look, file_type, signature)
 
 
 class MapFormat(PictureFormat):
@@ -42,6 +108,7 @@ class GrayMap(MapFormat, name="map"):
     """The map in gray, in the size of the image: 128 is zero, 255 the largest absolute score."""
 
     endings = (".map.png",)
+    draws = ("positive_only",)
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
         return map_image(explanation, drawing.positive_only)
@@ -51,6 +118,7 @@ class Mask(MapFormat, name="mask"):
     """A mask in the size of the image: white where the score reaches the threshold."""
 
     endings = (".mask.png",)
+    draws = ("threshold",)
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
         return mask_image(explanation, drawing.threshold)
@@ -60,6 +128,7 @@ class Overlay(MapFormat, name="overlay"):
     """The map over the image, without text, in the size of the image."""
 
     endings = (".overlay.png",)
+    draws = LOOK
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
         return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look)
@@ -73,3 +142,16 @@ class Scores(MapFormat, name="tif"):
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
         return score_image(explanation)
+
+
+class Picture(PictureFormat, name="image"):
+    """Pictures: the photograph, the map over it and the caption; .pdf, .svg and .eps have letters as curves."""
+
+    endings = (".png", *VECTOR, *(ending for ending in PIXELS if ending not in (".png", *Scores.endings)))
+    holds = ("explanation", "comparison", "regions", "answer", "decomposition")
+    several: ClassVar = True
+    draws = LOOK
+
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        images = [draw(bare(result), drawing.positive_only, drawing.style, drawing.cmap) for result in results]
+        return images[0] if len(images) == 1 else stacked(images, max(image.width for image in images) + MARGIN)

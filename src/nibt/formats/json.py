@@ -1,16 +1,25 @@
-"""All numbers of results, as JSON that ``load`` reads; of several, a list, whose items ``from_json`` reads."""
+"""All numbers of results as JSON that ``load`` reads, and the regions of maps as annotations of COCO.
 
-from collections.abc import Mapping, Sequence
+Of several results, JSON has a list, whose items ``from_json`` reads. The format of COCO is
+https://cocodataset.org/#format-data: an image of the file is an image that was explained, a category is a caption, and
+an annotation is a region of the map of that image for that caption.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
-from nibt.results.base import as_bytes
+from nibt.records import JsonObject
+from nibt.results.base import as_bytes, require_result
+from nibt.results.explanation import Explanation
+from nibt.results.map_regions import MapRegion, Ring
 from nibt.results.outputs import unsigned
 
 
-class Json(Format):
-    """The JSON form of results."""
+class Json(Format, name="json"):
+    """All numbers of results, as JSON that ``load`` reads; of several, a list, whose items ``from_json`` reads."""
 
     endings = (".json",)
     holds = ("explanation", "comparison", "regions", "answer", "decomposition", "audit", "roar")
@@ -21,3 +30,88 @@ class Json(Format):
         data = [bare(result).to_json() for result in results]
         data[0] = {"signature": unsigned(request), **data[0]}
         return as_bytes(data[0] if len(data) == 1 else data)
+
+
+class Coco(Format, name="coco"):
+    """The regions of maps, with boxes, outlines and scores, as annotations of COCO.
+
+    The format is https://cocodataset.org/#format-data. An image of the file is an image that was explained, a category
+    is a caption, and an annotation is a region of the map of that image for that caption.
+    """
+
+    endings = (".coco.json",)
+    several: ClassVar = True
+    media_type = "application/json"
+    draws = ("threshold",)
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+        explanations = [cast(Explanation, bare(result)) for result in results]
+        return as_bytes({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)})
+
+    def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
+        return {**super().request(results, drawing), "threshold": drawing.threshold}
+
+
+def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float = 0.5) -> JsonObject:
+    """Return the regions of the maps of explanations in the format of COCO.
+
+    Args:
+        explanations: One explanation, or several.
+        threshold: The least score of a region, as a share of the largest positive score of its map.
+
+    Returns:
+        Plain data for a JSON file. An annotation has a ``bbox`` (left, top, width, height), a ``segmentation`` (one
+        polygon along the edges of pixels), its ``area`` in pixels, and the ``score`` of its peak. A hole of a region is
+        part of its polygon, connected by a line that is passed in both directions.
+
+    Raises:
+        BadOption: The threshold is not above 0 and at most 1.
+        BadInput: A value is not an ``Explanation``.
+    """
+    listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
+    for explanation in listed:
+        require_result(explanation, "to_coco", Explanation)
+    images: dict[tuple[str, str, tuple[int, int]], int] = {}
+    categories: dict[str, int] = {}
+    annotations: list[JsonObject] = []
+    for explanation in listed:
+        key = explanation.source, explanation.image.image_hash, explanation.size
+        image = images.setdefault(key, len(images) + 1)
+        category = categories.setdefault(explanation.caption, len(categories) + 1)
+        annotations += [
+            {"id": number, "image_id": image, "category_id": category, **_annotation(region)}
+            for number, region in enumerate(explanation.regions(threshold), len(annotations) + 1)
+        ]
+    return {
+        "info": {"description": "Regions of maps", "version": f"nibt {version('nibt')}", "threshold": threshold},
+        "licenses": [],
+        "images": [
+            {"id": number, "file_name": source, "width": size[0], "height": size[1]}
+            for (source, _, size), number in images.items()
+        ],
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()],
+    }
+
+
+def _annotation(region: MapRegion) -> JsonObject:
+    return {
+        "bbox": list(region.box),
+        "area": region.area,
+        "segmentation": [[value for corner in _polygon(region.outlines) for value in corner]],
+        "iscrowd": 0,
+        "score": region.score,
+    }
+
+
+def _polygon(outlines: Sequence[Ring]) -> Ring:
+    """Return one polygon of an outline and its holes.
+
+    The line between the outline and a hole is passed twice, so that it encloses nothing.
+
+    Examples:
+        >>> _polygon([((0, 0), (3, 0), (3, 3), (0, 3)), ((1, 1), (1, 2), (2, 2), (2, 1))])[4:]
+        ((0, 0), (1, 1), (1, 2), (2, 2), (2, 1), (1, 1), (0, 0))
+    """
+    outer, *holes = outlines
+    return (*outer, *(corner for hole in holes for corner in (outer[0], *hole, hole[0], outer[0])))

@@ -1,4 +1,4 @@
-"""The folder of a job: reading of its rows, and checks of its files."""
+"""The folder of a job: reading of its rows, checks of its files, and its card, with which it can be shared."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,16 @@ from typing import Annotated, Required
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from nibt.data.images import ImageInput
+from nibt.data.pair import as_list
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
+from nibt.io import one_line
 from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
+from nibt.options import parsed
 from nibt.records import JsonObject
+from nibt.report.html.document import plain_text
 from nibt.results.answer import AnswerExplanation, change_image
 from nibt.results.explanation import Explanation, method_text
 from nibt.results.records import MethodRecord, TargetRecord
@@ -110,9 +113,14 @@ class Job(RunFolder[JobManifest]):
 
         Raises:
             BadInput: A file cannot be read.
+            UnknownName: There is no such column.
         """
+        columns = None if columns is None else as_list(columns)
         for path, *_ in self.chunks().values():
             with open_table(path) as table:
+                for name in columns or ():
+                    if name not in table.schema_arrow.names:
+                        raise UnknownName("columns", name, table.schema_arrow.names)
                 yield from plain_rows(table.read(columns=columns))
 
     @property
@@ -127,17 +135,23 @@ class Job(RunFolder[JobManifest]):
             BadOption: The row does not exist, or is not explained yet.
             BadInput: The row failed, or its file cannot be read.
         """
-        values, shared = self._row(row)
+        values, shared = self._row(parsed("row", row, int))
         explanation = answer_of(values, shared) if self.has_prompts else explanation_of(values, shared)
-        image = self._image(row, values["image_hash"])
-        if image is None:
+        try:
+            data = self.data()
+            record = next(record for record in data.records(lambda number: number == row) if record is not None)
+            image = data.load_image(record)
+        except (BadInput, StopIteration):
             return explanation
-        return change_image(explanation, input=image[0], source=image[1] or explanation.source)
+        if image.digest != values["image_hash"]:
+            return explanation
+        path = record.image if isinstance(record.image, str) else ""
+        return change_image(explanation, input=image, source=path or explanation.source)
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.
 
-        The list is empty if each row is stored exactly once and no file was changed.
+        The list is empty if each row is stored exactly once and no part was changed.
         """
         rows, size = self.manifest.rows, self.chunk_size
         chunks, problems = self.chunks(), []
@@ -167,12 +181,16 @@ class Job(RunFolder[JobManifest]):
                 batch_size = shared_metadata(table)["halved"]
                 if batch_size is not None:
                     smaller_batches.append({"chunk": number, "batch_size": batch_size})
-        return {
-            "rows": rows,
-            "errors": errors,
-            "smaller_batches": smaller_batches,
-            "warnings": list(self._repeated_keys()),
-        }
+        counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])
+        repeated, warnings = [key for key, count in counts.items() if count > 1], []
+        if repeated:
+            same = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == repeated[0]]
+            keys = "key occurs" if len(repeated) == 1 else "keys occur"
+            warnings.append(
+                f"{len(repeated):,} {keys} in more than one row, such as {repeated[0]!r} in rows "
+                f"{', '.join(map(str, same[:5]))}: use the row numbers to identify rows"
+            )
+        return {"rows": rows, "errors": errors, "smaller_batches": smaller_batches, "warnings": warnings}
 
     def first_errors(self) -> Iterator[str]:
         """Yield the first different errors of failed rows, with their rows."""
@@ -185,18 +203,6 @@ class Job(RunFolder[JobManifest]):
             yield f"row {numbers[0]}{count}: {error}"
         if len(rows) > _MOST:
             yield f"{len(rows) - _MOST:,} other errors are in the column error of {self.folder}"
-
-    def _repeated_keys(self) -> Iterator[str]:
-        """Yield a warning if several rows have the same key."""
-        counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])
-        repeated = [key for key, count in counts.items() if count > 1]
-        if repeated:
-            rows = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == repeated[0]]
-            keys = "key occurs" if len(repeated) == 1 else "keys occur"
-            yield (
-                f"{len(repeated):,} {keys} in more than one row, such as {repeated[0]!r} in rows "
-                f"{', '.join(map(str, rows[:5]))}: use the row numbers to identify rows"
-            )
 
     def data(self) -> Dataset:
         """Open the data set of the job.
@@ -216,28 +222,16 @@ class Job(RunFolder[JobManifest]):
                 for values in plain_rows(table.read()):
                     if values["row"] == row:
                         return values, shared_metadata(table)
-        raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {self._range()}")
-
-    def _range(self) -> str:
-        """Return a description of the range of rows."""
-        rows = [row["row"] for row in self.rows(["row"])]  # the manifest may have been edited
-        if rows and self.manifest.rows == len(rows):
-            return f"rows are numbered from 0 to {len(rows) - 1}"
-        if self.manifest.rows is not None:
-            check = f"check it with nibt show {self.folder} --verify"
-            return f"{len(rows)} of its {self.manifest.rows} rows are stored; {check}"
-        stored = f"so far it has {len(rows)} rows, from {rows[0]} to {rows[-1]}" if rows else "it has no rows yet"
-        return f"{stored}; the job is not finished"
-
-    def _image(self, row: int, digest: str) -> tuple[ImageInput, str] | None:
-        """Return the image of a row with its path, which may be empty; None if the image is gone or has changed."""
-        try:
-            data = self.data()
-            record = next(record for record in data.records(lambda number: number == row) if record is not None)
-            image = data.load_image(record)
-        except (BadInput, StopIteration):
-            return None
-        return (image, record.image if isinstance(record.image, str) else "") if image.digest == digest else None
+        stored, count = [values["row"] for values in self.rows(["row"])], self.manifest.rows  # which may be edited
+        if stored and count == len(stored):
+            span = f"rows are numbered from 0 to {len(stored) - 1}"
+        elif count is not None:
+            span = f"{len(stored)} of its {count} rows are stored; check it with nibt show {self.folder} --verify"
+        elif stored:
+            span = f"so far it has {len(stored)} rows, from {stored[0]} to {stored[-1]}; the job is not finished"
+        else:
+            span = "it has no rows yet; the job is not finished"
+        raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {span}")
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""
@@ -253,3 +247,39 @@ class Job(RunFolder[JobManifest]):
         more = [row for row, count in counts.items() if count > 1 or row not in rows]
         if more:
             yield f"{path.name} has {len(more)} repeated or unexpected rows, the first is {min(more)}"
+
+
+FILE = "README.md"
+
+
+def card(job: Job) -> str:
+    """Return the card of a job in Markdown."""
+    manifest, request = job.manifest, job.manifest.request
+    if manifest.rows is None or "method" not in request or "target" not in request or "model" not in request:
+        raise BadInput("a card needs a finished job: run it again to resume it")
+    paths = next(iter(job.chunks().values()), None)
+    if paths is None:
+        raise BadInput(
+            f"{job.folder} has no rows that a card could describe: check it with nibt show {job.folder} --verify"
+        )
+    with open_table(paths[0]) as table:
+        columns = [(field.name, str(field.type)) for field in table.schema_arrow]
+    model, sessions = request["model"], manifest.sessions
+    what = "the words that a model wrote" if job.has_prompts else "pairs of an image and a caption"
+    versions = Counter(
+        f"nibt {session['versions'].get('nibt')}, torch {session['versions'].get('torch')}" for session in sessions
+    )
+    against = [one_line(str(other)) for other in as_list(request["target"]["options"].get("against") or [])]
+    target = f"`{request['target']['name']}`" + (f" against {', '.join(map(repr, against))}" if against else "")
+    values = {"what": what, "method": method_text(request["method"]), "target": target, "model": model}
+    paragraphs = plain_text(
+        "card.md", "nibt.jobs", manifest=manifest, versions="; ".join(versions), columns=columns, **values
+    )
+    return "\n\n".join(paragraphs)
+
+
+def write_card(job: Job, overwrite: bool = False) -> str:
+    """Write the card into the folder of a job, and return it."""
+    text = card(job)
+    job.write_reports({FILE: text}, overwrite)
+    return text

@@ -19,9 +19,7 @@ import torch
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported, install
 from nibt.folder import ChunkFile
-from nibt.jobs.answers import worker_of
-from nibt.jobs.chunks import Chunk
-from nibt.jobs.worker import JobSpec, Worker
+from nibt.jobs.worker import Chunk, JobSpec, Worker, worker_of
 from nibt.models._loaded import LoadedModel
 from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject
@@ -42,15 +40,14 @@ class Actor:
             self._worker = error
 
     def describe(self) -> JsonObject:
-        return self._ready().describe()
-
-    def explain(self, chunk: Chunk) -> ChunkFile:
-        return next(self._ready().explain_chunks([chunk]))
-
-    def _ready(self) -> Worker:
         if isinstance(self._worker, NibtError):
             raise self._worker
-        return self._worker
+        return self._worker.describe()
+
+    def explain(self, chunk: Chunk) -> ChunkFile:
+        if isinstance(self._worker, NibtError):
+            raise self._worker
+        return next(self._worker.explain_chunks([chunk]))
 
 
 @dataclass(frozen=True)
@@ -110,15 +107,20 @@ class Cluster:
                 "include_dashboard": False,
             }
         )
+        name = "RAY_USAGE_STATS_ENABLED"  # turned off while ray starts, unless the environment sets it
+        is_set = name in os.environ
+        os.environ.setdefault(name, "0")
         try:
-            with _silent():
-                ray.init(**options, log_to_driver=False, logging_level="ERROR")
+            ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError) as error:
             where = self.address or "this machine"
             raise Unsupported(
                 f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
                 "start --head printed, and set RAY_AUTH_TOKEN if the cluster has a token"
             ) from error
+        finally:
+            if not is_set:
+                del os.environ[name]
         try:
             yield
         finally:
@@ -197,19 +199,6 @@ class _Pool:
             return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Turn Ray's usage statistics off, unless the environment sets them."""
-    name = "RAY_USAGE_STATS_ENABLED"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "0")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
 
 
 def _line(error: BaseException) -> str:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from nibt.data import parquet
-from nibt.datasets._table import as_utf8
+from nibt.datasets._records import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
+from nibt.io import load_json
 from nibt.records import JsonObject, json_schema
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -39,8 +40,8 @@ _FIELDS: dict[str, tuple[str, str]] = {
 """The columns of the fields of both attributions."""
 _ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words")
 _MAPPINGS = ("without", "shares")  # of a word of an answer; Arrow has them as pairs
-_VARYING = {"other_images": 0, "tokens": []}
-"""The options of the target of an answer that differ between rows, and their values where the target lacks them."""
+_VARYING = ("other_images", "other_images_hash", "tokens")
+"""The options of the target of an answer that differ between rows: lists, empty where the target lacks them."""
 
 
 def explained_row(record: Record, explanation: Explanation) -> JsonObject:
@@ -81,7 +82,7 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
     options = data["target"]["options"]
     return {
         **{name: data[name] for name in (*_ANSWER_FIELDS, "warnings")},
-        **{name: options.get(name, empty) for name, empty in _VARYING.items()},
+        **{name: options.get(name, []) for name in _VARYING},
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or data["source"]),
@@ -136,7 +137,7 @@ def plain_rows(table: Any) -> list[JsonObject]:
 
 def shared_metadata(file: Any) -> JsonObject:
     """Return the metadata that the rows of an open Parquet file share."""
-    return json.loads(file.schema_arrow.metadata[_KEY])
+    return load_json(file.schema_arrow.metadata[_KEY])
 
 
 @lru_cache
@@ -159,5 +160,5 @@ def answer_schema(arrow: Any) -> Any:
     declared, text = json_schema(AnswerExplanation, "serialization"), arrow.string()
     properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
     fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
-    varying = [("forced_answer", text), ("other_images", arrow.int32()), ("tokens", arrow.list_(text))]
-    return _schema(arrow, [*fields, *varying])
+    varying = [(name, arrow.list_(text)) for name in _VARYING]
+    return _schema(arrow, [*fields, ("forced_answer", text), *varying])

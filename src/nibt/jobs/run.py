@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,22 +11,23 @@ from torch import nn
 
 from nibt.data import parquet
 from nibt.datasets._opening import Pairs, open_rows
-from nibt.datasets._table import TableDataset, as_utf8
+from nibt.datasets._records import TableDataset, as_utf8
 from nibt.datasets.base import Dataset, Record
+from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
-from nibt.jobs.answers import worker_of
-from nibt.jobs.chunks import Chunk, Chunks
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.worker import JobSpec
+from nibt.jobs.worker import Chunk, Chunks, JobSpec, worker_of
 from nibt.methods.base import MethodSpec
 from nibt.models._answers import Generator
+from nibt.models._loaded import LoadedModel
+from nibt.models._request import check_unset
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.records import JsonObject
-from nibt.registry import available, find
+from nibt.registry import available
 
 OnDescription: TypeAlias = Callable[[JsonObject], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]
@@ -50,7 +51,14 @@ class JobRun:
 
     def run(self, execution: Mapping[str, Any]) -> None:
         """Explain the missing rows. The manifest records where they were computed."""
-        retry = _check_contents(self.job, self.data, self._advance)
+        retry = set[int]()
+        differences = list(islice(_differences(self.job, self.data, self._advance, retry), _MOST + 1))
+        if differences:
+            more = "\n  ..." if len(differences) > _MOST else ""
+            lines = "".join(f"\n  {difference}" for difference in differences[:_MOST])
+            raise OtherRequest(
+                f"{self.job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
+            )
         complete = self.job.chunks().keys() - retry
         chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
         missing = iter(chunks)
@@ -88,7 +96,7 @@ def batch(
     pairs: Pairs,
     out: str | Path,
     method: str = "nib",
-    target: str = "cosine",
+    target: str | None = None,
     *,
     image: str = "image",
     caption: str = "caption",
@@ -128,7 +136,7 @@ def batch(
             the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a data set; or a ``Dataset``.
         out: The folder of the job.
         method: The name of the method, or its text with a variant and options (``"nib:paper steps=5"``).
-        target: The name of the target, the score that is explained.
+        target: The name of the target, as in ``explain``.
         image: The column with the images.
         caption: The column with the captions.
         prompt: The column with the prompts of a generator; None means ``prompt``, if there are no captions.
@@ -145,7 +153,7 @@ def batch(
         loading: Options of ``load_model`` or ``load_generator``.
         on: Where the job runs: "local", or "ray" for workers on a cluster. The results have the same bits if the
             hardware, the number of threads and the versions are the same.
-        workers: The number of workers.
+        workers: The number of workers; this and the next four are for "ray".
         cpus: CPUs per worker, which are also its threads.
         gpus: GPUs per worker; may be a fraction.
         address: The address of a cluster; None runs the workers on this machine.
@@ -166,12 +174,20 @@ def batch(
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
         Unsupported: pyarrow or ray is not installed.
     """
+    if not isinstance(loading, Mapping | None):
+        raise BadOption(f"loading must be a mapping of options of load_model (got {loading!r:.60})")
+    if isinstance(model, LoadedModel):
+        check_unset("a loaded model", **(loading or {}))
     batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)
+    of_cluster = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address, "send_images": send_images}
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
-    MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
-    find("targets", target)
+    changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
+    if on != "ray" and changed:
+        raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
+    MethodSpec.of(method, variant, options, seed)  # names are checked before a model is loaded
+    check_target_name(target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(
         model,
@@ -221,20 +237,8 @@ def _absolute_name(name: str) -> str:
     return os.path.abspath(os.path.expanduser(name))
 
 
-def _check_contents(job: Job, data: Dataset, on_row: Callable[[], None] = lambda: None) -> set[int]:
-    """Check that the keys, captions and images of a data set are those of the rows of a job."""
-    retry: set[int] = set()
-    differences = list(islice(_differences(job, data, on_row, retry), _MOST + 1))
-    if differences:
-        more = "\n  ..." if len(differences) > _MOST else ""
-        lines = "".join(f"\n  {difference}" for difference in differences[:_MOST])
-        raise OtherRequest(
-            f"{job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
-        )
-    return retry
-
-
 def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
+    """Yield how the keys, captions and images of a data set differ from those of the rows of a job."""
     chunks, size = set(job.chunks()), job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
     texts = ("prompt", "forced_answer") if job.has_prompts else ("caption",)

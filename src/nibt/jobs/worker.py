@@ -1,33 +1,87 @@
-"""Workers, which explain chunks of records and return the bytes of their files.
+"""Workers, which explain chunks of pairs or of a generator's prompts, and return the bytes of their files.
 
 The bytes depend only on the chunk and the request, not on the worker or on earlier chunks.
 """
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from PIL import Image
 
 from nibt.data.images import ImageInput
-from nibt.data.pair import Pair
-from nibt.datasets.base import Dataset, ImageLocation, Record
+from nibt.data.pair import Pair, as_list
+from nibt.datasets.base import Dataset, ImageLocation, Record, Wanted
+from nibt.engine.answers import explain_answer, resolved_method
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
-from nibt.engine.encode import halve
+from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, resolve, versions
 from nibt.engine.targets import Contrast
-from nibt.errors import NibtError, Unsupported
+from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported
 from nibt.folder import ChunkFile
-from nibt.jobs.chunks import Chunk, read_ahead
-from nibt.jobs.rows import encode_rows, explained_row, failed_row
+from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row
 from nibt.methods.base import MethodSpec
-from nibt.models._devices import is_out_of_memory
+from nibt.models._answers import SOURCES
+from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
-from nibt.models._request import LoadOptions, check_loading
+from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
+
+_Item = TypeVar("_Item")
+_END = object()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records from ``number * size`` on, whose results are written together."""
+
+    number: int
+    records: list[Record]
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:08d}"
+
+
+@dataclass
+class Chunks:
+    """The chunks of a data set that are wanted; ``count`` is the number of all records after the iteration."""
+
+    data: Dataset
+    size: int
+    wanted: Wanted
+    count: int | None = field(default=None, init=False)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        row, records = 0, []
+        for record in self.data.records(lambda row: self.wanted(row // self.size)):
+            if record is not None:
+                records.append(record)
+            row += 1
+            if row % self.size == 0 and records:
+                yield Chunk(records[0].row // self.size, records)
+                records = []
+        self.count = row
+        if records:
+            yield Chunk(records[0].row // self.size, records)
+
+
+def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """Yield the items in their order, while a thread produces the next ``count`` of them."""
+    with ThreadPoolExecutor(1, "nibt-ahead") as thread:
+        try:
+            waiting = deque(thread.submit(next, items, _END) for _ in range(count))
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, items, _END))
+                yield item  # pyright: ignore[reportReturnType]
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)
+
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
@@ -39,7 +93,7 @@ class JobSpec:
 
     model: Any
     method: str = "nib"
-    target: str = "cosine"
+    target: str | None = None
     variant: str = "default"
     against: Any = ()
     against_images: Any = ()
@@ -115,21 +169,16 @@ class Worker:
         limit = self.size
         for item in read_ahead(self._prepare(chunks), _AHEAD):
             if isinstance(item, Chunk):
-                yield self._file(item, rows, limit)
+                smaller = None if limit == self.size else limit
+                shared = {**self.describe(), "chunk": item.number, "halved": smaller}
+                data = encode_rows(sorted(rows, key=lambda row: row["row"]), shared, self.of_answers)
+                yield ChunkFile(item.name, data, len(rows))
                 rows, limit = [], self.size
             elif isinstance(item, dict):
                 rows.append(item)
             else:
                 explained, limit = self._explain(item, limit)
                 rows += explained
-
-    def _file(self, chunk: Chunk, rows: list[JsonObject], limit: int) -> ChunkFile:
-        rows = sorted(rows, key=lambda row: row["row"])
-        smaller = None if limit == self.size else limit
-        data = encode_rows(rows, {**self.describe(), "chunk": chunk.number, "halved": smaller}, self.of_answers)
-        return ChunkFile(chunk.name, data, len(rows))
-
-    # Preparation, in a thread
 
     def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
         """Yield the batches and the failed rows of each chunk, as soon as they are full, then the chunk alone."""
@@ -156,14 +205,11 @@ class Worker:
         if len(records) <= self.size:
             return records
         keys = [record.image if isinstance(record.image, str) else row for row, record in enumerate(records)]
-        return [records[row] for row in batch_order(keys, [self._length(record) for record in records])]
-
-    def _length(self, record: Record) -> int:
-        """Return the length of the first caption; 0 if it has no tokens, which is an error once it is read."""
-        try:
-            return self.spec.model.text.length(record.caption or "")
-        except Exception:
-            return 0
+        lengths = [0] * len(records)
+        for row, record in enumerate(records):
+            with suppress(Exception):  # a caption without tokens is an error once it is read
+                lengths[row] = self.spec.model.text.length(record.caption or "")
+        return [records[row] for row in batch_order(keys, lengths)]
 
     def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | JsonObject]:
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""
@@ -182,8 +228,6 @@ class Worker:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[replace(pair, image=PlaceholderImage.of(pair.image)) for _, pair in good])
             yield PreparedRows([record for record, _ in good], small)
-
-    # Explanation
 
     def _explain(self, prepared: PreparedRows, limit: int) -> tuple[list[JsonObject], int]:
         """Return the row of each record, and the batch size for the rest of the chunk, halved if memory runs out."""
@@ -224,10 +268,89 @@ class Worker:
             if self._failures == _MAX_FAILURES:
                 raise error
         if is_out_of_memory(error):
-            return "the row does not fit into memory even alone: choose fewer steps, or a smaller image_size or dtype"
+            return f"the row {TOO_LARGE}"
         return message(error)
 
 
 def message(error: Exception) -> str:
     """Return the message of the error of a row."""
     return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
+
+
+def worker_of(request: JobSpec, data: Dataset) -> Worker:
+    """Return the worker of a job: of answers, if its rows are prompts of a generator."""
+    return (AnswerWorker if data.has_prompts else Worker)(request, data)
+
+
+class AnswerWorker(Worker):
+    """A worker with a generator, which explains the answer of each row alone; its words are a batch."""
+
+    of_answers = True
+
+    def load(self) -> None:
+        request = self.request
+        self._against = _alternative(request)
+        check_loading(request.loading, GenerationOptions, "processor")
+        self._method = MethodSpec.of(request.method, request.variant, request.options)
+        try:
+            self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
+        except CannotLoad as error:
+            raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
+        self._record = resolved_method(self._method, self._generator.answers, request.seed)[1]
+
+    def describe(self) -> JsonObject:
+        narrowed = [source for source in SOURCES if source in self._generator.answers.sources]
+        compared = {} if self._against is None else {"against": self._against}
+        return {
+            "method": self._record,
+            "target": {
+                "name": "log_probability" if self._against is None else "logit_difference",
+                "options": {"narrow": narrowed, **compared},
+            },
+            "model": self._generator.record(),
+            "versions": versions(),
+            "batch_size": self.size,
+            "warnings": list(self._generator.request.notes),
+        }
+
+    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
+        """Yield the records of each chunk with their images, or as failed rows, then the chunk without records."""
+        for chunk in chunks:
+            for record in chunk.records:
+                try:
+                    image = None if record.error else self.data.load_image(record)
+                except Exception as error:  # the error of a row is recorded in it
+                    yield failed_row(record, message(error), record.digest())
+                    continue
+                yield failed_row(record, record.error, "") if image is None else PreparedRows([record], image)
+            yield Chunk(chunk.number, [])
+
+    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
+        (record,) = prepared.records
+        explanation = explain_answer(
+            self._generator,
+            prepared.batch,
+            record.caption or "",
+            record.answer,
+            self._method,
+            against=self._against,
+            batch_size=self.size,
+            seed=self.request.seed,
+        )
+        self._failures = None
+        return [answer_row(record, explanation)]
+
+
+def _alternative(request: JobSpec) -> str | None:
+    """Return the word that each word of an answer is compared with; other options of targets are for pairs."""
+    against = as_list(request.against)
+    foreign = {"target": request.target not in (None, "cosine")}
+    foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
+    if any(foreign.values()):
+        raise BadOption(
+            "rows with prompts explain log-probabilities, or logits against one word: leave out "
+            f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
+        )
+    if len(against) > 1:
+        raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
+    return against[0] if against else None

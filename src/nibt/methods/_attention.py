@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import chunks
-from nibt.core.side import Side
+from nibt.core.side import Side, chunks
 from nibt.methods.base import Method
 from nibt.models._attention import AttentionRecord, Attentions, Weights
 from nibt.options import Blocks

@@ -4,6 +4,7 @@ The states of the path are z(l) = r + l (h - r), from a baseline r to the state 
 of these states, which are computed from h - r and the gradient at z(l).
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,22 +13,94 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import chunks, nodes, refined
-from nibt.core.refinement import Rows, integrate
-from nibt.core.side import Side
-from nibt.core.stages import PathStage
-from nibt.data.units import special_rows, special_tokens
+from nibt.core.quadrature import Rows, integrate, nodes, refined
+from nibt.core.side import Side, chunks
+from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
-from nibt.methods._gradient import GradientMethod
 from nibt.methods._path_vectors import PathOptions
-from nibt.methods.base import average_layers
+from nibt.methods.base import LayerMethod, average_layers
+from nibt.models._trace import Cut
 from nibt.options import Keywords, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import Hidden, PerExample, PerToken
 
+
+class GradientMethod(LayerMethod):
+    """Base class of methods that score a layer from its state (or a difference of states) and one gradient."""
+
+    @abstractmethod
+    def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
+        """Compute the score of each row. A pure function; a rectifier belongs in here."""
+
+    def attribute(self, side: Side) -> Attribution:
+        return average_layers(side, self.layer, [self.layer_scores(side, layer) for layer in self.layer])
+
+    def layer_scores(self, side: Side, layer: int) -> PerToken:
+        """Compute the scores of one layer from the gradient at its state."""
+        cut = side.cut(layer)
+        return self.scores(cut.hidden, side.gradient(cut, cut.hidden[None])[0], cut.units)
+
+
 Scores = Callable[[Hidden, Hidden], PerToken]
 """Computes the score of each row from h - r and the gradient at one state."""
+
+
+@dataclass(frozen=True)
+class PathStage:
+    """A number that a state of a batch determines, and where the path of the state starts.
+
+    What a special token carries at a layer, such as the class token, came from units at earlier layers. Let w be the
+    mean gradient of the score at its row. One block below, w . block(z) is a number that the state z determines, with
+    a path of its own from the baseline to the input. The gradients along it divide the score of the special tokens
+    among all rows of the earlier layer. So it goes on, down to layer 0, where special tokens are constants and have
+    no score.
+
+    Attributes:
+        side: The side of the batch.
+        layer: The layer of the state; None for the first tokens.
+        start: The state at the start of the path.
+        cut: The tower cut at the layer, or one block of it.
+        score: Computes the number from what ``cut`` computes: the score of the side, or a sum of special tokens.
+        weights: The weights of this sum.
+    """
+
+    side: Side
+    layer: int | None
+    start: Hidden
+    cut: Cut
+    score: Callable[[Tensor], Tensor]
+    weights: Float[Tensor, "batch value"] | None = None
+
+    @classmethod
+    def of_layer(cls, side: Side, layer: int | None, baseline: str) -> "PathStage":
+        """Return the stage from a layer (None: from the first tokens) to the score, with a named baseline."""
+        cut = side.stem() if layer is None else side.trace.cut(layer)
+        return cls(side, layer, side.baseline(baseline, layer, cut.hidden).expand_as(cut.hidden), cut, side.score)
+
+    @classmethod
+    def of_block(cls, side: Side, number: int, weights: Float[Tensor, "batch value"], rows: int) -> "PathStage":
+        """Return the stage from the input of a block to the weighted sum of the first rows of its output."""
+        trace = side.trace
+        cut = trace.block(number, rows)
+        start = trace.tower.blank(trace.inputs, number).expand_as(cut.hidden)
+        return cls(side, number, start, cut, lambda values: (values * weights).sum(-1), weights)
+
+    def take(self, rows: Sequence[int]) -> "PathStage":
+        """Return the stage of the items at ``rows``."""
+        side, layer = self.side.take(rows), self.layer
+        assert layer is not None, "the first tokens are not cut for some items"
+        if self.weights is not None:
+            return PathStage.of_block(side, layer, self.weights[rows], self.weights.shape[1] // self.start.shape[2])
+        return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score)
+
+    def change(self) -> PerExample:
+        """Compute the change of the number of a block along the path, from recorded states."""
+        assert self.layer is not None
+        assert self.weights is not None
+        trace, after = self.side.trace, self.layer + 1
+        change = trace.cut(after).hidden - trace.tower.blank(trace.inputs, after)
+        return self.score(change.flatten(1)[:, : self.weights.shape[1]])
 
 
 @dataclass(frozen=True)
@@ -59,19 +132,16 @@ class PathMethod(PathOptions):
     ) -> tuple[PerToken, PathSummary]:
         """Compute the scores of the rows of a layer or, if special tokens distribute theirs, of all stages.
 
-        Args:
-            stage: The first stage.
-            scores: Computes the score of each row at one state.
-            name: The name of the baseline; ``zero`` if the path starts at another state.
-            change: The change of the score that the tolerance refers to; None means that along the path.
+        ``name`` is the baseline, or ``zero`` for a path from another state. The tolerance refers to ``change``; None
+        is that of the score along the path.
         """
         at_input, at_start = self.ends(stage, name or self.baseline)
         side, layer, (_, tokens, width) = stage.side, stage.layer, stage.start.shape
         of_stage, bound, rows = at_input - at_start, None, 0
         special = torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device)
         if self.distribute and layer:
-            special = special_tokens(stage.cut.units, tokens).to(stage.start.device)
-            rows = special_rows(special)
+            special, rows = special_tokens(stage.cut.units, tokens)
+            special = special.to(stage.start.device)
         if self.tolerance is not None:
             bound = allowed(of_stage if change is None else change, self.tolerance)
             bound = bound / (1 + (layer or 0)) if rows else bound  # each stage adds its gap
@@ -93,12 +163,8 @@ class PathMethod(PathOptions):
     ) -> tuple[Float[Tensor, "batch value"], PerExample]:
         """Average the scores along the path of a stage, and return the number of steps of each item.
 
-        Args:
-            stage: The stage.
-            scores: Computes the score of each row at one state.
-            change: The change of the stage's number.
-            bound: The largest gap of the sum of the scores; None for the steps of the rule.
-            special: The number of first rows whose gradients are averaged, too, and follow the scores.
+        Without a ``bound`` of the gap to the ``change``, it takes the steps of the rule. The gradients of the first
+        ``special`` rows are averaged, too, and follow the scores.
         """
         side, count, tokens = stage.side, *stage.start.shape[:2]
 

@@ -1,6 +1,6 @@
 """The vectors of units from integrals along a path: of NIB, and of integrated gradients.
 
-Each view of an image and each layer of the method has a path of its own (``nibt.core.jacobians``), and the vectors
+Each view of an image and each layer of the method has a path of its own (``nibt.core.quadrature``), and the vectors
 are the means over them.
 """
 
@@ -14,11 +14,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.jacobians import jvp_at, normalized, part_masks, part_vectors_at, vjp_at
-from nibt.core.quadrature import Nodes, nodes, refined
-from nibt.core.refinement import Rows, integrate
+from nibt.core.quadrature import (
+    Nodes,
+    Rows,
+    integrate,
+    jvp_at,
+    nodes,
+    normalized,
+    part_masks,
+    part_vectors_at,
+    refined,
+    vjp_at,
+)
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, special_rows, special_token_share, special_tokens
+from nibt.data.units import Grid, Units, special_token_share, special_tokens
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
 from nibt.methods.base import Method
@@ -55,8 +64,8 @@ class LayerPath:
     @cached_property
     def special(self) -> Float[Tensor, " row"]:
         """Which of the first rows are special tokens that distribute their vectors, as 1 and 0; empty without any."""
-        special = special_tokens(self.cut.units, self.rows)
-        return special[0, : special_rows(special) if self.below else 0].to(self.start)
+        special, rows = special_tokens(self.cut.units, self.rows)
+        return special[0, : rows if self.below else 0].to(self.start)
 
     @property
     def stages(self) -> list[tuple[Cut, Hidden, Tensor]]:
@@ -157,7 +166,7 @@ def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions"
         start = side.baseline(method.baseline, layer, cut.hidden)
         before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
         change, below = after - F.normalize(before, dim=-1)[0], []
-        if method.distribute and layer and (rows := special_rows(special_tokens(cut.units, start.shape[1]))):
+        if method.distribute and layer and (rows := special_tokens(cut.units, start.shape[1])[1]):
             below = [(side.trace.block(number, rows), side.tower.blank(side.inputs, number)) for number in range(layer)]
         paths.append(LayerPath(normalized(cut), start, change, method, tuple(below)))
     return paths
@@ -272,6 +281,7 @@ class PathOptions(Method):
     floor: OpenShare = 0.1
     tolerance: ClassVar[float | None] = None
     distribute: ClassVar[bool] = False
+    conditions: ClassVar = {"floor": ("quadrature", ("geometric",))}
 
     def linear_vectors(self, side: Side) -> SideVectors:
         """Integrate the vectors along the path, if that is how the method computes its scores."""

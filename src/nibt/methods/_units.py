@@ -22,7 +22,7 @@ from nibt.methods._vectors import UnitVectors
 from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower
-from nibt.options import Range
+from nibt.options import Either, Range
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, UnitValues
 
@@ -95,16 +95,7 @@ class PlayerMethod(UnitMethod):
         units: ``words`` of a caption, or ``tower`` (tokens).
     """
 
-    units: str = field(default="words", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_units()
-
-    def check_units(self) -> None:
-        """Check the name of the units."""
-        if self.units not in ("words", "tower"):
-            raise BadOption(f"units must be words or tower (got {self.units!r})")
+    units: Annotated[str, Either(("words", "tower"))] = field(default="words", kw_only=True)
 
     def players(self, units: Units | Segments, count: int) -> list[list[tuple[int, ...]]]:
         """Return the players of each of ``count`` items, each with its columns of the scores."""
@@ -166,19 +157,17 @@ class SegmentMethod(PlayerMethod):
         segments: The intended number of superpixels.
     """
 
+    units: str = field(default="words", kw_only=True)
     segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self._segmented and self.views > 1:
-            raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
-
-    def check_units(self) -> None:
-        name = self.units.partition(":")[0]
-        if self.units not in ("words", "tower") and name != "segments":
+        if self._segmented and self.units.partition(":")[0] != "segments":
             raise BadOption(f"units must be words, tower, segments or segments:FILE (got {self.units!r})")
         if self.units.endswith(":"):
             raise BadOption(f"units must name a file after segments: (got {self.units!r})")
+        if self._segmented and self.views > 1:
+            raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
 
     @property
     def _segmented(self) -> bool:

@@ -9,7 +9,7 @@ only where it is in the image as it is shown, and the shifted views would hide i
 what it lacks of the first map, unit by unit, is added smoothly. The sum of the fine map is that of the first map.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import AT_ONCE
-from nibt.core.side import Side
+from nibt.core.side import AT_ONCE, Side
 from nibt.data.units import Grid, SequenceUnits, cells_of
 from nibt.results.attribution import Attribution
 
@@ -65,11 +64,7 @@ class Views:
     def of(cls, side: Side, count: int, layers: Sequence[int] = (), lowest: int | None = None) -> "Views | None":
         """Return the views of a side; None for one view.
 
-        Args:
-            side: The side.
-            count: The number of views.
-            layers: The layers that the method explains; empty for methods without layers.
-            lowest: The lowest layer whose state it reads, if that is none of these.
+        A method without ``layers`` has the grid of the last one. ``lowest`` is the lowest layer whose state it reads.
         """
         if count == 1:
             return None
@@ -93,8 +88,13 @@ class Views:
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
         """
         cells = min(len(self.shifts), FINEST) if units.rows * units.columns <= self.grid.rows * self.grid.columns else 1
-        grids = units.unfold(maps)
-        fine = blended(grids, self._places(units), cells)
+        grids, total, covered = units.unfold(maps), [], []
+        for grid, (down, right) in zip(grids, self.shifts, strict=True):
+            rows = overlaps(units.rows, cells, down * units.rows / self.extent[0]).to(grid)
+            columns = overlaps(units.columns, cells, right * units.columns / self.extent[1]).to(grid)
+            total.append(rows @ grid @ columns.T)
+            covered.append(rows.sum(1)[:, None] * columns.sum(1))
+        fine = torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2  # the mean of the views at each cell
         sizes = (units.rows, self.grid.rows), (units.columns, self.grid.columns)
         width = cells * self.side.trace.tower.blend_width
         rows, columns = (smoothing(count, cells, width * count / least).to(fine) for count, least in sizes)
@@ -102,41 +102,21 @@ class Views:
         fine = fine + rows @ lacking @ columns.T
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)
 
-    def _places(self, units: Grid) -> list[tuple[float, float]]:
-        """Return the shifts in units of a grid."""
-        height, width = self.extent
-        return [(down * units.rows / height, right * units.columns / width) for down, right in self.shifts]
-
-
-def explain_views(views: Views, attribute: Callable[[Side], Attribution], negative: bool) -> Attribution:
-    """Compute the fine maps of a batch, which may have negative scores; all else is that of the image as it is."""
-    results = [attribute(side) for side in views.sides()]
-    plain, batch = results[0], len(views.side.trace.inputs.values)
-    units, grid = plain.units, cells_of(plain.units)
-    scores = torch.cat([result.scores for result in results]).unflatten(0, (len(views.shifts), batch))
-    fine, fine_grid = views.blend(scores[..., : grid.count], grid)
-    path = plain.path
-    if not negative:
-        fine = fine.clamp_min(0)
-        path = path and replace(path, sum=fine.sum(-1))
-    if isinstance(units, SequenceUnits):
-        words = scores[0, :, grid.count :]
-        return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=fine_grid), path=path)
-    return replace(plain, scores=fine, units=fine_grid, path=path)
-
-
-def blended(
-    grids: Float[Tensor, "view *other row column"], places: Sequence[tuple[float, float]], cells: int
-) -> Float[Tensor, "*other fine_row fine_column"]:
-    """Return the mean of maps with shifted units, on a grid of ``cells`` cells per unit along each axis."""
-    total, covered = [], []
-    for grid, (down, right) in zip(grids, places, strict=True):
-        rows, columns = (
-            overlaps(units, cells, shift).to(grid) for units, shift in zip(grid.shape[-2:], (down, right), strict=True)
-        )
-        total.append(rows @ grid @ columns.T)
-        covered.append(rows.sum(1)[:, None] * columns.sum(1))
-    return torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2
+    def merge(self, results: Sequence[Attribution], negative: bool) -> Attribution:
+        """Return the fine maps of a batch, which may have negative scores; all else is that of the image as it is."""
+        plain, units = results[0], results[0].units
+        scores = torch.cat([result.scores for result in results]).unflatten(0, (len(self.shifts), -1))
+        words = None
+        if isinstance(units, SequenceUnits):
+            scores, words = scores[..., : units.grid.count], scores[0, :, units.grid.count :]
+        fine, grid = self.blend(scores, cells_of(units))
+        path = plain.path
+        if not negative:
+            fine = fine.clamp_min(0)
+            path = path and replace(path, sum=fine.sum(-1))
+        if isinstance(units, SequenceUnits) and words is not None:
+            return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=grid), path=path)
+        return replace(plain, scores=fine, units=grid, path=path)
 
 
 @lru_cache(maxsize=256)
@@ -156,12 +136,7 @@ def overlaps(units: int, cells: int, shift: float) -> Float[Tensor, "{units}*{ce
 
 @lru_cache(maxsize=256)
 def smoothing(units: int, cells: int, width: float) -> Float[Tensor, "{units}*{cells} {units}"]:
-    """Return the share of each unit of a line in each cell: even in the unit, then smoothed by a triangle.
-
-    Args:
-        units: The number of units.
-        cells: The number of cells of a unit.
-        width: The half width of the triangle, in cells.
+    """Return the share of each unit of a line in each cell: even, then smoothed by a triangle of a half width in cells.
 
     Examples:
         >>> smoothing(2, 1, 1.0).tolist()

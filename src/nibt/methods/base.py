@@ -3,25 +3,24 @@
 The options of a method are its dataclass fields.
 """
 
-import dataclasses
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
-from nibt.methods._tables import TableScores, vector_table, word_game_table
-from nibt.methods._vectors import SideVectors, UnitVectors
-from nibt.methods._views import Views, explain_views
+from nibt.methods._vectors import SideVectors, TableScores, UnitVectors, vector_table, word_game_table
+from nibt.methods._views import Views
 from nibt.models.base import Tower
-from nibt.options import Either, Keywords, Layers, complete, field_types, parsed
+from nibt.options import Either, Keywords, Layers, check_effects, complete, field_types, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find, parse_method
 from nibt.results.attribution import Attribution, PathSummary
@@ -33,7 +32,7 @@ Category = Literal["path", "gradient", "attention", "perturbation", "control", "
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class MethodSpec:
     """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.
 
@@ -43,54 +42,45 @@ class MethodSpec:
 
     name: str = "nib"
     variant: str = "default"
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     instance: "Method | None" = None
 
     @classmethod
     def of(
-        cls, method: "str | MethodSpec | Method", variant: str = "default", options: Mapping[str, Any] | None = None
+        cls,
+        method: "str | MethodSpec | Method",
+        variant: str = "default",
+        options: Mapping[str, Any] | None = None,
+        seed: int | None = None,
     ) -> "MethodSpec":
-        """Return a method that is given as text, as a spec or as an object, with a variant and further options.
-
-        Raises:
-            UnknownName: There is no such method.
-            BadOption: A part of the text is no option, or an option or the variant is set twice.
-        """
+        """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
         if isinstance(method, type):
             raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
+        if not isinstance(variant, str):
+            raise UnknownName("variants", variant, ("default", "paper"))
         if isinstance(method, Method):
-            if options or variant != "default":
-                beside = ", ".join(options or [variant])
-                raise BadOption(f"a Method has its options already (got {beside}): leave them out")
+            beside = [*(options or ()), *([variant] if variant != "default" else ())]
+            beside += ["seed"] if seed is not None and hasattr(method, "seed") else []
+            if beside:
+                raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
             return cls(method.name, instance=method)
         spec = method if isinstance(method, MethodSpec) else cls(*parse_method(method))
-        twice = [name for name in options or () if name in spec.options]
+        names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
+        twice = [name for name in names if name in spec.options]
         if twice or (variant != "default" and spec.variant not in ("default", variant)):
             raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
         variant = spec.variant if variant == "default" else variant
-        return dataclasses.replace(spec, variant=variant, options={**spec.options, **(options or {})})
+        return replace(spec, variant=variant, options={**spec.options, **(options or {})})
 
     @classmethod
     def parse(cls, text: str) -> "MethodSpec":
-        """Parse a name with an optional variant and options; values with spaces are quoted.
-
-        Raises:
-            UnknownName: There is no such method.
-            BadOption: A part is no option, or is set twice.
-        """
-        name, variant, options = parse_method(text)
-        return cls(name, variant, options)
+        """Parse a name with an optional variant and options; values with spaces are quoted."""
+        return cls(*parse_method(text))
 
     @classmethod
     def without_options(cls, text: str, caller: str) -> "MethodSpec":
-        """Parse a name with an optional variant, where results are stored under that name.
-
-        Raises:
-            UnknownName: There is no such method.
-            BadOption: It has options, which the stored name would not have.
-        """
-        spec = cls.parse(text)
-        if spec.options:
+        """Parse a name with an optional variant, where results are stored under that name: it may have no options."""
+        if (spec := cls.parse(text)).options:
             raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
         return spec
 
@@ -106,12 +96,17 @@ class MethodSpec:
         return [*(name for name, default in names if name != default), *options]
 
     @property
+    def method_class(self) -> "type[Method]":
+        """The class of the method."""
+        return find("methods", self.name) if self.instance is None else type(self.instance)
+
+    @property
     def is_random(self) -> bool:
         """Whether the method draws at random with its options."""
-        return find("methods", self.name).draws(self.options)
+        return self.method_class.draws(self.options)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
@@ -150,11 +145,13 @@ class Method(Plugin, ABC):
     """The default tolerance of tables, for methods that have one."""
     answer_defaults: ClassVar[Mapping[str, Any]] = {}
     """Options for answers of generators that differ from the default."""
+    conditions: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
+    """Options that have an effect only beside some values of another: ``{"floor": ("quadrature", ("geometric",))}``."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
 
-    views: ViewCount = dataclasses.field(default=1, kw_only=True)
-    amounts: Annotated[str, Either(("method", "removal"))] = dataclasses.field(default="method", kw_only=True)
+    views: ViewCount = field(default=1, kw_only=True)
+    amounts: Annotated[str, Either(("method", "removal"))] = field(default="method", kw_only=True)
 
     __post_init__ = complete
 
@@ -162,11 +159,18 @@ class Method(Plugin, ABC):
         """Compute the scores of a batch."""
         views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
         attribution = (
-            self.attribute(side) if views is None else explain_views(views, self.attribute, self.signed or self.linear)
+            self.attribute(side)
+            if views is None
+            else views.merge([self.attribute(view) for view in views.sides()], self.signed or self.linear)
         )
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
+        if not attribution.scores.isfinite().all() and side.score(side.trace.embedding).isfinite().all():
+            raise BadOption(
+                f"the method {self.name} gave scores that are NaN or infinite: change its options, load the model in "
+                "float32, or correct its class"
+            )
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
 
     @abstractmethod
@@ -250,12 +254,15 @@ class Method(Plugin, ABC):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
-        values = cls.completed(tower, cls.completed(tower, of_variant, changes), _side_options(options, tower.modality))
+        of_side = _side_options(options, tower.modality)
+        values = cls.completed(tower, cls.completed(tower, of_variant, changes), of_side)
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
             _check_plain(values, options, tower)
         if "layer" in values:
-            values["layer"] = _layers(values["layer"], tower, cls.layer_leaves_block)
+            values["layer"] = layers_of(values["layer"], tower, cls.layer_leaves_block)
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
+        if of_side:
+            check_effects(method, of_side, options)
         if not tower.offers.issuperset(method.required()):
             method.check(tower)
         return method
@@ -267,23 +274,15 @@ class Method(Plugin, ABC):
 
     @classmethod
     def draws(cls, options: Options) -> bool:
-        """Return whether the method draws at random with these options; the default is that it has the option ``seed``.
-
-        Args:
-            options: Unresolved options.
-        """
-        return "seed" in {field.name for field in dataclasses.fields(cls)}
+        """Return whether the method draws at random with unresolved options: if it has a ``seed``, by default."""
+        return "seed" in {option.name for option in fields(cls)}
 
     def required(self) -> tuple[Need, ...]:
         """Return what a tower must offer for these options."""
         return self.needs
 
     def check(self, tower: Tower) -> None:
-        """Check that the tower offers what these options need.
-
-        Raises:
-            Unsupported: It does not; the message names the methods that work with this tower.
-        """
+        """Check that the tower offers what these options need; ``Unsupported`` names the methods that work with it."""
         lacking = [need for need in self.required() if need not in tower.offers]
         if not lacking:
             return
@@ -349,8 +348,12 @@ def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:
             raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
 
 
-def _layers(value: Any, tower: Tower, leaves_block: bool) -> tuple[int, ...]:
-    if isinstance(value, float) and 0 < value < 1:
+def layers_of(value: Any, tower: Tower, leaves_block: bool) -> tuple[int, ...]:
+    """Return the layers that a number, a list, their text or a share of the depth names."""
+    value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
+    if isinstance(value, float) and 0 < value <= 1:
+        if value == 1:
+            raise BadOption("layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one")
         return (min(tower.relative(value) + leaves_block, tower.depth),)
     layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
     for layer in layers:
@@ -375,7 +378,16 @@ def average_layers(
     side: Side, layers: tuple[int, ...], maps: Sequence[PerToken], summaries: Sequence[PathSummary] = ()
 ) -> Attribution:
     """Compute the mean of the maps of several layers."""
-    units = side.trace.cut(layers[0]).units
+    cut = side.trace.cut(layers[0])
+    units, rows = cut.units, cut.hidden.shape[: 2 if cut.hidden.ndim == 3 else 1]
+    for number, scores in enumerate(maps):
+        rows = rows if number == 0 else rows[:1]  # other layers may have other grids
+        if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.shape[: len(rows)] != rows:
+            got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+            raise BadOption(
+                f"a map must be a tensor of floats with a score per item and row of the hidden state, {list(rows)} "
+                f"(got {got}): correct the method"
+            )
     if any(scores.shape != maps[0].shape for scores in maps):
         raise Unsupported(
             f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"

@@ -25,8 +25,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 
-from nibt.core.jacobians import part_masks
 from nibt.core.perturbation import generator, masker
+from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
@@ -40,8 +40,8 @@ from nibt.methods._coalitions import (
     drawn_coalitions,
     least_squares,
 )
-from nibt.methods._tables import TableScores
 from nibt.methods._units import keep_players, share_equally
+from nibt.methods._vectors import TableScores
 from nibt.methods.base import Method
 from nibt.options import Either, OpenShare
 

@@ -34,8 +34,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import chunks
-from nibt.core.side import Side
+from nibt.core.side import Side, chunks
 from nibt.errors import Unsupported
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods.base import LayerMethod, average_layers
@@ -108,6 +107,7 @@ class M2IB(LayerMethod):
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
     layer_leaves_block = True
+    conditions: ClassVar = {"sharpness": ("pair_weight", ("softplus",)), "beta": ("pair_weight", ("none",))}
     variants: ClassVar = {
         "default": {side: {"layer": 0.75} for side in ("image", "text")},
         "paper": {side: {"layer": 0.75} for side in ("image", "text")},

@@ -33,10 +33,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.core.stages import PathStage
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, moments
-from nibt.methods._path import PathMethod, products
+from nibt.methods._path import PathMethod, PathStage, products
 from nibt.methods._vectors import SideVectors
 from nibt.methods.base import LayerMethod, Options, average_layers
 from nibt.models.base import Tower
@@ -73,6 +72,10 @@ class NIB(PathMethod, LayerMethod):
     cost = "1 + 2 x steps x (1 - layer / depth)"
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
     answer_defaults: ClassVar = {"tolerance": 0.05, "views": 5}  # decoders need more steps than encoders, and views
+    conditions: ClassVar = {
+        **PathMethod.conditions,
+        **dict.fromkeys(("deviation", "samples"), ("noise", ("unit", "features"))),
+    }
     variants: ClassVar = {
         "default": {
             "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 4, "views": 3},

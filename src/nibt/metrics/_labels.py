@@ -42,18 +42,17 @@ class LabelMetric(Metric, ABC):
 
     def embeddings(self, metric_input: MetricInput, names: tuple[str, ...]) -> Embedding:
         """Return the embeddings of labels by their names, of unit length: (name, dim)."""
-        return metric_input.once_for_all_pairs(
-            ("labels", self.template, names), lambda: self._embedded(metric_input, names)
-        )
 
-    def _embedded(self, metric_input: MetricInput, names: tuple[str, ...]) -> Embedding:
-        assert metric_input.embed is not None
-        if metric_input.side.model.item_ndim != 1:
-            raise Unsupported(f"{self.name} needs a model with one vector per caption, without late interaction")
-        templates = openai_templates() if self.template == OPENAI else (self.template,)
-        captions = [template.replace("{}", name) for name in names for template in templates]
-        embeddings = F.normalize(metric_input.embed("text", captions).float(), dim=-1)
-        return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
+        def embedded() -> Embedding:
+            assert metric_input.embed is not None
+            if metric_input.side.model.item_ndim != 1:
+                raise Unsupported(f"{self.name} needs a model with one vector per caption, without late interaction")
+            templates = openai_templates() if self.template == OPENAI else (self.template,)
+            captions = [template.replace("{}", name) for name in names for template in templates]
+            embeddings = F.normalize(metric_input.embed("text", captions).float(), dim=-1)
+            return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
+
+        return metric_input.once_for_all_pairs(("labels", self.template, names), embedded)
 
     def similarities(self, metric_input: MetricInput, embedding: Embedding) -> Float[Tensor, "*batch label"]:
         """Compute the similarity of images with each label."""

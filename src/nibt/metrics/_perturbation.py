@@ -1,19 +1,21 @@
-"""The base classes of metrics that remove units, and of the score while they go or come by decreasing score."""
+"""What metrics that change inputs share: removal of units by decreasing score, and coalitions of both sides."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.perturbation import HIDES, masker
+from nibt.core.perturbation import HIDES, embeddings_with_words, masker
+from nibt.core.side import Side
 from nibt.data.units import Grid
-from nibt.metrics.base import AreaMetric, Metric, MetricInput
+from nibt.metrics.base import AreaMetric, Metric, MetricInput, RegionsInput
 from nibt.options import Levels, OneOf, Seed
-from nibt.types import Embedding, PerExample, PerUnit
+from nibt.results.regions import Regions
+from nibt.types import PerExample, PerUnit
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,15 @@ class CurveMetric(AreaMetric, PerturbationMetric):
         order, counts = ranks(metric_input)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
         kept = [(order < (share * counts).round()[:, None]) == self.inserted for share in shares]
-        score = metric_input.side.score
-        return torch.stack([score(level[None])[0] for level in self._embeddings(metric_input, kept)]).float().T
-
-    def _embeddings(self, metric_input: MetricInput, kept: Sequence[Tensor]) -> list[Embedding]:
-        """Compute the embeddings for masks; all maps share the first and the last, of all and of no units."""
         side = replace(metric_input.side, score=lambda embeddings: embeddings)
         embed = masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
         first, *between, last = kept
-        ends = [
+        ends = [  # all maps share the embeddings of all and of no units
             metric_input.once_for_all_methods(("end", self.hide, self.seed, is_full), partial(embed, keep.float()))
             for keep, is_full in ((first, not self.inserted), (last, self.inserted))
         ]
-        return [ends[0], *(embed(keep.float()) for keep in between), ends[1]]
+        embeddings = [ends[0], *(embed(keep.float()) for keep in between), ends[1]]
+        return torch.stack([metric_input.side.score(level[None])[0] for level in embeddings]).float().T
 
 
 def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
@@ -71,3 +69,24 @@ def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
         scores, counts = scores.masked_fill(~explained, -torch.inf), explained.sum(-1).float().cpu()
     order = scores.argsort(dim=-1, descending=True, stable=True)
     return order.argsort(dim=-1).float(), counts.to(scores.device)
+
+
+def on_patches(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
+    """Return the table on the grid of the model: the sums over its patches."""
+    regions, grid = metric_input.regions, metric_input.image.units
+    assert isinstance(grid, Grid)
+    cells = F.adaptive_avg_pool2d(regions.table, (grid.rows, grid.columns))
+    return cells.flatten(1) * (regions.grid.count / grid.count)
+
+
+def embeddings_of_patches(image: Side, kept: Float[Tensor, "coalition unit"]) -> Float[Tensor, "coalition dim"]:
+    """Compute the unit embeddings of an image with some of its patches; the others have the mean color."""
+    device = image.tower.example.device
+    return masker(image.embedded(), image.units)(kept[:, None].to(device))[:, 0].float().cpu()
+
+
+def embeddings_of_words(
+    text: Side, regions: Regions, kept: Float[Tensor, "coalition word"]
+) -> Float[Tensor, "coalition dim"]:
+    """Compute the unit embeddings of a caption with some of the words of its regions; the others are padding."""
+    return embeddings_with_words(text, regions.words, kept).float().cpu()

@@ -1,9 +1,11 @@
 """The contract of metrics: a metric measures a batch of attributions of one side, or the regions of one pair."""
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
@@ -330,3 +332,32 @@ def word_table(metric_input: MetricInput, item: int) -> Float[Tensor, " word"]:
     attribution = metric_input.attribution[item]
     scores = [attribution.scores[list(word.tokens)].sum() for word in attribution.units.words[0]]  # pyright: ignore
     return torch.stack(scores).cpu()
+
+
+def rank_correlation(first: Float[Tensor, " entry"], second: Float[Tensor, " entry"]) -> float:
+    """Return Spearman's correlation, where equal entries have their mean rank; NaN if either tensor is constant."""
+    ranks, other_ranks = _centered_ranks(first), _centered_ranks(second)
+    lengths = float(ranks.norm() * other_ranks.norm())
+    return float(ranks @ other_ranks) / lengths if lengths else torch.nan
+
+
+def _centered_ranks(values: Float[Tensor, " entry"]) -> Float[Tensor, " entry"]:
+    """Return ranks minus their mean."""
+    _, inverse, counts = values.double().unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts.double() - 1) / 2)[inverse]
+    return ranks - ranks.mean()
+
+
+def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np.ndarray, scores: np.ndarray) -> float:
+    """Compute a ranking metric of scikit-learn; NaN if the labels are all true or all false."""
+    return float("nan") if truth.all() or not truth.any() else float(getattr(_metrics(), name)(truth, scores))
+
+
+@cache
+def _metrics() -> Any:
+    """Import the metrics of scikit-learn; some versions import rich, which draws a random number of the user."""
+    state = random.getstate()
+    from sklearn import metrics
+
+    random.setstate(state)
+    return metrics

@@ -1,4 +1,4 @@
-"""Metrics of regions on coalitions of both sides of a pair that no method has drawn."""
+"""Metrics of regions on coalitions of both sides of a pair."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.metrics._coalitions import embeddings_of_patches, embeddings_of_words, on_patches
-from nibt.metrics._ranks import rank_correlation
-from nibt.metrics.base import Metric, RegionsInput
+from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words, on_patches
+from nibt.metrics.base import Metric, RegionsInput, rank_correlation
 from nibt.options import OneOf, OpenShare, Range, Seed
 from nibt.types import PerExample
 
@@ -36,19 +35,20 @@ class CoalitionMetric(Metric[RegionsInput]):
 
     def scores(self, metric_input: RegionsInput) -> tuple[PairScores, PairScores, PairScores]:
         """Return the cosines of all pairs, and what no score of one side alone explains of them and of the table."""
-        key = "coalitions", self.coalitions, self.share, self.seed
-        patches, words, image, text = metric_input.once_for_all_methods(key, lambda: self._evaluated(metric_input))
-        actual = (image @ text.T).double()
-        predicted = (patches @ on_patches(metric_input).T @ words.T).double()
-        return actual, _crossed(actual), _crossed(predicted)
-
-    def _evaluated(self, metric_input: RegionsInput) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         regions, draws = metric_input.regions, np.random.default_rng((self.seed, _HELD_OUT))
         counts = metric_input.image.units.count, len(regions.words)
         drawn = [draws.random((self.coalitions, count)) < self.share for count in counts]
         patches, words = (torch.from_numpy(kept).float() for kept in drawn)
-        image = embeddings_of_patches(metric_input.image, patches)
-        return patches, words, image, embeddings_of_words(metric_input.text, regions, words)
+        image, text = metric_input.once_for_all_methods(
+            ("coalitions", self.coalitions, self.share, self.seed),
+            lambda: (
+                embeddings_of_patches(metric_input.image, patches),
+                embeddings_of_words(metric_input.text, regions, words),
+            ),
+        )
+        actual = (image @ text.T).double()
+        predicted = (patches @ on_patches(metric_input).T @ words.T).double()
+        return actual, _crossed(actual), _crossed(predicted)
 
 
 def _crossed(scores: PairScores) -> PairScores:
@@ -124,3 +124,53 @@ class AdditiveShare(CoalitionMetric, name="additive_share"):
         actual, crossed, _ = self.scores(metric_input)
         total = (actual - actual.mean()).square().sum()
         return (1 - crossed.square().sum() / total.where(total > 0, torch.nan))[None]
+
+
+@dataclass(frozen=True)
+class Synergy(Metric[RegionsInput], name="synergy"):
+    r"""Synergy: the correlation of the table with what each word and patch add only together, all other units removed.
+
+    With the cosine $v$ of what is kept, the Harsanyi dividend of word $i$ and patch $j$ is
+
+    $$m(i, j) = v(ij) - v(i) - v(j) + v(\emptyset)$$
+
+    It is the product of the changes of both unit embeddings, so all pairs are compared (Pearson).
+
+    Range:
+        -1 to 1; NaN for a constant table
+
+    Forward passes:
+        2 + words + patches, for all tables
+
+    Use it when:
+        You read single entries of a table.
+
+    Avoid it when:
+        The model cannot read nearly empty inputs: ``table_faithfulness`` keeps half of the units.
+
+    Source:
+        nibt, after the abstract of Ky et al., arXiv 2605.22168
+    """
+
+    better = "higher"
+    sides = ("regions",)
+
+    def __call__(self, metric_input: RegionsInput) -> PerExample:
+        dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input))
+        table = on_patches(metric_input).double().cpu()
+        both = torch.stack([(scores - scores.mean()).flatten() for scores in (table, dividends)])
+        lengths = both.norm(dim=1)
+        flat = lengths <= 1e-12 * torch.stack([table.abs().max(), dividends.abs().max()])  # constant up to rounding
+        product = (both[0] @ both[1]) / lengths.prod()
+        return product.where(~flat.any(), torch.nan)[None]
+
+
+def dividends_of(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
+    """Compute the dividends of all words and patches."""
+    alone = [
+        torch.eye(count + 1, dtype=torch.float32, device="cpu")[:, 1:]
+        for count in (len(metric_input.regions.words), metric_input.image.units.count)
+    ]
+    text = embeddings_of_words(metric_input.text, metric_input.regions, alone[0]).double()
+    image = embeddings_of_patches(metric_input.image, alone[1]).double()
+    return (text[1:] - text[0]) @ (image[1:] - image[0]).T

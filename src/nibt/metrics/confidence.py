@@ -54,16 +54,16 @@ class Confidence(PerturbationMetric):
 
     def scores(self, metric_input: MetricInput) -> Scores:
         """Compute the score and the score of what is kept, once for all metrics of the input with these options."""
-        return metric_input.once(
-            ("confidence", self.protocol, self.hide, self.seed), lambda: self._scores(metric_input)
-        )
+        side, attribution = metric_input.side, metric_input.attribution
 
-    def _scores(self, metric_input: MetricInput) -> Scores:
-        if self.protocol != "correct":
-            of_image = isinstance(metric_input.side.tower, ImageTower)
-            return (_image_scores if of_image else _caption_scores)(metric_input, self.protocol)
-        kept = masker(metric_input.side, metric_input.attribution.units, smooth=True, hide=self.hide, seed=self.seed)
-        return metric_input.side.value(), kept(metric_input.attribution.normalized())
+        def computed() -> Scores:
+            if self.protocol != "correct":
+                of_side = _image_scores if isinstance(side.tower, ImageTower) else _caption_scores
+                return of_side(metric_input, self.protocol)
+            kept = masker(side, attribution.units, smooth=True, hide=self.hide, seed=self.seed)
+            return side.value(), kept(attribution.normalized())
+
+        return metric_input.once(("confidence", self.protocol, self.hide, self.seed), computed)
 
 
 def _image_scores(metric_input: MetricInput, protocol: str) -> Scores:

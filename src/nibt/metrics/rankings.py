@@ -8,7 +8,6 @@ from torch import Tensor
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics._labels import scaled
-from nibt.metrics._ranks import ranking
 from nibt.metrics.base import (
     MaskMetric,
     MetricInput,
@@ -18,6 +17,7 @@ from nibt.metrics.base import (
     WordMetric,
     on_masks,
     on_masks_or_points,
+    ranking,
 )
 from nibt.options import Share
 from nibt.types import PerExample

@@ -129,13 +129,9 @@ class AnswerTower(ImageTower, TextTower):
         return self.spelled(ids).first(most)
 
     def generate(self, most: int, *inputs: Any, inner: Any = None, **options: Any) -> list[int]:
-        """Return the ids that the model's own ``generate`` gives for one sequence.
+        """Return the ids that the model's own ``generate`` gives for one sequence of at most ``most`` words.
 
-        Args:
-            most: The largest number of words.
-            *inputs: The inputs of ``generate``.
-            inner: A part whose own attributes the model does not get; see ``writer``.
-            **options: Further inputs, and tokens that the settings of the model lack.
+        ``inner`` is a part whose own attributes the model does not get; see ``writer``.
         """
         with_settings = self.generation == "model"
         if with_settings and "stop_strings" in changed_settings(self.root):

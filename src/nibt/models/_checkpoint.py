@@ -2,15 +2,26 @@
 
 A class with weights or code of its own may keep the ``model_type`` of a known model. Read as that model, it would give
 other embeddings than its own, without an error.
+
+A checkpoint may be PEFT adapters of a base model, or a folder of sentence-transformers, whose ``modules.json`` lists
+what follows the encoder. Its ``Dense`` modules are applied to embeddings if they are linear. Anything else that would
+change embeddings is refused.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from nibt.errors import CannotLoad
+from nibt.errors import CannotLoad, install
+from nibt.io import load_json
+from nibt.models._failures import json_object
 from nibt.records import JsonObject
 
 _COMPUTED = r"position_ids$|rotary_emb\.inv_freq$|\.masked_bias$|relative_position_index$"
@@ -21,13 +32,7 @@ _CONVERTED = "use a version that was converted to a class of Transformers, or wr
 
 
 def check_class(source: str, config: JsonObject, own_code: bool) -> None:
-    """Check that Transformers has the class that saved a checkpoint, and that no other code computes it.
-
-    Args:
-        source: The name of the checkpoint.
-        config: Its ``config.json``.
-        own_code: Whether nibt knows what code of its own the checkpoint comes with.
-    """
+    """Check that Transformers has the class that saved a checkpoint, and that no ``own_code`` is unknown to nibt."""
     places = config.get("auto_map")
     code = [place for key, place in places.items() if key != "AutoConfig"] if isinstance(places, dict) else []
     if code and not own_code:
@@ -49,13 +54,7 @@ def check_class(source: str, config: JsonObject, own_code: bool) -> None:
 def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unread: str) -> list[str]:
     """Check that a class and the file of its weights have the same ones; return those that no result depends on.
 
-    Weights that the file lacks are set to zero if nothing reads them.
-
-    Args:
-        source: The name of the checkpoint.
-        module: The model.
-        info: The names of missing and of unexpected weights, and those of other shapes.
-        unread: A pattern of weights that nothing reads.
+    Weights that the file lacks are set to zero if nothing reads them, which the pattern ``unread`` says.
     """
     ignored, mismatched = "|".join(filter(None, (unread, _COMPUTED))), [name for name, *_ in info["mismatched_keys"]]
     missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
@@ -75,3 +74,205 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unrea
             f"compute something else than the model that was saved: {_CONVERTED}"
         )
     return sorted(needless | unused)
+
+
+FILE_NAME = "adapter_config.json"
+_bases: ContextVar[tuple[str, ...]] = ContextVar("_bases", default=())
+"""The base models that adapters name, while they are loaded."""
+
+
+@contextmanager
+def base_model(name: str, folder: Path) -> Iterator[str]:
+    """Return the name or the folder of the base model of adapters, which is loaded inside ``with``."""
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
+    settings = json_object(folder / FILE_NAME)
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if not base or not isinstance(base, str):
+        raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to {FILE_NAME}")
+    if (folder / base).is_dir():  # a base model in the folder of its adapters
+        base = str(folder / base)
+    elif revision and not Path(base).is_dir() and "@" not in base:
+        base = f"{base}@{revision}"
+    bases = _bases.get()
+    if base in bases:
+        raise CannotLoad(
+            f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
+            "on which they were trained"
+        )
+    token = _bases.set((*bases, base))
+    try:
+        yield base
+    finally:
+        _bases.reset(token)
+
+
+def adapted(name: str, folder: Path, module: nn.Module) -> nn.Module:
+    """Return a base model with the adapters of a folder, all of whose weights have a place in it; PEFT only warns."""
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+
+    peft_model: Any = PeftModel.from_pretrained(module, str(folder))
+    places = {*get_peft_model_state_dict(peft_model, save_embedding_layers=False), *peft_model.state_dict()}
+    lost = set(load_peft_weights(str(folder), device="cpu")) - places
+    if lost:
+        raise CannotLoad(
+            f"{len(lost)} weights of the adapters in {name!r} have no place in the base model, such as "
+            f"{min(lost)!r}: set base_model_name_or_path to the model on which they were trained"
+        )
+    return within_layers(peft_model).eval()
+
+
+def within_layers(peft_model: Any) -> Any:
+    """Return the model that has adapters in its layers; other adapters, such as prompt tuning, would be lost."""
+    for settings in peft_model.peft_config.values():
+        if settings.is_prompt_learning or getattr(settings, "alora_invocation_tokens", None):
+            raise CannotLoad(
+                f"adapters of the kind {type(settings).__name__.removesuffix('Config')} change the input of a model, "
+                "not its layers, and nibt explains layers: use adapters such as LoRA"
+            )
+    return peft_model.get_base_model()
+
+
+NO_EFFECT = frozenset({"Dropout", "Identity", "Normalize", "Pooling"})
+"""Modules after the encoder that need no layer: the family pools, and the length of an embedding has no effect."""
+DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ENCODERS = {"CLIPModel", "MultiModalTransformer", "Transformer"}  # the second is that of GME
+_REMEDY = "its embeddings would be others; save the model without it, with the module merged into its weights"
+
+
+def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[str | None]:
+    """Return the folders of the linear modules of a model in order, and None for each change to unit length."""
+    try:
+        listed = [(str(module["type"]).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CannotLoad(f"modules.json of {name!r} does not list the modules of sentence-transformers") from error
+    folders: list[str | None] = []
+    for class_name, path in listed:
+        if class_name == "Dense":
+            if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                raise CannotLoad(f"{name!r} has the module Dense of sentence-transformers in no folder of its own")
+            _check_dense(name, path, read(f"{path}/config.json"))
+            folders.append(path)
+        elif class_name == "Normalize":
+            folders.append(None)
+        elif class_name not in NO_EFFECT | _ENCODERS:
+            raise CannotLoad(
+                f"{name!r} has the module {class_name} of sentence-transformers after its encoder, which nibt does not "
+                f"apply: {_REMEDY}"
+            )
+    return folders
+
+
+def _check_dense(name: str, path: str, config: Any) -> None:
+    """Check that a ``Dense`` module maps embeddings linearly. It has Tanh if its configuration names no activation."""
+    module = f"{name!r} has the module Dense ({path}) of sentence-transformers"
+    if not isinstance(config, Mapping) or not all(isinstance(config.get(key), int) for key in _SIZES):
+        raise CannotLoad(f"{module} without {' and '.join(_SIZES)} in its config.json: save the model again")
+    activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
+    if activation != "Identity":
+        raise CannotLoad(f"{module} with the activation {activation}, and nibt applies linear modules only: {_REMEDY}")
+    places = {config.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
+    if places != {"sentence_embedding"}:
+        raise CannotLoad(
+            f"{module} for {min(places - {'sentence_embedding'})}, and nibt applies those of embeddings only: {_REMEDY}"
+        )
+
+
+_TEXT_SETTINGS = ("sentence_bert_config.json", "config_sentence_transformers.json")
+_TEXTS_REMEDY = (
+    "set default_prompt_name in config_sentence_transformers.json to null and pass text_prompt, or do_lower_case in "
+    "sentence_bert_config.json to false and give texts in small letters"
+)
+_SIZES = ("in_features", "out_features")
+
+
+def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool = False) -> nn.Sequential | None:
+    """Return what a folder applies to embeddings after its encoder; None if nothing has an effect.
+
+    A prompt of the folder is no error if the request has one.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+
+    def read(file: str) -> Any:
+        try:
+            return load_json(folder / file)
+        except (OSError, ValueError) as error:
+            raise CannotLoad(f"{folder / file} cannot be read ({error}): save the model again") from error
+
+    folders = dense_folders(name, read("modules.json"), read)
+    texts, prompts = (read(file) if (folder / file).is_file() else {} for file in _TEXT_SETTINGS)
+    prompt = prompts.get("prompts", {}).get(prompts.get("default_prompt_name"))
+    if texts.get("do_lower_case") or (prompt and not has_prompt):
+        what = f"puts {prompt!r} before each text" if prompt else "changes texts to small letters"
+        raise CannotLoad(f"{name!r} {what} in sentence-transformers, and nibt does not: {_TEXTS_REMEDY}")
+    while folders and folders[-1] is None:  # similarities do not depend on lengths
+        folders.pop()
+    layers = [
+        _UnitLength() if place is None else _Dense(folder / place, read(f"{place}/config.json"), dtype)
+        for place in folders
+    ]
+    return nn.Sequential(*layers) if layers else None
+
+
+def attached(module: nn.Module, after: nn.Module | None) -> nn.Module | None:
+    """Make what follows the encoder a part of a module, so that the hash of its weights has it, and return it."""
+    if after is not None:
+        module.add_module("after_encoder", after.to(next(module.parameters()).device))
+    return getattr(module, "after_encoder", None)
+
+
+class _UnitLength(nn.Module):
+    """Divides embeddings by their lengths."""
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return F.normalize(embedding, dim=-1)
+
+
+class _Dense(nn.Linear):
+    """The linear map of a ``Dense`` module, with its residual connection."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+        inside, outside = (config[key] for key in _SIZES)
+        super().__init__(inside, outside, bool(config.get("bias", True)), device="meta")  # draws no random numbers
+        weights = _weights(folder)
+        residual = None
+        if config.get("use_residual"):
+            residual = (
+                torch.eye(inside, dtype=torch.float32, device="cpu")
+                if inside == outside
+                else weights.pop("residual.weight", None)
+            )
+        shapes = {key: tuple(value.shape) for key, value in weights.items()}
+        if shapes != {f"linear.{key}": tuple(value.shape) for key, value in self.named_parameters()}:
+            raise CannotLoad(f"the weights in {folder} are not those of its config.json: save the model again")
+        if residual is not None:
+            weights["linear.weight"] = weights["linear.weight"] + residual
+        for key, value in weights.items():
+            setattr(self, key.removeprefix("linear."), nn.Parameter(value.to(dtype), requires_grad=False))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        if embedding.shape[-1] != self.in_features:
+            raise CannotLoad(
+                f"the module Dense of sentence-transformers takes embeddings of {self.in_features} numbers, and the "
+                f"encoder gives {embedding.shape[-1]}: save the model again"
+            )
+        return super().forward(embedding)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a module."""
+    from safetensors.torch import load_file
+
+    file = next((folder / name for name in DENSE_WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise CannotLoad(f"{folder} has none of {', '.join(DENSE_WEIGHTS)}: save the model again")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both libraries raise many types
+        raise CannotLoad(f"{file} has no weights that can be read: save or download the model again") from error

@@ -52,27 +52,24 @@ class DirectPaths:
 
     def parts(self, directions: Embedding) -> DirectParts:
         """Split the product of the embedding of each item with a direction."""
-        first, attentions, perceptrons = self.gradients(directions)
+        first, *others = self.gradients(directions)
+        attentions, of_perceptrons = others[: len(self.attentions)], iter(others[len(self.attentions) :])
         heads = [
             ((record.weights.mT @ gradient) * record.value).sum(-1)
             for record, gradient in zip(self.attentions, attentions, strict=True)
         ]
         added = [
-            sum(_product(*pair) for pair in zip(outputs, gradients, strict=True)) + torch.zeros_like(directions[:, 0])
-            for outputs, gradients in zip(self.perceptrons, perceptrons, strict=True)
+            sum(_product(output, next(of_perceptrons)) for output in outputs) + torch.zeros_like(directions[:, 0])
+            for outputs in self.perceptrons
         ]
         constant = (self.constant * directions).sum(-1)
         return DirectParts(torch.stack(heads, 1), torch.stack(added, 1), _product(self.first, first), constant)
 
-    def gradients(self, directions: Embedding) -> tuple[Tensor, list[Tensor], list[tuple[Tensor, ...]]]:
+    def gradients(self, directions: Embedding) -> tuple[Tensor, ...]:
         """Compute the gradients of the product with a direction at the first state, the heads and the perceptrons."""
-        counts = [len(outputs) for outputs in self.perceptrons]
         outputs = [output for several in self.perceptrons for output in several]
         leaves = [self.first, *(record.output for record in self.attentions), *outputs]
-        first, *others = _gradients(self.embedding, directions, leaves)
-        depth = len(self.attentions)
-        rest = iter(others[depth:])
-        return first, others[:depth], [tuple(next(rest) for _ in range(count)) for count in counts]
+        return _gradients(self.embedding, directions, leaves)
 
     def head_vectors(self) -> Float[Tensor, "batch layer head dim"]:
         """Compute what each head adds to the embedding, over all tokens.
@@ -127,7 +124,7 @@ def direct_paths(trace: Trace) -> DirectPaths:
     embedding = paths.embedding
     numbers = torch.linspace(1, 2, embedding.shape[-1], dtype=embedding.dtype, device=embedding.device)
     direction = numbers.expand_as(embedding)
-    at_states, at_zero = (_flat(point.gradients(direction)) for point in (paths, zero))
+    at_states, at_zero = (point.gradients(direction) for point in (paths, zero))
     if any((one - two).abs().max() > _CLOSE * one.abs().max() for one, two in zip(at_states, at_zero, strict=True)):
         raise _refusal(tower, "its head is not linear")
     return paths
@@ -138,11 +135,6 @@ def _refusal(tower: Any, why: str) -> Unsupported:
         f"this {tower.modality} tower ({type(tower).__name__}) cannot be decomposed, since {why}: use a method such as "
         "nib, or try the other side"
     )
-
-
-def _flat(gradients: tuple[Tensor, list[Tensor], list[tuple[Tensor, ...]]]) -> list[Tensor]:
-    first, attentions, perceptrons = gradients
-    return [first, *attentions, *(gradient for several in perceptrons for gradient in several)]
 
 
 def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
@@ -278,14 +270,11 @@ class _PathRecorder(AttentionRecorder):
         if self._attention_is_next:
             self._attention_is_next, added = False, branch
         else:
-            added = self._of_perceptron(branch)
+            output = self.leaf(branch if self._in_head else self._tower.to_tokens(branch))
+            self._perceptrons[-1].append(output)
+            added = output if self._in_head else self._tower.to_stream(output, branch)
         if self._in_head:
             return path + added
         out = state.detach() + branch.detach()
         self._paths[id(out)] = out, path + added
         return out
-
-    def _of_perceptron(self, branch: Tensor) -> Tensor:
-        output = self.leaf(branch if self._in_head else self._tower.to_tokens(branch))
-        self._perceptrons[-1].append(output)
-        return output if self._in_head else self._tower.to_stream(output, branch)

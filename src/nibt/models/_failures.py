@@ -1,6 +1,5 @@
 """Why a model cannot be loaded, in words: what a hub answers, and which file of a folder is broken."""
 
-import json
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
@@ -8,7 +7,7 @@ from pathlib import Path
 from re import fullmatch
 from typing import Any
 
-from nibt.errors import CannotLoad
+from nibt.errors import CannotLoad, reason
 from nibt.io import load_json
 from nibt.records import JsonObject
 
@@ -58,6 +57,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _answer(error: Any) -> str:
     """Return the sentence for an answer of the hub that is an error."""
     from huggingface_hub import constants, errors
+    from huggingface_hub.utils import parse_ratelimit_headers
 
     status = error.response.status_code
     words = " ".join((error.server_message or "").split()).rstrip(".")[:_LONGEST]
@@ -81,18 +81,12 @@ def _answer(error: Any) -> str:
     if status == 403:
         return f"the hub forbids access to {repository}{says}: {_LOG_IN}, and check what your token may read"
     if status == 429:
-        wait = _wait(error.response.headers)
+        headers = error.response.headers
+        limit, seconds = parse_ratelimit_headers(headers), headers.get("retry-after", "")
+        seconds = limit.reset_in_seconds if limit is not None and limit.remaining == 0 else seconds
+        wait = f" {seconds} seconds" if str(seconds).isdigit() else ""
         return f"the hub limits your requests{says}: wait{wait} and try again, or {_LOG_IN}, which raises the limit"
     return f"the hub answers with status {status}{says}: try again later"
-
-
-def _wait(headers: Any) -> str:
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    limit = parse_ratelimit_headers(headers)
-    after = headers.get("retry-after", "")
-    seconds = limit.reset_in_seconds if limit is not None and limit.remaining == 0 else after
-    return f" {seconds} seconds" if str(seconds).isdigit() else ""
 
 
 def broken_file(folder: Path | None) -> str | None:
@@ -111,22 +105,23 @@ def broken_file(folder: Path | None) -> str | None:
 def _defect(file: Path) -> str | None:
     try:
         if file.suffix == ".json":
-            json.loads(str(file.read_bytes(), "utf-8"))  # strictly, as Transformers
+            load_json(str(file.read_bytes(), "utf-8"))  # strictly, as Transformers
         elif file.suffix == ".safetensors":
             from safetensors import safe_open
 
             with safe_open(str(file), "pt"):
                 pass
-        elif file.suffix in (".bin", ".pt") and (not file.stat().st_size or _is_cut_zip(file)):
+        elif file.suffix in (".bin", ".pt") and _is_cut(file):
             return "its end is missing"
     except Exception as error:  # of several libraries
         return line(error)
     return _changed(file)
 
 
-def _is_cut_zip(file: Path) -> bool:
+def _is_cut(file: Path) -> bool:
     with file.open("rb") as stream:
-        return stream.read(2) == b"PK" and not zipfile.is_zipfile(file)
+        start = stream.read(2)
+    return not start or (start == b"PK" and not zipfile.is_zipfile(file))
 
 
 def _changed(file: Path) -> str | None:
@@ -152,8 +147,8 @@ def json_object(path: Path) -> JsonObject:
     """Return the object of a JSON file of a model; an empty one without the file."""
     try:
         data = load_json(path) if path.exists() else {}
-    except ValueError as error:
-        raise CannotLoad(f"{path} is not valid JSON ({error})") from error
+    except (OSError, ValueError) as error:
+        raise CannotLoad(f"{path} is not a file of valid JSON ({reason(error)})") from error
     if not isinstance(data, dict):
         raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
     return data

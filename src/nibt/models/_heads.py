@@ -86,14 +86,7 @@ class FirstTokenTower(HuggingFaceTextTower):
 
 
 class DualEncoder(Family):
-    """Base class of families of one class with both encoders.
-
-    Attributes:
-        auto_class: The name of the class of Transformers that loads a checkpoint.
-        within: The name of the dual encoder in a class with more heads, such as ``owlvit`` in a detector.
-        image_tower: The image tower.
-        text_tower: The text tower.
-    """
+    """Base class of families of one class with both encoders."""
 
     auto_class: ClassVar[str] = "AutoModel"
     """The name of the class of Transformers that loads a checkpoint."""

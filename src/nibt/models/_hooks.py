@@ -2,6 +2,9 @@
 
 A user may run the same module in another thread while nibt computes. A hook of PyTorch acts in every thread, so it
 would change the user's forward pass, and record its states as those of nibt's. All hooks of nibt are set here.
+
+Code that ``torch.compile`` made cannot be observed, and every hook recompiles it. A compiled model is therefore
+explained by uncompiled modules that share all parameters and buffers with it.
 """
 
 import sys
@@ -10,26 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
-
-from nibt.types import Hidden, OneRow
-
-
-def select_row(stream: Hidden, row: Int[Tensor, " batch"]) -> OneRow:
-    """Return one row of each item, of shape (batch, 1, width)."""
-    return stream[torch.arange(len(stream), device=stream.device), row][:, None]
-
-
-def row_mask(row: Int[Tensor, " batch"], mask: Tensor | None, is_causal: bool, stream: Hidden) -> Tensor | None:
-    """Return the attention mask of one row of each item, of shape (batch, 1 or head, 1, key); None without a mask."""
-    if mask is not None:
-        of_items = mask.expand(len(stream), -1, -1, -1)
-        return of_items[torch.arange(len(stream), device=stream.device), :, row][:, :, None]
-    if not is_causal:
-        return None
-    return (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
 
 
 def has_hooks(block: nn.Module) -> bool:
@@ -58,3 +43,36 @@ def set_hook(
     untraced: Any = torch.compiler.disable(act) if "torch._dynamo" in sys.modules else act
     untraced.of_nibt = True  # no change of the model, for other threads
     return register(untraced, with_kwargs=with_kwargs)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether ``torch.compile(child)`` or ``child.compile()`` was applied to a module or any child of it."""
+    return any(_wrapped(child) or getattr(child, "_compiled_call_impl", None) is not None for child in module.modules())
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Return the module if nothing in it is compiled; otherwise an uncompiled copy that computes the same.
+
+    The copy has the same class, parameters and buffers. Its hooks are copies, so the compiled module is not changed.
+    """
+    return _stand_in(module, {}) if is_compiled(module) else module
+
+
+def _wrapped(module: nn.Module) -> bool:
+    """Return whether a module is the wrapper of ``torch.compile``; importing its class would import the compiler."""
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+
+
+def _stand_in(module: nn.Module, copies: dict[int, nn.Module]) -> nn.Module:
+    """Copy a module without its compilation; ``copies`` are by the id of their module, for shared parts."""
+    while _wrapped(module):
+        module = module._modules["_orig_mod"]  # pyright: ignore[reportAssignmentType]
+    if id(module) not in copies:
+        copies[id(module)] = copy = object.__new__(type(module))
+        for name, value in vars(module).items():
+            copy.__dict__[name] = value.copy() if "hooks" in name and isinstance(value, dict) else value
+        copy.__dict__["_compiled_call_impl"] = None
+        copy.__dict__["_modules"] = {
+            name: None if child is None else _stand_in(child, copies) for name, child in module._modules.items()
+        }
+    return copies[id(module)]

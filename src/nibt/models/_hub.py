@@ -5,6 +5,7 @@ missing or forbidden is checked before.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,9 +13,8 @@ from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
-from nibt.models._names import HubName
-from nibt.models._request import Request
-from nibt.models._sentence_transformers import DENSE_WEIGHTS, dense_folders
+from nibt.models._checkpoint import DENSE_WEIGHTS, dense_folders
+from nibt.models._request import HubName, Request
 from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
 
@@ -32,6 +32,13 @@ _OPEN_CLIP = (
 )
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "bpe.codes")
+_READ = (
+    *("nibt.json", "mean_states.safetensors", *_CONFIGS, *_PROCESSORS, *_VOCABULARIES, "vocab.json", "merges.txt"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "dict.txt", "emoji.json"),
+    *("chat_template.jinja", "chat_template.json", "generation_config.json", "video_preprocessor_config.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+)
+"""The names of the files that libraries read in a folder of a model, besides ``_MODELS`` and the weights."""
 Parts = Callable[["Listing"], list[str]]
 """Returns the files that are needed of a listing, the weights last."""
 
@@ -65,7 +72,7 @@ class Listing:
         """Return whether the folder of the model has a file."""
         return self.top + file in self.files
 
-    def json(self, file: str) -> JsonObject:
+    def json(self, file: str) -> Any:
         """Return the content of a JSON file of the model; empty if there is none."""
         if not self.has(file):
             return {}
@@ -87,6 +94,16 @@ class Listing:
 def model_folder(name: HubName, request: Request, wants: "Wants") -> tuple[Path, str]:
     """Return the folder of a model, and the commit of its repository."""
     return _folder(name, partial(_model_parts, request=request, wants=wants))
+
+
+def files_read(folder: Path) -> list[str]:
+    """Return the files of a model's folder that loading reads, by their names in it: nothing else that lies there."""
+    files = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    listing = Listing(HubName(str(folder)), files, lambda file: read_text(folder / file))
+    needed = _model_parts(listing, Request(processor=True, tokenizer=True), Wants(check=lambda config: None))
+    small = {file for file in needed if file.endswith(_TEXTS) and not file.endswith(_MODELS)}
+    named = {file for file in files if PurePosixPath(file).name in _READ or file.endswith(".index.json")}
+    return sorted((set(needed) - small) | (small & named) | (files & {"mean_states.safetensors"}))
 
 
 def tokenizer_folder(repository: str) -> Path:
@@ -114,33 +131,17 @@ def weights_file(repository: str, names: Iterable[str]) -> tuple[Path, str]:
 
 
 def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
-    kept = _cached(name)
-    if kept is not None:
+    from huggingface_hub import snapshot_download
+
+    with suppress(CannotLoad, OSError):  # if the cache lacks the last known commit of the revision, or a part of it
+        options = {"revision": name.revision, "local_files_only": True, "allow_patterns": []}
+        kept = Path(snapshot_download(name.repository, **options))
         paths = kept.rglob("*")  # a link to a file that was deleted is none
         files = frozenset(path.relative_to(kept).as_posix() for path in paths if path.is_file())
         listing = Listing(name, files, lambda file: read_text(kept / file))
-        if _complete(listing, parts):
+        if listing.files.issuperset(parts(listing)):
             return kept / name.folder, kept.name
     return _download(name, parts)
-
-
-def _complete(listing: Listing, parts: Parts) -> bool:
-    try:
-        return listing.files.issuperset(parts(listing))
-    except (CannotLoad, OSError):
-        return False
-
-
-def _cached(name: HubName) -> Path | None:
-    """Return the folder of the last known commit of a revision in the cache."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(name.repository, revision=name.revision, local_files_only=True, allow_patterns=[])
-        )
-    except errors.LocalEntryNotFoundError:
-        return None
 
 
 def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
@@ -191,7 +192,7 @@ def _bar(file: str, done: dict[str, int], total: int) -> Any:
             super().__init__(*arguments, **{**options, "disable": True})
             self.update(0)  # the first megabytes take a while
 
-        def update(self, n: float | None = 1) -> None:
+        def update(self, n: int | float | None = 1) -> None:
             self.n += int(n or 0)
             done[file] = max(self.n, done.get(file, 0))  # a file may have a second bar, of its transfer
             count = sum(done.values())
@@ -222,12 +223,9 @@ def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
 
 def _modules(listing: Listing) -> tuple[list[str], list[str]]:
     """Return the folders of the modules of sentence-transformers, and the weights of those after the encoder."""
-    if not listing.has("modules.json"):
+    modules: Any = listing.json("modules.json")
+    if not modules:
         return [], []
-    try:
-        modules = load_json(listing.read(listing.top + "modules.json"))
-    except ValueError:
-        return [], []  # the loading of the folder reports it
     dense = [folder for folder in dense_folders(str(listing.name), modules, listing.json) if folder is not None]
     weights = [file for folder in dense for file in _weights(listing.inside(folder), DENSE_WEIGHTS)]
     return [str(module.get("path", "")) for module in modules], weights

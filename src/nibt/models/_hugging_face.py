@@ -18,8 +18,7 @@ from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._checkpoint import check_weights
 from nibt.models._failures import line
-from nibt.models._hooks import has_hooks, row_mask, select_row
-from nibt.models._quantized import check_quantization, of_one_dtype
+from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs, TextTower
@@ -34,12 +33,7 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
-
-    Args:
-        model_class: The class of Transformers.
-        source: A folder.
-        request: The options.
-        unread: A pattern of weights that no result depends on.
+    No result depends on the weights of the pattern ``unread``.
     """
     from transformers import AutoConfig
 
@@ -124,21 +118,9 @@ def with_joint_processor(source: str, request: Request) -> Request:
     return replace(request, processor=processor, tokenizer=processor.tokenizer)
 
 
-def get_embedding(output: Any) -> Embedding:
-    """Return the joint embedding from the tensor of Transformers 4 or the output object of Transformers 5."""
-    return output if isinstance(output, Tensor) else output.pooler_output
-
-
 _KNOWN = {
-    "AltCLIPEncoderLayer",
-    "CLIPEncoderLayer",
-    "CLIPSegEncoderLayer",
-    "ChineseCLIPVisionLayer",
-    "MetaClip2EncoderLayer",
-    "OwlViTEncoderLayer",
-    "Owlv2EncoderLayer",
-    "Siglip2EncoderLayer",
-    "SiglipEncoderLayer",
+    *("AltCLIPEncoderLayer", "CLIPEncoderLayer", "CLIPSegEncoderLayer", "ChineseCLIPVisionLayer"),
+    *("MetaClip2EncoderLayer", "OwlViTEncoderLayer", "Owlv2EncoderLayer", "Siglip2EncoderLayer", "SiglipEncoderLayer"),
 }
 
 
@@ -152,16 +134,20 @@ def one_row(
 ) -> OneRow | None:
     """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
     known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
-    if not known or has_hooks(block) or any(value is not None for value in others.values()):
+    if not known or any(value is not None for value in others.values()):
         return None
     attention = block.self_attn
     if attention.config._attn_implementation not in ("sdpa", "eager"):
         return None
-    residual, normed = select_row(stream, row), block.layer_norm1(stream)
+    items, normed = torch.arange(len(stream), device=stream.device), block.layer_norm1(stream)
+    residual, mask = stream[items, row][:, None], None
     shape = (len(stream), -1, attention.num_heads, attention.head_dim)
-    query = attention.q_proj(select_row(normed, row)).view(shape).transpose(1, 2)
+    query = attention.q_proj(normed[items, row][:, None]).view(shape).transpose(1, 2)
     key, value = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
-    mask = row_mask(row, attention_mask, attention.is_causal if is_causal is None else is_causal, stream)
+    if attention_mask is not None:
+        mask = attention_mask.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
+    elif attention.is_causal if is_causal is None else is_causal:
+        mask = (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
     mixed = F.scaled_dot_product_attention(query, key, value, mask, scale=attention.scale)
     residual = residual + attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return residual + block.mlp(block.layer_norm2(residual))
@@ -181,14 +167,7 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
 
 
 class HuggingFaceImageTower(ImageTower):
-    """Base class of image towers with a fixed patch size.
-
-    Attributes:
-        prefix: The number of tokens before the patches, such as the class token.
-        any_size: Whether the model interpolates its positions for images of other sizes; no model does from a grid that
-            is not square.
-        square: Whether the processor pads images to a square.
-    """
+    """Base class of image towers with a fixed patch size."""
 
     root: Any
     prefix: ClassVar[int] = 0
@@ -231,7 +210,8 @@ class HuggingFaceImageTower(ImageTower):
         return encoder_blocks(self.vision)
 
     def run(self, inputs: Inputs) -> Embedding:
-        return get_embedding(self.root.get_image_features(inputs.values, **self.size_options(inputs)))
+        options = {} if inputs.values.shape[-2:] == self.sides else self.size_options(inputs)
+        return self.root.get_image_features(inputs.values, **options).pooler_output
 
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         """Return the option with which the model takes images of another size."""
@@ -280,4 +260,4 @@ class HuggingFaceTextTower(TextTower):
         return hugging_face.tokens(self.tokenizer, caption, self.context, self.full)
 
     def run(self, inputs: Inputs) -> Embedding:
-        return get_embedding(self.root.get_text_features(inputs.values, **inputs.extra))
+        return self.root.get_text_features(inputs.values, **inputs.extra).pooler_output

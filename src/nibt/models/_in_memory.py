@@ -13,14 +13,12 @@ from typing import Any
 from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._adapters import within_layers
-from nibt.models._compiled import uncompiled
-from nibt.models._families import check_no_generator, family_of_module, known_classes, refusal
-from nibt.models._family import class_names
+from nibt.models._checkpoint import NO_EFFECT, within_layers
+from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
+from nibt.models._hooks import uncompiled
 from nibt.models._loaded import TRAINING
 from nibt.models._request import Request
-from nibt.models._sentence_transformers import NO_EFFECT
-from nibt.models.projection_pair import ProjectionPair
+from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
@@ -88,7 +86,9 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         return module, request
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
-    added = _added_parts(module) if names & _WRAPPERS else []
+    # parts of a sequence after the first that change similarities, such as a further projection
+    later = list(module)[1:] if names & _WRAPPERS and isinstance(module, nn.Sequential) else []
+    added = [name for child in later if (name := type(child).__name__) not in NO_EFFECT]
     if len(inside) == 1 and names & _WRAPPERS and not added:
         name, encoder = inside[0]
         holder = module.get_submodule(name.rpartition(".")[0])
@@ -117,13 +117,6 @@ def _supported_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str,
             yield from _supported_parts(child, f"{prefix}{name}.")
         else:
             yield prefix + name, child
-
-
-def _added_parts(module: nn.Module) -> list[str]:
-    """Return the parts of a sequence after the first that change similarities, such as a further projection."""
-    if not isinstance(module, nn.Sequential):
-        return []
-    return [name for child in list(module)[1:] if (name := type(child).__name__) not in NO_EFFECT]
 
 
 def check_part(module: nn.Module) -> None:

@@ -11,22 +11,18 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.models._adapters import FILE_NAME, adapted, base_model, within_layers
 from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
-from nibt.models._checkpoint import check_class
-from nibt.models._compiled import uncompiled
-from nibt.models._devices import check_device
+from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
 from nibt.models._failures import json_object
-from nibt.models._families import families, family_of_generator
-from nibt.models._family import class_names
+from nibt.models._family import class_names, families, family_of_generator
+from nibt.models._hooks import uncompiled
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
 from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
-from nibt.models._names import hub_name, open_clip_name
-from nibt.models._quantized import check_quantized
-from nibt.models._request import GenerationOptions, Request
+from nibt.models._precision import check_quantized
+from nibt.models._request import GenerationOptions, Request, check_device, check_unset, hub_name, open_clip_name
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.checkpoints import is_known
+from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -65,6 +61,7 @@ def load_generator(
         BadOption: ``device`` or ``dtype`` is not allowed.
     """
     if isinstance(id, Generator):
+        check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
         return id.renewed()
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
@@ -73,6 +70,7 @@ def load_generator(
     check_device(options.device)
     request = Request(getattr(torch, options.dtype), processor=processor, generation=generation)
     if isinstance(id, nn.Module):
+        check_unset("a model in memory", device=device, dtype=dtype)
         return _checked(_from_memory(id, request))
     name = str(id)
     folder = EMBEDDED / name if name in embedded_generators() else Path(name)

@@ -1,10 +1,12 @@
 """What all loaded models have: their name, their weights and how they were loaded, with the digests of both."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar, cast
@@ -13,13 +15,60 @@ import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
-from nibt.models._configuration import configuration_hash
-from nibt.models._quantized import is_quantized, quantization, state_of, stored
+from nibt.io import load_json
+from nibt.models._precision import is_quantized, quantization, state_of, stored
 from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
 from nibt.types import ModelRecord
+
+_VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
+_STATES = ("padding", "truncation")  # state of a fast tokenizer, which each call sets
+
+
+def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str:
+    """Compute a digest of the structure, hooks and configuration of a network, its image processor and its tokenizer.
+
+    It has 16 hexadecimal digits.
+    """
+    heads = [(name, getattr(submodule, "num_heads", None)) for name, submodule in module.named_modules()]
+    parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]  # no repr has them
+    for name, submodule in module.named_modules():
+        hooks = (*submodule._forward_pre_hooks.values(), *submodule._forward_hooks.values())
+        foreign = [hook for hook in hooks if not getattr(hook, "of_nibt", False)]
+        parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in foreign]
+    parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
+    parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _plain(component: Any) -> str:
+    """Return the configuration of a part as text, without keys that do not change results."""
+    if isinstance(component, nn.Module) or component is None:
+        return repr(component)
+    data = component.to_dict() if hasattr(component, "to_dict") else component if isinstance(component, dict) else None
+    if data is None:
+        text = repr(component)
+        return type(component).__name__ if " at 0x" in text else text
+    return json.dumps(_without(data), sort_keys=True, default=str)
+
+
+def _without(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {str(key): _without(value) for key, value in data.items() if key not in _VOLATILE}
+    return [_without(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps tokenizers of Hugging Face
+    length = f"{type(inner).__name__} {getattr(tokenizer, 'context_length', '')}"
+    backend = getattr(inner, "backend_tokenizer", None)
+    if backend is not None:
+        data = load_json(backend.to_str())
+        return length + json.dumps({key: value for key, value in data.items() if key not in _STATES}, sort_keys=True)
+    vocabulary = inner.get_vocab() if hasattr(inner, "get_vocab") else getattr(inner, "encoder", None)
+    return length + json.dumps(vocabulary, sort_keys=True, default=str)
 
 
 def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
@@ -67,6 +116,11 @@ class LoadedModel(ABC):
     kept: dict[Any, Any] = field(default_factory=dict, init=False)
     """What was computed with these weights, such as their digest; ``renewed`` drops it."""
 
+    def __post_init__(self) -> None:
+        parts = set(self.module.modules())
+        if not any(tower.root in parts for tower in self.towers):
+            raise CannotLoad("the towers are not those of the module: load another module with load_model(module)")
+
     @property
     @abstractmethod
     def towers(self) -> Sequence[Tower]:
@@ -108,7 +162,11 @@ class LoadedModel(ABC):
     def weights_hash(self) -> str:
         """The digest of the weights in their dtype, 16 hexadecimal digits."""
         if "weights_hash" not in self.renewed().kept:
-            self.kept["weights_hash"] = self._hash()
+            digest = hashlib.sha256()
+            for name, tensor in sorted(state_of(self.module).items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            self.kept["weights_hash"] = digest.hexdigest()[:16]
         return self.kept["weights_hash"]
 
     @property
@@ -118,13 +176,6 @@ class LoadedModel(ABC):
             processors = self.request.image_processor, self.request.text_tokenizer
             self.kept["configuration"] = configuration_hash(self.module, *processors)
         return self.kept["configuration"]
-
-    def _hash(self) -> str:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(state_of(self.module).items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
 
     @property
     def dtype(self) -> str:

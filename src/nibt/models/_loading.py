@@ -20,20 +20,26 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad, NibtError
-from nibt.models._adapters import FILE_NAME, adapted, base_model
 from nibt.models._answers import Generator
-from nibt.models._checkpoint import check_class
-from nibt.models._devices import check_device
+from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
-from nibt.models._families import check_no_generator, families, family_of_type
+from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
-from nibt.models._names import OPEN_CLIP, hint, hub_name, open_clip_name
-from nibt.models._quantized import check_quantized, state_of
-from nibt.models._request import EMBEDDING, LoadOptions, Request
-from nibt.models._sentence_transformers import after_encoder, attached
+from nibt.models._precision import check_quantized, state_of
+from nibt.models._request import (
+    EMBEDDING,
+    OPEN_CLIP,
+    LoadOptions,
+    Request,
+    check_device,
+    check_unset,
+    hint,
+    hub_name,
+    open_clip_name,
+)
 from nibt.models._trace import Inputs, Trace
-from nibt.models._vision_language.checkpoints import is_known
+from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.options import Positive, parsed
 from nibt.progress import report_stage
@@ -107,7 +113,11 @@ def load_model(
             weights, or its towers do not give the embeddings of the uncut model.
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
     """
+    others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
+    others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     if isinstance(id, Model):
+        if (device, dtype) != ("cpu", "float32") or any(value is not None for value in others.values()):
+            check_unset("a loaded model", device=device, dtype=dtype, **others)
         return id.renewed()
     if isinstance(id, Generator):
         check_no_generator(id.id, [type(id.module).__name__])
@@ -119,6 +129,7 @@ def load_model(
     number_type = getattr(torch, options.dtype)
     request = Request(number_type, options.resize, options.image_size, processor, tokenizer, embedding=embedding)
     if isinstance(id, nn.Module | tuple):
+        check_unset("a model in memory", device=device, dtype=dtype)
         return _checked(_from_memory(id, request))
     name = str(id)
     if not name.strip():
@@ -151,7 +162,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     stated = LoadOptions.read({name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")})
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
-    after = after_encoder(name, folder, request.dtype) or request.after
+    after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
     request = replace(request, after=after, folder=folder, defaults=settings)
     config = json_object(folder / "config.json")
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
@@ -228,7 +239,8 @@ def _load(name: str, family: str, source: str, request: Request, device: Any) ->
 def loading(name: str, folder: Path | None = None) -> Iterator[None]:
     """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read those of the file
+            yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except Exception as error:  # libraries raise many types

@@ -6,7 +6,7 @@ length, so their rows are aligned at the last word: row ``zero + d`` of ``text.m
 it. The rows before the first word are those of ``text.first.K``. The metadata identify the weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class MeanStates:
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, str] = field(default_factory=dict)
+    sources: Sequence[str] = field(default=(), repr=False, compare=False)
+    """The paths of the images, and the model: inputs, which ``save`` does not replace."""
 
     @classmethod
     @plain_torch()
@@ -53,7 +55,9 @@ class MeanStates:
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the file atomically."""
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
-        write_bytes(Path(path), sorted_header(serialized(dict(self.tensors), facts)), overwrite)
+        write_bytes(
+            Path(path), sorted_header(serialized(dict(self.tensors), facts)), [{"data": self.sources}], overwrite
+        )
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
         """Return the mean state of each row of a batch at a layer, of the shape of ``hidden``."""

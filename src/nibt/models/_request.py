@@ -1,15 +1,132 @@
-"""The options with which a model is loaded."""
+"""What people write as the name of a model on the hub or of OpenCLIP, and the options with which a model is loaded.
 
+A name that could mean several models is an error that lists what to write; it is never guessed.
+"""
+
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import torch
 from torch import nn
 
-from nibt.errors import UnknownName
+from nibt.errors import BadOption, CannotLoad, UnknownName
 from nibt.options import ImageSize, OneOf, complete, field_types, parsed
+
+OPEN_CLIP = "open_clip:"
+_SCHEMES = ("hf-hub:", "hf_hub:", "hf://")
+_PART = r"[A-Za-z0-9][\w.\-]*"
+_NAME = re.compile(
+    rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[\w.\-/]+))?(?::(?P<folder>[\w.\-]+(?:/[\w.\-]+)*))?"
+)
+_PLACES = ("tree", "blob", "resolve", "raw")  # of a page, before the revision
+_OTHERS = ("datasets", "spaces", "collections", "papers", "docs", "blog", "posts", "buckets")
+_PYTORCH_ONLY = ("Could not run", "Expected one of", "0 INTERNAL")  # messages that help nobody
+_LONGEST = 120  # characters of a reason
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A model on the hub: its owner and name, a branch, tag or commit, and its folder in the repository.
+
+    >>> str(HubName("org/name", "v1.0", "sub"))
+    'org/name@v1.0:sub'
+    """
+
+    repository: str
+    revision: str | None = None
+    folder: str = ""
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return self.repository + revision + (f":{self.folder}" if self.folder else "")
+
+
+def hub_name(text: str) -> HubName | None:
+    """Return the model on the hub that a text names, or None if it names none.
+
+    >>> str(hub_name("hf-hub:org/name"))
+    'org/name'
+    >>> hub_name("no model")
+    """
+    name = text.strip()
+    scheme = next((scheme for scheme in _SCHEMES if name.startswith(scheme)), "")
+    name = name.removeprefix(scheme).rstrip("/")
+    if not scheme and (page := _page(name)) is not None:
+        return page
+    match = _NAME.fullmatch(name)
+    if match is None or ".." in re.split("[/:@]", name):
+        if scheme:
+            raise CannotLoad(
+                f"{text!r} names no model on the hub: write org/name, org/name@revision or org/name:folder"
+            )
+        return None
+    return HubName(match["repository"], match["revision"], match["folder"] or "")
+
+
+def open_clip_name(text: str) -> str | None:
+    """Return ``ARCHITECTURE/TAG`` if a text names weights of OpenCLIP, with or without the prefix; None otherwise."""
+    if text.startswith(OPEN_CLIP):
+        return text.removeprefix(OPEN_CLIP)
+    first, slash, tag = text.strip().partition("/")
+    architecture = text.strip().replace("@336px", "-336").replace("/", "-")
+    spec = find_spec("open_clip")  # its files, since to import it takes seconds
+    folders = (spec and spec.submodule_search_locations) or []
+    architectures = {path.stem for folder in folders for path in Path(folder, "model_configs").glob("*.json")}
+    if architecture in architectures and not (first in architectures and slash):
+        import open_clip
+
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        openai = f"{OPEN_CLIP}{architecture}/openai for OpenAI's, or " if "openai" in tags else ""
+        raise CannotLoad(
+            f"{text!r} is an architecture, of which there are several weights: write {openai}"
+            f"{OPEN_CLIP}{architecture}/TAG (tags: {', '.join(tags) or 'none'})"
+        )
+    return f"{first}/{tag}" if first in architectures and tag else None
+
+
+def hint(text: str) -> str:
+    """Return what to write instead of a text that names no model, or nothing.
+
+    >>> hint("org/name/sub")
+    " For the folder of a repository, write 'org/name:sub'."
+    """
+    parts = text.strip().split("/")
+    if len(parts) > 2 and all(re.fullmatch(_PART, segment) for segment in parts):
+        return f" For the folder of a repository, write '{parts[0]}/{parts[1]}:{'/'.join(parts[2:])}'."
+    return ""
+
+
+def _page(text: str) -> HubName | None:
+    """Return the model of an address of the hub; None if the text is no address."""
+    from huggingface_hub import constants
+
+    # with the ports that are not the default ones; older versions have no list
+    hosts = {*getattr(constants, "HF_URL_HOSTS", ()), urlsplit(constants.ENDPOINT).netloc.lower()} - {""}
+    bare = text.partition("/")[0].lower() in hosts
+    if "://" not in text and not bare:
+        return None
+    address = urlsplit(text if "://" in text else f"//{text}")
+    if (address.netloc.lower() not in hosts) or address.scheme not in ("", "http", "https"):
+        raise CannotLoad(f"{text!r} is not a page of the hub: write org/name for a model on it")
+    parts = [unquote(segment) for segment in address.path.split("/") if segment]
+    if parts[:1] == ["models"] and len(parts) > 2:
+        del parts[0]
+    if len(parts) < 2 or parts[0] in _OTHERS:
+        raise CannotLoad(f"{text!r} is not the page of a model: write org/name")
+    repository, place, rest = "/".join(parts[:2]), parts[2:3], parts[3:]
+    if not place or place[0] not in _PLACES or not rest:
+        return hub_name(repository)
+    count = 3 if rest[0] == "refs" else 1  # the revision refs/pr/1
+    revision, path = "/".join(rest[:count]), rest[count:]
+    folder = path if place == ["tree"] else path[:-1]
+    return hub_name(str(HubName(repository, None if revision == "main" else revision, "/".join(folder))))
+
 
 EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions")
 """What says how a vision-language model embeds a prompt."""
@@ -80,9 +197,44 @@ class LoadOptions(_Placement):
         return cls(**{name: parsed(name, value, types[name]) for name, value in values.items()})
 
 
+def check_unset(kind: str, **options: Any) -> None:
+    """Check that no option of loading is set for a model that is there already, which is neither moved nor changed."""
+    plain = {"device": "cpu", "dtype": "float32", "generation": "greedy"}
+    for name, value in options.items():
+        if str(value).removeprefix("torch.") != str(plain.get(name)):
+            raise BadOption(
+                f"{name} cannot be set for {kind}, which is used as it is (got {value!r:.60}): leave it out, or set it "
+                "where the model is loaded"
+            )
+
+
 def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> None:
     """Check the names of options of loading."""
     names = (*field_types(options), *others)
     for name in loading:
         if name not in names:
             raise UnknownName("options of loading", name, names)
+
+
+def check_device(device: str) -> None:
+    """Check that PyTorch can compute on a device."""
+    reason = ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about names of devices that PyTorch has abandoned
+            named = torch.device(device)
+            torch.empty(0, device=named)
+            if named.type != "meta" and (named.type != "cpu" or not named.index):  # numbers, and a single processor
+                return
+    except Exception as error:  # of many types
+        first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        reason = "" if first.startswith(_PYTORCH_ONLY) or len(first) > _LONGEST else f" ({first})"
+    raise BadOption(f"device {device!r} is not available{reason}: use {', '.join(_available())}")
+
+
+def _available() -> list[str]:
+    """Return the devices that PyTorch can use on this machine."""
+    names = ["cpu"]
+    names += [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    return names + (["xpu"] if torch.xpu.is_available() else [])

@@ -18,9 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Units
 from nibt.errors import BadOption
-from nibt.models._half_precision import HALF, computing_dtype, float32_arithmetic
 from nibt.models._hooks import set_hook
-from nibt.models._quantized import dense_layers, is_quantized
+from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
 from nibt.options import Keywords
 from nibt.types import Embedding, Hidden, Modality
@@ -90,33 +89,15 @@ class Tower(ABC):
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         """Compute the embedding from the input of the last block, for only the row that the head reads.
 
-        This is an optional optimization.
-
-        Args:
-            stream: The hidden state that enters the last block.
-            extra: The other inputs of the head.
-            args: The other positional arguments of the block.
-            kwargs: The keyword arguments of the block.
-
-        Returns:
-            The embedding, or None if the whole block must run.
+        This is an optional optimization, for blocks without hooks; None runs the whole block. ``extra`` are the other
+        inputs of the head, ``args`` and ``kwargs`` those of the block.
         """
         return None
 
     def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
-        """Compute the first rows of the output of a block without the others.
+        """Compute the first ``count`` rows of the output of a block without the others: (batch, count, width).
 
-        This is an optional optimization.
-
-        Args:
-            number: The number of the block.
-            stream: The hidden state that enters it.
-            count: The number of rows.
-            args: The other positional arguments of the block.
-            kwargs: The keyword arguments of the block.
-
-        Returns:
-            The rows, (batch, count, width), or None if the whole block must run.
+        This is an optional optimization, for blocks without hooks; None runs the whole block.
         """
         return None
 
@@ -142,7 +123,7 @@ class Tower(ABC):
 
     @abstractmethod
     def empty_inputs(self) -> Inputs:
-        """Return the inputs of one item that says nothing: a blank image, or a caption without words."""
+        """Return the inputs of one blank item: an image of the mean color, or a caption without words."""
 
     @abstractmethod
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
@@ -187,11 +168,7 @@ class Tower(ABC):
         return round(share * self.depth)
 
     def check_layer(self, layer: int) -> None:
-        """Check a layer.
-
-        Raises:
-            BadOption: There is no such layer.
-        """
+        """Check that the tower has a layer."""
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
 

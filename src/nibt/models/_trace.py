@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from nibt.data.images import Region
 from nibt.data.units import Units, Words
@@ -25,7 +26,7 @@ from nibt.models._attention import (
     collect,
     single_record,
 )
-from nibt.models._compiled import is_compiled
+from nibt.models._hooks import has_hooks, is_compiled
 from nibt.options import Keywords
 from nibt.preprocessing.images import Surroundings
 from nibt.types import Embedding, Hidden, States
@@ -110,11 +111,7 @@ class Trace:
     """After how many of the first blocks features are added."""
 
     def cut(self, layer: int) -> Cut:
-        """Cut the tower where the hidden state enters block ``layer``; layer ``depth`` is the output of the last block.
-
-        Raises:
-            BadOption: There is no such layer.
-        """
+        """Cut the tower where a state enters block ``layer``; layer ``depth`` is the output of the last block."""
         tower = self.tower
         tower.check_layer(layer)
         stream, head_inputs = self.streams[layer], tower.head_inputs(self.inputs)
@@ -133,7 +130,7 @@ class Trace:
                 for number in range(layer, len(blocks)):
                     call = self.calls[number]
                     args, kwargs = call if count == 1 else self._at(call, index)  # one block's, since masks are large
-                    if number == len(blocks) - 1:
+                    if number == len(blocks) - 1 and not has_hooks(blocks[number]):
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
                         running = blocks[number](running, *args, **kwargs)
@@ -158,20 +155,16 @@ class Trace:
             index = torch.arange(len(hidden), device=stream.device).repeat(len(states))
             args, kwargs = call if len(states) == 1 else self._at(call, index)
             with tower.computing():
-                out = tower.first_rows(number, running, rows, args, kwargs)
+                block = tower.blocks[number]
+                out = None if has_hooks(block) else tower.first_rows(number, running, rows, args, kwargs)
                 if out is None:
-                    out = tower.to_tokens(first(tower.blocks[number](running, *args, **kwargs)))[:, :rows]
+                    out = tower.to_tokens(first(block(running, *args, **kwargs)))[:, :rows]
             return out.flatten(1).unflatten(0, (len(states), -1))
 
         return Cut(hidden, tower.units(self.inputs, stream), rest, tower.mapped)
 
     def attentions(self, layer: int = 0) -> Attentions:
-        """Replay the blocks from a layer on and the head with a graph, and record their attentions.
-
-        Raises:
-            BadOption: No block follows the layer.
-            Unsupported: A block has no attention that can be recorded, or the head has several.
-        """
+        """Replay the blocks from a layer on and the head with a graph, and record their attentions."""
         tower = self.tower
         if not 0 <= layer < tower.depth:
             raise BadOption(
@@ -188,15 +181,7 @@ class Trace:
             return collect(blocks, streams, recorder.take_records(), embedding)
 
     def with_attention(self, number: int, attend: Attend) -> OtherAttention:
-        """Replay one block on its own input, with another output of its attention and without a graph.
-
-        Args:
-            number: The number of the block.
-            attend: Computes the output of the attention from the recorded one.
-
-        Raises:
-            Unsupported: The block has no attention that can be recorded, several, or adds nothing to its input.
-        """
+        """Replay one block on its own input without a graph, with what ``attend`` makes of its recorded attention."""
         tower, (args, kwargs) = self.tower, self.calls[number]
         running, pending = self._split(self.recordable(number), number)
         with tower.computing(), torch.no_grad(), AttentionReplacer(attend, running) as replacer:
@@ -241,7 +226,7 @@ class Trace:
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
-            calls=self._at(self.calls, index),
+            calls=tuple(self._at(call, index) for call in self.calls),
             streams=tuple(stream if stream is None else self._rows(stream, index) for stream in self.streams),
         )
 
@@ -252,20 +237,19 @@ class Trace:
     def _rows(self, stream: Tensor, index: Tensor) -> Tensor:
         return self.tower.to_stream(self.tower.to_tokens(stream)[index], stream)
 
-    def _at(self, value: Any, index: Tensor) -> Any:
-        """Return the inputs of blocks for the items at ``index``, which may repeat.
+    def _at(self, call: tuple[tuple, Keywords], index: Tensor) -> tuple[tuple, Keywords]:
+        """Return the inputs of a block for the items at ``index``, which may repeat.
 
         The first dimension of a tensor is the batch, or the batch times the heads, as in masks. A tensor with fewer
         than three dimensions (a causal mask, positions) is shared by the batch, and so is a tensor of length 1.
         """
-        if isinstance(value, dict):
-            shared = self.tower.shared
-            return {key: item if key in shared else self._at(item, index) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            return type(value)(self._at(item, index) for item in value)
-        if isinstance(value, Tensor) and value.ndim >= 3 and len(value) % len(self.inputs) == 0:
-            return value.unflatten(0, (len(self.inputs), -1)).index_select(0, index.to(value.device)).flatten(0, 1)
-        return value
+        leaves, structure = tree_flatten(call, lambda value: not isinstance(value, tuple | list | dict))
+        count, shared = len(self.inputs.values), self.tower.shared
+        for place, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor) and leaf.ndim >= 3 and len(leaf) % count == 0:
+                leaves[place] = leaf.unflatten(0, (count, -1)).index_select(0, index.to(leaf.device)).flatten(0, 1)
+        args, kwargs = tree_unflatten(leaves, structure)
+        return args, {key: call[1][key] if key in shared else value for key, value in kwargs.items()}
 
 
 def first(out: Any) -> Tensor:

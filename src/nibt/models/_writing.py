@@ -8,29 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from nibt.models._vision_language.network import apart
+from nibt.models._vision_language.towers import apart
 
 _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _SETTINGS = (
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "encoder_no_repeat_ngram_size",
-    "encoder_repetition_penalty",
-    "exponential_decay_length_penalty",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "guidance_scale",
-    "min_length",
-    "min_new_tokens",
-    "no_repeat_ngram_size",
-    "num_beams",
-    "penalty_alpha",
-    "repetition_penalty",
-    "sequence_bias",
-    "stop_strings",
-    "suppress_tokens",
-    "watermarking_config",
-)
+    "bad_words_ids begin_suppress_tokens encoder_no_repeat_ngram_size encoder_repetition_penalty "
+    "exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id guidance_scale min_length min_new_tokens "
+    "no_repeat_ngram_size num_beams penalty_alpha repetition_penalty sequence_bias stop_strings suppress_tokens "
+    "watermarking_config"
+).split()
 """The settings that change an answer without sampling."""
 
 
@@ -59,10 +45,7 @@ def settings_note(module: nn.Module) -> list[str]:
 def writer(module: Any, with_settings: bool, inner: Any = None) -> Any:
     """Return a copy of a generator that writes with all settings of its folder, or only ends as they say.
 
-    Args:
-        module: The generator, which keeps its settings.
-        with_settings: Whether all settings count.
-        inner: A part whose own attributes the generator does not get; see ``apart``.
+    ``inner`` is a part whose own attributes the generator does not get; see ``apart``.
     """
     from transformers import GenerationConfig
 

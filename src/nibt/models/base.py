@@ -23,13 +23,12 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.images import ImageInput, ImageSource
 from nibt.data.pair import Caption, caption_notes, modality, read_item
 from nibt.data.units import Grid, Units, Words
-from nibt.errors import Unsupported
+from nibt.errors import BadInput, Unsupported
 from nibt.models._hooks import set_hook
 from nibt.models._loaded import LoadedModel
 from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
-from nibt.preprocessing.captions import batch as batch_tokens
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
 from nibt.targets.base import CosineSimilarity, Similarity
@@ -90,17 +89,10 @@ class ImageTower(Tower):
         return height, width
 
     def shifted(self, inputs: Inputs, shifts: Sequence[tuple[int, int]]) -> Inputs:
-        """Return views of a batch, through a window that is shifted by pixels.
+        """Return a batch of views, one of all items after the other, through a window shifted down and to the right.
 
         The window shows what lies around the crop of the model; where the image ends, it is blank. Within
         the crop it shows ``inputs.values``, even if they were changed.
-
-        Args:
-            inputs: The batch.
-            shifts: The shifts of the window, down and to the right.
-
-        Returns:
-            A batch of one view of all items after the other.
         """
         height, width = inputs.values.shape[-2:]
         margin = max((abs(step) for shift in shifts for step in shift), default=0)
@@ -122,13 +114,7 @@ class ImageTower(Tower):
     def mask_pixels(
         self, inputs: Inputs, keep: Float[Tensor, "batch height width"], behind: Tensor | None = None
     ) -> Inputs:
-        """Blend the pixels with other pixels.
-
-        Args:
-            inputs: The batch.
-            keep: The share of each pixel that is kept.
-            behind: What replaces the rest, in the layout of the inputs; None is the blank image.
-        """
+        """Blend the share ``1 - keep`` of each pixel with what is ``behind`` it; None is the blank image."""
         values = inputs.values * self.pixel_weights(inputs, keep)
         if behind is None and self.blank_value:
             behind = torch.full_like(values, self.blank_value)
@@ -222,7 +208,16 @@ class TextTower(Tower):
 
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
-        ids, words = batch_tokens(items, tokens, self.pad)
+        longest = max(len(row.ids) for row in tokens)
+        ids, explained = [], []
+        for item, row in zip(items, tokens, strict=True):
+            if not any(row.explained):
+                raise BadInput(f"the model's tokenizer finds no word in the caption {item!r}: use other words")
+            lacking = longest - len(row.ids)
+            ids.append([*row.ids, *[self.pad[0]] * lacking])
+            explained.append([*row.explained, *[False] * lacking])
+        ids, explained = torch.tensor(ids, device="cpu"), torch.tensor(explained, device="cpu")
+        words = Words(tuple(row.texts for row in tokens), tuple(row.words for row in tokens), explained)
         notes = tuple(
             row.notes if item.isprintable() else (*caption_notes(item), *row.notes)
             for item, row in zip(items, tokens, strict=True)
@@ -277,9 +272,8 @@ class TextTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
         word = inputs.words.explained.to(inputs.values.device)
-        keys = [
-            tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()
-        ]  # special tokens and their positions
+        # special tokens and their positions
+        keys = [tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()]
         states: dict[tuple, Hidden] = {}
         for index, key in enumerate(keys):
             if key not in states:

@@ -20,7 +20,6 @@ from nibt.models._heads import DualEncoder
 from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
-    get_embedding,
     one_row,
 )
 from nibt.models._request import Request
@@ -80,7 +79,7 @@ class NaFlexImageTower(ImageTower):
         return Inputs(values, extra, regions=regions, notes=tuple(item.notes for item in items))
 
     def run(self, inputs: Inputs) -> Embedding:
-        return get_embedding(self.root.get_image_features(inputs.values, **inputs.extra))
+        return self.root.get_image_features(inputs.values, **inputs.extra).pooler_output
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"mask": inputs.extra["pixel_attention_mask"]}

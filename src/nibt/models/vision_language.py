@@ -1,31 +1,37 @@
-"""Embedders on vision-language models: Qwen-VL, Idefics 3, SmolVLM, PaliGemma (GME, Qwen3-VL-Embedding, VLM2Vec).
-
-One language model serves both sides. The image side is a prompt with the image, the text side a prompt with the text,
-and the embedding is the last hidden state of the last token, or the mean over all tokens. Layers are those of the
-language model.
-"""
+"""Embedders on vision-language models, which embed a prompt as one vector or as a set of vectors."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
+from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._vision_language.answers import decoder_answer_tower
-from nibt.models._vision_language.checkpoints import check_sizes, settings
-from nibt.models._vision_language.network import PooledNetwork, decoder_of
-from nibt.models._vision_language.pixels import TileLayout
-from nibt.models._vision_language.prompts import Prompts, own_special_tokens
+from nibt.models._vision_language.prompts import TEXT, Prompts, check_sizes, own_special_tokens, settings, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
-from nibt.models._vision_language.towers import DecoderImageTower, DecoderTextTower
+from nibt.models._vision_language.towers import (
+    DecoderImageTower,
+    DecoderTextTower,
+    LateNetwork,
+    PooledNetwork,
+    decoder_of,
+)
 from nibt.models.base import ImageTower, TextTower
+from nibt.targets.base import MaxSim
 
 
-class VisionLanguage(Family):
-    """Vision-language models that were trained to embed prompts."""
+class VisionLanguage(Family, name="vision_language"):
+    """Embedders on vision-language models: Qwen-VL, Idefics 3, SmolVLM, PaliGemma (GME, Qwen3-VL-Embedding, VLM2Vec).
+
+    One language model serves both sides. The image side is a prompt with the image, the text side a prompt with the
+    text, and the embedding is the last hidden state of the last token, or the mean over all tokens. Layers are those of
+    the language model.
+    """
 
     model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma")
     class_names = tuple(
@@ -70,10 +76,59 @@ class VisionLanguage(Family):
         processor, prompt, layout = request.processor, values["image_prompt"], layout_of(request.processor)
 
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
-            images = [image.pil_image]
-            listed = [images] if isinstance(layout, TileLayout) else images  # which takes the images of each prompt
+            images = layout.images(image.pil_image)
             options = own_special_tokens(processor.tokenizer, prompt)
-            return encoded(processor, processor(text=[prompt], images=listed, return_tensors="pt", **options))
+            return encoded(processor, processor(text=[prompt], images=images, return_tensors="pt", **options))
 
         image = DecoderImageTower(network, layout, encode)
         return image, DecoderTextTower(network, processor, values["text_prompt"])
+
+
+_AUGMENTATION = 10  # tokens that the processors append to a query
+
+
+class LateInteraction(Family, name="late_interaction"):
+    """Late interaction on vision-language models: ColPali, ColQwen2, ColQwen2.5, ColModernVBERT (Faysse et al., 2025).
+
+    An image and a text are each embedded as a set of vectors, one for each token of their prompts. Their similarity is
+    MaxSim.
+    """
+
+    model_types = ("colpali", "colqwen2", "colmodernvbert")
+    class_names = ("ColPaliForRetrieval", "ColQwen2ForRetrieval", "ColModernVBertForRetrieval")
+    similarity = MaxSim()
+    has_logits = False
+
+    @staticmethod
+    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        model_class = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
+        return load_pretrained(model_class, source, with_joint_processor(source, request))
+
+    @staticmethod
+    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+        check_sizes(request)
+        root: Any = module
+        network, processor = LateNetwork(root, root.vlm, decoder_of(root.vlm)), request.processor
+
+        def encode(image: ImageInput) -> Mapping[str, Tensor]:
+            return encoded(processor, processor.process_images([image.pil_image]))
+
+        image = DecoderImageTower(network, layout_of(processor, nested=hasattr(root.vlm, "visual")), encode)
+        return image, DecoderTextTower(network, processor, _query_prompt(processor))
+
+
+def _query_prompt(processor: Any) -> str:
+    """Return the prompt of a query, with ``{text}``, which the processor builds inside."""
+    start = processor.tokenizer.bos_token if "ColPali" in type(processor).__name__ else ""
+    end = "" if "ModernVBert" in type(processor).__name__ else "\n"
+    prompt = f"{start}{processor.query_prefix}{TEXT}{processor.query_augmentation_token * _AUGMENTATION}{end}"
+    expected = processor.process_queries(["two words"])["input_ids"][0].tolist()
+    if list(tokens(processor.tokenizer, prompt, "two words", len(expected) + 1).ids) != expected:
+        raise CannotLoad(
+            f"{type(processor).__name__} builds another prompt of a query than nibt knows ({prompt!r}): please report "
+            "it with your version of transformers"
+        )
+    return prompt

@@ -15,12 +15,7 @@ from importlib.resources import files
 from itertools import accumulate, pairwise
 from os.path import commonprefix
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
-
-from nibt.data.units import Word, Words
-from nibt.errors import BadInput
+from nibt.data.units import Word
 from nibt.io import read_text
 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
@@ -185,19 +180,3 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
     bare = [text.removesuffix("</w>").removeprefix("▁").removeprefix("##") for text in texts]
     words = (Word("".join(bare[row] for row in rows), tuple(rows)) for rows in groups)
     return tuple(word for word in words if word.text.strip(_BLANKS))
-
-
-def batch(
-    captions: Sequence[str], tokens: Sequence[Tokens], pad: tuple[int, str] | None = None
-) -> tuple[Int[Tensor, "batch token"], Words]:
-    """Return the ids and words of captions. The ids are padded to the longest with ``pad`` (an id and a text)."""
-    for caption, row in zip(captions, tokens, strict=True):
-        if not any(row.explained):
-            raise BadInput(f"the model's tokenizer finds no word in the caption {caption!r}: use other words")
-    longest = max(len(row.ids) for row in tokens)
-    fill_id = pad[0] if pad else 0
-    ids = [[*row.ids, *[fill_id] * (longest - len(row.ids))] for row in tokens]
-    texts = tuple(row.texts for row in tokens)
-    explained = [[*row.explained, *[False] * (longest - len(row.ids))] for row in tokens]
-    words = Words(texts, tuple(row.words for row in tokens), torch.tensor(explained, device="cpu"))
-    return torch.tensor(ids, device="cpu"), words

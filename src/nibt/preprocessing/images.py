@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
+from nibt.errors import BadInput
 from nibt.torch_modes import float32_numbers
 
+_MOST_PADDED = 8192  # a square of this side has 0.8 GB as float32
 Way = Literal["shortest", "longest", "corner", "squash", "whole"]
 
 
@@ -88,10 +90,8 @@ class Resize:
 
     def reduced_size(self, image: tuple[int, int]) -> tuple[int, int] | None:
         """Return the size to which a strip is resized first if its short side would vanish; else None."""
-        if self.way != "longest":
-            return None
-        sides = [side * self._scale(image) for side in image]
-        return (max(1, round(sides[0])), max(1, round(sides[1]))) if min(sides) < 1 else None
+        width, height = (side * self._scale(image) if self.way == "longest" else 1.0 for side in image)
+        return (max(1, round(width)), max(1, round(height))) if min(width, height) < 1 else None
 
 
 def height_and_width(size: Any) -> tuple[int, int]:
@@ -137,10 +137,19 @@ class Preparation:
             notes = (*notes, self.domain)
         if self.resize.way == "whole":
             return self.normalize(whole.resize(self.resize.size(whole.size), self.resample)), region, notes
+        if self.resize.way == "corner" and max(width, height) > _MOST_PADDED:
+            raise BadInput(
+                f"an image must have sides of at most {_MOST_PADDED:,} pixels for this model, whose processor pads it "
+                f"to a square ({image.source!r:.300} has {width} x {height}): scale it down"
+            )
         if max(width, height) > 8 * min(width, height):
-            strip, reduced = self.resize.strip_box(whole.size), self.resize.reduced_size(whole.size)
-            whole = whole.resize(reduced, self.resample) if reduced else whole.crop(strip) if strip else whole
+            whole = self.resized_strip(whole)
         return self.process(whole), region, notes
+
+    def resized_strip(self, image: Image.Image) -> Image.Image:
+        """Return what the processor is given: of a long strip, a part or a smaller image of which it makes the same."""
+        strip, reduced = self.resize.strip_box(image.size), self.resize.reduced_size(image.size)
+        return image.resize(reduced, self.resample) if reduced else image.crop(strip) if strip else image
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,27 +38,17 @@ def image_preparation(
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)
         return Preparation(fit, normalize, normalize, resample)
     resizing = Resize(config.resize_mode, height, width)
-    process = _in_float32(transform)
-    return Preparation(resizing, process, normalize, resample, _without_crop(process))
+    steps = [_pixels if type(step).__name__ in _TO_TENSOR else step for step in getattr(transform, "transforms", [])]
+    # pixels are in float32 instead of torch's default dtype, which ``ToTensor`` uses
+    process = Compose(steps) if isinstance(transform, Compose) else transform
+    uncropped = [step for step in steps if not isinstance(step, CenterCrop | v2.CenterCrop)]
+    without_crop = Compose(uncropped) if len(uncropped) < len(steps) else None
+    return Preparation(resizing, process, normalize, resample, without_crop)
 
 
 def _pixels(image: Image.Image) -> Tensor:
     """Return the pixels in [0, 1]."""
     return transforms.pil_to_tensor(image).to(torch.float32) / 255
-
-
-def _in_float32(transform: Any) -> Any:
-    """Return a transform with pixels in float32 instead of torch's default dtype, which ``ToTensor`` uses."""
-    if not isinstance(transform, Compose):
-        return transform
-    return Compose([_pixels if type(step).__name__ in _TO_TENSOR else step for step in transform.transforms])
-
-
-def _without_crop(transform: Any) -> Any:
-    """Return a transform without its center crop; None if it has none."""
-    steps = getattr(transform, "transforms", [])
-    kept = [step for step in steps if not isinstance(step, CenterCrop | v2.CenterCrop)]
-    return Compose(kept) if len(kept) < len(steps) else None
 
 
 def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:

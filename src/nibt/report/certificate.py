@@ -2,13 +2,12 @@
 
 import json
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
-from nibt.io import read_text
+from nibt.io import load_toml
 from nibt.registry import available, find
 from nibt.results.audit import VERDICTS, Audit, Check, MetricMean
 
@@ -29,7 +28,7 @@ class Question:
     bad: str
 
 
-_ENTRIES = tomllib.loads(read_text(files("nibt.report") / "questions.toml"))["questions"]
+_ENTRIES = load_toml(files("nibt.report") / "questions.toml")["questions"]
 QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_ENTRIES, 1)}
 """The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
 

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 
 from nibt.errors import BadOption
+from nibt.options import parsed
 
 RGB = tuple[int, int, int]
 PAPER: RGB = (255, 255, 255)
@@ -108,7 +109,7 @@ def appearance(positive_only: bool = False, style: str = "overlay", cmap: str = 
     """Return how results are drawn, by names."""
     if style not in STYLES:
         raise BadOption(f"style must be {', '.join(STYLES[:-1])} or {STYLES[-1]} (got {style!r})")
-    return Appearance(positive_only, style, find_palette(cmap))
+    return Appearance(parsed("positive_only", positive_only, bool), style, find_palette(cmap))
 
 
 def to_oklab(rgb: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def register(shell: Any) -> None:
 
 def _display(media_type: str, value: Any) -> Any:
     """Return a value in a media type, or None if it has no such form."""
-    if isinstance(value, list) and not (value and type(value[0]).__module__ == "nibt.results.measurement"):
+    if isinstance(value, list) and not (value and type(value[0]).__module__ == "nibt.results.records"):
         return None
     from nibt.report.notebook import display_data
 

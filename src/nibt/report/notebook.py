@@ -9,11 +9,11 @@ from nibt.errors import BadInput, Unsupported
 from nibt.report.html.audit import page as audit_page
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, Shown, page, panels_of
-from nibt.report.image.explanation import draw
+from nibt.report.image.draw import draw
 from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Audit
 from nibt.results.explanation import Explanation
-from nibt.results.measurement import Measurement
+from nibt.results.records import Measurement
 
 _WIDE = 420  # approximate width of an image in a notebook, in pixels
 
@@ -86,21 +86,13 @@ def _measurement_table(results: list[Any]) -> str | None:
 def _height(panels: Sequence[Panel]) -> int:
     """Estimate the height of the page of panels in a notebook, in pixels."""
     beside = 1 if len(panels) == 1 else 2
-    heights = [_panel_height(panel, alone=beside == 1) for panel in panels]
+    heights = []
+    for panel in panels:
+        sides = panel.sides.values()
+        images = [_WIDE * side.size[1] // side.size[0] + 60 for side in sides if isinstance(side, ImageAttribution)]
+        ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
+        of_text = 260 + 70 * len(panel.answer.warnings) + 36 * ranked + 8 * sum(len(side.source) for side in sides) // 5
+        of_image = min(max(images, default=0), 700)
+        heights.append(150 + (max(of_image, of_text) if beside == 1 else of_image + of_text))
     rows = (heights[first : first + beside] for first in range(0, len(heights), beside))
     return 330 + sum(max(row) + 30 for row in rows)
-
-
-def _panel_height(panel: Panel, alone: bool) -> int:
-    images = [
-        _WIDE * side.size[1] // side.size[0] + 60 for side in panel.sides.values() if isinstance(side, ImageAttribution)
-    ]
-    ranked = len(panel.answer.ranking) if isinstance(panel.answer, Explanation) else 0
-    text_height = (
-        260
-        + 70 * len(panel.answer.warnings)
-        + 36 * ranked
-        + 8 * sum(len(side.source) for side in panel.sides.values()) // 5
-    )
-    image_height = min(max(images, default=0), 700)
-    return 150 + (max(image_height, text_height) if alone else image_height + text_height)

@@ -137,7 +137,11 @@ def _side(explanation: Explanation, name: str) -> str:
     kinds = {"image": ("captions",), "text": ("images",)}.get(name, ("captions", "images"))
     items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
-        return text + "".join(f", against the {_counted(plural, listed)}" for plural, listed in items)
+        for plural, listed in items:
+            noun, more = plural if len(listed) > 1 else plural.removesuffix("s"), len(listed) - _LISTED
+            text += f", against the {noun} {', '.join(map(_quoted, listed[:_LISTED]))}"
+            text += f" and {more} more" if more > 0 else ""
+        return text
     return f"{text}, against the mean that the model brings" if target["name"] == "centered" else text
 
 
@@ -146,11 +150,6 @@ def _contrast(explanation: Explanation) -> Mapping[str, Sequence[str]]:
     options: Mapping[str, Any] = explanation.target.get("options", {})
     others = {"captions": options.get("against", ()), "images": options.get("against_images", ())}
     return {plural: listed for plural, listed in others.items() if listed}
-
-
-def _counted(plural: str, listed: Sequence[str]) -> str:
-    noun, more = plural if len(listed) > 1 else plural.removesuffix("s"), len(listed) - _LISTED
-    return f"{noun} {', '.join(map(_quoted, listed[:_LISTED]))}" + (f" and {more} more" if more > 0 else "")
 
 
 def _quoted(text: str) -> str:

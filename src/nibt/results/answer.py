@@ -13,9 +13,8 @@ from torch import Tensor
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
 from nibt.results.attribution import over_image
-from nibt.results.base import Array, Serializable
+from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import Explanation, method_text, shortened
-from nibt.results.of_image import ResultOfImage
 from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
 from nibt.types import SOURCES
 

@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share, word_scores
-from nibt.results.base import Array, Serializable
+from nibt.results.base import Array, OfImage, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
-from nibt.results.of_image import OfImage
 from nibt.types import ByValue, PerExample, PerToken, PerUnit
 
 _VALUES = ("steps", "at_input", "at_baseline", "sum", "special_tokens")
@@ -323,11 +322,22 @@ def over_image(
     size: tuple[int, int] | None = None,
     outside: float = 0.0,
 ) -> np.ndarray:
-    """Return the signed scores of a grid in pixels: float32, (height, width)."""
+    """Return the signed scores of a grid in pixels, as ``to_pixels`` has them: float32, (height, width).
+
+    Only the pixels of the image are computed: where a model pads, a region may be far larger.
+    """
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))
-    scores = to_pixels(grid.float(), bottom - top, right - left).numpy()
+    down, across = (max(0, top), min(height, bottom)), (max(0, left), min(width, right))
+    rows, columns = grid.shape
+    of_rows = _weights(rows, bottom - top, np.arange(*down) - top)
+    of_columns = _weights(columns, right - left, np.arange(*across) - left)
     canvas = np.full((height, width), outside, np.float32)
-    inside = scores[max(0, -top) : height - top, max(0, -left) : width - left]
-    canvas[max(0, top) : max(0, top) + inside.shape[0], max(0, left) : max(0, left) + inside.shape[1]] = inside
+    canvas[slice(*down), slice(*across)] = of_rows @ grid.float().numpy() @ of_columns.T
     return canvas
+
+
+def _weights(count: int, length: int, places: np.ndarray) -> Float32[np.ndarray, "place count"]:
+    """Return the weights of units, resized linearly to a length in pixels, at some of these pixels."""
+    positions = ((places + 0.5) * count / length - 0.5).clip(0, count - 1)
+    return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(count))).astype(np.float32)

@@ -1,23 +1,25 @@
-"""The base of results: what a result declares as typed fields is its JSON form too."""
+"""The bases of results and of those about one image: what a result declares as typed fields is its JSON form too."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
-from pydantic import AfterValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, GetPydanticSchema, PlainSerializer, model_validator
 from pydantic.fields import ComputedFieldInfo
 from torch import Tensor
 
+from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
 from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, plain_data, read_record
 from nibt.registry import format_of
-from nibt.types import ByValue
+from nibt.results.records import Size
+from nibt.types import ByValue, ModelRecord
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
 _ResultType = TypeVar("_ResultType", bound="Result")
@@ -46,7 +48,10 @@ class Array:
         return node
 
     def _tensor(self, numbers: Any) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
+        tensor = torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
+        if not tensor.isfinite().all():  # JSON has larger numbers than float32
+            raise ValueError("must have numbers within float32")
+        return tensor
 
     def _lists(self, tensor: Tensor) -> Any:
         return (tensor.long() if self.entries == "integer" else tensor).tolist()
@@ -176,3 +181,67 @@ def as_bytes(data: Any) -> bytes:
 def as_text(data: Any, ascii_only: bool = False) -> str:
     """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only."""
     return json.dumps(data, ensure_ascii=ascii_only, allow_nan=False, indent=1) + "\n"
+
+
+ImageItself: TypeAlias = Annotated[
+    ImageInput | None, GetPydanticSchema(lambda _, handler: handler(Any)), Field(exclude=True)  # not in the JSON form
+]
+
+
+_ImageRecord = TypeVar("_ImageRecord", bound="OfImage")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OfImage(Serializable):
+    """Base class of records of an image.
+
+    Attributes:
+        source: The path or the URL of the image, or a description of it.
+        image_hash: 16 hexadecimal digits: a hash of the image file, or of the size and pixels.
+        size: Width and height of the upright image, in pixels.
+        region: Left, top, width and height of the part of the upright image that the map covers, in pixels.
+        input: The image itself. It is None if the record was loaded from a file and the image is no longer at
+            ``source``.
+    """
+
+    source: str = ""
+    image_hash: str = ""
+    size: Size
+    region: Region
+    input: ImageItself = field(default=None, repr=False, compare=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_image(cls, data: Any) -> Any:
+        """Add the image itself to plain data, if it is still at its source and unchanged."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
+            return data
+        return {**data, "input": image_at(data["source"], str(data.get("image_hash", "")))}
+
+    @model_validator(mode="after")
+    def _region_of_image(self: _ImageRecord) -> _ImageRecord:
+        """Check that the region of plain data is a part of the image, and no larger than a map can be."""
+        left, top, width, height = self.region
+        if min(width, height) <= 0 or width * height > 4 * MOST_PIXELS:
+            raise ValueError(
+                f"region must have a width and a height above 0, and at most {4 * MOST_PIXELS:,} pixels "
+                f"(got {width:g} x {height:g})"
+            )
+        if left >= self.size[0] or top >= self.size[1] or left + width <= 0 or top + height <= 0:
+            raise ValueError(f"region must overlap the image, {self.size} (got {tuple(self.region)})")
+        return self
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ResultOfImage(OfImage, Result):
+    """Base class of results about one image, with the attributes of ``OfImage``.
+
+    Attributes:
+        model: The model and its hashes.
+        versions: The versions of packages.
+        warnings: Warnings for the reader.
+    """
+
+    model: ModelRecord
+    versions: Mapping[str, str]
+    warnings: tuple[str, ...] = ()

@@ -17,10 +17,9 @@ from nibt.results.attribution import (
     SideAttribution,
     TextAttribution,
 )
-from nibt.results.base import Array
+from nibt.results.base import Array, ResultOfImage
 from nibt.results.explanation import shortened
 from nibt.results.frames import DataFrame, pandas
-from nibt.results.of_image import ResultOfImage
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

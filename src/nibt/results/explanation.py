@@ -194,22 +194,24 @@ class Explanation(Result):
         subject = f"Comparison of {first.source} with {second.source}"
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
-        scores = [f"  {_NAMES.get(name, name):6} {_short(side)}" for name, side in self.sides.items()]
+        scores = []
+        for name, side in self.sides.items():
+            if isinstance(side, TextAttribution):
+                text = shortened([f"{word.text} {word.score:+.4f}" for word in side.words])
+            else:
+                rows, columns = side.grid.shape
+                text = f"{rows} x {columns}, from {float(side.grid.min()):+.4f} to {float(side.grid.max()):+.4f}"
+            scores.append(f"  {_NAMES.get(name, name):6} {text}")
         return "\n".join(
             [
                 subject,
-                f"  {question_line(self)}",
+                f"  similarity {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
+                f"model {self.model.get('id')}",
                 *scores,
                 *(f"  check: {check.verdict}: {check.about}" for check in self.checks),
                 *(f"  warning: {text}" for text in self.warnings),
             ]
         )
-
-
-def question_line(explanation: Explanation) -> str:
-    """Return the similarity, the method, the target and the model in one line."""
-    request = f"{method_text(explanation.method)} explains {explanation.target.get('name')}"
-    return f"similarity {explanation.similarity:.4f}; {request}; model {explanation.model.get('id')}"
 
 
 def method_text(method: MethodRecord) -> str:
@@ -242,11 +244,3 @@ def is_noise(warnings: Sequence[str]) -> bool:
 def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
     """Return all warnings except the one that ``mismatch`` returns."""
     return tuple(warning for warning in warnings if warning != mismatch(warnings))
-
-
-def _short(side: SideAttribution) -> str:
-    """Return the scores of a side in one line."""
-    if isinstance(side, TextAttribution):
-        return shortened([f"{word.text} {word.score:+.4f}" for word in side.words])
-    rows, columns = side.grid.shape
-    return f"{rows} x {columns}, from {float(side.grid.min()):+.4f} to {float(side.grid.max()):+.4f}"

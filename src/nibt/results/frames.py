@@ -67,34 +67,19 @@ def to_frame(
     of_answers = [isinstance(explanation, AnswerExplanation) for explanation in listed]
     if any(of_answers) and not all(of_answers):
         raise BadInput("to_frame takes explanations of pairs, or of answers (got both): make a table of each")
-    described = [(_description(number, explanation), explanation) for number, explanation in enumerate(listed)]
-    if any(of_answers):
-        data = [
-            {**description, "position": position, **_word_values(word)}
-            for description, explanation in described
-            for position, word in enumerate(explanation.words)
-        ]
-    elif rows == "words":
-        data = [
-            {**description, "position": position, "word": word.text, "score": word.score}
-            for description, explanation in described
-            for position, word in enumerate(explanation.words)
-        ]
-    else:
-        data = [{**description, **_values(explanation)} for description, explanation in described]
+    data: list[JsonObject] = []
+    for number, explanation in enumerate(listed):
+        is_answer = isinstance(explanation, AnswerExplanation)
+        texts = {name: getattr(explanation, name) for name in (("prompt", "answer") if is_answer else ("caption",))}
+        method = {name: explanation.method[key] for name, key in (("method", "name"), ("variant", "variant"))}
+        common = {"pair": number, "image": explanation.source, **texts, **method, "model": explanation.model["id"]}
+        if not is_answer and rows == "pairs":
+            data.append({**common, **_values(explanation)})
+            continue
+        for position, word in enumerate(explanation.words):
+            values = _word_values(word) if is_answer else {"word": word.text, "score": word.score}
+            data.append({**common, "position": position, **values})
     return pandas().DataFrame(data)
-
-
-def _description(number: int, explanation: Explanation | AnswerExplanation) -> JsonObject:
-    texts = ("prompt", "answer") if isinstance(explanation, AnswerExplanation) else ("caption",)
-    return {
-        "pair": number,
-        "image": explanation.source,
-        **{name: getattr(explanation, name) for name in texts},
-        "method": explanation.method["name"],
-        "variant": explanation.method["variant"],
-        "model": explanation.model["id"],
-    }
 
 
 def _word_values(word: AnswerWord) -> JsonObject:

@@ -40,15 +40,19 @@ class MapRegion:
     mask: PixelMask = field(repr=False)
 
 
-def check_threshold(threshold: float) -> None:
-    """Check a threshold, a share of the largest positive score."""
-    parsed("threshold", threshold, Share)
+def check_threshold(threshold: float) -> float:
+    """Return a threshold, a share of the largest positive score, as a number."""
+    return parsed("threshold", threshold, Share)
 
 
 def threshold_mask(scores: PixelScores, largest: float, threshold: float) -> PixelMask:
-    """Return where scores reach ``threshold`` times the largest score of the map; False if it is not positive."""
-    check_threshold(threshold)
-    return (scores >= threshold * largest) & (largest > 0)
+    """Return where scores reach ``threshold`` times the largest score of the map; False if it is not positive.
+
+    The scores of pixels may all be below the largest one, which is that of a cell: then the highest pixels reach it.
+    """
+    threshold = check_threshold(threshold)
+    highest = float(np.fmax.reduce(scores, axis=None))  # pixels outside of the map are NaN
+    return (scores >= min(threshold * largest, highest)) & (scores > 0) & (largest > 0)
 
 
 def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
@@ -56,22 +60,16 @@ def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
     from scipy.ndimage import label
 
     labels, count = label(mask)  # pyright: ignore[reportGeneralTypeIssues]
-    regions = [_region(scores, labels == number) for number in range(1, count + 1)]
+    regions: list[MapRegion] = []
+    for number in range(1, count + 1):
+        connected: PixelMask = labels == number
+        rows, columns = np.flatnonzero(connected.any(1)).tolist(), np.flatnonzero(connected.any(0)).tolist()
+        box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+        y, x = map(int, np.unravel_index(np.where(connected, scores, -np.inf).argmax(), connected.shape))
+        regions.append(
+            MapRegion(box, (x, y), float(scores[y, x]), int(connected.sum()), outlines(connected), connected)
+        )
     return sorted(regions, key=lambda region: -region.score)
-
-
-def _region(scores: PixelScores, mask: PixelMask) -> MapRegion:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top, width, height = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
-    y, x = np.unravel_index(np.where(mask, scores, -np.inf).argmax(), mask.shape)
-    return MapRegion(
-        (int(left), int(top), int(width), int(height)),
-        (int(x), int(y)),
-        float(scores[y, x]),
-        int(mask.sum()),
-        outlines(mask),
-        mask,
-    )
 
 
 def outlines(mask: PixelMask) -> tuple[Ring, ...]:

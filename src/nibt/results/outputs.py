@@ -20,18 +20,18 @@ from hashlib import sha256
 from importlib.metadata import version
 from os import SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from PIL import Image
 
 from nibt.data.images import open_image
 from nibt.errors import WouldOverwrite
-from nibt.io import atomic_write, check_writable
+from nibt.io import atomic_write, check_writable, existing_paths, load_json, short_digest
+from nibt.options import parsed
 
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
 _DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
-_SIDES = ("image", "text", "first", "second")
 _HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 
@@ -52,7 +52,7 @@ def sorted_header(data: bytes) -> bytes:
     The library writes metadata in arbitrary order, but equal contents must give equal bytes.
     """
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
+    header = load_json(data[8 : 8 + length])
     metadata = dict(sorted(header.pop("__metadata__", {}).items()))
     text = json.dumps({"__metadata__": metadata, **dict(sorted(header.items()))}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
@@ -71,26 +71,23 @@ def read_signature(path: Path) -> Mapping[str, Any] | None:
     """Return the request in the signature of a file, or None if it has no signature or was changed."""
     try:
         with path.open("rb") as stream:
-            match = _SIGNATURE.search(stream.read(_HEAD)) or _SIGNATURE.search(_tail(stream))
-            intact = match and _signed_by(stream, match[3])  # other files are not read as a whole: they may be large
+            match = _SIGNATURE.search(stream.read(_HEAD))
+            if match is None:  # a PDF file has its signature at the end
+                stream.seek(max(0, stream.seek(0, SEEK_END) - _HEAD))
+                match = _SIGNATURE.search(stream.read())
+            stream.seek(0)
+            # other files are not read as a whole: they may be large
+            intact = match and _digest(stream.read().replace(match[3], _UNSIGNED, 1)) == match[3]
         if not intact:
-            match = _image_signature(path)
-        return match and json.loads(zlib.decompress(urlsafe_b64decode(match[2])))
+            with open_image(path, str(path)) as image:
+                text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
+                match = _SIGNATURE.fullmatch(text)
+                sized = match and match[4] is not None and int(match[4]) == path.stat().st_size
+                if not (match and sized and _pixel_digest(image) == match[3]):
+                    return None
+        return match and load_json(zlib.decompress(urlsafe_b64decode(match[2])))
     except (OSError, ValueError, zlib.error):
         return None
-
-
-def _tail(stream: BinaryIO) -> bytes:
-    """Return the last bytes of a file, where a PDF file has its signature."""
-    size = stream.seek(0, SEEK_END)
-    stream.seek(max(0, size - _HEAD))
-    return stream.read()
-
-
-def _signed_by(stream: BinaryIO, digest: bytes) -> bool:
-    """Return whether a file has this digest."""
-    stream.seek(0)
-    return _digest(stream.read().replace(digest, _UNSIGNED, 1)) == digest
 
 
 def is_own(path: Path) -> bool:
@@ -117,6 +114,7 @@ def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrit
 
 def check_replaceable(path: Path, overwrite: bool = False) -> None:
     """Check that a path is free, or that its file may be replaced."""
+    overwrite = parsed("overwrite", overwrite, bool)
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
     if not path.is_file():
@@ -135,14 +133,18 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
 
 @contextmanager
 def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Provide a temporary path, which replaces ``path`` when the block succeeds. Links are followed and kept."""
+    """Provide a temporary path, which replaces ``path`` when the block succeeds."""
     check_replaceable(path, overwrite)
-    with atomic_write(path.resolve() if path.is_symlink() else path) as draft:
+    with atomic_write(path) as draft:
         yield draft
 
 
-def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
-    """Write a file, completely or not at all, and complete its ``unsigned`` signature."""
+def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, Any]], overwrite: bool = False) -> None:
+    """Write a file, completely or not at all, and complete its ``unsigned`` signature.
+
+    A file that the ``records`` of its results name, by a path or by its digest, is an input of them and never replaced.
+    """
+    _check_inputs(path, records)
     with replacing(path, overwrite) as draft:
         draft.write_bytes(signed(data))
 
@@ -159,7 +161,8 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
     wanted, number = json.loads(json.dumps(request, default=str)), 1
     while True:
         numbered = [path.with_stem(f"{path.stem}-{number}") if number > 1 else path for path in paths]
-        if all(path not in taken and _is_free(path, wanted) for path in numbered) and _take(numbered):
+        free = (not path.exists() or read_signature(path) == wanted for path in numbered)
+        if taken.isdisjoint(numbered) and all(free) and _take(numbered):
             return numbered
         number += 1
 
@@ -169,11 +172,6 @@ def release(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_file() and not path.stat().st_size:
             path.unlink()
-
-
-def _is_free(path: Path, request: Mapping[str, Any]) -> bool:
-    """Return whether a path has no file, or that of the same request."""
-    return not path.exists() or read_signature(path) == request
 
 
 def _take(paths: Sequence[Path]) -> bool:
@@ -192,24 +190,31 @@ def _take(paths: Sequence[Path]) -> bool:
     return True
 
 
-def check_sources(path: Path, requests: Iterable[Mapping[str, Any]]) -> None:
-    """Check that a file is no input of the results that are written to it: an image, or a file of the model."""
-    for request in requests:
-        for source in _sources(request):
-            try:
+def _check_inputs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Check that no text of the records names a file, and that it is in no folder of their models and data."""
+    if not path.is_file():
+        return
+    digest = short_digest(path)
+    for record in records:
+        for text in set(_texts(record)):
+            if text == digest:
+                raise WouldOverwrite(f"{path} has the same bytes as an input of this result: choose another name")
+            for source in existing_paths(text):
+                if source.is_file():
+                    _check_input(path, source)
+        model = record.get("model")
+        for text in _texts([model.get("id") if isinstance(model, Mapping) else model, record.get("data")]):
+            for source in existing_paths(text):
                 _check_input(path, source)
-            except WouldOverwrite:
-                raise
-            except (OSError, ValueError):  # a description, or a name that no file has
-                continue
 
 
-def _sources(request: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the paths that a request names."""
-    model, sides = request.get("model"), (request, *(request.get(name) for name in _SIDES))
-    if isinstance(model, Mapping):
-        yield Path(str(model.get("id")))
-    yield from (Path(side["source"]) for side in sides if isinstance(side, Mapping) and side.get("source"))
+def _texts(data: Any) -> Iterator[str]:
+    """Yield all texts in plain data."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping | list | tuple):
+        for item in data.values() if isinstance(data, Mapping) else data:
+            yield from _texts(item)
 
 
 def _check_input(target: Path, source: Path) -> None:
@@ -220,27 +225,15 @@ def _check_input(target: Path, source: Path) -> None:
     if not target.exists():
         return
     if source.is_dir():
-        inside = target.resolve().is_relative_to(source.resolve()) or _has(source, target.stat())
+        names = (os.path.join(place, name) for place, _, names in os.walk(source) for name in names)
+        same = (name for name in names if os.path.exists(name) and target.samefile(name))  # under any name
+        inside = target.resolve().is_relative_to(source.resolve()) or next(same, None) is not None
         if inside and target.is_file() and not is_own(target):
             raise WouldOverwrite(f"{target} is in the folder {source}, which this call reads: choose another name")
     elif source.exists() and target.samefile(source):
         raise WouldOverwrite(
             f"{target} is an input of this call ({source}), and would be replaced: choose another name"
         )
-
-
-def _has(folder: Path, target: os.stat_result) -> bool:
-    """Return whether a folder has a file, under any name."""
-    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return any(os.path.exists(path) and os.path.samestat(os.stat(path), target) for path in paths)
-
-
-def _image_signature(path: Path) -> re.Match[bytes] | None:
-    with open_image(path, str(path)) as image:
-        text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
-        match = _SIGNATURE.fullmatch(text)
-        intact = match and match[4] is not None and int(match[4]) == path.stat().st_size
-        return match if match and intact and _pixel_digest(image) == match[3] else None
 
 
 def _pixel_digest(image: Image.Image) -> bytes:

@@ -1,13 +1,25 @@
-"""Records in the JSON form of results: methods, targets, machines."""
+"""Records in the JSON form of results: methods, targets, machines, measurements; and their provenance."""
 
-from typing import Annotated, NotRequired
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
 
+import torch
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from nibt.data.images import MOST_PIXELS
+from nibt.errors import OtherRequest
+from nibt.io import read_text
 from nibt.records import JsonObject
-from nibt.types import ModelRecord
+from nibt.results.outputs import read_signature
+from nibt.types import MeasuredSide, ModelRecord
 
 SCHEMA = 4
 """The version of the JSON form of explanations and regions."""
@@ -58,7 +70,7 @@ class SideTargetRecord(TypedDict):
     """The target that was explained on a side, and its value."""
 
     name: str
-    value: float
+    value: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ExplainedTargetRecord(TargetRecord):
@@ -66,7 +78,7 @@ class ExplainedTargetRecord(TargetRecord):
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
-    value: Annotated[float, Field(description="The value on the first side.")]
+    value: Annotated[float, Field(description="The value on the first side.", allow_inf_nan=False)]
     image: NotRequired[SideTargetRecord]
     text: NotRequired[SideTargetRecord]
     first: NotRequired[SideTargetRecord]
@@ -105,3 +117,124 @@ class SessionRecord(TypedDict):
     began: Annotated[str, Field(description="ISO 8601, UTC.")]
     versions: dict[str, str | None]
     machine: MachineRecord
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The value of a metric for one side of a pair, or for its regions.
+
+    Attributes:
+        item: The position of the pair in the call, from 0.
+        side: The side whose map was measured, or ``regions``.
+        metric: The name of the metric.
+        value: The value; NaN if the metric is not defined for this pair.
+        curve: The curve whose area is the value, or what the number of a data set needs of the pair, such as counts;
+            empty for other metrics.
+        label: The name of the metric, with the options that distinguish it from others of the same name.
+        seconds: The time to explain this side, or to compute the regions, without the metric.
+    """
+
+    item: int
+    side: MeasuredSide
+    metric: str
+    value: float
+    curve: tuple[float, ...] = ()
+    label: str = ""
+    seconds: float = field(default=float("nan"), compare=False)
+
+
+_PACKAGES = (
+    "nibt",
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "timm",
+    "pillow",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pyarrow",
+)
+_NAMES = ("model.id", "model.revision")
+"""What two equal models may have different."""
+
+
+def session_info() -> SessionRecord:
+    """Return the date, the package versions and the machine, without names of users, hosts or folders."""
+    try:
+        lines = read_text(Path("/proc/cpuinfo")).splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        processor = platform.processor()
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    name = None if device is None else getattr(getattr(torch, device.type), "get_device_name", None)
+    accelerator = device and (device.type if name is None else name())  # its name, or its type if torch knows no name
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "architecture": platform.machine(),
+            "processor": processor,
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "accelerator": accelerator,
+        },
+    }
+
+
+def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:
+    """Check that stored results answer the same request.
+
+    The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
+    """
+    old, new = _flat(stored), _flat(plain(request))
+    differing = [
+        key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith(_NAMES)
+    ]
+    if differing:
+        lines = "".join(f"\n  {key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in differing)
+        raise OtherRequest(f"{where} has the results of another request:{lines}\n{remedy}")
+
+
+def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
+    """Check that a file may be replaced: it answers the same request, or nibt did not write it.
+
+    Only the keys of ``request`` are compared.
+    """
+    signature = read_signature(path)
+    if signature is not None:
+        stored = {name: signature.get(name) for name in request}
+        require_same(
+            path, stored, request, "Choose another name, or replace the file: --overwrite (in Python overwrite=True)"
+        )
+
+
+def _flat(data: Any, name: str = "") -> JsonObject:
+    """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
+    if isinstance(data, Mapping) and data:
+        flattened = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
+    elif isinstance(data, list) and data and all(isinstance(record, Mapping) for record in data):
+        flattened = [_flat(record, f"{name}[{place}]") for place, record in enumerate(data)]
+    else:
+        return {name: data}
+    return {key: value for flat in flattened for key, value in flat.items()}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 100 else text[:100] + " ..."
+
+
+def plain(data: Any) -> Any:
+    """Return the data as it is after it was written to JSON and read again."""
+    return json.loads(json.dumps(data, default=str))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,14 +1,13 @@
 """Regions of words: the signed table, words x patches, of one pair.
 
 Let P_image and P_text be the contributions of patches and words to the unit embeddings u and v of the image and the
-caption (``nibt.core.jacobians``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
+caption (``nibt.core.quadrature``). The table is P_text P_image^T. An entry is what a word and a patch *together* add
 to the cosine. The sum over all rows and columns, special tokens included, is (u - u_baseline) . (v - v_baseline), up to
 a gap.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import Annotated, Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -20,10 +19,10 @@ from torch import Tensor
 from nibt.data.pair import Box, read_box
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput
+from nibt.options import parsed
 from nibt.results.attribution import over_image
-from nibt.results.base import Array, Serializable
+from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import method_text, shortened
-from nibt.results.of_image import ResultOfImage
 from nibt.results.records import SCHEMA, MethodRecord
 from nibt.types import PerExample
 
@@ -175,15 +174,6 @@ class Regions(ResultOfImage):
         Raises:
             BadInput: The box has other values, or does not overlap ``region``.
         """
-        share = self._covered(box)
-        if share.sum() == 0:
-            region = tuple(self.region)
-            raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
-        sums = (self.table * share).sum((1, 2)).tolist()
-        return list(zip(self.words, sums, strict=True))
-
-    def _covered(self, box: Box) -> Map:
-        """Return the share of each patch that is inside a box."""
 
         def along(start: float, length: float, first: float, extent: float, cells: int) -> Tensor:
             edges = first + extent * torch.arange(cells + 1, dtype=torch.float32, device="cpu") / cells
@@ -193,25 +183,30 @@ class Regions(ResultOfImage):
         left, top, width, height = read_box(box)
         across = along(left, width, self.region.left, self.region.width, self.grid.columns)
         down = along(top, height, self.region.top, self.region.height, self.grid.rows)
-        return down[:, None] * across[None, :]
+        share = down[:, None] * across[None, :]  # of each patch
+        if share.sum() == 0:
+            region = tuple(self.region)
+            raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
+        sums = (self.table * share).sum((1, 2)).tolist()
+        return list(zip(self.words, sums, strict=True))
 
 
 def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -> list[int]:
     """Return the sorted indices of words that are named by their positions or their texts."""
     texts = [word.text.lower() for word in words]
-    indices = sorted({place for word in wanted for place in _indices_of(texts, word)})
+    indices: set[int] = set()
+    for word in wanted:
+        if not isinstance(word, str):
+            position = parsed("the position of a word", word, int)
+            if not 0 <= position < len(texts):
+                raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {word})")
+            indices.add(position)
+            continue
+        parts = word.lower().split()
+        starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
+        if not starts:
+            raise BadInput(f"{word!r} is not in the caption: choose from its words {', '.join(texts)}")
+        indices.update(start + offset for start in starts for offset in range(len(parts)))
     if not indices:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
-    return indices
-
-
-def _indices_of(texts: list[str], wanted: str | SupportsIndex) -> list[int]:
-    if not isinstance(wanted, str):
-        if not 0 <= index(wanted) < len(texts):
-            raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {wanted})")
-        return [index(wanted)]
-    parts = wanted.lower().split()
-    starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
-    if not starts:
-        raise BadInput(f"{wanted!r} is not in the caption: choose from its words {', '.join(texts)}")
-    return [start + offset for start in starts for offset in range(len(parts))]
+    return sorted(indices)

@@ -39,11 +39,6 @@ class Similarity(ABC):
         """Return the same similarity, seen from the other side."""
 
 
-def cosine(embedding: Embedding, partner: OtherEmbedding) -> PerExample:
-    """Compute the cosine of embeddings, with broadcasting."""
-    return (F.normalize(embedding, dim=-1) * F.normalize(partner, dim=-1)).sum(-1)
-
-
 class CosineSimilarity(Similarity):
     """The cosine of two vectors, in [-1, 1]."""
 

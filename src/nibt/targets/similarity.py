@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from nibt.errors import BadOption
+from nibt.io import unicode_text
 from nibt.targets.base import Score, Target
 from nibt.types import Embedding, PerExample
 
@@ -88,6 +89,7 @@ class Ensemble(Target, name="ensemble"):
         for template in self.templates:
             if not isinstance(template, str) or template.count("{}") != 1:
                 raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r:.100})")
+            unicode_text("template", template)
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.similarity(embedding, score.other)

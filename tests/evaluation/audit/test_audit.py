@@ -13,7 +13,7 @@ from PIL import Image
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.evaluation.audit.thresholds import LEAST_PAIRS
+from nibt.evaluation.audit.checks import LEAST_PAIRS
 from nibt.models.base import Model
 from nibt.progress import Progress
 from nibt.report.html.audit import page

@@ -1,9 +1,9 @@
-"""Tests of ``nibt.evaluation.audit.counterfactuals``."""
+"""Tests of ``nibt.evaluation.audit.runner``."""
 
 import numpy as np
 
 from nibt.datasets.scenes import Scenes
-from nibt.evaluation.audit.counterfactuals import caption_words, nonsense_captions, other_captions, other_images
+from nibt.evaluation.audit.runner import caption_words, nonsense_captions, other_captions, other_images
 from nibt.evaluation.maps import Map
 
 MANY = 8

@@ -1,6 +1,6 @@
-"""Tests of ``nibt.evaluation.audit.thresholds``."""
+"""Tests of ``nibt.evaluation.audit.checks``."""
 
-from nibt.evaluation.audit.thresholds import BOUNDS
+from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.statistics import interval
 
 

@@ -1,8 +1,8 @@
-"""Tests of ``nibt.evaluation.bench.headline``."""
+"""Tests of ``nibt.evaluation.bench.summary``."""
 
 import pytest
 
-from nibt.evaluation.bench.headline import published, published_gains
+from nibt.evaluation.bench.summary import published, published_gains
 
 
 def test_published_headline_is_reproduced() -> None:

@@ -9,8 +9,8 @@ import pytest
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadOption
-from nibt.methods.occlusion import Occlusion
-from nibt.metrics.energy import Energy
+from nibt.methods.masks import Occlusion
+from nibt.metrics.localization import Energy
 from tests import tiny
 
 

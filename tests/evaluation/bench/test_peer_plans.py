@@ -93,6 +93,7 @@ def test_tables_of_the_plan_fixlip_are_those_of_the_joint_fit(share: float, reco
     options = {**choice.options, "image_budget": 400, "text_budget": 12}
     tables = [tiny_table(name, **options)[0].table for name in (choice.name, "fixlip")]
     assert choice.options["share"] == share
+    assert choice.options["image_budget"] == 2**21 // choice.options["text_budget"], "as the authors split their budget"
     assert_error_below(1e-7, *tables, record_property)
 
 

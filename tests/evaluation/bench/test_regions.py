@@ -10,7 +10,7 @@ import nibt
 from nibt.datasets.folder import Folder
 from nibt.errors import Unsupported
 from nibt.evaluation.bench.run import Benchmark
-from nibt.metrics.energy import NounEnergy
+from nibt.metrics.localization import NounEnergy
 from nibt.results.frames import DataFrame
 from tests import tiny
 

@@ -11,11 +11,10 @@ import pytest
 
 import nibt
 from nibt.cli import main
-from nibt.evaluation.bench.headline import headlines
+from nibt.evaluation.bench.cell import COLUMNS, encode_rows, read_rows
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.report import per_second
-from nibt.evaluation.bench.rows import COLUMNS, encode_rows, read_rows
-from nibt.evaluation.bench.summary import Summary
+from nibt.evaluation.bench.report import _tables, per_second
+from nibt.evaluation.bench.summary import Summary, headlines
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
 
@@ -76,6 +75,26 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     assert by_recipe["nib", "speed"].gain_relative_to_m2ib[0] == pytest.approx(3)
     values = summary.values[*summary.groups[0], "image", "confidence_drop"]
     np.testing.assert_array_equal(values[["nib", "m2ib", "rise"]].to_numpy().T, list(drops.values()))
+
+
+def test_a_metric_in_which_a_control_is_ahead_is_named(tmp_path: Path) -> None:
+    plan = Plan.read(
+        {**BASE, "methods": ["nib", "rise"], "metrics": ["confidence_drop", "deletion", "energy"], "sides": ["image"]}
+    )
+    values = {
+        "confidence_drop": {"nib": 1.0, "rise": 3.0, "random": 2.0, "ones": 4.0, "center": 5.0},  # lower is better
+        "deletion": {"nib": 1.0, "rise": 1.5, "random": 2.0, "ones": 4.0, "center": 5.0},
+        "energy": {"nib": 0.2, "rise": 0.5, "random": 0.1, "ones": 0.2, "center": 0.3},  # higher is better
+    }
+    numbers = {
+        ("image", metric, name): [value] * 3 for metric, means in values.items() for name, value in means.items()
+    }
+    summary = make_summary(tmp_path, plan, numbers, dict.fromkeys(values["deletion"], 1.0))
+    (table, *_) = _tables(summary)
+    assert table.note.endswith(
+        "A control is ahead, so do not rank methods by these metrics alone: confidence_drop (random is better than "
+        "rise); energy (center is better than nib)."
+    )
 
 
 def test_report_is_written_in_every_format(

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.evaluation.bench.rows``."""
+"""Tests of ``nibt.evaluation.bench.cell``."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 import nibt
 from nibt.errors import BadInput, WouldOverwrite
-from nibt.evaluation.bench.rows import read_rows
+from nibt.evaluation.bench.cell import read_rows
 
 
 def test_a_file_that_was_replaced_is_refused_where_it_is_read(tmp_path: Path, plan: dict[str, Any]) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import nibt
-from nibt.engine.batch_cache import BatchCache, TimedTrace
+from nibt.engine.batches import BatchCache, TimedTrace
 from nibt.errors import BadInput, BadOption, OtherRequest, Unsupported
 from nibt.evaluation.bench import cell as work
 from nibt.evaluation.bench import report as reporting
 from nibt.evaluation.bench import run as running
-from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.cell import fingerprint
 from nibt.evaluation.bench.run import Benchmark
 from nibt.progress import Progress
 from tests import tiny
@@ -60,7 +60,7 @@ def test_star_skips_what_a_model_cannot_run(
 KILLED = """
 import os, random, signal, sys, time
 import nibt
-from nibt.evaluation.bench.rows import fingerprint
+from nibt.evaluation.bench.cell import fingerprint
 from nibt.evaluation.bench.run import Benchmark
 plan, out = sys.argv[1:]
 nibt.benchmark(plan, out + "/whole")

@@ -1,11 +1,10 @@
-"""Tests of ``nibt.evaluation.roar.removal``."""
+"""Tests of ``nibt.evaluation.roar.inputs``."""
 
 import numpy as np
 import pytest
 import torch
 
-from nibt.evaluation.roar.inputs import TowerInputs
-from nibt.evaluation.roar.removal import count_above, filled, highest, removed_pixels, removed_units
+from nibt.evaluation.roar.inputs import TowerInputs, count_above, filled, highest, removed_pixels, removed_units
 from tests import tiny
 
 

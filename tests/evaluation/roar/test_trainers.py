@@ -1,4 +1,4 @@
-"""Tests of ``nibt.evaluation.roar.trainers``."""
+"""Tests of ``nibt.evaluation.roar.training``."""
 
 from dataclasses import replace
 
@@ -10,8 +10,7 @@ from nibt.data.pair import Pair
 from nibt.evaluation.maps import MethodSpec, raw_scores
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import TRAINERS, Last, Trainer, Whole
-from nibt.evaluation.roar.training import losses, split, trained, untrained
+from nibt.evaluation.roar.training import TRAINERS, Last, Trainer, Whole, losses, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.types import Modality

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from nibt.data.pair import Object, Pair
 from nibt.errors import BadOption
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import TRAINERS
-from nibt.evaluation.roar.training import fitting, losses, split, trained
+from nibt.evaluation.roar.training import TRAINERS, fitting, losses, split, trained
 from nibt.methods.base import SIDES
 from tests import tiny
 from tests.evaluation.roar.tower_inputs import materials

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import nibt
-from nibt.engine.layers import shipped_sample
+from nibt.engine.spec import shipped_sample
 from nibt.models._loading import embedded
 from nibt.report.image.heatmap import score_map
 from tests.helpers import ROOT, all_tokens

@@ -20,7 +20,7 @@ from nibt.data.images import ImageInput
 from nibt.report.colors import Appearance
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, fragment
-from nibt.report.html.view_text import signed_row
+from nibt.report.html.view_data import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import resized
 from nibt.results.answer import change_image
@@ -201,6 +201,7 @@ def test_view_shows_the_words_of_a_patch(opened: Opened, pair: tuple[Explanation
 
 @pytest.mark.parametrize("way", ["two clicks", "drag"])
 def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, Regions], way: str) -> None:
+    """While the pointer stays on the image."""
     page, corners = opened.page, ((101, 33), (211, 155))
     stage = page.locator(".nibt-stage")
     first, second = (at(page, *corner) for corner in corners)
@@ -216,7 +217,6 @@ def test_view_shows_the_words_of_a_box(opened: Opened, pair: tuple[Explanation, 
         stage.click(position=first)  # type: ignore[arg-type]
         assert "One corner is set" in opened.readout
         stage.click(position=second)  # type: ignore[arg-type]
-    page.hover(".nibt-details")
     box = opened.state["box"]
     assert box == pytest.approx([101, 33, 110, 122], abs=0.01)
     expected = [score for _, score in pair[1].for_region((101, 33, 110, 122))]
@@ -278,7 +278,7 @@ def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanati
         assert difference[centres].mean() < 4
         assert difference[centres].max() < 16
         assert difference[:, :55].mean() < 4  # not visible to the model
-        assert np.ptp(expected[centres], axis=-1).max() > 60
+        assert np.ptp(expected[centres], axis=-1).max() > 40, "the map has colors there"
 
     near(positive_only=False)
     page.get_by_label("Positive scores only").check()

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.explanation``."""
+"""Tests of ``nibt.report.image.draw``."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ import nibt
 from nibt.data.images import Region
 from nibt.errors import BadOption
 from nibt.report.colors import ALERT_EDGE
-from nibt.report.image.explanation import draw
-from nibt.report.image.fonts import font_for
+from nibt.report.image.draw import draw
+from nibt.report.image.layout import font_for
 from nibt.results.explanation import MISMATCH, Ranked
 from tests.answers import PEAK, UNSIGNED, WHOLE, answer
 from tests.suites import few

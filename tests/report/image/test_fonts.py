@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.fonts``, and of long words in pictures."""
+"""Tests of ``nibt.report.image.layout``, and of long words in pictures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +10,9 @@ from PIL import Image, ImageFont
 
 import nibt
 from nibt.report.colors import DEFAULT, PAPER
-from nibt.report.image.explanation import draw
-from nibt.report.image.fonts import ELLIPSIS, font_for, length, shortened
-from nibt.report.image.layout import text_rows
+from nibt.report.image.draw import caption, draw
+from nibt.report.image.layout import ELLIPSIS, font_for, length, shortened, text_rows
 from nibt.report.image.links import draw_links
-from nibt.report.image.rows import caption
 from tests import tiny
 
 LONG = "x" * 5000

@@ -1,9 +1,9 @@
-"""Tests of ``nibt.report.image.tiles``."""
+"""Tests of ``nibt.report.image.draw``."""
 
 from typing import Any
 
 import nibt
-from nibt.report.image.explanation import draw
+from nibt.report.image.draw import draw
 from tests import tiny
 
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.report.image.rows``."""
+"""Tests of ``nibt.report.image.draw``."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nibt.report.colors import DEFAULT
-from nibt.report.image.rows import scale
+from nibt.report.image.draw import scale
 
 
 def colours(image: Image.Image) -> tuple[int, int]:

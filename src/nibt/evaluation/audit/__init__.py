@@ -13,10 +13,8 @@ from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.audit.faithfulness import MetricScores
+from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
 from nibt.evaluation.audit.runner import AuditRunner
-from nibt.evaluation.audit.thresholds import LEAST_PAIRS
-from nibt.evaluation.audit.vocabulary import discrimination_checks, vocabulary_check
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models._loading import ModelSource, load_model
@@ -78,6 +76,7 @@ def audit(
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
+    quick = parsed("quick", quick, bool)
     pairs = image_text_pairs(pairs, "audit")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(

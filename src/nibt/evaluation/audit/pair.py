@@ -18,8 +18,8 @@ from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explain import explain
 from nibt.engine.spec import resolve
+from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.randomization import randomized
-from nibt.evaluation.audit.thresholds import BOUNDS
 from nibt.evaluation.maps import maps, spearman, without_mean_states
 from nibt.evaluation.statistics import Interval
 from nibt.methods.base import Method, MethodSpec
@@ -32,6 +32,8 @@ from nibt.torch_modes import plain_torch
 _SEED, _SHARE, _REGIONS = 0, 0.1, 16
 _TOGETHER = 4  # masks; more hardly save time
 _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
+
+_ENOUGH = {"pass": "as expected of a map", "warn": "which is few", "fail": "no more than by chance"}
 
 
 @plain_torch()
@@ -74,7 +76,7 @@ def check(
         >>> [(check.name, check.verdict) for check in explanation.checks]
         [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass')]
     """
-    model, spec = load_model(model), MethodSpec.of(method, variant, options)
+    model, spec = load_model(model), MethodSpec.of(method, variant, options, seed)
     explained = explain(model, image, caption, spec, batch_size=batch_size, seed=seed)
     if isinstance(explained, Explanation):
         return with_checks(model, explained, spec, seed)
@@ -85,7 +87,11 @@ def check(
 def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed: int | None = None) -> Explanation:
     """Return a new explanation of the cosine with its checks."""
     assert explanation.image.input is not None, "a new explanation has its image"
-    pair, method = Pair(explanation.image.input, explanation.caption), _with_layers(method, explanation)
+    pair = Pair(explanation.image.input, explanation.caption)
+    if "auto" in explanation.method:  # the layers that layer="auto" has chosen
+        options = {name: value for name, value in method.options.items() if not name.endswith("layer")}
+        layers = {f"{side}_layer": explanation.method.get(side, {})["layer"] for side in ("image", "text")}
+        method = replace(method, options={**options, **layers})
     computed = explanation.grid.double().numpy()
     checks = (
         _weights(model, pair, method, seed, computed),
@@ -93,15 +99,6 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         _region(model, pair, method, seed, computed),
     )
     return replace(explanation, checks=checks)
-
-
-def _with_layers(method: MethodSpec, explanation: Explanation) -> MethodSpec:
-    """Return the method with the layers that ``layer="auto"`` has chosen."""
-    if "auto" not in explanation.method:
-        return method
-    options = {name: value for name, value in method.options.items() if not name.endswith("layer")}
-    layers = {f"{side}_layer": explanation.method.get(side, {})["layer"] for side in ("image", "text")}
-    return replace(method, options={**options, **layers})
 
 
 def _weights(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
@@ -143,9 +140,10 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
     first, *drops = (side.value()[0] - scores).tolist()
     lower = sum((drop < first) + 0.5 * (drop == first) for drop in drops)
     result = _check("top_region", method, lower / len(drops))
+    enough = _ENOUGH[result.verdict]
     about = (
-        f"without the top tenth of the map, the similarity changes by {-first:+.3f}; it falls less without "
-        f"{lower:g} of {len(drops)} other regions of that shape (mean {-np.mean(drops):+.3f})"
+        f"without the top tenth of the map, the similarity changes by {-first:+.3f}, without other regions of that "
+        f"shape by {-np.mean(drops):+.3f} on average: {lower:g} of {len(drops)} lower it less, {enough}"
     )
     return replace(result, about=about)
 

@@ -1,28 +1,102 @@
 """Questions 1 to 4: how maps change with the weights, the caption, the image, the wording, and the seed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from nibt.data.pair import Pair
-from nibt.engine.batch_cache import BatchCache
-from nibt.evaluation.audit.counterfactuals import (
-    caption_words,
-    nonsense_captions,
-    other_captions,
-    other_images,
-    wordings,
-)
+from nibt.engine.batches import BatchCache
+from nibt.errors import BadInput
+from nibt.evaluation.audit.checks import checks_of
 from nibt.evaluation.audit.randomization import cascade
-from nibt.evaluation.audit.thresholds import checks_of
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
+from nibt.registry import find
 from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
 from nibt.types import Modality
+
+_ONSETS = "bl br cl dr fl gl gr kr pl sk sn sp st tr vl zw".split()
+_VOWELS = "a e i o u".split()
+_CODAS = "b ck ft lp mb nt rk rv sp x".split()
+
+
+def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return each image with the caption of a following pair that, if possible, names none of its objects."""
+    partners = _partners(
+        pairs,
+        lambda pair, candidate: not _named(candidate) & _depicted(pair),
+        "captions",
+        lambda pair, candidate: pair.caption != candidate.caption,
+    )
+    return [Pair(pair.image, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
+
+
+def other_images(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
+    partners = _partners(
+        pairs,
+        lambda pair, candidate: not _named(pair) & _depicted(candidate),
+        "images",
+        lambda pair, candidate: pair.image.pil_image.tobytes() != candidate.image.pil_image.tobytes(),
+    )
+    return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
+
+
+def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Return each image with as many made-up words as its caption has."""
+    draws = np.random.default_rng(seed)
+
+    def word() -> str:
+        parts = [draws.choice(_ONSETS), draws.choice(_VOWELS), draws.choice(_CODAS)]
+        return "".join(map(str, parts + parts[1:] if draws.random() < 0.5 else parts))
+
+    return [Pair(pair.image, " ".join(word() for _ in pair.caption.split())) for pair in pairs]
+
+
+def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """Return each template of the target ``ensemble``, except ``{}``, with the pairs that are reworded by it."""
+    templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
+    return [
+        (template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
+        for template in templates
+    ]
+
+
+def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
+    """Return the scores of the caption's words in a reworded caption."""
+    skipped = len(template.split("{}")[0].split())
+    end = skipped + len(plain.words)
+    if reworded.words[skipped:end] != plain.words:
+        return None
+    return Map(reworded.scores[skipped:end], plain.words)
+
+
+def _partners(
+    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], noun: str, differs: Callable[[Pair, Pair], bool]
+) -> list[int]:
+    """Return, for each pair, the index of the next pair (cyclic) that differs, and preferably satisfies ``best``."""
+    partners = []
+    for index, pair in enumerate(pairs):
+        order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
+        candidates = [candidate for candidate in order if differs(pair, pairs[candidate])]
+        if not candidates:
+            raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
+        partners.append(next((candidate for candidate in candidates if best(pair, pairs[candidate])), candidates[0]))
+    return partners
+
+
+def _depicted(pair: Pair) -> set[str]:
+    return {object_.name for object_ in pair.objects}
+
+
+def _named(pair: Pair) -> set[str]:
+    return {object_.name for object_ in pair.objects if object_.spans}
+
 
 SEEDS = 3
 _EXAMPLES, _THUMBNAIL = 3, 192  # pairs, pixels
@@ -125,7 +199,11 @@ class AuditRunner:
             for method_spec in self.methods:
                 for _, measure, name in measures:
                     values = points[str(method_spec), measure]
-                    curves += _curve(str(method_spec), side, measure, stages, values)
+                    means = [interval(value) for value in values]
+                    if all(mean.is_known for mean in means):
+                        centers, lows, highs = zip(*means, strict=True)
+                        of_method = str(method_spec), side, measure, tuple(stages)
+                        curves.append(RandomizationCurve(*of_method, centers, lows, highs))
                     checks += self._check(name, method_spec, side, values[-1])
         return checks, curves
 
@@ -178,12 +256,3 @@ def _example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[
 
 def _similarity(first: Map, second: Map) -> float:
     return spearman(first.scores, second.scores)
-
-
-def _curve(
-    method: str, side: str, measure: str, stages: Sequence[str], values: Sequence[Sequence[float]]
-) -> Iterator[RandomizationCurve]:
-    means = [interval(value) for value in values]
-    if all(mean.is_known for mean in means):
-        centers, lows, highs = zip(*means, strict=True)
-        yield RandomizationCurve(method, side, measure, tuple(stages), centers, lows, highs)

@@ -1,30 +1,104 @@
-"""Measurement of the chunks of a cell.
+"""Measurement of the chunks of a cell, and their rows, which are written into Parquet files.
 
 The rows of a chunk depend only on the cell and its pairs, so that a chunk has the same values whenever it is measured.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, get_type_hints
 
+from typing_extensions import TypedDict
+
+from nibt.data import parquet
 from nibt.data.pair import Pair
-from nibt.engine.batch_cache import BatchCache
+from nibt.engine.batches import BatchCache
 from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
-from nibt.evaluation.bench.rows import Row
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
+from nibt.folder import open_table
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.registry import find
-from nibt.results.measurement import Measurement
+from nibt.results.records import Measurement
 from nibt.types import MeasuredSide
+
+
+class Row(TypedDict):
+    """A measured number, with everything that identifies it; names of entries of the plan are their labels."""
+
+    model: str
+    weights_hash: str
+    method: str  # the name, as that of the metric
+    variant: str
+    options: str  # in the plan, as JSON
+    resolved: str  # on this side with all defaults filled in, and the target, as JSON; by side for regions
+    method_label: str
+    target: str
+    seed: int  # for methods that draw at random
+    data: str
+    item: int  # the index of the pair in the data set
+    side: str  # that is explained, or regions
+    metric: str
+    metric_options: str  # in the plan, as JSON
+    measured: str  # the score that the metric measures
+    metric_label: str
+    value: float  # NaN if it is not defined or failed
+    curve: list[float]  # whose area the value is, or what the number of all pairs needs of this pair; else empty
+    seconds: float  # to explain this side of the pair, or to compute its regions
+    error: str  # empty if there is none
+
+
+COLUMNS = tuple(Row.__annotations__)
+TIMES = ("seconds",)
+"""Columns that differ between two runs of the same plan."""
+NEEDED_BY = "a benchmark needs"
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Return the bytes of a Parquet file with these rows."""
+    arrow = parquet.pyarrow(NEEDED_BY)[0]
+    return parquet.encode(arrow.Table.from_pylist(rows, schema=_schema(arrow)))
+
+
+def read_rows(paths: Iterable[Path]) -> Any:
+    """Return the rows of several files as a ``pyarrow.Table``, in order."""
+    arrow, tables = parquet.pyarrow(NEEDED_BY)[0], []
+    for path in paths:
+        with open_table(path) as table:
+            tables.append(table.read())
+    return arrow.concat_tables([_schema(arrow).empty_table(), *tables]).combine_chunks()
+
+
+def fingerprint(table: Any) -> str:
+    """Return a hash of all rows without their times, as 64 hexadecimal digits."""
+    digest = sha256()
+    for name in table.column_names:
+        if name not in TIMES:
+            digest.update(json.dumps([name, [_bits(value) for value in table[name].to_pylist()]]).encode())
+    return digest.hexdigest()
+
+
+def _bits(value: Any) -> Any:
+    """Convert a value for JSON, with all bits of its numbers."""
+    if isinstance(value, list):
+        return [_bits(element) for element in value]
+    return value.hex() if isinstance(value, float) else value
+
+
+def _schema(arrow: Any) -> Any:
+    number = arrow.float64()
+    types = {str: arrow.string(), int: arrow.int64(), float: number, list[float]: arrow.list_(number)}
+    return arrow.schema([(name, types[annotation]) for name, annotation in get_type_hints(Row).items()])
+
 
 Items = Mapping[int, Pair | NibtError]
 """Pairs by their index in the data set, or the error of a pair that cannot be read."""
@@ -57,12 +131,6 @@ class CellRunner:
         contrast = Contrast.of(self._against("explained"), (), ())
         return resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
 
-    def _resolved(self, side: MeasuredSide) -> Keywords:
-        """Return the resolved options of the method and the target; for regions, the options of both sides."""
-        spec = self.spec(side)
-        options = {name: method.options() for name, method in spec.methods.items()}
-        return {**(options if side == "regions" else options[side]), "target": self.cell.target}
-
     def rows(self, items: Items, cache: BatchCache | None = None) -> list[Row]:
         """Measure pairs, and return a row for each pair, side and metric, in this order."""
         maps: list[MeasuredSide] = [side for side in self.sides if side != "regions"]
@@ -77,8 +145,11 @@ class CellRunner:
             return
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
         readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
+        resolved: dict[MeasuredSide, Keywords] = {}  # the options of the method, for regions by side, and the target
         try:
-            resolved: dict[MeasuredSide, Keywords] = {side: self._resolved(side) for side in sides}
+            for side in sides:
+                options = {name: method.options() for name, method in self.spec(side).methods.items()}
+                resolved[side] = {**(options if side == "regions" else options[side]), "target": self.cell.target}
         except NibtError as error:
             resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
         measurements: dict[int, _Measurements] = {}

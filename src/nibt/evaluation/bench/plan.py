@@ -1,7 +1,7 @@
 """Read a plan from TOML: models x methods x data sets x metrics x targets x seeds (``docs/reference/plans.md``)."""
 
 import itertools
-import tomllib
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nibt.errors import BadInput, BadOption, UnknownName, reason
 from nibt.evaluation import CONTROLS
-from nibt.io import read_text
+from nibt.io import load_toml
 from nibt.options import BatchSize, Keywords, Seed, changed_options
 from nibt.records import JsonObject, described, read_record
 from nibt.registry import available, find, parse_method
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(str(files("nibt.evaluation.bench"))) / "plans"
 _ALL = "*"  # in place of a name: every plugin of that section that the plan does not name
+_MOST_ENTRIES = 1000
 _Value = TypeVar("_Value", bound=Hashable)
 _AnyChoice = TypeVar("_AnyChoice", bound="Choice")
 _Count = Annotated[BatchSize, Field(strict=True)]
@@ -108,6 +109,11 @@ class MethodChoice(PluginChoice):
         >>> [choice.options for choice in method.expanded()]
         [{'layer': 1, 'steps': 2}, {'layer': 1, 'steps': 4}]
         """
+        both = sorted(self.options.keys() & self.grid.keys())
+        if both:
+            raise BadOption(f"{self.key}.grid sets {both[0]}, which the entry's options set, too: set it once")
+        if math.prod(map(len, self.grid.values())) > _MOST_ENTRIES:
+            raise BadOption(f"{self.key}.grid must have at most {_MOST_ENTRIES:,} combinations: leave out values")
         for values in itertools.product(*self.grid.values()):
             yield self.with_options(**dict(zip(self.grid, values, strict=True)))
 
@@ -192,7 +198,13 @@ class _Entry:
         if isinstance(entry, dict | Choice):
             return entry
         if isinstance(entry, str):
-            return _as_method(entry) if self.choice is MethodChoice else {"name": entry}
+            if self.choice is not MethodChoice or entry == _ALL:
+                return {"name": entry}
+            try:
+                name, variant, options = parse_method(entry)
+            except UnknownName:
+                return {"name": entry}  # an error with the key of the entry, later
+            return {"name": name, "variant": variant, "options": options}
         bases = {base.__name__ for base in type(entry).__mro__ if base.__module__ == self.module}
         if self.class_name not in bases:  # no import, since those of plans need no torch
             raise ValueError(f"must be a name, a table with a name, or a {self.class_name} (got {entry!r:.100})")
@@ -200,17 +212,6 @@ class _Entry:
         choice = self.choice(name=getattr(entry, "id", "") or entry.name, options=options, label="")
         choice._instance = entry
         return choice
-
-
-def _as_method(entry: str) -> JsonObject:
-    """Return the table of the text of a method, such as ``nib:paper steps=10``."""
-    if entry == _ALL:
-        return {"name": entry}
-    try:
-        name, variant, options = parse_method(entry)
-    except UnknownName:
-        return {"name": entry}  # an error with the key of the entry, later
-    return {"name": name, "variant": variant, "options": options}
 
 
 def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
@@ -292,7 +293,17 @@ class Plan(BaseModel):
             "data": [choice.placed(f"data[{position}]") for position, choice in enumerate(plan.data)],
             "metrics": metrics,
         }
-        labeled: dict[str, Any] = {key: _with_unique_labels(choices[key], key) for key in choices}
+        labeled: dict[str, Any] = {}
+        for section, entries in choices.items():
+            by_label: dict[str, Choice] = {}
+            for choice in entries:
+                label = choice.label or choice.default_label()
+                if label in by_label:
+                    raise BadOption(
+                        f"{choice.key} has the label {label!r} of another entry of {section}: set its label"
+                    )
+                by_label[label] = choice.model_copy(update={"label": label})
+            labeled[section] = tuple(by_label.values())
         return plan.model_copy(update={**labeled, "sides": (*plan.sides, "regions") if is_new else plan.sides})
 
     def record(self) -> JsonObject:
@@ -317,7 +328,7 @@ def plans() -> dict[str, str]:
     >>> "quick" in plans()
     True
     """
-    return {path.stem: tomllib.loads(read_text(path))["about"] for path in sorted(_FOLDER.glob("*.toml"))}
+    return {path.stem: load_toml(path)["about"] for path in sorted(_FOLDER.glob("*.toml"))}
 
 
 def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
@@ -335,7 +346,7 @@ def _load(source: str | Path) -> JsonObject:
             raise UnknownName("plans", path.name, plans())
         path = _FOLDER / f"{path.name}.toml"
     try:
-        return tomllib.loads(read_text(path))
+        return load_toml(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({reason(error)})") from error
 
@@ -361,14 +372,3 @@ def default_label(name: str, *words: str, **options: Any) -> str:
         for key, value in options.items()
     }
     return " ".join([name, *filter(None, words), *(f"{key}={text}" for key, text in texts.items())])
-
-
-def _with_unique_labels(choices: Sequence[Choice], section: str) -> tuple[Choice, ...]:
-    """Return the choices with their labels, which must differ."""
-    labeled: dict[str, Choice] = {}
-    for choice in choices:
-        label = choice.label or choice.default_label()
-        if label in labeled:
-            raise BadOption(f"{choice.key} has the label {label!r} of another entry of {section}: set its label")
-        labeled[label] = choice.model_copy(update={"label": label})
-    return tuple(labeled.values())

@@ -1,14 +1,14 @@
 """Reports of runs in Markdown, CSV, LaTeX and HTML."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
-from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
-from nibt.evaluation.bench.summary import Group, Summary
+from nibt.evaluation.bench.summary import DROP, FPS, INCREASE, Group, Summary, headlines, published, published_gains
 from nibt.evaluation.statistics import NOTHING, Interval, interval
 from nibt.evaluation.tables import (
     ReportTable,
@@ -25,8 +25,12 @@ _ALPHA = 0.05
 _MAX_FAILURES = 20
 
 
-def write_report(run: Benchmark, overwrite: bool = False) -> str:
+def write_report(run: Benchmark | str | Path, overwrite: bool = False) -> str:
     """Write report.md, report.csv, report.tex and report.html into the folder of a run, and return the Markdown.
+
+    Args:
+        run: A run, or its folder.
+        overwrite: Whether reports that nibt did not write may be replaced.
 
     Raises:
         BadInput: The folder or a part of the store cannot be read.
@@ -34,6 +38,7 @@ def write_report(run: Benchmark, overwrite: bool = False) -> str:
         CannotWrite: A file cannot be written.
         Unsupported: pyarrow or pandas is not installed.
     """
+    run = run if isinstance(run, Benchmark) else Benchmark.open(run)
     summary = run.summary()
     title, about, tables = run.plan.about or "A benchmark of explanations", list(_about(run)), list(_tables(summary))
     markdown = report_markdown(title, about, tables)
@@ -66,7 +71,7 @@ def _about(run: Benchmark) -> Iterator[str]:
     if labels:
         yield (
             f"The number of {', '.join(labels)} is not a mean over pairs, but computed from all pairs together; its "
-            "interval is a percentile bootstrap."
+            "interval is that of the jackknife."
         )
     yield (
         "Means over pairs with 95 % intervals: Wilson's for hits, Student's for other values. A star marks a "
@@ -81,7 +86,7 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
         for side in summary.plan.sides:
             lines = summary.lines_of(group, side)
             if len(lines):
-                yield _means(group, side, lines, summary.base)
+                yield _means(group, side, lines, summary)
                 if summary.base is not None:
                     yield _win_rates(group, side, lines, summary.base)
         yield _speed(group, summary)
@@ -94,7 +99,9 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
         yield protocol_table(summary.plan)
     yield from _headline(summary)
     if len(summary.failures):
-        yield _failures(summary)
+        errors = summary.failures[["data", "method", "item", "error"]].drop_duplicates()
+        counts = f"{len(errors)} errors in total; the first {min(len(errors), _MAX_FAILURES)} are shown."
+        yield ReportTable.of("Failed pairs", errors.head(_MAX_FAILURES).set_index("data"), counts)
 
 
 def _title_of(group: Group, *details: str) -> str:
@@ -102,7 +109,7 @@ def _title_of(group: Group, *details: str) -> str:
     return ", ".join([f"{group.data} with {group.model}", *target, *details])
 
 
-def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> ReportTable:
+def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> ReportTable:
     """Return the table of means, with the number of pairs that were measured and that failed."""
     table = _pivot(
         lines,
@@ -115,8 +122,22 @@ def _means(group: Group, side: str, lines: DataFrame, base: str | None) -> Repor
     better = lines.groupby("metric")["better"].first().map(directions)
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
-    note = "In parentheses: which values are better."
-    return ReportTable.of(_title_of(group, side), table, f"Base method: {base}. {note}" if base else note)
+    note = " ".join(["In parentheses: which values are better.", *_ahead(lines, summary.controls)])
+    base = f"Base method: {summary.base}. " if summary.base else ""
+    return ReportTable.of(_title_of(group, side), table, base + note)
+
+
+def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:
+    """Yield a note on the metrics in which a control is better than other methods."""
+    ahead = []
+    for metric, of_metric in lines[lines["better"] != "neither"].groupby("metric", observed=True, sort=False):
+        sign = 1 if of_metric["better"].iloc[0] == "higher" else -1
+        means = dict(zip(of_metric["method"], sign * of_metric["mean"], strict=True))
+        best = max((name for name in means if name in controls), key=means.__getitem__, default="")
+        beaten = [name for name, mean in means.items() if best and name not in controls and mean < means[best]]
+        ahead += [f"{metric} ({best} is better than {', '.join(beaten)})"] if beaten else []
+    if ahead:
+        yield f"A control is ahead, so do not rank methods by these metrics alone: {'; '.join(ahead)}."
 
 
 def _win_rates(group: Group, side: str, lines: DataFrame, base: str) -> ReportTable:
@@ -165,7 +186,11 @@ def _published(group: Group, summary: Summary) -> ReportTable:
     """Return the figures of the paper and of this run, for methods in the paper's variant if the plan has it."""
     figures = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
-    labels = {name: _label_by_paper(name, summary) for name in (DROP, INCREASE)}
+    labels = {}  # of the metric with the paper's protocol if the plan has it, else of the last one
+    for name in (DROP, INCREASE):
+        choices = [choice for choice in summary.plan.metrics if choice.name == name]
+        by_paper = [choice for choice in choices if choice.options.get("protocol") == "paper"]
+        labels[name] = next((choice.label for choice in (*by_paper, *choices[-1:])), "")
     means = _means_by_series(summary, [group])
     rows = []
     for choice in summary.plan.methods:
@@ -219,13 +244,6 @@ def protocol_table(plan: Plan) -> ReportTable:
     return ReportTable("Protocol", ["step", "the authors", "source", "here"], rows)
 
 
-def _label_by_paper(name: str, summary: Summary) -> str:
-    """Return the label of a metric: the one with the paper's protocol if the plan has it, else the last one."""
-    choices = [choice for choice in summary.plan.metrics if choice.name == name]
-    by_paper = [choice.label for choice in choices if choice.options.get("protocol") == "paper"]
-    return next(iter(by_paper), choices[-1].label if choices else "")
-
-
 def _headline(summary: Summary) -> Iterator[ReportTable]:
     """Yield the table of gains, if the plan has both methods and their metrics."""
     gains = headlines(summary)
@@ -255,16 +273,6 @@ def _headline(summary: Summary) -> Iterator[ReportTable]:
 def _percent(share: Interval) -> str:
     mean, low, high = (100 * value for value in share)
     return f"{mean:+.2f} %" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
-
-
-def _failures(summary: Summary) -> ReportTable:
-    """Return the table of the first errors."""
-    errors = summary.failures[["data", "method", "item", "error"]].drop_duplicates()
-    return ReportTable.of(
-        "Failed pairs",
-        errors.head(_MAX_FAILURES).set_index("data"),
-        f"{len(errors)} errors in total; the first {min(len(errors), _MAX_FAILURES)} are shown.",
-    )
 
 
 def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:

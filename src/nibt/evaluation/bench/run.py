@@ -14,12 +14,11 @@ from typing_extensions import TypedDict
 from nibt.data import parquet
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
-from nibt.engine.batch_cache import BatchCache
+from nibt.engine.batches import BatchCache
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, NibtError, Unsupported
-from nibt.evaluation.bench.cell import CellRunner, Items
+from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_rows
 from nibt.evaluation.bench.plan import Cell, Choice, Plan
-from nibt.evaluation.bench.rows import NEEDED_BY, Row, encode_rows, read_rows
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
@@ -120,6 +119,9 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         all methods. Methods that were skipped have no chunks.
         """
         skipped = self.manifest.skipped if (self.folder / MANIFEST).exists() else {}
+        shared = {name: getattr(self.plan, name) for name in ("sides", "against", "batch_size")}
+        shared["metrics"] = [metric.record() for metric in self.plan.metrics]
+        plain: JsonObject = {"sort_keys": True, "default": str}
         for model in self.plan.models:
             for data in self.plan.data:
                 length = self.request["lengths"][data.label]
@@ -131,21 +133,11 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                 for start in range(0, length, self.plan.batch_size):
                     for cell in cells:
                         count = self.plan.length(cell.method, length)
-                        if start < count:
-                            yield self._chunk(cell, start, min(start + self.plan.batch_size, count))
-
-    def _chunk(self, cell: Cell, start: int, stop: int) -> CellChunk:
-        identity = {
-            **cell.record(),
-            "metrics": [metric.record() for metric in self.plan.metrics],
-            "sides": self.plan.sides,
-            "against": self.plan.against,
-            "batch_size": self.plan.batch_size,
-            "start": start,
-            "stop": stop,
-        }
-        text = json.dumps(identity, sort_keys=True, default=str)
-        return CellChunk(cell, start, stop, sha256(text.encode()).hexdigest()[:32])
+                        if start >= count:
+                            continue
+                        stop = min(start + self.plan.batch_size, count)
+                        text = json.dumps({**cell.record(), **shared, "start": start, "stop": stop}, **plain)
+                        yield CellChunk(cell, start, stop, sha256(text.encode()).hexdigest()[:32])
 
     def missing_chunks(self) -> list[CellChunk]:
         """Return the chunks that are not measured."""
@@ -200,21 +192,25 @@ class Benchmark(RunFolder[BenchmarkManifest]):
             cache, is_warm = BatchCache(model), False
             for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
                 with_same_start = list(of_cells)
-                items = _read_pairs(data_sets[label], start, max(chunk.stop for chunk in with_same_start))
-                if not is_warm:
-                    is_warm = _warm_up(model, items)
-                for chunk, rows in self._rows(with_same_start, cache, items):
-                    yield ChunkFile(chunk.name, encode_rows(rows))
-                    done += chunk.stop - chunk.start
-                    on_progress(Progress(done, total))
-
-    def _rows(self, chunks: list[CellChunk], cache: BatchCache, items: Items) -> Iterator[tuple[CellChunk, list[Row]]]:
-        """Yield chunks that begin with the same pair, with their rows; those with the same pairs share a cache."""
-        for stop, with_same_pairs in groupby(chunks, key=lambda chunk: chunk.stop):
-            of_chunk = {item: pair for item, pair in items.items() if item < stop}
-            for chunk in with_same_pairs:
-                yield chunk, CellRunner(self.plan, chunk.cell, cache.model).rows(of_chunk, cache)
-            cache.forget_pairs()
+                items: dict[int, Any] = {}  # pairs by their index, or the error of a pair that cannot be read
+                for item in range(start, max(chunk.stop for chunk in with_same_start)):
+                    try:
+                        items[item] = data_sets[label][item]
+                    except NibtError as error:
+                        items[item] = error
+                first = next((pair for pair in items.values() if isinstance(pair, Pair)), None)
+                if first is not None and not is_warm:  # a first forward pass is slow
+                    encode(model.image, [first.image])
+                    encode(model.text, [first.caption])
+                    is_warm = True
+                for stop, with_same_pairs in groupby(with_same_start, key=lambda chunk: chunk.stop):
+                    of_chunk = {item: pair for item, pair in items.items() if item < stop}
+                    for chunk in with_same_pairs:
+                        rows = CellRunner(self.plan, chunk.cell, model).rows(of_chunk, cache)
+                        yield ChunkFile(chunk.name, encode_rows(rows))
+                        done += chunk.stop - chunk.start
+                        on_progress(Progress(done, total))
+                    cache.forget_pairs()
 
     def _load(self, choice: Choice) -> Model:
         """Load a model, and record it or check that it equals the recorded one."""
@@ -267,27 +263,6 @@ def benchmark(
     run, data = Benchmark.begin(plan, out)
     run.measure_missing(data, on_progress)
     return run
-
-
-def _read_pairs(data: Dataset, start: int, stop: int) -> Items:
-    """Return pairs of a data set by their index, or the error of a pair that cannot be read."""
-    items: dict[int, Any] = {}
-    for item in range(start, stop):
-        try:
-            items[item] = data[item]
-        except NibtError as error:
-            items[item] = error
-    return items
-
-
-def _warm_up(model: Model, items: Items) -> bool:
-    """Encode one pair, since a first forward pass is slow, and return whether there was one."""
-    pair = next((pair for pair in items.values() if isinstance(pair, Pair)), None)
-    if pair is None:
-        return False
-    encode(model.image, [pair.image])
-    encode(model.text, [pair.caption])
-    return True
 
 
 def _count(chunks: Iterable[CellChunk]) -> int:

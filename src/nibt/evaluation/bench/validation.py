@@ -73,7 +73,7 @@ def build_metric(choice: MetricChoice) -> Metric:
     if choice.instance is not None:
         return choice.instance
     metric = choice.plugin
-    _check_names(choice.options, _field_names(metric))
+    _check_names(choice.options, [field.name for field in fields(metric)])
     if choice.measured != "explained":
         find("targets", choice.measured)
     return metric(**choice.options)
@@ -132,7 +132,7 @@ def _check_method(choice: MethodChoice) -> None:
         return
     along = choice.options.get("along_path", False)
     method = along_path(choice.name) if along is True else find("methods", choice.name)
-    names = _field_names(method)
+    names = [field.name for field in fields(method)]
     sided = [f"{side}_{name}" for side in SIDES for name in names]
     _check_names(choice.options, [*names, *sided, "along_path"])
     if choice.variant not in method.variants:
@@ -140,7 +140,9 @@ def _check_method(choice: MethodChoice) -> None:
     if "seed" in choice.options:
         raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
     if any(name.endswith("layer") and value == "auto" for name, value in choice.options.items()):
-        raise BadOption("a layer cannot be auto in a plan: find it with nibt explain --layer auto, and set its number")
+        raise BadOption(
+            "a layer cannot be auto in a plan: find it with nibt explain --method 'NAME layer=auto', and set its number"
+        )
 
 
 def open_data(choice: Choice) -> Dataset:
@@ -178,10 +180,6 @@ def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
 def _needs_model(choice: Choice, option: str) -> bool:
     """Return whether an option of a data set needs a model."""
     return option == "choice" and choice.options[option] == "best"
-
-
-def _field_names(plugin: Any) -> list[str]:
-    return [field.name for field in fields(plugin)]
 
 
 def _check_names(options: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def roar(
     """
     named = named_methods(methods, "roar")
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
-    checked = Settings.of(learning_rates=learning_rates(learning_rate), **settings)
+    checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
     repeats = parsed("repeats", repeats, Repeats)
     for spec in named:
         for missing in (name for name in SIDES if name not in find("methods", spec.name).sides):
@@ -82,6 +82,8 @@ def roar(
         raise BadInput(
             f"ROAR needs at least {LEAST_PAIRS} pairs, for training and validation (got {len(pairs)}): give more"
         )
+    if min(len({pair.image.digest for pair in pairs}), len({pair.caption for pair in pairs})) < 2:
+        raise BadInput("ROAR trains a model to tell pairs apart: give pairs with several images and several captions")
     model = load_model(model)
     if (weights := model.quantization or model.dtype) != "float32":
         raise Unsupported(f"model must be in float32 to be trained (got {weights}): load it with dtype='float32'")

@@ -29,13 +29,10 @@ class Bootstrap:
         self.repeat_draws = draws.integers(0, repeats, (RESAMPLES, repeats))
         self.pair_draws = draws.integers(0, pairs, (RESAMPLES, repeats, pairs))
         self.losses = losses
-        drawn = {key: self._drawn(value) for key, value in losses.items()}
+        drawn = {key: value[self.repeat_draws[..., None], self.pair_draws].mean(-1) for key, value in losses.items()}
         self.keys = [key for key in losses if key[1]]
         self.each = {key: losses[key].mean(1) / losses[key[0], "", ""].mean(1) - 1 for key in self.keys}
         self.drawn = {key: (drawn[key] / drawn[key[0], "", ""] - 1).mean(1) for key in self.keys}
-
-    def _drawn(self, values: np.ndarray) -> np.ndarray:
-        return values[self.repeat_draws[..., None], self.pair_draws].mean(-1)
 
     def loss_increases(self) -> list[LossIncrease]:
         """Return the increase of each trainable, method and removal, and its difference from a random map."""

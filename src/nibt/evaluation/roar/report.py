@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nibt.evaluation.roar.folder import RoarFolder
+from nibt.evaluation.roar.run import RoarFolder
 from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
+from nibt.report.html.document import plain_text
 from nibt.results.base import as_text
 from nibt.results.records import SessionRecord
 from nibt.results.roar import LossIncrease, Roar
@@ -18,6 +19,11 @@ _INITS = {
     "fresh": "Training starts from untrained heads: for the trainable features, from maps with normally distributed "
     "weights; otherwise, from the weights of the model with the parameters of the heads shuffled. Each repeat draws "
     "new heads",
+}
+_TRAINED = {
+    "features": "a linear map on each side's cached embeddings",
+    "last": "the last {image} blocks of the image tower, the last {text} of the text tower, and the heads",
+    "whole": "both towers",
 }
 
 
@@ -34,33 +40,10 @@ def write(result: Roar, folder: Path, overwrite: bool = False) -> list[Path]:
 
 def about(result: Roar) -> Iterator[str]:
     """Yield paragraphs that describe the model, the data and the settings."""
-    settings = result.settings
     session: SessionRecord = {"began": result.date, "versions": dict(result.versions), "machine": result.machine}
-    yield (
-        f"Model {result.model['id']}, weights {result.model['weights_hash']}, on {result.model['device']}. Data: "
-        f"{', '.join(f'{name} {value}' for name, value in result.data.items())}. Started {result.date}, on "
-        f"{describe_session(session)}."
-    )
-    yield (
-        f"Each of {settings['repeats']} repeats has another random split into {settings['training']} pairs for "
-        f"training and {settings['validating']} for validation (seed {settings['seed']}). In the training pairs, the "
-        f"pixels above the {settings['image_percentile']}th percentile of the map, resized bilinearly, are replaced by "
-        f"the channel means of the image, and the word tokens above the {settings['text_percentile']}th percentile by "
-        "the embedding of the padding token. The number of removed units is that of a map without equal scores, and at "
-        "least one token. Special tokens are not removed. Equal scores are ordered by a random map."
-    )
-    yield (
-        f"A copy of the model is trained for {settings['epochs']} epoch{'s' * (settings['epochs'] > 1)} in batches of "
-        f"at most {settings['batch_size']} with Adam and CLIP's symmetric contrastive loss, with the logit scale of "
-        "the model fixed, without dropout and with fixed statistics of batch norms. "
-        f"{_INITS[settings['init']]}. The validation pairs are untouched, and form a single batch. The increase is "
-        "(loss after training on reduced data - loss after training on untouched data) / loss after training on "
-        "untouched data, a mean over repeats. A higher increase means that the removed units were more important."
-    )
-    yield (
-        f"In brackets: bootstrap 95 % intervals ({RESAMPLES} resamples of the repeats, and of the validation pairs "
-        "in each). A star marks a difference from random whose interval, by the same resamples, is above 0. random, "
-        "center and ones do not depend on the model."
+    values = {"settings": result.settings, "init": _INITS[result.settings["init"]], "resamples": RESAMPLES}
+    yield from plain_text(
+        "report.txt", "nibt.evaluation.roar", result=result, session=describe_session(session), **values
     )
     yield from (f"Note: {note}." for note in result.notes)
 
@@ -73,7 +56,7 @@ def tables(result: Roar) -> Iterator[ReportTable]:
         [
             [
                 training.trainable,
-                _description(result, training.trainable),
+                _TRAINED[training.trainable].format(**result.settings["blocks"]),
                 f"{training.parameters:,}",
                 f"{training.learning_rate:g}",
                 f"{training.before:.4f}",
@@ -122,16 +105,6 @@ def tables(result: Roar) -> Iterator[ReportTable]:
             "Two trainables: tau of their means over repeats, with the interval of the same bootstrap. One trainable, "
             "between repeats: the mean over pairs of repeats, with the 2.5th and 97.5th percentiles over these pairs.",
         )
-
-
-def _description(result: Roar, trainable: str) -> str:
-    """Return a description of what is trained."""
-    image, text = (result.settings["blocks"][side] for side in ("image", "text"))
-    return {
-        "features": "a linear map on each side's cached embeddings",
-        "last": f"the last {image} blocks of the image tower, the last {text} of the text tower, and the heads",
-        "whole": "both towers",
-    }[trainable]
 
 
 def _cells(increase: LossIncrease) -> tuple[str, str]:

@@ -1,30 +1,89 @@
-"""Runs of ROAR, which train a model without the units that methods score highest, and are resumable."""
+"""Runs of ROAR, which train a model without the units that methods score highest, and are resumable.
+
+The folder has the maps of each method, and the record of each finished training. A file depends only on the request and
+on its name, so that a run that was killed is resumed with the same bits.
+"""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nibt.data.pair import Pair, pairs_hash
 from nibt.errors import BadInput, Unsupported
 from nibt.evaluation.maps import raw_scores
 from nibt.evaluation.roar.bootstrap import Bootstrap
-from nibt.evaluation.roar.folder import ORIGINAL, Retraining, RoarFolder, Scores, TrainingRecord, maps_file
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import TRAINERS, Trainer, trained_blocks
-from nibt.evaluation.roar.training import Sources, fitting, split, trained, untrained
-from nibt.folder import MANIFEST, REMEDY, ChunkFile
+from nibt.evaluation.roar.training import TRAINERS, Sources, Trainer, fitting, split, trained, trained_blocks, untrained
+from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, require_unchanged
+from nibt.io import load_json
 from nibt.methods.base import SIDES, MethodSpec
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress
+from nibt.records import JsonObject, read_record
 from nibt.results.roar import Roar, Training
-from nibt.types import Modality
+from nibt.types import Modality, ModelRecord
+
+Scores = dict[Modality, list[np.ndarray]]
+"""The raw scores of both sides of each pair."""
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """One training without units of a side by the maps of a method; ``original`` and no side for untouched pairs."""
+
+    trainable: str
+    method: str
+    side: str
+    repeat: int
+
+    @property
+    def name(self) -> str:
+        """The name in the folder, such as ``features--nib@paper--image--0``."""
+        words = (self.trainable, self.method.replace(":", "@"), self.side, str(self.repeat))
+        return "--".join(word for word in words if word)
+
+
+class TrainingRecord(TypedDict):
+    """The losses of the validation pairs after training and, for untouched pairs, before it."""
+
+    losses: list[float]
+    parameters: int
+    seconds: float
+    before: NotRequired[list[float]]
+
+
+class RoarRequest(TypedDict):
+    """What the trainings of a run have in common; ``pairs`` is a hash."""
+
+    model: ModelRecord
+    data: JsonObject
+    pairs: str
+    settings: JsonObject
+
+
+class RoarManifest(Manifest):
+    """The manifest of a ROAR run."""
+
+    kind: str = "roar"
+    request: RoarRequest
+
+
+class RoarFolder(RunFolder[RoarManifest]):
+    """The folder of a ROAR run."""
+
+    manifest_class = RoarManifest
+    chunk_pattern = r"\w+--.+"
+
 
 _FEW = 20  # pairs for validation
 
@@ -124,7 +183,9 @@ class RoarRun:
         """Return the maps of a method. They are computed and written if their file is missing."""
         name = f"maps--{method.replace(':', '@')}"
         for path in self.folder.files().get(name, []):
-            return self.folder.read_maps(path)
+            with np.load(require_unchanged(path)) as arrays:
+                count = len(arrays.files) // 2
+                return {side: [arrays[f"{side}.{item}"] for item in range(count)] for side in SIDES}
         spec = next(spec for spec in self.plan.methods if str(spec) == method)
 
         def on_progress(progress: Progress) -> None:
@@ -132,7 +193,10 @@ class RoarRun:
 
         seed, batch_size = self.settings.seed, self.settings.explain_batch
         scores = raw_scores(self.model, self.pairs, spec, seed, batch_size, on_progress)
-        self.folder.add(maps_file(name, scores))
+        files = {f"{side}.{item}": array for side, of_side in scores.items() for item, array in enumerate(of_side)}
+        stream = BytesIO()
+        np.savez_compressed(stream, **files)  # pyright: ignore[reportArgumentType]
+        self.folder.add(ChunkFile(name, stream.getvalue(), len(self.pairs), ".npz"))
         return scores
 
     def _reduced_sources(self, trainer: Trainer, method: str, report: Callable[[str], None]) -> Sources:
@@ -165,7 +229,11 @@ class RoarRun:
     def result(self) -> Roar:
         """Build the result from the files of the folder."""
         files = self.folder.files()
-        records = {training: self.folder.read_training(files[training.name][0]) for training in self._trainings()}
+        paths = {training: files[training.name][0] for training in self._trainings()}
+        records = {
+            training: read_record(TrainingRecord, load_json(require_unchanged(path)), str(path))
+            for training, path in paths.items()
+        }
         losses: dict[tuple[str, str, str], np.ndarray] = {}
         for training, record in records.items():
             key = (training.trainable, "" if training.method == ORIGINAL else training.method, training.side)

@@ -4,7 +4,7 @@ The papers of M2IB and NIB do not specify all details of ROAR+. These settings a
 them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
@@ -64,8 +64,8 @@ class Settings:
         return TypeAdapter(Settings).dump_python(self)
 
 
-def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float]:
-    """Return the learning rate of each trainable."""
+def learning_rates(value: float | Mapping[str, float] | None, trainables: Sequence[str]) -> dict[str, float]:
+    """Return the learning rate of each trainable; those that are given by name must be trained."""
     if value is None:
         return dict(LEARNING_RATES)
     if not isinstance(value, Mapping):
@@ -73,6 +73,8 @@ def learning_rates(value: float | Mapping[str, float] | None) -> dict[str, float
     for name in value:
         if name not in LEARNING_RATES:
             raise BadOption(str(UnknownName("trainables", name, LEARNING_RATES)))
+        if name not in trainables:
+            raise BadOption(f"learning_rate has no effect for {name}, which is not trained: leave it out, or train it")
     return {**LEARNING_RATES, **value}
 
 

@@ -1,20 +1,179 @@
-"""Training with CLIP's symmetric contrastive loss (Radford et al., 2021), and the loss of each validation pair."""
+"""Trainers of ROAR: linear maps on cached embeddings, the last blocks, or both towers; and their training.
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+Each trainer trains a copy in evaluation mode (no dropout, fixed statistics of batch norms) with the logit scale of the
+model, and CLIP's symmetric contrastive loss (Radford et al., 2021). The model itself is not trained.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from nibt.data.pair import Pair
 from nibt.errors import BadOption
+from nibt.evaluation.audit.randomization import copied, shuffle, stages
+from nibt.evaluation.roar.inputs import TowerInputs, collect, traced
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.trainers import Trainer
 from nibt.methods.base import SIDES
-from nibt.types import Modality
+from nibt.models._trace import Trace
+from nibt.models.base import Model
+from nibt.options import Keywords
+from nibt.types import Embedding, Modality
+
+InputsBySide = Mapping[Modality, TowerInputs]
+
+
+class Trainer(ABC):
+    """Base class of trainers."""
+
+    name: ClassVar[str]
+
+    def __init__(self, model: Model, inputs_by_side: InputsBySide, blocks: int | None, size: int) -> None:
+        self.model, self.inputs_by_side, self.size = model, inputs_by_side, size
+        self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
+        self.parameters: list[nn.Parameter] = []
+        self.begin()
+
+    @abstractmethod
+    def source(self, side: Modality, inputs: TowerInputs) -> Any:
+        """Compute the data of one side that training needs, with the original weights and without a graph."""
+
+    @abstractmethod
+    def begin(self, draws: torch.Generator | None = None) -> None:
+        """Reset the parameters to the start of training."""
+
+    @abstractmethod
+    def embed(self, side: Modality, source: Any, items: Sequence[int]) -> Embedding:
+        """Compute the embeddings of items, differentiable with respect to the parameters."""
+
+    @property
+    def count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters)
+
+
+class Features(Trainer):
+    """A trainer of a linear map on the cached embeddings of each side, as if it were the last projection."""
+
+    name = "features"
+
+    def source(self, side: Modality, inputs: TowerInputs) -> Tensor:
+        tower = self.model.tower(side)
+
+        def embed(number: int, places: list[int]) -> Embedding:
+            batches = inputs.groups[number].take(places).batches(self.size)
+            return torch.cat([batch.apply(tower, tower.encode) for batch in batches])
+
+        members = [group.items for group in inputs.groups]
+        return collect(members, range(sum(map(len, members))), embed)
+
+    def begin(self, draws: torch.Generator | None = None) -> None:
+        embedding = self.model.image.encode(self.inputs_by_side["image"].groups[0].take([0]).inputs)
+        width = embedding.shape[-1]
+        plain: Keywords = {"dtype": torch.float32, "device": "cpu"}
+        first = {
+            side: torch.eye(width, **plain)
+            if draws is None
+            else torch.randn(width, width, generator=draws, **plain) / width**0.5
+            for side in SIDES
+        }
+        self.maps = {side: nn.Parameter(first[side].to(embedding.device)) for side in SIDES}
+        self.parameters = list(self.maps.values())
+
+    def embed(self, side: Modality, source: Tensor, items: Sequence[int]) -> Embedding:
+        return source[torch.tensor(items, device=source.device)] @ self.maps[side].T
+
+
+class _Towers(Trainer):
+    """Base class of trainers of parts of the towers, in a copy that is created once."""
+
+    copy: Model | None = None
+
+    def begin(self, draws: torch.Generator | None = None) -> None:
+        if self.copy is None:
+            self.copy = copied(self.model)
+            self.heads: list[nn.Parameter] = []
+            self.parameters = self._trained_parameters(self.copy)
+        with torch.no_grad():
+            parameters = zip(self.copy.module.parameters(), self.model.module.parameters(), strict=True)
+            for parameter, original in parameters:
+                parameter.copy_(original)
+                parameter.grad = None
+        if draws is not None:
+            if not self.heads:
+                raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
+            for head in self.heads:
+                shuffle(head, draws)
+
+    def _trained_parameters(self, copy: Model) -> list[nn.Parameter]:
+        """Return the parameters to train: the head of each tower, its last blocks and, for ``whole``, the stem."""
+        copy.module.requires_grad_(False)
+        parameters: dict[int, nn.Parameter] = {}
+        for side in SIDES:
+            tower = copy.tower(side)
+            tower_stages = stages(tower, self.inputs_by_side[side].groups[0].inputs.take([0]), tower.depth)
+            trained = tower_stages if self.name == "whole" else tower_stages[: 1 + self.blocks[side]]
+            parameters |= {id(parameter): parameter for stage in trained for parameter in stage.parameters}
+            self.heads += tower_stages[0].parameters
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        return list(parameters.values())
+
+
+class Last(_Towers):
+    """A trainer of the last blocks and the head of each tower, with cached hidden states before these blocks."""
+
+    name = "last"
+
+    def source(self, side: Modality, inputs: TowerInputs) -> list[tuple[tuple[int, ...], Trace]]:
+        tower = self.model.tower(side)
+        layer = tower.depth - self.blocks[side]
+        return [(group.items, traced(tower, group, layer, self.size)) for group in inputs.groups]
+
+    def embed(self, side: Modality, source: list[tuple[tuple[int, ...], Trace]], items: Sequence[int]) -> Embedding:
+        assert self.copy is not None
+        tower = self.copy.tower(side)
+
+        def embed(number: int, places: list[int]) -> Embedding:
+            cut = replace(source[number][1].take(places), tower=tower).cut(tower.depth - self.blocks[side])
+            return cut.rest(cut.hidden[None])[0]
+
+        return collect([members for members, _ in source], items, embed)
+
+
+class Whole(_Towers):
+    """A trainer of all parameters that the embeddings of both towers depend on."""
+
+    name = "whole"
+
+    def source(self, side: Modality, inputs: TowerInputs) -> TowerInputs:
+        return inputs
+
+    def embed(self, side: Modality, source: TowerInputs, items: Sequence[int]) -> Embedding:
+        assert self.copy is not None
+        tower = self.copy.tower(side)
+
+        def embed(number: int, places: list[int]) -> Embedding:
+            return source.groups[number].take(places).apply(tower, tower.run)
+
+        return collect([group.items for group in source.groups], items, embed)
+
+
+TRAINERS: dict[str, type[Trainer]] = {trainer.name: trainer for trainer in (Features, Last, Whole)}
+
+
+def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
+    """Return the number of blocks of a tower that "last" trains: a quarter of them by default."""
+    depth = model.tower(side).depth
+    if blocks is not None and blocks > depth:
+        raise BadOption(f"blocks must be between 1 and {depth}, the blocks of this {side} tower (got {blocks})")
+    return max(1, round(depth / 4)) if blocks is None else blocks
+
 
 Sources = dict[Modality, Any]
 _SPLIT, _ORDER, _START = 0, 1, 2
@@ -67,10 +226,12 @@ def trained(
     trainer.begin(_fresh(settings, repeat))
     optimizer = torch.optim.Adam(trainer.parameters, lr=settings.learning_rates[trainer.name])
     with torch.enable_grad():
-        for rows in _batches(train, settings, repeat):
-            optimizer.zero_grad()
-            _losses(trainer, reduced, rows, fits, len(rows)).mean().backward()
-            optimizer.step()
+        draws = np.random.default_rng((settings.seed, repeat, _ORDER))  # the same for all trainings of a repeat
+        for _ in range(settings.epochs):
+            for rows in np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size)):
+                optimizer.zero_grad()
+                _losses(trainer, reduced, rows, fits, len(rows)).mean().backward()
+                optimizer.step()
     with torch.no_grad():
         result = _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
     if not np.isfinite(result).all():
@@ -87,13 +248,6 @@ def _fresh(settings: Settings, repeat: int) -> torch.Generator | None:
         return None
     seed = np.random.default_rng((settings.seed, repeat, _START)).integers(2**62)
     return torch.Generator().manual_seed(int(seed))
-
-
-def _batches(train: np.ndarray, settings: Settings, repeat: int) -> Iterator[np.ndarray]:
-    """Yield batches of nearly equal size, in another order in each epoch; the same for all trainings of a repeat."""
-    draws = np.random.default_rng((settings.seed, repeat, _ORDER))
-    for _ in range(settings.epochs):
-        yield from np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size))
 
 
 def _losses(

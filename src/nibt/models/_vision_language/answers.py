@@ -13,11 +13,10 @@ from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.network import Network, apart, decoder_of, image_token_id
-from nibt.models._vision_language.pixels import Layout, TileLayout
+from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
-from nibt.models._vision_language.towers import DecoderPixels, preparing
+from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
 from nibt.types import Embedding, Hidden
 
@@ -82,10 +81,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             raise BadInput(f"the prompt may contain the model's image token {token!r} once, since there is one image")
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
-        listed = [[image.pil_image]] if isinstance(self.layout, TileLayout) else [image.pil_image]
         with preparing(image), TOKENIZER_LOCK:
-            options = own_special_tokens(self.processor.tokenizer, text)
-            output = self.processor(text=[text], images=listed, return_tensors="pt", **options)
+            images, options = self.layout.images(image.pil_image), own_special_tokens(self.processor.tokenizer, text)
+            output = self.processor(text=[text], images=images, return_tensors="pt", **options)
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
@@ -121,8 +119,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         text, words, end = self.chat(prompt), [], len(ids)
         with TOKENIZER_LOCK:
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
-        after = self._start(prompt, text) + len(prompt)
-        for part in reversed(self._around_image(prompt)):
+        start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
+        start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
+        after, token = start + len(prompt), getattr(self.processor, "image_token", None)
+        around = prompt.split(token) if token else [prompt]
+        for part in reversed([part for part in around if part.strip()]):
             start = text.rfind(part, 0, after)
             rows = [
                 row
@@ -150,16 +151,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             ]
             after = start
         return tuple(words)
-
-    def _start(self, prompt: str, text: str) -> int:
-        """Return where the text of a template has the prompt, whose words may be those of the template, too."""
-        start = self.chat(_MARK).find(_MARK)
-        return start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
-
-    def _around_image(self, prompt: str) -> list[str]:
-        """Return the texts before and after the image token of a prompt; the whole prompt if it has none."""
-        token = getattr(self.processor, "image_token", None)
-        return [part for part in (prompt.split(token) if token else [prompt]) if part.strip()]
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]

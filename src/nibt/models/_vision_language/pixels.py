@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -54,6 +55,10 @@ class Layout(ABC):
         """Return the warnings about how an image was read and resized."""
         return image.notes
 
+    def images(self, image: Image.Image) -> Any:
+        """Return the images of one prompt as the processor takes them."""
+        return [image]
+
     def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         """Return a weight per pixel in the layout of the inputs."""
         return keep[:, None]
@@ -73,6 +78,9 @@ class SquareLayout(Layout):
 
     def notes(self, image: ImageInput) -> tuple[str, ...]:
         return crop_notes(image, self.region(image))
+
+    def images(self, image: Image.Image) -> Any:
+        return [self.preparation.resized_strip(image)]
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels: (channel, height, width)."""
@@ -142,6 +150,9 @@ class TileLayout(Layout):
     """
 
     shiftable = False
+
+    def images(self, image: Image.Image) -> Any:
+        return [[image]]  # a list for each prompt
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, their number in rows and columns, and which of their pixels are padding."""

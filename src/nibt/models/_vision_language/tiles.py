@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
-from nibt.errors import Unsupported
+from nibt.errors import BadInput, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
 
@@ -102,6 +102,8 @@ class AnyResolutionLayout(Layout):
         numbers = torch.arange(down * across * self.side**2, device="cpu").view(1, down * self.side, -1)
         kept = unpad_image(numbers, (height, width))[0]
         rows, columns = kept.shape
+        if not kept.numel():
+            raise BadInput(f"the model keeps no cell of an image of {width} x {height} pixels: crop it")
         before = divmod(int(kept[0, 0]), across * self.side)
         most = getattr(self.processor, "vision_aspect_ratio", None)  # of OneVision
         ratio = (rows * columns / (int(most.removeprefix("anyres_max_")) * self.side**2)) ** 0.5 if most else 1.0

@@ -13,11 +13,74 @@ import torch
 from torch import nn
 
 from nibt.errors import CannotLoad
+from nibt.io import load_json
 from nibt.models._answers import AnswerTower
 from nibt.models._family import Family
+from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.models._request import Request
 from nibt.models.base import ImageTower, TextTower
-from nibt.models.open_clip.files import encoder_options, text_config, tokenizer_of, weights_of
+from nibt.records import JsonObject
+
+_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
+_PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # what a tag may change
+
+
+def weights_of(name: str, tag: str) -> tuple[str, JsonObject, dict[str, str]]:
+    """Return the weights of a tag, from the cache if they are there, without a request to the hub."""
+    import open_clip
+
+    pretrained = open_clip.get_pretrained_cfg(name, tag)
+    repository, _, file = (pretrained.get("hf_hub") or "").rpartition("/")
+    if "file" in pretrained or repository.count("/") != 1:
+        return tag, {}, {}
+    names = [file.rpartition(".")[0] + ".safetensors", file] if file else _WEIGHTS
+    path, commit = weights_file(repository, names)
+    preprocess = {key: pretrained[key] for key in _PREPROCESS if pretrained.get(key) is not None}
+    return str(path), {"force_preprocess_cfg": preprocess}, {"revision": commit}
+
+
+def text_config(name: str) -> JsonObject:
+    """Return the configuration of a model's text tower."""
+    import open_clip
+
+    location = name.partition(":")[2]
+    if not location:
+        return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
+    config = load_json(Path(location, "open_clip_config.json"))
+    return config["model_cfg"]["text_cfg"]
+
+
+def encoder_options(text: JsonObject) -> JsonObject:
+    """Return the options with which the text encoder is created without a request to the hub."""
+    encoder = str(text.get("hf_model_name", ""))
+    if not _on_hub(encoder):
+        return {}
+    return {"text_cfg": {**text, "hf_model_name": str(config_folder(encoder)), "hf_model_pretrained": False}}
+
+
+def tokenizer_of(name: str, text: JsonObject) -> Any:
+    """Return the tokenizer of a model. Code that comes with it is never run."""
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer
+
+    source = str(text.get("hf_tokenizer_name", ""))
+    if not source:
+        return open_clip.get_tokenizer(name)
+    folder = Path(name.partition(":")[2]) if ":" in name else None
+    if _on_hub(source) and not (folder and any((folder / file).exists() for file in _TOKENIZERS)):
+        folder = tokenizer_folder(source)
+    if folder is None:
+        return open_clip.get_tokenizer(name, trust_remote_code=False)
+    options = {**text.get("tokenizer_kwargs", {}), "trust_remote_code": False}
+    if text.get("context_length") is not None:
+        options["context_length"] = text["context_length"]
+    return HFTokenizer(str(folder), tokenizer_mode=text.get("tokenizer_mode"), **options)
+
+
+def _on_hub(source: str) -> bool:
+    """Return whether a name in a configuration is that of a repository on the hub, not of a folder."""
+    return bool(source) and source.count("/") <= 1 and not Path(source).is_dir()
 
 
 class OpenCLIP(Family):
@@ -34,7 +97,12 @@ class OpenCLIP(Family):
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
         if ":" not in source:
             _check_names(name, tag)
-        _check_default_dtype()
+        default = torch.get_default_dtype()  # in which OpenCLIP creates a model
+        if default not in (torch.float32, torch.float64):
+            raise CannotLoad(
+                f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
+                "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
+            )
         text = text_config(name)
         tokenizer = request.tokenizer or tokenizer_of(name, text)  # before the weights, which may be large
         options = encoder_options(text)
@@ -93,16 +161,6 @@ def _own_tokenizer(module: Any) -> Any:
     return tokenizer
 
 
-def _check_default_dtype() -> None:
-    """Check torch's default dtype, in which OpenCLIP creates a model and to which it would round the weights."""
-    default = torch.get_default_dtype()
-    if default not in (torch.float32, torch.float64):
-        raise CannotLoad(
-            f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
-            "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
-        )
-
-
 def _check_names(name: str, tag: str) -> None:
     import open_clip
 
@@ -126,29 +184,28 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
     configured = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
     pretrained = open_clip.get_pretrained_cfg(name, tag)
     listed = bool(pretrained.get("quick_gelu", configured))
-    activations = {True: "QuickGELU", False: "GELU"}
+    activations, note = {True: "QuickGELU", False: "GELU"}, ()
     if listed != configured:
         note = (
             f"the weights {name}/{tag} need {activations[listed]}, and OpenCLIP's configuration of {name} has "
-            f"{activations[configured]}: {activations[listed]} is used"
+            f"{activations[configured]}: {activations[listed]} is used",
         )
-        return listed, (note,)
-    if configured and pretrained and "quick_gelu" not in pretrained:
+    elif configured and pretrained and "quick_gelu" not in pretrained:
         note = (
             f"OpenCLIP does not list whether the weights {name}/{tag} need QuickGELU: it is used, as the "
-            f"configuration of {name} says"
+            f"configuration of {name} says",
         )
-        return configured, (note,)
-    return configured, ()
+    return listed, note
 
 
 def _image_tower(module: Any, request: Request) -> ImageTower:
-    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT, channels_last
+    from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT
 
     visual = module.visual
     if hasattr(visual, "transformer"):
         return OwnViT(module, request)
     if hasattr(getattr(visual, "trunk", None), "num_prefix_tokens"):
         return TimmViT(module, request)
-    tower = SwinTower if channels_last(getattr(visual, "trunk", None)) else ConvolutionalTower
+    channels_last = getattr(getattr(visual, "trunk", None), "output_fmt", "NCHW") == "NHWC"  # as timm's trunks say
+    tower = SwinTower if channels_last else ConvolutionalTower
     return tower(module, request)

@@ -3,8 +3,9 @@
 The last block of its own transformers, also of images, is computed only for the row that the head reads.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Units
-from nibt.models._hooks import has_hooks
 from nibt.models._hugging_face import encoder_blocks
 from nibt.models._tower import part
 from nibt.models.base import Inputs, TextTower
@@ -64,12 +64,13 @@ class OwnText(OpenCLIPTextTower):
         """Whether captions end with a class token, as in CoCa."""
         return getattr(self.text, "cls_emb", None) is not None
 
-    def _pooled(self, stream: Tensor, ids: Tensor) -> Tensor:
-        """Return the pooled rows, computed by OpenCLIP's own function."""
+    @cached_property
+    def _pooled(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The function that returns the pooled rows of a state with some ids: OpenCLIP's own."""
         text = self.text
         pool_type = getattr(text, "pool_type", None) or text.text_pool_type
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
-        return text_global_pool(stream, ids, pool_type, eos_token_id=end)
+        return partial(text_global_pool, pool_type=pool_type, eos_token_id=end)
 
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
@@ -140,7 +141,7 @@ def one_row(
     attn_mask: Tensor | None = None,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width)."""
-    if type(block) is not ResidualAttentionBlock or has_hooks(block) or k_x is not None or v_x is not None:
+    if type(block) is not ResidualAttentionBlock or k_x is not None or v_x is not None:
         return None
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None

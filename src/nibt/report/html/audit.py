@@ -1,4 +1,4 @@
-"""The page of an audit: one HTML file that loads nothing."""
+"""The page of an audit: one HTML file that loads nothing, with inline SVG plots."""
 
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
@@ -8,16 +8,71 @@ from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from PIL import Image
 
 from nibt.data.images import Region
 from nibt.report.certificate import QUESTIONS, certificate, span, threshold
-from nibt.report.colors import FAINT, INK, PALETTES, ink_on, on_paper, strength
-from nibt.report.html.audit_plots import VERDICT_COLORS, css, curves, gauge
-from nibt.report.html.document import document, rendered
+from nibt.report.colors import FAINT, INK, PALETTES, RGB, ink_on, on_paper, strength
+from nibt.report.html.document import document, macros, rendered
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
+
+FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
+VERDICT_COLORS: dict[str, RGB] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
+_GAUGE = 220  # the width of a gauge, and the places of the axes of curves: as in audit_plots.html
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 460, 12, 166
+
+
+def css(color: RGB, opacity: float = 1.0) -> str:
+    """Return a color in CSS syntax."""
+    return f"rgb({color[0]} {color[1]} {color[2]} / {opacity:g})"
+
+
+def gauge(check: Check) -> Markup:
+    """Draw a value as a dot and its interval as a line, over the zones of pass, warn and fail."""
+    ends = (check.value, check.low, check.high, check.passes, check.fails, 0.0)
+    low, high = min(ends), max(ends)
+    margin = 0.06 * ((high - low) or 1)
+    low, high = low - margin, high + margin
+    edges = sorted((check.passes, check.fails))
+    order = ("fail", "warn", "pass") if check.better == "higher" else ("pass", "warn", "fail")
+    fills = [css(VERDICT_COLORS[verdict], 0.16) for verdict in order]
+    zones = [*zip((low, *edges), (*edges, high), fills, strict=True)]
+
+    def x(value: float) -> float:
+        return _GAUGE * (value - low) / (high - low)
+
+    return macros("audit_plots.html").gauge(check, x, zones, css(VERDICT_COLORS[check.verdict]))
+
+
+def curves(lines: Sequence[RandomizationCurve], passes: float, fails: float) -> Markup:
+    """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with its interval as a band."""
+    stages = lines[0].stages
+    low, high = min(-0.1, 0.0, *(value for line in lines for value in line.lows)), 1.05
+
+    def places(values: Sequence[float]) -> list[tuple[float, float]]:
+        return [(x(number), y(value)) for number, value in enumerate(values)]
+
+    def x(number: int) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * number / max(1, len(stages) - 1)
+
+    def y(value: float) -> float:
+        return _TOP + (_BOTTOM - _TOP) * (high - min(value, high)) / (high - low)
+
+    rules = [(y(value), css(INK, 0.15), f"{value:g}", "") for value in (0.0, 0.5, 1.0)]
+    rules += [
+        (y(value), css(VERDICT_COLORS[name], 0.7), "", "2 4") for value, name in ((passes, "pass"), (fails, "fail"))
+    ]
+    drawn = []
+    for line in lines:
+        color, dash = (FOR, "") if line.measure == "spearman" else (INK, "5 4")
+        band = [*places(line.highs), *reversed(places(line.lows))]
+        drawn.append((css(color), css(color, 0.12), dash, band, places(line.values)))
+    plot = {"rules": rules, "stages": [(x(number), stage) for number, stage in enumerate(stages)], "lines": drawn}
+    return macros("audit_plots.html").curves(plot)
+
 
 _SHADES = 20  # per sign; each has a class, since the page allows no style attributes
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
@@ -28,15 +83,24 @@ def page(audit: Audit, sign: bool = False) -> str:
     name = Path(audit.model["id"]).name
     data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
     by_question = {number: [check for check in audit.checks if check.question == number] for number in QUESTIONS}
+    summary = []  # of each method, and of the model: how many of its checks have each verdict
+    for method in (*audit.methods, ""):
+        verdicts = [check.verdict for check in audit.checks if check.method == method]
+        if verdicts:
+            summary.append((method, [(name, verdicts.count(name)) for name in VERDICTS if name in verdicts]))
+    groups: dict[tuple[str, str], list[RandomizationCurve]] = {}  # a plot per method and side
+    for curve in audit.curves if by_question[1] else ():
+        groups.setdefault((curve.method, curve.side), []).append(curve)
+    plots = groups.items()
     body = rendered(
         "audit.html",
         audit=audit,
         model_name=name,
         data=", ".join(data),
         certified=certificate(audit),
-        summary=list(_summary(audit)),
+        summary=summary,
         questions=[(number, question, by_question[number]) for number, question in QUESTIONS.items()],
-        plots=list(_plots(audit.curves, by_question[1])),
+        plots=[(*place, curves(group, by_question[1][0].passes, by_question[1][0].fails)) for place, group in plots],
         tables=list(_tables(audit.scores)),
         gauge=gauge,
         span=span,
@@ -44,17 +108,13 @@ def page(audit: Audit, sign: bool = False) -> str:
         overlays=_overlays,
         shaded=_shaded,
     )
-    return document(f"Audit of {name}", body, _style(), request=audit.request() if sign else None)
-
-
-def _style() -> str:
-    """Return the style of the page, with a class for each verdict and each shade of a word."""
     shades = []
     for step in range(-_SHADES, _SHADES + 1):
         red, green, blue = on_paper(step / _SHADES, PALETTES["red_blue"]).tolist()
         background = red, green, blue
         shades.append((shade(step / _SHADES), background, ink_on(background)))
-    return str(rendered("audit.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS, shades=shades))
+    style = rendered("audit.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS, shades=shades)
+    return document(f"Audit of {name}", body, str(style), request=audit.request() if sign else None)
 
 
 def shade(share: float) -> str:
@@ -65,23 +125,6 @@ def shade(share: float) -> str:
     """
     step = round(share * _SHADES)
     return f"{'for' if step >= 0 else 'against'}{abs(step)}"
-
-
-def _summary(audit: Audit) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """Yield each method, and the model, with how many of its checks have each verdict."""
-    for method in (*audit.methods, ""):
-        verdicts = [check.verdict for check in audit.checks if check.method == method]
-        if verdicts:
-            yield method, [(name, verdicts.count(name)) for name in VERDICTS if name in verdicts]
-
-
-def _plots(all_curves: Sequence[RandomizationCurve], checks: Sequence[Check]) -> Iterator[tuple[str, str, str]]:
-    """Yield one plot per method and side."""
-    groups: dict[tuple[str, str], list[RandomizationCurve]] = {}
-    for curve in all_curves if checks else ():
-        groups.setdefault((curve.method, curve.side), []).append(curve)
-    for (method, side), group in groups.items():
-        yield method, side, curves(group, checks[0].passes, checks[0].fails)
 
 
 def _tables(scores: Sequence[MetricMean]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ STYLE = read_text(_HERE / "document.css")
 TABLE_STYLE, TABLE_SCRIPT = read_text(_HERE / "tables.css"), read_text(_HERE / "tables.js")
 """What makes the tables of ``data_table`` sortable, in the page that has them."""
 _TEMPLATES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+_PLAIN = Environment(undefined=StrictUndefined)
 _TEMPLATES.filters["px"] = "{:.1f}".format
 
 
@@ -25,6 +26,11 @@ _TEMPLATES.filters["px"] = "{:.1f}".format
 def template(name: str, package: str = "nibt.report.html") -> Template:
     """Return a template of jinja2 beside a module; it escapes all values that are not ``Markup``."""
     return _TEMPLATES.from_string(read_text(files(package) / name))
+
+
+def plain_text(name: str, package: str, **values: Any) -> list[str]:
+    """Return the paragraphs of a template whose values are no HTML; each is one line of the file."""
+    return _PLAIN.from_string(read_text(files(package) / name)).render(values).split("\n\n")
 
 
 def rendered(name: str, **values: Any) -> Markup:

@@ -190,12 +190,12 @@ class View {
     return { grid: panel.table.grid, region: panel.table.region, scores, largest: maxAbs(scores) };
   }
 
-  /** What is in focus on an image: a point, a box, or neither. */
+  /** What is in focus on an image: its box, or else a point, or neither. */
   focusOf(stage) {
-    const cursor = this.cursor?.stage.image === stage.image ? this.cursor.at : null;
-    const point = this.hover?.image === stage.image && !this.draft ? this.hover.point
-      : cursor && !this.draft && !this.box ? [cursor[0] + cursor[2] / 2, cursor[1] + cursor[3] / 2] : null;
-    return { point, box: point && !this.corner ? null : this.boxOn(stage) };
+    const box = this.boxOn(stage), cursor = this.cursor?.stage.image === stage.image && !this.box ? this.cursor.at : null;
+    if (box) return { point: null, box };
+    const hovered = this.hover?.image === stage.image && !this.draft ? this.hover.point : null;
+    return { point: hovered || (cursor && !this.draft ? [cursor[0] + cursor[2] / 2, cursor[1] + cursor[3] / 2] : null) };
   }
 
   /** The box that is shown on an image: the one that is being drawn, or the finished one. */

@@ -14,8 +14,16 @@ from nibt.errors import BadInput
 from nibt.io import read_text
 from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
-from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
-from nibt.report.html.view_text import fixed, heading, panel_text, scored_words
+from nibt.report.html.view_data import (
+    EncodedImages,
+    Failure,
+    Panel,
+    fixed,
+    heading,
+    panel_data,
+    panel_text,
+    scored_words,
+)
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.report.request import WordMaps, question, sentence
 from nibt.results.attribution import TextAttribution
@@ -46,10 +54,13 @@ def page(
     panels = panels_of(answers)
     view = fragment(panels, look=appearance(positive_only, style, cmap))
     named = title or " | ".join(dict.fromkeys(map(heading, panels)))
+    questions = {question(panel.answer) for panel in panels}
+    are_regions = all(isinstance(panel.answer, Regions) for panel in panels)
+    common = "Which words go with which parts?" if are_regions else "Where do these scores come from?"
     body = Markup(
         '<main>\n<h1 dir="auto">{}</h1>\n{}\n</main>\n<footer>Created with nibt. This page loads and sends nothing.'
         "</footer>"
-    ).format(title or _question(panels), view)
+    ).format(title or (common if len(questions) > 1 else questions.pop()), view)
     return document(named, body, STYLE, [SCRIPT, _START], request)
 
 
@@ -57,15 +68,6 @@ def panels_of(answers: Shown | Sequence[Shown]) -> list[Panel]:
     """Return the panels of one result or of several."""
     listed = answers if isinstance(answers, Sequence) else [answers]
     return [item if isinstance(item, Panel) else Panel(item) for item in listed]
-
-
-def _question(panels: Sequence[Panel]) -> str:
-    """Return the question of all panels, or a common one if they differ."""
-    questions = {question(panel.answer) for panel in panels}
-    if len(questions) == 1:
-        return questions.pop()
-    kinds = {type(panel.answer) for panel in panels}
-    return "Which words go with which parts?" if kinds == {Regions} else "Where do these scores come from?"
 
 
 def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, help_url: str = "") -> Markup:
@@ -78,13 +80,14 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))
-    uris = list(images)
-
-    def of_panel(panel: Panel) -> dict[str, Any]:
+    uris, visible = list(images), []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            visible.append(vars(outcome))
+            continue
         number, record = next(numbered)
-        sides = zip(panel.sides.values(), record["sides"], strict=True)
-        return {**panel_text(panel), "number": number, "sides": [_side(*side, uris, drawn) for side in sides]}
-
+        sides = [_side(*side, uris, drawn) for side in zip(outcome.sides.values(), record["sides"], strict=True)]
+        visible.append({**panel_text(outcome), "number": number, "sides": sides})
     data = {
         "images": list(images.values()),
         # what view_heatmap.js needs to draw as nibt.report.image.heatmap does
@@ -104,9 +107,8 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
         "panels": panel_records,
         "positive_only": look.positive_only,
     }
-    shown = [of_panel(outcome) if isinstance(outcome, Panel) else vars(outcome) for outcome in outcomes]
     return rendered(
-        "view.html", panels=shown, help_url=help_url, data=Markup(as_json(data)), fixed=fixed, sentence=sentence
+        "view.html", panels=visible, help_url=help_url, data=Markup(as_json(data)), fixed=fixed, sentence=sentence
     )
 
 

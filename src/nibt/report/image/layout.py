@@ -1,14 +1,141 @@
-"""The layout of images: rows below each other, images side by side, lines of text."""
+"""The layout of images: rows below each other, images side by side, and texts with fonts that have their characters.
+
+The fonts are Pillow's own, matplotlib's, or a system font. In ``apart``, texts are not drawn but kept beside the pixels
+of a picture, for files of other kinds.
+"""
 
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.util import find_spec
 from io import BytesIO
+from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from nibt.io import one_line
 from nibt.report.colors import ALERT, ALERT_EDGE, FAINT, INK, PAPER, RGB
-from nibt.report.image.fonts import fitting, length, shortened, write
+
+TEXTS = "texts"
+"""The key of the texts in the ``info`` of a picture."""
+_apart: ContextVar[bool] = ContextVar("_apart", default=False)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+ELLIPSIS = "\u2026"
+_NAMES = (
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-zenhei.ttc",
+    "PingFang.ttc",
+    "msyh.ttc",
+    "Arial Unicode.ttf",
+    "NotoEmoji-Regular.ttf",
+    "Symbola.ttf",
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A line of text that is not among the pixels of a picture: its start on the baseline, in pixels, and its font."""
+
+    left: int | float
+    baseline: int | float
+    line: str
+    ink: RGB
+    size: int
+    font: str
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Keep texts apart from the pixels of the pictures that the block draws."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
+
+def write(
+    pen: ImageDraw.ImageDraw, place: tuple[float | int, float | int], text: str, ink: RGB, size: int, anchor: str = "la"
+) -> None:
+    """Draw a text on one line."""
+    line = one_line(text)
+    font = font_for(line, size)
+    if not _apart.get():
+        pen.text(place, line, ink, font, anchor=anchor)
+        return
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    (left, top, *_), (start, base, *_) = font.getbbox(line, anchor=anchor), font.getbbox(line, anchor="ls")
+    text_apart = Text(place[0] + left - start, place[1] + top - base, line, ink, size, str(font.path))
+    pen._image.info.setdefault(TEXTS, []).append(text_apart)  # pyright: ignore
+
+
+def put(page: Image.Image, image: Image.Image, left: int, top: int) -> None:
+    """Paste an image with its texts into a page."""
+    page.paste(image, (left, top))
+    for text in image.info.get(TEXTS, ()):
+        moved = replace(text, left=text.left + left, baseline=text.baseline + top)
+        page.info.setdefault(TEXTS, []).append(moved)
+
+
+def length(text: str, size: int) -> float:
+    """Return the width of a text as ``write`` draws it."""
+    line = one_line(text)
+    return font_for(line, size).getlength(line)
+
+
+def fitting(line: str, size: int, width: float | int) -> int:
+    """Return how many characters at the start of a line fit into a width, at least 1."""
+    font, most = font_for(line, size), max(1, min(len(line), round(width)))  # a character has about a pixel or more
+    return max(1, bisect_right(range(1, most + 1), width, key=lambda count: font.getlength(line[:count])))
+
+
+def shortened(text: str, size: int, width: float | int) -> str:
+    """Return a text on one line that fits into a width; an ellipsis stands for what does not fit."""
+    line = one_line(text)
+    if fitting(line, size, width) >= len(line):
+        return line
+    return line[: fitting(line, size, width - length(ELLIPSIS, size))] + ELLIPSIS
+
+
+def font_for(text: str, size: int) -> Font:
+    """Return the first of the fonts that have the most characters of the text."""
+    characters = [character for character in set(text) if not character.isspace()]
+    fonts = [font for font in _fonts(size) if not _apart.get() or isinstance(getattr(font, "path", None), str)]
+    return max(fonts, key=lambda font: sum(_has(font, character) for character in characters))
+
+
+@lru_cache(maxsize=8)
+def _fonts(size: int) -> tuple[Font, ...]:
+    fonts: list[Font] = [ImageFont.load_default(size)]
+    matplotlib = find_spec("matplotlib")
+    assert matplotlib is not None, "nibt depends on matplotlib"
+    shipped = Path(str(matplotlib.origin)).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in (str(shipped), *_NAMES):
+        try:
+            fonts.append(ImageFont.truetype(name, size))
+        except OSError:
+            continue
+    return tuple(fonts)
+
+
+@lru_cache(maxsize=4096)
+def _has(font: Font, character: str) -> bool:
+    """Return whether a font has a character, and does not draw the box of a missing one."""
+    return _drawn(font, character) != _drawn(font, "\uffff")
+
+
+def _drawn(font: Font, character: str) -> bytes:
+    """Return the pixels of one character."""
+    left, top, right, bottom = (round(edge) for edge in font.getbbox(character))
+    page = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(page).text((-left, -top), character, 255, font)
+    return page.tobytes()
+
 
 SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
 _LABEL, _LEAST_LABEL = 20, 11
@@ -21,7 +148,7 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
     page = Image.new("RGB", (width, sum(row.height for row in rows) + MARGIN * (len(rows) + 1)), PAPER)
     top = MARGIN
     for row in rows:
-        page.paste(row, (0, top))
+        put(page, row, 0, top)
         top += row.height + MARGIN
     return page
 
@@ -29,8 +156,8 @@ def stacked(rows: Sequence[Image.Image], width: int) -> Image.Image:
 def below(upper: Image.Image, lower: Image.Image, gap: int = 0) -> Image.Image:
     """Draw an image below another one of the same width."""
     group = Image.new("RGB", (upper.width, upper.height + gap + lower.height), PAPER)
-    group.paste(upper, (0, 0))
-    group.paste(lower, (0, upper.height + gap))
+    put(group, upper, 0, 0)
+    put(group, lower, 0, upper.height + gap)
     return group
 
 
@@ -53,7 +180,7 @@ def centered(images: list[Image.Image], width: int) -> Image.Image:
     row = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
     left = (width - sum(image.width for image in images) - MARGIN * (len(images) - 1)) // 2
     for image in images:
-        row.paste(image, (left, 0))
+        put(row, image, left, 0)
         left += image.width + MARGIN
     return row
 
@@ -61,7 +188,7 @@ def centered(images: list[Image.Image], width: int) -> Image.Image:
 def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     """Draw a small image with its name and a number above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
-    framed.paste(image, ((framed.width - image.width) // 2, _LABEL + 12))
+    put(framed, image, (framed.width - image.width) // 2, _LABEL + 12)
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - length(number, SMALL)
     size = next((size for size in range(_LABEL, _LEAST_LABEL, -1) if length(name, size) <= room), _LEAST_LABEL)
     write(pen, (2, 4), shortened(name, size, room), INK, size)
@@ -86,7 +213,7 @@ def banner(text: str, width: int) -> Image.Image:
     row = Image.new("RGB", (width, inner.height + MARGIN), PAPER)
     pen = ImageDraw.Draw(row)
     pen.rectangle((MARGIN, 0, width - MARGIN - 1, row.height - 1), fill=ALERT)
-    row.paste(inner, (MARGIN, MARGIN // 2))
+    put(row, inner, MARGIN, MARGIN // 2)
     pen.rectangle((MARGIN, 0, MARGIN + 5, row.height - 1), fill=ALERT_EDGE)
     return row
 

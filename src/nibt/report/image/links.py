@@ -1,11 +1,13 @@
-"""A figure of the strongest links of a word-region table: curves from the words of the caption to parts of the image.
+"""Figures whose lines and texts are no pixels: the strongest links of words, and files of pictures as PDF, SVG and EPS.
 
-This module imports matplotlib, without its global state, since its PDF files have lines and text instead of pixels.
+This module imports matplotlib, and does not touch its global state.
 """
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,16 +20,61 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from PIL import Image
 
-from nibt.data.pair import Box, read_box
+from nibt.data.pair import Box, as_list, read_box
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
 from nibt.report.colors import Appearance, appearance
-from nibt.report.image.fonts import font_for, shortened
-from nibt.report.image.rows import photograph
+from nibt.report.image.draw import photograph
+from nibt.report.image.layout import TEXTS, font_for, shortened
 from nibt.report.request import method_line
 from nibt.results.base import require_result
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
+
+_DPI = 100  # pixels of a picture per inch
+_NO_DATES: dict[str, dict[str, str | None]] = {
+    "pdf": {"Creator": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+    "png": {"Software": None},
+}
+
+
+def saved(figure: Figure, file_type: str, signature: str, dpi: int = 200) -> bytes:
+    """Return the bytes of a figure as a signed PDF, SVG or EPS file; equal figures have equal bytes."""
+    buffer, metadata = io.BytesIO(), _NO_DATES.get(file_type, {})
+    if signature and file_type != "eps":
+        metadata = {**metadata, {"pdf": "Subject", "svg": "Description"}[file_type]: signature}
+    figure.savefig(buffer, format=file_type, dpi=dpi, metadata=metadata)
+    data = buffer.getvalue()
+    if file_type == "eps":
+        return re.sub(rb"%%CreationDate: .*\n", b"", data) + f"% {signature}\n".encode()
+    if file_type == "svg":  # whose names of parts are random
+        names: dict[bytes, bytes] = {}
+        data = re.sub(
+            rb'(?<=[#"])[a-z]+[0-9a-f]{10}(?=[")])', lambda name: names.setdefault(name[0], b"p%d" % len(names)), data
+        )
+    return data
+
+
+def with_texts(picture: Image.Image, file_type: str, signature: str) -> bytes:
+    """Return the file of a picture that was drawn in ``apart``: its pixels below its texts."""
+    figure = Figure((picture.width / _DPI, picture.height / _DPI), layout="none")  # pyright: ignore[reportArgumentType]
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.asarray(picture), extent=(0, picture.width, picture.height, 0), aspect="auto", interpolation="none")
+    axes.set_axis_off()
+    for text in picture.info.get(TEXTS, ()):
+        font = font_manager.FontProperties(fname=text.font, size=text.size * 72 / _DPI)
+        color = "#{:02x}{:02x}{:02x}".format(*text.ink)
+        line = drawable(text.line, text.font)
+        axes.text(text.left, text.baseline, line, fontproperties=font, color=color, va="baseline", parse_math=False)
+    return saved(figure, file_type, signature)
+
+
+def drawable(line: str, font: str) -> str:
+    """Return a line of text with a box in place of each character that a font lacks."""
+    characters = font_manager.get_font(font)
+    return "".join(character if characters.get_char_index(ord(character)) else "\u25a1" for character in line)
+
 
 MOST_CELLS = 12
 """The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
@@ -71,7 +118,7 @@ def draw_links(
     """
     require_result(regions, "draw_links", Regions)
     look = appearance(positive_only, cmap=cmap)
-    return Image.open(io.BytesIO(links_figure(regions, top, words, box, look))).convert("RGB")
+    return Image.open(BytesIO(links_figure(regions, top, words, box, look))).convert("RGB")
 
 
 def links_figure(
@@ -81,12 +128,12 @@ def links_figure(
     box: Box | None,
     look: Appearance,
     file_type: str = "png",
-    subject: str | None = None,
+    signature: str = "",
 ) -> bytes:
-    """Return the figure as a file, a PDF file with its subject; negative links are left out if the look hides them."""
-    links, table = strongest_links(regions, top, words, box)
+    """Return the figure as a file with its signature; negative links are left out if the look hides them."""
+    links, table = strongest_links(regions, top, as_list(words), box)
     links = [link for link in links if link.score > 0 or not look.positive_only]
-    return _figure_bytes(regions, links, table, look, file_type, subject)
+    return _figure_bytes(regions, links, table, look, file_type, signature)
 
 
 def strongest_links(
@@ -94,7 +141,11 @@ def strongest_links(
 ) -> tuple[list[WordLink], np.ndarray]:
     """Return the strongest links, the weakest first, and the table of the parts of the image."""
     top = parsed("top", top, Top)
-    table = _parts(regions)
+    down, across = (  # of cells that are summed
+        next(cells for cells in range(1, size + 1) if size % cells == 0 and size // cells <= MOST_CELLS)
+        for size in (regions.grid.rows, regions.grid.columns)
+    )
+    table = (F.avg_pool2d(regions.table, (down, across)) * (down * across)).double().numpy()
     rows = word_indices(regions.words, words) if words else range(len(regions.words))
     inside = np.ones(table.shape[1:], bool)
     if box is not None:
@@ -106,16 +157,6 @@ def strongest_links(
     ]
     strongest = sorted(links, key=lambda link: -abs(link.score))[:top]
     return [link for link in reversed(strongest) if link.score != 0], table
-
-
-def _parts(regions: Regions) -> np.ndarray:
-    """Return the table summed over blocks of cells, so that it has at most ``MOST_CELLS`` along each axis."""
-    down, across = (
-        next(cells for cells in range(1, size + 1) if size % cells == 0 and size // cells <= MOST_CELLS)
-        for size in (regions.grid.rows, regions.grid.columns)
-    )
-    sums = F.avg_pool2d(regions.table, (down, across)) * (down * across)
-    return sums.double().numpy()
 
 
 def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
@@ -154,7 +195,7 @@ def _figure_bytes(
     table: np.ndarray,
     look: Appearance,
     file_type: str,
-    subject: str | None,
+    signature: str,
 ) -> bytes:
     image = photograph(regions.input, regions.source).convert("RGB")
     width, height = regions.size
@@ -170,30 +211,20 @@ def _figure_bytes(
     for link in links:
         _draw_link(frame, regions, link, table.shape[1:], places[link.word])
     _draw_scale(frame, method_line(regions).removeprefix("method "))
-    buffer = io.BytesIO()
-    metadata = {"Creator": None, "CreationDate": None, "Subject": subject} if file_type == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=file_type, dpi=200, metadata=metadata)
-    return buffer.getvalue()
-
-
-def _lettering(text: str) -> tuple[str, Any]:
-    """Return a word with a font that has its characters; a box stands for each that no font has."""
-    text = shortened(text, 13, _LONGEST)
-    path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
-    name = path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
-    font = font_manager.get_font(name)
-    drawable = "".join(character if font.get_char_index(ord(character)) else "\u25a1" for character in text)
-    return drawable, font_manager.FontProperties(fname=name, size=13)
+    return saved(figure, file_type, signature)
 
 
 def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple[float, float]]:
     """Draw the words in rows below the photograph, and return the place above the middle of each."""
     renderer = FigureCanvasAgg(frame.figure).get_renderer()  # which measures words
     colors = ["#222222" if place in linked else "#999999" for place in range(len(regions.words))]
-    texts = [
-        frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False)
-        for (text, font), color in zip(map(_lettering, (word.text for word in regions.words)), colors, strict=True)
-    ]
+    texts = []
+    for word, color in zip(regions.words, colors, strict=True):
+        text = shortened(word.text, 13, _LONGEST)
+        path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
+        name = path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
+        font, text = font_manager.FontProperties(fname=name, size=13), drawable(text, name)
+        texts.append(frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False))
     widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
     rows: list[list[int]] = [[]]
     for place, width in enumerate(widths):

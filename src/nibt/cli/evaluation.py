@@ -1,0 +1,340 @@
+"""``nibt audit``, ``nibt bench`` and ``nibt roar``, which evaluate models and methods on pairs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import (
+    EvaluatedModelOptions,
+    MethodsOptions,
+    OverwriteOptions,
+    RunOptions,
+    assignments,
+    completing,
+    set_options,
+    typed_assignments,
+)
+from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.terminal import complain, interruptible, say, show_progress
+from nibt.errors import BadOption
+from nibt.options import Blocks, Count, Epochs, Keywords, Percent, Positive, Repeats, Seed, TrainBatch
+from nibt.progress import Progress
+
+if TYPE_CHECKING:
+    from nibt.data.pair import Pair
+    from nibt.datasets.base import Dataset
+
+COUNT, QUICK_COUNT = 24, 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(OptionGroup, panel="Data"):
+    """The pairs of an evaluation."""
+
+    data: Annotated[
+        str,
+        Argument(
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
+            "shards or a folder; see nibt list datasets.",
+            autocompletion=completing("datasets"),
+        ),
+    ] = "scenes"
+    count: Annotated[
+        Count | None, Option(help="The number of pairs. Default: 24 for audit, 12 with --quick, 400 for roar.")
+    ] = None
+    seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
+    data_option: Annotated[
+        list[str] | None,
+        Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(OverwriteOptions):
+    """The extent of the audit, and its files."""
+
+    quick: Annotated[bool, Option("--quick", help="Fewer pairs, stages and wordings.")] = False
+    strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
+    out: Annotated[
+        list[str] | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="A file: x.html, or x.json; - prints JSON. Repeatable. Default: a page and a JSON file.",
+        ),
+    ] = None
+
+
+@expand_groups
+def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
+    """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
+
+    Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
+    and 24 pairs it takes about a minute on one core. In general, it needs about 25 explanations and 200 forward passes
+    per pair.
+    """
+    from nibt.cli.console import show_audit
+    from nibt.evaluation.audit import audit as run
+    from nibt.evaluation.audit.checks import LEAST_PAIRS
+    from nibt.results.audit import audit_request
+    from nibt.results.outputs import check_targets
+    from nibt.results.records import require_same_file
+
+    name_suffix = suffix(
+        *(methods.method or []), **set_options(count=data.count, quick=output.quick, seed=data.seed or None)
+    )
+    inputs = input_paths(model.model, data.data)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
+    name, _, folder = data.data.partition(":")
+    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
+    targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
+    quiet, count = files.silent, data.count or (QUICK_COUNT if output.quick else COUNT)
+    if count < LEAST_PAIRS:
+        raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
+    opened = open_data(data, count)
+    pairs, record = read_pairs(opened, count, quiet)
+    loaded = model.loaded(quiet)
+    images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
+    paths = [target.path for target in targets]
+    check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
+    if output.out and not output.overwrite:
+        request = audit_request(loaded.record(), record, methods.texts, data.seed, output.quick)
+        for path in paths:
+            require_same_file(path, request)
+    with show_progress("auditing", quiet) as on_progress:
+        result = run(
+            loaded,
+            pairs,
+            data=record,
+            methods=methods.texts,
+            seed=data.seed,
+            quick=output.quick,
+            on_progress=on_progress,
+        )
+    files.write([result], targets, lambda results: show_audit(results[0]))
+    if output.strict and result.verdict == "fail":
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(OptionGroup, panel="Plan"):
+    """The plan, and values that replace those of the plan."""
+
+    plan: Annotated[str, Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")]
+    data: Annotated[
+        list[str] | None, Option(metavar="NAME=FOLDER", help="The folder of a data set of the plan; repeatable.")
+    ] = None
+    without: Annotated[
+        list[str] | None, Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
+    ] = None
+    model: Annotated[list[str] | None, Option("--model", "-m", help="A model in place of the plan's; repeatable.")] = (
+        None
+    )
+    device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
+    count: Annotated[
+        Count | None, Option(help="The number of pairs of each data set, from the first. Default: that of the plan.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(RunOptions):
+    """The folder of the run, and whether it is only planned."""
+
+    dry_run: Annotated[
+        bool,
+        Option("--dry-run", help="Only check the plan, and list what it measures and which data are missing."),
+    ] = False
+
+
+@expand_groups
+def bench(plan: PlanOptions, output: BenchOptions) -> None:
+    """Measure explanation methods by a plan of models, methods, data sets and metrics.
+
+    nibt show RUN shows the results. If a run was killed, the same command resumes it.
+    """
+    if output.out is None and not output.dry_run:
+        raise BadOption("a run needs a folder: give --out RUN")
+    from nibt.evaluation.bench.plan import Plan
+    from nibt.evaluation.bench.run import Benchmark
+    from nibt.evaluation.bench.validation import dry_run, override_plan
+
+    out = output.out
+    folders = assignments(plan.data or [], option="--data", keep_names=True)
+    requested = override_plan(
+        Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count
+    )
+    if output.dry_run:
+        for line in dry_run(requested):
+            say(line)
+        return
+    assert out is not None
+    with show_progress("reading the data", output.quiet):
+        run, data = Benchmark.begin(requested, out)
+    missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
+    if not output.quiet and 0 < len(missing) < chunks:
+        say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
+    pairs = sum(chunk.stop - chunk.start for chunk in missing)
+
+    def kept() -> str:
+        planned = sum(1 for _ in run.chunks())  # without those that were skipped
+        complete = planned - len(run.missing_chunks())
+        return f"{complete} of {planned} chunks are kept in {out}; the same command resumes the run"
+
+    def start(model: str, skipped: Sequence[str]) -> None:
+        if skipped and not output.quiet:
+            say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
+
+    with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
+        run.measure_missing(data, on_progress, start)
+    failed, rows = run.failures()
+    if not output.quiet:
+        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
+    if failed:
+        complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
+    if failed == rows or (failed and output.strict):
+        raise typer.Exit(1)
+
+
+ROAR_COUNT = 400
+_TRAINABLE = ("features", "last", "whole")
+_TRAINING = {
+    "learning_rate": Positive,
+    "epochs": Epochs,
+    "batch_size": TrainBatch,
+    "blocks": Blocks,
+    "init": str,
+    "validation": Percent,
+    "image_percentile": Percent,
+    "text_percentile": Percent,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(OptionGroup, panel="Training"):
+    """What is removed, and how the model is trained."""
+
+    side: Annotated[
+        list[str] | None,
+        Option("--side", help="The side whose most important part is removed: image, text or both; repeatable."),
+    ] = None
+    trainable: Annotated[
+        list[str] | None,
+        Option(
+            "--trainable",
+            help="What is trained: features (a linear map on each side), last (the last blocks) or whole; "
+            "repeatable. Default: features.",
+        ),
+    ] = None
+    repeats: Annotated[Repeats, Option(help="The number of repeats, each with another split and order.")] = 3
+    train: Annotated[
+        list[str] | None,
+        Option(
+            "--train",
+            metavar="NAME=VALUE",
+            help="An option of the training: learning_rate (of Adam; learning_rate.features for one trainable), "
+            "epochs, batch_size, blocks (that last trains), init (trained or fresh), validation (percent of the "
+            "pairs), image_percentile and text_percentile (above which is removed); repeatable.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoarOutput(OverwriteOptions):
+    """The folder of the run."""
+
+    out: Annotated[
+        Path | None,
+        Option("--out", "-o", metavar="RUN", help="The folder of the run; an existing run is resumed. Required."),
+    ] = None
+
+
+@expand_groups
+def roar(
+    model: EvaluatedModelOptions,
+    data: DataOptions,
+    methods: MethodsOptions,
+    training: TrainingOptions,
+    output: RoarOutput,
+) -> None:
+    """ROAR+: remove what maps mark as important, fine-tune the model again, and measure the increase of the loss.
+
+    Prints the settings and the tables, and writes report.md, report.html and result.json into the folder of the run. If
+    a run was killed, the same command resumes it.
+    """
+    if output.out is None:
+        raise BadOption("a run needs a folder: give --out RUN")
+    if model.dtype != "float32":
+        raise BadOption(f"--dtype must be float32 for training (got {model.dtype})")
+    types = {**_TRAINING, **{f"learning_rate.{name}": Positive for name in _TRAINABLE}}
+    values = typed_assignments(training.train, "--train", types)
+    rates = {name: values.pop(f"learning_rate.{name}") for name in _TRAINABLE if f"learning_rate.{name}" in values}
+    if rates and "learning_rate" in values:
+        raise BadOption("--train must set learning_rate for all trainables or for each: leave one of them out")
+    values |= {"learning_rate": rates} if rates else {}
+    choices = set_options(**values, trainable=training.trainable, side=training.side)
+    from nibt.evaluation.roar import roar as run
+    from nibt.evaluation.roar.report import REPORTS, markdown, write
+    from nibt.evaluation.roar.run import RoarFolder
+
+    RoarFolder(output.out).check_reports(REPORTS, output.overwrite)
+    count = data.count or ROAR_COUNT
+    pairs, record = read_pairs(open_data(data, count), count, output.quiet)
+    loaded = model.loaded(output.quiet)
+    kept = f"finished trainings are kept in {output.out}; the same command resumes the run"
+    with interruptible(kept), show_progress("retraining", output.quiet) as on_progress:
+        result = run(
+            loaded,
+            pairs,
+            data=record,
+            out=output.out,
+            repeats=training.repeats,
+            seed=data.seed,
+            methods=methods.texts,
+            on_progress=on_progress,
+            **choices,
+        )
+    files = write(result, output.out, output.overwrite)
+    if not output.quiet:
+        say(markdown(result))
+        say("wrote " + ", ".join(map(str, files)), err=True)
+
+
+def open_data(options: DataOptions, count: int) -> "Dataset":
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
+    from nibt.datasets._opening import open_dataset, option_types
+    from nibt.models._loading import embedded
+    from nibt.registry import available, find
+
+    values: Keywords = dict(assignments(options.data_option or [], option="-D"))
+    name = options.data.partition(":")[0]
+    is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
+    if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
+        raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
+    types = {} if is_path else option_types(find("datasets", name))
+    for option in ("folder", "count", "options"):
+        if option in values:
+            raise BadOption(
+                f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
+            )
+    is_generated = not is_path and "folder" not in types
+    return open_dataset(options.data, ({"count": count} if is_generated else {"seed": options.seed}) | values)
+
+
+def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
+    """Read the first ``count`` pairs, and return them with the record of the data set for results."""
+    from nibt.data.pair import pairs_hash
+
+    pairs: list[Pair] = []
+    count = min(count, len(data))
+    with show_progress("reading pairs", quiet, count) as on_progress:
+        for item in range(count):
+            pairs.append(data[item])
+            on_progress(Progress(len(pairs)))
+    return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}

@@ -1,0 +1,240 @@
+"""The thresholds of an audit, and questions 5 to 8, which metrics and the model itself answer.
+
+``docs/reference/audit.md`` has the reasons of the thresholds.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from nibt.core.side import Side
+from nibt.data.pair import Pair
+from nibt.engine.batches import BatchCache
+from nibt.engine.encode import encode, within_memory
+from nibt.engine.reactions import NEAR_BLANK, reactions
+from nibt.evaluation.measure import measure
+from nibt.evaluation.statistics import Interval, interval, within
+from nibt.io import read_text
+from nibt.methods.base import SIDES, MethodSpec
+from nibt.models.base import Model
+from nibt.preprocessing.captions import UNKNOWN
+from nibt.registry import find
+from nibt.results.audit import Check, MetricMean
+from nibt.types import Embedding, MeasuredSide, Modality
+
+LEAST_PAIRS = 8
+"""The least number of pairs; with fewer, the intervals are too wide."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The thresholds of a check of a question, and the least and largest possible values, at which intervals end."""
+
+    question: int
+    better: Literal["higher", "lower"]
+    passes: float
+    fails: float
+    about: str
+    least: float = 0.0
+    most: float = 1.0
+
+    def check(
+        self,
+        name: str,
+        method: str,
+        side: str,
+        mean: Interval,
+        count: int,
+        *,
+        fails: float | None = None,
+        about: str = "",
+    ) -> Check:
+        limit = self.fails if fails is None else fails
+        ends, text = within(mean, (self.least, self.most)), about or self.about
+        return Check(name, self.question, method, side, *ends, count, self.better, self.passes, limit, text)
+
+
+def checks_of(bound: str, method: str, side: str, values: Any, name: str = "", about: str = "") -> list[Check]:
+    """Return the check of the mean of values, if there are any but NaN."""
+    mean = interval(values)
+    check = BOUNDS[bound].check(name or bound, method, side, mean, known_count(values), about=about)
+    return [check] if mean.is_known else []
+
+
+def known_count(values: Any) -> int:
+    """Return the number of values that are not NaN."""
+    return int((~np.isnan(np.asarray(values, float))).sum())
+
+
+BOUNDS = {
+    "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower", -1.0),
+    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1.0),
+    "mismatch_image": Bound(2, "lower", 0.6, 0.9, "similarity to the map for another caption", -1.0),
+    "nonsense": Bound(2, "lower", 0.6, 0.9, "similarity to the map for made-up words", -1.0),
+    "mismatch_text": Bound(2, "lower", 0.6, 0.9, "similarity to the scores with another image", -1.0),
+    "wording": Bound(3, "higher", 0.7, 0.4, "similarity to the maps for other wordings", -1.0),
+    "seed": Bound(4, "lower", 0.05, 0.5, "dissimilarity of the maps of different seeds", most=2.0),
+    "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map", -math.inf, math.inf),
+    "top_region": Bound(5, "higher", 0.9, 0.5, "regions whose removal lowers the similarity less than the top region"),
+    "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
+    "corners": Bound(
+        6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map", most=math.inf
+    ),
+    "auc": Bound(7, "higher", 0.8, 0.6, "right captions ranked above wrong captions (AUC)"),
+    "recall": Bound(7, "higher", 0.5, 0.0, "right captions ranked first (R@1; fails at chance)"),
+    "vocabulary": Bound(8, "higher", 0.9, 0.0, "share of 1,000 everyday nouns that the model knows"),
+}
+
+
+_PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
+_GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
+_CURVE_METRICS = ("deletion", "insertion")
+_SHARE_METRICS = ("special_token_share", "corner_share")
+# docs/reference/audit.md explains why confidence is not checked
+_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
+_CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
+Values = dict[tuple[MeasuredSide, str], np.ndarray]
+"""The values of all pairs, by side and metric."""
+
+
+class MetricScores:
+    """The value of each metric for each method, side and pair."""
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: Sequence[Pair],
+        seed: int,
+        batch_size: int,
+        levels: int,
+        cache: BatchCache | None = None,
+    ) -> None:
+        self.model, self.pairs, self.seed, self.batch_size, self.cache = model, list(pairs), seed, batch_size, cache
+        has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
+        names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), *_SHARE_METRICS)
+        self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVE_METRICS else {}) for name in names]
+        self.by_method: dict[str, Values] = {}
+
+    def add(self, method: MethodSpec, control: bool = False) -> None:
+        """Measure a method or a control. Controls use another seed than audited methods."""
+        label = f"{method} (control)" if control else str(method)
+        self.by_method[label] = self._values(method, self.seed + _CONTROL_SEED_OFFSET if control else self.seed)
+
+    def _values(self, method: MethodSpec, seed: int) -> Values:
+        measurements = measure(
+            self.model,
+            self.pairs,
+            self.metrics,
+            method.name,
+            variant=method.variant,
+            seed=seed,
+            batch_size=self.batch_size,
+            cache=self.cache,
+        )
+        values: Values = {}
+        for record in measurements:
+            numbers = values.setdefault((record.side, record.metric), np.full(len(self.pairs), np.nan))
+            numbers[record.item] = record.value
+        return values
+
+    def scores(self) -> Iterator[MetricMean]:
+        """Yield the mean of each method, side and metric that was measured."""
+        for method, values in self.by_method.items():
+            for (side, metric), numbers in values.items():
+                mean = interval(numbers)
+                if mean.is_known:
+                    better = find("metrics", metric).better
+                    yield MetricMean(method, side, metric, *mean, known_count(numbers), better)
+
+    def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
+        """Yield the check of each side and metric: the mean difference from a random map; positive is better."""
+        measured, random = self.by_method[str(method)], self.by_method["random (control)"]
+        for side in SIDES:
+            for metric in _CHECKED_METRICS:
+                if (side, metric) not in measured:
+                    continue
+                sign = 1 if find("metrics", metric).better == "higher" else -1
+                differences = sign * (measured[side, metric] - random[side, metric])
+                about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
+                yield from checks_of("faithful", str(method), side, differences, metric, about)
+
+    def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
+        measured = self.by_method[str(method)]
+        shares: list[tuple[str, Modality, Any]] = [
+            ("special", side, measured[side, "special_token_share"]) for side in SIDES
+        ]
+        shares.append(("corners", "image", measured["image", "corner_share"] * np.asarray(unit_counts) / 4))
+        for name, side, values in shares:
+            yield from checks_of(name, str(method), side, values)
+
+
+NOUNS = tuple(read_text(files("nibt.evaluation.audit") / "nouns.txt").split())
+WORDING = "a photo of a {}"
+_TIE = 1e-4  # embeddings of synonyms that were trained to be equal differ by rounding
+_BATCH = 32
+_DIGITS = 5  # smaller differences of similarities are rounding errors
+
+
+def discrimination_checks(model: Model, pairs: Sequence[Pair]) -> list[Check]:
+    """Check the rank of each image's caption among all different captions of the data."""
+    captions = list(dict.fromkeys(pair.caption for pair in pairs))
+    images, texts = encode(model.image, [pair.image for pair in pairs]), encode(model.text, captions)
+    similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)
+    areas, recalls = [], []
+    for row, pair in zip(similarities, pairs, strict=True):
+        right = captions.index(pair.caption)
+        wrong = np.delete(row, right)
+        areas.append(float(np.mean((wrong < row[right]) + 0.5 * (wrong == row[right]))))
+        recalls.append(float(row[right] == row.max()) / np.sum(row == row.max()))
+    return [
+        BOUNDS["auc"].check("auc", "", "", interval(areas), len(areas)),
+        BOUNDS["recall"].check("recall", "", "", interval(recalls), len(recalls), fails=1 / len(captions)),
+    ]
+
+
+def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:
+    """Check which nouns the model knows: read without unknown tokens, not blank, and nearest to their own captions.
+
+    A distance from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
+    """
+    read = []  # in which the tokenizer finds words whose tokens it knows
+    for noun in nouns:
+        tokens = model.text.tokens(noun)
+        if any(tokens.explained) and not any(note.startswith(UNKNOWN) for note in tokens.notes):
+            read.append(noun)
+    spelled = sorted(read, key=model.text.length)  # less padding
+    reacted, embeddings = _reacted(model, spelled)
+    candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]
+    recognized = set()
+    if candidates:
+        worded = encode(model.text, [WORDING.format(noun) for noun in candidates], _BATCH).float()
+        compare = model.seen_from("text").to_each
+        rows = embeddings[torch.tensor(reacted, device=embeddings.device)].split(_BATCH)  # sets of vectors need memory
+        similarity = torch.cat([compare(row, worded) for row in rows])
+        best = similarity.diagonal() >= similarity.amax(1) - _TIE
+        recognized = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
+    share = interval([float(noun in recognized) for noun in nouns])
+    check = BOUNDS["vocabulary"].check("vocabulary", "", "text", share, len(nouns))
+    return check, tuple(noun for noun in nouns if noun not in recognized)
+
+
+def _reacted(model: Model, nouns: Sequence[str]) -> tuple[list[bool], Embedding]:
+    """Return whether the embedding of each noun is not that of a blank caption, and the embeddings."""
+
+    def side(indices: Sequence[int]) -> Side:
+        inputs = model.text.prepare([nouns[index] for index in indices])
+        return Side(model, model.text.trace(inputs, model.text.depth), partial(torch.norm, dim=-1))
+
+    reacted, embeddings = [], []
+    batches = [list(range(len(nouns)))[first : first + _BATCH] for first in range(0, len(nouns), _BATCH)]
+    for _, text in within_memory(batches, side):
+        reacted += (reactions(text) >= NEAR_BLANK).tolist()
+        embeddings += text.trace.embedding.float()
+    return reacted, pad_sequence(embeddings, batch_first=True) if embeddings else torch.empty(0)

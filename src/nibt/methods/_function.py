@@ -1,0 +1,90 @@
+"""Methods of plain functions: ``nibt.method``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nibt.core.side import Side
+from nibt.data.units import Units
+from nibt.errors import BadOption
+from nibt.methods._path import GradientMethod
+from nibt.methods.base import Method, average_layers, layers_of
+from nibt.options import Keywords, complete
+from nibt.results.attribution import Attribution
+from nibt.types import Hidden, PerToken
+
+Function = Callable[[Hidden, Hidden], PerToken]
+
+
+@dataclass(frozen=True)
+class FunctionMethod(GradientMethod):
+    """A function of a hidden state and its gradient.
+
+    Args:
+        layer: A layer, a list of layers, or a share of the depth.
+        function: The function.
+    """
+
+    paper = "none: a function of the user"
+    category = "gradient"
+    cost = "3"
+
+    layer: Any
+    function: Function
+
+    def __post_init__(self) -> None:
+        complete(self)
+        object.__setattr__(self, "name", getattr(self.function, "__name__", type(self.function).__name__))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """No layer, since a share of the depth is one of each tower."""
+        return ()
+
+    def attribute(self, side: Side) -> Attribution:
+        layers = layers_of(self.layer, side.tower, False)
+        return average_layers(side, layers, [self.layer_scores(side, layer) for layer in layers])
+
+    def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
+        scores = self.function(difference, gradient)
+        if not isinstance(scores, torch.Tensor) or scores.shape != difference.shape[:2]:
+            got = list(scores.shape) if isinstance(scores, torch.Tensor) else f"a {type(scores).__name__}"
+            raise BadOption(
+                f"the function {self.name} must return a score per token, a tensor of the shape "
+                f"{list(difference.shape[:2])} (got {got})"
+            )
+        return scores.detach()
+
+    def options(self) -> Keywords:
+        return {name: value for name, value in super().options().items() if name not in ("function", "name")}
+
+
+def method(function: Function, *, layer: Any = 0.65) -> Method:
+    """Make a method of a function of a hidden state and its gradient.
+
+    Use the result in place of the name of a method. For options, variants, views or other computations, write a class
+    (``nibt.Method``).
+
+    Args:
+        function: A function that takes the hidden state that enters the layer, and the gradient of the target with
+            respect to it, tensors of the shape (batch, token, width). It returns the score of each token (batch,
+            token).
+        layer: A layer, a list of layers whose maps are averaged, or a share of the depth above 0 and below 1.
+
+    Raises:
+        BadOption: It is no function.
+
+    Examples:
+        >>> import nibt
+        >>> @nibt.method
+        ... def gradient_times_state(hidden, gradient):
+        ...     return (hidden * gradient).sum(-1)
+        >>> explanation = nibt.explain("scenes", "sample:scene", "a cat", gradient_times_state)
+        >>> explanation.method["name"], explanation.grid.shape
+        ('gradient_times_state', torch.Size([8, 8]))
+    """
+    if not callable(function) or isinstance(function, type | Method):
+        raise BadOption(f"method takes a function of a hidden state and its gradient (got {function!r:.100})")
+    return FunctionMethod(layer, function)

@@ -1,0 +1,272 @@
+"""Methods of attention weights: of the last attention, as the paper of NIB compares them, or of all blocks."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+from nibt.core.side import Side
+from nibt.methods._attention import AttentionMethod, LastBlocks, gradients
+from nibt.methods.base import Need
+from nibt.models._attention import AttentionMap, Weights
+from nibt.options import Either
+from nibt.results.attribution import Attribution
+from nibt.types import Hidden, PerToken
+
+
+class LastAttention(AttentionMethod):
+    """Base class of methods that score the weights of the last attention, averaged over the heads."""
+
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
+    @abstractmethod
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
+        """Compute the score of each key, for each query and head, from the weights and their gradient."""
+
+    def scores(self, side: Side) -> PerToken:
+        attentions = side.attentions(side.tower.depth - 1)
+        (gradient,) = gradients(side, attentions, [attentions.last.weights])
+        return attentions.read_by_head(self.key_scores(attentions.last.weights, gradient).mean(1))
+
+
+@dataclass(frozen=True)
+class AttentionOrInput(LastAttention):
+    """Base class of methods that take the gradient at the last attention or at the tower's input.
+
+    Args:
+        at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the tower's first tokens).
+    """
+
+    category = "gradient"
+    cost = "1 + about 3 / depth; at the input 2 + about 3"
+    variants: ClassVar = {
+        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
+        "textbook": {side: {"at": "input"} for side in ("image", "text")},
+    }
+
+    at: Annotated[str, Either(("attention", "input"))] = "attention"
+
+    def required(self) -> tuple[Need, ...]:
+        return self.needs if self.at == "attention" else ("stem",)
+
+    def cost_formula(self) -> str:
+        at_attention, _, at_input = self.cost.partition("; at the input ")
+        return at_attention if self.at == "attention" else at_input
+
+    @abstractmethod
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
+        """Compute the score of each of the first tokens from the tokens and their gradient."""
+
+    def attribute(self, side: Side) -> Attribution:
+        if self.at == "attention":
+            return super().attribute(side)
+        self.check(side.tower)
+        stem = side.stem()
+        scores = self.input_scores(stem.hidden, side.gradient(stem, stem.hidden[None])[0])
+        return Attribution.of_rows(scores, stem.units)
+
+
+@dataclass(frozen=True)
+class Chefer(LastAttention, name="chefer"):
+    r"""Chefer's attention relevance on the last attention (Chefer et al., ICCV 2021, arXiv 2103.15679).
+
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, \text{relu}(A_{rt} \, \partial S / \partial A_{rt})$$
+
+    Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
+
+    Answers:
+        Which tokens the last attention uses, where more attention raises the score.
+
+    Use it when:
+        You compare with the table of NIB's paper, or need the cheapest map of a transformer.
+
+    Avoid it when:
+        You can afford all blocks: use ``gae``. It needs attention, and has no sign.
+    """
+
+    paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
+    category = "attention"
+    cost = "1 + about 3 / depth"
+    signed = False
+
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
+        return (gradient * weights).relu()
+
+
+@dataclass(frozen=True)
+class FastIG(AttentionOrInput, name="fast_ig"):
+    r"""FastIG: integrated gradients in one step (Hesse et al., NeurIPS 2021, arXiv 2111.07668).
+
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, A_{rt} \, \partial S / \partial A_{rt}$$
+
+    Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. The variant ``textbook`` is for the first
+    tokens $x$:
+
+    $$\text{score}_t = \sum_c x_{tc} \, \partial S / \partial x_{tc}$$
+
+    Answers:
+        Which tokens of the last attention raise or lower the score, to first order.
+
+    Use it when:
+        You need a signed map for one gradient, or compare with the table of NIB's paper.
+
+    Avoid it when:
+        You need sums or words: on ``scenes`` it separates the naming words worse than ``nib``. The variant ``textbook``
+        is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
+    """
+
+    paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
+
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
+        return gradient * weights
+
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
+        return (state * gradient).sum(-1)
+
+
+@dataclass(frozen=True)
+class SaliencyMap(AttentionOrInput, name="saliency_map"):
+    r"""Saliency maps: absolute gradients (Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034).
+
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{rt}|$$
+
+    Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. Masked weights, which are 0, get no score. The
+    variant ``textbook`` is for the first tokens $x$:
+
+    $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
+
+    Answers:
+        To which tokens the score is sensitive, without direction.
+
+    Use it when:
+        You want the order of words for one gradient: the variant ``textbook`` does this well on ``scenes``.
+
+    Avoid it when:
+        You explain images with the default: on ``scenes`` it is worse than a random map in deletion and insertion.
+    """
+
+    paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
+    signed = False
+
+    def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
+        return gradient.abs() * (weights > 0)
+
+    def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
+        return gradient.abs().amax(-1)
+
+
+@dataclass(frozen=True)
+class GAE(LastBlocks, name="gae"):
+    r"""Generic attention explainability (Chefer et al., ICCV 2021, arXiv 2103.15679).
+
+    $$R \leftarrow R + \text{relu}(\text{mean}_{\text{heads}} \, A_l \odot \partial S / \partial A_l) \, R$$
+
+    $$\text{score}_t = R_{rt}$$
+
+    $R$ starts as the identity, and changes in each block $l$. The variant ``textbook`` has the mean of the rectified
+    products, as published. A head that pools by attention multiplies $R$ by its own map. With ``blocks``, $R$ starts at
+    the first of the last blocks.
+
+    Answers:
+        Which patches and words the tower attends to, through all blocks, where more attention raises the score.
+
+    Use it when:
+        You want a good order of the pixels of a transformer at the cost of one gradient.
+
+    Avoid it when:
+        You need a sign or sums. On ``scenes``, 95 % of its score is on special tokens, and its maps for two captions
+        are alike (rank correlation 0.64).
+
+    Args:
+        rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
+    """
+
+    paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
+    category = "attention"
+    cost = "1 + about 3 x blocks / depth"
+    signed = False
+    variants: ClassVar = {
+        "default": {"image": {}, "text": {}},
+        "textbook": {side: {"rectified": "heads"} for side in ("image", "text")},
+    }
+
+    rectified: Annotated[str, Either(("mean", "heads"))] = "mean"
+
+    def scores(self, side: Side) -> PerToken:
+        attentions = side.attentions(self.first_layer(side.tower.depth))
+        weights = [record.weights for record in attentions.all]
+        products = zip(weights, gradients(side, attentions, weights), strict=True)
+        return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])
+
+    def _map(self, product: Weights) -> AttentionMap:
+        return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)
+
+
+@dataclass(frozen=True)
+class LeGrad(LastBlocks, name="legrad"):
+    r"""LeGrad: gradients of each block's attention (Bousselham et al., ICCV 2025, arXiv 2404.03214).
+
+    $$\text{score}_t = \sum_l \text{mean}_{\text{heads}, q} \, \text{relu}(\partial s_l / \partial A_{l,qt})$$
+
+    $s_l$ is the score of the head applied to the mean of the tokens that leave block $l$, one of the last blocks; $q$
+    runs over the queries. The tokens of a block are the rows that the embedding depends on; padding is excluded.
+
+    Answers:
+        For which patches more attention, in any block, would raise the score.
+
+    Use it when:
+        You explain images with a transformer and want a good order of the pixels.
+
+    Avoid it when:
+        You explain words (on ``scenes`` it is no better than chance there), need a sign, or compare the mass of the
+        map: its maps are positive nearly everywhere.
+    """
+
+    paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
+    category = "attention"
+    cost = "1 + about 3 x blocks / depth"
+    signed = False
+
+    def scores(self, side: Side) -> PerToken:
+        attentions = side.attentions(self.first_layer(side.tower.depth))
+        tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0
+        total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
+        for block, stream in zip(attentions.blocks, attentions.streams, strict=True):
+            with torch.enable_grad():
+                # every row is the mean of the tokens of the block, so that any head reads the mean
+                weights = tokens.to(stream)[..., None]
+                mean = (stream * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp_min(1)
+                score = side.score(side.cut(side.tower.depth).rest(mean.expand_as(stream)[None]))
+                (gradient,) = torch.autograd.grad(score.sum(), block.weights)
+            positive = (gradient * (block.weights > 0)).relu().mean(1)
+            total += positive.sum(1) / tokens.sum(-1, keepdim=True).clamp_min(1)
+        return total
+
+
+@dataclass(frozen=True)
+class Rollout(AttentionMethod, name="rollout"):
+    r"""Attention rollout, a control (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
+
+    $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{rt}$$
+
+    The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
+
+    Answers:
+        Where the attention of the tower goes, whatever the other input says.
+
+    Use it when:
+        You need a control that uses the model but not the pair.
+
+    Avoid it when:
+        You want an explanation of a pair: the map is the same for every caption.
+    """
+
+    paper = "Abnar and Zuidema, ACL 2020, arXiv 2005.00928"
+    category = "attention"
+    cost = "2"
+    signed = False
+
+    def scores(self, side: Side) -> PerToken:
+        attentions = side.attentions()
+        return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)

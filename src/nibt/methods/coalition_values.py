@@ -1,0 +1,139 @@
+"""Values of units as players of a game: Banzhaf and Shapley values, estimated from coalitions."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+from typing import Annotated
+
+import numpy as np
+
+from nibt.core.perturbation import generator
+from nibt.methods._coalitions import (
+    CoalitionMethod,
+    Coalitions,
+    Values,
+    Weights,
+    drawn_coalitions,
+    least_squares,
+    subsets,
+)
+from nibt.options import Either, NotNegative, OpenShare
+
+
+@dataclass(frozen=True)
+class Banzhaf(CoalitionMethod, name="banzhaf"):
+    r"""Banzhaf values of the units: their mean effect if all other units are kept independently of each other.
+
+    $$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
+
+    Each other unit is in the coalition with the probability ``share`` (1/2 in Banzhaf, 1965; Wang and Jia, AISTATS
+    2023, arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept
+    (Hammer and Holzman, 1992). They are exact if the budget covers all coalitions.
+
+    Answers:
+        By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
+
+    Use it when:
+        You want tables or maps from forward passes alone, on any trunk, in half precision or without gradients: the
+        passes for one caption serve all others.
+
+    Avoid it when:
+        The scores must add up (use ``shapley``), or there are fewer than two coalitions per unit: the estimates are
+        noisy.
+
+    Args:
+        share: The probability that a unit is kept.
+        estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
+        ridge: For least squares, the weight of the sum of squares of the values, in coalitions. It makes values of few
+            coalitions less noisy and smaller.
+    """
+
+    paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
+    cost = "1 + budget"
+
+    share: OpenShare = 0.5
+    estimate: Annotated[str, Either(("least_squares", "means"))] = "least_squares"
+    ridge: NotNegative = 0.0
+
+    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        return drawn_coalitions(players, self.budget, self.share, self.seed)
+
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
+        if self.estimate == "means":
+            return _differences(coalitions, weights, values)
+        return least_squares(coalitions.astype(np.float64), weights, values, self.ridge)
+
+
+def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np.ndarray:
+    """Return the mean value with each player minus that without it; 0 if no coalition, or each, has the player."""
+    flat = values.reshape(len(values), -1)
+    inside, outside = weights[:, None] * coalitions, weights[:, None] * ~coalitions
+    with_player, without = inside.sum(0), outside.sum(0)
+    both = (with_player > 0) & (without > 0)
+    means = [
+        mask.T @ flat / np.where(both, total, 1)[:, None] for mask, total in ((inside, with_player), (outside, without))
+    ]
+    return ((means[0] - means[1]) * both[:, None]).reshape(coalitions.shape[1], *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class Shapley(CoalitionMethod, name="shapley"):
+    r"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
+
+    The game (Shapley, 1953) is the score of the input with only the units of a coalition kept. The values are the
+    additive game with the sum S(all) - S(none) that is nearest to it by least squares, where coalitions of $s$ of $n$
+    units have the weight
+
+    $$w_s = \frac{n - 1}{\binom{n}{s} \, s \, (n - s)}$$
+
+    They are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its complement
+    (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+
+    Answers:
+        What each part contributes on average over all orders in which parts are added.
+
+    Use it when:
+        You want scores that add up and that units with the same evidence share, or exact values for a caption of up to
+        nine words.
+
+    Avoid it when:
+        There are fewer than four coalitions per unit: the estimates are noisy.
+
+    Args:
+        budget: The number of coalitions, besides the full and the empty one.
+    """
+
+    paper = "Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874"
+    cost = "3 + budget"
+
+    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        coalitions, weights = _coalitions(players, self.budget, self.seed)
+        empty = np.zeros((1, players), bool)  # its score is kept exactly: an infinite weight
+        return np.concatenate([coalitions, empty]), np.append(weights, np.inf)
+
+    def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
+        empty = values[-1]
+        return _regression(coalitions[:-1].astype(np.float64), weights[:-1], values[:-1] - empty, full - empty)
+
+
+@lru_cache(maxsize=64)
+def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return coalitions, neither empty nor full, and their weights; all coalitions if the budget allows."""
+    if 2**players - 2 <= budget:
+        coalitions = subsets(players)[1:-1]
+        sizes = coalitions.sum(1)
+        return coalitions, np.array([1 / (comb(players, size) * size * (players - size)) for size in sizes])
+    draws, sizes = generator(seed), np.arange(1, players)
+    chances = 1 / (sizes * (players - sizes))
+    drawn = draws.choice(sizes, size=budget // 2, p=chances / chances.sum())
+    coalitions = draws.random((budget // 2, players)).argsort(1) < drawn[:, None]
+    return np.concatenate([coalitions, ~coalitions]), np.ones(2 * len(coalitions))
+
+
+def _regression(coalitions: np.ndarray, weights: Weights, gains: Values, total: np.ndarray | float) -> np.ndarray:
+    """Fit the additive game with the sum ``total`` to the gains by least squares with a Lagrange multiplier."""
+    if coalitions.shape[1] == 1:
+        return np.asarray(total)[None]
+    inverse = np.linalg.pinv(coalitions.T @ (weights[:, None] * coalitions), hermitian=True)
+    free, sums = inverse @ (coalitions.T @ (weights * gains.T).T), inverse.sum(1)
+    return free - np.multiply.outer(sums, free.sum(0) - total) / sums.sum()

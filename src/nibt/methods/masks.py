@@ -1,0 +1,189 @@
+"""Methods that compare the scores of inputs with and without parts of them."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.core.perturbation import generator, mask_chunks, masker, score_of_pixels
+from nibt.core.side import Side
+from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
+from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
+from nibt.models._trace import Cut
+from nibt.models.base import ImageTower
+from nibt.options import Range, Samples, Seed, Share
+from nibt.types import PerExample, UnitValues
+
+
+@dataclass(frozen=True)
+class Occlusion(SegmentMethod, name="occlusion"):
+    r"""Occlusion: the drop of the score without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
+
+    $$\text{score}_u = S - S(\text{without } u)$$
+
+    A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a
+    time.
+
+    Answers:
+        By how much the score drops if this patch, or this word, is missing.
+
+    Use it when:
+        You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
+
+    Avoid it when:
+        Regions carry the same evidence: removing either changes little, so both get low scores. On images it costs a
+        forward pass per cell, which on convolutional towers are hundreds.
+    """
+
+    paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
+    category = "perturbation"
+    linear = True
+    cost = "1 + units"
+    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
+        players = self.players(units, len(side.inputs))
+        keep = coalition_masks(
+            [~np.eye(len(item_players), dtype=bool) for item_players in players], players, units.count
+        )
+        hidden = masker(side, units)(keep.to(side.tower.example.device))
+        drops = side.value()[:, None] - hidden.transpose(0, 1)
+        return torch.stack(
+            [
+                share_equally(drops[item, : len(item_players)], item_players, units.count)
+                for item, item_players in enumerate(players)
+            ]
+        )
+
+
+_PARTS = 4  # squares per cell along each axis, over which the pixel map is averaged
+
+
+@dataclass(frozen=True)
+class RISE(PlayerMethod, name="rise"):
+    r"""RISE: scores averaged over random masks (Petsiuk et al., BMVC 2018, arXiv 1806.07421).
+
+    $$\text{score} = \frac{1}{N p} \sum_{n=1}^{N} S(m_n) \, m_n$$
+
+    The mask $m_n$ of an image is a grid of 8 x 8 cells, each kept with the probability $p$. The grid is upsampled
+    bilinearly with a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The
+    mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
+
+    Answers:
+        Which parts are present when random masks leave a high score.
+
+    Use it when:
+        You can run a model hundreds of times and want a reference that uses only its scores.
+
+    Avoid it when:
+        You need a result soon, a sign, or scores that do not change if a constant is added to the target.
+
+    Args:
+        masks: The number of masks.
+        share: The probability that a cell or a word is kept.
+        cells: The number of cells of an image's mask along each axis.
+        seed: The seed of the masks.
+    """
+
+    paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
+    category = "perturbation"
+    linear = True
+    cost = "1 + masks"
+    signed = False
+    needs = ("stem",)
+    variants: ClassVar = {
+        "default": {"image": {"masks": 6000}, "text": {"masks": 200}},
+        "paper": {"image": {"masks": 6000}, "text": {"masks": 200, "units": "tower"}},
+    }
+
+    masks: Samples
+    share: Share = 0.1
+    cells: Annotated[int, Range(1, 64)] = 8
+    seed: Seed = 0
+
+    def units_of(self, side: Side) -> Units:
+        if not explains_pixels(side):
+            return side.stem().units
+        assert isinstance(side.tower, ImageTower)
+        height, width = side.tower.extent(side.inputs)
+        return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
+
+    def scores(self, side: Side, units: Units | Segments) -> UnitValues:
+        """Compute the scores of a batch; all items share the masks."""
+        with torch.no_grad():
+            if isinstance(units, Grid):
+                return self._image_scores(side, units)
+            return self._caption_scores(side)
+
+    def nothing(self, side: Side, units: Units | Segments) -> PerExample:
+        if isinstance(units, Grid):
+            return super().nothing(side, units)
+        stem = side.stem()
+        with torch.no_grad():
+            explained = _words(stem).explained.to(stem.hidden.device)
+            return side.score(stem.rest((stem.hidden * ~explained[..., None])[None]))[0]
+
+    def _image_scores(self, side: Side, units: Grid) -> UnitValues:
+        assert isinstance(side.tower, ImageTower)
+        height, width = side.tower.extent(side.inputs)
+        grids, shifts = self._grids(height, width)
+        # a log-probability has no zero of its own: it is measured from that of nothing
+        start = super().nothing(side, units) if isinstance(side.units, SequenceUnits) else 0.0
+        total = torch.zeros((), dtype=torch.float32, device=side.tower.example.device)
+        for chunk in mask_chunks(side, self.masks):
+            keep = _upsample(grids[chunk].to(total.device), shifts[chunk], height, width)
+            scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1)) - start
+            pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
+            total = total + torch.einsum("mb...,mt->bt...", scores.to(total), pooled)
+        return total / (self.masks * self.share)
+
+    def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
+        """Draw the cells that each mask keeps, and its shift, which is less than a cell."""
+        draws = generator(self.seed)
+        grids = draws.random((self.masks, self.cells, self.cells)) < self.share
+        cell = [-(-height // self.cells), -(-width // self.cells)]
+        return torch.from_numpy(grids.astype(np.float32)), draws.integers(0, cell, (self.masks, 2)).tolist()
+
+    def _caption_scores(self, side: Side) -> UnitValues:
+        stem = side.stem()
+        units = _words(stem)
+        explained = units.explained.to(stem.hidden.device)
+        count = units.count
+        first = torch.arange(count, device="cpu").repeat(len(explained), 1)
+        sizes = torch.ones(len(explained), count, dtype=torch.float32, device="cpu")
+        for item, players in enumerate(self.players(units, len(explained))):
+            for rows in players:
+                first[item, list(rows)], sizes[item, list(rows)] = rows[0], float(len(rows))
+        drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
+        # the draws of a word are those of its first row, and do not depend on the length
+        keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
+        total = torch.zeros((), dtype=torch.float32, device=stem.hidden.device)
+        for chunk in mask_chunks(side, self.masks):
+            scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
+            total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[chunk].to(total))
+        parts = (self.masks * self.share * sizes).to(total)
+        scores = total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
+        return F.pad(scores, (stem.units.count - count, 0)) if stem.units is not units else scores
+
+
+def _words(stem: Cut) -> Words:
+    """Return the words of a caption, or of a sequence with an image."""
+    units = stem.units.words if isinstance(stem.units, SequenceUnits) else stem.units
+    assert isinstance(units, Words)
+    return units
+
+
+def _upsample(
+    grids: Float[Tensor, "mask row column"], shifts: list[list[int]], height: int, width: int
+) -> Float[Tensor, "mask {height} {width}"]:
+    """Upsample grids to one cell more than the image along each axis, and crop them at their shifts."""
+    rows, columns = grids.shape[1:]
+    size = (rows + 1) * -(-height // rows), (columns + 1) * -(-width // columns)
+    wide = F.interpolate(grids[:, None], size, mode="bilinear")[:, 0]
+    return torch.stack(
+        [mask[top : top + height, left : left + width] for mask, (top, left) in zip(wide, shifts, strict=True)]
+    )

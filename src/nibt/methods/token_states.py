@@ -1,0 +1,187 @@
+"""Methods that read what each token of the last layers, or each vector, stands for by itself."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nibt.core.side import Side
+from nibt.data.units import Grid, SequenceUnits
+from nibt.methods._attention import score_vectors
+from nibt.methods.base import LayerMethod, Method
+from nibt.models._answers import AnswerTower
+from nibt.results.attribution import Attribution
+
+
+@dataclass(frozen=True)
+class SimilarityMap(Method, name="similarity_map"):
+    r"""The similarity map of late interaction, as in ColPali (Faysse et al., ICLR 2025, arXiv 2407.01449).
+
+    $$\text{score}_j = \sum_i q_i \cdot d_j \quad \text{for patch } j$$
+
+    $$\text{score}_i = \max_j q_i \cdot d_j \quad \text{for token } i$$
+
+    $q$ and $d$ are the vectors of the query and of the image, one for each token of their prompts. The scores of a
+    query's tokens add up to the similarity.
+
+    With tiles, the similarity of a cell of the overview is divided among the patches that it covers, and added to
+    theirs.
+
+    Answers:
+        Which patches have vectors that are like those of the query; for a query, how well each token is matched.
+
+    Use it when:
+        You compare with other packages for these models.
+
+    Avoid it when:
+        You want to know why the model answers as it does. A vector is not its patch: attention moves content between
+        patches before the vectors are made, and only the best match of each query token enters the similarity.
+    """
+
+    paper = "Faysse et al., ICLR 2025, arXiv 2407.01449"
+    category = "other"
+    cost = "1"
+    needs = ("vectors",)
+
+    def attribute(self, side: Side) -> Attribution:
+        scores, units = score_vectors(side.trace.embedding, side.score), side.units
+        return Attribution.of_rows(scores, units)
+
+
+@dataclass(frozen=True)
+class LogitLens(LayerMethod, name="logit_lens"):
+    r"""The logit lens (nostalgebraist, 2020), for answers of generators.
+
+    $$\text{score}_t = \text{softmax}(\text{logits of the state of row } t)_y$$
+
+    $y$ is the first token of the word. The head of the decoder reads each row alone, at the output of a layer.
+
+    Answers:
+        Which patches, and which words before, already stand for the word.
+
+    Use it when:
+        You want a map without a gradient, or the baseline of the literature on generators.
+
+    Avoid it when:
+        You need a sign or sums: a probability has neither.
+    """
+
+    paper = "nostalgebraist, 2020, interpreting GPT: the logit lens"
+    category = "other"
+    cost = "1"
+    needs = ("answer",)
+    signed = False
+    layer_leaves_block = True
+    variants: ClassVar = {"default": {"image": {"layer": 0.99}, "text": {"layer": 0.99}}}
+
+    def attribute(self, side: Side) -> Attribution:
+        tower, targets = side.tower, side.inputs.extra["targets"][:, :1]
+        assert isinstance(tower, AnswerTower)
+        maps = []
+        with torch.no_grad(), tower.computing():
+            for layer in self.layer:
+                shares = tower.logits(tower.last_states(side.cut(layer).hidden)).softmax(-1)
+                maps.append(shares.gather(-1, targets[:, :, None].expand(-1, shares.shape[1], 1))[..., 0])
+        scores, units = torch.stack(maps).mean(0), side.units
+        return Attribution.of_rows(scores, units)
+
+
+_SIDE = 3  # of the window of the filter
+
+
+@dataclass(frozen=True)
+class TokenActivationMap(Method, name="tam"):
+    r"""Token Activation Maps (Li et al., ICCV 2025, arXiv 2506.23270), for answers of generators.
+
+    $$\text{map} = F(\text{relu}(a_y - s \sum_j w_j a_j))$$
+
+    The activation of a row for a token is its rectified logit, from the last state of the row. $a_y$ are the
+    activations of the patches for the token $y$, and $a_j$ those for the $j$-th token before, of the prompt or the
+    answer, other than $y$. Its weight $w_j$ is the activation of its own row for $y$; the weights sum to 1. $s$ is the
+    least-squares scale of this interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of
+    variation. $y$ is the first token of a word. All tokens of the prompt and of the answer before it interfere,
+    whichever sources are narrowed.
+
+    The authors' program takes other tokens in two places: for the first token of the prompt, the most probable token
+    after it; for the first token of the answer, where it stands among the $a_j$ of later words, the last token before
+    it. Here, both are the tokens that stand there.
+
+    Answers:
+        Where the logit of a word is high among the states of the patches, beyond that of the words before it.
+
+    Use it when:
+        You compare with the literature on generators, or want a map for one forward pass.
+
+    Avoid it when:
+        You need a sign or sums: the map has neither.
+    """
+
+    paper = "Li et al., ICCV 2025, arXiv 2506.23270"
+    category = "other"
+    cost = "1"
+    needs = ("answer",)
+    signed = False
+
+    def attribute(self, side: Side) -> Attribution:
+        tower, units = side.tower, side.units
+        assert isinstance(tower, AnswerTower)
+        assert isinstance(units, SequenceUnits)
+        hidden = side.cut(tower.depth).hidden
+        with torch.no_grad(), tower.computing():
+            logits = tower.logits(tower.last_states(hidden[:1]))[0].float().cpu()
+        ids, grid = side.inputs.extra["input_ids"][0].cpu(), units.grid
+        ids = F.pad(ids, (len(logits) - len(ids), 0))  # after rows of the image without ids
+        scores = torch.zeros(len(hidden), units.count, dtype=torch.float32, device="cpu")
+        for item in range(len(hidden)):
+            target = int(side.inputs.extra["targets"][item, 0])
+            before = side.inputs.extra["context"][item].nonzero()[:, 0].tolist()
+            cells, rows = _activations(logits, ids, grid, target, before, int(side.inputs.extra["start"][item]))
+            everything = torch.cat([cells, rows])
+            low, high = everything.min(), everything.max()
+            everything = (everything - low) / (high - low).clamp_min(1e-30)
+            scores[item, : grid.count] = _filtered(grid.unfold(everything[: grid.count])).flatten()
+            scores[item, [grid.count + row for row in before]] = everything[grid.count :]
+        return Attribution(scores.to(hidden.device), units, scores.new_zeros(len(scores)))
+
+
+def _activations(
+    logits: Float[Tensor, "row vocabulary"],
+    ids: Int[Tensor, " row"],
+    grid: Grid,
+    target: int,
+    before: list[int],
+    start: int,
+) -> tuple[Float[Tensor, " cell"], Float[Tensor, " before"]]:
+    """Return the map of a token without the interference of the tokens before, and the activations of these tokens."""
+
+    def activations(token: int) -> Float[Tensor, " row"]:
+        return logits[:, token].clamp_min(0)
+
+    of_target = activations(target)
+    cells = grid.keep(of_target[None])[0]
+    # a token of the answer, which begins at the row ``start``, is represented by the row that predicts it
+    weights = of_target[[row - (row >= start) for row in before]]
+    others = [place for place, row in enumerate(before) if int(ids[row]) != target]
+    if others:
+        maps = torch.stack([grid.keep(activations(int(ids[before[place]]))[None])[0] for place in others])
+        shares = weights[others] / (weights[others].sum() + 1e-8)
+        interference = (maps * shares[:, None]).sum(0)
+        scale = (cells * interference).sum() / interference.square().sum().clamp_min(1e-30)
+        cells = (cells - scale * interference).clamp_min(0)
+    return cells, weights
+
+
+def _filtered(cells: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
+    """Return the mean over each window, weighted by a Gaussian over the ranks of its values."""
+    padded = np.pad(cells.numpy(), _SIDE // 2, mode="reflect")
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, (_SIDE, _SIDE)).reshape(*cells.shape, -1), -1)
+    mean = windows.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ranks = np.arange(_SIDE**2) - _SIDE**2 // 2
+        weights = np.exp(-(ranks**2) / (2 * (windows.std(-1, keepdims=True) / mean) ** 2))
+        values = (windows * weights).sum(-1) / weights.sum(-1)
+    return torch.from_numpy(np.where(mean[..., 0] > 0, np.nan_to_num(values, nan=0.0), 0.0)).float()

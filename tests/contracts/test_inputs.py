@@ -1,0 +1,356 @@
+"""What comes from outside is read by one function, counted before it is expanded, and refused in one line."""
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.core.quadrature import RULES
+from nibt.core.side import Side
+from nibt.datasets._files import existing, expanded
+from nibt.engine.explain import compare, explain
+from nibt.errors import BadInput, BadOption, NibtError
+from nibt.evaluation.bench.plan import Plan
+from nibt.formats.base import DRAWING, Drawing
+from nibt.io import load_json, load_toml
+from nibt.jobs.job import Job
+from nibt.methods.base import Method, MethodSpec, average_layers
+from nibt.registry import KINDS, available, find
+from nibt.results.answer import AnswerExplanation
+from nibt.results.attribution import Attribution
+from nibt.results.audit import Audit
+from nibt.results.decomposition import Decomposition
+from nibt.results.explanation import Explanation
+from nibt.results.regions import Regions
+from tests import tiny
+from tests.helpers import Run
+
+MODEL = tiny.model("clip")
+PACKAGE = Path(nibt.__file__).parent
+PLAN = {"models": ["scenes"], "methods": ["nib"], "data": ["scenes"], "metrics": ["deletion"]}
+RESULTS = [AnswerExplanation, Audit, Decomposition, Explanation, Regions]
+READERS: dict[str, Callable[[Path], Any]] = {
+    **{f"{kind.__name__}.json": kind.load for kind in RESULTS},
+    "manifest.json": lambda path: Job(path.parent).manifest,
+    "plan.toml": Plan.read,
+    "pairs.jsonl": lambda path: list(find("datasets", "folder")(path.parent)),
+}
+
+
+@pytest.mark.parametrize("depth", [150, 5_000, 200_000])
+@pytest.mark.parametrize("name", READERS)
+def test_deep_nesting_is_refused_by_every_reader(name: str, depth: int, tmp_path: Path) -> None:
+    path, text = tmp_path / name, "[" * depth + "]" * depth
+    for content in [f"a = {text}", "a" + ".a" * depth + " = 1"] if path.suffix == ".toml" else [text]:
+        path.write_text(content)
+        with pytest.raises(NibtError, match="nested too deeply"):
+            READERS[name](path)
+
+
+def test_data_of_any_shape_that_is_not_deep_is_read(tmp_path: Path) -> None:
+    assert [load_json("3"), load_json(b"[]"), load_json('{"a": [[1], {}]}')] == [3, [], {"a": [[1], {}]}]
+    assert load_json("[" * 99 + "]" * 99) != []
+    (tmp_path / "a.toml").write_text("a.b = [1]")
+    assert load_toml(tmp_path / "a.toml") == {"a": {"b": [1]}}
+
+
+def test_no_other_function_parses_files() -> None:
+    parses = re.compile(r"\b(json\.loads?|tomllib\.loads?)\((?!json\.dumps)")  # a copy of our own data is not a file
+    files = {str(path.relative_to(PACKAGE)): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+    assert [name for name, text in files.items() if parses.search(text)] == []
+
+
+@pytest.mark.parametrize("method", available("methods"))
+def test_an_option_is_set_once_in_either_spelling(method: str) -> None:
+    for field in fields(find("methods", method)):
+        with pytest.raises(BadOption, match=f"sets image_{field.name} twice"):
+            MethodSpec.parse(f"{method} image_{field.name}=1 image-{field.name.replace('_', '-')}=2")
+
+
+def test_a_share_of_the_depth_is_the_same_layer_as_text_and_as_a_number() -> None:
+    tower = tiny.model("clip").image
+    for share in (0.3, 0.65, 0.99):
+        as_text, as_number = (
+            find("methods", "grad_cam").configured(tower, "default", {"layer": value}, {}).layers
+            for value in (str(share), share)
+        )
+        assert as_text == as_number
+    with pytest.raises(BadOption, match=r"layer must be a whole number \(got 1.5\)"):
+        find("methods", "grad_cam").configured(tower, "default", {"layer": "1.5"}, {})
+
+
+def test_grids_of_plans_are_counted_before_they_are_expanded() -> None:
+    method = {"name": "nib", "options": {"steps": 5}, "grid": {"steps": [2, 3]}}
+    with pytest.raises(BadOption, match=r"methods\[0\].grid sets steps, which the entry's options set, too"):
+        Plan.read({**PLAN, "methods": [method]})
+    method = {"name": "nib", "grid": {f"option_{number}": list(range(10)) for number in range(12)}}
+    with pytest.raises(BadOption, match=r"methods\[0\].grid must have at most 1,000 combinations"):
+        Plan.read({**PLAN, "methods": [method]})
+
+
+@pytest.mark.parametrize("pattern", ["{000..999999999999}.tar", "{0..9}" * 9, "{0..99}-{a,b}-{000..999999}"])
+def test_names_of_files_are_counted_before_they_are_expanded(pattern: str) -> None:
+    with pytest.raises(BadOption, match="must stand for at most 1,000,000 files"):
+        existing([pattern])
+
+
+def test_patterns_expand_in_order() -> None:
+    assert list(expanded("{a,b}-{08..10}.tar")) == [f"{letter}-{n:02}.tar" for letter in "ab" for n in (8, 9, 10)]
+    assert [list(expanded(pattern)) for pattern in ("{9..8}.tar", "a.tar")] == [[], ["a.tar"]]
+
+
+def test_the_method_has_the_same_place_in_every_function() -> None:
+    for name in nibt.__all__:
+        function = getattr(nibt, name)
+        parameters = {} if isinstance(function, type) else inspect.signature(function).parameters
+        for parameter in (parameters[name] for name in ("method", "methods", "target") if name in parameters):
+            assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD, name
+
+
+@pytest.mark.parametrize(("compared", "target"), [({"against": "a dog"}, "difference"), ({}, "cosine")])
+def test_what_is_compared_with_chooses_the_target(compared: dict[str, Any], target: str) -> None:
+    model = tiny.model("clip")
+    for given in (None, target):
+        image = explain(model, tiny.IMAGES[0], "a cat", "grad_cam", given, **compared)
+        texts = compare(model, "a cat", "a red cat", "grad_cam", given, **compared)
+        assert image.target["name"] == texts.target["name"] == target
+    with pytest.raises(BadOption, match="one other caption"):
+        explain(model, tiny.IMAGES[0], "a cat", "grad_cam", against=["a dog", "a bird"])
+
+
+def test_templates_choose_the_target_and_measures_keep_it() -> None:
+    model, image = tiny.model("clip"), tiny.IMAGES[0]
+    assert explain(model, image, "a cat", "grad_cam", templates=["a photo of {}"]).target["name"] == "ensemble"
+    others = explain(model, image, "a cat", "grad_cam", against_images=[tiny.IMAGES[1]])
+    assert [others.target["name"], others.target["image"]["name"]] == ["difference", "cosine"]
+    measured = {"metrics": "deletion", "method": "grad_cam", "side": "image", "against": "a dog"}
+    first, second = nibt.Pair(image, "a cat"), nibt.Pair(tiny.IMAGES[1], "a red bird")
+    plain = nibt.measure(model, [first, second], target="difference", **measured)
+    assert nibt.measure(model, [first, second], **measured) == plain
+    explained = nibt.measure(model, [first, second], target="cosine", measured="difference", **measured)
+    assert nibt.measure(model, [first, second], measured="difference", **measured) == explained
+    with pytest.raises(BadOption, match="metrics of regions need the target cosine"):
+        nibt.measure(model, [first], "synergy", side="regions", against="a dog")
+
+
+def test_captions_of_the_command_choose_the_target(run: Run, photo: Path, clip_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.json"
+    assert run("explain", photo, "a cat", "--against", "a dog", "-m", clip_folder, "-o", out)[0] == 0
+    assert Explanation.load(out).target["name"] == "difference"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_describes_each_plugin_with_its_options(run: Run, kind: str) -> None:
+    for name in available(kind):
+        code, out, _ = run("list", kind, name)
+        plugin = find(kind, name)
+        assert (code, "Args:" in out) == (0, False)
+        assert kind != "methods" or f"Source: {plugin.paper}" in out
+        for field in fields(plugin) if hasattr(plugin, "__dataclass_fields__") else ():
+            assert not field.init or f"\n    {field.name}, " in out, (name, field.name)
+    assert run("list", kind, "nothing")[0] == 2
+
+
+def test_lists_of_one_line_each_have_no_descriptions(run: Run) -> None:
+    code, _, err = run("list", "samples", "scene")
+    assert (code, err) == (2, "nibt: samples have one line each (got 'scene'): see nibt list samples\n")
+
+
+def explained(method: Any, **options: Any) -> Any:
+    return explain(MODEL, tiny.IMAGES[0], "a cat", method, **options)
+
+
+SCENES = list(find("datasets", "scenes")(count=12))
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "dtype of a loaded model": (lambda: nibt.load_model(MODEL, dtype="float16"), "dtype cannot be set for a loaded"),
+    "size of a loaded model": (lambda: nibt.load_model(MODEL, image_size=64), "image_size cannot be set for a loaded"),
+    "dtype of a module": (
+        lambda: nibt.load_model(MODEL.module, dtype="bfloat16"),
+        "dtype cannot be set for a model in",
+    ),
+    "loading of a job": (
+        lambda: nibt.batch(MODEL, "x.csv", "job", loading={"resize": "whole"}),
+        "resize cannot be set for a loaded model",
+    ),
+    "loading of no mapping": (lambda: nibt.batch("scenes", "x.csv", "job", loading=5), "loading must be a mapping"),
+    "two seeds": (lambda: explained("rise masks=8 seed=3", seed=5), "seed is set twice"),
+    "the seed of an object": (
+        lambda: explained(find("methods", "rise")(masks=8), seed=5),
+        "has its options already .got seed",
+    ),
+    "no share": (lambda: explained("grad_cam layer=1.0"), "layer must not be 1.0"),
+    "an array of layers": (lambda: explained("grad_cam", layer=np.array([1, 2])), "layer must be a whole number"),
+    "an empty sample": (lambda: explained("grad_cam", layer="auto", sample=[]), "sample must have at least one pair"),
+    "the target of labels": (
+        lambda: nibt.explain_labels(MODEL, tiny.IMAGES[0], ["a cat", "a dog"], target="logit"),
+        "target cannot be set for labels",
+    ),
+    "no metrics": (lambda: nibt.measure(MODEL, [nibt.Pair(tiny.IMAGES[0], "a cat")], []), "at least one metric"),
+    "a caption against itself": (lambda: explained("grad_cam", against="a cat"), "'a cat' is compared with itself"),
+    "a long caption": (lambda: nibt.explain(MODEL, tiny.IMAGES[0], "a" * 200_000), "at most 100,000 characters"),
+    "a truth that is none": (
+        lambda: nibt.draw(explained("grad_cam"), positive_only="no"),
+        "positive_only must be true",
+    ),
+    "one image for ROAR": (
+        lambda: nibt.roar(MODEL, [nibt.Pair(tiny.IMAGES[0], f"cat {n}") for n in range(12)], ["random"], out="run"),
+        "give pairs with several images and several captions",
+    ),
+    "quick as text": (lambda: nibt.audit(MODEL, SCENES, "ones", quick="no"), "quick must be true or false"),
+    "a tensor of 3,600 megapixels": (
+        lambda: explain(MODEL, torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, 60_000, 60_000), "a cat"),
+        "at most 89,478,485 pixels .*60,000 x 60,000",
+    ),
+    "an array of 10,000 megapixels": (
+        lambda: explain(MODEL, np.broadcast_to(np.zeros((1, 1, 3), "uint8"), (100_000, 100_000, 3)), "a cat"),
+        "at most 89,478,485 pixels",
+    ),
+    "workers of a local job": (lambda: nibt.batch(MODEL, "t.csv", "J", workers=3), "workers need on='ray'"),
+    "images sent by a local job": (lambda: nibt.batch(MODEL, "t.csv", "J", send_images=True), "send_images need on="),
+    "a sample without auto": (lambda: explain(MODEL, "sample:scene", "a cat", sample=SCENES), "sample has no effect"),
+    "rates of what is not trained": (
+        lambda: nibt.roar(MODEL, SCENES, "ones", out="R", trainable="features", learning_rate={"last": 1e-3}),
+        "learning_rate has no effect for last",
+    ),
+    "{stem} in Python": (lambda: explained("grad_cam").save("x{stem}.json"), "{stem} is for commands"),
+    "a name of 300 characters": (lambda: explained("grad_cam").save("y" * 300 + ".json"), "choose another name"),
+    "a name with a null character": (lambda: explained("grad_cam").save("a\0.png"), "choose another name"),
+    "a device as a result": (lambda: Explanation.load("/dev/zero"), "not a regular file"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", REFUSED)
+def test_no_value_is_ignored_or_read_in_another_way(name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(NibtError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("method", available("methods"))
+def test_options_without_effect_are_refused(method: str) -> None:
+    plugin = find("methods", method)
+    defaults = {field.name: field.default for field in fields(plugin)}
+    assert set(plugin.conditions) <= set(defaults), "conditions are about options"
+    for option, (other, values) in plugin.conditions.items():
+        declared = get_type_hints(plugin, include_extras=True)[other]
+        allowed = RULES if other == "quadrature" else declared.__metadata__[0]
+        assert set(values) <= set(allowed)
+        changed = {option: defaults[option], other: next(value for value in allowed if value not in values)}
+        with pytest.raises(BadOption, match=rf"{option} has no effect with {other}="):
+            explain(MODEL, "sample:scene", "a cat", method, **changed)
+
+
+@pytest.mark.parametrize("kind", available("formats"))
+def test_options_of_drawing_without_effect_are_refused(kind: str, tmp_path: Path) -> None:
+    file_format = find("formats", kind)
+    assert set(file_format.draws) <= set(DRAWING)
+    for option in set(DRAWING) - set(file_format.draws):
+        with pytest.raises(BadOption, match=rf"{option} has no effect on {re.escape(file_format.endings[0])}"):
+            explained("grad_cam").save(tmp_path / f"x{file_format.endings[0]}", **{option: getattr(Drawing(), option)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_refuses_drawing_that_no_file_has(run: Run, tmp_path: Path) -> None:
+    arguments = ["explain", "sample:scene", "a cat", "-m", "scenes", "--method", "grad_cam", "-q", "--draw"]
+    code, _, err = run(*arguments, "threshold=0.3", "-o", str(tmp_path / "x.png"))
+    assert (code, "threshold has no effect on .png" in err, "write .coco.json or .mask.png" in err) == (2, True, True)
+    files = [option for name in ("x.mask.png", "x.json") for option in ("-o", str(tmp_path / name))]
+    assert run(*arguments, "threshold=0.3", *files)[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("x*")) == ["x.json", "x.mask.png"]
+
+
+def test_no_part_of_an_input_is_dropped(tmp_path: Path) -> None:
+    masked = np.ma.masked_array(np.zeros((8, 8, 3), np.uint8), mask=np.eye(8, dtype=bool)[..., None].repeat(3, -1))
+    with pytest.raises(BadInput, match="got a masked array"):
+        explain(MODEL, masked, "a cat", "center")
+    (tmp_path / "x.json").write_text('{"kind": "explanation", "kind": "regions"}')
+    with pytest.raises(BadInput, match="the key 'kind' occurs twice"):
+        Explanation.load(tmp_path / "x.json")
+    for path in ("./missing", "/missing", "~/missing", "../a b"):
+        with pytest.raises(BadInput, match="there is no image"):
+            compare(MODEL, "sample:scene", path, "center")
+    with pytest.raises(BadOption, match="max_words is for answers that the model writes"):
+        nibt.explain_answer("scenes_generator", "sample:scene", "what is it ?", "a cat", "center", max_words=3)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("overwrite", ["no", "False", 2, float("nan"), [0], None])
+def test_only_true_replaces_a_file(overwrite: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_bytes(b"mine")
+    with pytest.raises(NibtError, match=r"overwrite must be true or false|was edited or not written by nibt"):
+        explained("grad_cam").save(tmp_path / "mine.json", overwrite=overwrite)
+    assert (tmp_path / "mine.json").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["x.overlay.jpg", "x.map.webp", "x.mask.tif", "x.links.jpg", "x.card.html"])
+def test_a_kind_of_picture_is_not_written_as_another(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="must end in "):
+        explained("grad_cam").save(tmp_path / name)
+    explained("grad_cam").save(tmp_path / "my.photo.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["my.photo.png"]
+
+
+@pytest.mark.parametrize("name", ["lite", "scenes"])
+def test_loading_leaves_the_random_numbers_of_the_user(name: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        expected = torch.rand(2)
+        torch.manual_seed(7)
+        nibt.load_model(name)
+        assert torch.equal(torch.rand(2), expected)
+
+
+def test_numbers_of_results_are_within_float32() -> None:
+    data = explained("grad_cam").to_json()
+    data["sides"]["image"]["grid"][0][0] = 1e39
+    with pytest.raises(BadInput, match="grid must have numbers within float32"):
+        Explanation.from_json(data)
+
+
+def test_a_single_caption_calibrates_as_a_list_of_one() -> None:
+    single = nibt.calibrate(MODEL, "sample:scene", "a cat").tensors
+    listed = nibt.calibrate(MODEL, ["sample:scene"], ["a cat"]).tensors
+    assert single.keys() == listed.keys()
+    assert all(torch.equal(single[name], listed[name]) for name in single)
+
+
+def test_values_of_results_are_finite() -> None:
+    data = explained("grad_cam").to_json()
+    data["target"]["value"] = float("nan")
+    with pytest.raises(BadInput, match=r"target\.value must be a finite number"):
+        Explanation.from_json(data)
+
+
+@dataclass(frozen=True)
+class Own(Method):
+    mode: str = "short"
+
+    def attribute(self, side: Side) -> Attribution:
+        norms = side.cut(1).hidden.norm(dim=-1)
+        wrong: Any = {"short": norms[:, :-1], "whole": norms.long(), "list": norms.tolist(), "two": norms.repeat(2, 1)}
+        return average_layers(side, (1,), [wrong[self.mode]])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("mode", ["short", "whole", "list", "two"])
+def test_maps_of_own_methods_have_a_score_per_row(mode: str) -> None:
+    with pytest.raises(BadOption, match="a map must be a tensor of floats with a score per item and row"):
+        explain(MODEL, "sample:scene", "a cat", Own(mode=mode))
+
+
+def test_an_audit_leaves_the_random_numbers_of_the_user() -> None:
+    code = (
+        "import random, nibt; from nibt.datasets.scenes import Scenes; state = random.getstate(); "
+        "nibt.audit('scenes', list(Scenes(count=8)), 'ones', quick=True); assert random.getstate() == state"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
