@@ -26,7 +26,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 MANY = 1000
 CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") for other in ("key", "bed")]

@@ -43,7 +43,7 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import PreparedBatch, clock, explain_batch
 from nibt.engine.encode import free_memory, is_out_of_memory
 from nibt.engine.spec import resolve
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 CAPTIONS = [CAPTION.format(noun) for noun in NOUNS]
 PRECISIONS = {

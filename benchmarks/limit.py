@@ -35,7 +35,7 @@ from regions import LARGE, model
 from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.engine.spec import resolve
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 CAPTION = "a cat and a dog and a car and {}"
 NOUNS = ("cat", "dog", "key", "car", "owl", "hat", "bus", "pig")

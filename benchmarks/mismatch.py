@@ -24,15 +24,16 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
-from nibt.datasets.scenes import NOUNS, Scenes
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explanations import MARGIN, mismatches
 from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, UNMOVED, moves, reactions
 from nibt.engine.spec import resolve
 from nibt.evaluation.audit.checks import NOUNS as EVERYDAY_NOUNS
-from nibt.methods.base import MethodSpec
 from nibt.preprocessing.captions import FUNCTION_WORDS, UNKNOWN
+from nibt.registry import MethodSpec
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.targets.base import CosineSimilarity
 

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.metrics.base import rank_correlation
+from nibt.metrics._numbers import rank_correlation
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "results" / "precision.md"
 RANDOM = {

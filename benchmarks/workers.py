@@ -38,7 +38,7 @@ import nibt
 from nibt.datasets._opening import open_pairs
 from nibt.datasets.scenes import Scenes
 from nibt.folder import ChunkFile
-from nibt.jobs.worker import Chunks
+from nibt.jobs._chunks import Chunks
 
 CHUNK = 32
 

@@ -33,9 +33,9 @@ from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
 from nibt.registry import summary
 from nibt.report.colors import Appearance
-from nibt.report.image.draw import caption, part_scale
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, text_rows
+from nibt.report.image.parts import caption, part_scale
 from nibt.report.request import is_signed
 from nibt.results.explanation import Explanation
 

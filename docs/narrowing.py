@@ -11,9 +11,9 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
 from nibt.methods._path import products
-from nibt.methods.base import MethodSpec
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from nibt.types import Modality
 
 FILE = Path(__file__).parent / "explanation" / "narrowing-noise.png"

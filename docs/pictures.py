@@ -17,9 +17,9 @@ from playwright.sync_api import sync_playwright
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.report.image.draw import caption, part_scale
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
+from nibt.report.image.parts import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")

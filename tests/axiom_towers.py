@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units, Word, Words
-from nibt.models.base import ImageTower, Inputs, Model, TextTower, Tower
+from nibt.models._text_tower import TextTower
+from nibt.models.base import ImageTower, Inputs, Model, Tower
 from nibt.preprocessing.captions import Tokens
 from nibt.targets.base import CosineSimilarity
 from nibt.types import Embedding, Modality

@@ -22,8 +22,8 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
 from nibt.methods._noise import draw, generators
-from nibt.methods.base import MethodSpec
 from nibt.methods.m2ib import EPSILON, START, gradient_of_score, information_of, pair_weight
+from nibt.registry import MethodSpec
 
 HIDDEN = 32  # units of the perceptron, as published
 

@@ -31,11 +31,10 @@ from nibt.data.images import Region
 from nibt.data.units import SequenceUnits
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.evaluation.statistics import interval
-from nibt.methods.base import MethodSpec
 from nibt.models._answers import Prompted
 from nibt.models._load_generator import load_generator
-from nibt.registry import find
-from nibt.results.attribution import over_image
+from nibt.registry import MethodSpec, find
+from nibt.results.pixels import over_image
 from nibt.types import SOURCES
 
 TEST, QUESTIONS, SUMS = 13, 14, 15  # seeds of scenes that served for nothing else

@@ -11,7 +11,8 @@ import numpy as np
 
 from nibt.datasets._captions import with_article
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import NOUNS, Scene, Scenes
+from nibt.datasets.scenes import Scene, Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 
 COMPANIONS = {
     "dog": "ball",

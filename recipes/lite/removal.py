@@ -16,7 +16,8 @@ from PIL import Image
 
 import nibt
 from nibt.data.images import read_image
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.metrics.removal import Removal
 
 HEIGHT, COUNT = 360, 24

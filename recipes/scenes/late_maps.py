@@ -26,11 +26,12 @@ from runs import (
 
 import nibt
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import NOUNS, Scenes
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.encode import encode
 from nibt.engine.spec import resolve
 from nibt.evaluation.statistics import holm, interval
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "results" / "late_interaction.md"
 SHOWN = ("method", "views", "pointing", "AP", "energy", "forwards")

@@ -28,8 +28,7 @@ from runs import (
 import nibt
 from nibt.engine.spec import resolve
 from nibt.evaluation.statistics import holm, interval
-from nibt.methods.base import MethodSpec
-from nibt.registry import find
+from nibt.registry import MethodSpec, find
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -8,7 +8,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from nibt.datasets.scenes import NOUNS, SIDE, WORDS
+from nibt.datasets.scenes import SIDE, WORDS
+from nibt.datasets.scenes.drawing import NOUNS
 
 HERE = Path(__file__).parent
 CONTEXT = 32

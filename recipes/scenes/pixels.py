@@ -21,7 +21,7 @@ from nibt.evaluation.statistics import interval
 from nibt.metrics.localization import Energy, PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.metrics.segmentation import IntersectionOverUnion
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 SIZE, PATCHES = 128, 8

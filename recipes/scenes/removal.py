@@ -26,12 +26,11 @@ from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.evaluation.statistics import interval
 from nibt.methods._coalitions import drawn_coalitions, least_squares
-from nibt.methods.base import MethodSpec
 from nibt.metrics.base import MetricInput
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.metrics.removal import Removal
-from nibt.registry import find
+from nibt.registry import MethodSpec, find
 from nibt.results.attribution import Attribution
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"

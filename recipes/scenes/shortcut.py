@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 import nibt
 from nibt.data.images import ImageInput
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import NOUNS, TEMPLATES, Scenes
+from nibt.datasets.scenes import TEMPLATES, Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 
 COLORS = np.array(
     [

@@ -29,7 +29,7 @@ from nibt.methods._views import shifts
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 from nibt.registry import find
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 UNSEEN = 20261129

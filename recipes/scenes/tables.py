@@ -25,12 +25,12 @@ from nibt.engine.batches import trace_sides
 from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.evaluation.context import nouns_of
 from nibt.evaluation.statistics import interval
-from nibt.methods.base import MethodSpec
 from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words
 from nibt.metrics.base import RegionsInput
 from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
 from nibt.metrics.localization import NounEnergy, NounMass, NounPointing
 from nibt.metrics.region_curves import PairCurve, PairDeletion, PairInsertion
+from nibt.registry import MethodSpec
 
 HELD_OUT = {0.3: 32, 0.5: 64, 0.7: 32}
 """The probabilities with which units are kept, and the held-out coalitions of each side."""

@@ -26,7 +26,8 @@ from muon import Muon
 
 from nibt.datasets._captions import with_article
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import NOUNS, SIDE, TEMPLATES, Scenes, drawn
+from nibt.datasets.scenes import SIDE, TEMPLATES, Scenes, drawn
+from nibt.datasets.scenes.drawing import NOUNS
 
 _STREAM = 9  # of the draws for captions here, apart from the data set's own
 

@@ -12,7 +12,8 @@ from runs import machine
 
 import nibt
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import BACKGROUNDS, NOUNS, STYLES, Scenes
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import BACKGROUNDS, NOUNS, STYLES
 from nibt.engine.encode import encode
 from nibt.evaluation.statistics import interval
 

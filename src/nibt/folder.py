@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.data import parquet
 from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
-from nibt.io import DIGITS, all_or_none, atomic_write, load_json, short_digest
+from nibt.io import DIGITS, all_or_none, atomic_write, load_json, remove, short_digest
 from nibt.options import parsed
 from nibt.records import read_record
 from nibt.results.records import SessionRecord, require_same, session_info
@@ -290,21 +290,3 @@ def open_table(path: Path) -> AbstractContextManager[Any]:
 def _is_leftover(path: Path) -> bool:
     """Return whether a path may be left from a run that was killed at its start: hidden, or a folder of such paths."""
     return path.name.startswith(".") or (path.is_dir() and all(map(_is_leftover, path.iterdir())))
-
-
-def remove(paths: Iterable[Path]) -> None:
-    """Remove files and empty folders, up to the first folder that is in use."""
-    for path in paths:
-        try:
-            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        except OSError:
-            return
-
-
-def kind_of(folder: Path) -> str:
-    """Return the kind of a folder, such as ``job``; empty if it has no manifest that can be read."""
-    try:
-        data = load_json(folder / MANIFEST)
-    except (OSError, ValueError):
-        return ""
-    return str(data.get("kind", "")) if isinstance(data, dict) else ""

@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import TOO_DEEP, BadInput, CannotWrite
+from nibt.errors import TOO_DEEP, BadInput, CannotWrite, reason
 
 _MOST_LEVELS = 100
 _MOST_TEXT = 2**31
@@ -214,3 +214,22 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}; no partial file is left") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the non-blank lines of a text file."""
+    try:
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{str(path)!r} cannot be read as lines of text ({reason(error)}): give a text file in UTF-8"
+        ) from error
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files and empty folders, up to the first folder that is in use."""
+    for path in paths:
+        try:
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError:
+            return

@@ -9,6 +9,8 @@ entry points of the groups ``nibt.methods``, ``nibt.models`` and so on.
 import ast
 import re
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
@@ -18,7 +20,7 @@ from typing import Any, ClassVar
 
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, reason
 from nibt.io import read_text
-from nibt.options import Keywords, assignments
+from nibt.options import assignments
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
@@ -170,30 +172,103 @@ def summary(group: str, name: str) -> str:
     return documentation(group, name).split("\n")[0]
 
 
-def parse_method(text: str) -> tuple[str, str, Keywords]:
-    """Return the name, the variant and the options in the text of a method; values with spaces are quoted.
-
-    Examples:
-        >>> parse_method("nib:paper steps=10")
-        ('nib', 'paper', {'steps': '10'})
-    """
-    if not isinstance(text, str):
-        raise BadOption(
-            "a method must be its name, a text such as 'nib:paper steps=10', or a Method; nibt.method makes one of a "
-            f"function (got {text!r:.100})"
-        )
-    try:
-        first, *pairs = shlex.split(text) or [""]
-    except ValueError as error:
-        raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
-    name, _, variant = first.partition(":")
-    find("methods", name)
-    options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
-    values = {key: None if value.lower() == "none" else value for key, value in options.items()}
-    return name, variant or "default", values
-
-
 @lru_cache
 def _entry_points(group: str) -> EntryPoints:
     """Return the plugins of other packages, cached because the look-up searches all installed packages."""
     return entry_points(group=f"nibt.{group}")
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.
+
+    Its text, such as ``nib:paper`` or ``banzhaf budget=200 share=0.3``, is the same in the command, in Python, in plans
+    and on the page.
+    """
+
+    name: str = "nib"
+    variant: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    instance: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        method: "str | MethodSpec | Plugin",
+        variant: str = "default",
+        options: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> "MethodSpec":
+        """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
+        if isinstance(method, type):
+            raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
+        if not isinstance(variant, str):
+            raise UnknownName("variants", variant, ("default", "paper"))
+        if isinstance(method, Plugin) and hasattr(method, "attribute"):  # a Method, whose file imports PyTorch
+            beside = [*(options or ()), *([variant] if variant != "default" else ())]
+            beside += ["seed"] if seed is not None and hasattr(method, "seed") else []
+            if beside:
+                raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
+            return cls(method.name, instance=method)
+        spec = method if isinstance(method, MethodSpec) else cls.parse(method)
+        names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
+        twice = [name for name in names if name in spec.options]
+        if twice or (variant != "default" and spec.variant not in ("default", variant)):
+            raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
+        variant = spec.variant if variant == "default" else variant
+        return replace(spec, variant=variant, options={**spec.options, **(options or {})})
+
+    @classmethod
+    def parse(cls, text: Any) -> "MethodSpec":
+        """Read a name with an optional variant and options; values with spaces are quoted.
+
+        Examples:
+            >>> MethodSpec.parse("nib:paper steps=10")
+            MethodSpec(name='nib', variant='paper', options={'steps': '10'}, instance=None)
+        """
+        if not isinstance(text, str):
+            raise BadOption(
+                "a method must be its name, a text such as 'nib:paper steps=10', or a Method; nibt.method makes one of "
+                f"a function (got {text!r:.100})"
+            )
+        try:
+            first, *pairs = shlex.split(text) or [""]
+        except ValueError as error:
+            raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
+        name, _, variant = first.partition(":")
+        find("methods", name)
+        options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
+        values = {key: None if value.lower() == "none" else value for key, value in options.items()}
+        return cls(name, variant or "default", values)
+
+    @classmethod
+    def without_options(cls, text: str, caller: str) -> "MethodSpec":
+        """Parse a name with an optional variant, where results are stored under that name: it may have no options."""
+        if (spec := cls.parse(text)).options:
+            raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
+        return spec
+
+    def __str__(self) -> str:
+        name = self.name if self.variant == "default" else f"{self.name}:{self.variant}"
+        return " ".join([name, *(f"{key}={_as_text(value)}" for key, value in self.options.items())])
+
+    @property
+    def words(self) -> list[str]:
+        """What distinguishes the method from the default, for names of files."""
+        plain, options = MethodSpec(), (f"{name}-{_as_text(value)}" for name, value in self.options.items())
+        names = [(self.name, plain.name), (self.variant, plain.variant)]
+        return [*(name for name, default in names if name != default), *options]
+
+    @property
+    def method_class(self) -> Any:
+        """The class of the method."""
+        return find("methods", self.name) if self.instance is None else type(self.instance)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the method draws at random with its options."""
+        return self.method_class.draws(self.options)
+
+
+def _as_text(value: Any) -> str:
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

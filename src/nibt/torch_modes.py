@@ -1,21 +1,27 @@
-"""Isolation from torch's global modes: default device, automatic mixed precision, inference mode and default dtype.
+"""Isolation from torch's global modes (default device, mixed precision, inference mode, default dtype) and from hooks.
 
 The public functions of nibt compute inside ``plain_torch``, which turns the first three modes off, so that results
 depend on the arguments alone. These modes belong to a thread, so other threads are not affected.
 
 The default dtype belongs to the process and is never changed. nibt creates all tensors with an explicit dtype. The
 image processors of other libraries use the default dtype, and run inside ``float32_numbers``.
+
+A user may run the same module in another thread while nibt computes. A hook of PyTorch acts in every thread, so it
+would change the user's forward pass, and record its states as those of nibt's. All hooks of nibt are set here.
 """
 
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
+from torch.utils.hooks import RemovableHandle
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 _FACTORIES = {
@@ -87,3 +93,31 @@ class _Float32Numbers(TorchFunctionMode):
         if func in _ARITHMETIC:
             return func(*(value.float() if isinstance(value, Tensor) else value for value in args), **kwargs)
         return out
+
+
+def has_hooks(block: nn.Module) -> bool:
+    """Return whether a block or a child of it has hooks or a forward pass of its own, which may change its outputs."""
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        for module in (block, *block.children())
+    )
+
+
+def set_hook(
+    register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
+) -> RemovableHandle:
+    """Register a hook that does nothing in other threads; ``with`` removes it at its end."""
+    thread = threading.get_ident()
+
+    def act(*arguments: Any) -> Any:
+        # PyTorch omits the keyword arguments if the hook is removed while another thread calls the module
+        return hook(*arguments) if threading.get_ident() == thread else None
+
+    # a compiled module traces its hooks, which a warning of get_ident breaks; without the compiler nothing is compiled
+    untraced: Any = torch.compiler.disable(act) if "torch._dynamo" in sys.modules else act
+    untraced.of_nibt = True  # no change of the model, for other threads
+    return register(untraced, with_kwargs=with_kwargs)

@@ -23,8 +23,8 @@ from nibt.evaluation.bench.plan import Plan
 from nibt.formats.base import DRAWING, Drawing
 from nibt.io import load_json, load_toml
 from nibt.jobs.job import Job
-from nibt.methods.base import Method, MethodSpec, average_layers
-from nibt.registry import KINDS, available, find
+from nibt.methods.base import Method, average_layers
+from nibt.registry import KINDS, MethodSpec, available, find
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution
 from nibt.results.audit import Audit

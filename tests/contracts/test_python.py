@@ -23,7 +23,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
 from nibt.results.answer import change_image
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from tests import tiny
 
 MODEL = tiny.model("clip")

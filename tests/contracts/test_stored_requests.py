@@ -20,9 +20,8 @@ from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.roar.settings import Settings
-from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
-from nibt.registry import available, find
+from nibt.registry import MethodSpec, available, find
 from nibt.results.audit import Audit, audit_request
 from tests import tiny
 from tests.helpers import Run, assert_close, file_digests

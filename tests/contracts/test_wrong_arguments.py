@@ -12,7 +12,8 @@ import torch
 from jaxtyping import TypeCheckError
 
 import nibt
-from nibt.data.pair import Pair, read_box
+from nibt.data.objects import read_box
+from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.engine.reading import describe
 from nibt.errors import NibtError

@@ -6,7 +6,8 @@ from PIL import Image
 
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.images import ImageInput, Region
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.data.units import Word, Words
 
 

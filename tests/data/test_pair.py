@@ -10,7 +10,8 @@ from PIL import Image
 
 import nibt
 from nibt.data.images import read_image
-from nibt.data.pair import Object, Pair, Point, caption_notes, read_caption
+from nibt.data.objects import Object, Point
+from nibt.data.pair import Pair, caption_notes, read_caption
 from nibt.errors import BadInput
 from tests import tiny
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 import nibt
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair, Point
+from nibt.data.objects import Object, Point
+from nibt.data.pair import Pair
 from nibt.datasets.open_images import OpenImages
 from nibt.errors import BadInput, BadOption
 from tests import tiny

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nibt.datasets._records import TableCell
+from nibt.datasets._table import TableCell
 from nibt.datasets.phrases import RefCOCO, read_pickle
 from nibt.errors import BadInput, BadOption
 from tests.datasets.layouts import REFERENCES, captions, lmms_lab_rows, names, refcoco, write, write_json

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import ANGLES, BACKGROUNDS, CODES, NOUNS, SIDE, STYLES, TEMPLATES, WORDS, Scenes, bare, sprite
+from nibt.datasets.scenes import SIDE, TEMPLATES, WORDS, Scenes, bare
+from nibt.datasets.scenes.drawing import ANGLES, BACKGROUNDS, CODES, NOUNS, STYLES, sprite
 from nibt.errors import BadOption
 from tests.suites import few
 

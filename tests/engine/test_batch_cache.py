@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import nibt
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache, explain_batches
 from nibt.engine.spec import resolve
 from nibt.errors import BadOption
-from nibt.methods.base import MethodSpec
 from nibt.models._tower import Tower
+from nibt.registry import MethodSpec
 from nibt.results.records import Measurement
 from tests import tiny
 from tests.helpers import CHEAP, METHODS

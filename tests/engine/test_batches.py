@@ -15,7 +15,7 @@ from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 from tests import tiny
 from tests.helpers import assert_close

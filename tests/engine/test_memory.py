@@ -13,8 +13,8 @@ from nibt.engine.batches import BatchCache, clock, explain_batches
 from nibt.engine.encode import encode, free_memory, is_out_of_memory, within_memory
 from nibt.engine.spec import resolve
 from nibt.errors import Unsupported
-from nibt.methods.base import MethodSpec
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from tests import tiny
 from tests.helpers import assert_close, noise_pairs
 from tests.suites import few

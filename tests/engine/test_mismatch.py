@@ -15,7 +15,8 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
 from nibt.errors import Unsupported
-from nibt.models.base import Model, TextTower
+from nibt.models._text_tower import TextTower
+from nibt.models.base import Model
 from nibt.report.colors import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel

@@ -1,7 +1,8 @@
 """Tests of ``nibt.evaluation.maps``."""
 
-from nibt.evaluation.maps import MethodSpec, without_mean_states
+from nibt.evaluation.maps import without_mean_states
 from nibt.models._loading import load_model
+from nibt.registry import MethodSpec
 from tests import tiny
 
 

@@ -12,7 +12,8 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.methods.base import Method
 from nibt.methods.masks import Occlusion

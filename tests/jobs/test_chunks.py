@@ -4,7 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 from nibt.datasets._opening import open_pairs
-from nibt.jobs.worker import Chunks
+from nibt.jobs._chunks import Chunks
 
 
 def every_third(path: Path, rows: int) -> Chunks:

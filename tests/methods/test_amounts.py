@@ -17,7 +17,8 @@ from nibt.engine.encode import encode
 from nibt.errors import BadOption
 from nibt.methods._amounts import MOST, _of_cells, regions, scaled_by_removal
 from nibt.report.request import legend, method_line
-from nibt.results.attribution import Attribution, to_pixels
+from nibt.results.attribution import Attribution
+from nibt.results.pixels import to_pixels
 from tests import tiny
 from tests.helpers import make_side
 from tests.metrics.test_removal import effects

@@ -15,7 +15,7 @@ from nibt.methods._attention import gradients
 from nibt.methods.attention import Chefer, FastIG, SaliencyMap
 from nibt.models.base import Model
 from nibt.registry import find
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from tests import tiny
 from tests.helpers import METHODS, Golden, both_sides, cosine, make_side, stretch
 from tests.methods.eager import ByHand, close

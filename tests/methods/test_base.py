@@ -13,10 +13,11 @@ from nibt.methods._attention import AttentionMethod
 from nibt.methods._path import GradientMethod, PathMethod
 from nibt.methods._units import UnitMethod
 from nibt.methods.attention import AttentionOrInput, LastAttention
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.methods.gradient_maps import GradCAM
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
+from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
 from tests import tiny
 from tests.helpers import METHODS, QUICK, is_number, make_side

@@ -11,7 +11,7 @@ from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.methods.input_paths import MFABA
 from nibt.models._trace import Cut
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from nibt.targets.base import CosineSimilarity, Score
 from nibt.targets.similarity import Cosine
 from tests import linear, tiny

@@ -13,7 +13,7 @@ from nibt.core.side import Side
 from nibt.errors import BadOption, UnknownName
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from tests import tiny
 from tests.helpers import Golden, all_tokens, assert_close, captum, cosine, is_rough, make_side, stretch
 from tests.suites import few

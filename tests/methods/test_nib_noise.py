@@ -16,9 +16,9 @@ from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, information, moments
 from nibt.methods._path import PathStage, products
-from nibt.methods.base import MethodSpec
 from nibt.methods.m2ib import M2IB
 from nibt.methods.nib import NIB
+from nibt.registry import MethodSpec
 from tests import axiom_towers, tiny
 from tests.helpers import all_tokens, assert_close, both_sides, make_side
 from tests.suites import few

@@ -9,8 +9,8 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.regions import explain_pair, resolve_regions
-from nibt.methods.base import MethodSpec
 from nibt.metrics.base import Metric, Noun, RegionsInput
+from nibt.registry import MethodSpec
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import with_scores

@@ -9,7 +9,8 @@ import pytest
 
 import nibt
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Metric, MetricInput

@@ -91,7 +91,7 @@ def test_paper_protocol_equals_the_code_of_the_authors(golden: Golden, case: int
     captions = torch.cat(metric.scores(of)).tolist()
     assert captions == pytest.approx(authors(model, pair.image, pair.caption, rows), abs=1e-4)
     of = trial(Side(model, image, lambda here: torch.cosine_similarity(here, text.embedding, dim=-1)), method)
-    keep = torch.from_numpy(stretch(nibt.results.attribution.to_pixels(of.attribution.grid, 224, 224)[0]))
+    keep = torch.from_numpy(stretch(nibt.results.pixels.to_pixels(of.attribution.grid, 224, 224)[0]))
     np.testing.assert_allclose(keep[::8, ::8], golden.outputs[f"nib_s10_l9_v_{case}"], atol=1e-4)
     seen = of.side.score(model.image.encode(replace(image.inputs, values=image.inputs.values * keep)))
     images = torch.cat(metric.scores(of)).tolist()

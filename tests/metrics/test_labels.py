@@ -14,7 +14,8 @@ from sklearn.metrics import average_precision_score
 import nibt
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair, Point
+from nibt.data.objects import Object, Point
+from nibt.data.pair import Pair
 from nibt.datasets._captions import openai_names, openai_templates
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported

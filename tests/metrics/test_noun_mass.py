@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.engine.regions import explain_pair, resolve_regions
 from nibt.evaluation.context import nouns_of, others_of
-from nibt.methods.base import MethodSpec
 from nibt.metrics.base import Noun, RegionsInput
 from nibt.metrics.localization import NounMass
+from nibt.registry import MethodSpec
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import with_scores

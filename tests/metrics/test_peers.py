@@ -15,7 +15,8 @@ from nibt.data.units import Grid
 from nibt.metrics.base import MetricInput
 from nibt.metrics.faithfulness import Deletion, Insertion
 from nibt.registry import find
-from nibt.results.attribution import Attribution, to_pixels
+from nibt.results.attribution import Attribution
+from nibt.results.pixels import to_pixels
 from tests import linear, tiny
 from tests.helpers import Record, assert_error_below, make_side, peer
 from tests.metrics.known_maps import caption_input, of, on

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nibt.data.ground_truth import GroundTruth
-from nibt.data.pair import Point
+from nibt.data.objects import Point
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.localization import hit as hit_on
 from nibt.registry import find

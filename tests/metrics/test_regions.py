@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 
 import nibt
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadOption, UnknownName
 from nibt.evaluation.measure import metrics_of
+from nibt.metrics._numbers import rank_correlation
 from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words
-from nibt.metrics.base import Noun, RegionsInput, rank_correlation
+from nibt.metrics.base import Noun, RegionsInput
 from nibt.metrics.coalitions import AdditiveShare, TableFaithfulness
 from nibt.metrics.localization import NounEnergy, NounMass, NounPointing
 from nibt.metrics.region_curves import PairDeletion, PairInsertion

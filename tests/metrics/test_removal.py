@@ -10,7 +10,8 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._hooks``."""
+"""Tests of ``nibt.models._compiled``."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from torch import nn
 from nibt.engine.explain import explain
 from nibt.engine.regions import regions
 from nibt.errors import Unsupported
-from nibt.models._hooks import is_compiled, uncompiled
+from nibt.models._compiled import is_compiled, uncompiled
 from nibt.models._loading import load_model
 from tests import tiny
 from tests.helpers import CHEAP, METHODS, assert_same_bits, cheap_explanation

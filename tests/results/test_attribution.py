@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import nibt
 from nibt.data.images import Region
-from nibt.results.attribution import over_image, placed, to_pixels
+from nibt.results.pixels import over_image, placed, to_pixels
 from tests.answers import PEAK, answer
 
 

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 from nibt.app.methods import ForwardTimes, MethodFacts, generator_facts, measure_forwards, method_facts
 from nibt.errors import BadInput, UnknownName
+from nibt.models._failures import embedded, embedded_generators
 from nibt.models._load_generator import is_generator, load_generator
-from nibt.models._loading import embedded, embedded_generators, load_model
+from nibt.models._loading import load_model
 from nibt.registry import format_of
 from nibt.report.html.view import Panel
 

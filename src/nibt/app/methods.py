@@ -13,10 +13,10 @@ from markupsafe import Markup
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.engine.answers import resolved_method
 from nibt.errors import NibtError, Unsupported
-from nibt.methods.base import SIDES, Method, MethodSpec
+from nibt.methods.base import SIDES, Method
 from nibt.models._answers import Generator
 from nibt.models.base import Model
-from nibt.registry import available, find, summary
+from nibt.registry import MethodSpec, available, find, summary
 from nibt.report.html.document import macros
 from nibt.types import Modality
 

@@ -20,10 +20,9 @@ from huggingface_hub.utils import yaml_dump
 from nibt.app.guard import Guard
 from nibt.app.limits import Limits
 from nibt.errors import BadOption, CannotLoad, CannotWrite, Unsupported, install, reason
-from nibt.folder import remove
-from nibt.io import one_line, read_text
+from nibt.io import one_line, read_text, remove
+from nibt.models._failures import embedded_generators
 from nibt.models._hub import files_read
-from nibt.models._loading import embedded_generators
 from nibt.options import Keywords
 
 KEPT = ("lite", "lite:256", "scenes")

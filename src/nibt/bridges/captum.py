@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nibt.bridges.classifier import Pixels, ZeroShotClassifier
 from nibt.errors import BadInput
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 
 class MapAttribution(Attribution):

@@ -16,11 +16,12 @@ from nibt.data.pair import as_list
 from nibt.data.units import Grid, cells_of
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, PerExample

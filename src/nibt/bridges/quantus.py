@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from nibt.bridges.classifier import ZeroShotClassifier
 from nibt.errors import BadInput
-from nibt.methods.base import MethodSpec
+from nibt.registry import MethodSpec
 
 
 def explain_func(

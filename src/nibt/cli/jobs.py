@@ -162,7 +162,7 @@ def show(
         )
     if verify and row is not None:
         raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
-    from nibt.folder import kind_of
+
     from nibt.jobs.job import Job
 
     if verify:
@@ -205,3 +205,15 @@ def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
     )
     targets = files.check([f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(text)}"], explanation.kind)
     files.write([explanation], targets, show_results)
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of a folder, such as ``job``; empty if it has no manifest that can be read."""
+    from nibt.folder import MANIFEST
+    from nibt.io import load_json
+
+    try:
+        data = load_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return ""
+    return str(data.get("kind", "")) if isinstance(data, dict) else ""

@@ -30,7 +30,7 @@ def list_parts(
 
         methods()
     elif kind == "models" and not names:
-        from nibt.models._loading import embedded, embedded_generators
+        from nibt.models._failures import embedded, embedded_generators
 
         say(
             f"""embedded   {", ".join(embedded()) or "none"}

@@ -7,10 +7,11 @@ from typing import Annotated
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, PlacementOptions, read_lines
+from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, PlacementOptions
 from nibt.cli.output import input_paths
 from nibt.cli.terminal import say, show_progress
 from nibt.errors import BadOption
+from nibt.io import read_lines
 
 
 @dataclass(frozen=True, kw_only=True)

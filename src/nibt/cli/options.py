@@ -9,13 +9,11 @@ from typer import Option
 
 from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say, show_progress
-from nibt.errors import BadInput, BadOption, UnknownName, reason
-from nibt.io import read_text
+from nibt.errors import BadOption, UnknownName
 from nibt.options import BatchSize, Keywords, assignments, field_types, parsed
-from nibt.registry import available, parse_method
+from nibt.registry import MethodSpec, available
 
 if TYPE_CHECKING:
-    from nibt.methods.base import MethodSpec
     from nibt.models.base import Model
     from nibt.report.colors import Appearance
 
@@ -114,12 +112,10 @@ class MethodOptions(OptionGroup, panel="Method"):
     ] = "nib"
 
     def __post_init__(self) -> None:
-        parse_method(self.method)
+        MethodSpec.parse(self.method)
 
     @property
-    def spec(self) -> "MethodSpec":
-        from nibt.methods.base import MethodSpec
-
+    def spec(self) -> MethodSpec:
         return MethodSpec.parse(self.method)
 
 
@@ -138,8 +134,8 @@ class MethodsOptions(OptionGroup, panel="Method"):
     ] = None
 
     def __post_init__(self) -> None:
-        for text in self.method or []:
-            parse_method(text)
+        for text in self.texts:
+            MethodSpec.parse(text)
 
     @property
     def texts(self) -> list[str]:
@@ -147,9 +143,7 @@ class MethodsOptions(OptionGroup, panel="Method"):
         return list(dict.fromkeys(self.method or ["nib"]))
 
     @property
-    def specs(self) -> "dict[str, MethodSpec]":
-        from nibt.methods.base import MethodSpec
-
+    def specs(self) -> dict[str, MethodSpec]:
         return {text: MethodSpec.parse(text) for text in self.texts}
 
 
@@ -303,13 +297,3 @@ def set_options(**options: Any) -> Keywords:
         for name, value in options.items()
         if not (value is None or value is False or (isinstance(value, list | tuple) and not value))
     }
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return the non-blank lines of a text file."""
-    try:
-        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"{str(path)!r} cannot be read as lines of text ({reason(error)}): give a text file in UTF-8"
-        ) from error

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
-from nibt.data.pair import Object, Pair, Point, Span
+from nibt.data.objects import Object, Point, Span
+from nibt.data.pair import Pair
 from nibt.data.units import Words
 
 PixelMask = Bool[Tensor, "height width"]

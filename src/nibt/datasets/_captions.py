@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from nibt.data.pair import Span
+from nibt.data.objects import Span
 
 
 class NamingCaption(NamedTuple):

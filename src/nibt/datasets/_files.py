@@ -177,3 +177,10 @@ def _choices(text: str) -> list[str]:
         return text.split(",")
     last = min(int(end), int(first) + _MOST_NAMES)  # too many are counted, not created
     return [str(number).zfill(len(first)) for number in range(int(first), last + 1)]
+
+
+def require_one_of(option: str, value: str | None, names: list[str]) -> str:
+    """Return the value of an option that names a part of a file, such as a split or a column, if it is there."""
+    if value not in names:
+        raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
+    return value

@@ -204,3 +204,17 @@ def _spans(numbers: np.ndarray) -> str:
     """
     runs = np.split(numbers, np.nonzero(np.diff(numbers) > 1)[0] + 1)
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+_WORDS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "tvmonitor": "tv monitor",
+}
+
+
+def in_words(name: str) -> str:
+    """Return the name of a kind in plain words."""
+    return _WORDS.get(name, name)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from nibt.data.images import ImageInput
-from nibt.data.pair import Object, Pair, Point, read_caption
+from nibt.data.objects import Object, Point
+from nibt.data.pair import Pair, read_caption
 from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset, whole_box
 from nibt.datasets.base import ImageLocation, Record, Wanted

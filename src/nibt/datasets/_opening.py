@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nibt.datasets._files import SHARDS, existing, files_in, joined
-from nibt.datasets._records import SUFFIXES, TableDataset
+from nibt.datasets._records import SUFFIXES
+from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.options import Keywords, field_types, parsed

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nibt.data.images import SAMPLE, ImageInput, sample_file
-from nibt.data.pair import Pair, Point, Span
+from nibt.data.objects import Point, Span
+from nibt.data.pair import Pair
 from nibt.datasets._files import readable
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.io import open_bytes, short_digest

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from nibt.data.images import names_image, open_image
-from nibt.data.pair import read_box
+from nibt.data.objects import read_box
 from nibt.datasets._files import lines, natural, parsed, table_heading, table_rows
 from nibt.datasets._local import LocalDataset, images_folder
-from nibt.datasets._records import CHOOSE, RecordDataset, TableDataset, file_hash
+from nibt.datasets._records import CHOOSE, RecordDataset, file_hash
+from nibt.datasets._table import TableDataset
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
 from nibt.errors import BadInput, UnknownName
 from nibt.io import read_text, short_digest

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from nibt.data.images import ImageInput
-from nibt.data.pair import Box, Object, Pair, Point, Span
+from nibt.data.objects import Box, Object, Point, Span
+from nibt.data.pair import Pair
 from nibt.datasets._captions import named_spans, photo_of
 from nibt.datasets._draws import Draws
 from nibt.datasets._opening import open_dataset

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from nibt.data.pair import Point
+from nibt.data.objects import Point
 from nibt.datasets._captions import photo_of
 from nibt.datasets._files import table
 from nibt.datasets._local import LocalDataset

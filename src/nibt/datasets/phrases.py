@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from nibt.data import parquet
 from nibt.datasets._files import format_errors, read_json, table
 from nibt.datasets._local import CaptionedDataset, LocalDataset, images_folder, texts
-from nibt.datasets._records import REMEDY, TableCell, split_files
+from nibt.datasets._records import REMEDY, split_files
+from nibt.datasets._table import TableCell
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf

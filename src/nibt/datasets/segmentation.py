@@ -9,23 +9,10 @@ from xml.etree import ElementTree
 
 from nibt.datasets._captions import photo_of
 from nibt.datasets._files import format_errors, lines
-from nibt.datasets._label_maps import BACKGROUND, LabelImages, LabelMaps, LabelMask, Places
+from nibt.datasets._label_maps import BACKGROUND, LabelImages, LabelMaps, LabelMask, Places, in_words
 from nibt.datasets.base import ObjectAnnotation, Record
 from nibt.errors import BadInput
 from nibt.options import OneOf
-
-_WORDS = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted plant",
-    "tvmonitor": "tv monitor",
-}
-
-
-def in_words(name: str) -> str:
-    """Return the name of a kind in plain words."""
-    return _WORDS.get(name, name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 from nibt.data import parquet
 from nibt.data.images import ImageInput, names_image, read_image
-from nibt.datasets._files import SHARDS, format_errors, missing_columns, named_paths, parsed
+from nibt.datasets._files import SHARDS, format_errors, missing_columns, named_paths, parsed, require_one_of
 from nibt.datasets._local import CaptionedDataset, texts
-from nibt.datasets._records import CHOOSE, REMEDY, RecordDataset, TableDataset, caption_text, files_hash
+from nibt.datasets._records import CHOOSE, REMEDY, RecordDataset, files_hash
+from nibt.datasets._table import TableDataset, caption_text
 from nibt.datasets.base import ByteRange, Dataset, ImageLocation, Record, Wanted
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
@@ -111,11 +112,11 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
         except (OSError, ValueError, KeyError) as error:
             raise self.lacking("a saved data set") from error
         if isinstance(table, dict):  # a DatasetDict is one
-            table = table[_checked("split", self.split, list(table))]
+            table = table[require_one_of("split", self.split, list(table))]
         elif self.split is not None:
             raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")
         for value, option in columns:
-            _checked(option, value, table.column_names)
+            require_one_of(option, value, table.column_names)
         return table
 
     def identity(self) -> JsonObject:
@@ -189,12 +190,6 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
 
     def missing(self) -> str:
         return ""  # images are in the table, or only the package can find them
-
-
-def _checked(option: str, value: str | None, names: list[str]) -> str:
-    if value not in names:
-        raise BadOption(f"{option} must be one of {', '.join(names)} (got {value!r})")
-    return value
 
 
 _CAPTIONS = ("txt", "caption", "text", "json")

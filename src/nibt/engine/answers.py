@@ -3,26 +3,27 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
 from nibt.engine.encode import within_memory
-from nibt.engine.forced_answers import ForcedAnswer, Probabilities, answer_words
+from nibt.engine.forced_answers import ForcedAnswer, Probabilities, explained_words
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.io import unicode_text
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
 from nibt.models._load_generator import load_generator
 from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
@@ -125,20 +126,7 @@ def explain_answer(
     states = Probabilities.of(forced, others)
     words: dict[int, AnswerWord] = {}
     batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
-
-    def explained(numbers: Sequence[int]) -> list[AnswerWord]:
-        explanations = {}
-        for source in sources:
-            side = forced.narrowing([source]).side(numbers, alternatives, memory)
-            method = resolved if source == "image" else replace(resolved, views=1)
-            explanations[source] = side, method(side)
-        side, _ = explanations[sources[0]]
-        if len(sources) > 1:
-            side = forced.narrowing(sources).side(numbers, alternatives, memory)
-        with torch.no_grad():
-            at_blank = side.score(side.blank()).tolist()
-        return answer_words(forced, numbers, explanations, at_blank, states)
-
+    explained = partial(explained_words, forced, states, sources, resolved, alternatives, memory)
     for numbers, results in within_memory(batches, explained):
         words |= dict(zip(numbers, results, strict=True))
         on_progress(Progress(len(words), len(tokens.words)))
@@ -148,6 +136,8 @@ def explain_answer(
         "other_images": [item.source for item in others],
         "other_images_hash": [item.digest for item in others],
     }
+    if other_word is not None:
+        target_options |= {"against": other_word, "tokens": forced.spelled(alternatives)}
     result = AnswerExplanation(
         **image_fields(picture),
         region=forced.region,
@@ -156,14 +146,7 @@ def explain_answer(
         written=answer is None,
         prompt_words=forced.prompt_words,
         words=in_order,
-        target=(
-            {"name": "log_probability", "options": target_options}
-            if other_word is None
-            else {
-                "name": "logit_difference",
-                "options": {**target_options, "against": other_word, "tokens": forced.spelled(alternatives)},
-            }
-        ),
+        target={"name": "log_probability" if other_word is None else "logit_difference", "options": target_options},
         method=record,
         model=generator.record(),
         versions=versions(),

@@ -19,10 +19,11 @@ from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
 from nibt.methods._vectors import SideVectors, rest_share
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.results.outputs import sorted_header, unsigned, write_bytes
 from nibt.torch_modes import plain_torch

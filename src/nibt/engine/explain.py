@@ -21,11 +21,12 @@ from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast, check_target_name
 from nibt.errors import BadInput, BadOption
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
 

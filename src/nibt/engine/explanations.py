@@ -136,12 +136,11 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     """Return the explanations of a batch whose two sides were explained."""
     with torch.no_grad():
         values = [side.score(side.trace.embedding).tolist() for side in batch.sides]
-    compare = spec.scores[spec.modalities[0]].similarity  # as seen from the first side
-    similarities = compare(*(side.trace.embedding for side in batch.sides)).tolist()
-    strange = [similarity for similarity in similarities if not math.isfinite(similarity)]
-    if strange:
+    embeddings = (side.trace.embedding for side in batch.sides)
+    similarities = spec.scores[spec.modalities[0]].similarity(*embeddings).tolist()  # as seen from the first side
+    if not math.isfinite(sum(similarities)):
         raise Unsupported(
-            f"the model must give finite similarities (got {strange[0]}): check its weights, or load it in float32"
+            f"the model must give finite similarities (got {similarities}): check its weights, or load it in float32"
         )
     mixed = spec.modalities == IMAGE_AND_TEXT
     prefixes = ["" if mixed else f"{name}: " for name in spec.side_names]  # two images or captions are told apart

@@ -13,6 +13,7 @@ from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.units import cells_of
 from nibt.errors import BadInput
+from nibt.methods.base import Method
 from nibt.models._answers import (
     AnswerScore,
     AnswerTokens,
@@ -201,3 +202,26 @@ def answer_words(
             )
         )
     return words
+
+
+def explained_words(
+    forced: ForcedAnswer,
+    states: Probabilities,
+    sources: Sequence[Source],
+    method: Method,
+    alternatives: Any,
+    memory: float | None,
+    numbers: Sequence[int],
+) -> list[AnswerWord]:
+    """Explain words of an answer by each source, and by all of them together."""
+    explanations = {}
+    for source in sources:
+        side = forced.narrowing([source]).side(numbers, alternatives, memory)
+        of_source = method if source == "image" else replace(method, views=1)
+        explanations[source] = side, of_source(side)
+    side, _ = explanations[sources[0]]
+    if len(sources) > 1:
+        side = forced.narrowing(sources).side(numbers, alternatives, memory)
+    with torch.no_grad():
+        at_blank = side.score(side.blank()).tolist()
+    return answer_words(forced, numbers, explanations, at_blank, states)

@@ -12,9 +12,10 @@ from nibt.data.units import cells_of
 from nibt.engine.spec import versions
 from nibt.io import unicode_text
 from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.models._checks import replay_cosines
 from nibt.models._failures import WritesText
 from nibt.models._load_generator import load_generator, replay_errors
-from nibt.models._loading import load_model, replay_cosines
+from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models._trace import Inputs
 from nibt.models._writing import changed_settings

@@ -21,10 +21,11 @@ from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
 from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_tokens
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import NO_REACTION
 from nibt.results.records import MethodRecord

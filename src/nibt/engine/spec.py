@@ -21,11 +21,11 @@ from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_ta
 from nibt.errors import BadInput, BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower
 from nibt.options import Keywords, Seed, parsed
-from nibt.registry import find
+from nibt.registry import MethodSpec, find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
 from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch

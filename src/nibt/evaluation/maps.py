@@ -12,10 +12,11 @@ from nibt.engine.batches import BatchCache, explain_batches
 from nibt.engine.spec import resolve
 from nibt.errors import Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.types import Modality
 
 _WINDOW = 5

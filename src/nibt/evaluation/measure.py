@@ -17,15 +17,15 @@ from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.engine.targets import Contrast, check_target_name
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.evaluation.bench.plan import default_label
+from nibt.evaluation.bench.choice import default_label
 from nibt.evaluation.context import CallContext, MeasuredScore, map_of_other_caption, regions_inputs, score_target
-from nibt.methods.base import SIDES, Method, MethodSpec
+from nibt.methods.base import SIDES, Method
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, changed_options, parsed
 from nibt.progress import OnProgress, Progress, no_progress
-from nibt.registry import available, find
+from nibt.registry import MethodSpec, available, find
 from nibt.results.attribution import Attribution
 from nibt.results.records import Measurement
 from nibt.targets.base import Others, Score
@@ -109,11 +109,8 @@ def measure(
     if cache is not None and getattr(cache, "model", None) is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
-    sides = [
-        name
-        for name in get_args(MeasuredSide)
-        if side in (None, name) and any(name in metric.sides for metric in labeled.values())
-    ]
+    measurable = {name for metric in labeled.values() for name in metric.sides}
+    sides = [name for name in get_args(MeasuredSide) if side in (None, name) and name in measurable]
     if not labeled:
         raise BadOption("metrics must name at least one metric (got none): leave metrics out to measure all")
     if not sides:

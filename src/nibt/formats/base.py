@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.data.pair import Box, as_list
+from nibt.data.objects import Box
+from nibt.data.pair import as_list
 from nibt.errors import BadInput, BadOption, CannotWrite, UnknownName, reason
 from nibt.options import Top, complete
 from nibt.records import JsonObject

@@ -11,9 +11,10 @@ from PIL import Image
 from nibt.errors import BadOption, reason
 from nibt.formats.base import LOOK, Drawing, Format, Result, bare
 from nibt.records import JsonObject
-from nibt.report.image.draw import draw, photograph
+from nibt.report.image.draw import draw
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image
 from nibt.report.image.layout import MARGIN, apart, stacked
+from nibt.report.image.parts import photograph
 from nibt.results.explanation import Explanation
 from nibt.results.outputs import image_exif, signed, unsigned
 

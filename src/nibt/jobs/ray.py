@@ -19,7 +19,8 @@ import torch
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported, install
 from nibt.folder import ChunkFile
-from nibt.jobs.worker import Chunk, JobSpec, Worker, worker_of
+from nibt.jobs._chunks import Chunk
+from nibt.jobs.worker import JobSpec, Worker, worker_of
 from nibt.models._loaded import LoadedModel
 from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject

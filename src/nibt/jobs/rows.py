@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from nibt.data import parquet
-from nibt.datasets._records import as_utf8
+from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
 from nibt.io import load_json

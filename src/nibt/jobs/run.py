@@ -11,15 +11,15 @@ from torch import nn
 
 from nibt.data import parquet
 from nibt.datasets._opening import Pairs, open_rows
-from nibt.datasets._records import TableDataset, as_utf8
+from nibt.datasets._table import TableDataset, as_utf8
 from nibt.datasets.base import Dataset, Record
 from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
+from nibt.jobs._chunks import Chunk, Chunks
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.worker import Chunk, Chunks, JobSpec, worker_of
-from nibt.methods.base import MethodSpec
+from nibt.jobs.worker import JobSpec, worker_of
 from nibt.models._answers import Generator
 from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset
@@ -27,7 +27,7 @@ from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
 from nibt.progress import OnProgress, Progress, no_progress
 from nibt.records import JsonObject
-from nibt.registry import available
+from nibt.registry import MethodSpec, available
 
 OnDescription: TypeAlias = Callable[[JsonObject], None]
 Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription], Iterator[ChunkFile]]

@@ -5,16 +5,13 @@ The bytes depend only on the chunk and the request, not on the worker or on earl
 
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
-
-from PIL import Image
+from typing import Any, ClassVar
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
-from nibt.datasets.base import Dataset, ImageLocation, Record, Wanted
+from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import explain_answer, resolved_method
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
@@ -23,65 +20,15 @@ from nibt.engine.spec import ExplanationSpec, resolve, versions
 from nibt.engine.targets import Contrast
 from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported
 from nibt.folder import ChunkFile
+from nibt.jobs._chunks import Chunk, PlaceholderImage, read_ahead
 from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row
-from nibt.methods.base import MethodSpec
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
-
-_Item = TypeVar("_Item")
-_END = object()
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive records from ``number * size`` on, whose results are written together."""
-
-    number: int
-    records: list[Record]
-
-    @property
-    def name(self) -> str:
-        return f"{self.number:08d}"
-
-
-@dataclass
-class Chunks:
-    """The chunks of a data set that are wanted; ``count`` is the number of all records after the iteration."""
-
-    data: Dataset
-    size: int
-    wanted: Wanted
-    count: int | None = field(default=None, init=False)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        row, records = 0, []
-        for record in self.data.records(lambda row: self.wanted(row // self.size)):
-            if record is not None:
-                records.append(record)
-            row += 1
-            if row % self.size == 0 and records:
-                yield Chunk(records[0].row // self.size, records)
-                records = []
-        self.count = row
-        if records:
-            yield Chunk(records[0].row // self.size, records)
-
-
-def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
-    """Yield the items in their order, while a thread produces the next ``count`` of them."""
-    with ThreadPoolExecutor(1, "nibt-ahead") as thread:
-        try:
-            waiting = deque(thread.submit(next, items, _END) for _ in range(count))
-            while (item := waiting.popleft().result()) is not _END:
-                waiting.append(thread.submit(next, items, _END))
-                yield item  # pyright: ignore[reportReturnType]
-        finally:
-            thread.shutdown(wait=True, cancel_futures=True)
-
+from nibt.registry import MethodSpec
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
@@ -120,22 +67,6 @@ class PreparedRows:
 
     records: list[Record]
     batch: Any
-
-
-@dataclass(frozen=True)
-class PlaceholderImage(ImageInput):
-    """An image without pixels, which saves memory once the inputs of the model are prepared."""
-
-    shape: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def of(cls, image: ImageInput) -> "PlaceholderImage":
-        """Return an image without its pixels."""
-        return cls(Image.new("L", (1, 1)), image.source, image.notes, image.digest, image.size)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.shape
 
 
 class Worker:

@@ -22,7 +22,8 @@ from nibt.core.side import Side
 from nibt.data.images import Region
 from nibt.data.units import Grid
 from nibt.models.base import ImageTower
-from nibt.results.attribution import Attribution, to_pixels
+from nibt.results.attribution import Attribution
+from nibt.results.pixels import to_pixels
 
 MOST = 8
 """The largest number of regions of a map."""

@@ -10,7 +10,7 @@ from nibt.core.side import Side
 from nibt.data.units import Units
 from nibt.errors import BadOption
 from nibt.methods._path import GradientMethod
-from nibt.methods.base import Method, average_layers, layers_of
+from nibt.methods.base import Method, average_layers
 from nibt.options import Keywords, complete
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
@@ -44,7 +44,7 @@ class FunctionMethod(GradientMethod):
         return ()
 
     def attribute(self, side: Side) -> Attribution:
-        layers = layers_of(self.layer, side.tower, False)
+        layers = side.tower.layers_of(self.layer)
         return average_layers(side, layers, [self.layer_scores(side, layer) for layer in layers])
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:

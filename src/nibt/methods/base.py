@@ -1,12 +1,8 @@
-"""The contract of methods: a method attributes the score of one side to its units.
+"""The contract of methods: a method attributes the score of one side to its units. Its options are its fields."""
 
-The options of a method are its dataclass fields.
-"""
-
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -22,7 +18,7 @@ from nibt.methods._views import Views
 from nibt.models.base import Tower
 from nibt.options import Either, Keywords, Layers, check_effects, complete, field_types, parsed
 from nibt.options import Views as ViewCount
-from nibt.registry import Plugin, available, find, parse_method
+from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Modality, PerToken
 
@@ -30,80 +26,6 @@ Options = Mapping[str, Any]
 Need = Literal["attention", "stem", "vectors", "answer"]
 Category = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
-
-
-@dataclass(frozen=True)
-class MethodSpec:
-    """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.
-
-    Its text, such as ``nib:paper`` or ``banzhaf budget=200 share=0.3``, is the same in the command, in Python, in plans
-    and on the page.
-    """
-
-    name: str = "nib"
-    variant: str = "default"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    instance: "Method | None" = None
-
-    @classmethod
-    def of(
-        cls,
-        method: "str | MethodSpec | Method",
-        variant: str = "default",
-        options: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-    ) -> "MethodSpec":
-        """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
-        if isinstance(method, type):
-            raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
-        if not isinstance(variant, str):
-            raise UnknownName("variants", variant, ("default", "paper"))
-        if isinstance(method, Method):
-            beside = [*(options or ()), *([variant] if variant != "default" else ())]
-            beside += ["seed"] if seed is not None and hasattr(method, "seed") else []
-            if beside:
-                raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
-            return cls(method.name, instance=method)
-        spec = method if isinstance(method, MethodSpec) else cls(*parse_method(method))
-        names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
-        twice = [name for name in names if name in spec.options]
-        if twice or (variant != "default" and spec.variant not in ("default", variant)):
-            raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
-        variant = spec.variant if variant == "default" else variant
-        return replace(spec, variant=variant, options={**spec.options, **(options or {})})
-
-    @classmethod
-    def parse(cls, text: str) -> "MethodSpec":
-        """Parse a name with an optional variant and options; values with spaces are quoted."""
-        return cls(*parse_method(text))
-
-    @classmethod
-    def without_options(cls, text: str, caller: str) -> "MethodSpec":
-        """Parse a name with an optional variant, where results are stored under that name: it may have no options."""
-        if (spec := cls.parse(text)).options:
-            raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
-        return spec
-
-    def __str__(self) -> str:
-        name = self.name if self.variant == "default" else f"{self.name}:{self.variant}"
-        return " ".join([name, *(f"{key}={_as_text(value)}" for key, value in self.options.items())])
-
-    @property
-    def words(self) -> list[str]:
-        """What distinguishes the method from the default, for names of files."""
-        plain, options = MethodSpec(), (f"{name}-{_as_text(value)}" for name, value in self.options.items())
-        names = [(self.name, plain.name), (self.variant, plain.variant)]
-        return [*(name for name, default in names if name != default), *options]
-
-    @property
-    def method_class(self) -> "type[Method]":
-        """The class of the method."""
-        return find("methods", self.name) if self.instance is None else type(self.instance)
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the method draws at random with its options."""
-        return self.method_class.draws(self.options)
 
 
 @dataclass(frozen=True)
@@ -259,7 +181,7 @@ class Method(Plugin, ABC):
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
             _check_plain(values, options, tower)
         if "layer" in values:
-            values["layer"] = layers_of(values["layer"], tower, cls.layer_leaves_block)
+            values["layer"] = tower.layers_of(values["layer"], cls.layer_leaves_block)
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if of_side:
             check_effects(method, of_side, options)
@@ -308,8 +230,7 @@ class Method(Plugin, ABC):
         """
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
-        formula = self.cost_formula()
-        costs = [evaluate(formula, {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
+        costs = [evaluate(self.cost_formula(), {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
         return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
 
     def options(self) -> Keywords:
@@ -317,12 +238,8 @@ class Method(Plugin, ABC):
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
-def _as_text(value: Any) -> str:
-    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
-
-
 def pair_methods() -> list[str]:
-    """Return the names of the methods of images with captions that need neither late interaction nor a generator."""
+    """Return the names of the methods that need neither late interaction nor a generator."""
     return [name for name in available("methods") if not {"vectors", "answer"} & {*find("methods", name).needs}]
 
 
@@ -346,21 +263,6 @@ def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:
         if requested is not None and parsed(name, requested, type(plain)) != plain:
             reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
             raise BadOption(f"{name} must be {plain} for a {type(tower).__name__}, {reason}: leave {name} out")
-
-
-def layers_of(value: Any, tower: Tower, leaves_block: bool) -> tuple[int, ...]:
-    """Return the layers that a number, a list, their text or a share of the depth names."""
-    value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
-    if isinstance(value, float) and 0 < value <= 1:
-        if value == 1:
-            raise BadOption("layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one")
-        return (min(tower.relative(value) + leaves_block, tower.depth),)
-    layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
-    for layer in layers:
-        tower.check_layer(layer)
-    if len(set(layers)) < len(layers):
-        raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
-    return layers
 
 
 @dataclass(frozen=True)

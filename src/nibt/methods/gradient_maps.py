@@ -16,7 +16,7 @@ from nibt.methods._path import GradientMethod
 from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer
 from nibt.models._trace import first
 from nibt.options import Either
-from nibt.results.attribution import min_max
+from nibt.results.pixels import min_max
 from nibt.types import Hidden, PerToken
 
 _LAYER = {"layer": 0.75}

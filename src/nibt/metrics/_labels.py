@@ -3,7 +3,9 @@
 from abc import ABC
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,8 +13,10 @@ from torch import Tensor
 
 from nibt.datasets._captions import openai_templates
 from nibt.errors import BadOption, Unsupported
-from nibt.metrics.base import Metric, MetricInput, PixelMap, PooledMetric, ShareMetric
-from nibt.results.attribution import min_max, to_pixels
+from nibt.metrics._numbers import ratio
+from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, PooledMetric, ShareMetric
+from nibt.options import Range
+from nibt.results.pixels import min_max, to_pixels
 from nibt.targets.base import Others
 from nibt.types import Embedding
 
@@ -114,3 +118,51 @@ def object_share(grid: Cells, shape: Sequence[int]) -> PixelMap:
 def scaled(pixels: PixelMap) -> PixelMap:
     """Return scores, rescaled to [0, 1] over the pixels; a flat map becomes 0."""
     return min_max(pixels.flatten(), torch.ones(pixels.numel(), dtype=torch.bool, device="cpu")).reshape(pixels.shape)
+
+
+@dataclass(frozen=True)
+class TwoClasses(ObjectMetric, ABC):
+    """Base class of metrics of the pixels of the named objects and of the background.
+
+    Args:
+        threshold: Pixels above it are on the object, from 0 to below 1; None means the mean of the map.
+    """
+
+    threshold: Annotated[float, Range(0, 1, below=True)] | None = None
+
+    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 4"]:
+        """Return the numbers of true positive, false positive, false negative and true negative pixels."""
+        rows = torch.full((len(metric_input.truths), 4), torch.nan, dtype=torch.float64, device="cpu")
+        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
+        for item, (truth, grid) in enumerate(pairs):
+            if truth.mask is not None and grid is not None:
+                pixels = object_share(grid, truth.mask.shape)
+                above, mask = pixels > (pixels.mean() if self.threshold is None else self.threshold), truth.mask
+                rows[item] = torch.stack(
+                    [(above & mask).sum(), (above & ~mask).sum(), (~above & mask).sum(), (~above & ~mask).sum()]
+                )
+        return rows
+
+
+def _overlap(above: PixelMask, mask: PixelMask) -> float:
+    union = (above | mask).sum()
+    return int((above & mask).sum()) / int(union) if union else torch.nan
+
+
+def _best(scores: PixelMap, mask: PixelMask) -> float:
+    values, order = scores.flatten().sort(descending=True, stable=True)
+    hits = mask.flatten()[order].cumsum(0)
+    union = torch.arange(1, len(values) + 1, device="cpu") + mask.sum() - hits
+    last_of_ties = torch.cat([values[1:] != values[:-1], torch.tensor([True], device="cpu")])
+    return float((hits.float() / union)[last_of_ties].max())
+
+
+def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the average precision for each row of weights; NaN where all images have the label, or none has it."""
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+    ranked = weights[:, order]
+    hits, images = (np.cumsum(counts, 1)[:, last_of_ties] for counts in (ranked * has[order], ranked))
+    steps = np.diff(hits, axis=1, prepend=0)
+    value = (steps * np.nan_to_num(ratio(hits, images))).sum(1)
+    return np.where(hits[:, -1] < images[:, -1], ratio(value, hits[:, -1]), np.nan)

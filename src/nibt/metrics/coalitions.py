@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.metrics._numbers import rank_correlation
 from nibt.metrics._perturbation import embeddings_of_patches, embeddings_of_words, on_patches
-from nibt.metrics.base import Metric, RegionsInput, rank_correlation
+from nibt.metrics.base import Metric, RegionsInput
 from nibt.options import OneOf, OpenShare, Range, Seed
 from nibt.types import PerExample
 

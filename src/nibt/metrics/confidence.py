@@ -31,7 +31,7 @@ from nibt.metrics.base import MetricInput
 from nibt.models.base import ImageTower
 from nibt.models.clip import CLIPTextTower
 from nibt.options import OneOf
-from nibt.results.attribution import min_max, to_pixels
+from nibt.results.pixels import min_max, to_pixels
 from nibt.types import PerExample, PerToken
 
 Scores = tuple[PerExample, PerExample]

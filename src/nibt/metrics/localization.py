@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nibt.data.units import Grid
 from nibt.metrics._labels import scaled
+from nibt.metrics._numbers import on_masks_or_points
 from nibt.metrics._perturbation import on_patches
 from nibt.metrics.base import (
     MaskMetric,
@@ -21,10 +22,9 @@ from nibt.metrics.base import (
     PixelMask,
     RegionsInput,
     ShareMetric,
-    on_masks_or_points,
 )
 from nibt.options import ClosedShare, OneOf
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from nibt.types import PerExample
 
 

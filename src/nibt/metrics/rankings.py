@@ -8,17 +8,8 @@ from torch import Tensor
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics._labels import scaled
-from nibt.metrics.base import (
-    MaskMetric,
-    MetricInput,
-    PixelMap,
-    PixelMask,
-    ShareMetric,
-    WordMetric,
-    on_masks,
-    on_masks_or_points,
-    ranking,
-)
+from nibt.metrics._numbers import on_masks_or_points, ranking
+from nibt.metrics.base import MaskMetric, MetricInput, PixelMap, PixelMask, ShareMetric, WordMetric, on_masks
 from nibt.options import Share
 from nibt.types import PerExample
 

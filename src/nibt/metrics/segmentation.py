@@ -3,7 +3,6 @@
 The numbers of most are computed from the pixels of all images.
 """
 
-from abc import ABC
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,45 +14,12 @@ from torch import Tensor
 
 from nibt.datasets._files import lines
 from nibt.errors import BadInput
-from nibt.metrics._labels import LabelMetric, ObjectMetric, object_share
-from nibt.metrics.base import (
-    MetricInput,
-    PixelMap,
-    PixelMask,
-    PooledMetric,
-    ShareMetric,
-    known_mean,
-    on_masks,
-    ranking,
-    ratio,
-)
+from nibt.metrics._labels import LabelMetric, ObjectMetric, TwoClasses, _best, _overlap, _precision, object_share
+from nibt.metrics._numbers import known_mean, ranking, ratio
+from nibt.metrics.base import MetricInput, PooledMetric, ShareMetric, on_masks
 from nibt.options import ClosedShare, OneOf, Positive, Range
-from nibt.results.attribution import to_pixels
+from nibt.results.pixels import to_pixels
 from nibt.types import PerExample
-
-
-@dataclass(frozen=True)
-class TwoClasses(ObjectMetric, ABC):
-    """Base class of metrics of the pixels of the named objects and of the background.
-
-    Args:
-        threshold: Pixels above it are on the object, from 0 to below 1; None means the mean of the map.
-    """
-
-    threshold: Annotated[float, Range(0, 1, below=True)] | None = None
-
-    def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 4"]:
-        """Return the numbers of true positive, false positive, false negative and true negative pixels."""
-        rows = torch.full((len(metric_input.truths), 4), torch.nan, dtype=torch.float64, device="cpu")
-        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
-        for item, (truth, grid) in enumerate(pairs):
-            if truth.mask is not None and grid is not None:
-                pixels = object_share(grid, truth.mask.shape)
-                above, mask = pixels > (pixels.mean() if self.threshold is None else self.threshold), truth.mask
-                rows[item] = torch.stack(
-                    [(above & mask).sum(), (above & ~mask).sum(), (~above & mask).sum(), (~above & ~mask).sum()]
-                )
-        return rows
 
 
 @dataclass(frozen=True)
@@ -184,19 +150,6 @@ class IntersectionOverUnion(ShareMetric, name="intersection_over_union"):
         threshold, attribution = self.threshold, metric_input.attribution
         scaled = replace(metric_input, attribution=replace(attribution, scores=attribution.normalized()))
         return on_masks(scaled, lambda scores, mask: _overlap(scores > threshold, mask))
-
-
-def _overlap(above: PixelMask, mask: PixelMask) -> float:
-    union = (above | mask).sum()
-    return int((above & mask).sum()) / int(union) if union else torch.nan
-
-
-def _best(scores: PixelMap, mask: PixelMask) -> float:
-    values, order = scores.flatten().sort(descending=True, stable=True)
-    hits = mask.flatten()[order].cumsum(0)
-    union = torch.arange(1, len(values) + 1, device="cpu") + mask.sum() - hits
-    last_of_ties = torch.cat([values[1:] != values[:-1], torch.tensor([True], device="cpu")])
-    return float((hits.float() / union)[last_of_ties].max())
 
 
 _BACKGROUND = "background"
@@ -345,14 +298,3 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric, name="label_precisi
             value = ranking("average_precision_score", has[0] > 0, scores[0])
             return np.full(len(weights), value)
         return known_mean(np.stack([_precision(*label, weights) for label in zip(scores.T, has.T, strict=True)], -1))
-
-
-def _precision(scores: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the average precision for each row of weights; NaN where all images have the label, or none has it."""
-    order = np.argsort(-scores, kind="stable")
-    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
-    ranked = weights[:, order]
-    hits, images = (np.cumsum(counts, 1)[:, last_of_ties] for counts in (ranked * has[order], ranked))
-    steps = np.diff(hits, axis=1, prepend=0)
-    value = (steps * np.nan_to_num(ratio(hits, images))).sum(1)
-    return np.where(hits[:, -1] < images[:, -1], ratio(value, hits[:, -1]), np.nan)

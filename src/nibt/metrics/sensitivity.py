@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.perturbation import perturbed
-from nibt.metrics.base import Metric, MetricInput, rank_correlation
+from nibt.metrics._numbers import rank_correlation
+from nibt.metrics.base import Metric, MetricInput
 from nibt.options import Positive, Samples, Seed
 from nibt.types import PerExample
 

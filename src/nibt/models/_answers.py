@@ -21,9 +21,10 @@ from nibt.data.units import Word
 from nibt.errors import BadInput
 from nibt.models._failures import line
 from nibt.models._loaded import LoadedModel
+from nibt.models._text_tower import TextTower
 from nibt.models._trace import Inputs
 from nibt.models._writing import changed_settings, writer
-from nibt.models.base import ImageTower, TextTower
+from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 

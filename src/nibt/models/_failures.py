@@ -2,12 +2,16 @@
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from re import fullmatch
 from typing import Any
 
-from nibt.errors import CannotLoad, reason
+import torch
+
+from nibt.errors import CannotLoad, NibtError, reason
 from nibt.io import load_json
 from nibt.records import JsonObject
 
@@ -152,3 +156,47 @@ def json_object(path: Path) -> JsonObject:
     if not isinstance(data, dict):
         raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
     return data
+
+
+EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
+"""The folder of the models that ship with the package."""
+_ADVICE = (
+    "Without a hub, use an embedded model ({embedded}; for answers {generators}), or the path of a local folder with a "
+    "saved Hugging Face or OpenCLIP model"
+)
+
+
+def embedded() -> list[str]:
+    """Return the names of the models that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/nibt.json"))
+
+
+def embedded_generators() -> list[str]:
+    """Return the names of the generators that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/generator.json"))
+
+
+@contextmanager
+def loading(name: str, folder: Path | None = None) -> Iterator[None]:
+    """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read those of the file
+            yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except Exception as error:  # libraries raise many types
+        if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
+            raise
+        broken = broken_file(folder)
+        if broken is not None:
+            raise CannotLoad(f"cannot load the model {name!r}: {broken}") from error
+        if isinstance(error, NibtError):
+            raise
+        answer = refusal(error)
+        reason = answer or f"{no_connection(error) or line(error)}. {_advice()}"
+        raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
+
+
+def _advice() -> str:
+    models, generators = (", ".join(names) or "none installed" for names in (embedded(), embedded_generators()))
+    return _ADVICE.format(embedded=models, generators=generators)

@@ -12,7 +12,8 @@ from nibt.models._answers import AnswerTower
 from nibt.models._failures import WritesText
 from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._request import Request
-from nibt.models.base import ImageTower, TextTower
+from nibt.models._text_tower import TextTower
+from nibt.models.base import ImageTower
 from nibt.registry import Plugin, available, find
 from nibt.targets.base import CosineSimilarity, Similarity
 

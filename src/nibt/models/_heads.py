@@ -10,8 +10,9 @@ from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
 from nibt.models._request import Request
+from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
-from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.models.base import ImageTower, Inputs
 from nibt.options import Keywords
 from nibt.types import Embedding
 

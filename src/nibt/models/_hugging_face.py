@@ -20,8 +20,9 @@ from nibt.models._checkpoint import check_weights
 from nibt.models._failures import line
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request
+from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
-from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.models.base import ImageTower, Inputs
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.images import height_and_width

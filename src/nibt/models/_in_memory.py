@@ -14,8 +14,8 @@ from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._checkpoint import NO_EFFECT, within_layers
+from nibt.models._compiled import uncompiled
 from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
-from nibt.models._hooks import uncompiled
 from nibt.models._loaded import TRAINING
 from nibt.models._request import Request
 from nibt.models.encoder_pairs import ProjectionPair

@@ -13,12 +13,12 @@ from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
 from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
-from nibt.models._failures import json_object
+from nibt.models._checks import check_finite, seeded_noise
+from nibt.models._compiled import uncompiled
+from nibt.models._failures import EMBEDDED, embedded, embedded_generators, json_object, loading
 from nibt.models._family import class_names, families, family_of_generator
-from nibt.models._hooks import uncompiled
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
-from nibt.models._loading import EMBEDDED, check_finite, embedded, embedded_generators, loading, seeded_noise
 from nibt.models._precision import check_quantized
 from nibt.models._request import GenerationOptions, Request, check_device, check_unset, hub_name, open_clip_name
 from nibt.models._trace import Inputs

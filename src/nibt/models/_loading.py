@@ -4,29 +4,30 @@ Every model is checked when it is loaded: its weights are finite, and the model 
 embeddings as the uncut model.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import nn
 
-from nibt.data.images import ImageInput
-from nibt.errors import CannotLoad, NibtError
+from nibt.errors import CannotLoad
 from nibt.models._answers import Generator
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
-from nibt.models._failures import broken_file, json_object, line, no_connection, refusal
+from nibt.models._checks import check_finite, checked
+from nibt.models._failures import (
+    EMBEDDED,
+    _advice,
+    embedded,
+    embedded_generators,
+    json_object,
+    loading,
+)
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module
-from nibt.models._precision import check_quantized, state_of
+from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
     OPEN_CLIP,
@@ -38,9 +39,8 @@ from nibt.models._request import (
     hub_name,
     open_clip_name,
 )
-from nibt.models._trace import Inputs, Trace
 from nibt.models._vision_language.prompts import is_known
-from nibt.models.base import ImageTower, Model, Tower
+from nibt.models.base import Model
 from nibt.options import Positive, parsed
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -49,23 +49,6 @@ from nibt.torch_modes import plain_torch
 
 ModelSource: TypeAlias = Model | str | Path | nn.Module
 """What functions take as a model: a loaded one, or what ``load_model`` takes."""
-EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
-"""The folder of the models that ship with the package."""
-_LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
-_ADVICE = (
-    "Without a hub, use an embedded model ({embedded}; for answers {generators}), or the path of a local folder with a "
-    "saved Hugging Face or OpenCLIP model"
-)
-
-
-def embedded() -> list[str]:
-    """Return the names of the models that ship with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob("*/nibt.json"))
-
-
-def embedded_generators() -> list[str]:
-    """Return the names of the generators that ship with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob("*/generator.json"))
 
 
 @plain_torch()
@@ -130,19 +113,19 @@ def load_model(
     request = Request(number_type, options.resize, options.image_size, processor, tokenizer, embedding=embedding)
     if isinstance(id, nn.Module | tuple):
         check_unset("a model in memory", device=device, dtype=dtype)
-        return _checked(_from_memory(id, request))
+        return checked(_from_memory(id, request))
     name = str(id)
     if not name.strip():
         raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
     if name in embedded():
-        return _checked(_from_folder(name, EMBEDDED / name, request, device))
+        return checked(_from_folder(name, EMBEDDED / name, request, device))
     if name in embedded_generators():
         check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
     if Path(name).is_dir():
-        return _checked(_from_folder(name, Path(name), request, device))
+        return checked(_from_folder(name, Path(name), request, device))
     if Path(name).exists():
         raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
-    return _checked(_from_hub(name, request, device))
+    return checked(_from_hub(name, request, device))
 
 
 def _from_memory(source: Any, request: Request) -> Model:
@@ -235,32 +218,6 @@ def _load(name: str, family: str, source: str, request: Request, device: Any) ->
         return _model(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
-@contextmanager
-def loading(name: str, folder: Path | None = None) -> Iterator[None]:
-    """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
-    try:
-        with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read those of the file
-            yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except Exception as error:  # libraries raise many types
-        if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
-            raise
-        broken = broken_file(folder)
-        if broken is not None:
-            raise CannotLoad(f"cannot load the model {name!r}: {broken}") from error
-        if isinstance(error, NibtError):
-            raise
-        answer = refusal(error)
-        reason = answer or f"{no_connection(error) or line(error)}. {_advice()}"
-        raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
-
-
-def _advice() -> str:
-    models, generators = (", ".join(names) or "none installed" for names in (embedded(), embedded_generators()))
-    return _ADVICE.format(embedded=models, generators=generators)
-
-
 def _family(name: str, config: JsonObject) -> str:
     check_class(name, config, is_known(name))
     model_type, classes = config.get("model_type"), config.get("architectures") or []
@@ -284,70 +241,3 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     scale, bias = family_class.scale_and_bias(module)
     compared = family_class.similarity, family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)
-
-
-def check_finite(name: str, module: nn.Module) -> None:
-    """Check that all weights are finite."""
-    for key, tensor in state_of(module).items():
-        # causal masks are infinite, and are buffers outside the state dict
-        tensor = tensor.float() if tensor.itemsize == 1 else tensor  # PyTorch has no isfinite of 8 bits
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
-
-
-def seeded_noise() -> Image.Image:
-    """Return the image on which models are checked."""
-    draws = torch.Generator("cpu").manual_seed(0)
-    return Image.fromarray(torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy())
-
-
-def _checked(model: Model) -> Model:
-    """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
-    report_stage("checking its towers")
-    image = ImageInput(seeded_noise(), "seeded noise")
-    with loading(model.id):
-        tower = _small(model.image)
-        image_size = _compare(model.id, tower, tower.prepare([image, image]))
-        captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
-        caption_size = _compare(model.id, model.text, captions)
-        if image_size != caption_size:
-            raise CannotLoad(
-                f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
-                "they cannot be compared: correct its configuration"
-            )
-    return model
-
-
-def _small(tower: ImageTower) -> ImageTower:
-    """Return the tower with a small input size if it takes any size, which makes the check faster."""
-    preparation = getattr(tower, "preparation", None)
-    if preparation is None or preparation.resize.way != "whole":
-        return tower
-    small = copy(tower)
-    side = 4 * preparation.resize.multiple
-    small.preparation = replace(preparation, resize=replace(preparation.resize, height=side, width=side))
-    return small
-
-
-def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
-    """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
-    trace = tower.trace(inputs)
-    for layer, cosine in replay_cosines(tower, trace).items():
-        if not cosine > _LEAST_COSINE:  # also fails for NaN
-            raise CannotLoad(
-                f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
-                f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
-                f"{_LEAST_COSINE})"
-            )
-    return trace.embedding.shape[-1]
-
-
-def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
-    """Return the least cosine between the embedding of a tower and that of the tower cut at each of three layers."""
-    cosines = {}
-    for layer in sorted({0, tower.depth // 2, tower.depth}):
-        cut = trace.cut(layer)
-        with torch.no_grad():
-            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
-        cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
-    return cosines

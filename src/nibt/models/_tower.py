@@ -18,10 +18,10 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Units
 from nibt.errors import BadOption
-from nibt.models._hooks import set_hook
 from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
-from nibt.options import Keywords
+from nibt.options import Keywords, Layers, parsed
+from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden, Modality
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
@@ -171,6 +171,22 @@ class Tower(ABC):
         """Check that the tower has a layer."""
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
+
+    def layers_of(self, value: Any, leaves_block: bool = False) -> tuple[int, ...]:
+        """Return the layers that a number, a list, their text or a share of the depth names."""
+        value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
+        if isinstance(value, float) and 0 < value <= 1:
+            if value == 1:
+                raise BadOption(
+                    "layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one"
+                )
+            return (min(self.relative(value) + leaves_block, self.depth),)
+        layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
+        for layer in layers:
+            self.check_layer(layer)
+        if len(set(layers)) < len(layers):
+            raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
+        return layers
 
     @cached_property
     def lock(self) -> threading.RLock:

@@ -26,9 +26,10 @@ from nibt.models._attention import (
     collect,
     single_record,
 )
-from nibt.models._hooks import has_hooks, is_compiled
+from nibt.models._compiled import is_compiled
 from nibt.options import Keywords
 from nibt.preprocessing.images import Surroundings
+from nibt.torch_modes import has_hooks
 from nibt.types import Embedding, Hidden, States
 
 See = Callable[[Tensor], Tensor | None]

@@ -12,7 +12,6 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import AnswerTokens, Prompted
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
-from nibt.models._hooks import set_hook
 from nibt.models._hugging_face import (
     HuggingFaceImageTower,
     HuggingFaceTextTower,
@@ -22,6 +21,7 @@ from nibt.models._tower import part
 from nibt.models._vision_language.towers import apart
 from nibt.models.base import Inputs
 from nibt.targets.base import MaxSim
+from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden
 
 

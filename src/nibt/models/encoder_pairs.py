@@ -13,7 +13,8 @@ from nibt.errors import CannotLoad, Unsupported
 from nibt.models._family import Family, class_names
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._request import Request
-from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.models._text_tower import TextTower
+from nibt.models.base import ImageTower, Inputs
 from nibt.options import Keywords
 from nibt.records import JsonObject
 from nibt.types import Embedding

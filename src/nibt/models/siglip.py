@@ -23,8 +23,9 @@ from nibt.models._hugging_face import (
     one_row,
 )
 from nibt.models._request import Request
+from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
-from nibt.models.base import ImageTower, Inputs, TextTower
+from nibt.models.base import ImageTower, Inputs
 from nibt.options import Keywords
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens
 from nibt.torch_modes import float32_numbers

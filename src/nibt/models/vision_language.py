@@ -11,6 +11,7 @@ from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
+from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.answers import decoder_answer_tower
 from nibt.models._vision_language.prompts import TEXT, Prompts, check_sizes, own_special_tokens, settings, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
@@ -21,7 +22,7 @@ from nibt.models._vision_language.towers import (
     PooledNetwork,
     decoder_of,
 )
-from nibt.models.base import ImageTower, TextTower
+from nibt.models.base import ImageTower
 from nibt.targets.base import MaxSim
 
 

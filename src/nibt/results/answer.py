@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, UnknownName
-from nibt.results.attribution import over_image
 from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import Explanation, method_text, shortened
+from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
 from nibt.types import SOURCES
 

@@ -16,13 +16,13 @@ from jaxtyping import Bool, Float
 from pydantic import computed_field
 from torch import Tensor
 
-from nibt.data.pair import Box, read_box
+from nibt.data.objects import Box, read_box
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput
 from nibt.options import parsed
-from nibt.results.attribution import over_image
 from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import method_text, shortened
+from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord
 from nibt.types import PerExample
 

@@ -11,7 +11,8 @@ from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
+from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation

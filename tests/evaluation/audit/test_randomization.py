@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nibt.evaluation.audit.randomization import cascade, copied, stages
-from nibt.evaluation.maps import MethodSpec, maps
+from nibt.evaluation.maps import maps
+from nibt.registry import MethodSpec
 from tests import tiny
 from tests.helpers import noise_pairs
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import nibt
-from nibt.datasets.scenes import NOUNS as SCENES
+from nibt.datasets.scenes.drawing import NOUNS as SCENES
 from nibt.evaluation.audit.checks import NOUNS, WORDING, vocabulary_check
 from nibt.models.base import Model
 from tests import tiny, tiny_vision_language

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nibt.evaluation.bench.summary import published, published_gains
+from nibt.evaluation.bench.headline import published, published_gains
 
 
 def test_published_headline_is_reproduced() -> None:

@@ -12,9 +12,10 @@ import pytest
 import nibt
 from nibt.cli import main
 from nibt.evaluation.bench.cell import COLUMNS, encode_rows, read_rows
+from nibt.evaluation.bench.headline import headlines
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.report import _tables, per_second
-from nibt.evaluation.bench.summary import Summary, headlines
+from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
 

@@ -15,13 +15,13 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, Unsupported, WouldOverwrite
 from nibt.evaluation.audit.randomization import copied
-from nibt.evaluation.maps import MethodSpec
 from nibt.evaluation.roar import run as running
 from nibt.evaluation.roar.report import markdown
 from nibt.evaluation.roar.run import RoarPlan, RoarRun
 from nibt.evaluation.roar.settings import Settings
 from nibt.models._loading import load_model
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.results.roar import Roar
 from tests import tiny
 from tests.helpers import noise_pairs

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from nibt.data.pair import Pair
-from nibt.evaluation.maps import MethodSpec, raw_scores
+from nibt.evaluation.maps import raw_scores
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
 from nibt.evaluation.roar.training import TRAINERS, Last, Trainer, Whole, losses, split, trained, untrained
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from nibt.types import Modality
 from tests import tiny
 from tests.evaluation.roar.tower_inputs import materials

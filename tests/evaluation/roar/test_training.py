@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.errors import BadOption
 from nibt.evaluation.roar.settings import Settings
 from nibt.evaluation.roar.training import TRAINERS, fitting, losses, split, trained

@@ -14,9 +14,11 @@ from transformers import CLIPModel
 
 import nibt
 from nibt.data.images import read_image
-from nibt.data.pair import Object, Pair
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import NOUNS, WORDS, Scenes
+from nibt.datasets.scenes import WORDS, Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.encode import encode
 from tests.helpers import ROOT
 from tests.suites import few

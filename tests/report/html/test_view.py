@@ -20,7 +20,7 @@ from nibt.data.images import ImageInput
 from nibt.report.colors import Appearance
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, fragment
-from nibt.report.html.view_data import signed_row
+from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import resized
 from nibt.results.answer import change_image

@@ -10,9 +10,10 @@ from PIL import Image, ImageFont
 
 import nibt
 from nibt.report.colors import DEFAULT, PAPER
-from nibt.report.image.draw import caption, draw
+from nibt.report.image.draw import draw
 from nibt.report.image.layout import ELLIPSIS, font_for, length, shortened, text_rows
 from nibt.report.image.links import draw_links
+from nibt.report.image.parts import caption
 from tests import tiny
 
 LONG = "x" * 5000

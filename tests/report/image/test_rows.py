@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nibt.report.colors import DEFAULT
-from nibt.report.image.draw import scale
+from nibt.report.image.parts import scale
 
 
 def colours(image: Image.Image) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """The audit of a model and its explanations: eight questions, answered by checks with a verdict each.
 
-``runner`` and ``counterfactuals`` answer questions 1 to 4, ``randomization`` changes the weights of a copy of the model
-for question 1, ``faithfulness`` answers questions 5 and 6, and ``vocabulary`` questions 7 and 8.
+``runner`` answers questions 1 to 4, ``randomization`` changes the weights of a copy of the model for question 1, and
+``checks`` answers questions 5 to 8.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -16,10 +16,11 @@ from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Seed, parsed
 from nibt.progress import OnProgress, Progress, no_progress
+from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check
 from nibt.torch_modes import plain_torch
 
@@ -103,12 +104,7 @@ def audit(
     steps("the seed")
     checks += runner.seeds()
     scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
-    for index, method in enumerate([*controls, *specs]):
-        steps(f"the metrics of {method}")
-        scores.add(method, control=index < len(controls))
-    unit_counts = [image_map.scores.size for image_map in runner.unchanged[str(specs[0]), "image"]]
-    for method in specs:
-        checks += [*scores.faithfulness(method), *scores.artifacts(method, unit_counts)]
+    checks += _metric_checks(runner, scores, controls, specs, steps)
     steps("right and wrong captions")
     checks += discrimination_checks(model, pairs)
     steps("everyday nouns")
@@ -136,3 +132,20 @@ def audit(
         quick,
         unknown_nouns,
     )
+
+
+def _metric_checks(
+    runner: AuditRunner,
+    scores: MetricScores,
+    controls: list[MethodSpec],
+    specs: list[MethodSpec],
+    steps: Callable[[str], None],
+) -> list[Check]:
+    """Measure all methods, and return the checks of what they measure."""
+    for index, method in enumerate([*controls, *specs]):
+        steps(f"the metrics of {method}")
+        scores.add(method, control=index < len(controls))
+    unit_counts = [image_map.scores.size for image_map in runner.unchanged[str(specs[0]), "image"]]
+    return [
+        check for method in specs for check in (*scores.faithfulness(method), *scores.artifacts(method, unit_counts))
+    ]

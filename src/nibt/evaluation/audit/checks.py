@@ -22,10 +22,10 @@ from nibt.engine.reactions import NEAR_BLANK, reactions
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import Interval, interval, within
 from nibt.io import read_text
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.preprocessing.captions import UNKNOWN
-from nibt.registry import find
+from nibt.registry import MethodSpec, find
 from nibt.results.audit import Check, MetricMean
 from nibt.types import Embedding, MeasuredSide, Modality
 

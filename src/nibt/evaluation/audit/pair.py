@@ -22,9 +22,10 @@ from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.randomization import randomized
 from nibt.evaluation.maps import maps, spearman, without_mean_states
 from nibt.evaluation.statistics import Interval
-from nibt.methods.base import Method, MethodSpec
+from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
+from nibt.registry import MethodSpec
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import plain_torch

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from nibt.data.pair import Pair
 from nibt.evaluation.maps import Map, maps, without_mean_states
-from nibt.methods.base import MethodSpec
 from nibt.models.base import Inputs, Model, Tower
+from nibt.registry import MethodSpec
 from nibt.types import Modality
 
 

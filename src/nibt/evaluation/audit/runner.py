@@ -13,9 +13,9 @@ from nibt.evaluation.audit.checks import checks_of
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
-from nibt.registry import find
+from nibt.registry import MethodSpec, find
 from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
 from nibt.types import Modality

@@ -21,7 +21,8 @@ from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
-from nibt.evaluation.bench.plan import Cell, MetricChoice, Plan
+from nibt.evaluation.bench.choice import MetricChoice
+from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.measure import measure
 from nibt.folder import open_table

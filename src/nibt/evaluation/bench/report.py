@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
+from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
-from nibt.evaluation.bench.summary import DROP, FPS, INCREASE, Group, Summary, headlines, published, published_gains
+from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
 from nibt.evaluation.tables import (
     ReportTable,

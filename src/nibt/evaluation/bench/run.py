@@ -18,7 +18,8 @@ from nibt.engine.batches import BatchCache
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_rows
-from nibt.evaluation.bench.plan import Cell, Choice, Plan
+from nibt.evaluation.bench.choice import Choice
+from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest

@@ -11,7 +11,8 @@ from nibt.datasets._opening import FolderMissing, open_dataset
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, NibtError, UnknownName
-from nibt.evaluation.bench.plan import Choice, MethodChoice, MetricChoice, Plan
+from nibt.evaluation.bench.choice import Choice, MethodChoice, MetricChoice
+from nibt.evaluation.bench.plan import Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from nibt.core.perturbation import item_rng
+from nibt.models._text_tower import TextTower
 from nibt.models._trace import Inputs, Trace
-from nibt.models.base import ImageTower, TextTower, Tower
-from nibt.results.attribution import to_pixels
+from nibt.models.base import ImageTower, Tower
+from nibt.results.pixels import to_pixels
 from nibt.types import Embedding
 
 _TIES = 3  # the random stream of ties, distinct from other draws for an item

@@ -25,10 +25,11 @@ from nibt.evaluation.roar.settings import Settings
 from nibt.evaluation.roar.training import TRAINERS, Sources, Trainer, fitting, split, trained, trained_blocks, untrained
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, require_unchanged
 from nibt.io import load_json
-from nibt.methods.base import SIDES, MethodSpec
+from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress
 from nibt.records import JsonObject, read_record
+from nibt.registry import MethodSpec
 from nibt.results.roar import Roar, Training
 from nibt.types import Modality, ModelRecord
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported
-from nibt.models._hooks import set_hook
+from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, part
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
-from nibt.models.base import ImageTower, TextTower
+from nibt.models.base import ImageTower
 from nibt.options import Keywords
 from nibt.preprocessing.captions import Tokens
-from nibt.torch_modes import float32_numbers
+from nibt.torch_modes import float32_numbers, set_hook
 from nibt.types import Embedding, Hidden
 
 

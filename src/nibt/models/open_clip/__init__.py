@@ -18,7 +18,8 @@ from nibt.models._answers import AnswerTower
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.models._request import Request
-from nibt.models.base import ImageTower, TextTower
+from nibt.models._text_tower import TextTower
+from nibt.models.base import ImageTower
 from nibt.records import JsonObject
 
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
-from nibt.models._hooks import has_hooks, set_hook
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
@@ -20,6 +19,7 @@ from nibt.models.open_clip.text import one_row
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.images import height_and_width
+from nibt.torch_modes import has_hooks, set_hook
 from nibt.types import Embedding, Hidden
 
 _TRUNKS = {"VisionTransformer", "NaFlexVit", "Eva"}

@@ -17,8 +17,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
+from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
-from nibt.models.base import Inputs, TextTower
+from nibt.models.base import Inputs
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.captions import Tokens

@@ -14,16 +14,8 @@ from nibt.errors import BadInput
 from nibt.io import read_text
 from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
-from nibt.report.html.view_data import (
-    EncodedImages,
-    Failure,
-    Panel,
-    fixed,
-    heading,
-    panel_data,
-    panel_text,
-    scored_words,
-)
+from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
+from nibt.report.html.view_text import fixed, heading, panel_text, scored_words
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.report.request import WordMaps, question, sentence
 from nibt.results.attribution import TextAttribution

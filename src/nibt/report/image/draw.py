@@ -3,189 +3,41 @@
 There are pictures of explanations, of the words of a caption or an answer, and of the heads of a decomposition.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibt.data.images import ImageInput, read_image
-from nibt.errors import BadInput, NibtError
-from nibt.report.colors import FAINT, INK, PAPER, Appearance, appearance, ink_on, on_paper, strength
+from nibt.report.colors import FAINT, PAPER, Appearance, appearance, on_paper, strength
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import (
     MARGIN,
     SIDE,
     SMALL,
     TILE,
-    banner,
     below,
     centered,
-    length,
     resized,
-    shortened,
     stacked,
     text_rows,
     tile,
     write,
 )
+from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking, scale
 from nibt.report.request import (
-    ColoredWord,
-    Shown,
-    Worded,
     WordMaps,
     is_signed,
-    legend,
     method_line,
-    question,
-    runs,
-    sentence,
     similarity_name,
     target_line,
 )
 from nibt.results.answer import AnswerExplanation
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.decomposition import Decomposition
-from nibt.results.explanation import Explanation, Ranked, is_noise, mismatch, other_warnings
+from nibt.results.explanation import Explanation, is_noise, other_warnings
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
-
-_LARGE, _TITLE = 24, 20
-_NAME, _WORDED = 70, 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
-_MOST_LABELS = 10
-
-
-def photograph(image: ImageInput | None, source: str) -> Image.Image:
-    """Return the image on which maps are drawn."""
-    if image is not None:
-        return image.pil_image
-    try:
-        read_image(source)
-    except NibtError as error:
-        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it") from error
-    raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
-
-
-def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -> Image.Image:
-    """Draw the words on their colors, wrapped to the width."""
-    size = SMALL if small else _LARGE
-    inner, gap = size // 3, size // 4
-    high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
-    lines: list[list[tuple[ColoredWord, int]]] = [[]]
-    used = 0
-    for word in runs(worded, look):
-        run = replace(word, text=shortened(word.text, size, usable - 2 * inner))
-        across = int(length(run.text, size)) + 2 * inner
-        if used + across > usable and lines[-1]:
-            lines.append([])
-            used = 0
-        lines[-1].append((run, across))
-        used += across + gap
-    row = Image.new("RGB", (width, (high + gap) * len(lines) - gap), PAPER)
-    pen = ImageDraw.Draw(row)
-    for number, line in enumerate(lines):
-        left, top = (width - sum(across + gap for _, across in line)) // 2, (high + gap) * number
-        for run, across in line:
-            pen.rounded_rectangle((left, top, left + across, top + high), gap, fill=run.background)
-            middle = left + inner, top + high // 2
-            write(pen, middle, run.text, ink_on(run.background), size, anchor="lm")
-            left += across + gap
-    return row
-
-
-def scale(
-    most: float, width: int, look: Appearance, one_sided: bool, signed: bool = True, name: str = ""
-) -> Image.Image:
-    """Draw a color bar with the largest absolute score at its end and its name on the left."""
-    bar = min(320, width - 2 * MARGIN - (2 * _NAME if name else 0))
-    row = Image.new("RGB", (width, 48), PAPER)
-    shares = np.linspace(0 if one_sided else -1, 1, bar, dtype=np.float32)
-    pixels = on_paper(np.broadcast_to(shares, (18, bar)), look.palette)
-    left = (width - bar) // 2
-    row.paste(Image.fromarray(pixels), (left, 0))
-    pen = ImageDraw.Draw(row)
-    pen.rectangle((left, 0, left + bar - 1, 17), outline=FAINT)
-    write(pen, (left - 10, 9), name, INK, SMALL, anchor="rm")
-    for across, text, anchor in _ends(most, left, bar, one_sided, signed):
-        write(pen, (across, 26), text, INK, SMALL, anchor=anchor)
-    return row
-
-
-def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> Iterator[tuple[int, str, str]]:
-    """Yield the numbers below a bar, with words if the bar is wide enough."""
-    wide = bar >= _WORDED
-    if most == 0:
-        yield left + bar // 2, "all scores are 0", "mt"
-    elif one_sided:
-        yield left, "0", "lt"
-        yield left + bar, f"{'for' if signed else 'strength'}  {most:.2g}" if wide else f"{most:.2g}", "rt"
-    else:
-        worded = wide and signed
-        yield left, f"{-most:.2g}  against" if worded else f"{-most:.2g}", "lt"
-        yield left + bar // 2, "0", "mt"
-        yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
-
-
-def part_scale(attribution: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
-    """Draw the color bar of a map or of a caption, which is one-sided if no negative scores are drawn."""
-    if isinstance(attribution, ImageAttribution):
-        scores = attribution.grid.flatten().tolist()
-    else:
-        scores = [word.score for word in attribution.words]
-    one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
-    return scale(max(map(abs, scores), default=0.0), width, look, one_sided, signed, name)
-
-
-def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
-    """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
-    yield below(text_rows([question(result)], width, _TITLE, INK), text_rows([legend(result, look)], width))
-    no_match = mismatch(result.warnings)
-    if no_match:
-        yield banner(sentence(no_match), width)
-
-
-def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
-    """Draw the first labels from best to worst, with cosine, probability and a bar."""
-    listed, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
-    more = len(labels) - len(listed)
-    row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
-    pen, left = ImageDraw.Draw(row), (width - column) // 2
-    name_width = column - 270
-    for across, text in ((0, "label"), (name_width, "cosine"), (name_width + 70, "probability")):
-        write(pen, (left + across, 4), text, FAINT, SMALL)
-    for number, item in enumerate(listed, 1):
-        top = 26 * number
-        text = shortened(item.label, SMALL, name_width - 10)
-        write(pen, (left, top + 4), text, INK, SMALL)
-        write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
-        write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
-        start = left + name_width + 160
-        pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
-        pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)
-    if more:
-        text = f"and {more} more labels"
-        write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
-    return row
-
-
-def notes(explanation: Explanation, width: int) -> Image.Image:
-    """Draw the method, the target, the model, the similarity and the warnings."""
-    gaps = [f"{name} {side.path.gap_share}" for name, side in explanation.sides.items() if side.path is not None]
-    special = [f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items()]
-    not_shown = (
-        f"completeness gap: {', '.join(gaps)} of the change" if gaps else f"special tokens: {', '.join(special)}"
-    )
-    name = similarity_name(explanation)
-    return text_rows(
-        [
-            f"{method_line(explanation)}    {target_line(explanation)}",
-            f"similarity ({name}) {explanation.similarity:z.3f}    {not_shown}",
-            *(f"note: {warning}" for warning in other_warnings(explanation.warnings)),
-        ],
-        width,
-    )
-
 
 _WORDS_ACROSS = 5
 _CELL, _LABELS, _STRONGEST, _HEADS_ACROSS = 22, 24, 6, 3

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.report.colors import DEFAULT, INK, OUTLINED, PAPER, Appearance, on_paper, strength, tint
-from nibt.results.attribution import ImageAttribution, over_image, placed
+from nibt.results.attribution import ImageAttribution
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import threshold_mask
+from nibt.results.pixels import over_image, placed
 
 STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
 SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map

@@ -20,12 +20,13 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from PIL import Image
 
-from nibt.data.pair import Box, as_list, read_box
+from nibt.data.objects import Box, read_box
+from nibt.data.pair import as_list
 from nibt.errors import BadInput
 from nibt.options import Top, parsed
 from nibt.report.colors import Appearance, appearance
-from nibt.report.image.draw import photograph
 from nibt.report.image.layout import TEXTS, font_for, shortened
+from nibt.report.image.parts import photograph
 from nibt.report.request import method_line
 from nibt.results.base import require_result
 from nibt.results.regions import Regions, word_indices

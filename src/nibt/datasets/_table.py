@@ -1,0 +1,116 @@
+"""Data sets of tables, whose rows name an image and a caption."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nibt.data import parquet
+from nibt.data.images import SAMPLE
+from nibt.datasets._files import format_errors
+from nibt.datasets._records import REMEDY, RecordDataset
+from nibt.datasets.base import FilePart, ImageLocation, Record
+from nibt.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableDataset(RecordDataset):
+    """Base class of data sets in tables.
+
+    Attributes:
+        image: The column of images.
+        caption: The column of captions.
+        key: The column with the user's identifiers of rows.
+        prompt: The column of prompts of a generator, which take the place of captions.
+        answer: The column of answers to the prompts, where an empty one is not known; None without answers.
+    """
+
+    image: str = "image"
+    caption: str = "caption"
+    key: str | None = None
+    prompt: str | None = field(default=None, repr=False)
+    answer: str | None = field(default=None, repr=False)
+
+    @property
+    def has_prompts(self) -> bool:
+        return self.prompt is not None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (self.image, self.prompt or self.caption, *filter(None, (self.key, self.answer)))
+
+    @abstractmethod
+    def column_names(self) -> Sequence[str]:
+        """Return the names of all columns; those of a file of JSON lines are the keys of its first row."""
+
+    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+        """Build the record of a row; a row that cannot be read gives a record with its error."""
+        if isinstance(values, BadInput):
+            return Record.of_error(values, row, where)
+        if not isinstance(values, dict):
+            error = BadInput(f"{where} must be an object with {' and '.join(self.columns)} (got {values!r:.60})")
+            return Record.of_error(error, row, where)
+        key = ""
+        try:
+            with format_errors(where):
+                key = str(values[self.key]) if self.key else ""
+                name, location = image_location(values[self.image], folder, row)
+                text = caption_text(values[self.prompt or self.caption], "prompt" if self.prompt else "caption")
+                value = values.get(self.answer) if self.answer else None
+                answer = None if value in (None, "") else caption_text(value, "answer")
+                return Record((text,), location, where, row, name, key, answer)
+        except BadInput as error:
+            return Record.of_error(error, row, where, key)
+
+
+def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:
+    """Return the name and the location of an image."""
+    if isinstance(value, dict) and {"bytes", "path"} & set(value):
+        if value.get("bytes") is not None:
+            return value.get("path") or f"row {row}", value["bytes"]
+        value = value.get("path")
+    if isinstance(value, bytes):
+        return f"row {row}", value
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"the image must be a path or the bytes of a file (got {_type_name(value)})")
+    return value, value if value.startswith(SAMPLE) else str(folder / value)
+
+
+def caption_text(value: Any, name: str = "caption") -> str:
+    """Return the caption of a row, or another text."""
+    value = value[0] if isinstance(value, list | tuple) and value else value
+    if not isinstance(value, str):
+        raise BadInput(f"the {name} must be a text (got {_type_name(value)})")
+    if value != as_utf8(value):
+        raise BadInput(f"the {name} must be valid Unicode (got an unpaired surrogate): save it in UTF-8")
+    return value
+
+
+def as_utf8(text: str) -> str:
+    """Return a text with characters replaced that UTF-8 cannot encode, which may occur in names of files."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _type_name(value: Any) -> str:
+    return "nothing" if value in (None, "") else type(value).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class TableCell(FilePart):
+    """A cell of a Parquet or Arrow file with the bytes of an image, or with a mapping that has them as ``bytes``."""
+
+    path: Path
+    row: int
+    column: str
+
+    def read(self) -> bytes:
+        value = parquet.read_cell(self.path, self.row, self.column, REMEDY)
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise BadInput(
+                f"{self.path.name}, row {self.row}: {self.column} must have the bytes of an image "
+                f"(got {'nothing' if data is None else type(data).__name__})"
+            )
+        return data

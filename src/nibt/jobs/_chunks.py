@@ -1,0 +1,78 @@
+"""Chunks of rows, read ahead of the worker, and what stands for an image that was not read."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from PIL import Image
+
+from nibt.data.images import ImageInput
+from nibt.datasets.base import Dataset, Record, Wanted
+
+_Item = TypeVar("_Item")
+_END = object()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records from ``number * size`` on, whose results are written together."""
+
+    number: int
+    records: list[Record]
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:08d}"
+
+
+@dataclass
+class Chunks:
+    """The chunks of a data set that are wanted; ``count`` is the number of all records after the iteration."""
+
+    data: Dataset
+    size: int
+    wanted: Wanted
+    count: int | None = field(default=None, init=False)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        row, records = 0, []
+        for record in self.data.records(lambda row: self.wanted(row // self.size)):
+            if record is not None:
+                records.append(record)
+            row += 1
+            if row % self.size == 0 and records:
+                yield Chunk(records[0].row // self.size, records)
+                records = []
+        self.count = row
+        if records:
+            yield Chunk(records[0].row // self.size, records)
+
+
+def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    """Yield the items in their order, while a thread produces the next ``count`` of them."""
+    with ThreadPoolExecutor(1, "nibt-ahead") as thread:
+        try:
+            waiting = deque(thread.submit(next, items, _END) for _ in range(count))
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(thread.submit(next, items, _END))
+                yield item  # pyright: ignore[reportReturnType]
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class PlaceholderImage(ImageInput):
+    """An image without pixels, which saves memory once the inputs of the model are prepared."""
+
+    shape: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, image: ImageInput) -> "PlaceholderImage":
+        """Return an image without its pixels."""
+        return cls(Image.new("L", (1, 1)), image.source, image.notes, image.digest, image.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.shape

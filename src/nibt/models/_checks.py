@@ -1,0 +1,86 @@
+"""Checks of a model that was loaded: its weights are finite, and its cut gives what the model gives."""
+
+from copy import copy
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from nibt.data.images import ImageInput
+from nibt.errors import CannotLoad
+from nibt.models._failures import loading
+from nibt.models._precision import state_of
+from nibt.models._trace import Inputs, Trace
+from nibt.models.base import ImageTower, Model, Tower
+from nibt.progress import report_stage
+
+_LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
+
+
+def check_finite(name: str, module: nn.Module) -> None:
+    """Check that all weights are finite."""
+    for key, tensor in state_of(module).items():
+        # causal masks are infinite, and are buffers outside the state dict
+        tensor = tensor.float() if tensor.itemsize == 1 else tensor  # PyTorch has no isfinite of 8 bits
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CannotLoad(f"the model {name!r} has NaN or infinite weights in {key!r}: the checkpoint is broken")
+
+
+def seeded_noise() -> Image.Image:
+    """Return the image on which models are checked."""
+    draws = torch.Generator("cpu").manual_seed(0)
+    return Image.fromarray(torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy())
+
+
+def checked(model: Model) -> Model:
+    """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
+    report_stage("checking its towers")
+    image = ImageInput(seeded_noise(), "seeded noise")
+    with loading(model.id):
+        tower = _small(model.image)
+        image_size = _compare(model.id, tower, tower.prepare([image, image]))
+        captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
+        caption_size = _compare(model.id, model.text, captions)
+        if image_size != caption_size:
+            raise CannotLoad(
+                f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
+                "they cannot be compared: correct its configuration"
+            )
+    return model
+
+
+def _small(tower: ImageTower) -> ImageTower:
+    """Return the tower with a small input size if it takes any size, which makes the check faster."""
+    preparation = getattr(tower, "preparation", None)
+    if preparation is None or preparation.resize.way != "whole":
+        return tower
+    small = copy(tower)
+    side = 4 * preparation.resize.multiple
+    small.preparation = replace(preparation, resize=replace(preparation.resize, height=side, width=side))
+    return small
+
+
+def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
+    """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
+    trace = tower.trace(inputs)
+    for layer, cosine in replay_cosines(tower, trace).items():
+        if not cosine > _LEAST_COSINE:  # also fails for NaN
+            raise CannotLoad(
+                f"the model {name!r} cannot be cut: replayed from layer {layer} of {tower.depth}, its {tower.modality} "
+                f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
+                f"{_LEAST_COSINE})"
+            )
+    return trace.embedding.shape[-1]
+
+
+def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
+    """Return the least cosine between the embedding of a tower and that of the tower cut at each of three layers."""
+    cosines = {}
+    for layer in sorted({0, tower.depth // 2, tower.depth}):
+        cut = trace.cut(layer)
+        with torch.no_grad():
+            replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
+        cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+    return cosines
