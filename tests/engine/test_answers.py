@@ -1,6 +1,7 @@
 """Tests of ``nibt.engine.answers``: explanations of the words of answers."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -222,9 +223,15 @@ def test_scores_without_a_unit_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"views": 1}, {"views": 2}, {"views": 5}, {"quadrature": "midpoint", "steps": 8}]
+    ("prompt", "options"),
+    few(
+        product(
+            ["describe the picture", "what is left of the house ?"],
+            [{}, {"views": 1}, {"views": 2}, {"views": 5}, {"quadrature": "midpoint", "steps": 8}],
+        ),
+        [("what is left of the house ?", {}), ("what is left of the house ?", {"views": 2})],
+    ),
 )
-@pytest.mark.parametrize("prompt", ["describe the picture", "what is left of the house ?"])
 def test_the_row_of_a_word_adds_up_to_the_change_of_the_image_that_is_shown(
     prompt: str, options: dict[str, Any]
 ) -> None:
@@ -321,8 +328,13 @@ def test_occlusion_explains_an_answer_of_one_word() -> None:
     assert len(explanation.words[0].earlier) == 0
 
 
-@pytest.mark.parametrize("method", few(available("methods"), ["occlusion", "nib"]))
-@pytest.mark.parametrize("narrow", [*SOURCES, SOURCES])
+@pytest.mark.parametrize(
+    ("method", "narrow"),
+    few(
+        product(available("methods"), [*SOURCES, SOURCES]),
+        [("occlusion", SOURCES), ("nib", SOURCES), ("nib", "earlier")],
+    ),
+)
 def test_an_answer_of_one_word_has_no_words_before_it(method: str, narrow: Any) -> None:
     """Of each source, also the one without units, which has nothing to remove."""
     model = load_generator("scenes_generator")

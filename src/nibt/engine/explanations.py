@@ -138,9 +138,9 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         values = [side.score(side.trace.embedding).tolist() for side in batch.sides]
     embeddings = (side.trace.embedding for side in batch.sides)
     similarities = spec.scores[spec.modalities[0]].similarity(*embeddings).tolist()  # as seen from the first side
-    if not math.isfinite(sum(similarities)):
+    if not math.isfinite(total := sum(similarities)):
         raise Unsupported(
-            f"the model must give finite similarities (got {similarities}): check its weights, or load it in float32"
+            f"the model must give finite similarities (got {total}): check its weights, or load it in float32"
         )
     mixed = spec.modalities == IMAGE_AND_TEXT
     prefixes = ["" if mixed else f"{name}: " for name in spec.side_names]  # two images or captions are told apart
