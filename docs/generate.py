@@ -167,6 +167,8 @@ def with_default(kind: Any, field: Any) -> str:
     values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
     if field.name == "layer" and isinstance(values[0], float) and kind.layer_leaves_block:
         return f"`layer` (by default, what leaves the block at {values[0]} of the depth)"
+    if field.name == "layer" and hasattr(kind, "distribute"):
+        return f"`layer` (image: the last one or 0.65 of the depth), `layer={values[1]}` (text)"
     plain = [f"{value:.3g}" if isinstance(value, float) else value for value in values]
     texts = [f"`{field.name}={value}`" for value in plain]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
@@ -192,7 +194,9 @@ def method_page(name: str) -> str:
     text = [
         *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
         *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
-        "[Published and default](../../explanation/published.md) compares both settings." if name == "nib" else "",
+        "[Published and default](../../explanation/study.md#published-and-default) compares both settings."
+        if name == "nib"
+        else "",
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
@@ -234,7 +238,9 @@ def cost(name: str, kind: Any) -> str:
         if model in measured:
             options = ", ".join(f"{key}={value}" for key, value in measured[model]["options"].items())
             times.append(f"{label} {measured[model]['seconds']:g} s{f' with {options}' if options else ''}")
-    return f"**Forward passes.** {'; '.join(filter(None, [kind.cost, ', '.join(times)]))}."
+    views = kind.variants["default"].get("image", {}).get("views", 1)
+    formula = f"{kind.cost}, for each of {views} views of an image" if views > 1 else kind.cost
+    return f"**Forward passes.** {'; '.join(filter(None, [formula, ', '.join(times)]))}."
 
 
 def quality(name: str) -> str:
@@ -285,14 +291,19 @@ def row_of(table: Mapping[str, Any], name: str) -> str:
 
 def results_table() -> str:
     """Return the table of methods with their defaults, and what was not measured."""
-    lines = ["| method | pointing | AP | AUC of words | forwards |", "|---|---|---|---|---|"]
+    lines = [
+        "| method | pointing | AP | forwards | pointing, 3 views | AP, 3 views | forwards, 3 views | AUC of words |",
+        "|---" * 8 + "|",
+    ]
     missing, variants, labels = [], [], rows(RESULTS / "methods-image.csv")
     for name in own("methods"):
         row, image, text = measured(name)
         if row:
-            values = [f"{float(image[key]):.2f}" for key in ("pointing", "AP")]
-            values += [f"{float(text['AUC of words']):.2f}", f"{float(image['forwards']):g}"]
-            lines.append(f"| `{row}` | {' | '.join(values)} |")
+            three = labels.get(f"{row} views=3", {})
+            if name == PRESENT["shown"]:  # whose default has three
+                image, three = rows(STUDY / "shown.csv")[f"{name}, 1 view"], image
+            values = [number(part, key) for part in (image, three) for key in ("pointing", "AP", "forwards")]
+            lines.append(f"| `{row}` | {' | '.join([*values, number(text, 'AUC of words')])} |")
             sides = find("methods", name).variants
             changed = [variant for variant in sides if sides[variant] != sides["default"]]
             absent = [variant for variant in changed if f"{name} {variant}" not in labels]
@@ -300,6 +311,11 @@ def results_table() -> str:
         else:
             missing.append(f"`{name}`")
     return "\n".join(lines) + f"\n\nNot measured: {', '.join(missing)}; of variants {', '.join(variants)}.\n"
+
+
+def number(row: Mapping[str, str], key: str) -> str:
+    """Return a number of a table for a page; a dash if it was not measured."""
+    return "-" if key not in row else f"{float(row[key]):{'.4g' if key == 'forwards' else '.2f'}}"
 
 
 def metric_page(name: str) -> str:

@@ -9,16 +9,26 @@ comment on the line before a block marks it:
                             runs with the slow tests only, with these replacements: on less data, in less time
     <!-- file: NAME -->     is written into the folder under that name
 
-``python -m tests.documents`` lists what is not run, and why.
+A ``text`` block right after a block is what that block prints: words and the first three digits of numbers are
+compared, and ``...`` stands for any text. The output of a ``small`` block, and of one whose model or data have a
+substitute (``STAND_INS``), is not compared.
+
+``python -m tests.documents`` lists what is not run, and why; ``python -m tests.documents PAGE ...`` prints what the
+blocks of pages print.
 """
 
 import ast
+import contextlib
 import importlib.util
+import io
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +42,10 @@ ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
 """What a reader has and the tests lack, with its substitute."""
 _BLOCK = re.compile(r"(?:^<!-- (?P<marker>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_OUTPUT = re.compile(r"^```(?:bash|python)\n((?:(?!^```$).)*?)^```\n\n```text\n(.*?)^```$", re.M | re.S)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")
+_PROGRESS = re.compile(r"^nibt: .* elapsed.*\n", re.M)
+"""How long a command takes so far, which it prints after ten seconds."""
 _PROGRAMS = ("nibt", "pip", "pre-commit", "python", "python3", "git", "mkdocs", "ray", "pdftoppm")
 _END, _NEXT = "\x1e", "\x1f"
 
@@ -43,6 +57,8 @@ class Block:
     language: str
     text: str
     marker: str
+    output: str | None = None
+    """What the page says that the block prints."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -73,6 +89,12 @@ class Block:
             assert old in text, f"{self}: {old!r} is not in the block"
             text = text.replace(old, new)
         return replace(self, text=text)
+
+    @property
+    def compared(self) -> bool:
+        """Whether the block prints here what it prints for a reader."""
+        models = (*STAND_INS, "my-clip", "my-model")
+        return not (self.not_run or self.replacements or self.file or any(name in self.text for name in models))
 
     @property
     def file(self) -> str:
@@ -108,7 +130,8 @@ def blocks(page: str) -> list[Block]:
         for match in _BLOCK.finditer(text)
     ]
     assert 2 * len(result) == len(re.findall(r"^\s*```", text, re.M)), f"{page}: a block that is not at the margin"
-    return result
+    outputs = dict(_OUTPUT.findall(text))
+    return [replace(block, output=outputs.get(block.text)) for block in result]
 
 
 def stood_in(text: str) -> str:
@@ -184,16 +207,55 @@ def _parsed(block: Block, arguments: list[str]) -> None:
         raise AssertionError(f"{block}: nibt {command.name} {arguments}: {error}") from error
 
 
-def run(block: Block, folder: Path, names: dict[str, Any]) -> None:
-    """Run a block; ``names`` are the names that earlier Python blocks of the page defined."""
-    block = block.small()
-    if block.file:
-        (folder / block.file).write_text(block.text)
-    elif block.language == "python":
-        exec(compile(stood_in(block.text), str(block), "exec"), names)
-    elif block.language == "bash":
-        for command in commands(block, folder):
-            _run_command(block, command, folder)
+def run(block: Block, folder: Path, names: dict[str, Any]) -> str:
+    """Run a block and return what it prints; ``names`` are those that earlier Python blocks of the page defined."""
+    block, printed = block.small(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        if block.file:
+            (folder / block.file).write_text(block.text)
+            importlib.invalidate_caches()
+        elif block.language == "python":
+            exec(compile(stood_in(block.text), str(block), "exec"), names)
+        elif block.language == "bash":
+            for command in commands(block, folder):
+                _run_command(block, command, folder)
+    return _PROGRESS.sub("", printed.getvalue())
+
+
+def check_output(block: Block, text: str) -> None:
+    """Check that a block prints what its page says: its words, and its numbers to three digits."""
+    if not block.compared:
+        return
+    if block.output is None:
+        assert not text, (
+            f"{block}: add what it prints as a block of text (python -m tests.documents {block.page}):\n{text}"
+        )
+    else:
+        assert prints(text, block.output), f"{block} prints, other than the page says:\n{text}"
+
+
+def prints(text: str, expected: str) -> bool:
+    """Return whether a text is as expected; ``...`` is any text."""
+    parts = re.split(rf"({_NUMBER.pattern}|\.\.\.|\s+)", expected.strip())
+    pattern = "".join(
+        ".*?"
+        if part == "..."
+        else r"\s+"
+        if part.isspace()
+        else f"({_NUMBER.pattern})"
+        if _NUMBER.fullmatch(part)
+        else re.escape(part)
+        for part in parts
+    )
+    match = re.fullmatch(pattern, text.strip(), re.S)
+    return match is not None and all(map(_close, match.groups(), filter(_NUMBER.fullmatch, parts)))
+
+
+def _close(value: str, expected: str) -> bool:
+    if not re.search(r"[.e]", expected):
+        return value == expected
+    last = 10.0 ** -len(expected.partition(".")[2].partition("e")[0])
+    return math.isclose(float(value), float(expected), rel_tol=5e-3, abs_tol=0 if "e" in expected else 1.01 * last)
 
 
 def _run_command(block: Block, command: list[str], folder: Path) -> None:
@@ -264,7 +326,29 @@ def called(block: Block) -> set[str]:
     }
 
 
-if __name__ == "__main__":
+def printed(page: str) -> None:
+    """Print what each block of a page prints."""
+    from tests import tiny
+
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(temporary):
+        folder, names = Path(temporary), {"__name__": "__main__"}
+        model = tiny.clip()
+        model.module.save_pretrained(folder / "clip")
+        model.processor.save_pretrained(folder / "clip")
+        furnish(folder, folder / "clip")
+        sys.path.insert(0, temporary)
+        importlib.invalidate_caches()
+        for block in blocks(page):
+            if not block.not_run and (text := run(block, folder, names)):
+                print(f"--- {block}{'' if block.compared else ' (not compared)'}\n{text}")
+
+
+def main() -> None:
+    """Print what blocks print, or list those that do not run."""
+    if len(sys.argv) > 1:
+        for page in sys.argv[1:]:
+            printed(page)
+        return
     listed = [block for page in pages() for block in blocks(page) if block.language in ("python", "bash")]
     left = list(not_run())
     print(
@@ -273,3 +357,7 @@ if __name__ == "__main__":
     )
     for block in left:
         print(f"{block}: {block.not_run}")
+
+
+if __name__ == "__main__":
+    main()

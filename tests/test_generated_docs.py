@@ -2,17 +2,23 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 import nibt
+from nibt import registry
 from nibt.evaluation.bench.plan import Plan
 from nibt.methods.base import pair_methods
 from tests.documents import load_docs_module
 from tests.helpers import ROOT
+from tests.metrics.known_maps import FIRST, LAST, on
 
 DOCS = ROOT / "docs"
 
@@ -31,6 +37,30 @@ def test_generated_files_are_current(generate: ModuleType) -> None:
 def test_each_method_has_a_page_and_no_other(generate: ModuleType) -> None:
     pages = {path.stem for path in (DOCS / "reference" / "methods").glob("*.md")} - {"index"}
     assert pages == set(generate.own("methods"))
+
+
+def test_the_skeleton_of_a_metric_passes_the_checks(
+    generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder like a clone, ruff finds nothing, the metric has the values of its test, and its page is complete."""
+    for folder in ("src/nibt/metrics", "tests/metrics", "docs/reference/metrics"):
+        (tmp_path / folder).mkdir(parents=True)
+    listed = "docs/reference/metrics/index.md"
+    shutil.copy(ROOT / listed, tmp_path / listed)
+    metric, test, page = load_docs_module("skeleton").write(tmp_path, "height_of_map")
+    assert "`height_of_map`" in page.read_text(encoding="utf-8")
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--config", ROOT / "pyproject.toml", metric, test]
+        done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    names: dict[str, Any] = {"__name__": "height_of_map"}
+    exec(metric.read_text(encoding="utf-8"), names)
+    for scores, least in ((FIRST, 0.8), (LAST, 0.0)):
+        value = float(names["HeightOfMap"]()(on(scores)))
+        assert least <= value <= least + 0.2
+    monkeypatch.setattr(registry, "available", lambda _: ["height_of_map"])
+    monkeypatch.setattr(registry, "_files", lambda _: {"height_of_map": metric})
+    assert {"Use it when", "Avoid it when", "Source"} <= set(generate.parts("metrics", "height_of_map").sections)
 
 
 def test_the_list_of_metrics_names_each_of_them(generate: ModuleType) -> None:
@@ -58,7 +88,7 @@ def test_each_method_has_a_picture_and_a_time(generate: ModuleType) -> None:
 
 def test_pages_of_methods_state_defaults_and_results(generate: ModuleType) -> None:
     page = generate.method_page("nib")
-    assert "- `layer=0.65` (image), `layer=0` (text): One layer or several, whose maps are averaged. On images," in page
+    assert "- `layer` (image: the last one or 0.65 of the depth), `layer=0` (text): One layer or several" in page
     assert "pointing 0.96" in page
     assert "$$z(\\lambda) = r + \\lambda (h - r)$$" in page
 

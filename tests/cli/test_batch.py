@@ -36,8 +36,8 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
     assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole_job.rows()]
     code, out, _ = run("show", "job", 7)
     assert code == 0
-    assert json.loads(Path("7-7-cat.json").read_text())["sides"]["text"]["caption"] == CAPTIONS[7]
-    assert Path("7-7-cat.png").stat().st_size > 1000
+    assert json.loads(Path("7-cat.json").read_text())["sides"]["text"]["caption"] == CAPTIONS[7]
+    assert Path("7-cat.png").stat().st_size > 1000
     assert run("show", "job", "--verify")[:2] == (0, "job is complete: 10 rows, each stored once\n")
     (next(Path("job/parts").glob("00000001-*"))).unlink()
     assert run("show", "job", "--verify")[:2] == (1, "the file of chunk 1 is missing\n")

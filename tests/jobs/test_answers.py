@@ -82,7 +82,7 @@ def test_failed_rows_have_their_errors(whole: nibt.Job) -> None:
 
 
 def test_rows_have_the_documented_columns(whole: nibt.Job) -> None:
-    text = (ROOT / "docs" / "reference" / "jobs.md").read_text()
+    text = (ROOT / "docs" / "guides" / "jobs.md").read_text()
     first = next(whole.rows())
     assert [*first] == answer_schema(parquet.pyarrow()[0]).names
     for name in first:
@@ -210,7 +210,7 @@ def test_command_explains_and_draws_rows(run: Run) -> None:
     assert (code, "1 rows written, 0 failed" in out) == (0, True), err
     code, out, err = run("show", "JOB", 0)
     assert (code, "describe the picture" in out) == (0, True), err
-    assert 'class="nibt-answer"' in Path("0-scene-describe-the-picture.html").read_text()
-    assert [word.text for word in AnswerExplanation.load("0-scene-describe-the-picture.json").words] == ["a", "house"]
+    assert 'class="nibt-answer"' in Path("0-describe-the-picture.html").read_text()
+    assert [word.text for word in AnswerExplanation.load("0-describe-the-picture.json").words] == ["a", "house"]
     assert run("show", "JOB", 0, "-o", "x.png")[0] == 0
     assert run("show", "JOB", 0, "-o", "x.tif")[0] == 2

@@ -21,6 +21,6 @@ def test_rows_are_readable_by_other_tools(whole_job: nibt.Job) -> None:
 
 
 def test_rows_have_the_documented_columns() -> None:
-    text = (ROOT / "docs" / "reference" / "jobs.md").read_text()
+    text = (ROOT / "docs" / "guides" / "jobs.md").read_text()
     for name in schema(parquet.pyarrow()[0]).names:
         assert f"`{name}`" in text, name

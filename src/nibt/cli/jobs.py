@@ -17,7 +17,7 @@ from nibt.cli.options import (
     TargetOptions,
     typed_assignments,
 )
-from nibt.cli.output import Output, input_paths, slug, stem
+from nibt.cli.output import Output, input_paths, slug
 from nibt.cli.terminal import complain, interruptible, say, show_progress
 from nibt.errors import BadInput, BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
@@ -203,7 +203,7 @@ def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
     files = Output(
         output.out, output.quiet, output.overwrite, "", read_paths, (single, ".json"), drawing=output.drawing
     )
-    targets = files.check([f"{slug(f'{row}-{stem(explanation.source)}')}-{slug(text)}"], explanation.kind)
+    targets = files.check([f"{row}-{slug(text)}"], explanation.kind)
     files.write([explanation], targets, show_results)
 
 

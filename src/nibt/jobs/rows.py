@@ -1,6 +1,6 @@
 """Conversion of explanations to rows of a Parquet file, and back.
 
-``docs/reference/jobs.md`` describes the columns. The metadata of a file has what all its rows share (the method, the
+``docs/guides/jobs.md`` describes the columns. The metadata of a file has what all its rows share (the method, the
 model, the versions), so that explanations can be loaded from a single file.
 """
 

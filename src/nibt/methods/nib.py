@@ -69,7 +69,7 @@ class NIB(PathMethod, LayerMethod):
     paper = "Zhu et al., ICLR 2025, arXiv 2502.14889"
     category = "path"
     linear = True
-    cost = "1 + 2 x steps x (1 - layer / depth)"
+    cost = "1 + 2 x steps x (1 - layer / depth) + steps x layer / depth / 3"  # the last term distributes
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
     answer_defaults: ClassVar = {"tolerance": 0.05, "views": 5}  # decoders need more steps than encoders, and views
     conditions: ClassVar = {
@@ -126,7 +126,7 @@ class NIB(PathMethod, LayerMethod):
     def cost_formula(self) -> str:
         if self.noisy:
             return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)"
-        return f"{self.cost} + steps x layer / depth / 3" if self.distribute else self.cost
+        return self.cost if self.distribute else self.cost.rpartition(" + ")[0]
 
     @property
     def lowest(self) -> int:

@@ -1,6 +1,6 @@
 """The result of an audit: checks with their verdicts, curves, scores and example maps.
 
-The JSON form is described in ``docs/reference/audit.md``.
+The JSON form is described in ``docs/guides/audit.md``.
 """
 
 from collections.abc import Mapping, Sequence

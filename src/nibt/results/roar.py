@@ -1,6 +1,6 @@
 """The result of ROAR: the increase of the loss after training without what a method marks as important.
 
-The JSON form is described in ``docs/reference/roar.md``.
+The JSON form is described in ``docs/guides/roar.md``.
 """
 
 from collections.abc import Mapping

@@ -45,6 +45,20 @@ def make_summary(
     return Summary.of(plan, read_rows([path]).to_pandas())
 
 
+@pytest.mark.parametrize("metrics", [["sparseness"], ["sparseness", "pointing_game"]])
+@pytest.mark.parametrize("methods", [["nib"], ["nib", "rise"]])
+def test_no_table_of_a_report_is_empty(tmp_path: Path, metrics: list[str], methods: list[str]) -> None:
+    """No direction of ``sparseness`` is better, so it has no win rates."""
+    plan = Plan.read({**BASE, "methods": methods, "metrics": metrics, "sides": ["image"]})
+    numbers = {("image", metric, method): [0.5, 1.0] for metric in metrics for method in methods}
+    tables = list(_tables(make_summary(tmp_path, plan, numbers, dict.fromkeys(methods, 1.0))))
+    assert all(table.rows and len(table.headings) > 1 for table in tables), tables
+    rates = [table for table in tables if "win rate" in table.title]
+    assert [table.headings for table in rates] == [["method", "pointing_game"]] * (
+        "rise" in methods and len(metrics) > 1
+    )
+
+
 def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     plan = Plan.read(
         {

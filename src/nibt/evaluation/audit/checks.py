@@ -1,6 +1,6 @@
 """The thresholds of an audit, and questions 5 to 8, which metrics and the model itself answer.
 
-``docs/reference/audit.md`` has the reasons of the thresholds.
+``docs/guides/audit.md`` has the reasons of the thresholds.
 """
 
 import math
@@ -97,7 +97,7 @@ _PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
 _SHARE_METRICS = ("special_token_share", "corner_share")
-# docs/reference/audit.md explains why confidence is not checked
+# docs/guides/audit.md explains why confidence is not checked
 _CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[MeasuredSide, str], np.ndarray]

@@ -88,8 +88,9 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
             lines = summary.lines_of(group, side)
             if len(lines):
                 yield _means(group, side, lines, summary)
-                if summary.base is not None:
-                    yield _win_rates(group, side, lines, summary.base)
+                compared = lines[(lines["better"] != "neither") & (lines["method"] != summary.base)]
+                if summary.base is not None and len(compared):
+                    yield _win_rates(group, side, compared, summary.base)
         yield _speed(group, summary)
     if summary.plan.published:
         data_sets = {data for data, *_ in published()}
@@ -141,9 +142,8 @@ def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:
         yield f"A control is ahead, so do not rank methods by these metrics alone: {'; '.join(ahead)}."
 
 
-def _win_rates(group: Group, side: str, lines: DataFrame, base: str) -> ReportTable:
+def _win_rates(group: Group, side: str, compared: DataFrame, base: str) -> ReportTable:
     """Return the table of win rates, for the metrics of which one direction is better."""
-    compared = lines[(lines["better"] != "neither") & (lines["method"] != base)]
     table = _pivot(compared, ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]])
     return ReportTable.of(
         _title_of(group, side, f"win rate against {base}"),

@@ -1,7 +1,7 @@
 """ROAR+: remove the units with the highest scores, train again, and measure the increase of the loss.
 
 This is the protocol of the papers of M2IB and NIB, after ROAR (Hooker et al., 2019). To reduce the cost, training may
-use cached features or only the last blocks. Runs are resumable. ``docs/reference/roar.md`` describes the protocol.
+use cached features or only the last blocks. Runs are resumable. ``docs/guides/roar.md`` describes the protocol.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
