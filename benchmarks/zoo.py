@@ -329,11 +329,12 @@ def written(results: list[Row], summary: str) -> None:
 
 PAGE = """# Released models
 
-Was nibt tried on *my* model? No released weights were on the machines where nibt is made. Instead, each of {count}
-models has a file of facts with its configuration, processor, special tokens, chat template and generation settings, and
-their sources. Of {copies} of them, a small copy that differs in sizes and weights alone is built, and nibt is compared
-with the model's own documented call: the ids of prompts and captions, the pixels, the similarity or the greedy answer
-and its log-probabilities, and the cut at all layers. `nibt check MODEL` shows the same for a folder of yours.
+This page answers whether nibt was tried on your model. No released weights were available where nibt is developed.
+Instead, {count} models have a file of facts each: configuration, processor, special tokens, chat template and
+generation settings, with their sources. For {copies} of them, tests build a small copy, which differs from the release
+only in sizes and weights, and compare nibt with the documented call of the model: the ids of prompts and captions, the
+pixels, the similarity or the greedy answer and its log-probabilities, and the cut at all layers. `nibt check MODEL`
+shows the same for a folder of yours.
 
 - **verified**: on a small copy. Releases that differ in weights alone have equal copies. Files have no sizes of timm's
   towers: they are made small while a test loads them.

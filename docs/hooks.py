@@ -47,6 +47,20 @@ def _generate() -> ModuleType:
 _GENERATE = _generate()
 
 
+_WIDE, _NARROWER = ("76.25em", "72em"), ("76.234375em", "71.984375em")
+"""From which width on the theme shows the navigation beside a page, and what takes its place: 1,152 pixels."""
+
+
+def on_post_build(config: Any) -> None:
+    """Show the navigation also on screens of 1,200 pixels, where the theme hides it behind a button."""
+    assets = Path(config.site_dir) / "assets"
+    for path in (*assets.glob("stylesheets/*.css"), *assets.glob("javascripts/bundle*.js")):
+        text = path.read_text(encoding="utf-8")
+        for theirs, ours in (_WIDE, _NARROWER):
+            text = text.replace(f"width:{theirs}", f"width:{ours}").replace(f"width: {theirs}", f"width: {ours}")
+        path.write_text(text, encoding="utf-8")
+
+
 def on_config(config: Any) -> Any:
     """Add the pages that are made from docstrings and plans to the navigation."""
     (reference,) = (section["Reference"] for section in config["nav"] if "Reference" in section)

@@ -1,15 +1,18 @@
-"""Draws the pictures of the README: ``python docs/pictures.py``.
+"""Draws the pictures of the README and of guides: ``python docs/pictures.py``; of these guides only with ``--guides``.
 
 ``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known,
 ``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
-in Debian's chromium.
+in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``, ``PAGES``).
 """
 
 import shutil
+import sys
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from figures import COLORS, SCENE, outline_named
 from PIL import Image
@@ -23,11 +26,39 @@ from nibt.report.image.parts import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
+PLAN = {
+    "about": "NIB and GAE on drawn scenes",
+    "models": [{"name": "scenes"}],
+    "methods": ["nib", "gae", {"name": "nib", "variant": "paper"}],
+    "data": [{"name": "scenes", "options": {"count": 8, "seed": 1}}],
+    "metrics": ["pointing_game", "average_precision", "word_auc"],
+}
+RESULTS: dict[str, Callable[[], Any]] = {
+    "photo": lambda: nibt.explain("lite", "sample:chelsea", "a cat on a sofa"),
+    "difference": lambda: nibt.explain(
+        "lite", "sample:collage", "a cat", target="difference", against="a cup of coffee"
+    ),
+    "captions": lambda: nibt.compare("lite", "a cat", "a cat on a sofa"),
+    "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
+    "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),
+    "corner": lambda: nibt.explain("scenes", "sample:scene", "a cat", "integrated_gradients"),
+    "own": lambda: nibt.explain("scenes", "sample:scene", "a cat", nibt.method(gradient_times_state)),
+}
+"""The results that guides draw, by the name of the picture."""
 TRUTH = "The black outline is that of the named object. The model is not given this outline."
 
 
 def main() -> None:
     """Draw all pictures."""
+    for name, compute in RESULTS.items():
+        picture = nibt.draw(compute())
+        picture.thumbnail((900, 900))
+        picture.save(FOLDER / "images" / f"{name}.webp", quality=80, method=6)
+    with TemporaryDirectory() as folder:
+        nibt.write_report(nibt.benchmark(PLAN, folder))
+        screen(Path(folder, "report.html"), 900).save(FOLDER / "images" / "report.webp", quality=80, method=6)
+    if "--guides" in sys.argv:
+        return
     nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
     nibt.draw(nibt.regions("lite", *PHOTOGRAPH, words=["camera", "tripod"])).save(FOLDER / "regions.png", optimize=True)
     scene().save(FOLDER / "scene.png", optimize=True)
@@ -38,6 +69,11 @@ def main() -> None:
         nibt.audit("scenes", list(Scenes(count=24)), ["nib", "random"]).save(audit)
         for page, height in ((answer, 760), (audit, 900)):
             screen(page, height).save(FOLDER / "images" / f"{page.stem}.webp", quality=85, method=6)
+
+
+def gradient_times_state(hidden: Any, gradient: Any) -> Any:
+    """The method of ``guides/own_method.md``."""
+    return (hidden * gradient).sum(-1)
 
 
 def screen(page: Path, height: int) -> Image.Image:

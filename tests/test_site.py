@@ -130,6 +130,9 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser:
     for name in ("index", *names):
         page.goto(f"{served}/{name}.html")
         assert page.locator("h1").first.is_visible()
+        for navigation in (".md-tabs", ".md-sidebar--primary"):
+            box = page.locator(navigation).bounding_box()
+            assert 0 <= (box or {"x": -1})["x"] < 1200, f"{name}: {navigation} is hidden"
     page.locator("input.md-search__input").click()
     ready = page.locator(".md-search-result__meta", has_text="Type to start searching")
     ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect

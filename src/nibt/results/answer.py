@@ -219,8 +219,8 @@ class AnswerExplanation(ResultOfImage):
         value, *columns = self.columns
         start = "baseline" if "baseline" in columns else "blank"
         terms = [start, *(name for name in columns if name in CHANGES)]
-        about = ["baseline: the value without all of them"] if start == "baseline" else []
-        about += ["rest: what they add only together"] if "rest" in columns else []
+        about = ["baseline: with a blank image and neutral words"] if start == "baseline" else []
+        about += ["rest: interactions"] if "rest" in columns else []
         return "; ".join([f"{' + '.join(terms)} = {value}", *about]) if "gap" in columns else ""
 
     @property
