@@ -107,6 +107,12 @@ def has_hooks(block: nn.Module) -> bool:
     )
 
 
+def foreign_hooks(module: nn.Module) -> list[Any]:
+    """Return the forward hooks of a module that nibt did not set."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return [hook for hook in hooks if not getattr(hook, "of_nibt", False)]
+
+
 def set_hook(
     register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
 ) -> RemovableHandle:

@@ -1,5 +1,6 @@
 """Tests of ``nibt.models._loaded``: what is kept with a model is dropped when its weights or its modules change."""
 
+from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,14 @@ import torch
 from torch import nn
 
 import nibt
-from nibt.errors import CannotLoad
+from nibt.errors import CannotLoad, Unsupported
 from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close
 from tests.suites import few
+
+AB = ["a cat", "two cars"]
 
 
 def net() -> nn.Module:
@@ -158,6 +161,56 @@ def test_the_scale_of_logits_is_that_of_now() -> None:
     anew = load_model(model.module, processor=model.request.processor)
     labels = ["a cat", "two cars"]
     assert nibt.rank(model, tiny.image(), labels) == nibt.rank(anew, tiny.image(), labels)
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("path", ["", "vision_model", "text_model", "text_model.encoder"])
+def test_a_hook_around_the_blocks_that_changes_outputs_is_refused(path: str, loaded: bool) -> None:
+    """Replayed blocks do not run it, and nothing runs those of the whole model."""
+    model = tiny.fresh("clip")
+
+    def flip(_: nn.Module, __: Any, out: Any) -> Any:
+        changed = {name: value.flip(-1) if torch.is_tensor(value) else value for name, value in out.items()}
+        return type(out)(**changed)
+
+    before = nibt.explain(model, tiny.image(), "a cat", "grad_cam").similarity
+    handle = model.module.get_submodule(path).register_forward_hook(flip)
+    for _ in range(2):
+        with pytest.raises(
+            CannotLoad, match=r"has a forward hook on its CLIPModel|gives another embedding than the un"
+        ):
+            nibt.rank(
+                model if loaded else load_model(model.module, processor=model.request.processor), tiny.image(), AB
+            )
+    handle.remove()
+    assert nibt.explain(model, tiny.image(), "a cat", "grad_cam").similarity == before
+
+
+def _shorten(module: Any) -> None:
+    module.vision_model.encoder.layers = module.vision_model.encoder.layers[:0].eval()
+
+
+BROKEN: dict[str, Callable[[Any], Any]] = {
+    "no layers": _shorten,
+    "no list of layers": lambda module: delattr(module.vision_model.encoder, "layers"),
+    "no tower": lambda module: delattr(module, "text_model"),
+    "no weights": lambda module: module.to("meta"),
+    "no weights of a tower": lambda module: module.vision_model.to("meta"),
+    "another width": lambda module: setattr(module, "visual_projection", nn.Linear(24, 7).eval()),
+}
+
+
+@pytest.mark.parametrize("after_a_call", [True, False])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_model_that_was_broken_after_loading_is_refused_in_one_line(name: str, after_a_call: bool) -> None:
+    model = tiny.fresh("clip")
+    if after_a_call:
+        nibt.rank(model, tiny.image(), AB)
+    BROKEN[name](model.module)
+    for _ in range(2):
+        with pytest.raises((CannotLoad, Unsupported)) as error:
+            nibt.rank(model, tiny.image(), AB)
+        assert "\n" not in str(error.value)
 
 
 def test_a_model_in_training_mode_is_refused() -> None:

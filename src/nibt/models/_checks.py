@@ -1,5 +1,6 @@
 """Checks of a model that was loaded: its weights are finite, and its cut gives what the model gives."""
 
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from nibt.models._precision import state_of
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.progress import report_stage
+from nibt.torch_modes import foreign_hooks, set_hook
 
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 
@@ -37,8 +39,13 @@ def seeded_noise() -> Image.Image:
 def checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
-    image = ImageInput(seeded_noise(), "seeded noise")
-    with loading(model.id):
+    image, ran = ImageInput(seeded_noise(), "seeded noise"), set[nn.Module]()
+    with loading(model.id), ExitStack() as hooks:
+        blocks = {block for tower in model.towers for block in tower.blocks}
+        hooked = filter(foreign_hooks, model.module.modules())
+        around = [module for module in hooked if not blocks.isdisjoint(module.modules())]
+        for module in around:
+            hooks.enter_context(set_hook(module.register_forward_pre_hook, lambda module, _: ran.add(module)))
         tower = _small(model.image)
         image_size = _compare(model.id, tower, tower.prepare([image, image]))
         captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
@@ -48,6 +55,12 @@ def checked(model: Model) -> Model:
                 f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
                 "they cannot be compared: correct its configuration"
             )
+        if unused := [type(module).__name__ for module in around if module not in ran]:
+            raise CannotLoad(
+                f"the model {model.id!r} has a forward hook on its {unused[0]}, which does not run, since each tower "
+                "runs alone: remove the hook, or set it on parts of the towers"
+            )
+    model.renewed().kept["checked"] = True
     return model
 
 

@@ -6,7 +6,6 @@ Wrappers for training and for several devices are taken off, as long as what the
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,13 @@ from nibt.errors import BadOption, CannotLoad
 from nibt.models._checkpoint import NO_EFFECT, within_layers
 from nibt.models._compiled import uncompiled
 from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
-from nibt.models._loaded import TRAINING
+from nibt.models._loaded import check_usable
 from nibt.models._request import Request
 from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
 _LONGEST_NAME = 255
-_ONE_DEVICE = (
-    "load it on one device with device_map={'': 'cuda:0'} or 'cpu', and in 4 bits with "
-    "quantization_config=BitsAndBytesConfig(load_in_4bit=True) if it does not fit there"
-)
 
 
 def check_source(source: Any) -> None:
@@ -142,34 +137,6 @@ def check_part(module: nn.Module) -> None:
             f"layers are quantized ({type(module).__module__}), and gradients cannot flow through them: pass the model "
             "as it was before quantization"
         )
-
-
-def check_usable(name: str, module: nn.Module) -> None:
-    """Check that a model is not in training mode, and that its weights are in memory, on one device."""
-    if any(submodule.training for submodule in module.modules()):
-        raise CannotLoad(TRAINING)
-    for tensor in chain(module.parameters(), module.buffers()):
-        kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
-        if any(class_name == "DTensor" for _, class_name in kinds):
-            raise CannotLoad(
-                f"the weights of the {name} are spread over processes (DTensor): gather them with full_tensor(), load "
-                "them into the plain model, and pass that"
-            )
-        if tensor.is_inference():
-            raise CannotLoad(
-                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
-                "create it outside, or pass copy.deepcopy(model), called outside"
-            )
-        if tensor.is_meta and any(hasattr(submodule, "_hf_hook") for submodule in module.modules()):
-            raise CannotLoad(f"layers of the {name} are offloaded by accelerate: {_ONE_DEVICE}")
-        if tensor.is_meta:
-            raise CannotLoad(
-                f"the {name} has no weights, since they are on the device 'meta': create it inside "
-                "torch.device('cpu') and load its weights"
-            )
-    devices = sorted({str(parameter.device) for parameter in module.parameters()})
-    if len(devices) > 1:
-        raise CannotLoad(f"the weights of the {name} are on several devices ({', '.join(devices)}): {_ONE_DEVICE}")
 
 
 def check_processor(request: Request) -> None:

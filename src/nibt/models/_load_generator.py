@@ -62,7 +62,7 @@ def load_generator(
     """
     if isinstance(id, Generator):
         check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
-        return id.renewed()
+        return id if "checked" in id.renewed().kept else _checked(id)
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
     check_source(id)
@@ -195,6 +195,7 @@ def _checked(generator: Generator) -> Generator:
                     f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
+    generator.renewed().kept["checked"] = True
     return generator
 
 

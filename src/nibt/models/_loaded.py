@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar, cast
@@ -14,13 +15,14 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
-from nibt.errors import CannotLoad
+from nibt.errors import CannotLoad, reason
 from nibt.io import load_json
 from nibt.models._precision import is_quantized, quantization, state_of, stored
 from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
+from nibt.torch_modes import foreign_hooks
 from nibt.types import ModelRecord
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
@@ -35,9 +37,8 @@ def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str
     heads = [(name, getattr(submodule, "num_heads", None)) for name, submodule in module.named_modules()]
     parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]  # no repr has them
     for name, submodule in module.named_modules():
-        hooks = (*submodule._forward_pre_hooks.values(), *submodule._forward_hooks.values())
-        foreign = [hook for hook in hooks if not getattr(hook, "of_nibt", False)]
-        parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in foreign]
+        hooks = foreign_hooks(submodule)
+        parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in hooks]
     parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
     parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -94,12 +95,44 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
             places = torch.arange(1, max(count, len(rest), 64) + 1, device=flat.device)
             rows = words.mv(places[:64]) if flat.device.type == "cpu" else (words * places[:64]).sum(1)
             total = (rows * places[:count]).sum() + (rest * places[: len(rest)]).sum()
-            sums.append((tensor.device, tensor.dtype, int(total)))
+            facts.append((tensor.device, tensor.dtype))
+            sums.append(tensor.is_meta or int(total))
     return parts, tuple(facts), tuple(sums), torch.get_num_threads()  # the threads determine how sums are rounded
 
 
+def check_usable(name: str, module: nn.Module) -> None:
+    """Check that a model is not in training mode, and that its weights are in memory, on one device."""
+    if any(submodule.training for submodule in module.modules()):
+        raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
+    for tensor in chain(module.parameters(), module.buffers()):
+        kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
+        if any(class_name == "DTensor" for _, class_name in kinds):
+            raise CannotLoad(
+                f"the weights of the {name} are spread over processes (DTensor): gather them with full_tensor(), load "
+                "them into the plain model, and pass that"
+            )
+        if tensor.is_inference():
+            raise CannotLoad(
+                f"the {name} was created inside torch.inference_mode(), so gradients cannot flow through its weights: "
+                "create it outside, or pass copy.deepcopy(model), called outside"
+            )
+        if tensor.is_meta and any(hasattr(submodule, "_hf_hook") for submodule in module.modules()):
+            raise CannotLoad(f"layers of the {name} are offloaded by accelerate: {_ONE_DEVICE}")
+        if tensor.is_meta:
+            raise CannotLoad(
+                f"the {name} has no weights, since they are on the device 'meta': create it inside "
+                "torch.device('cpu') and load its weights"
+            )
+    devices = sorted({str(parameter.device) for parameter in module.parameters()})
+    if len(devices) > 1:
+        raise CannotLoad(f"the weights of the {name} are on several devices ({', '.join(devices)}): {_ONE_DEVICE}")
+
+
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
-TRAINING = "the model is in training mode, in which its output is random: call model.eval() first"
+_ONE_DEVICE = (
+    "load it on one device with device_map={'': 'cuda:0'} or 'cpu', and in 4 bits with "
+    "quantization_config=BitsAndBytesConfig(load_in_4bit=True) if it does not fit there"
+)
 _PLAIN_WEIGHTS = (nn.Parameter, NoneType)
 _PLAIN = (bool, int, float, str, FunctionType, BuiltinFunctionType, MethodType, partial)
 
@@ -140,18 +173,23 @@ class LoadedModel(ABC):
         weights = fingerprint(self.module)
         if anew or self.kept.get("weights") != weights:
             before: Any = self.kept.get("weights", weights)
-            if before[1] != weights[1] and any(part.training for part in self.module.modules()):
-                raise CannotLoad(TRAINING)
-            configuration = self.kept.get("configuration") if before[:2] == weights[:2] else None
-            self.kept.clear()
-            self.kept["weights"] = weights
-            if configuration is not None:
-                self.kept["configuration"] = configuration
+            lasting = {name: self.kept[name] for name in ("configuration", "checked") if name in self.kept}
+            if before[:2] != weights[:2]:
+                check_usable(f"model {self.id!r}", self.module)
+                lasting = {}
             for tower in self.towers:
                 tower.kept.clear()
             if before[:3] != weights[:3] and self.family in available("models"):
-                for tower, renewed in zip(self.towers, self._towers_anew(find("models", self.family)), strict=True):
-                    tower.become(renewed)
+                try:
+                    for tower, renewed in zip(self.towers, self._towers_anew(find("models", self.family)), strict=True):
+                        tower.become(renewed)
+                except (AttributeError, LookupError, RuntimeError) as error:  # of a model that lacks parts
+                    raise CannotLoad(
+                        f"the model {self.id!r} was changed after it was loaded, and lacks what it computes with "
+                        f"({reason(error)}): undo the change, or load it again"
+                    ) from error
+            self.kept.clear()
+            self.kept.update(lasting, weights=weights)
         return self
 
     @abstractmethod

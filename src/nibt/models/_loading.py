@@ -101,7 +101,7 @@ def load_model(
     if isinstance(id, Model):
         if (device, dtype) != ("cpu", "float32") or any(value is not None for value in others.values()):
             check_unset("a loaded model", device=device, dtype=dtype, **others)
-        return id.renewed()
+        return id if "checked" in id.renewed().kept else checked(id)
     if isinstance(id, Generator):
         check_no_generator(id.id, [type(id.module).__name__])
     check_source(id)
