@@ -80,12 +80,12 @@ def _shallow(loads: Callable[[Any], Any], text: str | bytes) -> Any:
 
 
 def unicode_text(name: str, text: Any) -> str:
-    """Return a string without surrogates, which Python makes of bytes that are not text in UTF-8."""
+    """Return a plain string without surrogates, which Python makes of bytes that are not text in UTF-8."""
     if not isinstance(text, str):
         raise BadInput(f"the {name} must be a string (got {type(text).__name__})")
     if any(0xD800 <= ord(character) < 0xE000 for character in text):
         raise BadInput(f"the {name} has bytes that are not text in UTF-8 (got {text!r:.80}): save or type it in UTF-8")
-    return text
+    return str.__str__(text)  # of a subclass, such as a string of NumPy
 
 
 _JOINERS = "\u200c\u200d"  # of scripts and emoji

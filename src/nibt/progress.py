@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from nibt.errors import BadOption
+
 _Item = TypeVar("_Item")
 
 
@@ -33,7 +35,14 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 def no_progress(progress: Progress) -> None:
-    """Ignore the progress. This is the default of ``on_progress``."""
+    """Ignore the progress."""
+
+
+def reporter(on_progress: OnProgress | None) -> OnProgress:
+    """Return what is called with the progress; for None, what ignores it."""
+    if on_progress is not None and not callable(on_progress):
+        raise BadOption(f"on_progress must be a function that takes a Progress, or None (got {on_progress!r:.60})")
+    return on_progress or no_progress
 
 
 LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=no_progress)

@@ -195,17 +195,17 @@ class MethodSpec:
     def of(
         cls,
         method: "str | MethodSpec | Plugin",
-        variant: str = "default",
+        variant: str | None = None,
         options: Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> "MethodSpec":
         """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
         if isinstance(method, type):
             raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
-        if not isinstance(variant, str):
+        if not isinstance(variant, str | None):
             raise UnknownName("variants", variant, ("default", "paper"))
         if isinstance(method, Plugin) and hasattr(method, "attribute"):  # a Method, whose file imports PyTorch
-            beside = [*(options or ()), *([variant] if variant != "default" else ())]
+            beside = [*(options or ()), *([] if variant is None else [f"variant={variant}"])]
             beside += ["seed"] if seed is not None and hasattr(method, "seed") else []
             if beside:
                 raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
@@ -213,9 +213,11 @@ class MethodSpec:
         spec = method if isinstance(method, MethodSpec) else cls.parse(method)
         names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
         twice = [name for name in names if name in spec.options]
-        if twice or (variant != "default" and spec.variant not in ("default", variant)):
-            raise BadOption(f"{twice[0] if twice else 'variant'} is set twice, in the text of the method and beside it")
-        variant = spec.variant if variant == "default" else variant
+        in_text = ":" in method.split()[0] if isinstance(method, str) else spec.variant != "default"
+        if twice or (in_text and variant not in (None, spec.variant)):
+            name = twice[0] if twice else "variant"
+            raise BadOption(f"{name} is set twice, in the text of the method and beside it: set it once")
+        variant = spec.variant if variant is None else variant
         return replace(spec, variant=variant, options={**spec.options, **(options or {})})
 
     @classmethod
@@ -235,11 +237,11 @@ class MethodSpec:
             first, *pairs = shlex.split(text) or [""]
         except ValueError as error:
             raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
-        name, _, variant = first.partition(":")
+        name, colon, variant = first.partition(":")
         find("methods", name)
         options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
         values = {key: None if value.lower() == "none" else value for key, value in options.items()}
-        return cls(name, variant or "default", values)
+        return cls(name, variant if colon else "default", values)
 
     @classmethod
     def without_options(cls, text: str, caller: str) -> "MethodSpec":

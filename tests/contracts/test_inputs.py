@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,6 +33,7 @@ from nibt.results.decomposition import Decomposition
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from tests import tiny
+from tests.contracts.test_wrong_arguments import PLAIN
 from tests.helpers import Run
 
 MODEL = tiny.model("clip")
@@ -170,6 +172,67 @@ def explained(method: Any, **options: Any) -> Any:
 
 
 SCENES = list(find("datasets", "scenes")(count=12))
+CALLED: dict[str, dict[str, Any]] = {
+    **PLAIN,
+    "check": {"model": MODEL, "image": tiny.IMAGES[0], "caption": "a cat"},
+    "calibrate": {"model": MODEL, "images": tiny.IMAGES[:1], "captions": ["a cat"]},
+    "audit": {"model": MODEL, "pairs": SCENES},
+    "roar": {"model": MODEL, "pairs": SCENES, "out": "R"},
+    "batch": {"model": MODEL, "pairs": "t.csv", "out": "J"},
+    "benchmark": {"plan": PLAN, "out": "B"},
+    "explain_answer": {"model": "scenes_generator", "image": "sample:scene", "prompt": "what is it ?"},
+}
+"""Public functions with arguments that are needed."""
+
+
+def takes(name: str) -> list[str]:
+    """Return the public functions with a parameter."""
+    functions = [getattr(nibt, each) for each in nibt.__all__ if not isinstance(getattr(nibt, each), type)]
+    return [function.__name__ for function in functions if name in inspect.signature(function).parameters]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("function", takes("on_progress"))
+def test_progress_is_told_to_a_function_or_to_none(function: str) -> None:
+    with pytest.raises(BadOption, match=r"on_progress must be a function that takes a Progress, or None \(got 3\)"):
+        getattr(nibt, function)(**CALLED[function], on_progress=3)
+    assert inspect.signature(getattr(nibt, function)).parameters["on_progress"].default is None
+
+
+@pytest.mark.parametrize("function", [*takes("variant"), "explain_labels"])
+def test_a_variant_is_stated_once(function: str) -> None:
+    for text, variant in (("nib:paper", "default"), ("nib:default", "paper"), ("nib:paper", "fast")):
+        with pytest.raises(BadOption, match="variant is set twice, in the text of the method and beside it"):
+            getattr(nibt, function)(**{**CALLED[function], "method": text}, variant=variant)
+    for method in ("nib:paper", MethodSpec("nib", "paper")):
+        assert MethodSpec.of(method, "paper") == MethodSpec.of(method) == MethodSpec.of("nib", "paper")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("caption", [b"a cat", Path("a cat"), ["a cat", b"a dog"], 3])
+@pytest.mark.parametrize("function", ["explain", "regions", "check", "decompose", "ablate_heads"])
+def test_a_caption_of_another_type_is_refused_as_a_caption(function: str, caption: Any) -> None:
+    with pytest.raises(BadInput, match=r"a caption, which is a string|captions only|the caption must be a string"):
+        getattr(nibt, function)(**{**CALLED[function], "caption": caption})
+
+
+def test_strings_and_arrays_of_numpy_are_read() -> None:
+    for caption in (np.str_("a red cat"), nibt.Caption(np.str_("a red cat"))):
+        assert type(explain(MODEL, tiny.IMAGES[0], caption, "ones").caption) is str
+    embeddings = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    kept = nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion")
+    for function in (partial(nibt.explain_embeddings, MODEL, tiny.IMAGES[0], method="occlusion"), kept.explain):
+        for array in (embeddings.numpy(), embeddings.double().numpy()):
+            assert torch.equal(function(array).scores, function(embeddings).scores)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("strange", [[[1.0] * 12], np.full((2, 12), "a"), np.ones((2, 3)), torch.ones(0, 12)])
+def test_embeddings_are_tensors_or_arrays(strange: Any) -> None:
+    with pytest.raises(BadInput, match=r"embeddings must be a tensor or an array of the shape \(many, 12\)"):
+        nibt.explain_embeddings(MODEL, tiny.IMAGES[0], strange, "occlusion")
+
+
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "dtype of a loaded model": (lambda: nibt.load_model(MODEL, dtype="float16"), "dtype cannot be set for a loaded"),
     "size of a loaded model": (lambda: nibt.load_model(MODEL, image_size=64), "image_size cannot be set for a loaded"),

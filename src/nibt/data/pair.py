@@ -103,7 +103,7 @@ def too_long(name: str, text: str) -> str:
 def read_caption(caption: str | Caption) -> str:
     """Return the text of a caption unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
-    if not isinstance(caption, str) or not caption.isascii():
+    if type(caption) is not str or not caption.isascii():
         caption = unicode_text("caption", caption)
     if len(caption) > MOST_CHARACTERS:
         raise BadInput(too_long("caption", caption))
@@ -142,10 +142,11 @@ _NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
-def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityPair], bool]:
+def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bool]:
     """Make pairs of two inputs or lists of inputs, and return them with whether either was a list.
 
-    Strings have the modality of their place, and so do values of other types, which fail when they are read.
+    Strings have the modality of their place, and so do values of other types, which fail when they are read. A
+    ``caller`` takes no pairs but those of an image and a caption.
     """
     sides, kinds = [as_list(first), as_list(second)], []
     if not all(sides):
@@ -163,6 +164,8 @@ def make_pairs(first: Any, second: Any) -> tuple[list[Pair] | list[SameModalityP
         kinds += of_items
     if kinds == ["text", "image"]:
         raise BadInput("a caption came first and an image second: swap them")
+    if caller and kinds != ["image", "text"]:
+        raise _no_image_and_caption(caller, [items[0] for items in sides])
     count, least = max(map(len, sides)), min(map(len, sides))
     if least not in (1, count):
         raise BadInput(
@@ -201,11 +204,14 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     for pair in pairs:
         if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
             continue
-        items = pair.items if isinstance(pair, Pair | SameModalityPair) else (pair,)
-        names = {str: "a string", ImageInput: "an image"}
-        got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
-        raise BadInput(
-            f"{caller} takes pairs of an image and a caption (got {got}); to compare two images or two captions, "
-            "use nibt.compare"
-        )
+        raise _no_image_and_caption(caller, pair.items if isinstance(pair, Pair | SameModalityPair) else [pair])
     return pairs
+
+
+def _no_image_and_caption(caller: str, items: Sequence[Any]) -> BadInput:
+    names = {str: "a string", ImageInput: "an image"}
+    got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
+    return BadInput(
+        f"{caller} takes pairs of an image and a caption, which is a string (got {got}); to compare two images or two "
+        "captions, use nibt.compare"
+    )

@@ -22,7 +22,7 @@ from nibt.models._load_generator import load_generator
 from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.preprocessing.hugging_face import special_tokens
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.answer import AnswerExplanation, AnswerWord
 from nibt.results.attribution import image_fields
@@ -42,7 +42,7 @@ def explain_answer(
     answer: str | None = None,
     method: str | MethodSpec | Method = "nib",
     *,
-    variant: str = "default",
+    variant: str | None = None,
     against: str | None = None,
     narrow: Sequence[str] = SOURCES,
     other_images: Sequence[ImageSource] | None = None,
@@ -51,7 +51,7 @@ def explain_answer(
     seed: int | None = None,
     memory_mb: float | None = None,
     processor: Any = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> AnswerExplanation:
     """Explain each word of an answer: what it took from the image, from the prompt and from the words before.
@@ -67,7 +67,7 @@ def explain_answer(
         prompt: The prompt, such as a question; empty for a model that takes none.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
         narrow: What is explained, among "image", "prompt" and "earlier" (the words of the answer before).
@@ -96,7 +96,7 @@ def explain_answer(
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
         {'image': 9, 'prompt': 0, 'earlier': 0, 'together': 2}
     """
-    spec = MethodSpec.of(method, variant, options, seed)
+    report, spec = reporter(on_progress), MethodSpec.of(method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
     if answer is not None and max_words is not None:
@@ -129,7 +129,7 @@ def explain_answer(
     explained = partial(explained_words, forced, states, sources, resolved, alternatives, memory)
     for numbers, results in within_memory(batches, explained):
         words |= dict(zip(numbers, results, strict=True))
-        on_progress(Progress(len(words), len(tokens.words)))
+        report(Progress(len(words), len(tokens.words)))
     in_order = tuple(words[number] for number in range(len(tokens.words)))
     target_options = {
         "narrow": list(sources),

@@ -19,7 +19,7 @@ from nibt.io import existing_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.outputs import check_targets
 from nibt.results.records import require_same_file
 from nibt.torch_modes import plain_torch
@@ -35,7 +35,7 @@ def calibrate(
     layers: Sequence[int] | None = None,
     batch_size: int = 8,
     overwrite: bool = False,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> MeanStates:
     """Compute the mean hidden state at each layer and position.
 
@@ -62,7 +62,7 @@ def calibrate(
         OtherRequest: ``out`` has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
     """
-    images, captions = as_list(images), as_list(captions)
+    report, images, captions = reporter(on_progress), as_list(images), as_list(captions)
     if not images and not captions:
         raise BadInput(
             "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
@@ -79,7 +79,7 @@ def calibrate(
 
     def count(items: int) -> None:
         finished.append(items)
-        on_progress(Progress(sum(finished), total))
+        report(Progress(sum(finished), total))
 
     tensors: dict[str, Tensor] = {}
     if images:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from nibt.data.images import ImageSource
-from nibt.data.pair import Caption, Pair, image_text_pairs, make_pairs
+from nibt.data.pair import Caption, Pair, make_pairs
 from nibt.data.units import Grid, Words
 from nibt.engine.spec import versions
 from nibt.errors import BadOption
@@ -16,7 +16,7 @@ from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.attribution import image_fields
 from nibt.results.decomposition import Decomposition
 from nibt.torch_modes import plain_torch
@@ -30,7 +30,7 @@ def decompose(
     caption: str | Caption | Sequence[str | Caption],
     *,
     side: str = "image",
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> Decomposition | list[Decomposition]:
     r"""Split the similarity into what each head adds for each patch or token, and what else is added.
 
@@ -67,13 +67,12 @@ def decompose(
     """
     if not isinstance(side, str) or side not in SIDES:
         raise BadOption(f"side must be image or text (got {side!r})")
-    read, many = make_pairs(image, caption)
-    pairs = image_text_pairs(read, "decompose")
+    report, (pairs, many) = reporter(on_progress), make_pairs(image, caption, "decompose")
     model = load_model(model)
     results = []
     for pair in pairs:
         results.append(_decompose(model, pair, cast(Modality, side)))
-        on_progress(Progress(len(results), len(pairs)))
+        report(Progress(len(results), len(pairs)))
     return results if many else results[0]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -36,10 +38,10 @@ _KIND = "nibt contributions"
 def explain_embeddings(
     model: ModelSource,
     item: ImageSource | Caption,
-    embeddings: Tensor,
+    embeddings: Tensor | np.ndarray,
     method: str | MethodSpec | Method = "nib",
     *,
-    variant: str = "default",
+    variant: str | None = None,
     **options: Any,
 ) -> Attribution:
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
@@ -51,10 +53,10 @@ def explain_embeddings(
     Args:
         model: A loaded model, or what ``load_model`` takes.
         item: An image or a ``Caption``.
-        embeddings: The embeddings of the other side, (many, dim). Their lengths do not matter.
+        embeddings: The embeddings of the other side, (many, dim), a tensor or an array. Their lengths do not matter.
         method: A method that is linear in the target: ``nib``, ``integrated_gradients``, ``banzhaf``, ``shapley``,
             ``occlusion``, ``rise`` or ``fixlip``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         **options: Options of the method.
 
     Returns:
@@ -69,7 +71,7 @@ def explain_embeddings(
     _check_one_vector(model)
     content = read_caption(item) if isinstance(item, Caption) else read_image(item)
     _, vectors, trace = _vectors(model, content, MethodSpec.of(method, variant, options))
-    unit_embeddings = _checked(embeddings, trace.embedding)
+    unit_embeddings = _unit(embeddings, trace.embedding, [2])
     scores = vectors.scores(unit_embeddings)
     units = scores.units
     if isinstance(units, Words):
@@ -96,15 +98,15 @@ def _check_one_vector(model: Model) -> None:
         )
 
 
-def _checked(embeddings: Tensor, like: Tensor) -> Float[Tensor, "many dim"]:
-    shape = tuple(getattr(embeddings, "shape", ()))
-    if not isinstance(embeddings, Tensor) or len(shape) != 2 or shape[1] != like.shape[1] or not shape[0]:
-        raise BadInput(f"embeddings must be a tensor of the shape (many, {like.shape[1]}) (got {shape})")
-    return _unit(embeddings, like)
-
-
-def _unit(embeddings: Tensor, like: Tensor) -> Float[Tensor, "*many dim"]:
-    """Return embeddings with the length 1, which must be finite and not zero."""
+def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "*many dim"]:
+    """Return embeddings with the length 1 and so many axes, which must be finite and not zero."""
+    shape, width = tuple[int, ...](getattr(embeddings, "shape", ())), like.shape[-1]
+    if isinstance(embeddings, np.ndarray) and embeddings.dtype.kind in "fiu":
+        embeddings = torch.as_tensor(embeddings)
+    if not isinstance(embeddings, Tensor) or len(shape) not in axes or shape[-1] != width or not shape[0]:
+        got = shape or f"a {type(embeddings).__name__}"
+        vector = f"({width},) or " if 1 in axes else ""
+        raise BadInput(f"embeddings must be a tensor or an array of the shape {vector}(many, {width}) (got {got})")
     lengths = (embeddings := embeddings.to(like)).norm(dim=-1)
     wrong = ~(lengths.isfinite() & (lengths > 0)).reshape(-1)
     if wrong.any():
@@ -145,24 +147,21 @@ class Contributions(ByValue):
         )
 
     @plain_torch()
-    def explain(self, caption: str | Sequence[str] | Tensor, model: Model | None = None) -> Attribution:
+    def explain(self, caption: str | Sequence[str] | Tensor | np.ndarray, model: Model | None = None) -> Attribution:
         """Return the map for a caption or an embedding.
 
         It equals the image side of ``explain`` with the same options and the target ``cosine``, to 1e-5.
 
         Args:
             caption: A caption or an embedding, (dim), for one map; captions or embeddings, (batch, dim), for a batch.
+                Embeddings are tensors or arrays.
             model: The model that encodes captions; needed if the contributions were loaded from a file without one.
 
         Raises:
             BadInput: A caption is blank, an embedding has a wrong size, or the model is missing or has other weights.
         """
-        embeddings = caption if isinstance(caption, Tensor) else self._encoded(caption, model)
-        if embeddings.ndim not in (1, 2) or embeddings.shape[-1] != len(self.after):
-            raise BadInput(
-                f"embeddings must have {len(self.after)} dimensions (got the shape {tuple(embeddings.shape)})"
-            )
-        unit_embeddings = _unit(embeddings, self.after)
+        embeddings = caption if isinstance(caption, Tensor | np.ndarray) else self._encoded(caption, model)
+        unit_embeddings = _unit(embeddings, self.after, [1, 2])
         scores = unit_embeddings @ self.vectors.T
         return Attribution(scores[..., :-1], self.grid, rest_share(scores), self._path(unit_embeddings, scores))
 
@@ -242,7 +241,7 @@ def contributions(
     image: ImageSource,
     method: str | MethodSpec | Method = "nib",
     *,
-    variant: str = "default",
+    variant: str | None = None,
     **options: Any,
 ) -> Contributions:
     """Compute the contribution of each patch to the unit embedding of an image.
@@ -253,7 +252,7 @@ def contributions(
         model: A loaded model, or what ``load_model`` takes.
         image: The image.
         method: A method that is linear in the target, as for ``explain_embeddings``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         **options: Options of the method.
 
     Raises:

@@ -10,7 +10,6 @@ from nibt.data.pair import (
     Pair,
     SameModalityPair,
     as_list,
-    image_text_pairs,
     make_pairs,
     modality,
     read_caption,
@@ -25,7 +24,7 @@ from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Megabytes, parsed
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
@@ -48,7 +47,7 @@ def explain(
     method: str | MethodSpec | Method = "nib",
     target: str | None = None,
     *,
-    variant: str = "default",
+    variant: str | None = None,
     against: Texts = (),
     against_images: ImageSource | Sequence[ImageSource] = (),
     templates: Sequence[str] = (),
@@ -56,7 +55,7 @@ def explain(
     seed: int | None = None,
     sample: Sequence[Pair] | None = None,
     memory_mb: float | None = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain which parts of an image, and which words of a caption, make the model match them.
@@ -70,7 +69,7 @@ def explain(
             ``Method`` for both sides, which keeps its own values.
         target: The name of the target, the score that is explained. None means ``cosine``, or ``difference`` if
             there is something to compare with, or ``ensemble`` with templates.
-        variant: A variant of the method: "default", or "paper" for the published setting.
+        variant: A variant of the method: "default", or "paper" for the published setting. None means that of its text.
         against: Captions that the target compares with, on the image side.
         against_images: Images that the target compares with, on the text side.
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
@@ -108,9 +107,7 @@ def explain(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
-    pairs, many = make_pairs(image, caption)
-    if not isinstance(pairs[0], Pair):
-        image_text_pairs(pairs, "explain")  # raises the error
+    pairs, many = make_pairs(image, caption, "explain")
     spec, contrast = MethodSpec.of(method, variant, options, seed), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
     explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
@@ -125,12 +122,12 @@ def compare(
     method: str | MethodSpec | Method = "nib",
     target: str | None = None,
     *,
-    variant: str = "default",
+    variant: str | None = None,
     against: ImageSource | Caption | Sequence[ImageSource | Caption] = (),
     batch_size: int = 8,
     seed: int | None = None,
     memory_mb: float | None = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
     """Explain which parts of two images, or which words of two captions, make them similar.
@@ -142,7 +139,7 @@ def compare(
         second: What each of ``first`` is compared with, paired as in ``explain``.
         method: The method, as in ``explain``.
         target: The name of the target, as in ``explain``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         against: Further images or captions that the target compares with.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
@@ -195,12 +192,14 @@ def _explain(
     target: str | None,
     contrast: Contrast,
     sizes: tuple[int, float | None],
-    on_progress: OnProgress,
+    on_progress: OnProgress | None,
     **choices: Any,
 ) -> Any:
     """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory."""
     if target is not None:
         check_target_name(target)
+    if on_progress is not None:
+        on_progress = reporter(on_progress)
     batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
     model = load_model(model)
     if isinstance(pairs[0], SameModalityPair):
@@ -209,7 +208,7 @@ def _explain(
     explanations: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
-        if on_progress is not no_progress:
+        if on_progress is not None:
             on_progress(Progress(len(explanations), len(pairs)))
     return [explanations[index] for index in range(len(pairs))]
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, is_batch, read_image
-from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs, read_caption
+from nibt.data.pair import Caption, Pair, as_list, make_pairs, read_caption
 from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
@@ -21,7 +21,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.options import Top, parsed
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.torch_modes import plain_torch
 from nibt.types import ByValue, Embedding
 
@@ -60,7 +60,7 @@ def name_heads(
     count: int = 5,
     *,
     rank: int = 80,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> list[HeadName]:
     """Name the heads of the image tower by texts that explain how their outputs vary over images.
 
@@ -85,7 +85,7 @@ def name_heads(
         Unsupported: The tower cannot be decomposed.
     """
     count, rank = parsed("count", count, Top), parsed("rank", rank, Top)
-    read = _read_images(images, "name_heads")
+    report, read = reporter(on_progress), _read_images(images, "name_heads")
     captions = [read_caption(text) for text in as_list(texts)]
     if not captions:
         raise BadInput("name_heads needs at least one text to name heads with (got none)")
@@ -96,7 +96,7 @@ def name_heads(
         vectors = direct_paths(trace).head_vectors() / trace.embedding.norm(dim=-1)[:, None, None, None]
         outputs |= dict(zip(indices, vectors.cpu().double(), strict=True))  # mps has no float64
         done += len(indices)
-        on_progress(Progress(done, len(read)))
+        report(Progress(done, len(read)))
     directions = F.normalize(encode(model.text, captions), dim=-1).cpu().double().numpy()
     stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
     names = []
@@ -186,7 +186,7 @@ def ablate_heads(
     caption: str | Caption | Sequence[str | Caption],
     *,
     heads: Sequence[tuple[int, int]] = (),
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> HeadAblation:
     """Test decompositions: replace heads of the image tower, each alone, by their means over the images.
 
@@ -207,8 +207,7 @@ def ablate_heads(
         BadOption: There is no such head.
         Unsupported: The tower cannot be decomposed.
     """
-    read, _ = make_pairs(image, caption)
-    pairs = image_text_pairs(read, "ablate_heads")
+    report, (pairs, _) = reporter(on_progress), make_pairs(image, caption, "ablate_heads")
     images = _read_images(pairs, "ablate_heads")
     model = load_model(model)
     texts = encode(model.text, [pair.caption for pair in pairs])
@@ -229,7 +228,7 @@ def ablate_heads(
                 after = model.similarity(trace.cut(layer + 1).rest(stream[None])[0], partner)
             actual[indices, column] = (after - before).float().cpu()
         done += len(indices)
-        on_progress(Progress(done, len(pairs)))
+        report(Progress(done, len(pairs)))
     return HeadAblation(listed, predicted, actual)
 
 

@@ -13,7 +13,7 @@ import torch
 from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
-from nibt.data.pair import Caption, Pair, as_list, image_text_pairs, make_pairs
+from nibt.data.pair import Caption, Pair, as_list, make_pairs
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import check_words, trace_sides
 from nibt.engine.explanations import mismatches
@@ -24,7 +24,7 @@ from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_t
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import NO_REACTION
@@ -41,8 +41,8 @@ def regions(
     method: str | MethodSpec | Method = "nib",
     *,
     words: str | int | Sequence[str | int] = (),
-    variant: str = "default",
-    on_progress: OnProgress = no_progress,
+    variant: str | None = None,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Regions | list[Regions]:
     """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
@@ -70,7 +70,7 @@ def regions(
         caption: A caption, or a list of captions.
         method: The method.
         words: The words of the caption that get a map, by their texts or their positions from 0. Empty means all.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         on_progress: Called after each pair with the number of pairs that are done.
         **options: Options of the method, such as ``tolerance``.
 
@@ -90,15 +90,15 @@ def regions(
         >>> table.for_words("hamburger").shape  # rows x columns, signed
         torch.Size([24, 24])
     """
-    method_spec = MethodSpec.of(method, variant, options)  # names are checked before a model is loaded
-    read, many = make_pairs(image, caption)
-    pairs = image_text_pairs(read, "regions")
+    # names are checked before a model is loaded
+    report, method_spec = reporter(on_progress), MethodSpec.of(method, variant, options)
+    pairs, many = make_pairs(image, caption, "regions")
     spec = resolve_regions(load_model(model), method_spec)
     tables = []
     check_words(spec.model, pairs)
     for pair in pairs:
         tables.append(explain_pair(spec, pair, as_list(words))[0])
-        on_progress(Progress(len(tables), len(pairs)))
+        report(Progress(len(tables), len(pairs)))
     return tables if many else tables[0]
 
 

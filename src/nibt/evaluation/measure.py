@@ -24,7 +24,7 @@ from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, changed_options, parsed
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec, available, find
 from nibt.results.attribution import Attribution
 from nibt.results.records import Measurement
@@ -46,13 +46,13 @@ def measure(
     *,
     measured: str = "explained",
     side: str | None = None,
-    variant: str = "default",
+    variant: str | None = None,
     against: str | Sequence[str] = (),
     templates: Sequence[str] = (),
     batch_size: int = 16,
     seed: int | None = None,
     cache: BatchCache | None = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> list[Measurement]:
     """Explain pairs with a method, and measure the maps and the regions of words with metrics.
@@ -73,7 +73,7 @@ def measure(
             all other captions of the call; on the text side, it uses all other images of the call.
         side: The only side to measure: "image", "text" or "regions"; None means all sides of the metrics. Regions are
             explained by ``nibt.regions``, for the target ``cosine``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         against: Captions that a target compares with.
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
@@ -93,7 +93,7 @@ def measure(
             regions are measured for another target than ``cosine``, or the cache belongs to another model.
         UnknownName: No metric, method, target, variant or option has that name.
     """
-    pairs = image_text_pairs(pairs, "measure")
+    report, pairs = reporter(on_progress), image_text_pairs(pairs, "measure")
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
     check_target_name(target)
@@ -143,13 +143,13 @@ def measure(
         for batch in explain_batches(spec, pairs, batch_size, maps, cache):
             measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache, of_model)
             done += len(batch.indices)
-            on_progress(Progress(done, total))
+            report(Progress(done, total))
     if "regions" in sides:
         inputs = regions_inputs(resolve_regions(model, method, seed), pairs, cache)
         for item, (regions_input, seconds) in enumerate(inputs):
             measurements += _measurements(labeled, "regions", regions_input, [item], seconds)
             done += 1
-            on_progress(Progress(done, total))
+            report(Progress(done, total))
     return sorted(measurements, key=lambda measurement: measurement.item)
 
 

@@ -25,7 +25,7 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset
 from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, parsed
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec, available
 
@@ -105,7 +105,7 @@ def batch(
     key: str | None = None,
     split: str | None = None,
     chunk_size: int = 256,
-    variant: str = "default",
+    variant: str | None = None,
     against: Any = (),
     against_images: Any = (),
     templates: Sequence[str] = (),
@@ -118,7 +118,7 @@ def batch(
     gpus: int | float = 0,
     address: str | None = None,
     send_images: bool = False,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Job:
     """Explain many pairs, or many answers of a generator, into a folder of Parquet files.
@@ -144,7 +144,7 @@ def batch(
         key: The column with your identifiers of the rows.
         split: The split of a data set that the package ``datasets`` saved.
         chunk_size: The number of rows per file.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         against: Captions that the target compares with; for prompts one word, as in ``explain_answer``.
         against_images: Images that the target compares with.
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
@@ -174,6 +174,7 @@ def batch(
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
         Unsupported: pyarrow or ray is not installed.
     """
+    report = reporter(on_progress)
     if not isinstance(loading, Mapping | None):
         raise BadOption(f"loading must be a mapping of options of load_model (got {loading!r:.60})")
     if isinstance(model, LoadedModel):
@@ -215,8 +216,8 @@ def batch(
     sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
     names = None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
     with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):
-        total = None if on_progress is no_progress else data.known_length()
-        JobRun(job, data, spec, explain, on_progress, total).run(execution)
+        total = None if on_progress is None else data.known_length()
+        JobRun(job, data, spec, explain, report, total).run(execution)
     return job
 
 

@@ -41,7 +41,7 @@ class JobSpec:
     model: Any
     method: str = "nib"
     target: str | None = None
-    variant: str = "default"
+    variant: str | None = None
     against: Any = ()
     against_images: Any = ()
     templates: Any = ()

@@ -19,7 +19,7 @@ from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Seed, parsed
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check
 from nibt.torch_modes import plain_torch
@@ -39,7 +39,7 @@ def audit(
     quick: bool = False,
     batch_size: int = 16,
     data: Mapping[str, Any] | None = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
@@ -73,7 +73,7 @@ def audit(
         Traceback (most recent call last):
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
     """
-    specs = named_methods(methods, "an audit")
+    report, specs = reporter(on_progress), named_methods(methods, "an audit")
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
@@ -94,7 +94,7 @@ def audit(
     total, begun = 5 + len(controls) + len(specs) + randomized, count()
 
     def steps(step: str) -> None:
-        on_progress(Progress(next(begun), total, step))
+        report(Progress(next(begun), total, step))
 
     checks: list[Check] = []
     steps("the caption, the image")

@@ -44,7 +44,7 @@ def check(
     caption: str | Caption | Sequence[str | Caption],
     method: str | MethodSpec | Method = "nib",
     *,
-    variant: str = "default",
+    variant: str | None = None,
     batch_size: int = 8,
     seed: int | None = None,
     **options: Any,
@@ -61,7 +61,7 @@ def check(
         image: An image or a list of images, as in ``explain``.
         caption: A caption or a list of captions.
         method: The method, as in ``explain``.
-        variant: A variant of the method.
+        variant: A variant of the method; None means that of its text, or ``default``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
         **options: Options of the method. The target is the cosine.

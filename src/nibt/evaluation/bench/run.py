@@ -26,7 +26,7 @@ from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_m
 from nibt.io import file_digests
 from nibt.models._loading import load_model
 from nibt.models.base import Model
-from nibt.progress import OnProgress, Progress, no_progress
+from nibt.progress import OnProgress, Progress, no_progress, reporter
 from nibt.records import JsonObject
 from nibt.results.frames import DataFrame, pandas
 from nibt.types import ModelRecord
@@ -239,7 +239,7 @@ def benchmark(
     plan: str | Path | Mapping[str, Any] | Plan,
     out: str | Path,
     *,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
 ) -> Benchmark:
     """Measure a plan into a folder, or resume the run that is in the folder.
 
@@ -261,8 +261,8 @@ def benchmark(
         CannotLoad: A model cannot be loaded.
         CannotWrite: The folder cannot be written.
     """
-    run, data = Benchmark.begin(plan, out)
-    run.measure_missing(data, on_progress)
+    report, (run, data) = reporter(on_progress), Benchmark.begin(plan, out)
+    run.measure_missing(data, report)
     return run
 
 

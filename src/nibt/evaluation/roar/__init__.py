@@ -17,7 +17,7 @@ from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Set
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import Repeats, parsed
-from nibt.progress import OnProgress, no_progress
+from nibt.progress import OnProgress, reporter
 from nibt.registry import find
 from nibt.results.roar import Roar
 from nibt.torch_modes import plain_torch
@@ -35,7 +35,7 @@ def roar(
     repeats: int = 3,
     learning_rate: float | Mapping[str, float] | None = None,
     data: Mapping[str, Any] | None = None,
-    on_progress: OnProgress = no_progress,
+    on_progress: OnProgress | None = None,
     **settings: Any,
 ) -> Roar:
     """Measure the increase of the loss after training on pairs without the units that each method scores highest.
@@ -68,7 +68,7 @@ def roar(
         UnknownName: No method, variant or option has that name.
         Unsupported: The model is not in float32, or it lacks what a method needs.
     """
-    named = named_methods(methods, "roar")
+    report, named = reporter(on_progress), named_methods(methods, "roar")
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
     repeats = parsed("repeats", repeats, Repeats)
@@ -92,5 +92,5 @@ def roar(
         resolve(model, spec, seed=checked.seed)  # fail before a computation starts
     plan = RoarPlan(specs, trainables, removals, repeats)
     run = RoarRun(model, pairs, plan, checked, Path(out), data or {"pairs": len(pairs)})
-    run.run(on_progress)
+    run.run(report)
     return run.result()
