@@ -21,7 +21,7 @@ _MOST = 3  # the number of mistakes in a message
 def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
     with described(record_type, where, error):
-        return _adapter(record_type).validate_python(data)
+        return _validator(record_type).validate_python(data)
 
 
 @contextmanager
@@ -110,3 +110,21 @@ def _adapter(record_type: type) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(record_type)
+
+
+@lru_cache
+def _validator(record_type: type) -> Any:
+    """Return what reads a record; ``true`` and ``"0.3"`` are no numbers."""
+    from pydantic_core import SchemaValidator
+
+    return SchemaValidator(_strict(_adapter(record_type).core_schema))
+
+
+def _strict(schema: Any) -> Any:
+    """Return a schema of pydantic in which numbers and truths are not read from other types."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_strict, schema))
+    if not isinstance(schema, dict):
+        return schema
+    strict = {"strict": True} if schema.get("type") in ("float", "int", "bool") else {}
+    return {key: _strict(value) for key, value in schema.items()} | strict

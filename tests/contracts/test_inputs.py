@@ -1,12 +1,13 @@
 """What comes from outside is read by one function, counted before it is expanded, and refused in one line."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -284,6 +285,26 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", trainable="features", learning_rate={"last": 1e-3}),
         "learning_rate has no effect for last",
     ),
+    "blocks that nothing trains": (
+        lambda: nibt.roar(MODEL, SCENES, "ones", out="R", blocks=3),
+        "blocks has no effect without trainable=last .got features",
+    ),
+    "a percentile of words that stay": (
+        lambda: nibt.roar(MODEL, SCENES, "ones", out="R", side="image", text_percentile=80),
+        "text_percentile has no effect without side=text or both .got image",
+    ),
+    "a percentile of pixels that stay": (
+        lambda: nibt.roar(MODEL, SCENES, "ones", out="R", side="text", image_percentile=80),
+        "image_percentile has no effect without side=image or both .got text",
+    ),
+    "a caption that no target of a plan compares with": (
+        lambda: nibt.benchmark({**PLAN, "against": ["a dog"]}, "B"),
+        "against has no effect, since cosine compares with nothing",
+    ),
+    "a metric of no side of a plan": (
+        lambda: nibt.benchmark({**PLAN, "metrics": ["pointing_game"], "sides": ["text"]}, "B"),
+        r"metrics\[0\]: pointing_game measures the side image .got sides text",
+    ),
     "{stem} in Python": (lambda: explained("grad_cam").save("x{stem}.json"), "{stem} is for commands"),
     "a name of 300 characters": (lambda: explained("grad_cam").save("y" * 300 + ".json"), "choose another name"),
     "a name with a null character": (lambda: explained("grad_cam").save("a\0.png"), "choose another name"),
@@ -385,6 +406,35 @@ def test_a_single_caption_calibrates_as_a_list_of_one() -> None:
     listed = nibt.calibrate(MODEL, ["sample:scene"], ["a cat"]).tensors
     assert single.keys() == listed.keys()
     assert all(torch.equal(single[name], listed[name]) for name in single)
+
+
+UNREAD = (("method", "image"), ("method", "text"), ("target", "options"), ("schema",), ("sum",))
+"""Options, which have any values, and numbers that are computed from others, as is each gap."""
+
+
+def numbers(data: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield the places of numbers and truths in the plain data of a result that are read, one of each list."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data[:1]):
+            if (*place, key) not in UNREAD and key != "gap":
+                yield from numbers(value, *place, key)
+    elif isinstance(data, int | float):
+        yield place
+
+
+def test_numbers_of_results_are_numbers_of_json() -> None:
+    image = tiny.IMAGES[0]
+    results = [nibt.regions(MODEL, image, "a cat", "occlusion"), nibt.decompose(MODEL, image, "a cat")]
+    for result in (explained("nib", steps=2, views=1), *results):
+        plain = result.to_json()
+        assert type(result).from_json(plain) == result
+        for *path, last in numbers(plain):
+            data = json.loads(json.dumps(plain))
+            holder = reduce(lambda inside, key: inside[key], path, data)
+            for strange in ("0.3", "true", [1], 0.5 if isinstance(holder[last], bool) else True):
+                holder[last] = strange
+                with pytest.raises(BadInput, match=" must be "):
+                    type(result).from_json(data)
 
 
 def test_values_of_results_are_finite() -> None:

@@ -378,8 +378,9 @@ def test_bench_rejects_another_plan(clip_folder: Path, data: Path, tmp_path: Pat
     nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
     nibt.benchmark(plan({"about": "other words"}, clip_folder, data), tmp_path / "run")
     before = file_digests(tmp_path / "run" / "parts")
+    used = {"targets": ["difference"]} if name == "against" else {}  # without which it has no effect
     with pytest.raises(OtherRequest, match=rf"plan\.{name}|lengths"):
-        nibt.benchmark(plan({name: PLAN_CHANGES[name]}, clip_folder, data), tmp_path / "run")
+        nibt.benchmark(plan({name: PLAN_CHANGES[name], **used}, clip_folder, data), tmp_path / "run")
     assert file_digests(tmp_path / "run" / "parts") == before
 
 

@@ -153,7 +153,7 @@ class PublishedValue(BaseModel):
     method: str
     metric: str
     side: MeasuredSide = "image"
-    value: float = Field(allow_inf_nan=False)
+    value: float = Field(allow_inf_nan=False, strict=True)
     source: str = Field(min_length=1, description="The table and the model that it is for.")
 
 

@@ -42,11 +42,22 @@ def check_plugins(plan: Plan) -> None:
     for choice in plan.metrics:
         with error_key(choice.key):
             metric = build_metric(choice)
+            if not {*metric.sides} & {*plan.sides}:
+                raise BadOption(
+                    f"{choice.name} measures the side {' or '.join(metric.sides)} (got sides {', '.join(plan.sides)}): "
+                    "add one to sides, or leave the metric out"
+                )
             if "regions" in metric.sides and ("cosine" not in plan.targets or choice.measured != "explained"):
                 raise BadOption(
                     f"{choice.name} measures the regions of the target cosine (got targets {', '.join(plan.targets)}, "
                     f"measured {choice.measured}): add cosine to targets, and leave measured out"
                 )
+    scores = {*plan.targets, *(metric.measured for metric in plan.metrics)} - {"explained"}
+    if plan.against and all(find("targets", name).others == "none" for name in scores):
+        raise BadOption(
+            f"against has no effect, since {', '.join(sorted(scores))} compares with nothing: leave it out, or add "
+            "difference or softmax to targets"
+        )
 
 
 def dry_run(plan: Plan) -> Iterator[str]:

@@ -12,8 +12,16 @@ from nibt.data.pair import Pair, image_text_pairs
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import named_methods, with_controls
-from nibt.evaluation.roar.run import RoarPlan, RoarRun
-from nibt.evaluation.roar.settings import LEAST_PAIRS, REMOVALS, TRAINABLES, Settings, checked_names, learning_rates
+from nibt.evaluation.roar.run import RoarFolder, RoarPlan, RoarRun
+from nibt.evaluation.roar.settings import (
+    LEAST_PAIRS,
+    REMOVALS,
+    TRAINABLES,
+    Settings,
+    check_used,
+    checked_names,
+    learning_rates,
+)
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import Repeats, parsed
@@ -71,6 +79,8 @@ def roar(
     report, named = reporter(on_progress), named_methods(methods, "roar")
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
+    if not RoarFolder(Path(out)).is_begun:  # whose settings are those of all its trainings, also of others
+        check_used(settings, trainable=trainables, side=removals)
     repeats = parsed("repeats", repeats, Repeats)
     for spec in named:
         for missing in (name for name in SIDES if name not in find("methods", spec.name).sides):

@@ -78,6 +78,23 @@ def learning_rates(value: float | Mapping[str, float] | None, trainables: Sequen
     return {**LEARNING_RATES, **value}
 
 
+_USED_WITH = {
+    "blocks": ("trainable", ("last",)),
+    "image_percentile": ("side", ("image", "both")),
+    "text_percentile": ("side", ("text", "both")),
+}
+
+
+def check_used(settings: Mapping[str, Any], **chosen: Sequence[str]) -> None:
+    """Check that settings have an effect beside what is trained and what is removed."""
+    for name, (other, values) in _USED_WITH.items():
+        if settings.get(name) is not None and not {*values} & {*chosen[other]}:
+            raise BadOption(
+                f"{name} has no effect without {other}={' or '.join(values)} (got {', '.join(chosen[other])}): leave "
+                f"{name} out, or add {values[0]} to {other}"
+            )
+
+
 def checked_names(name: str, values: str | Iterable[str], allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Check names, and return them without repetitions in the order of ``allowed``."""
     names = [values] if isinstance(values, str) else list(values)
