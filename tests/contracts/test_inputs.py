@@ -437,6 +437,42 @@ def test_numbers_of_results_are_numbers_of_json() -> None:
                     type(result).from_json(data)
 
 
+USES: dict[str, Callable[[Any, Path], Any]] = {
+    "draw": lambda result, _: nibt.draw(result),
+    "draw_links": lambda result, _: nibt.draw_links(result),
+    "Panel": lambda result, _: nibt.Panel(result),
+    "show": lambda result, _: nibt.show(result),
+    "to_coco": lambda result, _: nibt.to_coco(result),
+    "to_frame": lambda result, _: nibt.to_frame(result),
+    "to_json": lambda result, _: result.to_json(),
+    **{
+        ending: lambda result, folder, ending=ending: nibt.save(result, folder / f"x{ending}")
+        for kind in available("formats")
+        for ending in find("formats", kind).endings
+        if find("formats", kind).holds != ("audit",)
+    },
+    "contributions": lambda result, folder: result.save(folder / "x.safetensors"),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("use", USES)
+def test_a_result_that_was_changed_to_nan_is_neither_drawn_nor_saved(use: str, value: float, tmp_path: Path) -> None:
+    of_links = "links" in use
+    if use == "contributions":
+        result: Any = nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion")
+        result.after[1] = value
+    elif of_links:
+        result = nibt.regions(MODEL, tiny.IMAGES[0], "a cat", "occlusion")
+        result.table[0, 0, 0] = value
+    else:
+        result = explained("grad_cam")
+        result.grid[1, 2] = value
+    with pytest.raises(BadInput, match="was changed after it was computed, and has NaN or infinite numbers"):
+        USES[use](result, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_values_of_results_are_finite() -> None:
     data = explained("grad_cam").to_json()
     data["target"]["value"] = float("nan")

@@ -156,7 +156,7 @@ class ZeroShotClassifier(nn.Module):
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
         self.model.renewed()  # packages randomize weights
-        spec = MethodSpec.of(method, "default", dict(options))
+        spec = MethodSpec.of(method, options=dict(options))
         numbers = self.numbers(targets, len(self.checked(pixels)))
         partners = self.embeddings[numbers].to(pixels.device)
         image, compare = self.model.image, self.model.seen_from("image")

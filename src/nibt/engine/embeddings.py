@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialized
 from torch import Tensor
 
 from nibt.core.side import Side
@@ -27,7 +26,7 @@ from nibt.models._trace import Trace
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.results.outputs import sorted_header, unsigned, write_bytes
+from nibt.results.outputs import tensor_file, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
 from nibt.types import ByValue
 
@@ -206,9 +205,8 @@ class Contributions(ByValue):
         """
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        data = serialized(contiguous, {"signature": unsigned(facts), **facts})
-        write_bytes(Path(path), sorted_header(data), [facts], overwrite)
+        data = tensor_file(tensors, {"signature": unsigned(facts), **facts})
+        write_bytes(Path(path), data, [facts], overwrite)
 
     @classmethod
     @plain_torch()

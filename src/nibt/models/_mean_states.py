@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialized
 from torch import Tensor
 
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongBaseline
 from nibt.models.base import Inputs, Model, Tower
-from nibt.results.outputs import sorted_header, unsigned, write_bytes
+from nibt.results.outputs import tensor_file, unsigned, write_bytes
 from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 
@@ -55,9 +54,7 @@ class MeanStates:
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the file atomically."""
         facts = {"signature": unsigned(self.facts), "kind": _KIND, **self.facts}
-        write_bytes(
-            Path(path), sorted_header(serialized(dict(self.tensors), facts)), [{"data": self.sources}], overwrite
-        )
+        write_bytes(Path(path), tensor_file(self.tensors, facts), [{"data": self.sources}], overwrite)
 
     def state(self, tower: Tower, inputs: Inputs, hidden: Hidden, layer: int) -> Hidden:
         """Return the mean state of each row of a batch at a layer, of the shape of ``hidden``."""

@@ -1,7 +1,7 @@
 """The bases of results and of those about one image: what a result declares as typed fields is its JSON form too."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -16,7 +16,7 @@ from torch import Tensor
 from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
 from nibt.errors import BadInput, reason
 from nibt.io import load_json
-from nibt.records import JsonObject, plain_data, read_record
+from nibt.records import JsonObject, place_of, plain_data, read_record
 from nibt.registry import format_of
 from nibt.results.records import Size
 from nibt.types import ByValue, ModelRecord
@@ -79,6 +79,16 @@ class Serializable(ByValue):
         return {name: value for name, value in data.items() if name not in _computed(cls)}
 
 
+def _not_finite(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield the places of numbers that are NaN or infinite, in a result whose arrays may have been changed in place."""
+    if isinstance(value, Tensor | float):
+        yield from () if torch.as_tensor(value).isfinite().all() else (place,)
+    elif isinstance(value, Serializable | Mapping | tuple):
+        inside = vars(value) if isinstance(value, Serializable) else value
+        for key, item in inside.items() if isinstance(inside, Mapping) else enumerate(inside):
+            yield from _not_finite(item, *place, key)
+
+
 class Result(Serializable):
     """Base class of what nibt computes and saves: explanations, regions, audits and ROAR results.
 
@@ -92,6 +102,11 @@ class Result(Serializable):
 
     def to_json(self) -> JsonObject:
         """Return plain data, the form of the JSON files."""
+        if place := next(_not_finite(self), ()):
+            raise BadInput(
+                f"the {self.kind} was changed after it was computed, and has NaN or infinite numbers in "
+                f"{place_of(place)}: compute it again"
+            )
         return {"schema": self.schema, "kind": self.kind, **plain_data(self)}
 
     @classmethod
@@ -151,10 +166,11 @@ class Result(Serializable):
 
 
 def require_result(value: Any, caller: str, *classes: type) -> None:
-    """Check that a function was given a result of one of the classes that it takes."""
+    """Check that a function was given a result of one of the classes that it takes, with finite numbers."""
     if not isinstance(value, classes):
         names = " or ".join(result_class.__name__ for result_class in classes)
         raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__})")
+    value.to_json()  # its arrays may have been changed in place
 
 
 def _inputs(data: Mapping[str, Any]) -> JsonObject:

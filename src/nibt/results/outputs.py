@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from safetensors.torch import save as serialized
+from torch import Tensor
 
 from nibt.data.images import open_image
-from nibt.errors import WouldOverwrite
+from nibt.errors import BadInput, WouldOverwrite
 from nibt.io import atomic_write, check_writable, existing_paths, load_json, short_digest
 from nibt.options import parsed
 
@@ -46,11 +48,17 @@ def signed(data: bytes) -> bytes:
     return data.replace(_UNSIGNED, _digest(data), 1)
 
 
-def sorted_header(data: bytes) -> bytes:
-    """Return the bytes of a safetensors file with the names in its header sorted.
+def tensor_file(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """Return the bytes of a safetensors file of finite numbers, with the names in its header sorted.
 
     The library writes metadata in arbitrary order, but equal contents must give equal bytes.
     """
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise BadInput(
+                f"{name} was changed after it was computed, and has NaN or infinite numbers: compute it again"
+            )
+    data = serialized({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     length = int.from_bytes(data[:8], "little")
     header = load_json(data[8 : 8 + length])
     metadata = dict(sorted(header.pop("__metadata__", {}).items()))
