@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial, reduce
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -406,6 +407,28 @@ def test_a_single_caption_calibrates_as_a_list_of_one() -> None:
     listed = nibt.calibrate(MODEL, ["sample:scene"], ["a cat"]).tensors
     assert single.keys() == listed.keys()
     assert all(torch.equal(single[name], listed[name]) for name in single)
+
+
+@pytest.mark.parametrize(
+    "text", ["a|b", "a\nb\r\n| c |", "a\tb\x0b\x0c\u2028c", "a\\\\|b\\\\", "<!-- a", r"_a|b $\frac$"]
+)
+def test_labels_of_plans_do_not_break_the_tables_of_a_report(text: str, tmp_path: Path) -> None:
+    options = {"data": {"count": 2}, "metrics": {"levels": 2}}
+    plan = {
+        key: [{"name": name, "label": text, "options": options.get(key, {})}]
+        for key, name in {"methods": "ones", "data": "scenes", "metrics": "deletion"}.items()
+    }
+    nibt.write_report(nibt.benchmark({**plan, "models": [MODEL], "sides": ["image"], "about": text}, tmp_path / "B"))
+    lines = (tmp_path / "B/report.md").read_text("utf-8").split("\n")
+    tables = [list(group) for is_table, group in groupby(lines, lambda line: line.startswith("|")) if is_table]
+    for table in tables:
+        counts = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table}
+        assert len(table) > 2, table
+        assert len(counts) == 1, table
+    others = "\n".join(line for line in lines if not line.startswith("|"))
+    assert "<!--" not in re.sub(r"\\<", "", others)
+    assert not set(others) & set("\r\t\x0b\x0c\u2028")
+    assert all(line.startswith(("#", "|")) or text not in line for line in lines)
 
 
 UNREAD = (("method", "image"), ("method", "text"), ("target", "options"), ("schema",), ("sum",))

@@ -2,11 +2,13 @@
 
 import html
 import math
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nibt.evaluation.statistics import Interval
+from nibt.io import one_line
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.results.frames import DataFrame
 from nibt.results.records import SessionRecord
@@ -19,12 +21,18 @@ _LATEX_ESCAPES = str.maketrans(
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of strings; its title is the heading of a section, or the caption in LaTeX."""
+    """A table of texts on one line each; its title is the heading of a section, or the caption in LaTeX."""
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        """Put labels and other texts of users on one line."""
+        rows = [list(map(one_line, row)) for row in self.rows]
+        texts = {"title": one_line(self.title), "headings": list(map(one_line, self.headings)), "rows": rows}
+        vars(self).update(texts, note=one_line(self.note))
 
     @classmethod
     def of(cls, title: str, frame: DataFrame, note: str = "") -> "ReportTable":
@@ -33,7 +41,7 @@ class ReportTable:
         return cls(title, [str(frame.index.name), *map(str, frame.columns)], rows, note)
 
     def markdown(self) -> str:
-        r"""Return a section with the table in Markdown. Pipes in cells are escaped.
+        r"""Return a section with the table in Markdown. Pipes, backslashes and tags in cells are escaped.
 
         >>> print(ReportTable("t", ["a", "b"], [["1", "x|y"]]).markdown())
         ## t
@@ -43,7 +51,7 @@ class ReportTable:
         | 1 | x\|y |
         """
         lines = [
-            f"## {self.title}",
+            f"## {_escaped(self.title)}",
             "",
             _markdown_row(self.headings),
             "|---" * len(self.headings) + "|",
@@ -81,7 +89,10 @@ class ReportTable:
 
 def report_markdown(title: str, about: Iterable[str], tables: Iterable[ReportTable]) -> str:
     """Return a report in Markdown: paragraphs, followed by tables."""
-    return "\n\n".join([f"# {title}", *about, *(table.markdown() for table in tables)]) + "\n"
+    return (
+        "\n\n".join([f"# {_escaped(one_line(title))}", *map(one_line, about), *(table.markdown() for table in tables)])
+        + "\n"
+    )
 
 
 def report_page(
@@ -129,7 +140,12 @@ def with_interval(mean: Interval) -> str:
 
 
 def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(map(_escaped, cells)) + " |"
+
+
+def _escaped(text: str) -> str:
+    """Return a text without what would end a cell or begin a tag in Markdown."""
+    return re.sub(r"[\\|]|<(?=[\w/!?])", r"\\\g<0>", text)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

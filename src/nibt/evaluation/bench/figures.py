@@ -8,6 +8,7 @@ import numpy as np
 
 from nibt.evaluation.bench.plan import CONTROLS
 from nibt.evaluation.bench.summary import FAMILY, SERIES, Summary
+from nibt.io import one_line
 from nibt.results.frames import DataFrame
 
 _COLUMNS = 3
@@ -28,7 +29,7 @@ def plot_cost(lines: DataFrame) -> bytes:
                 capsize=2,
                 linewidth=0.8,
             )
-            axes.annotate(line.method, (cost, line.mean), textcoords="offset points", xytext=(4, 3), fontsize=6)
+            axes.annotate(_label(line.method), (cost, line.mean), textcoords="offset points", xytext=(4, 3), fontsize=6)
         axes.set_xscale("log")
         axes.set_xlabel("ms per explanation", fontsize=7)
 
@@ -50,7 +51,7 @@ def plot_distributions(lines: DataFrame, summary: Summary) -> bytes:
             flierprops={"markersize": 2},
             meanprops={"markersize": 3},
         )
-        axes.set_yticks(range(1, len(methods) + 1), methods[::-1], fontsize=6)
+        axes.set_yticks(range(1, len(methods) + 1), list(map(_label, methods[::-1])), fontsize=6)
 
     return _panels(lines, panel, row_height=0.16 * lines["method"].nunique())
 
@@ -67,7 +68,7 @@ def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
                 curve,
                 style,
                 color=f"C{position % 10}",
-                label=method,
+                label=_label(method),
                 linewidth=2.4 if method == summary.base else 0.9,
             )
         axes.set_xlabel("share of units", fontsize=7)
@@ -75,6 +76,11 @@ def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
 
     with_curve = [series in summary.curves for series in lines[SERIES].itertuples(index=False, name=None)]
     return _panels(lines[with_curve], panel, row_height=3.6)
+
+
+def _label(text: str) -> str:
+    """Return a label on one line, of which matplotlib reads nothing as a formula or as hidden."""
+    return one_line(f" {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
 def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_height: float = 0.0) -> bytes:
@@ -91,7 +97,7 @@ def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_heigh
         of_metric = lines[lines["metric"] == metric]
         panel(axes, of_metric)
         better = {"higher": ", higher is better", "lower": ", lower is better"}.get(of_metric["better"].iloc[0], "")
-        axes.set_title(metric + better, fontsize=8)
+        axes.set_title(_label(metric) + better, fontsize=8)
         axes.tick_params(labelsize=6)
     for axes in figure.axes[len(metrics) :]:
         axes.set_axis_off()
