@@ -228,6 +228,19 @@ def test_strings_and_arrays_of_numpy_are_read() -> None:
             assert torch.equal(function(array).scores, function(embeddings).scores)
 
 
+@pytest.mark.parametrize("column", ["against", "against_images", "templates"])
+@pytest.mark.parametrize("read", ["caption", "prompt"])
+def test_a_column_that_seems_to_be_read_is_refused(column: str, read: str, run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,{read},{column}\nsample:scene,a cat,a dog\n")
+    with pytest.raises(BadOption, match=f"have a column '{column}', which is not read"):
+        nibt.batch(MODEL, table, tmp_path / "J", "ones")
+    assert f"have a column '{column}'" in run("batch", table, "-m", "lite", "-o", tmp_path / "J")[2]
+    assert not (tmp_path / "J").exists()
+    if read == "caption":
+        assert len(list(nibt.batch(MODEL, table, tmp_path / "J", "ones", caption=column).rows())) == 1
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("strange", [[[1.0] * 12], np.full((2, 12), "a"), np.ones((2, 3)), torch.ones(0, 12)])
 def test_embeddings_are_tensors_or_arrays(strange: Any) -> None:
@@ -285,6 +298,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "rates of what is not trained": (
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", trainable="features", learning_rate={"last": 1e-3}),
         "learning_rate has no effect for last",
+    ),
+    "an answer against itself": (
+        lambda: nibt.explain_answer(
+            "scenes_generator", "sample:scene", "what is left of the house ?", against="hamburger"
+        ),
+        "'hamburger' is compared with itself",
     ),
     "blocks that nothing trains": (
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", blocks=3),

@@ -107,6 +107,7 @@ def test_against_explains_the_difference_of_two_logits() -> None:
     assert contrast.words[1].value != pytest.approx(plain.words[1].value)
     assert same.words[1].value == pytest.approx(0, abs=1e-5)
     assert same.words[1].grid.abs().max() < 1e-5
+    assert "'small' has scores of 0" in str(same.warnings)
     best = explained(steps=3, against="runner-up")
     assert max(word.value for word in best.words) < max(word.value for word in contrast.words) + 20
 

@@ -122,6 +122,10 @@ def explain_answer(
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if other_word is None else forced.alternatives(other_word)
+    compared_ids = zip(tokens.words, [] if alternatives is None else alternatives.tolist(), strict=False)
+    itself = [repr(word.text) for word, other in compared_ids if other == tokens.ids[word.tokens[0]]]
+    if len(itself) == len(tokens.words):
+        raise BadInput(f"{tokens.text!r} is compared with itself (got against={against!r}): give another word")
     others = [item for item in compared if item.digest != picture.digest]
     states = Probabilities.of(forced, others)
     words: dict[int, AnswerWord] = {}
@@ -152,7 +156,8 @@ def explain_answer(
         versions=versions(),
         warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens, generator)),
     )
-    return replace(result, warnings=(*result.warnings, *_warnings(result, resolved)))
+    note = f"{shortened(itself)} has scores of 0, since its first token is compared with itself"
+    return replace(result, warnings=(*result.warnings, *[note][: len(itself)], *_warnings(result, resolved)))
 
 
 def _prompt(prompt: str, tower: AnswerTower) -> str:
