@@ -32,6 +32,13 @@ def read_text(path: Path | Traversable) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+def read_path(name: str, value: Any) -> Path:
+    """Return the path of an argument that names a file or a folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise BadInput(f"{name} must be a path (got {value!r:.60})")
+    return Path(value)
+
+
 def check_regular(path: str | Path, most: int | float = math.inf) -> None:
     """Check that a path is not a device or a pipe, which may have no end, and that its file has at most that length."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):

@@ -142,6 +142,12 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
 
 
+def check_mapping(name: str, value: Any) -> None:
+    """Check that an argument is a mapping or None."""
+    if not isinstance(value, Mapping | None):
+        raise BadOption(f"{name} must be a mapping (got {value!r:.60})")
+
+
 def complete(plugin: Any) -> None:
     """Convert all fields of a new plugin to their types; its ``__post_init__`` calls this."""
     types = field_types(type(plugin))

@@ -305,6 +305,46 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "'hamburger' is compared with itself",
     ),
+    "a caption against itself in other letters": (
+        lambda: explained("grad_cam", against="A  Cat "),
+        "the caption 'a cat' is compared with itself",
+    ),
+    "labels that the model reads as one": (
+        lambda: nibt.explain_labels(MODEL, tiny.IMAGES[0], ["a cat", "A cat"]),
+        "is compared with itself",
+    ),
+    "an image against itself": (lambda: explained("grad_cam", against_images=tiny.IMAGES[0]), "image .* with itself"),
+    "two images against one of them": (
+        lambda: compare(MODEL, *tiny.IMAGES[:2], "grad_cam", against=tiny.IMAGES[1]),
+        "image .* is compared with itself",
+    ),
+    "a template twice": (
+        lambda: explained("grad_cam", templates=["the {}", "the {}"]),
+        "templates has 'the {}' 2 times",
+    ),
+    "an image twice": (
+        lambda: explained("grad_cam", target="softmax", against_images=[tiny.image(48, 48)] * 2),
+        "against_images has 'noise 0' 2 times",
+    ),
+    "a layer of no side": (
+        lambda: explained("grad_cam", layer=1, image_layer=2, text_layer=3),
+        "layer has no effect beside image_layer and text_layer",
+    ),
+    "a truth as a layer": (
+        lambda: nibt.calibrate(MODEL, tiny.IMAGES[:1], layers=[True]),
+        "layers must be a whole number .got True",
+    ),
+    "no captions": (
+        lambda: nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion").explain([]),
+        "nothing to explain .got no captions",
+    ),
+    "the origin of pairs of an audit": (lambda: nibt.audit(MODEL, SCENES, "ones", data=3), "data must be a mapping"),
+    "the origin of pairs of ROAR": (
+        lambda: nibt.roar(MODEL, SCENES, "ones", out="R", data=3),
+        "data must be a mapping",
+    ),
+    "methods of an audit": (lambda: nibt.audit(MODEL, SCENES, None), "a method must be its name"),
+    "methods of ROAR": (lambda: nibt.roar(MODEL, SCENES, 3, out="R"), "a method must be its name"),
     "blocks that nothing trains": (
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", blocks=3),
         "blocks has no effect without trainable=last .got features",
@@ -352,6 +392,32 @@ def test_options_without_effect_are_refused(method: str) -> None:
         changed = {option: defaults[option], other: next(value for value in allowed if value not in values)}
         with pytest.raises(BadOption, match=rf"{option} has no effect with {other}="):
             explain(MODEL, "sample:scene", "a cat", method, **changed)
+
+
+PATHS: dict[str, Callable[[Any], Any]] = {
+    "benchmark": lambda path: nibt.benchmark(PLAN, path),
+    "write_report": lambda path: nibt.write_report(path),
+    "batch": lambda path: nibt.batch(MODEL, "t.csv", path),
+    "Job.open": lambda path: Job.open(path),
+    "roar": lambda path: nibt.roar(MODEL, SCENES, "ones", out=path),
+    "calibrate": lambda path: nibt.calibrate(MODEL, tiny.IMAGES[:1], out=path),
+    "contributions": lambda path: nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion").save(path),
+    "save": lambda path: nibt.save(explained("ones"), path),
+    "result": lambda path: explained("ones").save(path),
+    "load": lambda path: Explanation.load(path),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("path", [3, b"x.json", ["x.json"]])
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_of_another_type_is_refused(name: str, path: Any) -> None:
+    with pytest.raises(NibtError, match=r"must be a path \(got|and then the path \(got|not a file of kind"):
+        PATHS[name](path)
+
+
+def test_the_threshold_of_a_file_is_a_number() -> None:
+    assert nibt.to_coco(explained("grad_cam"), threshold="0.5")["info"]["threshold"] == 0.5  # pyright: ignore
 
 
 @pytest.mark.parametrize("kind", available("formats"))

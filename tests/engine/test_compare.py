@@ -308,7 +308,7 @@ def test_other_functions_reject_two_images_or_captions() -> None:
     model: Any = tiny.model("clip")
     with pytest.raises(BadInput, match=r"regions takes pairs of .* \(got an image and an image\)"):
         nibt.regions(model, *tiny.IMAGES[:2])  # pyright: ignore
-    with pytest.raises(BadInput, match=r"regions takes pairs of .* \(got a string and a string\)"):
+    with pytest.raises(BadInput, match=r"regions takes pairs of .* \(got a Caption and a string\)"):
         nibt.regions(model, CAPTIONS[0], "a cat")  # pyright: ignore
     wrong: list[Any] = [
         SameModalityPair(*tiny.IMAGES[:2]),

@@ -173,6 +173,16 @@ def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
         )
 
 
+def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
+    """Check that nothing is compared with what is the same for the model, since its map would be 0."""
+    options, read = spec.record["target"]["options"], spec.model.text.tokens
+    others = {read(caption).ids for caption in options.get("against", ())} | {*options.get("against_images_hash", ())}
+    for item in (item for pair in pairs for item in pair.items):
+        if (read(item).ids if isinstance(item, str) else item.digest) in others:
+            name = f"caption {item!r}" if isinstance(item, str) else f"image {item.source}"
+            raise BadInput(f"the {name} is compared with itself: give another one in against (--against)")
+
+
 @plain_torch()
 def explain_batch(
     spec: ExplanationSpec,
@@ -188,11 +198,7 @@ def explain_batch(
     else:
         prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
     if spec.record["target"]["name"] == "difference":
-        captions = {item for pair in prepared.pairs for item in pair.items if isinstance(item, str)}
-        if same := captions.intersection(spec.record["target"]["options"].get("against", ())):
-            raise BadInput(
-                f"the caption {same.pop()!r} is compared with itself: give another one in against (--against)"
-            )
+        _check_differences(spec, prepared.pairs)
     sides, encoding_seconds = _sides(spec, prepared, cache)
     devices = {inputs.values.device for inputs in prepared.inputs}
     attributions: list[Attribution | None] = [None, None]

@@ -14,11 +14,12 @@ from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Words
 from nibt.engine.encode import groups_of
-from nibt.errors import BadInput, BadOption
-from nibt.io import existing_paths
+from nibt.errors import BadInput
+from nibt.io import existing_paths, read_path
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
+from nibt.options import BatchSize, Layers, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.outputs import check_targets
 from nibt.results.records import require_same_file
@@ -69,7 +70,12 @@ def calibrate(
         )
     if out is not None:
         named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
-        check_targets([Path(out)], [path for text in named for path in existing_paths(text)], overwrite)
+        check_targets([read_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
+    layers, batch_size = (
+        list(layers) if isinstance(layers, range) else layers,
+        parsed("batch_size", batch_size, BatchSize),
+    )
+    layers = None if layers is None else parsed("layers", layers, Layers)
     model, texts = load_model(model), [read_caption(text) for text in captions]
     images = [read_image(image) for image in images]
     facts = _facts(model, images, texts, layers)
@@ -116,8 +122,6 @@ def _facts(
 def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:
     if layers is None:
         return range(tower.depth + 1)
-    if not layers:
-        raise BadOption("layers must have at least one layer (got none): name layers, or leave it out for all of them")
     for layer in layers:
         tower.check_layer(layer)
     return layers

@@ -19,6 +19,7 @@ from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
+from nibt.io import read_path
 from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
@@ -191,7 +192,9 @@ class Contributions(ByValue):
                 f"the model must have the weights {self.facts['weights_hash']}, with which the contributions were "
                 f"computed ({model.id} has {model.weights_hash})"
             )
-        embeddings = encode(model.text, [read_caption(text) for text in as_list(caption)])
+        if not (texts := [read_caption(text) for text in as_list(caption)]):
+            raise BadInput("there is nothing to explain (got no captions): give at least one")
+        embeddings = encode(model.text, texts)
         return embeddings[0] if isinstance(caption, str) else embeddings
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
@@ -206,7 +209,7 @@ class Contributions(ByValue):
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
         data = tensor_file(tensors, {"signature": unsigned(facts), **facts})
-        write_bytes(Path(path), data, [facts], overwrite)
+        write_bytes(read_path("path", path), data, [facts], overwrite)
 
     @classmethod
     @plain_torch()

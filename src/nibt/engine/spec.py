@@ -168,6 +168,9 @@ def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method
         raise BadOption(f"along_path must be true or false (got {method.options['along_path']!r})")
     if method.instance is not None:
         return type(method.instance), {}, {}
+    unused = next((name for name in others if {f"image_{name}", f"text_{name}"} <= others.keys()), None)
+    if unused is not None:
+        raise BadOption(f"{unused} has no effect beside image_{unused} and text_{unused}: leave it out, or one of them")
     method_class, extra = find("methods", method.name), {}
     if along == "true":
         method_class, extra = along_path(method.name), {"along_path": True}

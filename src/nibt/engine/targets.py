@@ -34,11 +34,14 @@ class Contrast:
     @classmethod
     def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
         """Read the arguments of ``explain``, each a single value or a list."""
-        captions = tuple(map(read_caption, as_list(against)))
-        double = next((caption for caption in captions if captions.count(caption) > 1), None)
-        if double is not None:
-            raise BadOption(f"against has {double!r} {captions.count(double)} times: give each caption once")
-        return cls(captions, tuple(map(read_image, as_list(against_images))), tuple(as_list(templates)))
+        captions, images = tuple(map(read_caption, as_list(against))), tuple(map(read_image, as_list(against_images)))
+        named = {"against": captions, "against_images": [image.digest for image in images]}
+        for name, values in {**named, "templates": as_list(templates)}.items():
+            double = next((number for number, value in enumerate(values) if value in values[:number]), None)
+            if double is not None:
+                text = images[double].source if name == "against_images" else values[double]
+                raise BadOption(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
+        return cls(captions, images, tuple(as_list(templates)))
 
     def record(self) -> JsonObject:
         """Return the contrast as plain data, without empty fields."""

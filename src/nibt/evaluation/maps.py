@@ -1,6 +1,6 @@
 """Maps of many pairs as NumPy arrays, and their similarities, as in Adebayo et al. (2018)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 
@@ -33,7 +33,7 @@ class Map:
 
 def named_methods(methods: str | Sequence[str], needed_by: str) -> list[MethodSpec]:
     """Return methods by their names, each once; they may have a variant, but no options."""
-    names = [methods] if isinstance(methods, str) else methods
+    names = [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else methods
     return [MethodSpec.without_options(name, needed_by) for name in dict.fromkeys(names)]
 
 

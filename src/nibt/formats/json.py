@@ -14,7 +14,7 @@ from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.records import JsonObject
 from nibt.results.base import as_bytes, require_result
 from nibt.results.explanation import Explanation
-from nibt.results.map_regions import MapRegion, Ring
+from nibt.results.map_regions import MapRegion, Ring, check_threshold
 from nibt.results.outputs import unsigned
 
 
@@ -68,6 +68,7 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
         BadOption: The threshold is not above 0 and at most 1.
         BadInput: A value is not an ``Explanation``.
     """
+    threshold = check_threshold(threshold)
     listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
     for explanation in listed:
         require_result(explanation, "to_coco", Explanation)

@@ -14,7 +14,7 @@ from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
-from nibt.io import one_line
+from nibt.io import one_line, read_path
 from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
 from nibt.options import parsed
 from nibt.records import JsonObject
@@ -88,7 +88,7 @@ class Job(RunFolder[JobManifest]):
         Raises:
             BadInput: The folder has no job.
         """
-        job = cls(Path(folder))
+        job = cls(read_path("folder", folder))
         if not (job.folder / MANIFEST).is_file():
             raise BadInput(
                 f"{str(folder)!r} has no job (it has no {MANIFEST}): create one with nibt batch PAIRS --out {folder}"

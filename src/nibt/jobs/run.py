@@ -16,6 +16,7 @@ from nibt.datasets.base import Dataset, Record
 from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
+from nibt.io import read_path
 from nibt.jobs._chunks import Chunk, Chunks
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
@@ -24,7 +25,7 @@ from nibt.models._answers import Generator
 from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset
 from nibt.models.base import Model
-from nibt.options import BatchSize, Workers, parsed
+from nibt.options import BatchSize, Workers, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec, available
@@ -174,9 +175,8 @@ def batch(
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
         Unsupported: pyarrow or ray is not installed.
     """
-    report = reporter(on_progress)
-    if not isinstance(loading, Mapping | None):
-        raise BadOption(f"loading must be a mapping of options of load_model (got {loading!r:.60})")
+    report, folder = reporter(on_progress), read_path("out", out)
+    check_mapping("loading", loading)
     if isinstance(model, LoadedModel):
         check_unset("a loaded model", **(loading or {}))
     batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
@@ -212,7 +212,7 @@ def batch(
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
         execution, explain = execution | cluster.record(), cluster.explain
-    job = Job(Path(out))
+    job = Job(folder)
     sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
     names = None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
     with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):

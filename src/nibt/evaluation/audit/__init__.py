@@ -18,7 +18,7 @@ from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import BatchSize, Seed, parsed
+from nibt.options import BatchSize, Seed, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check
@@ -74,6 +74,7 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
     """
     report, specs = reporter(on_progress), named_methods(methods, "an audit")
+    check_mapping("data", data)
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)

@@ -23,7 +23,7 @@ from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
-from nibt.io import file_digests
+from nibt.io import file_digests, read_path
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, no_progress, reporter
@@ -83,22 +83,23 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     @classmethod
     def open(cls, folder: str | Path) -> "Benchmark":
         """Open the run in a folder. Its models and data sets need not be available."""
-        manifest = read_manifest(Path(folder), BenchmarkManifest)
+        folder = read_path("folder", folder)
+        manifest = read_manifest(folder, BenchmarkManifest)
         try:
             plan = Plan.read({**manifest.request["plan"], "about": manifest.title})
             for choice in plan.data:
                 if choice.label not in manifest.request["lengths"]:
                     raise BadInput(f"lengths.{choice.label} is missing")
         except NibtError as error:
-            raise BadInput(f"{Path(folder) / MANIFEST}: request.{error}: {REMEDY}") from error
-        return cls(Path(folder), plan, manifest.request)
+            raise BadInput(f"{folder / MANIFEST}: request.{error}: {REMEDY}") from error
+        return cls(folder, plan, manifest.request)
 
     @classmethod
     def begin(
         cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path
     ) -> "tuple[Benchmark, dict[str, Dataset]]":
         """Check a plan and its folder, and return its run with its data sets. Nothing is written."""
-        plan = Plan.read(plan)
+        folder, plan = read_path("out", out), Plan.read(plan)
         data = check_plan(plan)
         parquet.pyarrow(NEEDED_BY)
         choices = (*plan.methods, *plan.metrics, *plan.models)
@@ -108,7 +109,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
             "contents": {label: data_set.fingerprint(plan.count) for label, data_set in data.items()},
             "files": file_digests(value for choice in choices for value in choice.options.values()),
         }
-        run = cls(Path(out), plan, request)
+        run = cls(folder, plan, request)
         run.require_request(request)
         return run, data
 

@@ -22,9 +22,10 @@ from nibt.evaluation.roar.settings import (
     checked_names,
     learning_rates,
 )
+from nibt.io import read_path
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import Repeats, parsed
+from nibt.options import Repeats, check_mapping, parsed
 from nibt.progress import OnProgress, reporter
 from nibt.registry import find
 from nibt.results.roar import Roar
@@ -76,10 +77,11 @@ def roar(
         UnknownName: No method, variant or option has that name.
         Unsupported: The model is not in float32, or it lacks what a method needs.
     """
-    report, named = reporter(on_progress), named_methods(methods, "roar")
+    report, folder, named = reporter(on_progress), read_path("out", out), named_methods(methods, "roar")
+    check_mapping("data", data)
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
-    if not RoarFolder(Path(out)).is_begun:  # whose settings are those of all its trainings, also of others
+    if not RoarFolder(folder).is_begun:  # whose settings are those of all its trainings, also of others
         check_used(settings, trainable=trainables, side=removals)
     repeats = parsed("repeats", repeats, Repeats)
     for spec in named:
@@ -101,6 +103,6 @@ def roar(
     for spec in specs:
         resolve(model, spec, seed=checked.seed)  # fail before a computation starts
     plan = RoarPlan(specs, trainables, removals, repeats)
-    run = RoarRun(model, pairs, plan, checked, Path(out), data or {"pairs": len(pairs)})
+    run = RoarRun(model, pairs, plan, checked, folder, data or {"pairs": len(pairs)})
     run.run(report)
     return run.result()
