@@ -21,7 +21,7 @@ _MOST = 3  # the number of mistakes in a message
 def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
     with described(record_type, where, error):
-        return _validator(record_type).validate_python(data)
+        return _adapter(record_type).validate_python(data)
 
 
 @contextmanager
@@ -109,19 +109,13 @@ def place_of(location: Sequence[str | int]) -> str:
 def _adapter(record_type: type) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(record_type)
-
-
-@lru_cache
-def _validator(record_type: type) -> Any:
-    """Return what reads a record; ``true`` and ``"0.3"`` are no numbers."""
-    from pydantic_core import SchemaValidator
-
-    return SchemaValidator(_strict(_adapter(record_type).core_schema))
+    adapter = TypeAdapter(record_type)
+    adapter.validator = type(adapter.validator)(_strict(adapter.core_schema))  # pyright: ignore
+    return adapter
 
 
 def _strict(schema: Any) -> Any:
-    """Return a schema of pydantic in which numbers and truths are not read from other types."""
+    """Return a schema of pydantic in which numbers and truths are not read from other types, as ``"0.3"``."""
     if isinstance(schema, list | tuple):
         return type(schema)(map(_strict, schema))
     if not isinstance(schema, dict):
