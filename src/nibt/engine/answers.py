@@ -123,7 +123,7 @@ def explain_answer(
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if other_word is None else forced.alternatives(other_word)
     compared_ids = zip(tokens.words, [] if alternatives is None else alternatives.tolist(), strict=False)
-    itself = [repr(word.text) for word, other in compared_ids if other == tokens.ids[word.tokens[0]]]
+    itself = [repr(word.text) for word, token in compared_ids if token == tokens.ids[word.tokens[0]]]
     if len(itself) == len(tokens.words):
         raise BadInput(f"{tokens.text!r} is compared with itself (got against={against!r}): give another word")
     others = [item for item in compared if item.digest != picture.digest]

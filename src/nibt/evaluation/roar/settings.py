@@ -87,11 +87,11 @@ _USED_WITH = {
 
 def check_used(settings: Mapping[str, Any], **chosen: Sequence[str]) -> None:
     """Check that settings have an effect beside what is trained and what is removed."""
-    for name, (other, values) in _USED_WITH.items():
-        if settings.get(name) is not None and not {*values} & {*chosen[other]}:
+    for name, (argument, values) in _USED_WITH.items():
+        if settings.get(name) is not None and not {*values} & {*chosen[argument]}:
             raise BadOption(
-                f"{name} has no effect without {other}={' or '.join(values)} (got {', '.join(chosen[other])}): leave "
-                f"{name} out, or add {values[0]} to {other}"
+                f"{name} has no effect without {argument}={' or '.join(values)} (got {', '.join(chosen[argument])}): leave "
+                f"{name} out, or add {values[0]} to {argument}"
             )
 
 
