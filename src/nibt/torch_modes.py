@@ -98,8 +98,7 @@ class _Float32Numbers(TorchFunctionMode):
 def has_hooks(block: nn.Module) -> bool:
     """Return whether a block or a child of it has hooks or a forward pass of its own, which may change its outputs."""
     return any(
-        module._forward_hooks
-        or module._forward_pre_hooks
+        ((module._forward_hooks or module._forward_pre_hooks) and foreign_hooks(module))
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in vars(module)
@@ -107,10 +106,14 @@ def has_hooks(block: nn.Module) -> bool:
     )
 
 
-def foreign_hooks(module: nn.Module) -> list[Any]:
-    """Return the forward hooks of a module that nibt did not set."""
-    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    return [hook for hook in hooks if not getattr(hook, "of_nibt", False)]
+def foreign_hooks(module: nn.Module) -> dict[int, Any]:
+    """Return the forward hooks of a module, by number, but for those of nibt, and of Transformers to record outputs."""
+    hooks = {**module._forward_pre_hooks, **module._forward_hooks}
+    own = {number for number, hook in hooks.items() if getattr(hook, "of_nibt", False)}
+    own |= {
+        number for number, hook in hooks.items() if getattr(hook, "__module__", "").startswith("transformers.utils")
+    }
+    return {number: hook for number, hook in hooks.items() if number not in own}
 
 
 def set_hook(

@@ -195,7 +195,7 @@ def takes(name: str) -> list[str]:
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("function", takes("on_progress"))
-def test_progress_is_told_to_a_function_or_to_none(function: str) -> None:
+def test_progress_goes_to_a_function_or_nowhere(function: str) -> None:
     with pytest.raises(BadOption, match=r"on_progress must be a function that takes a Progress, or None \(got 3\)"):
         getattr(nibt, function)(**CALLED[function], on_progress=3)
     assert inspect.signature(getattr(nibt, function)).parameters["on_progress"].default is None

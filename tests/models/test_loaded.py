@@ -242,6 +242,14 @@ def test_a_model_has_the_towers_of_its_module() -> None:
         replace(model, module=other.module)
 
 
+def test_hooks_by_which_transformers_records_outputs_change_nothing() -> None:
+    model = tiny.fresh("clip")
+    before = nibt.explain(model, tiny.image(), "a cat")
+    model.module.vision_model(model.image.prepare([tiny.image()]).values, output_hidden_states=True)
+    assert any(module._forward_hooks for module in model.module.modules()), "this version records in another way"
+    assert nibt.explain(model, tiny.image(), "a cat").to_json() == before.to_json()
+
+
 def test_hooks_of_others_are_part_of_the_configuration() -> None:
     """So a job is not resumed with them; those of nibt are none."""
     model = tiny.fresh("clip")

@@ -122,8 +122,7 @@ def explain_answer(
         )
     forced = ForcedAnswer(generator, tower, prompted, tokens)
     alternatives = None if other_word is None else forced.alternatives(other_word)
-    compared_ids = zip(tokens.words, [] if alternatives is None else alternatives.tolist(), strict=False)
-    itself = [repr(word.text) for word, token in compared_ids if token == tokens.ids[word.tokens[0]]]
+    itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
     if len(itself) == len(tokens.words):
         raise BadInput(f"{tokens.text!r} is compared with itself (got against={against!r}): give another word")
     others = [item for item in compared if item.digest != picture.digest]
@@ -156,8 +155,7 @@ def explain_answer(
         versions=versions(),
         warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens, generator)),
     )
-    note = f"{shortened(itself)} has scores of 0, since its first token is compared with itself"
-    return replace(result, warnings=(*result.warnings, *[note][: len(itself)], *_warnings(result, resolved)))
+    return replace(result, warnings=(*result.warnings, *_warnings(result, resolved, itself)))
 
 
 def _prompt(prompt: str, tower: AnswerTower) -> str:
@@ -242,11 +240,13 @@ def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> 
     return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 
 
-def _warnings(result: AnswerExplanation, method: Method) -> list[str]:
-    """Return warnings about words that the image hardly affects, and about large gaps."""
+def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) -> list[str]:
+    """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
     warnings, alone = [], words[0].with_other_images is None
+    if itself:
+        warnings.append(f"{shortened(itself)} has scores of 0, since its first token is compared with itself")
     if guessed:
         warnings.append(
             f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "

@@ -87,6 +87,12 @@ class ForcedAnswer:
             ids.append(tokens.ids[after[0].tokens[0]])
         return torch.tensor(ids)
 
+    def compared_with_themselves(self, alternatives: Tensor) -> list[str]:
+        """Return the words whose first token is what it is compared with."""
+        firsts = (self.answer.ids[word.tokens[0]] for word in self.answer.words)
+        both = zip(self.answer.words, alternatives.tolist(), firsts, strict=True)
+        return [repr(word.text) for word, alternative, first in both if alternative == first]
+
     def spelled(self, ids: Tensor | None) -> list[str]:
         """Return the texts of tokens."""
         return [] if ids is None else [self.tower.tokenizer.decode([token]) for token in ids.tolist()]

@@ -37,7 +37,7 @@ def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str
     heads = [(name, getattr(submodule, "num_heads", None)) for name, submodule in module.named_modules()]
     parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]  # no repr has them
     for name, submodule in module.named_modules():
-        hooks = foreign_hooks(submodule)
+        hooks = foreign_hooks(submodule).values()
         parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in hooks]
     parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
     parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
@@ -80,8 +80,8 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
     parts, facts, sums = tuple(module.modules()), [], []
     for part in parts:  # module.parameters() builds a name for each, which takes several times as long
         facts.append(tuple(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
-        for hooks in (part._forward_hooks, part._forward_pre_hooks):
-            facts += [number for number, hook in hooks.items() if not getattr(hook, "of_nibt", False)]
+        if part._forward_hooks or part._forward_pre_hooks:
+            facts += foreign_hooks(part)
         tensors = (*part._parameters.values(), *part._buffers.values())
         if type(part._parameters.get("weight")) not in _PLAIN_WEIGHTS and is_quantized(part):
             tensors = (*stored(part).values(), *(tensor for tensor in tensors if tensor is not part.weight))

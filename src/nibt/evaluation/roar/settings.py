@@ -90,8 +90,8 @@ def check_used(settings: Mapping[str, Any], **chosen: Sequence[str]) -> None:
     for name, (argument, values) in _USED_WITH.items():
         if settings.get(name) is not None and not {*values} & {*chosen[argument]}:
             raise BadOption(
-                f"{name} has no effect without {argument}={' or '.join(values)} (got {', '.join(chosen[argument])}): leave "
-                f"{name} out, or add {values[0]} to {argument}"
+                f"{name} has no effect without {argument}={' or '.join(values)} (got {', '.join(chosen[argument])}): "
+                f"leave {name} out, or add {values[0]} to {argument}"
             )
 
 
