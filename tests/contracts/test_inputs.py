@@ -605,6 +605,7 @@ def test_maps_of_own_methods_have_a_score_per_row(mode: str) -> None:
         explain(MODEL, "sample:scene", "a cat", Own(mode=mode))
 
 
+@pytest.mark.slow
 def test_an_audit_leaves_the_random_numbers_of_the_user() -> None:
     code = (
         "import random, nibt; from nibt.datasets.scenes import Scenes; state = random.getstate(); "
