@@ -37,7 +37,10 @@ def test_the_printed_row_adds_up(run: Run) -> None:
     assert code == 0, err
     lines = out.splitlines()
     headings = lines[2].split()
-    assert "baseline + image + prompt + earlier + rest + gap = log-prob.; baseline: the value without all" in out
+    assert (
+        "baseline + image + prompt + earlier + rest + gap = log-prob.; baseline: with a blank image and neutral words"
+        in out
+    )
     assert "note: this model knows only drawn scenes of 64 nouns" in out
     words = lines[1].split()
     assert len(words) > 3

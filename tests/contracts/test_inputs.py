@@ -123,9 +123,9 @@ def test_the_method_has_the_same_place_in_every_function() -> None:
 @pytest.mark.parametrize(("compared", "target"), [({"against": "a dog"}, "difference"), ({}, "cosine")])
 def test_what_is_compared_with_chooses_the_target(compared: dict[str, Any], target: str) -> None:
     model = tiny.model("clip")
-    for given in (None, target):
-        image = explain(model, tiny.IMAGES[0], "a cat", "grad_cam", given, **compared)
-        texts = compare(model, "a cat", "a red cat", "grad_cam", given, **compared)
+    for requested in (None, target):
+        image = explain(model, tiny.IMAGES[0], "a cat", "grad_cam", requested, **compared)
+        texts = compare(model, "a cat", "a red cat", "grad_cam", requested, **compared)
         assert image.target["name"] == texts.target["name"] == target
     with pytest.raises(BadOption, match="one other caption"):
         explain(model, tiny.IMAGES[0], "a cat", "grad_cam", against=["a dog", "a bird"])
@@ -416,6 +416,7 @@ def test_a_path_of_another_type_is_refused(name: str, path: Any) -> None:
         PATHS[name](path)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_threshold_of_a_file_is_a_number() -> None:
     assert nibt.to_coco(explained("grad_cam"), threshold="0.5")["info"]["threshold"] == 0.5  # pyright: ignore
 

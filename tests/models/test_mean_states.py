@@ -217,7 +217,7 @@ class TestRefused:
     def test_unknown_layers_are_rejected(self) -> None:
         with pytest.raises(BadOption, match=r"between 0 and 3 for this image tower \(got 9\)"):
             calibrate(tiny.model("clip"), IMAGES, layers=[9])
-        with pytest.raises(BadOption, match="layers must have at least one layer"):
+        with pytest.raises(BadOption, match="layers must name at least one layer"):
             calibrate(tiny.model("clip"), IMAGES, layers=[])
 
     def test_unwritable_path_is_rejected(self, tmp_path: Path) -> None:

@@ -187,7 +187,12 @@ def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> K
     """
     baseline = options.get("baseline")
     named = {f"{side}_baseline": baseline for side in sides if options.get(f"{side}_baseline") is None}
-    return dict(options) if baseline is None else {**options, **named}
+    if baseline is None or not named:
+        return dict(options)
+    both = {**options, **named}
+    return {
+        name: both[name] for name in both if name != "baseline" or not {"image_baseline", "text_baseline"} <= {*both}
+    }
 
 
 def _mean_states_by_side(
