@@ -213,7 +213,7 @@ class MethodSpec:
         spec = method if isinstance(method, MethodSpec) else cls.parse(method)
         names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
         twice = [name for name in names if name in spec.options]
-        in_text = ":" in method.split()[0] if isinstance(method, str) else spec.variant != "default"
+        in_text = method.split()[0].partition(":")[2] if isinstance(method, str) else spec.variant != "default"
         if twice or (in_text and variant not in (None, spec.variant)):
             name = twice[0] if twice else "variant"
             raise BadOption(f"{name} is set twice, in the text of the method and beside it: set it once")
@@ -237,11 +237,11 @@ class MethodSpec:
             first, *pairs = shlex.split(text) or [""]
         except ValueError as error:
             raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
-        name, colon, variant = first.partition(":")
+        name, _, variant = first.partition(":")
         find("methods", name)
         options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
         values = {key: None if value.lower() == "none" else value for key, value in options.items()}
-        return cls(name, variant if colon else "default", values)
+        return cls(name, variant or "default", values)
 
     @classmethod
     def without_options(cls, text: str, caller: str) -> "MethodSpec":
