@@ -34,7 +34,7 @@ def read_text(path: Path | Traversable) -> str:
 
 def read_path(name: str, value: Any) -> Path:
     """Return the path of an argument that names a file or a folder."""
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or value == "":
         raise BadInput(f"{name} must be a path (got {value!r:.60})")
     return Path(value)
 

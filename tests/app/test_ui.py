@@ -46,7 +46,7 @@ def test_visitor_does_not_wait_for_what_the_page_opens_with() -> None:
 
 @pytest.mark.slow
 def test_link_with_a_mode_alone_opens_it() -> None:
-    with_openings = pytest.importorskip("nibt.app.ui").with_openings
+    with_openings = pytest.importorskip("nibt.app.events").with_openings
     models = ModelCache(["lite"], generators=ModelCache(["writer"]))
     assert with_openings(models, {}) == {}
     assert with_openings(models, {"mode": "answer"}) == {
@@ -63,7 +63,7 @@ def test_link_with_a_mode_alone_opens_it() -> None:
 
 @pytest.mark.slow
 def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(tmp_path: Path) -> None:
-    gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.ui").opening_of
+    gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").opening_of
     collage, caption, kept = sample_file("collage"), sample_captions()["collage"], (gr.skip(), gr.skip())
     image, prompt = opening_of(collage, caption, "answer")
     assert (Path(image).stem, prompt) == ("scene", "what is left of the house ?")
@@ -78,7 +78,7 @@ def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(t
 
 @pytest.mark.slow
 def test_a_model_that_does_not_fit_is_replaced_in_words_and_comes_back() -> None:
-    gr, fitting_model = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.ui").fitting_model
+    gr, fitting_model = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").fitting_model
     models = ModelCache(["lite", "scenes"], generators=ModelCache(["writer", "other"]))
     name, earlier, message = fitting_model(models, "answer", "scenes", "")
     assert (name, earlier) == ("writer", "scenes")

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
 from itertools import groupby
 from pathlib import Path
@@ -17,9 +17,11 @@ import pytest
 import torch
 
 import nibt
+from nibt.cli.evaluation import DataOptions, open_data
 from nibt.core.quadrature import RULES
 from nibt.core.side import Side
 from nibt.datasets._files import existing, expanded
+from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import compare, explain
 from nibt.errors import BadInput, BadOption, NibtError
 from nibt.evaluation.bench.plan import Plan
@@ -613,3 +615,54 @@ def test_an_audit_leaves_the_random_numbers_of_the_user() -> None:
         "nibt.audit('scenes', list(Scenes(count=8)), 'ones', quick=True); assert random.getstate() == state"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "sample:scene", "a cat", "-m", ""),
+        ("audit", "-m", ""),
+        ("calibrate", "sample:scene", "-m", "", "-o", "x.safetensors"),
+        ("bench", "quick", "-o", "B", "-m", "", "--dry-run"),
+        ("batch", "", "-m", "scenes", "-o", "J"),
+        ("roar", "-m", "scenes", "-o", ""),
+        ("show", ""),
+        ("explain", "sample:scene", "a cat", "-m", "scenes", "--out="),
+    ],
+)
+def test_an_empty_name_is_refused_and_nothing_is_done(arguments: tuple[str, ...], run: Run) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "must not be empty (got '')" in err
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("call", [lambda: nibt.batch(MODEL, "", "job"), lambda: nibt.Job.open("")])
+def test_an_empty_path_is_not_the_current_folder(call: Callable[[], Any]) -> None:
+    with pytest.raises(BadInput, match="got ''"):
+        call()
+
+
+@pytest.mark.parametrize("command", ["audit", "roar"])
+def test_a_count_of_0_is_refused(command: str, run: Run) -> None:
+    code, _, err = run(command, "-m", "scenes", "--count", "0", *(["-o", "R"] if command == "roar" else []))
+    assert code in (1, 2)
+    assert "got 0" in err
+
+
+def test_the_seed_chooses_the_pairs_of_scenes() -> None:
+    drawn = [
+        [open_data(DataOptions(data="scenes", seed=seed), 3)[item].caption for item in range(3)] for seed in (0, 4)
+    ]
+    assert drawn[0] != drawn[1]
+    with pytest.raises(BadOption, match="set twice"):
+        open_data(DataOptions(data="scenes", seed=4, data_option=["seed=3"]), 3)
+
+
+def test_parts_of_another_kind_are_named() -> None:
+    answer = explain(MODEL, "sample:scene", "a cat", "grad_cam")
+    for table in (3, answer):
+        with pytest.raises(BadInput, match=r"the table of a panel takes results of class Regions"):
+            nibt.Panel(answer, table)  # pyright: ignore
+    with pytest.raises(BadInput, match=r"whose images were read .got the path 'photo.png'.: give nibt"):
+        nibt.measure(MODEL, [replace(Scenes(count=1)[0], image="photo.png", objects=())], "deletion")  # pyright: ignore

@@ -94,7 +94,8 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     name, _, folder = data.data.partition(":")
     short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
-    quiet, count = files.silent, data.count or (QUICK_COUNT if output.quick else COUNT)
+    quiet, usual = files.silent, QUICK_COUNT if output.quick else COUNT
+    count = usual if data.count is None else data.count
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
     opened = open_data(data, count)
@@ -218,8 +219,11 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
             raise BadOption(
                 f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
             )
-    is_generated = not is_path and "folder" not in types
-    return open_dataset(options.data, ({"count": count} if is_generated else {"seed": options.seed}) | values)
+    if "seed" in values and options.seed:
+        raise BadOption("the seed is set twice, by --seed and by -D: set it once")
+    generated = {"count": count} if not is_path and "folder" not in types else {}
+    seed = {"seed": options.seed} if not generated or "seed" in types else {}
+    return open_dataset(options.data, {**generated, **seed, **values})
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":

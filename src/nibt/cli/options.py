@@ -60,7 +60,7 @@ class ModelOptions(PlacementOptions):
 
     @property
     def name(self) -> str:
-        return self.model or "lite"
+        return "lite" if self.model is None else self.model
 
     def loaded(self, quiet: bool) -> "Model":
         """Load the model and show the progress on standard error, with a note if no model is given."""

@@ -95,7 +95,7 @@ def roar(
     from nibt.evaluation.roar.run import RoarFolder
 
     RoarFolder(output.out).check_reports(REPORTS, output.overwrite)
-    count = data.count or ROAR_COUNT
+    count = ROAR_COUNT if data.count is None else data.count
     pairs, record = read_pairs(open_data(data, count), count, output.quiet)
     loaded = model.loaded(output.quiet)
     kept = f"finished trainings are kept in {output.out}; the same command resumes the run"

@@ -204,6 +204,12 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     for pair in pairs:
         if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
             continue
+        if isinstance(pair, Pair) and isinstance(pair.caption, str) and isinstance(pair.image, str | os.PathLike):
+            name = os.fspath(pair.image)
+            raise BadInput(
+                f"{caller} takes pairs whose images were read (got the path {name!r}): give "
+                "nibt.data.images.read_image(path)"
+            )
         raise _no_image_and_caption(caller, pair.items if isinstance(pair, Pair | SameModalityPair) else [pair])
     return pairs
 

@@ -34,8 +34,8 @@ def open_pairs(
         data: Dataset = pairs
     else:
         names = [pairs] if isinstance(pairs, str) or not isinstance(pairs, Iterable) else list(pairs)
-        if not names or not all(isinstance(name, str | os.PathLike) for name in names):
-            raise BadInput(f"pairs must be {_EXPECTED} (got {type(pairs).__name__})")
+        if not names or not all(isinstance(name, str | os.PathLike) and name != "" for name in names):
+            raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
         columns = {"image": image, "caption": caption, "key": key}
         name = os.fspath(names[0]).partition(":")[0]
         if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):

@@ -14,7 +14,7 @@ from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Words
 from nibt.engine.encode import groups_of
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
 from nibt.io import existing_paths, read_path
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
@@ -76,6 +76,8 @@ def calibrate(
         parsed("batch_size", batch_size, BatchSize),
     )
     layers = None if layers is None else parsed("layers", layers, Layers)
+    if layers is not None and len(set(layers)) < len(layers):
+        raise BadOption(f"layers must name each layer once (got {', '.join(map(str, layers))})")
     model, texts = load_model(model), [read_caption(text) for text in captions]
     images = [read_image(image) for image in images]
     facts = _facts(model, images, texts, layers)

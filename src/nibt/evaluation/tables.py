@@ -90,7 +90,13 @@ class ReportTable:
 def report_markdown(title: str, about: Iterable[str], tables: Iterable[ReportTable]) -> str:
     """Return a report in Markdown: paragraphs, followed by tables."""
     return (
-        "\n\n".join([f"# {_escaped(one_line(title))}", *map(one_line, about), *(table.markdown() for table in tables)])
+        "\n\n".join(
+            [
+                f"# {_escaped(one_line(title))}",
+                *(_escaped(one_line(text)) for text in about),
+                *(table.markdown() for table in tables),
+            ]
+        )
         + "\n"
     )
 

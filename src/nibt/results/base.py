@@ -1,6 +1,7 @@
 """The bases of results and of those about one image: what a result declares as typed fields is its JSON form too."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -82,7 +83,7 @@ class Serializable(ByValue):
 def _not_finite(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
     """Yield the places of numbers that are NaN or infinite, in a result whose arrays may have been changed in place."""
     if isinstance(value, Tensor | float):
-        yield from () if torch.as_tensor(value).isfinite().all() else (place,)
+        yield from () if (math.isfinite(value) if isinstance(value, float) else value.isfinite().all()) else (place,)
     elif isinstance(value, Serializable | Mapping | tuple):
         inside = vars(value) if isinstance(value, Serializable) else value
         for key, item in inside.items() if isinstance(inside, Mapping) else enumerate(inside):

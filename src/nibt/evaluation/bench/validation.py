@@ -104,6 +104,8 @@ def override_plan(
     for name in (*folders, *without):
         if name not in names:
             raise BadOption(str(UnknownName("data sets", name, names)))
+    if "" in models:
+        raise BadOption("a model must be named (got '')")
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
     kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]

@@ -48,6 +48,7 @@ class Panel:
         require_result(self.answer, "a page", Explanation, Regions, AnswerExplanation)
         if self.table is None:
             return
+        require_result(self.table, "the table of a panel", Regions)
         if not isinstance(self.answer, Explanation) or self.answer.is_comparison:
             raise BadInput("a table needs an explanation of an image with a caption: leave table out")
         answer_pair, table_pair = ((result.caption, result.size) for result in (self.answer, self.table))
