@@ -105,4 +105,4 @@ def test_compare_reads_inputs_before_loading_the_model(run: Run, monkeypatch: py
 
     monkeypatch.setattr("nibt.models._loading.load_model", loaded)
     assert run("one.png", "--compare", "none.png")[0] == 1
-    assert run("a cat", "--compare", "")[0] == 1
+    assert run("a cat", "--compare", "")[0] == 2

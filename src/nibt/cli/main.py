@@ -52,12 +52,6 @@ class _StrictCommand(TyperCommand):
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
                 if sum(word in option.opts for word in typed) > 1:
                     raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
-        given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        for option in self.params:
-            values = given.get(str(option.name))
-            is_text = option.name in ("inputs", "prompt")  # texts of users, which have messages of their own
-            if not is_text and "" in (values if isinstance(values, list | tuple) else [values]):
-                raise BadOption(f"{option.opts[-1]} must not be empty (got '')")
         allowed = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
         unknown = next((word for word in typed if word.startswith("--") and word not in allowed), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
@@ -65,6 +59,12 @@ class _StrictCommand(TyperCommand):
                 f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "
                 "text (--method 'nib:paper steps=6'), others by --load and --draw; see --help"
             )
+        texts, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for option in self.params:
+            values = texts.get(str(option.name))
+            is_text = option.name in ("inputs", "prompt")  # texts of users, which have messages of their own
+            if not is_text and "" in (values if isinstance(values, list | tuple) else [values]):
+                raise BadOption(f"{option.opts[-1]} must not be empty (got '')")
         return super().parse_args(ctx, args)
 
 
