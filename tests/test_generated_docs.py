@@ -39,20 +39,30 @@ def test_each_method_has_a_page_and_no_other(generate: ModuleType) -> None:
     assert pages == set(generate.own("methods"))
 
 
-def test_the_skeleton_of_a_metric_passes_the_checks(
-    generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a folder like a clone, ruff finds nothing, the metric has the values of its test, and its page is complete."""
+@pytest.fixture
+def skeleton(tmp_path: Path) -> list[Path]:
+    """The metric, the test and the page of a skeleton, in a folder like a clone."""
     for folder in ("src/nibt/metrics", "tests/metrics", "docs/reference/metrics"):
         (tmp_path / folder).mkdir(parents=True)
     listed = "docs/reference/metrics/index.md"
     shutil.copy(ROOT / listed, tmp_path / listed)
-    metric, test, page = load_docs_module("skeleton").write(tmp_path, "height_of_map")
-    assert "`height_of_map`" in page.read_text(encoding="utf-8")
+    return load_docs_module("skeleton").write(tmp_path, "height_of_map")
+
+
+def test_ruff_finds_nothing_in_the_skeleton_of_a_metric(skeleton: list[Path]) -> None:
+    pytest.importorskip("ruff", reason="needs ruff: pip install -e '.[dev]'")
+    metric, test, _ = skeleton
     for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--config", ROOT / "pyproject.toml", metric, test]
         done = subprocess.run(ruff, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_skeleton_of_a_metric_has_its_values_and_its_page(
+    generate: ModuleType, skeleton: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric, _, page = skeleton
+    assert "`height_of_map`" in page.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "height_of_map"}
     exec(metric.read_text(encoding="utf-8"), names)
     for scores, least in ((FIRST, 0.8), (LAST, 0.0)):

@@ -570,6 +570,8 @@ USES: dict[str, Callable[[Any, Path], Any]] = {
 @pytest.mark.parametrize("use", USES)
 def test_a_result_that_was_changed_to_nan_is_neither_drawn_nor_saved(use: str, value: float, tmp_path: Path) -> None:
     of_links = "links" in use
+    if use == "show":
+        pytest.importorskip("IPython", reason="needs IPython: pip install -e '.[dev]'")
     if use == "contributions":
         result: Any = nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion")
         result.after[1] = value

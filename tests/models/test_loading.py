@@ -66,6 +66,7 @@ class TestHuggingFace:
             ("nibt.json", '{"image_size": "zz"}', "image_size must be a whole number"),
             ("nibt.json", '{"usual_change": -1}', "usual_change must be above 0"),
             ("config.json", "[1]", "must be a JSON object"),
+            ("config.json", "{}", "its config.json is empty, and names no class"),
             ("config.json", '{"model_type": ["clip"]}', "model_type .*clip.* is not supported"),
             ("adapter_config.json", '{"base_model_name_or_path": "."}', "are their own base model"),
             ("adapter_config.json", '{"base_model_name_or_path": 5}', "lack base_model_name_or_path"),

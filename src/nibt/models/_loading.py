@@ -155,6 +155,8 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
     if not config:
+        if (folder / "config.json").exists():
+            raise CannotLoad(f"{name!r} is not the folder of a model: its config.json is empty, and names no class")
         raise CannotLoad(
             f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
             "adapter_config.json (PEFT)"
