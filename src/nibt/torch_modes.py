@@ -108,12 +108,12 @@ def has_hooks(block: nn.Module) -> bool:
 
 def foreign_hooks(module: nn.Module) -> dict[int, Any]:
     """Return the forward hooks of a module, by number, but for those of nibt, and of Transformers to record outputs."""
-    hooks = {**module._forward_pre_hooks, **module._forward_hooks}
-    own = {number for number, hook in hooks.items() if getattr(hook, "of_nibt", False)}
-    own |= {
-        number for number, hook in hooks.items() if getattr(hook, "__module__", "").startswith("transformers.utils")
+    return {
+        number: hook
+        for number, hook in (module._forward_pre_hooks | module._forward_hooks).items()
+        if not getattr(hook, "of_nibt", False)
+        and not str(getattr(hook, "__module__", "")).startswith("transformers.utils")  # None for some builtins
     }
-    return {number: hook for number, hook in hooks.items() if number not in own}
 
 
 def set_hook(

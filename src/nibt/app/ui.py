@@ -13,14 +13,7 @@ from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, op
 from nibt.app.guide import help_page
 from nibt.app.limits import Limits
 from nibt.app.methods import DEFAULT, method_fields
-from nibt.app.render import (
-    EMPTY,
-    HELP,
-    INTRODUCTION,
-    WAITING,
-    model_facts,
-    sample_buttons,
-)
+from nibt.app.render import EMPTY, HELP, INTRODUCTION, WAITING, model_facts, sample_buttons
 from nibt.app.request import Mode
 from nibt.io import read_text
 from nibt.report.html import view

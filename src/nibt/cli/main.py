@@ -40,10 +40,10 @@ app = typer.Typer(
 
 
 class _StrictCommand(TyperCommand):
-    """A command that rejects repeated options, unless they are repeatable, so that no value is lost."""
+    """A command that rejects repeated options, unless they are repeatable, and empty ones, so that no value is lost."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, and reject an option that occurs twice before ``--``."""
+        """Parse the arguments, and reject options that occur twice before ``--``, and empty texts."""
         words = takewhile("--".__ne__, args)  # --model of --model=lite, -m of -mlite
         typed = [
             word.partition("=")[0] if word.startswith("--") else word[:2] if word[:1] == "-" else word for word in words

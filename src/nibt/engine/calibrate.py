@@ -71,10 +71,8 @@ def calibrate(
     if out is not None:
         named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
         check_targets([read_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
-    layers, batch_size = (
-        list(layers) if isinstance(layers, range) else layers,
-        parsed("batch_size", batch_size, BatchSize),
-    )
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    layers = list(layers) if isinstance(layers, range) else layers
     layers = None if layers is None else parsed("layers", layers, Layers)
     if layers is not None and len(set(layers)) < len(layers):
         raise BadOption(f"layers must name each layer once (got {', '.join(map(str, layers))})")

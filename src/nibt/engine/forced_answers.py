@@ -14,14 +14,7 @@ from nibt.data.images import ImageInput
 from nibt.data.units import cells_of
 from nibt.errors import BadInput
 from nibt.methods.base import Method
-from nibt.models._answers import (
-    AnswerScore,
-    AnswerTokens,
-    AnswerTower,
-    ForcedWord,
-    Generator,
-    Prompted,
-)
+from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
 from nibt.preprocessing.captions import unknown_notes
 from nibt.results.answer import AnswerWord
 from nibt.results.attribution import Attribution
