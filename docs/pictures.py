@@ -35,9 +35,8 @@ PLAN = {
 }
 RESULTS: dict[str, Callable[[], Any]] = {
     "photo": lambda: nibt.explain("lite", "sample:chelsea", "a cat on a sofa"),
-    "difference": lambda: nibt.explain(
-        "lite", "sample:collage", "a cat", target="difference", against="a cup of coffee"
-    ),
+    "difference": lambda: nibt.explain("lite", "sample:collage", "a cat", against="a cup of coffee"),
+    "ranked": lambda: nibt.explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea", "sample:rocket"]),
     "captions": lambda: nibt.compare("lite", "a cat", "a cat on a sofa"),
     "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
     "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),

@@ -50,7 +50,7 @@ COMPARED_BY_CLASS_NAME = {"models/_compiled.py"}
 
 
 def test_public_names_can_be_imported() -> None:
-    assert {"load_model", "explain", "explain_labels", "rank", "calibrate", "draw", "available"} <= set(nibt.__all__)
+    assert {"load_model", "explain", "explain_ranking", "rank", "calibrate", "draw", "available"} <= set(nibt.__all__)
     for name in nibt.__all__:
         assert callable(getattr(nibt, name)), name
         assert callable(getattr(nibt, name)), f"{name} is another thing the second time"

@@ -181,7 +181,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "explain with a layer that is chosen": lambda model: nibt.explain(model, *PAIRS[0], image_layer="auto", steps=1),
     "explain two images": lambda model: nibt.compare(model, tiny.image(), tiny.image(seed=1), steps=2),
     "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
-    "explain_labels": lambda model: nibt.explain_labels(model, tiny.image(), ["a cat", "a bird"], steps=2),
+    "explain_ranking": lambda model: nibt.explain_ranking(model, tiny.image(), ["a cat", "a bird"], steps=2),
     "rank": lambda model: nibt.rank(model, tiny.image(), ["a cat", "a bird"]),
     "regions": regions,
     "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.image(), QUERY, steps=2).scores],

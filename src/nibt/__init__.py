@@ -1,7 +1,7 @@
 """Explanations of image-text models: which parts of an image and which words of a caption make a model match them.
 
 Explain pairs:
-    explain, explain_labels, rank      maps and word scores of images with captions; ranked labels
+    explain, explain_ranking, rank     maps and word scores of images with captions; ranked labels or images
     compare                            which parts of two images, or words of two captions, make them similar
     regions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings

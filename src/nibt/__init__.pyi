@@ -11,7 +11,7 @@ from .engine.embeddings import contributions as contributions
 from .engine.embeddings import explain_embeddings as explain_embeddings
 from .engine.explain import compare as compare
 from .engine.explain import explain as explain
-from .engine.explain import explain_labels as explain_labels
+from .engine.explain import explain_ranking as explain_ranking
 from .engine.explain import rank as rank
 from .engine.heads import HeadAblation as HeadAblation
 from .engine.heads import HeadName as HeadName

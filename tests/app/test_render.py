@@ -80,7 +80,7 @@ def test_page_advises_nothing_that_it_does_not_offer(scenes: Model, mode: str) -
     *_, last = answer_events(models, LIMITS, results, fields)
     notes = re.search('<ul class="nibt-warnings".*?</ul>', str(last.answer))
     assert notes
-    assert "The scores of the words explain the similarity with this caption alone" in notes[0]
+    assert 'nibt-map-title">Other caption' in str(last.answer)
     assert not re.search("--|against_images|set a tolerance", notes[0])
 
 

@@ -56,7 +56,7 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "a chosen layer": lambda model, _: nibt.explain(model, IMAGES[0], CAPTIONS[0], image_layer="auto", steps=1),
     "two images": lambda model, _: nibt.compare(model, *IMAGES, steps=2),
     "two captions": lambda model, _: nibt.compare(model, nibt.Caption(CAPTIONS[0]), CAPTIONS[1], steps=2),
-    "labels": lambda model, _: nibt.explain_labels(model, IMAGES[0], CAPTIONS, steps=2),
+    "labels": lambda model, _: nibt.explain_ranking(model, IMAGES[0], CAPTIONS, steps=2),
     "rank": lambda model, _: nibt.rank(model, IMAGES[0], CAPTIONS),
     "decomposition": lambda model, _: [
         nibt.decompose(model, IMAGES[0], CAPTIONS[0], side=side) for side in ("image", "text")

@@ -203,7 +203,7 @@ def test_progress_goes_to_a_function_or_nowhere(function: str) -> None:
     assert inspect.signature(getattr(nibt, function)).parameters["on_progress"].default is None
 
 
-@pytest.mark.parametrize("function", [*takes("variant"), "explain_labels"])
+@pytest.mark.parametrize("function", [*takes("variant"), "explain_ranking"])
 def test_a_variant_is_stated_once(function: str) -> None:
     for text, variant in (("nib:paper", "default"), ("nib:default", "paper"), ("nib:paper", "fast")):
         with pytest.raises(BadOption, match="variant is set twice, in the text of the method and beside it"):
@@ -271,8 +271,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an array of layers": (lambda: explained("grad_cam", layer=np.array([1, 2])), "layer must be a whole number"),
     "an empty sample": (lambda: explained("grad_cam", layer="auto", sample=[]), "sample must have at least one pair"),
     "the target of labels": (
-        lambda: nibt.explain_labels(MODEL, tiny.IMAGES[0], ["a cat", "a dog"], target="logit"),
-        "target cannot be set for labels",
+        lambda: nibt.explain_ranking(MODEL, tiny.IMAGES[0], ["a cat", "a dog"], target="logit"),
+        "target cannot be set for a ranking",
     ),
     "no metrics": (lambda: nibt.measure(MODEL, [nibt.Pair(tiny.IMAGES[0], "a cat")], []), "at least one metric"),
     "a caption against itself": (lambda: explained("grad_cam", against="a cat"), "'a cat' is compared with itself"),
@@ -312,7 +312,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "the caption 'a cat' is compared with itself",
     ),
     "labels that the model reads as one": (
-        lambda: nibt.explain_labels(MODEL, tiny.IMAGES[0], ["a cat", "A cat"]),
+        lambda: nibt.explain_ranking(MODEL, tiny.IMAGES[0], ["a cat", "A cat"]),
         "is compared with itself",
     ),
     "an image against itself": (lambda: explained("grad_cam", against_images=tiny.IMAGES[0]), "image .* with itself"),

@@ -18,7 +18,7 @@ def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
     with pytest.raises(BadInput, match="occurs 2 times"):
         nibt.rank(model, photo_file, ["a cat", "a cat"])
     with pytest.raises(BadInput, match="at least two labels"):
-        nibt.explain_labels("no such model", photo_file, ["a cat"])
+        nibt.explain_ranking("no such model", photo_file, ["a cat"])
     with pytest.raises(BadInput, match="swap them"):
         nibt.explain(model, "a cat", photo_file)
     with pytest.raises(BadInput, match="an image must be a local file"):
@@ -26,7 +26,7 @@ def test_python_functions_reject_bad_labels_and_order(photo_file: str) -> None:
 
 
 def test_arguments_of_functions_are_no_options_of_methods() -> None:
-    for function in (nibt.explain, nibt.explain_labels, nibt.regions, nibt.batch):
+    for function in (nibt.explain, nibt.explain_ranking, nibt.regions, nibt.batch):
         options = {field.name for name in available("methods") for field in fields(find("methods", name))}
         assert options & set(inspect.signature(function).parameters) <= {"seed", "pairs"}, (
             function

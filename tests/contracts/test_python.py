@@ -38,7 +38,7 @@ def explained(**options: Any) -> nibt.Explanation:
 
 RESULTS: dict[str, Callable[[], Any]] = {
     "explanation": explained,
-    "labels": lambda: nibt.explain_labels(MODEL, IMAGE, ["a cat", "two cars"], steps=2),
+    "labels": lambda: nibt.explain_ranking(MODEL, IMAGE, ["a cat", "two cars"], steps=2),
     "images": lambda: nibt.compare(MODEL, IMAGE, tiny.image(40, 40, 1), steps=2),
     "captions": lambda: nibt.compare(MODEL, nibt.Caption("a cat"), "a red cat", steps=2),
     "regions": lambda: nibt.regions(MODEL, IMAGE, "a red cat", steps=2),
@@ -52,7 +52,7 @@ def test_names_are_completed() -> None:
     assert set(nibt.__all__) < set(dir(nibt))
     completer = rlcompleter.Completer({"nibt": nibt})
     actual = [completer.complete("nibt.explain", state) for state in range(4)]
-    assert {str(name).rstrip("()") for name in actual} >= {"nibt.explain", "nibt.explain_labels"}
+    assert {str(name).rstrip("()") for name in actual} >= {"nibt.explain", "nibt.explain_ranking"}
 
 
 def test_names_do_not_load_torch() -> None:
@@ -65,7 +65,7 @@ def test_ipython_completes_names() -> None:
     completer = complete.IPCompleter(namespace={"nibt": nibt})
     with complete.provisionalcompleter():
         names = {one.text for one in completer.completions("nibt.expl", 9)}
-    assert {"explain", "explain_labels"} <= {name.rpartition(".")[2] for name in names}
+    assert {"explain", "explain_ranking"} <= {name.rpartition(".")[2] for name in names}
 
 
 def test_help_lists_every_public_name() -> None:

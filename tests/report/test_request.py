@@ -14,7 +14,7 @@ CONTRASTS = {
         "Why \u201ctwo cars\u201d among 4 captions?",
         "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, ",
     ),
-    "difference": ({"against_images": tiny.image(seed=4)}, "Where does the similarity", "text side: difference"),
+    "difference": ({"against_images": tiny.image(seed=4)}, "Why does noise 0 match", "other image: cosine"),
     "centered": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),
     "ensemble": ({}, "Where does the similarity", "the mean of 5 wordings; text side: cosine"),
     "logit": ({}, "Where does the similarity", "image side: logit"),

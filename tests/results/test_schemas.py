@@ -50,7 +50,7 @@ def test_answers_match_their_schemas(tmp_path: Path) -> None:
 
 
 def test_labels_and_methods_without_a_path_match_their_schema(tmp_path: Path) -> None:
-    answer = nibt.explain_labels(tiny.model("clip"), tiny.image(), list(tiny.CAPTIONS[:2]), method="grad_cam")
+    answer = nibt.explain_ranking(tiny.model("clip"), tiny.image(), list(tiny.CAPTIONS[:2]), method="grad_cam")
     answer = answer[0] if isinstance(answer, list) else answer
     answer.save(tmp_path / "labels.json")
     _check("explanation", json.loads((tmp_path / "labels.json").read_text()))

@@ -166,6 +166,4 @@ def _without_options(warning: str) -> str:
     >>> _without_options("compare them with each other, or set a tolerance")
     'compare them with each other'
     """
-    if warning.startswith("words are explained with cosine"):
-        return "the scores of the words explain the similarity with this caption alone, without the comparison"
     return re.sub(r"([:,] (or )?set a tolerance|; give [^;]*\(--[^;]*\))$", "", warning)

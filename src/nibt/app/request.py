@@ -15,7 +15,7 @@ from nibt.app.limits import Limits, Replaced
 from nibt.app.methods import variant_of
 from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image, sample_file, samples
 from nibt.engine.answers import explain_answer
-from nibt.engine.explain import explain, explain_labels
+from nibt.engine.explain import explain, explain_ranking
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.io import one_line, unicode_text
@@ -172,7 +172,7 @@ def _explain(
     if isinstance(model, Generator):
         return [explain_answer(model, request.image, first, *rest, **options)]
     if request.mode == Mode.labels:
-        return [explain_labels(model, request.image, request.captions, **options)]
+        return [explain_ranking(model, request.image, request.captions, **options)]
     if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)

@@ -15,7 +15,7 @@ from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
 from nibt.report.certificate import QUESTIONS, certificate, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
-from nibt.report.request import Shown, Worded, runs, sentence, similarity_name, target_line
+from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
 from nibt.results.answer import CHANGES, AnswerExplanation
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
@@ -35,7 +35,7 @@ def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
     return line
 
 
-_LEFT = ("side", "label", "target", "quadrature", "baseline state", "word", "against")  # columns of text
+_LEFT = ("side", "label", "image", "target", "quadrature", "baseline state", "word", "against")  # columns of text
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 
 
@@ -43,9 +43,10 @@ def summary(answer: Explanation) -> Table:
     """Return a table with a row per side, in which ``attributed + baseline + gap = score``."""
     table = _table(_SUMMARY)
     for name, side in answer.sides.items():
+        title = side_title(answer, name).removesuffix(" side")
         score = answer.target[name]
         target = similarity_name(answer) if score["name"] == "cosine" else score["name"]
-        table.add_row(name, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
+        table.add_row(title, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
     return table
 
 
@@ -70,7 +71,7 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
 
 def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
-    table = _table(("label", "cosine", "probability"))
+    table = _table((ranked_noun(explanation), "cosine", "probability"))
     for label in explanation.ranking:
         table.add_row(label.label, f"{label.cosine:.4f}", f"{label.probability:.1%}")
     return table

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
@@ -46,6 +46,14 @@ class ExplainInputOptions(InputOptions):
         Path | None,
         Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
     ] = None
+    rank: Annotated[
+        bool,
+        Option(
+            "--rank",
+            help="Rank the images for each caption, or the captions of one image, and explain the best against the "
+            "second.",
+        ),
+    ] = False
     compare: Annotated[
         str | None,
         Option(
@@ -62,15 +70,23 @@ class CliInputs:
     firsts: list[Any]
     seconds: list[Any]
     modalities: "tuple[Modality, Modality]" = ("image", "text")
+    ranked: Literal["labels", "images", ""] = ""  # which of the two are ranked for each of the others
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
         labeled, compared = options.labels is not None, options.compare
-        if labeled and compared is not None:
-            raise BadOption("--compare and --labels exclude each other: give one of them")
+        chosen = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
+        if sum(chosen.values()) > 1:
+            raise BadOption(f"{' and '.join(filter(chosen.get, chosen))} exclude each other: give one of them")
         if compared is None:
-            return cls(*split_inputs(options.inputs, labeled))
+            images, captions = split_inputs(options.inputs, labeled)
+            if options.rank and len(images) == len(captions) == 1:
+                raise BadOption("--rank needs several images, or several captions of one image (got one of each)")
+            if options.labels is not None:
+                return cls(images, read_lines(options.labels), ranked="labels")
+            ranked = "" if not options.rank else "images" if len(images) > 1 else "labels"
+            return cls(images, captions, ranked=ranked)
         modality: Modality = "image" if is_image(compared) else "text"
         wrong = next((item for item in options.inputs if is_image(item) != (modality == "image")), None)
         if wrong is not None:
@@ -98,34 +114,44 @@ class CliInputs:
             [stem(item) for item in items] if modality == "image" else items
             for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
         )
-        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds or ["labels"]]
+        if self.ranked:
+            return [f"{slug(name)}-{self.ranked}" for name in (firsts if self.ranked == "labels" else seconds)]
+        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
 
     def read(self) -> "CliInputs":
         """Return the inputs with images and captions that are read, before a model is loaded."""
         from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
+        from nibt.engine.explain import read_ranking
 
         read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
         firsts: list[Any] = [read_first(item) for item in self.firsts]
         if self.modalities[0] == "text":
             firsts = [Caption(caption) for caption in firsts]
         seconds = [read_second(item) for item in self.seconds]
+        if self.ranked == "images":
+            seconds = [Caption(item) for item in seconds if isinstance(item, str)]
+        if self.ranked:
+            read_ranking(*((firsts[0], seconds) if self.ranked == "labels" else (seconds[0], firsts)))
         return replace(self, firsts=firsts, seconds=seconds)
 
-    def explain(self, model: "Model", labels: list[str] | None, quiet: bool, options: Keywords) -> "list[Explanation]":
-        """Explain each first with each second, or with the labels."""
-        from nibt.engine.explain import compare, explain, explain_labels
+    def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
+        """Explain each first with each second, or the best of the candidates for each of the others."""
+        from nibt.engine.explain import compare, explain, explain_ranking
 
-        if labels is None:
+        if not self.ranked:
             pairs = [(first, second) for first in self.firsts for second in self.seconds]
             with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
                 run: Any = compare if self.same_modality else explain
                 return run(model, firsts, seconds, on_progress=on_progress, **options)
         explanations = []
-        with show_progress("explaining", quiet, len(self.firsts)) as on_progress:
-            for image in self.firsts:
-                explanations.append(explain_labels(model, image, labels, **options))
+        queries, candidates = self.firsts, self.seconds
+        if self.ranked == "images":
+            queries, candidates = candidates, queries
+        with show_progress("explaining", quiet, len(queries)) as on_progress:
+            for query in queries:
+                explanations.append(explain_ranking(model, query, candidates, **options))
                 on_progress(Progress(len(explanations)))
         return explanations
 
@@ -187,15 +213,17 @@ def explain(
     """
     typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
     compares = target.target not in (None, "cosine") or target.against
-    if inputs.labels is not None and (target.target or target.against or target.template):
+    if typed.ranked and (target.target or target.against or target.template):
         raise BadOption(
-            "--labels explains the best label against the second: leave --target, --against and --template out"
+            f"--{'labels' if inputs.labels else 'rank'} explains the best against the second: leave --target, "
+            "--against and --template out"
         )
     if typed.same_modality and target.template:
         raise BadOption("--template is for an image with a caption: leave it out with --compare")
-    if method.check and (typed.same_modality or inputs.labels or compares):
+    if method.check and (typed.same_modality or typed.ranked or compares):
         raise BadOption(
-            "--check checks the map of an image for the cosine: leave --compare, --labels, --target and --against out"
+            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --target and "
+            "--against out"
         )
     name_suffix = suffix(
         *spec.words,
@@ -206,17 +234,14 @@ def explain(
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
-    lines = read_lines(inputs.labels) if inputs.labels else None
-    from nibt.engine.explain import read_labels
-
-    items, labels = typed.read(), None if lines is None else read_labels(lines)
+    items = typed.read()
     loaded = model.loaded(files.silent)
     options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
-    elif not inputs.labels:
+    elif not typed.ranked:
         options |= target.contrast
-    answers: Any = items.explain(loaded, labels, files.silent, options)
+    answers: Any = items.explain(loaded, files.silent, options)
     if method.check:
         from nibt.evaluation.audit.pair import with_checks
 

@@ -127,13 +127,16 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class ExplainedBatch:
-    """The two sides of a batch in the order of the pair, with their attributions: None for a side not explained."""
+    """The sides of a batch, with their attributions: None for a side not explained.
+
+    They are in the order of the pair; last comes that of what the pairs are compared with, if it is explained.
+    """
 
     indices: Sequence[int]  # the positions of the pairs in the call
     pairs: Sequence[AnyPair]
-    sides: tuple[Side, Side]
-    attributions: tuple[Attribution | None, Attribution | None]
-    seconds: tuple[float, float]  # of the method
+    sides: tuple[Side, ...]
+    attributions: tuple[Attribution | None, ...]
+    seconds: tuple[float, ...]  # of the method
     encoding_seconds: float  # of the forward passes through both towers, even if another method made them
 
 
@@ -201,20 +204,18 @@ def explain_batch(
         _check_differences(spec, prepared.pairs)
     sides, encoding_seconds = _sides(spec, prepared, cache)
     devices = {inputs.values.device for inputs in prepared.inputs}
-    attributions: list[Attribution | None] = [None, None]
-    seconds = [0.0, 0.0]
-    for position, (modality, side) in enumerate(zip(spec.modalities, sides, strict=True)):
-        if modality in modalities:
-            started = clock(devices)
-            attributions[position] = spec.methods[modality](side)
-            seconds[position] = clock(devices) - started
-    first, second = attributions
+    attributions: list[Attribution | None] = []
+    seconds: list[float] = []
+    for side in sides:
+        started, modality = clock(devices), side.tower.modality
+        attributions.append(spec.methods[modality](side) if modality in modalities else None)
+        seconds.append(clock(devices) - started)
     indices = range(len(prepared.pairs))
-    return ExplainedBatch(indices, prepared.pairs, sides, (first, second), (seconds[0], seconds[1]), encoding_seconds)
+    return ExplainedBatch(indices, prepared.pairs, sides, tuple(attributions), tuple(seconds), encoding_seconds)
 
 
 @plain_torch()
-def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, Side]:
+def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, ...]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
     prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
     return _sides(spec, prepared, None)[0]
@@ -253,8 +254,8 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
     return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
 
 
-def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, Side], float]:
-    """Trace both towers, each image or caption once, and return the two sides, and the time of the forward passes."""
+def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, ...], float]:
+    """Trace both towers, each image or caption once, and return the sides, and the time of the forward passes."""
     devices, traces, seconds = {inputs.values.device for inputs in prepared.inputs}, [], 0.0
     for position, (modality, inputs) in enumerate(zip(spec.modalities, prepared.inputs, strict=True)):
         rows, lowest = prepared.rows[position], spec.methods[modality].lowest
@@ -277,11 +278,20 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
             means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
             others[0] = torch.stack(means).detach()
         seconds += clock(devices) - started
+    modalities = list(spec.modalities)
+    if spec.against is not None:
+        modality: Modality = "text" if isinstance(spec.against, str) else "image"
+        started, tower = clock(devices), spec.model.tower(modality)
+        trace = tower.trace(tower.prepare([spec.against]), spec.methods[modality].lowest)
+        traces.append(trace.take([0] * len(prepared.pairs)))
+        others.append(others[spec.modalities.index(modality)])
+        modalities.append(modality)
+        seconds += clock(devices) - started
     sides = tuple(
         Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
-        for modality, trace, other in zip(spec.modalities, traces, others, strict=True)
+        for modality, trace, other in zip(modalities, traces, others, strict=True)
     )
-    return sides, seconds  # pyright: ignore
+    return sides, seconds
 
 
 def clock(devices: Iterable[torch.device]) -> float:

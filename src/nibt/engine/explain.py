@@ -1,4 +1,4 @@
-"""Public entry points: ``explain``, ``compare``, ``rank`` and ``explain_labels``."""
+"""Public entry points: ``explain``, ``compare``, ``rank`` and ``explain_ranking``."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -204,7 +204,7 @@ def _explain(
     model = load_model(model)
     if isinstance(pairs[0], SameModalityPair):
         choices["modalities"] = tuple(map(modality, pairs[0].items))
-    spec = resolve(model, method, target, contrast, memory=memory, **choices)
+    spec = resolve(model, method, target, replace(contrast, explained=True), memory=memory, **choices)
     explanations: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
@@ -214,70 +214,111 @@ def _explain(
 
 
 @plain_torch()
-def rank(model: ModelSource, image: ImageSource, labels: Sequence[Text]) -> list[Ranked]:
-    """Rank labels by their cosine with an image (zero-shot classification), the best first.
+def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[ImageSource | Text]) -> list[Ranked]:
+    """Rank labels by their cosine with an image (zero-shot classification), or images by theirs with a caption.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        image: The image.
-        labels: The labels, at least two.
+        query: An image or a caption, marked as in ``compare``.
+        candidates: The labels of an image, or the images for a caption, at least two.
+
+    Returns:
+        The candidates, the best first.
 
     Raises:
-        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
+        BadInput: There are fewer than two candidates, one cannot be read, or one occurs twice.
+
+    Examples:
+        >>> [ranked.label for ranked in rank("lite", "sample:chelsea", ["a cat", "a dog", "a car"])]
+        ['a cat', 'a dog', 'a car']
+        >>> rank("lite", "a cat", ["sample:coffee", "sample:chelsea"])[0].label
+        'sample:chelsea'
     """
-    names = read_labels(labels)
-    return _ranked(load_model(model), read_image(image), names)
+    read, items = read_ranking(query, candidates)
+    return _ranked(load_model(model), read, items)[0]
 
 
-def _ranked(model: Model, image: ImageInput, names: list[str]) -> list[Ranked]:
-    cosines = model.similarity.to_each(encode(model.image, [image]), encode(model.text, names))[0].float()
+def _ranked(
+    model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]
+) -> tuple[list[Ranked], list[int]]:
+    """Return the ranked candidates, the best first, and their places in the list."""
+    if isinstance(query, Caption):
+        of_query, others, similarity = (
+            encode(model.text, [query.text]),
+            encode(model.image, items),
+            model.similarity.swapped(),
+        )
+    else:
+        of_query, others, similarity = encode(model.image, [query]), encode(model.text, items), model.similarity
+    cosines = similarity.to_each(of_query, others)[0].float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
-    return [Ranked(names[index], float(cosines[index]), float(shares[index])) for index in order]
+    labels = [item if isinstance(item, str) else item.source for item in items]
+    return [Ranked(labels[index], float(cosines[index]), float(shares[index])) for index in order], order
 
 
-def read_labels(labels: Sequence[Text]) -> list[str]:
-    """Check labels and return their texts."""
-    if isinstance(labels, str | Caption) or not isinstance(labels, Sequence):
-        raise BadInput(f"labels must be a list of texts (got {labels!r:.100})")
-    if len(labels) < 2:
-        raise BadInput(f"give at least two labels to rank (got {len(labels)})")
-    texts = [read_caption(label) for label in labels]
-    double = next((text for text in texts if texts.count(text) > 1), None)
+def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
+    """Read an image with its labels, or a caption with images."""
+    query = _marked(query)
+    noun = "images" if isinstance(query, Caption) else "labels"
+    if isinstance(candidates, str | Caption) or not isinstance(candidates, Sequence):
+        raise BadInput(
+            f"{noun} must be a list of {'images' if noun == 'images' else 'texts'} (got {candidates!r:.100})"
+        )
+    if len(candidates) < 2:
+        raise BadInput(f"give at least two {noun} to rank (got {len(candidates)})")
+    if isinstance(query, Caption):
+        items = [read_image(candidate) for candidate in candidates]
+        names, keys = [image.source for image in items], [image.digest for image in items]
+        query = Caption(read_caption(query))
+    else:
+        query = read_image(query)
+        keys = names = items = [read_caption(candidate) for candidate in candidates]
+    double = next((name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1), None)
     if double is not None:
-        raise BadInput(f"the label {double!r} occurs {texts.count(double)} times: give each label once")
-    return texts
+        count = names.count(double)
+        raise BadInput(f"the {noun[:-1]} {double!r} occurs {max(count, 2)} times: give each {noun[:-1]} once")
+    return query, items
 
 
 @plain_torch()
-def explain_labels(
+def explain_ranking(
     model: ModelSource,
-    image: ImageSource,
-    labels: Sequence[Text],
+    query: ImageSource | Text,
+    candidates: Sequence[ImageSource | Text],
     method: str | MethodSpec | Method = "nib",
     **options: Any,
 ) -> Explanation:
-    """Rank labels, and explain the best label against the second best, with the target ``difference``.
+    """Rank labels of an image, or images for a caption, and explain the best one against the second best.
+
+    The target is ``difference``, and the second best has a side of its own, ``against``.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        image: The image.
-        labels: The labels, at least two.
+        query: An image or a caption, marked as in ``compare``.
+        candidates: The labels of an image, or the images for a caption, at least two.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
         **options: Other arguments and options of ``explain``.
 
     Returns:
-        The explanation of the best label, with all labels in ``ranking``.
+        The explanation of the best candidate, with all candidates in ``ranking``.
 
     Raises:
-        BadInput: There are fewer than two labels, one is blank, or one occurs twice.
+        BadInput: There are fewer than two candidates, one cannot be read, or one occurs twice.
+
+    Examples:
+        >>> answer = explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea", "sample:rocket"])
+        >>> answer.source, answer.against.source
+        ('sample:chelsea', 'sample:coffee')
     """
     for name in ("target", "against", "against_images", "templates"):
         if name in options:
-            raise BadOption(f"{name} cannot be set for labels, of which the best is explained against the second")
-    labels, image = read_labels(labels), read_image(image)
+            raise BadOption(f"{name} cannot be set for a ranking, of which the best is explained against the second")
+    read, items = read_ranking(query, candidates)
     model = load_model(model)
-    ranking = _ranked(model, image, labels)
-    explanation = explain(model, image, ranking[0].label, method, "difference", against=ranking[1].label, **options)
+    ranking, order = _ranked(model, read, items)
+    best, second = (items[place] for place in order[:2])
+    image, caption, other = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
+    explanation = explain(model, image, caption, method, "difference", **{other: second}, **options)
     return replace(explanation, ranking=tuple(ranking))

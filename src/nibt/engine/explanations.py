@@ -136,18 +136,21 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     """Return the explanations of a batch whose two sides were explained."""
     with torch.no_grad():
         values = [side.score(side.trace.embedding).tolist() for side in batch.sides]
-    embeddings = (side.trace.embedding for side in batch.sides)
+    embeddings = (side.trace.embedding for side in batch.sides[:2])
     similarities = spec.scores[spec.modalities[0]].similarity(*embeddings).tolist()  # as seen from the first side
     if not math.isfinite(total := sum(similarities)):
         raise Unsupported(
             f"the model must give finite similarities (got {total}): check its weights, or load it in float32"
         )
-    mixed = spec.modalities == IMAGE_AND_TEXT
-    prefixes = ["" if mixed else f"{name}: " for name in spec.side_names]  # two images or captions are told apart
-    mismatch = list(mismatches(*batch.sides)) if mixed else [""] * len(similarities)
+    mixed, compared = spec.modalities == IMAGE_AND_TEXT, () if spec.against is None else (spec.against,)
+    named = {"image": "", "text": "", "against": f"other {'caption' if isinstance(spec.against, str) else 'image'}: "}
+    prefixes = [named.get(name, f"{name}: ") for name in spec.side_names]  # two images or captions are told apart
+    mismatch = list(mismatches(*batch.sides[:2])) if mixed else [""] * len(similarities)
+    explained = [score.target.name == spec.record["target"]["name"] for score in spec.scores.values()].index(True)
     explanations = []
     for index, pair in enumerate(batch.pairs):
-        sides = [_side(pair.items[position], batch, position, index) for position in (0, 1)]
+        items = (*pair.items, *compared)
+        sides = [_side(item, batch, position, index) for position, item in enumerate(items)]
         path = sides[0].path if "blank image" in mismatch[index] else None
         if path is not None and path.baseline != "blank":
             mismatch[index] += f"; the scores of the image start from another baseline, {path.baseline}"
@@ -170,7 +173,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             ),
         )
         if not mismatch[index].startswith(NO_REACTION):
-            noise = tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides)) if mixed else ()
+            noise = tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides[:2])) if mixed else ()
             warnings += noise
             for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
                 if isinstance(scores, TextAttribution):
@@ -179,14 +182,16 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
                     notes = word_notes(side, index, scores.words, in_units, signs)
                     warnings += tuple(prefix + note for note in notes)
         by_side = {
-            name: {"name": spec.scores[modality].target.name, "value": value[index]}
-            for name, modality, value in zip(spec.side_names, spec.modalities, values, strict=True)
+            name: {"name": spec.scores[side.modality].target.name, "value": value[index]}
+            for name, side, value in zip(spec.side_names, sides, values, strict=True)
         }
         explanations.append(
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=cast(ExplainedTargetRecord, {**spec.record["target"], "value": values[0][index], **by_side}),
+                target=cast(
+                    ExplainedTargetRecord, {**spec.record["target"], "value": values[explained][index], **by_side}
+                ),
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),

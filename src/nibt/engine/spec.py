@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from nibt.core.side import Side, mean_states
-from nibt.data.images import read_image, sample_captions
+from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.data.units import Grid
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
@@ -46,7 +46,9 @@ class ExplanationSpec:
     modalities: Modalities = IMAGE_AND_TEXT
     memory: float | None = None  # MB for hidden states that go through the model together
 
-    side_names: tuple[str, str] = IMAGE_AND_TEXT  # first and second if the modalities are the same
+    side_names: tuple[str, ...] = IMAGE_AND_TEXT  # first and second if the modalities are the same
+    against: ImageInput | str | None = None
+    """The image or caption that the other side is compared with, if it is explained, too: by its cosine."""
 
     @property
     def provenance(self) -> ProvenanceRecord:
@@ -101,16 +103,20 @@ def resolve(
     if compares:
         compared |= contrast.record()
     target_record: TargetRecord = {"name": target, "options": compared}
+    against = None
+    if contrast.explained and len(target_warnings) == 1 and find("targets", target).others == "one":
+        against, target_warnings = (*contrast.against, *contrast.against_images)[0], {}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(
         model,
         methods,
         scores,
         {"method": method_record(method, seed, methods, extra), "target": target_record},
-        (*model.request.notes, *target_warnings, *notes),
+        (*model.request.notes, *target_warnings.values(), *notes),
         modalities,
         memory,
-        ("first", "second") if modalities[0] == modalities[1] else modalities,
+        ("first", "second") if modalities[0] == modalities[1] else (*modalities, *["against"] * (against is not None)),
+        against,
     )
 
 

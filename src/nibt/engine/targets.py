@@ -25,11 +25,15 @@ _BY_MODALITY = {"image": "images in against_images (--against)", "text": "captio
 
 @dataclass(frozen=True)
 class Contrast:
-    """The captions and images that a target compares with, and templates of captions with ``{}``."""
+    """The captions and images that a target compares with, and templates of captions with ``{}``.
+
+    If it is ``explained``, the one caption or image that one side is compared with has a side of its own.
+    """
 
     against: tuple[str, ...] = ()
     against_images: tuple[ImageInput, ...] = ()
     templates: tuple[str, ...] = ()
+    explained: bool = False
 
     @classmethod
     def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
@@ -61,7 +65,7 @@ def check_target_name(name: str | None) -> None:
 
 def resolve_targets(
     model: Model, name: str, contrast: Contrast, modalities: Modalities
-) -> tuple[dict[Modality, Score], tuple[str, ...]]:
+) -> tuple[dict[Modality, Score], dict[Modality, str]]:
     """Return the score of each modality, without the embeddings of a pair, and warnings.
 
     For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
@@ -82,7 +86,7 @@ def resolve_targets(
             "an image and a caption"
         )
     if modalities[0] == modalities[1]:
-        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, ()
+        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, {}
     scores: dict[Modality, Score] = {
         "image": _score(model, model.text, target, contrast.against),
         "text": _score(model, model.image, target, contrast.against_images),
@@ -92,7 +96,7 @@ def resolve_targets(
             f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
         )
         scores["text"] = replace(scores["text"], target=cosine)
-        return scores, (warning,)
+        return scores, {"text": warning}
     lacking: list[Modality] = [
         side for side in IMAGE_AND_TEXT if target.others != "none" and scores[side].others is None
     ]
@@ -102,11 +106,11 @@ def resolve_targets(
             f"{_BY_MODALITY['image']}"
         )
     units, others = {"image": "patches", "text": "words"}, {"image": "caption", "text": "image"}
-    warnings = tuple(
-        f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there; "
+    warnings: dict[Modality, str] = {
+        side: f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there; "
         f"give {_BY_MODALITY['text' if side == 'image' else 'image']}"
         for side in lacking
-    )
+    }
     for side in lacking:
         scores[side] = replace(scores[side], target=cosine)
     return scores, warnings

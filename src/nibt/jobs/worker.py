@@ -55,7 +55,7 @@ class JobSpec:
         check_loading(self.loading, LoadOptions, "processor", "tokenizer")
         loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
         model = loaded.renewed(anew=True)
-        contrast = Contrast.of(self.against, self.against_images, self.templates)
+        contrast = replace(Contrast.of(self.against, self.against_images, self.templates), explained=True)
         return resolve(
             model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
         )

@@ -15,6 +15,7 @@ from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
 
+_NOUNS = {"image": "image", "text": "caption"}
 _LISTED = 3  # captions or images that a target line names; the others are counted
 WordMaps: TypeAlias = Regions | AnswerExplanation
 """Results with a map for each word: of a caption, or of an answer."""
@@ -30,9 +31,12 @@ def question(result: Shown) -> str:
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
     if result.is_comparison:
-        noun = "images" if result.first.modality == "image" else "captions"
-        return f"Where does the similarity of these two {noun} come from?"
+        noun = _NOUNS[result.first.modality]
+        return f"Where does the similarity of these two {noun}s come from?"
     target, others = result.target["name"], _contrast(result).get("captions", ())
+    if target == "difference" and not others and "against" in result.sides:
+        better = "better" if result.target["value"] >= 0 else "worse"
+        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {result.against.source}?"
     if target == "difference" and others:
         return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
@@ -58,6 +62,8 @@ def legend(result: Shown, look: Appearance = DEFAULT) -> str:
         text = "The stronger the color, the more it matters; this method does not say in which direction."
         return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(result) else "")
     name = "similarity" if isinstance(result, Regions) else "score"
+    if isinstance(result, Explanation) and result.target["name"] == "difference":
+        name = "similarity of its image" if ranked_noun(result) == "image" else "difference"
     if isinstance(result, AnswerExplanation):
         name = {"log_probability": "log-probability", "logit_difference": "difference of logits"}[result.target["name"]]
         name += " of the word"
@@ -112,8 +118,18 @@ def target_line(result: Shown) -> str:
     targets = {result.target[name]["name"] for name in sides}
     if targets == {"cosine"}:
         return f"target {similarity_name(result)}"
-    named = {"image": "image side", "text": "text side"}
-    return "target " + "; ".join(f"{named.get(name, name)}: {text}" for name, text in sides.items())
+    return "target " + "; ".join(f"{side_title(result, name)}: {text}" for name, text in sides.items())
+
+
+def side_title(result: Explanation, name: str) -> str:
+    """Return the name of a side for readers."""
+    titles = {"image": "image side", "text": "text side", "against": f"other {_NOUNS[result.sides[name].modality]}"}
+    return titles.get(name, name)
+
+
+def ranked_noun(result: Explanation) -> str:
+    """Return what is ranked: labels of an image, or images for a caption."""
+    return "image" if "against" in result.sides and result.against.modality == "image" else "label"
 
 
 def sentence(text: str, capital: bool = True) -> str:

@@ -45,7 +45,10 @@ class Explanation(Result):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
-    ``first`` and ``second``.
+    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, that has a third
+    side, ``against``, which explains its own cosine with what both are compared for. The value of the target is then
+    the cosine of the one minus that of the other, and so the sum of the scores of the one minus that of the other,
+    except for the difference of their baselines and the gaps.
 
     Attributes:
         sides: The attributions, by the names of the sides.
@@ -76,10 +79,12 @@ class Explanation(Result):
     def _sides_fit(self) -> "Explanation":
         """Check what is read from a file; what nibt computes fits."""
         modalities = [side.modality for side in self.sides.values()]
-        of_pair = list(self.sides) == modalities == ["image", "text"]
+        of_pair = list(self.sides) in (["image", "text"], ["image", "text", "against"])
+        of_pair = of_pair and modalities[:2] == ["image", "text"]
         if not of_pair and (list(self.sides) != ["first", "second"] or modalities[0] != modalities[1]):
             names = ", ".join(self.sides) or "none"
-            raise BadInput(f"sides must be image and text, or first and second of one modality (got {names})")
+            expected = "image and text (and perhaps against), or first and second of one modality"
+            raise BadInput(f"sides must be {expected} (got {names})")
         lacking = [name for name in self.sides if name not in self.target]
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
@@ -113,6 +118,11 @@ class Explanation(Result):
     def second(self) -> SideAttribution:
         """The attribution of the second image or caption, compared with the first."""
         return self._side("second")
+
+    @property
+    def against(self) -> SideAttribution:
+        """The attribution of the one image or caption that the target compares with."""
+        return self._side("against")
 
     def _side(self, name: str) -> SideAttribution:
         if name not in self.sides:
@@ -190,10 +200,11 @@ class Explanation(Result):
         return find("formats", "html").framed(self)
 
     def __repr__(self) -> str:
-        first, second = self.sides.values()
+        first, second, *others = self.sides.values()
         subject = f"Comparison of {first.source} with {second.source}"
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
+        subject += "".join(f", rather than {other.source}" for other in others)
         scores = []
         for name, side in self.sides.items():
             if isinstance(side, TextAttribution):

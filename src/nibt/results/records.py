@@ -78,11 +78,12 @@ class ExplainedTargetRecord(TargetRecord):
 
     __pydantic_config__ = _FORBID  # pyright: ignore[reportGeneralTypeIssues]
 
-    value: Annotated[float, Field(description="The value on the first side.", allow_inf_nan=False)]
+    value: Annotated[float, Field(description="The value on the first side that has it.", allow_inf_nan=False)]
     image: NotRequired[SideTargetRecord]
     text: NotRequired[SideTargetRecord]
     first: NotRequired[SideTargetRecord]
     second: NotRequired[SideTargetRecord]
+    against: NotRequired[SideTargetRecord]
 
 
 class RequestRecord(TypedDict):

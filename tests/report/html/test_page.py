@@ -215,7 +215,7 @@ def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
     numbers = [torch.tensor(number) for number in (4.0, 0.3, 0.1, 0.21, 0.0)]
     narrowing = PathSummary("zero", "gauss", (1,), *numbers)
     text = page(change_image(explanation, path=narrowing))
-    assert "image completeness gap 5\xa0%" in text
+    assert "image side: completeness gap 5\xa0%" in text
 
 
 def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:

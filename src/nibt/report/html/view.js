@@ -68,7 +68,7 @@ class View {
   /** An image with its map, its box and its cursor. */
   buildStage(side, container, panel) {
     const frame = container.querySelector(".nibt-stage"), canvas = createElement("canvas");
-    const stage = { ...side, frame, canvas, largest: maxAbs(side.scores) };
+    const stage = { largest: maxAbs(side.scores), ...side, frame, canvas };
     stage.boxElement = createElement("div", "nibt-box");
     stage.cursorElement = createElement("div", "nibt-cursor");
     stage.scale = createElement("div", "nibt-scale");

@@ -108,8 +108,9 @@ def _side(attribution: Any, record: Mapping[str, Any], uris: Sequence[str], draw
     """Return a caption, or an image, which is in the page on first use: the script copies it to other panels."""
     if isinstance(attribution, TextAttribution):
         name = record["name"]
-        label = f"{name} caption" if name in ("first", "second") else "words of the caption"
-        return {"label": label, "words": scored_words(attribution)}
+        label = {"text": "words of the caption", "against": "other caption"}.get(name, f"{name} caption")
+        title = "Other caption" if name == "against" else ""
+        return {"label": label, "title": title, "words": scored_words(attribution)}
     number = record["image"]
     is_new = number not in drawn
     drawn.add(number)

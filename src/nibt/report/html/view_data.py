@@ -82,6 +82,11 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
     sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
+    stages = [side for side in sides if side["kind"] == "image"]
+    if "against" in panel.sides and len(stages) > 1:  # two images that are compared for a caption share a scale
+        largest = max(max(map(abs, side["scores"])) for side in stages)
+        for name, side in zip(("image", "against"), stages, strict=True):
+            side |= {"largest": largest, "shared": True, "source": panel.sides[name].source}
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
     text = "answer" if isinstance(panel.answer, AnswerExplanation) else "caption"
     return {

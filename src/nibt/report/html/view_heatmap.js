@@ -141,7 +141,7 @@ function paintHeatmap(canvas, photo, map, colors, controls) {
     }
   }
   context.putImageData(image, 0, 0);
-  const most = Math.max(...scores);
+  const most = map.shared ? map.largest : Math.max(...scores);
   if (colors.outlined && most > 0) {
     drawOutline(context, scoreAt, [left, top, columnWeights.length, rowWeights.length], map.grid, colors.outlined * most);
   }

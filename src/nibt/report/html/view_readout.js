@@ -7,6 +7,7 @@ const HINT = "Click a word to see where the model sees it. Point at the image, o
 function mapTitle(view, panel, stage) {
   const words = stage === panel.image ? view.selectedWords(panel) : [];
   if (words.length) return `Where the model sees ${quotedWords(panel, words)}`;
+  if (stage.shared) return stage.source;
   if (!panel.sides.some((side) => side.kind === "text")) return "";
   return `The whole ${panel.textName}`;
 }

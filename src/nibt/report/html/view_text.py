@@ -5,7 +5,7 @@ from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import _CONTRASTS, _STRONGEST, MOST_CELLS, Panel
-from nibt.report.request import legend, method_line, question, runs, sentence, target_line
+from nibt.report.request import legend, method_line, question, ranked_noun, runs, sentence, side_title, target_line
 from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
@@ -40,6 +40,8 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         strong = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"
     else:
         strong = f"similarity {fixed(result.similarity)}"
+        if isinstance(result, Explanation) and "against" in result.sides:
+            strong += f", difference {fixed(result.target['value'])}"
     return {
         "title": heading(panel),
         "strong": strong,
@@ -50,6 +52,7 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "checks": result.checks if isinstance(result, Explanation) else (),
         "warnings": [*map(sentence, dict.fromkeys((*warnings, *_coarser(panel))))],
         "ranking": result.ranking if isinstance(result, Explanation) else (),
+        "ranked": ranked_noun(result) if isinstance(result, Explanation) else "",
         "answer": _answer_table(result) if isinstance(result, AnswerExplanation) else None,
         "numbers": "; ".join([target_line(result), *_gaps(panel)]),
         "facts": _facts(panel),
@@ -182,4 +185,4 @@ def _gaps(panel: Panel) -> Iterator[str]:
         return
     for name, side in result.sides.items():
         if side.path is not None:
-            yield f"{name} completeness gap {side.path.gap_share}"
+            yield f"{side_title(result, name)}: completeness gap {side.path.gap_share}"

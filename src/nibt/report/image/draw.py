@@ -28,6 +28,7 @@ from nibt.report.request import (
     WordMaps,
     is_signed,
     method_line,
+    ranked_noun,
     similarity_name,
     target_line,
 )
@@ -168,24 +169,39 @@ def draw(
 
 
 def _page(explanation: Explanation, look: Appearance) -> Image.Image:
+    """Draw an image with its map and a caption; the image or caption that they are compared with has a map, too."""
     look = look.pale if is_noise(explanation.warnings) else look
-    original = resized(photograph(explanation.image.input, explanation.source))
-    panels = [original, overlay(explanation, original, look)]
-    beside = original.width <= 1.6 * original.height
-    panel_width = 2 * original.width + MARGIN if beside else original.width
+    images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
+    strongest = max(images.values(), key=lambda side: float(side.grid.abs().max()))
+    if len(images) > 1:
+        panels = [_compared(explanation, *side, float(strongest.grid.abs().max()), look) for side in images.items()]
+    else:
+        original = resized(photograph(explanation.image.input, explanation.source))
+        panels = [original, overlay(explanation, original, look)]
+    beside = sum(panel.width for panel in panels) <= 1.6 * sum(panel.height for panel in panels)
+    panel_width = sum(panel.width for panel in panels) + MARGIN if beside else max(panel.width for panel in panels)
     width = max(panel_width, SIDE) + 2 * MARGIN
-    image, text = explanation.sides["image"], explanation.sides["text"]
     signed = is_signed(explanation)
     rows = [
         *header(explanation, width, look),
         *([centered(panels, width)] if beside else (centered([panel], width) for panel in panels)),
-        part_scale(image, width, look, signed, "image"),
-        caption(explanation, width, look),
-        part_scale(text, width, look, signed, "words"),
+        part_scale(strongest, width, look, signed, "images" if len(images) > 1 else "image"),
     ]
+    for name, side in explanation.sides.items():
+        if isinstance(side, TextAttribution):
+            label = "other words" if name == "against" else "words"
+            rows += [caption(side, width, look), part_scale(side, width, look, signed, label)]
     if explanation.ranking:
-        rows.append(ranking(explanation.ranking, width))
+        rows.append(ranking(explanation.ranking, width, ranked_noun(explanation)))
     return stacked([*rows, notes(explanation, width)], width)
+
+
+def _compared(
+    explanation: Explanation, name: str, side: ImageAttribution, most: float, look: Appearance
+) -> Image.Image:
+    """Draw one of two images that are compared for a caption, with its name and its similarity above it."""
+    laid = overlay(side, resized(photograph(side.input, side.source), _PANEL), look, most)
+    return tile(laid, side.source, f"{explanation.target[name]['value']:z.3f}")
 
 
 def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:

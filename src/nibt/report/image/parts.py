@@ -19,6 +19,7 @@ from nibt.report.request import (
     question,
     runs,
     sentence,
+    side_title,
     similarity_name,
     target_line,
 )
@@ -119,14 +120,14 @@ def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]
         yield banner(sentence(no_match), width)
 
 
-def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
+def ranking(labels: Sequence[Ranked], width: int, noun: str) -> Image.Image:
     """Draw the first labels from best to worst, with cosine, probability and a bar."""
     listed, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
     more = len(labels) - len(listed)
     row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
     pen, left = ImageDraw.Draw(row), (width - column) // 2
     name_width = column - 270
-    for across, text in ((0, "label"), (name_width, "cosine"), (name_width + 70, "probability")):
+    for across, text in ((0, noun), (name_width, "cosine"), (name_width + 70, "probability")):
         write(pen, (left + across, 4), text, FAINT, SMALL)
     for number, item in enumerate(listed, 1):
         top = 26 * number
@@ -138,15 +139,16 @@ def ranking(labels: Sequence[Ranked], width: int) -> Image.Image:
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
         pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)
     if more:
-        text = f"and {more} more labels"
+        text = f"and {more} more {noun}s"
         write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
     return row
 
 
 def notes(explanation: Explanation, width: int) -> Image.Image:
     """Draw the method, the target, the model, the similarity and the warnings."""
-    gaps = [f"{name} {side.path.gap_share}" for name, side in explanation.sides.items() if side.path is not None]
-    special = [f"{name} {float(side.special_token_share):.0%}" for name, side in explanation.sides.items()]
+    sides = {side_title(explanation, name).removesuffix(" side"): side for name, side in explanation.sides.items()}
+    gaps = [f"{name} {side.path.gap_share}" for name, side in sides.items() if side.path is not None]
+    special = [f"{name} {float(side.special_token_share):.0%}" for name, side in sides.items()]
     not_shown = (
         f"completeness gap: {', '.join(gaps)} of the change" if gaps else f"special tokens: {', '.join(special)}"
     )

@@ -1,0 +1,120 @@
+"""Tests of explanations against another image or caption: why this one and not that one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import nibt
+from nibt.errors import BadInput, BadOption, MissingSide
+from nibt.report.request import question
+from nibt.results.attribution import ImageAttribution, TextAttribution
+from tests import tiny, tiny_vision_language
+from tests.suites import few
+
+A, B, CAPTION, OTHER = tiny.image(seed=3), tiny.image(seed=4), "two cars", "a small gray bird"
+MODELS = few(("clip", "siglip", "own vit", "coca", "convnext", "colpali"), ("clip", "colpali"))
+
+
+def _model(kind: str) -> nibt.Model:
+    return tiny_vision_language.model(kind) if kind == "colpali" else tiny.model(kind)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_difference_is_divided_among_both_images(kind: str) -> None:
+    model = _model(kind)
+    answer, plain = nibt.explain(model, A, CAPTION, against_images=B), nibt.explain(model, [A, B], CAPTION)
+    assert answer.target["value"] == pytest.approx(plain[0].similarity - plain[1].similarity, abs=1e-5)
+    for name, of_image in zip(("image", "against"), plain, strict=True):
+        torch.testing.assert_close(answer.sides[name].scores, of_image.image.scores, atol=1e-6, rtol=1e-4)
+        assert answer.target[name]["value"] == pytest.approx(of_image.similarity, abs=1e-5)
+    paths = answer.image.path, answer.against.path
+    first, second = (path for path in paths if path is not None)
+    assert float(first.at_baseline) == pytest.approx(
+        float(second.at_baseline), abs=1e-6
+    )  # one blank image, so that nothing is left
+    sums = float(answer.grid.sum()) - float(answer.against.scores.sum())
+    gap = float(first.gap) - float(second.gap)
+    assert sums + gap == pytest.approx(answer.target["value"], abs=1e-5)
+    words = [torch.tensor([word.score for word in each.words]) for each in (answer, *plain)]
+    torch.testing.assert_close(words[0], words[1] - words[2], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_exchange_of_both_images_changes_the_sign(kind: str) -> None:
+    model = _model(kind)
+    one, other = nibt.explain(model, A, CAPTION, against_images=B), nibt.explain(model, B, CAPTION, against_images=A)
+    assert one.target["value"] == pytest.approx(-other.target["value"], abs=1e-6)
+    torch.testing.assert_close(one.text.scores, -other.text.scores, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(one.image.scores, other.against.scores, atol=1e-6, rtol=1e-4)
+
+
+def test_difference_is_divided_among_the_words_of_both_captions() -> None:
+    model = tiny.model("clip")
+    answer = nibt.explain(model, A, CAPTION, against=OTHER)
+    assert isinstance(answer.against, TextAttribution)
+    plain = nibt.explain(model, A, [CAPTION, OTHER])
+    for name, of_caption in zip(("text", "against"), plain, strict=True):
+        torch.testing.assert_close(answer.sides[name].scores, of_caption.text.scores, atol=1e-6, rtol=1e-4)
+    assert answer.target["value"] == pytest.approx(plain[0].similarity - plain[1].similarity, abs=1e-6)
+    torch.testing.assert_close(answer.grid, plain[0].grid - plain[1].grid, atol=1e-5, rtol=1e-3)
+
+
+def test_other_image_does_not_depend_on_its_batch_mates() -> None:
+    model = tiny.model("clip")
+    batch = nibt.explain(model, tiny.IMAGES, list(tiny.CAPTIONS), against_images=B, batch_size=4)
+    for image, caption, answer in zip(tiny.IMAGES, tiny.CAPTIONS, batch, strict=True):
+        alone = nibt.explain(model, image, caption, against_images=B)
+        for name, side in alone.sides.items():
+            bound = 1e-5 * float(side.scores.abs().max())
+            torch.testing.assert_close(answer.sides[name].scores, side.scores, atol=bound, rtol=0)
+
+
+def test_sides_that_both_compare_have_no_third() -> None:
+    answer = nibt.explain(tiny.model("clip"), A, CAPTION, against=OTHER, against_images=B)
+    assert list(answer.sides) == ["image", "text"]
+    with pytest.raises(MissingSide, match="without against"):
+        _ = answer.against
+
+
+def test_image_is_not_compared_with_itself() -> None:
+    with pytest.raises(BadInput, match="compared with itself"):
+        nibt.explain(tiny.model("clip"), A, CAPTION, against_images=A)
+
+
+@pytest.mark.parametrize("against", [{"against_images": B}, {"against": OTHER}])
+def test_third_side_is_kept_by_files(against: dict, tmp_path: Path) -> None:
+    answer = nibt.explain(tiny.model("clip"), A, CAPTION, **against)
+    for ending in ("json", "png", "html"):
+        nibt.save(answer, tmp_path / f"x.{ending}")
+    loaded = nibt.Explanation.load(tmp_path / "x.json")
+    assert loaded.to_json() == answer.to_json()
+    assert loaded.against.source in repr(loaded)
+    assert "against_sum" in nibt.to_frame(loaded).columns
+
+
+def test_ranking_of_images_explains_the_best_against_the_second() -> None:
+    model, images = tiny.model("clip"), [tiny.image(seed=seed) for seed in range(4)]
+    cosines = [nibt.rank(model, image, [CAPTION, OTHER]) for image in images]
+    of_caption = [next(one.cosine for one in ranked if one.label == CAPTION) for ranked in cosines]
+    ranked = nibt.rank(model, CAPTION, images)
+    assert [one.cosine for one in ranked] == pytest.approx(sorted(of_caption, reverse=True), abs=1e-5)
+    assert sum(one.probability for one in ranked) == pytest.approx(1, abs=1e-5)
+    answer = nibt.explain_ranking(model, CAPTION, images)
+    assert answer.ranking == tuple(ranked)
+    assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
+    assert isinstance(answer.against, ImageAttribution)
+    assert answer.target["value"] == pytest.approx(ranked[0].cosine - ranked[1].cosine, abs=1e-5)
+    assert question(answer) == f"Why does {ranked[0].label} match \u201c{CAPTION}\u201d better than {ranked[1].label}?"
+
+
+def test_ranking_refuses_what_it_cannot_rank() -> None:
+    model = tiny.model("clip")
+    with pytest.raises(BadInput, match="at least two images"):
+        nibt.rank(model, CAPTION, [A])
+    with pytest.raises(BadInput, match="occurs 2 times"):
+        nibt.explain_ranking(model, CAPTION, [A, B, A])
+    with pytest.raises(BadInput, match="images must be a list"):
+        nibt.rank(model, CAPTION, "sample:scene")
+    with pytest.raises(BadOption, match="against_images cannot be set"):
+        nibt.explain_ranking(model, CAPTION, [A, B], against_images=B)
