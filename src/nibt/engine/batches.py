@@ -207,7 +207,7 @@ def explain_batch(
     attributions: list[Attribution | None] = []
     seconds: list[float] = []
     for side in sides:
-        started, modality = clock(devices), side.tower.modality
+        started, modality = clock(devices), side.trace.tower.modality
         attributions.append(spec.methods[modality](side) if modality in modalities else None)
         seconds.append(clock(devices) - started)
     indices = range(len(prepared.pairs))
