@@ -26,6 +26,7 @@ from nibt.report.image.parts import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
+CHANGED = Scenes(fewest=2, most=2, named="all")[1]
 PLAN = {
     "about": "NIB and GAE on drawn scenes",
     "models": [{"name": "scenes"}],
@@ -37,6 +38,13 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "photo": lambda: nibt.explain("lite", "sample:chelsea", "a cat on a sofa"),
     "difference": lambda: nibt.explain("lite", "sample:collage", "a cat", against="a cup of coffee"),
     "ranked": lambda: nibt.explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea", "sample:rocket"]),
+    "changed": lambda: nibt.explain(
+        "scenes",
+        CHANGED.image,
+        CHANGED.caption,
+        against_images=CHANGED.objects[0].without(),
+        image_baseline="against",
+    ),
     "captions": lambda: nibt.compare("lite", "a cat", "a cat on a sofa"),
     "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
     "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),

@@ -86,7 +86,7 @@ def test_side_computes_the_low_end_of_any_state(modality: str) -> None:
 def test_side_rejects_bad_baselines() -> None:
     of = make_side(tiny.model("clip"), "image")
     hidden = of.cut(1).hidden
-    with pytest.raises(BadOption, match=r"baseline must be zero, blank, mean or mean:FILE \(got 'black'\)"):
+    with pytest.raises(BadOption, match=r"baseline must be zero, blank, mean, mean:FILE or against \(got 'black'\)"):
         of.baseline("black", 1, hidden)
     for name in ("mean", "mean:states"):
         with pytest.raises(BadOption, match=rf"zero or blank at the first tokens.*\(got '{name}'\)"):

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import nibt
+from nibt.data.images import ImageInput, read_image
 from nibt.errors import BadInput, BadOption, MissingSide
 from nibt.report.request import question
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -75,6 +77,59 @@ def test_sides_that_both_compare_have_no_third() -> None:
     assert list(answer.sides) == ["image", "text"]
     with pytest.raises(MissingSide, match="without against"):
         _ = answer.against
+
+
+def _changed() -> ImageInput:
+    """Return the image A with other pixels in its last quarter."""
+    pixels = np.array(A.pil_image.convert("RGB"))
+    pixels[24:, 32:] = np.array(B.pil_image.convert("RGB"))[24:, 32:]
+    return read_image(pixels)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("views", few((1, 3), (1,)))
+def test_path_from_the_other_image_adds_up_to_the_difference(kind: str, views: int) -> None:
+    model, other = _model(kind), _changed()
+    options = {"image_baseline": "against", "image_tolerance": 0.01, "image_views": views}
+    answer = nibt.explain(model, A, CAPTION, against_images=other, **options)
+    cosines = [nibt.explain(model, each, CAPTION, "center").similarity for each in (A, other)]
+    path = answer.image.path
+    assert list(answer.sides) == ["image", "text"]
+    assert path is not None
+    assert float(path.at_input) == pytest.approx(cosines[0], abs=1e-5)
+    assert float(path.at_baseline) == pytest.approx(cosines[1], abs=1e-5)
+    change, bound = cosines[0] - cosines[1], 0.05 if kind == "colpali" else 0.011  # MaxSim has kinks
+    assert float(answer.grid.sum() + path.special_tokens) == pytest.approx(change, abs=bound * max(abs(change), 0.01))
+    back = nibt.explain(model, other, CAPTION, against_images=A, **options)
+    bound = 0.05 * float(answer.grid.abs().max())  # other nodes, if the tolerance takes more of them
+    torch.testing.assert_close(answer.grid, -back.grid, atol=bound, rtol=0)
+
+
+def test_what_both_images_share_has_no_score_on_the_path_between_them() -> None:
+    options = {"against_images": _changed(), "image_baseline": "against", "image_layer": 0, "image_views": 1}
+    model = tiny.model("clip")
+    grid = nibt.explain(model, A, CAPTION, **options).grid
+    rows, columns = grid.shape
+    assert grid[: rows // 2 - 1].abs().max() <= 1e-6 * grid.abs().max()  # a row less, since the image is resized
+    assert grid[:, : columns // 2 - 1].abs().max() <= 1e-6 * grid.abs().max()
+    batch = nibt.explain(model, [B, A], CAPTION, **options)
+    torch.testing.assert_close(batch[1].grid, grid, atol=1e-5 * float(grid.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"image_baseline": "against"}, {"baseline": "against", "against_images": B}, {"text_baseline": "against"}],
+)
+def test_the_baseline_against_needs_an_image(options: dict) -> None:
+    with pytest.raises(BadOption, match="the baseline against is the state of one other image"):
+        nibt.explain(tiny.model("clip"), A, CAPTION, **options)
+
+
+def test_the_baseline_against_needs_images_of_one_size() -> None:
+    with pytest.raises(BadOption, match="the same rows and columns of patches"):
+        nibt.explain(
+            tiny.model("siglip naflex"), A, CAPTION, against_images=tiny.image(90, 30), image_baseline="against"
+        )
 
 
 def test_image_is_not_compared_with_itself() -> None:

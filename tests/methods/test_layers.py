@@ -27,7 +27,9 @@ def test_a_path_takes_every_baseline(baseline: str) -> None:
 
 @pytest.mark.parametrize("baseline", ["", "black", "means", "Zero"])
 def test_a_path_rejects_other_baselines(baseline: str) -> None:
-    with pytest.raises(BadOption, match=rf"baseline must be zero, blank, mean or mean:FILE \(got '{baseline}'\)"):
+    with pytest.raises(
+        BadOption, match=rf"baseline must be zero, blank, mean, mean:FILE or against \(got '{baseline}'\)"
+    ):
         NIB((0,), baseline=baseline, steps=1)
 
 

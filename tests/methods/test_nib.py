@@ -249,7 +249,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
         ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
         ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must be above 0 and below 1"),
         ({"quadrature": "geometric"}, BadOption, "needs the baseline zero"),
-        ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean or mean:FILE"),
+        ({"baseline": "black"}, BadOption, "baseline must be zero, blank, mean, mean:FILE or against"),
         ({"baseline": "mean"}, nibt.NibtError, "ships no mean states"),
         ({"baseline": "mean:nowhere.safetensors"}, nibt.NibtError, "no file 'nowhere.safetensors'"),
         ({"depth": 3}, UnknownName, "unknown option 'depth'"),

@@ -54,12 +54,14 @@ class Side:
         score: Computes the target, of shape (..., batch), from embeddings of shape (..., batch, dim).
         memory: The memory in MB for states that go through the tower together, with their gradients; None leaves it to
             nibt.
+        origin: The trace of the other image, at whose states the path of the baseline ``against`` starts.
     """
 
     model: LoadedModel
     trace: Trace
     score: Callable[[Embedding], PerExample]
     memory: float | None = None
+    origin: Trace | None = None
 
     @property
     def dual_encoder(self) -> Model:
@@ -93,7 +95,10 @@ class Side:
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
             lambda values, dim: values.flatten(dim - 1, dim),
         )
-        return replace(self, trace=tower.trace(tower.shifted(self.trace.inputs, shifts), lowest), score=score)
+        traces = (
+            each and tower.trace(tower.shifted(each.inputs, shifts), lowest) for each in (self.trace, self.origin)
+        )
+        return replace(self, **dict(zip(("trace", "origin"), traces, strict=True)), score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
         """Return the side of the items at ``rows``, each once, with the same score.
@@ -107,7 +112,7 @@ class Side:
             lambda taken: full.expand(*taken.shape[:items], *full.shape).index_copy(items, index, taken),
             lambda values, dim: values.index_select(dim, index),
         )
-        return replace(self, trace=self.trace.take(rows), score=score)
+        return replace(self, trace=self.trace.take(rows), score=score, origin=self.origin and self.origin.take(rows))
 
     def embedded(self) -> "Side":
         """Return the same side with its unit embedding as the score, which adds a last dimension.
@@ -168,7 +173,8 @@ class Side:
         """Return the baseline state at a layer (None: at the stem).
 
         Args:
-            name: ``zero``, ``blank``, ``mean`` (the mean states of the model) or ``mean:FILE``.
+            name: ``zero``, ``blank``, ``mean`` (the mean states of the model), ``mean:FILE``, or ``against`` (the
+                states of the other image).
             layer: The layer.
             hidden: The hidden state at that layer.
 
@@ -181,6 +187,8 @@ class Side:
             return torch.zeros_like(hidden)
         if state == "blank":
             return self.trace.tower.blank(self.trace.inputs, layer)
+        if name == "against":
+            return self._other(layer, hidden)
         if state == "mean" and layer is None:
             raise BadOption(
                 f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
@@ -188,7 +196,24 @@ class Side:
         if state == "mean":
             assert layer is not None
             return mean_states(self.model, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
-        raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {name!r})")
+        raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {name!r})")
+
+    def _other(self, layer: int | None, hidden: Hidden) -> Hidden:
+        """Return the states of the other image at a layer, which must have the shape of those of the image."""
+        if self.origin is None:
+            raise BadOption(
+                "the baseline against is the state of one other image: give it in against_images (--against), and the "
+                "baseline as image_baseline"
+            )
+        own, other = (
+            self.tower.stem(trace.inputs) if layer is None else trace.cut(layer) for trace in (self.trace, self.origin)
+        )
+        if other.hidden.shape != hidden.shape or own.units != other.units:
+            raise BadOption(
+                "the baseline against needs two images with the same rows and columns of patches for the model: give "
+                "images of one size, or leave the baseline out"
+            )
+        return other.hidden
 
 
 def dual_encoder(model: LoadedModel) -> Model:

@@ -278,20 +278,21 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
             means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
             others[0] = torch.stack(means).detach()
         seconds += clock(devices) - started
-    modalities = list(spec.modalities)
-    if spec.against is not None:
-        modality: Modality = "text" if isinstance(spec.against, str) else "image"
+    modalities, origin, another = list(spec.modalities), None, spec.against or spec.origin
+    if another is not None:
+        modality: Modality = "text" if isinstance(another, str) else "image"
         started, tower = clock(devices), spec.model.tower(modality)
-        trace = tower.trace(tower.prepare([spec.against]), spec.methods[modality].lowest)
-        traces.append(trace.take([0] * len(prepared.pairs)))
-        others.append(others[spec.modalities.index(modality)])
-        modalities.append(modality)
+        origin = tower.trace(tower.prepare([another]), spec.methods[modality].lowest).take([0] * len(prepared.pairs))
         seconds += clock(devices) - started
+        if spec.against is not None:
+            traces.append(origin)
+            others.append(others[spec.modalities.index(modality)])
+            modalities.append(modality)
     sides = tuple(
         Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
         for modality, trace, other in zip(modalities, traces, others, strict=True)
     )
-    return sides, seconds
+    return (replace(sides[0], origin=origin), *sides[1:]) if spec.origin else sides, seconds
 
 
 def clock(devices: Iterable[torch.device]) -> float:

@@ -49,6 +49,7 @@ class ExplanationSpec:
     side_names: tuple[str, ...] = IMAGE_AND_TEXT  # first and second if the modalities are the same
     against: ImageInput | str | None = None
     """The image or caption that the other side is compared with, if it is explained, too: by its cosine."""
+    origin: ImageInput | None = None  # the image at which the paths of images start
 
     @property
     def provenance(self) -> ProvenanceRecord:
@@ -103,8 +104,10 @@ def resolve(
     if compares:
         compared |= contrast.record()
     target_record: TargetRecord = {"name": target, "options": compared}
-    against = None
-    if contrast.explained and len(target_warnings) == 1 and find("targets", target).others == "one":
+    against = origin = None
+    if getattr(methods[modalities[0]], "baseline", None) == "against" and len(contrast.against_images) == 1:
+        origin, target_warnings = contrast.against_images[0], {}
+    elif contrast.explained and len(target_warnings) == 1 and find("targets", target).others == "one":
         against, target_warnings = (*contrast.against, *contrast.against_images)[0], {}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(
@@ -117,6 +120,7 @@ def resolve(
         memory,
         ("first", "second") if modalities[0] == modalities[1] else (*modalities, *["against"] * (against is not None)),
         against,
+        origin,
     )
 
 

@@ -63,6 +63,7 @@ class PathStage:
         cut: The tower cut at the layer, or one block of it.
         score: Computes the number from what ``cut`` computes: the score of the side, or a sum of special tokens.
         weights: The weights of this sum.
+        baseline: The name of the state at which the path starts.
     """
 
     side: Side
@@ -71,35 +72,40 @@ class PathStage:
     cut: Cut
     score: Callable[[Tensor], Tensor]
     weights: Float[Tensor, "batch value"] | None = None
+    baseline: str = "blank"
 
     @classmethod
     def of_layer(cls, side: Side, layer: int | None, baseline: str) -> "PathStage":
         """Return the stage from a layer (None: from the first tokens) to the score, with a named baseline."""
         cut = side.stem() if layer is None else side.trace.cut(layer)
-        return cls(side, layer, side.baseline(baseline, layer, cut.hidden).expand_as(cut.hidden), cut, side.score)
+        start = side.baseline(baseline, layer, cut.hidden).expand_as(cut.hidden)
+        return cls(side, layer, start, cut, side.score, baseline=baseline)
 
     @classmethod
-    def of_block(cls, side: Side, number: int, weights: Float[Tensor, "batch value"], rows: int) -> "PathStage":
+    def of_block(
+        cls, side: Side, number: int, weights: Float[Tensor, "batch value"], rows: int, baseline: str
+    ) -> "PathStage":
         """Return the stage from the input of a block to the weighted sum of the first rows of its output."""
-        trace = side.trace
-        cut = trace.block(number, rows)
-        start = trace.tower.blank(trace.inputs, number).expand_as(cut.hidden)
-        return cls(side, number, start, cut, lambda values: (values * weights).sum(-1), weights)
+        cut = side.trace.block(number, rows)
+        start = side.baseline(baseline, number, cut.hidden).expand_as(cut.hidden)
+        return cls(side, number, start, cut, lambda values: (values * weights).sum(-1), weights, baseline)
 
     def take(self, rows: Sequence[int]) -> "PathStage":
         """Return the stage of the items at ``rows``."""
         side, layer = self.side.take(rows), self.layer
         assert layer is not None, "the first tokens are not cut for some items"
         if self.weights is not None:
-            return PathStage.of_block(side, layer, self.weights[rows], self.weights.shape[1] // self.start.shape[2])
-        return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score)
+            of_item = self.weights.shape[1] // self.start.shape[2]
+            return PathStage.of_block(side, layer, self.weights[rows], of_item, self.baseline)
+        return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score, baseline=self.baseline)
 
     def change(self) -> PerExample:
         """Compute the change of the number of a block along the path, from recorded states."""
         assert self.layer is not None
         assert self.weights is not None
-        trace, after = self.side.trace, self.layer + 1
-        change = trace.cut(after).hidden - trace.tower.blank(trace.inputs, after)
+        after = self.layer + 1
+        hidden = self.side.trace.cut(after).hidden
+        change = hidden - self.side.baseline(self.baseline, after, hidden)
         return self.score(change.flatten(1)[:, : self.weights.shape[1]])
 
 
@@ -112,8 +118,8 @@ class PathMethod(PathOptions):
         nodes(self.quadrature, self.steps, self.floor)  # checks them
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
-        if self.baseline.partition(":")[0] not in ("zero", "blank", "mean"):
-            raise BadOption(f"baseline must be zero, blank, mean or mean:FILE (got {self.baseline!r})")
+        if self.baseline.partition(":")[0] not in ("zero", "blank", "mean", "against"):
+            raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {self.baseline!r})")
         if self.quadrature == "geometric" and self.baseline != "zero":
             raise BadOption(
                 f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
@@ -149,7 +155,7 @@ class PathMethod(PathOptions):
         total = values[:, :tokens]
         for number in range((layer or 0) - 1, -1, -1) if rows else ():
             weights = (values[:, tokens:].unflatten(1, (rows, width)) * special[:, :rows, None]).flatten(1)
-            stage = PathStage.of_block(side, number, weights, rows)
+            stage = PathStage.of_block(side, number, weights, rows, stage.baseline)
             of_stage = of_stage if bound is None else stage.change()
             values, steps_of_stage = self.integrate(stage, scores, of_stage, bound, rows)
             total, steps = total.masked_fill(special, 0) + values[:, :tokens], torch.maximum(steps, steps_of_stage)

@@ -46,6 +46,7 @@ from nibt.types import Hidden, PerExample, States
 
 _FIRST_STEPS = 5  # of a path with a tolerance
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
+_EXACT = ("blank", "against")  # baselines with states at all layers
 _SHARE = 0.65  # of the depth: the layer of heads that read units
 
 
@@ -59,7 +60,7 @@ class NIB(PathMethod, LayerMethod):
         tolerance: The largest completeness gap of all tokens, relative to the change of the score.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
             which they have them, block by block down to layer 0, so that what is shown adds up. It needs the baseline
-            ``blank``, and no noise.
+            ``blank`` or ``against``, and no noise.
         noise: ``none``, or the deviation s of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
@@ -100,10 +101,11 @@ class NIB(PathMethod, LayerMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.distribute and (self.baseline != "blank" or self.noise != "none"):
-            got = f"noise {self.noise}" if self.baseline == "blank" else f"the baseline {self.baseline}"
+        if self.distribute and (self.baseline not in _EXACT or self.noise != "none"):
+            got = f"noise {self.noise}" if self.baseline in _EXACT else f"the baseline {self.baseline}"
             raise BadOption(
-                f"distribute must be false unless the path starts at the baseline blank, without noise (got {got})"
+                "distribute must be false unless the path starts at the baseline blank or against, without noise (got "
+                f"{got})"
             )
 
     @classmethod
@@ -137,8 +139,9 @@ class NIB(PathMethod, LayerMethod):
         """Return the values of the options.
 
         If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
-        one step. Scores of special tokens are distributed where that is exact: from a blank baseline, without noise. If
-        the head reads nothing else, the layer is the last one then, which needs no gradient of a block as a whole.
+        one step. Scores of special tokens are distributed where that is exact: from a baseline whose states are known
+        at all layers, without noise. If the head reads nothing else, the layer is the last one then, which needs no
+        gradient of a block as a whole.
         """
         values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
@@ -152,7 +155,7 @@ class NIB(PathMethod, LayerMethod):
         if "distribute" in changes:
             values["distribute"] = parsed("distribute", changes["distribute"], bool)
         else:
-            exact = values.get("baseline", cls.baseline) == "blank" and values.get("noise", cls.noise) == "none"
+            exact = values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
             values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
         if "layer" not in changes and tower.modality == "image":
             if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:

@@ -34,9 +34,11 @@ def question(result: Shown) -> str:
         noun = _NOUNS[result.first.modality]
         return f"Where does the similarity of these two {noun}s come from?"
     target, others = result.target["name"], _contrast(result).get("captions", ())
-    if target == "difference" and not others and "against" in result.sides:
+    images = _contrast(result).get("images", ())
+    if target == "difference" and not others and images:
+        other = "the other image" if images[0] == result.source else images[0]
         better = "better" if result.target["value"] >= 0 else "worse"
-        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {result.against.source}?"
+        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {other}?"
     if target == "difference" and others:
         return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
