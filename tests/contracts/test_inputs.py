@@ -490,6 +490,40 @@ def test_numbers_of_results_are_within_float32() -> None:
         Explanation.from_json(data)
 
 
+@pytest.mark.parametrize(
+    ("function", "path"),
+    [
+        ("explain", ("sides", "image", "grid")),
+        ("regions", ("table", 0)),
+        ("regions", ("table",)),
+        ("decompose", ("maps", 1, 0)),
+        ("decompose", ("rest",)),
+    ],
+)
+def test_lists_of_results_have_one_length(function: str, path: tuple[Any, ...]) -> None:
+    result = getattr(nibt, function)(
+        MODEL, tiny.IMAGES[0], "a cat", *([] if function == "decompose" else ["occlusion"])
+    )
+    data = result.to_json()
+    *_, last = reduce(lambda inside, key: inside[key], path, data)
+    last.pop()
+    lengths = rf"\(got {len(last)} and {len(last) + 1} entries\)"
+    with pytest.raises(
+        BadInput, match=rf"{'grid' if path[-1] == 'grid' else path[0]} must have lists of one length {lengths}"
+    ):
+        type(result).from_json(data)
+
+
+@pytest.mark.parametrize("long", ["a" * 140_000, '"' + "a dog\n" * 25_000 + '"'])
+@pytest.mark.parametrize("place", ["heading", "row"])
+def test_a_long_field_of_a_table_is_named_with_its_line(long: str, place: str, tmp_path: Path) -> None:
+    table, begin = tmp_path / "t.csv", f"image,caption{'' if place == 'row' else ',' + long}\n"
+    table.write_text(f"{begin}sample:scene,a cat\nsample:scene,{long}\nsample:scene,a dog\n")
+    with pytest.raises(BadInput, match=r"t\.csv is a damaged table \(at line \d+: a field has more than 131,072 char"):
+        list(nibt.batch(MODEL, table, tmp_path / "J", "ones").rows())
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
 def test_a_single_caption_calibrates_as_a_list_of_one() -> None:
     single = nibt.calibrate(MODEL, "sample:scene", "a cat").tensors
     listed = nibt.calibrate(MODEL, ["sample:scene"], ["a cat"]).tensors
@@ -661,6 +695,7 @@ def test_the_seed_chooses_the_pairs_of_scenes() -> None:
         open_data(DataOptions(data="scenes", seed=4, data_option=["seed=3"]), 3)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_parts_of_another_kind_are_named() -> None:
     answer = explain(MODEL, "sample:scene", "a cat", "grad_cam")
     for table in (3, answer):

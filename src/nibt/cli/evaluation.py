@@ -149,7 +149,10 @@ class BenchOptions(RunOptions):
 
     dry_run: Annotated[
         bool,
-        Option("--dry-run", help="Only check the plan, and list what it measures and which data are missing."),
+        Option(
+            "--dry-run",
+            help="Only check the plan, without its models, and list what it measures and which data are missing.",
+        ),
     ] = False
 
 
@@ -171,12 +174,15 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count
     )
     if output.dry_run:
-        for line in dry_run(requested):
-            say(line)
-        return
+        lines = list(dry_run(requested))
+        say("\n".join(lines))
+        if out is None or any(line.startswith("data ") and ": missing (" in line for line in lines):
+            return
     assert out is not None
     with show_progress("reading the data", output.quiet):
         run, data = Benchmark.begin(requested, out)
+    if output.dry_run:
+        return
     missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
     if not output.quiet and 0 < len(missing) < chunks:
         say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)

@@ -64,7 +64,15 @@ def _open_table(path: Path) -> Iterator[tuple[Any, list[str]]]:
     """Open a CSV or TSV file, and provide the reader of its rows and the names of its columns."""
     with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        yield reader, [name.strip() for name in next(reader, [])]
+        try:
+            yield reader, [name.strip() for name in next(reader, [])]
+        except csv.Error as error:
+            text, limit = str(error), csv.field_size_limit()
+            text = f"a field has more than {limit:,} characters" if "field limit" in text else text
+            raise BadInput(
+                f"{path} is a damaged table (at line {reader.line_num}: {text}): repair it, or see whether a double "
+                "quote is missing"
+            ) from error
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:
@@ -119,8 +127,6 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not text in UTF-8 ({error}): save it in UTF-8") from error
-    except csv.Error as error:
-        raise BadInput(f"{path} is a damaged table ({error}): repair it") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 

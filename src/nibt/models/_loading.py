@@ -115,17 +115,25 @@ def load_model(
         check_unset("a model in memory", device=device, dtype=dtype)
         return checked(_from_memory(id, request))
     name = str(id)
-    if not name.strip():
-        raise CannotLoad(f"there is no model {name!r}.{_near(name)} {_advice()}")
+    check_name(name)
     if name in embedded():
         return checked(_from_folder(name, EMBEDDED / name, request, device))
-    if name in embedded_generators():
-        check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
     if Path(name).is_dir():
         return checked(_from_folder(name, Path(name), request, device))
-    if Path(name).exists():
-        raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
     return checked(_from_hub(name, request, device))
+
+
+def check_name(name: str) -> None:
+    """Check that a text names an embedded model or a folder, or may name a model on the hub, which is not asked."""
+    if name in embedded():
+        return
+    if name in embedded_generators():
+        check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
+    if Path(name).is_file():
+        raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
+    if not name.strip() or not (Path(name).is_dir() or open_clip_name(name) or hub_name(name)):
+        near = hint(name) or _near(name)
+        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{near} {_advice()}")
 
 
 def _from_memory(source: Any, request: Request) -> Model:
@@ -194,9 +202,7 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
     if weights is not None and not forced:
         return _load(OPEN_CLIP + weights, "open_clip", weights, request, device)
     place = hub_name(weights if weights is not None else text)
-    if place is None:
-        near = hint(text) or _near(text)
-        raise CannotLoad(f"there is no model {text!r}, and no folder of that name.{near} {_advice()}")
+    assert place is not None
     name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
     wants = Wants(lambda config: _family(name, config), forced)
     with loading(name):

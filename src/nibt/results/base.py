@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
@@ -49,6 +50,11 @@ class Array:
         return node
 
     def _tensor(self, numbers: Any) -> Tensor:
+        rows = [numbers]
+        for _ in range(1, self.axes):
+            rows = [*chain.from_iterable(rows)]
+            if (least := min(map(len, rows))) < (most := max(map(len, rows))):
+                raise ValueError(f"must have lists of one length (got {least} and {most} entries)")
         tensor = torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
         if not tensor.isfinite().all():  # JSON has larger numbers than float32
             raise ValueError("must have numbers within float32")

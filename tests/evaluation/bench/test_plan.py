@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nibt
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, CannotLoad, UnknownName
 from nibt.evaluation.bench.plan import CONTROLS, Plan, plans
 from nibt.evaluation.bench.validation import check_plan, dry_run, override_plan
 from nibt.evaluation.measure import metrics_of
@@ -71,11 +71,21 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"models": [3]}, r"models\[0\] must be a name, a table with a name, or a Model"),
         ({"published": 1}, "published must be a valid boolean"),
         ({"models": [{"name": "scenes", "options": {"devise": "cpu"}}]}, r"models\[0\]: unknown option 'devise'"),
+        ({"models": [{"name": "scenes", "options": {"device": "abacus"}}]}, r"models\[0\]: device 'abacus' is not av"),
+        ({"models": ["scens"]}, r"models\[0\]: there is no model 'scens'.*Did you mean 'scenes'"),
+        ({"models": ["scenes_generator"]}, r"models\[0\]: 'scenes_generator' writes text"),
+        ({"targets": ["difference"]}, r"targets\[0\]: difference compares with one caption \(got 0\)"),
+        ({"targets": ["cosine", "softmax"]}, r"targets\[1\]: softmax compares with captions \(got 0\)"),
+        ({"targets": ["difference"], "against": ["a", "b"]}, r"compares with one caption \(got 2\)"),
+        ({"targets": ["centered"], "models": ["org/name"]}, r"targets\[0\]: centered compares with captions \(got 0\)"),
+        ({"methods": ["nib steps=few"]}, r"methods\[0\]: steps must be a whole number \(got 'few'\)"),
+        ({"methods": ["nib image_views=0"]}, r"methods\[0\]: image_views must be between 1 and 16 \(got 0\)"),
     ],
 )
 def test_plan_rejects_a_bad_value_with_its_key(change: dict[str, Any], message: str) -> None:
-    with pytest.raises((BadOption, BadInput), match=message):
-        check_plan(Plan.read({**BASE, **change}))
+    for check in (check_plan, *([] if "data" in change else [lambda plan: list(dry_run(plan))])):  # names missing data
+        with pytest.raises((BadOption, BadInput, CannotLoad), match=message):
+            check(Plan.read({**BASE, **change}))
 
 
 def test_plan_expands_grids_and_stars() -> None:
@@ -199,6 +209,12 @@ def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:
     assert code == 0
     assert "data conceptual_captions: missing" in out
     assert "data flickr8k: missing (data[2]: Flickr8k cannot be read from" in out
+    (tmp_path / "mine.txt").touch()
+    for out in (tmp_path, tmp_path / "mine.txt"):
+        code, _, errors = run("bench", "quick", "--dry-run", "-o", out)
+        assert (code, "choose a new folder" in errors or "is a file" in errors) == (2, True)
+    assert run("bench", "quick", "--dry-run", "-o", tmp_path / "new")[0] == 0
+    assert not (tmp_path / "new").exists()
     code, _, errors = run("bench", "quick")
     assert code == 2
     assert "a run needs a folder: give --out RUN" in errors

@@ -16,8 +16,12 @@ from nibt.evaluation.bench.plan import Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
-from nibt.models._request import LoadOptions
+from nibt.models._failures import EMBEDDED
+from nibt.models._loading import check_name
+from nibt.models._mean_states import FILE_NAME
+from nibt.models._request import LoadOptions, check_device
 from nibt.models.base import Model
+from nibt.options import field_types, parsed
 from nibt.registry import find
 
 
@@ -31,11 +35,17 @@ def check_plugins(plan: Plan) -> None:
     """Check the targets, models, methods and metrics of a plan."""
     for position, target in enumerate(plan.targets):
         with error_key(f"targets[{position}]"):
-            find("targets", target)
+            others, default = find("targets", target).others, find("targets", target).shipped_default
+            ships = default and all((EMBEDDED / choice.name / FILE_NAME).exists() for choice in plan.models)
+            if (others != "none" and not (plan.against or ships)) or (others == "one" and len(plan.against) > 1):
+                wanted = "one caption" if others == "one" else "captions"
+                raise BadOption(f"{target} compares with {wanted} (got {len(plan.against)}): list {wanted} in against")
     for model in plan.models:
         with error_key(model.key):
             _check_names(model.options, [field.name for field in fields(LoadOptions)])
-            LoadOptions.read(model.options)
+            check_device(LoadOptions.read(model.options).device)
+            if model.instance is None:
+                check_name(model.name)
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)
@@ -149,6 +159,11 @@ def _check_method(choice: MethodChoice) -> None:
     names = [field.name for field in fields(method)]
     sided = [f"{side}_{name}" for side in SIDES for name in names]
     _check_names(choice.options, [*names, *sided, "along_path"])
+    types = field_types(method)
+    for name, value in choice.options.items():
+        option = name.removeprefix("image_").removeprefix("text_")
+        if value is not None and option in types and option != "layer":  # which may be a share of the depth
+            parsed(name, value, types[option])
     if choice.variant not in method.variants:
         raise UnknownName("variants", choice.variant, method.variants)
     if "seed" in choice.options:
