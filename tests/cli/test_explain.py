@@ -377,8 +377,8 @@ def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_fol
 
 
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
-    "no label": (["photo.png", "--labels", "none.txt"], 1, "give at least two labels to rank (got 0)"),
-    "one label": (["photo.png", "--labels", "one.txt"], 1, "give at least two labels to rank (got 1)"),
+    "no label": (["photo.png", "--labels", "none.txt"], 1, "at least two texts, in a file one per line (got 0)"),
+    "one label": (["photo.png", "--labels", "one.txt"], 1, "two texts, in a file one per line (got 1)"),
     "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' occurs 2 times"),
     "a URL": (
         ["https://example.org/cat.jpg", "a cat"],
@@ -390,16 +390,21 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "two images to compare": (
         ["photo.png", "--compare", "photo.png", "--compare", "other.png"],
         2,
-        "--compare can be given only once",
+        "--compare takes one value (got 2): give it once",
     ),
-    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model can be given only once"),
-    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model can be given only once"),
+    "two models": (["photo.png", "a cat", "-m", "lite", "--model=scenes"], 2, "--model takes one value (got 2)"),
+    "a model twice, short": (["photo.png", "a cat", "-mlite", "-m", "scenes"], 2, "--model takes one value (got 2)"),
+    "a model twice, beside a flag": (["photo.png", "a cat", "-qmlite", "-m", "scenes"], 2, "--model takes one value"),
     "an option twice": (
         ["photo.png", "a cat", "--method", "nib steps=3 steps=5"],
         2,
         "sets steps twice ('3' and '5'): set it once",
     ),
-    "two methods": (["photo.png", "a cat", "--method", "nib", "--method", "gae"], 2, "can be given only once"),
+    "two methods": (
+        ["photo.png", "a cat", "--method", "nib", "--method", "gae"],
+        2,
+        "--method takes one value (got 2)",
+    ),
     "a drawing twice": (
         ["photo.png", "a cat", "--draw", "style=outline", "--draw", "style=colors"],
         2,

@@ -54,7 +54,10 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
         "a template must contain {} exactly once, for the caption (got 3)",
     ),
     (lambda: explain(layer="auto", sample=3), "sample takes a list of pairs of an image and a caption (got int)"),
-    (lambda: nibt.rank(tiny.model("clip"), tiny.image(48, 48), 3), "labels must be a list of texts (got 3)"),
+    (
+        lambda: nibt.rank(tiny.model("clip"), tiny.image(48, 48), 3),
+        "labels must be a list of at least two texts, in a file one per line (got 3)",
+    ),
     (lambda: nibt.to_frame(regions()), "takes results of class Explanation or AnswerExplanation (got Regions)"),
     (lambda: nibt.to_frame([3]), "to_frame takes results of class Explanation or AnswerExplanation (got int)"),
     (lambda: nibt.to_coco(regions()), "to_coco takes results of class Explanation (got Regions)"),

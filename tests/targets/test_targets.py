@@ -195,7 +195,7 @@ def test_bad_targets_are_rejected(model: nibt.Model, options: dict, kind: type, 
 
 
 def test_explain_ranking_rejects_one_label(model: nibt.Model) -> None:
-    with pytest.raises(nibt.NibtError, match="at least two labels"):
+    with pytest.raises(nibt.NibtError, match="at least two texts"):
         nibt.explain_ranking(model, tiny.image(), ["a cat"])
 
 

@@ -44,23 +44,19 @@ class _StrictCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, and reject options that occur twice before ``--``, and empty texts."""
-        words = takewhile("--".__ne__, args)  # --model of --model=lite, -m of -mlite
-        typed = [
-            word.partition("=")[0] if word.startswith("--") else word[:2] if word[:1] == "-" else word for word in words
-        ]
-        for option in self.params:
-            if isinstance(option, TyperOption) and not option.multiple and not option.is_flag:
-                if sum(word in option.opts for word in typed) > 1:
-                    raise typer.BadParameter(f"{option.opts[0]} can be given only once", ctx)
+        typed = [word.partition("=")[0] for word in takewhile("--".__ne__, args) if word.startswith("--")]
         allowed = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
-        unknown = next((word for word in typed if word.startswith("--") and word not in allowed), None)
+        unknown = next((word for word in typed if word not in allowed), None)
         if unknown is not None and any(option.name == "method" for option in self.params):
             raise BadOption(
                 f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "
                 "text (--method 'nib:paper steps=6'), others by --load and --draw; see --help"
             )
-        texts, _, _ = self.make_parser(ctx).parse_args(list(args))
+        texts, _, order = self.make_parser(ctx).parse_args(list(args))  # order has an option for each time it is given
         for option in self.params:
+            times = order.count(option)
+            if isinstance(option, TyperOption) and not option.multiple and not option.is_flag and times > 1:
+                raise BadOption(f"{option.opts[0]} takes one value (got {times}): give it once")
             values = texts.get(str(option.name))
             is_text = option.name in ("inputs", "prompt")  # texts of users, which have messages of their own
             if not is_text and "" in (values if isinstance(values, list | tuple) else [values]):

@@ -260,13 +260,11 @@ def _ranked(
 def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
     """Read an image with its labels, or a caption with images."""
     query = _marked(query)
-    noun = "images" if isinstance(query, Caption) else "labels"
-    if isinstance(candidates, str | Caption) or not isinstance(candidates, Sequence):
-        raise BadInput(
-            f"{noun} must be a list of {'images' if noun == 'images' else 'texts'} (got {candidates!r:.100})"
-        )
-    if len(candidates) < 2:
-        raise BadInput(f"give at least two {noun} to rank (got {len(candidates)})")
+    is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str | Caption)
+    noun, listed = ("images", "images") if isinstance(query, Caption) else ("labels", "texts, in a file one per line")
+    if not is_list or len(candidates) < 2:
+        got = len(candidates) if is_list else f"{candidates!r:.100}"
+        raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
     if isinstance(query, Caption):
         items = [read_image(candidate) for candidate in candidates]
         names, keys = [image.source for image in items], [image.digest for image in items]
