@@ -107,13 +107,34 @@ def has_hooks(block: nn.Module) -> bool:
 
 
 def foreign_hooks(module: nn.Module) -> dict[int, Any]:
-    """Return the forward hooks of a module, by number, but for those of nibt, and of Transformers to record outputs."""
-    return {
+    """Return the forward hooks of a module, by number, and its forward pass, by -1, if it is not that of its class.
+
+    Left out are hooks of nibt, and of Transformers to record outputs.
+    """
+    own = {-1: vars(module).get("forward")} if _replaces_forward(module) else {}
+    return own | {
         number: hook
         for number, hook in (module._forward_pre_hooks | module._forward_hooks).items()
         if not getattr(hook, "of_nibt", False)
         and not str(getattr(hook, "__module__", "")).startswith("transformers.utils")  # None for some builtins
     }
+
+
+def _replaces_forward(module: nn.Module) -> bool:
+    """Return whether the forward pass of a module is not that of its class, compiled or wrapped by a library."""
+    forward = vars(module).get("forward")
+    while forward is not None:
+        function = getattr(forward, "func", forward)  # of a partial, which accelerate makes
+        if getattr(getattr(function, "__self__", module), "_parameters", None) is not module._parameters:
+            return True  # it is of another module, and not of that from which an uncompiled copy was made
+        function = getattr(function, "__func__", function)
+        if function is type(module).forward:
+            return False
+        source = getattr(function, "__globals__", {}).get("__name__", type(function).__module__)
+        if source.partition(".")[0] not in ("accelerate", "torch", "transformers"):
+            return True
+        forward = getattr(forward, "__wrapped__", None)
+    return "forward" in vars(module)
 
 
 def set_hook(

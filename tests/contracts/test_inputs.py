@@ -23,7 +23,7 @@ from nibt.core.side import Side
 from nibt.datasets._files import existing, expanded
 from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import compare, explain
-from nibt.errors import BadInput, BadOption, NibtError
+from nibt.errors import BadInput, BadOption, CannotLoad, NibtError
 from nibt.evaluation.bench.plan import Plan
 from nibt.formats.base import DRAWING, Drawing
 from nibt.io import load_json, load_toml
@@ -248,6 +248,39 @@ def test_a_column_that_seems_to_be_read_is_refused(column: str, read: str, run: 
 def test_embeddings_are_tensors_or_arrays(strange: Any) -> None:
     with pytest.raises(BadInput, match=r"embeddings must be a tensor or an array of the shape \(many, 12\)"):
         nibt.explain_embeddings(MODEL, tiny.IMAGES[0], strange, "occlusion")
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-20, 1e20, 1e37, 1e300])
+def test_the_lengths_of_embeddings_do_not_matter(scale: float) -> None:
+    embeddings = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    scaled = embeddings.double() * scale
+    scaled = scaled.numpy() if abs(np.log10(scale)) > 100 else scaled.float()
+    kept = nibt.contributions(MODEL, tiny.IMAGES[0], "occlusion")
+    for function in (partial(nibt.explain_embeddings, MODEL, tiny.IMAGES[0], method="occlusion"), kept.explain):
+        torch.testing.assert_close(function(scaled).scores, function(embeddings).scores, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e25, float("nan")])
+@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.mark.parametrize("before", [True, False])
+def test_embeddings_without_a_direction_are_refused(before: bool, side: str, scale: float) -> None:
+    model = nibt.load_model("scenes")
+    source = model.module if before else model
+    {"image": model.module.visual_projection, "text": model.module.text_projection}[side].weight.mul_(scale)
+    processors = {"processor": model.request.processor, "tokenizer": model.request.tokenizer} if before else {}
+    message = (
+        rf"its {side} tower gives an embedding of the length (0\.0|inf|nan), which has no direction|has NaN or inf"
+    )
+    with pytest.raises(CannotLoad, match=message):
+        nibt.explain(nibt.load_model(source, **processors), "sample:scene", "a cat", "ones")
+
+
+@pytest.mark.parametrize(
+    ("kind", "resize"), [("clip", None), ("clip", "whole"), ("siglip naflex", None), ("timm vit", "whole")]
+)
+def test_an_image_has_at_most_128_patches_along_a_side(kind: str, resize: str | None) -> None:
+    with pytest.raises(BadOption, match=r"image_size must be at most [\d,]+ for patches of \d+ pixels \(got 4,096\)"):
+        tiny.fresh(kind, resize=resize, image_size=4096)
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {

@@ -73,7 +73,7 @@ def test_explain_embeddings_rejects_embeddings_without_direction() -> None:
         (good[0], "shape"),
         (good[:, :3], "shape"),
         (good[:0], "shape"),
-        (0 * good, r"not zero \(got the length 0.0 at 0\)"),
+        (0 * good, r"not zero \(got the largest number 0.0 at 0\)"),
         (good / 0, "must be finite"),
     ):
         with pytest.raises(BadInput, match=message):

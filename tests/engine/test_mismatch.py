@@ -14,7 +14,7 @@ from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
-from nibt.errors import Unsupported
+from nibt.errors import CannotLoad
 from nibt.models._text_tower import TextTower
 from nibt.models.base import Model
 from nibt.report.colors import DEFAULT
@@ -287,5 +287,5 @@ def test_a_model_that_has_broken_since_it_was_loaded_is_named() -> None:
     with torch.no_grad():
         next(model.module.parameters()).fill_(float("nan"))
         model.module.visual_projection.weight.fill_(float("nan"))
-    with pytest.raises(Unsupported, match=r"must give finite similarities .got nan.: check its weights"):
+    with pytest.raises(CannotLoad, match=r"an embedding of the length nan, which has no direction: check its weights"):
         nibt.explain(model, tiny.image(), "a cat")

@@ -1,5 +1,6 @@
 """Tests of ``nibt.models._loaded``: what is kept with a model is dropped when its weights or its modules change."""
 
+import functools
 from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import nn
 
 import nibt
@@ -177,13 +179,56 @@ def test_a_hook_around_the_blocks_that_changes_outputs_is_refused(path: str, loa
     handle = model.module.get_submodule(path).register_forward_hook(flip)
     for _ in range(2):
         with pytest.raises(
-            CannotLoad, match=r"has a forward hook on its CLIPModel|gives another embedding than the un"
+            CannotLoad,
+            match=r"has a forward hook or another forward on its CLIPModel|gives another embedding than the un",
         ):
             nibt.rank(
                 model if loaded else load_model(model.module, processor=model.request.processor), tiny.image(), AB
             )
     handle.remove()
     assert nibt.explain(model, tiny.image(), "a cat", "grad_cam").similarity == before
+
+
+def _doubled(module: Any) -> Any:
+    forward = module.forward
+    return functools.wraps(forward)(lambda *args, **kwargs: forward(*args, **kwargs))
+
+
+REPLACED: dict[str, Callable[[Any], Any]] = {
+    "a function": _doubled,
+    "a bound method": lambda module: _doubled(module).__get__(module),
+    "that of another model": lambda _: tiny.fresh("clip").module.forward,
+    "a function without gradients": lambda module: torch.no_grad()(_doubled(module)),
+    "a function of torch": lambda _: torch.zeros_like,
+}
+SAME: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda module: module.forward,
+    "in half precision": lambda module: torch.autocast("cpu", torch.bfloat16)(module.forward),
+    "compiled": lambda module: torch.compile(module.forward, backend="eager"),
+    "of accelerate": lambda module: add_hook_to_module(module, ModelHook()).forward,
+    "of accelerate, compiled": lambda module: torch.compile(SAME["of accelerate"](module), backend="eager"),
+}
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("name", [*REPLACED, *SAME])
+def test_a_forward_of_the_whole_model_that_nothing_runs_is_refused(name: str, loaded: bool) -> None:
+    model = tiny.fresh("clip")
+    before = nibt.rank(model, tiny.image(), AB)
+    model.module.forward = {**REPLACED, **SAME}[name](model.module)
+
+    def ranked() -> Any:
+        return nibt.rank(
+            model if loaded else load_model(model.module, processor=model.request.processor), tiny.image(), AB
+        )
+
+    if name in SAME:
+        assert ranked() == before
+        return
+    with pytest.raises(CannotLoad, match="has a forward hook or another forward on its CLIPModel"):
+        ranked()
+    del model.module.forward
+    assert ranked() == before
 
 
 def _shorten(module: Any) -> None:

@@ -107,14 +107,14 @@ def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "
         got = shape or f"a {type(embeddings).__name__}"
         vector = f"({width},) or " if 1 in axes else ""
         raise BadInput(f"embeddings must be a tensor or an array of the shape {vector}(many, {width}) (got {got})")
-    lengths = (embeddings := embeddings.to(like)).norm(dim=-1)
-    wrong = ~(lengths.isfinite() & (lengths > 0)).reshape(-1)
+    embeddings = embeddings.cpu().double()
+    largest = embeddings.abs().amax(-1, keepdim=True)  # whose square may be infinite or 0 in float32
+    wrong = ~(largest.isfinite() & (largest > 0)).reshape(-1)
     if wrong.any():
         worst = int(wrong.nonzero()[0])
-        raise BadInput(
-            f"embeddings must be finite and not zero (got the length {float(lengths.reshape(-1)[worst])} at {worst})"
-        )
-    return F.normalize(embeddings, dim=-1)
+        size = float(largest.reshape(-1)[worst])
+        raise BadInput(f"embeddings must be finite and not zero (got the largest number {size} at {worst})")
+    return F.normalize(embeddings / largest, dim=-1).to(like)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

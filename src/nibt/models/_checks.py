@@ -1,5 +1,6 @@
 """Checks of a model that was loaded: its weights are finite, and its cut gives what the model gives."""
 
+import math
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
@@ -18,6 +19,7 @@ from nibt.models.base import ImageTower, Model, Tower
 from nibt.progress import report_stage
 from nibt.torch_modes import foreign_hooks, set_hook
 
+_LEAST_LENGTH = 1e-12  # below it, PyTorch gives no unit vector
 _LEAST_COSINE = 0.99999  # of a replayed embedding: rounding differs between two rows and four
 
 
@@ -57,8 +59,8 @@ def checked(model: Model) -> Model:
             )
         if unused := [type(module).__name__ for module in around if module not in ran]:
             raise CannotLoad(
-                f"the model {model.id!r} has a forward hook on its {unused[0]}, which does not run, since each tower "
-                "runs alone: remove the hook, or set it on parts of the towers"
+                f"the model {model.id!r} has a forward hook or another forward on its {unused[0]}, which does not run, "
+                "since each tower runs alone: remove it, or set it on parts of the towers"
             )
     model.renewed().kept["checked"] = True
     return model
@@ -78,6 +80,12 @@ def _small(tower: ImageTower) -> ImageTower:
 def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
     """Compare embeddings that are replayed from three layers with that of the model, and return their dimensions."""
     trace = tower.trace(inputs)
+    for length in trace.embedding.flatten(1).norm(dim=-1).tolist():
+        if not _LEAST_LENGTH < length < math.inf:  # also fails for NaN
+            raise CannotLoad(
+                f"the model {name!r} cannot be explained: its {tower.modality} tower gives an embedding of the length "
+                f"{length}, which has no direction: check its weights"
+            )
     for layer, cosine in replay_cosines(tower, trace).items():
         if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(

@@ -173,7 +173,8 @@ class LoadedModel(ABC):
         weights = fingerprint(self.module)
         if anew or self.kept.get("weights") != weights:
             before: Any = self.kept.get("weights", weights)
-            lasting = {name: self.kept[name] for name in ("configuration", "checked") if name in self.kept}
+            names = ("configuration", "checked") if before[:3] == weights[:3] else ("configuration",)
+            lasting = {name: self.kept[name] for name in names if name in self.kept}
             if before[:2] != weights[:2]:
                 check_usable(f"model {self.id!r}", self.module)
                 lasting = {}

@@ -27,6 +27,7 @@ from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
 from nibt.options import Keywords
+from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens
 from nibt.torch_modes import float32_numbers
 from nibt.types import Embedding, Hidden
@@ -53,6 +54,7 @@ class NaFlexImageTower(ImageTower):
         self.root = siglip
         self.vision = siglip.vision_model
         self.processor = request.image_processor
+        hugging_face.check_resizing(None, request.image_size, 0, self.processor.patch_size)
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
     @cached_property

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from nibt.errors import Unsupported
+from nibt.errors import BadOption, Unsupported
 from nibt.options import Keywords
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
@@ -22,6 +22,8 @@ from nibt.preprocessing.captions import (
     words_by_offsets,
 )
 from nibt.preprocessing.images import Preparation, Resize
+
+_MOST_PATCHES = 128  # along a side; the time of attention grows with the fourth power
 
 
 def image_preparation(
@@ -45,7 +47,9 @@ def image_preparation(
 
 
 def check_resizing(resize: str | None, size: int | None, native: int, multiple: int | None) -> None:
-    """Check that a tower which takes images of one size only gets them."""
+    """Check that a tower which takes images of one size only gets them, and others not too many patches."""
+    if multiple is not None and size and size > (most := _MOST_PATCHES * multiple):
+        raise BadOption(f"image_size must be at most {most:,} for patches of {multiple} pixels (got {size:,})")
     if multiple is None and resize == "whole":
         raise Unsupported(
             "resize must not be whole for this image tower, which takes images of one size only: leave resize out"
