@@ -111,8 +111,8 @@ def foreign_hooks(module: nn.Module) -> dict[int, Any]:
 
     Left out are hooks of nibt, and of Transformers to record outputs.
     """
-    own = {-1: vars(module).get("forward")} if _replaces_forward(module) else {}
-    return own | {
+    forward = {-1: vars(module).get("forward")} if _replaces_forward(module) else {}
+    return forward | {
         number: hook
         for number, hook in (module._forward_pre_hooks | module._forward_hooks).items()
         if not getattr(hook, "of_nibt", False)

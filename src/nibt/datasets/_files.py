@@ -69,10 +69,8 @@ def _open_table(path: Path) -> Iterator[tuple[Any, list[str]]]:
         except csv.Error as error:
             text, limit = str(error), csv.field_size_limit()
             text = f"a field has more than {limit:,} characters" if "field limit" in text else text
-            raise BadInput(
-                f"{path} is a damaged table (at line {reader.line_num}: {text}): repair it, or see whether a double "
-                "quote is missing"
-            ) from error
+            where = f"at line {reader.line_num}: {text}"
+            raise BadInput(f"{path} is a damaged table ({where}): repair it; a double quote may be missing") from error
 
 
 def missing_columns(path: Path, lacking: Sequence[str], names: Sequence[str], remedy: str) -> BadOption:

@@ -81,7 +81,8 @@ def load_model(
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
             its aspect ratio, for towers that take any size.
-        image_size: The side of the input in pixels; with ``resize="whole"`` the square root of its area.
+        image_size: The side of the input in pixels, from 16 to 4,096 and at most 128 patches; with ``resize="whole"``
+            the square root of its area.
         processor: The processor of a model in memory.
         tokenizer: The tokenizer of a model in memory, if the processor has none.
         pooling: How a vision-language model embeds a prompt: by the last hidden state of its ``"last"`` token, or by

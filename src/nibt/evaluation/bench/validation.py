@@ -17,6 +17,7 @@ from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._failures import EMBEDDED
+from nibt.models._in_memory import check_source
 from nibt.models._loading import check_name
 from nibt.models._mean_states import FILE_NAME
 from nibt.models._request import LoadOptions, check_device
@@ -45,6 +46,7 @@ def check_plugins(plan: Plan) -> None:
             _check_names(model.options, [field.name for field in fields(LoadOptions)])
             check_device(LoadOptions.read(model.options).device)
             if model.instance is None:
+                check_source(model.name)
                 check_name(model.name)
     for method in plan.methods:
         with error_key(method.key):
