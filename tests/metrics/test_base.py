@@ -90,6 +90,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "average_precision": {"both_classes": False},
     "confidence_drop": REMOVAL | {"protocol": "correct"},
     "confidence_increase": REMOVAL | {"protocol": "correct"},
+    "decisive_area": REMOVAL | {"region": "keep", "decision": "half"},
     "deletion": REMOVAL | {"levels": 10},
     "infidelity": REMOVAL | {"masks": 64, "scaled": False},
     "insertion": REMOVAL | {"levels": 10},
@@ -128,6 +129,7 @@ def test_metrics_have_the_documented_defaults(name: str) -> None:
 BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
     ("confidence_drop", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("confidence_increase", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
+    ("decisive_area", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("deletion", "levels"): ("between 1 and 1,000", [1], [0]),
     ("deletion", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
     ("infidelity", "masks"): ("between 1 and 100,000", [1], [0]),

@@ -1,0 +1,65 @@
+"""The decisive area: how few of the first units of a map keep what the model decides, or change it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+
+from nibt.core.perturbation import masker
+from nibt.metrics._perturbation import PerturbationMetric, ranks
+from nibt.metrics.base import MetricInput
+from nibt.options import OneOf
+from nibt.types import PerExample
+
+
+@dataclass(frozen=True)
+class DecisiveArea(PerturbationMetric, name="decisive_area"):
+    r"""Decisive area: the smallest share of units, by decreasing score, that keeps a decision or changes it.
+
+    A map that finds what the model decides by has a small area. With ``region="keep"``, all other units are removed,
+    and with ``change`` these. The decision is that the score keeps at least ``half`` of its change from no units to all
+    of them, or its ``sign``: with the target ``difference``, that the pair ranks above the other one.
+
+    The share is found by bisection. It is exact if the score rises with each unit that is inserted; if not, it is one
+    of the shares at which the decision changes. A pair without a decision has no value: its score without units is not
+    below that with all of them (``half``), or does not have another sign.
+
+    Range:
+        0 to 1
+
+    Forward passes:
+        the binary logarithm of the number of units, and 2 for all maps of a pair
+
+    Use it when:
+        You tell somebody which part of an image is enough, or must go, for another answer. Report ``random`` beside it.
+
+    Avoid it when:
+        You can measure with one ``hide`` only: as for ``deletion``.
+
+    Source:
+        The idea of minimal sufficient inputs: Carter et al., AISTATS 2019, arXiv 1810.03805
+
+    Args:
+        region: ``keep`` or ``change``.
+        decision: ``half`` or ``sign``.
+    """
+
+    better = "lower"
+    bounds = (0.0, 1.0)
+
+    region: Annotated[str, OneOf(("keep", "change"))] = "keep"
+    decision: Annotated[str, OneOf(("half", "sign"))] = "half"
+
+    def __call__(self, metric_input: MetricInput) -> PerExample:
+        order, counts = ranks(metric_input)
+        score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
+        nothing, everything = score(torch.stack([torch.zeros_like(order), torch.ones_like(order)])).float()
+        limit = (nothing + everything) / 2 if self.decision == "half" else torch.zeros_like(nothing)
+        low, high = torch.zeros_like(counts), counts  # the first high units decide, and the first low ones do not
+        while ((high - low) > 1).any():
+            middle = ((low + high) / 2).floor()
+            first = order < middle[:, None]
+            kept = score((first if self.region == "keep" else ~first).float()).float()
+            decides = ((kept > limit) == (self.region == "keep")) & (middle > low)
+            low, high = torch.where(decides, low, torch.maximum(low, middle)), torch.where(decides, middle, high)
+        return (high / counts).masked_fill(~((nothing <= limit) & (limit < everything)), torch.nan).cpu()
