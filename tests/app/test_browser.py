@@ -372,7 +372,8 @@ def test_page_links_to_its_help(page: Page, address: str) -> None:
         expect(page.locator(f"#{target}")).to_be_in_viewport()
         page.go_back()
         answered(page)
-    assert wrong == []
+    # a page that is left aborts the requests of gradio that are still open, which takes longer on a busy machine
+    assert [text for text in wrong if "AbortError" not in text and "Connection errored out" not in text] == []
     assert all(url.startswith((address, "data:")) for url in requests)
 
 

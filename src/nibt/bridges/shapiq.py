@@ -139,5 +139,5 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
             table[players[1] - rows * columns, players[0]] = float(value)
     method = {**regions.method, "name": f"shapiq {values.index}", "variant": "default"}
     scores = table.unflatten(1, (rows, columns))
-    rest = Rest(*(torch.zeros_like(part) for part in (regions.rest.image, regions.rest.text, regions.rest.both)))
+    rest = Rest(*(torch.zeros_like(sums) for sums in (regions.rest.image, regions.rest.text, regions.rest.both)))
     return replace(regions, table=scores, rest=rest, method=method, product=float(table.sum()))

@@ -76,9 +76,9 @@ class CliInputs:
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
         labeled, compared = options.labels is not None, options.compare
-        chosen = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
-        if sum(chosen.values()) > 1:
-            raise BadOption(f"{' and '.join(filter(chosen.get, chosen))} exclude each other: give one of them")
+        modes = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
+        if sum(modes.values()) > 1:
+            raise BadOption(f"{' and '.join(filter(modes.get, modes))} exclude each other: give one of them")
         if compared is None:
             images, captions = split_inputs(options.inputs, labeled)
             if options.rank and len(images) == len(captions) == 1:

@@ -38,8 +38,8 @@ class PlacementOptions(OptionGroup, panel="Model"):
 
     def placed(self, load: list[str] | None, *options: type) -> Keywords:
         """Return the device, the dtype and the values of ``--load``, which are options of these classes."""
-        types = {name: kind for cls in options for name, kind in field_types(cls).items()}
-        types = {name: kind for name, kind in types.items() if name not in ("device", "dtype")}
+        types = {name: option_type for cls in options for name, option_type in field_types(cls).items()}
+        types = {name: option_type for name, option_type in types.items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(load, "--load", types)}
 
 

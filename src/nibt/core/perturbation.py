@@ -286,8 +286,8 @@ def with_ids_of(side: Side, kept: Bool[Tensor, "batch token"]) -> tuple[PerExamp
         embeddings.append(
             tower.encode(_rows_of(side, item, places, torch.stack([ids, ids * kept[item, places].to(ids)])))
         )
-    whole, partial = side.score(torch.stack(embeddings, 1))
-    return whole, partial
+    unmasked, partial = side.score(torch.stack(embeddings, 1))
+    return unmasked, partial
 
 
 def _rows_of(side: Side, item: int, places: Int[Tensor, " token"], ids: Int[Tensor, "copy token"]) -> Inputs:

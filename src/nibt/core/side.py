@@ -205,15 +205,15 @@ class Side:
                 "the baseline against is the state of one other image: give it in against_images (--against), and the "
                 "baseline as image_baseline"
             )
-        own, other = (
+        own_cut, other_cut = (
             self.tower.stem(trace.inputs) if layer is None else trace.cut(layer) for trace in (self.trace, self.origin)
         )
-        if other.hidden.shape != hidden.shape or own.units != other.units:
+        if other_cut.hidden.shape != hidden.shape or own_cut.units != other_cut.units:
             raise BadOption(
                 "the baseline against needs two images with the same rows and columns of patches for the model: give "
                 "images of one size, or leave the baseline out"
             )
-        return other.hidden
+        return other_cut.hidden
 
 
 def dual_encoder(model: LoadedModel) -> Model:

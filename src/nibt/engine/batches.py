@@ -289,8 +289,8 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
             others.append(others[spec.modalities.index(modality)])
             modalities.append(modality)
     sides = tuple(
-        Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
-        for modality, trace, other in zip(modalities, traces, others, strict=True)
+        Side(spec.model, trace, replace(spec.scores[modality], other=partner), spec.memory)
+        for modality, trace, partner in zip(modalities, traces, others, strict=True)
     )
     return (replace(sides[0], origin=origin), *sides[1:]) if spec.origin else sides, seconds
 

@@ -87,8 +87,8 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
     trace = model.tower(side).trace(inputs[side])
     paths = direct_paths(trace)
     partner: Modality = "text" if side == "image" else "image"
-    other = model.tower(partner).encode(inputs[partner])
-    parts = paths.parts(unit_directions(trace.embedding, other.to(trace.embedding)))
+    partner_embedding = model.tower(partner).encode(inputs[partner])
+    parts = paths.parts(unit_directions(trace.embedding, partner_embedding.to(trace.embedding)))
     heads = parts.heads[0].float().cpu()
     units = trace.tower.units(trace.inputs, trace.streams[-1])
     if isinstance(units, Grid):
@@ -105,7 +105,7 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         **image_fields(pair.image),
         region=inputs["image"].regions[0],
         caption=pair.caption,
-        similarity=float(model.seen_from(side)(trace.embedding, other)),
+        similarity=float(model.seen_from(side)(trace.embedding, partner_embedding)),
         model=model.record(),
         versions=dict(versions()),
         warnings=(*model.request.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]),

@@ -317,6 +317,6 @@ def explain_ranking(
     model = load_model(model)
     ranking, order = _ranked(model, read, items)
     best, second = (items[place] for place in order[:2])
-    image, caption, other = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
-    explanation = explain(model, image, caption, method, "difference", **{other: second}, **options)
+    image, caption, argument = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
+    explanation = explain(model, image, caption, method, "difference", **{argument: second}, **options)
     return replace(explanation, ranking=tuple(ranking))

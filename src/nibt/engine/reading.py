@@ -49,8 +49,8 @@ def describe(model: Model | Generator, text: str | None = None) -> dict[str, str
         "processor": f"{type(request.image_processor).__name__}, {type(tokenizer).__name__}",
     }
     lines |= _of_generator(model, image, text) if isinstance(model, Generator) else _of_pair(model, image, text)
-    parts = [(part, list(names)) for part, names in groupby(request.ignored, lambda name: name.split(".")[0])]
-    ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {part}" for part, names in parts)
+    parts = [(module, list(names)) for module, names in groupby(request.ignored, lambda name: name.split(".")[0])]
+    ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {module}" for module, names in parts)
     lines["ignored"] = ", ".join(ignored) or "nothing"
     lines |= {"notes": "; ".join(dict.fromkeys(request.notes))} if request.notes else {}
     packages = ("nibt", "torch", "transformers", "open_clip_torch", "timm")
@@ -119,10 +119,10 @@ def _texts(tokenizer: Any, ids: Iterable[int | None]) -> list[str]:
 def _token_line(texts: Sequence[str]) -> str:
     """Return tokens as text, where equal ones in a row are counted."""
     runs = [(text, len(list(group))) for text, group in groupby(texts)]
-    shown = [text if count == 1 else f"{text} x {count}" for text, count in runs]
-    if len(shown) > _TOKENS:
-        shown = [*shown[: _TOKENS // 3], "...", *shown[-2 * _TOKENS // 3 :]]
-    return f"{len(texts)} tokens: {' '.join(shown)}"
+    listed = [text if count == 1 else f"{text} x {count}" for text, count in runs]
+    if len(listed) > _TOKENS:
+        listed = [*listed[: _TOKENS // 3], "...", *listed[-2 * _TOKENS // 3 :]]
+    return f"{len(texts)} tokens: {' '.join(listed)}"
 
 
 def _image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: Any) -> str:

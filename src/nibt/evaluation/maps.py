@@ -89,7 +89,7 @@ def raw_scores(
                 units = computed.grid if side == "image" else computed.scores[~computed.special.cpu()]
                 scores[side][index] = units.detach().numpy()
         on_progress(Progress(len(scores["image"]), len(pairs)))
-    if not all(np.isfinite(one).all() for by_index in scores.values() for one in by_index.values()):
+    if not all(np.isfinite(grid).all() for by_index in scores.values() for grid in by_index.values()):
         raise Unsupported(f"the maps of {method} are not finite for this model: leave it out, or use another variant")
     return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in scores.items()}
 

@@ -150,8 +150,8 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format]) -> None:
         if name not in DRAWING:
             raise UnknownName("options", name, DRAWING)
         if not any(name in file_format.draws for file_format in formats):
-            kinds = [find("formats", kind) for kind in available("formats")]
-            able = [kind.endings[0] for kind in kinds if name in kind.draws]
+            classes = [find("formats", each) for each in available("formats")]
+            able = [format_class.endings[0] for format_class in classes if name in format_class.draws]
             endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
             raise BadOption(f"{name} has no effect on {endings}: leave it out, or write {' or '.join(able)}")
 

@@ -269,7 +269,7 @@ def card(job: Job) -> str:
     versions = Counter(
         f"nibt {session['versions'].get('nibt')}, torch {session['versions'].get('torch')}" for session in sessions
     )
-    against = [one_line(str(other)) for other in as_list(request["target"]["options"].get("against") or [])]
+    against = [one_line(str(caption)) for caption in as_list(request["target"]["options"].get("against") or [])]
     target = f"`{request['target']['name']}`" + (f" against {', '.join(map(repr, against))}" if against else "")
     values = {"what": what, "method": method_text(request["method"]), "target": target, "model": model}
     paragraphs = plain_text(

@@ -49,8 +49,8 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     data = explanation.to_json()
     fields = {column: data["sides"][side][name] for column, (side, name) in _FIELDS.items()}
     if "against" in data["sides"]:
-        other = data["sides"]["against"]
-        fields |= {f"against_{other['modality']}": other, "against_score": data["target"]["against"]["value"]}
+        against = data["sides"]["against"]
+        fields |= {f"against_{against['modality']}": against, "against_score": data["target"]["against"]["value"]}
     return {
         **fields,
         "row": record.row,
@@ -109,9 +109,9 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
     for column, (side, name) in _FIELDS.items():
         sides[side][name] = row[column]
-    other = row["against_image"] or row["against_text"]
-    if other:
-        sides["against"], values["against"] = other, {"name": "cosine", "value": row["against_score"]}
+    against = row["against_image"] or row["against_text"]
+    if against:
+        sides["against"], values["against"] = against, {"name": "cosine", "value": row["against_score"]}
     explained = next(value for value in values.values() if value["name"] == shared["target"]["name"])
     target = {**shared["target"], "value": explained["value"], **values}
     return _result(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
@@ -152,7 +152,7 @@ def schema(arrow: Any) -> Any:
     """Return the Arrow schema of a file of rows, whose types are those of the fields of the attributions."""
     sides = {side: parquet.struct(json_schema(attribution, "serialization")) for side, attribution in _SIDES.items()}
     fields = [(column, sides[side].field(name).type) for column, (side, name) in _FIELDS.items()]
-    fields += [(f"against_{side}", kind) for side, kind in sides.items()]
+    fields += [(f"against_{side}", arrow_type) for side, arrow_type in sides.items()]
     numbers = ("similarity", "image_score", "text_score", "against_score")
     return _schema(arrow, [*fields, *((name, arrow.float64()) for name in numbers)])
 

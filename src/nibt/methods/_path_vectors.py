@@ -184,11 +184,11 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
     Each stage also takes what the special tokens carry of each part, from the blocks before.
     """
     special, rows = layer.special, torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    own, steps, carried = masks.to(layer.start, copy=True), layer.change.new_zeros(1), None
-    own[:, : len(special)] *= 1 - special
+    own_parts, steps, carried = masks.to(layer.start, copy=True), layer.change.new_zeros(1), None
+    own_parts[:, : len(special)] *= 1 - special
     result = layer.change
     for cut, start, wanted in layer.stages:
-        directions = _directions(cut.hidden - start, own, special, carried) if len(special) else None
+        directions = _directions(cut.hidden - start, own_parts, special, carried) if len(special) else None
         bound = layer.allowed(change.norm() if wanted is layer.change else wanted.norm()) / (1 + len(layer.below))
 
         def values_at(

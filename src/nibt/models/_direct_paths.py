@@ -223,9 +223,9 @@ class _PathRecorder(AttentionRecorder):
         if func in _LENGTHS:
             return self._freeze(func(*args, **kwargs))
         if func in SUMS and len(args) > 1 and all(isinstance(term, Tensor) for term in args[:2]):
-            one, other = args[:2]
-            if one.shape == other.shape and (id(one) in self._paths) != (id(other) in self._paths):
-                return self._added(*((one, other) if id(one) in self._paths else (other, one)))
+            first, second = args[:2]
+            if first.shape == second.shape and (id(first) in self._paths) != (id(second) in self._paths):
+                return self._added(*((first, second) if id(first) in self._paths else (second, first)))
         return super().__torch_function__(func, types, args, kwargs)
 
     def _freeze(self, value: Tensor) -> Tensor:

@@ -134,8 +134,8 @@ def one_row(
     **others: Any,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
-    known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
-    if not known or any(value is not None for value in others.values()):
+    is_known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
+    if not is_known or any(value is not None for value in others.values()):
         return None
     attention = block.self_attn
     if attention.config._attn_implementation not in ("sdpa", "eager"):

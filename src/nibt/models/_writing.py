@@ -63,4 +63,4 @@ def writer(module: Any, with_settings: bool, inner: Any = None) -> Any:
 
 def _owners(module: Any) -> list[Any]:
     """Return a generator, and its parts that write, such as a language model."""
-    return [part for part in (module, *module.children()) if getattr(part, "generation_config", None) is not None]
+    return [each for each in (module, *module.children()) if getattr(each, "generation_config", None) is not None]

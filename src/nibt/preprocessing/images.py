@@ -130,21 +130,21 @@ class Preparation:
     @float32_numbers()
     def seen(self, image: ImageInput) -> tuple[Float[Tensor, "channel height width"], Region, tuple[str, ...]]:
         """Compute the pixels of the tower's input, the part of the image that they show, and warnings."""
-        whole, (width, height) = image.pil_image, image.pil_image.size
-        region = self.resize.region(whole.size)
+        picture, (width, height) = image.pil_image, image.pil_image.size
+        region = self.resize.region(picture.size)
         notes = crop_notes(image, region) if region.width < width or region.height < height else image.notes
         if self.domain and (width, height) != self.domain_size:
             notes = (*notes, self.domain)
         if self.resize.way == "whole":
-            return self.normalize(whole.resize(self.resize.size(whole.size), self.resample)), region, notes
+            return self.normalize(picture.resize(self.resize.size(picture.size), self.resample)), region, notes
         if self.resize.way == "corner" and max(width, height) > _MOST_PADDED:
             raise BadInput(
                 f"an image must have sides of at most {_MOST_PADDED:,} pixels for this model, whose processor pads it "
                 f"to a square ({image.source!r:.300} has {width} x {height}): scale it down"
             )
         if max(width, height) > 8 * min(width, height):
-            whole = self.resized_strip(whole)
-        return self.process(whole), region, notes
+            picture = self.resized_strip(picture)
+        return self.process(picture), region, notes
 
     def resized_strip(self, image: Image.Image) -> Image.Image:
         """Return what the processor is given: of a long strip, a part or a smaller image of which it makes the same."""

@@ -36,9 +36,9 @@ def question(result: Shown) -> str:
     target, others = result.target["name"], _contrast(result).get("captions", ())
     images = _contrast(result).get("images", ())
     if target == "difference" and not others and images:
-        other = "the other image" if images[0] == result.source else images[0]
+        second_name = "the other image" if images[0] == result.source else images[0]
         better = "better" if result.target["value"] >= 0 else "worse"
-        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {other}?"
+        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {second_name}?"
     if target == "difference" and others:
         return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:

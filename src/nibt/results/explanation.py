@@ -204,7 +204,7 @@ class Explanation(Result):
         subject = f"Comparison of {first.source} with {second.source}"
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
-        subject += "".join(f", rather than {other.source}" for other in others)
+        subject += "".join(f", rather than {further.source}" for further in others)
         scores = []
         for name, side in self.sides.items():
             if isinstance(side, TextAttribution):

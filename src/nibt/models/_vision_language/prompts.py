@@ -45,7 +45,7 @@ def is_known(source: str) -> bool:
 def _by_name(source: str) -> Mapping[str, Any]:
     """Return how a checkpoint embeds by the name of its repository: the last part of its path, or that in a cache."""
     parts = Path(source).parts
-    repository = next((part for part in parts if part.startswith("models--")), parts[-1] if parts else "").lower()
+    repository = next((folder for folder in parts if folder.startswith("models--")), parts[-1] if parts else "").lower()
     return next((values for name, values in _KNOWN.items() if name in repository), {})
 
 
