@@ -25,6 +25,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.explain import compare, explain
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError
 from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.validation import check_plugins
 from nibt.formats.base import DRAWING, Drawing
 from nibt.io import load_json, load_toml
 from nibt.jobs.job import Job
@@ -345,8 +346,38 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "the caption 'a cat' is compared with itself",
     ),
     "labels that the model reads as one": (
-        lambda: nibt.explain_ranking(MODEL, tiny.IMAGES[0], ["a cat", "A cat"]),
-        "is compared with itself",
+        lambda: nibt.rank(MODEL, tiny.IMAGES[0], ["a dog", "a cat", "A cat"]),
+        "the labels 'a cat' and 'A cat' are the same for the model",
+    ),
+    "images that are equal": (
+        lambda: nibt.rank(MODEL, "a cat", [tiny.IMAGES[0], tiny.IMAGES[0].pil_image]),
+        "the images 'noise 0' and 'image in memory' are equal",
+    ),
+    "a head twice": (
+        lambda: nibt.ablate_heads(MODEL, tiny.IMAGES[::3], "a cat", heads=[(0, 0), (0, 0)]),
+        r"heads has \(0, 0\) 2 times",
+    ),
+    "embeddings on no device": (
+        lambda: nibt.explain_embeddings(MODEL, tiny.IMAGES[0], torch.ones(2, 4, device="meta")),
+        "on meta",
+    ),
+    "sparse embeddings": (
+        lambda: nibt.explain_embeddings(MODEL, tiny.IMAGES[0], torch.ones(2, 4).to_sparse()),
+        "sparse_coo",
+    ),
+    "the other image of a plan": (
+        lambda: check_plugins(
+            Plan.read(PLAN | {"methods": [{"name": "nib", "options": {"image_baseline": "against"}}]})
+        ),
+        "image_baseline must not be against in a plan",
+    ),
+    "other images of two sizes": (
+        lambda: explained("nib", against_images=tiny.IMAGES[1], image_baseline="against"),
+        "two images of one size",
+    ),
+    "the layer of the other image": (
+        lambda: explained("nib", against_images=tiny.IMAGES[3], image_baseline="against", layer="auto"),
+        "layer must not be auto",
     ),
     "an image against itself": (lambda: explained("grad_cam", against_images=tiny.IMAGES[0]), "image .* with itself"),
     "two images against one of them": (

@@ -121,12 +121,14 @@ def test_what_both_images_share_has_no_score_on_the_path_between_them() -> None:
     [{"image_baseline": "against"}, {"baseline": "against", "against_images": B}, {"text_baseline": "against"}],
 )
 def test_the_baseline_against_needs_an_image(options: dict) -> None:
-    with pytest.raises(BadOption, match="the baseline against is the state of one other image"):
+    with pytest.raises(
+        BadOption, match="the baseline against is the state of one other image, with the target difference"
+    ):
         nibt.explain(tiny.model("clip"), A, CAPTION, **options)
 
 
 def test_the_baseline_against_needs_images_of_one_size() -> None:
-    with pytest.raises(BadOption, match="the same rows and columns of patches"):
+    with pytest.raises(BadOption, match="two images of one size"):
         nibt.explain(
             tiny.model("siglip naflex"), A, CAPTION, against_images=tiny.image(90, 30), image_baseline="against"
         )
@@ -163,11 +165,20 @@ def test_ranking_of_images_explains_the_best_against_the_second() -> None:
     assert question(answer) == f"Why does {ranked[0].label} match \u201c{CAPTION}\u201d better than {ranked[1].label}?"
 
 
+def test_images_in_memory_are_told_apart() -> None:
+    model, arrays = tiny.model("clip"), [np.array(image.pil_image) for image in tiny.IMAGES]
+    ranked = nibt.rank(model, CAPTION, arrays)
+    assert sorted(one.position for one in ranked) == [0, 1, 2, 3]
+    assert [one.label for one in ranked] == [f"array {one.position}" for one in ranked]
+    answer = nibt.explain_ranking(model, CAPTION, arrays)
+    assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
+
+
 def test_ranking_refuses_what_it_cannot_rank() -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadInput, match="at least two images"):
+    with pytest.raises(BadInput, match="a list of at least two images"):
         nibt.rank(model, CAPTION, [A])
-    with pytest.raises(BadInput, match="occurs 2 times"):
+    with pytest.raises(BadInput, match="'noise 3' occurs twice"):
         nibt.explain_ranking(model, CAPTION, [A, B, A])
     with pytest.raises(BadInput, match="images must be a list"):
         nibt.rank(model, CAPTION, "sample:scene")

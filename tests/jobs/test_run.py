@@ -54,6 +54,12 @@ def test_batch_stores_answers_of_other_requests(
         assert job.explanation(item).to_json() == wanted.to_json()
 
 
+def test_batch_refuses_the_baseline_against_without_an_image(model: Model, job_table: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="the baseline against is the state of one other image"):
+        nibt.batch(model, job_table, tmp_path / "out", image_baseline="against")
+    assert not (tmp_path / "out").exists()
+
+
 def test_batch_resumes_a_job_and_keeps_files_that_were_changed(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:

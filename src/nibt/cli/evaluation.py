@@ -175,7 +175,8 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
     )
     if output.dry_run:
         lines = list(dry_run(requested))
-        say("\n".join(lines))
+        if not output.quiet:
+            say("\n".join(lines))
         if out is None or any(line.startswith("data ") and ": missing (" in line for line in lines):
             return
     assert out is not None

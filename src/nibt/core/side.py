@@ -202,8 +202,8 @@ class Side:
         """Return the states of the other image at a layer, which must have the shape of those of the image."""
         if self.origin is None:
             raise BadOption(
-                "the baseline against is the state of one other image: give it in against_images (--against), and the "
-                "baseline as image_baseline"
+                "the baseline against is the state of one other image, which only explain and batch take "
+                "(against_images, --against)"
             )
         own_cut, other_cut = (
             self.tower.stem(trace.inputs) if layer is None else trace.cut(layer) for trace in (self.trace, self.origin)

@@ -20,7 +20,7 @@ from nibt.core.side import Side
 from nibt.data.pair import Pair, SameModalityPair
 from nibt.engine.encode import encode, halve_batches, is_out_of_memory
 from nibt.engine.spec import ExplanationSpec
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
@@ -179,6 +179,13 @@ def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
 def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
     """Check that nothing is compared with what is the same for the model, since its map would be 0."""
     options, read = spec.record["target"]["options"], spec.model.text.tokens
+    for image in [pair.items[0] for pair in pairs] if spec.origin else ():
+        if not isinstance(image, str) and spec.origin and image.size != spec.origin.size:
+            sizes = " and ".join("{} x {}".format(*each.size) for each in (image, spec.origin))
+            raise BadOption(
+                f"the baseline against needs two images of one size (got {sizes} pixels): resize one, or leave the "
+                "baseline out"
+            )
     others = {read(caption).ids for caption in options.get("against", ())} | {*options.get("against_images_hash", ())}
     for item in (item for pair in pairs for item in pair.items):
         if (read(item).ids if isinstance(item, str) else item.digest) in others:

@@ -102,11 +102,24 @@ def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "
     """Return embeddings with the length 1 and so many axes, which must be finite and not zero."""
     shape, width = tuple[int, ...](getattr(embeddings, "shape", ())), like.shape[-1]
     if isinstance(embeddings, np.ndarray) and embeddings.dtype.kind in "fiu":
-        embeddings = torch.as_tensor(embeddings)
-    if not isinstance(embeddings, Tensor) or len(shape) not in axes or shape[-1] != width or not shape[0]:
+        embeddings = torch.from_numpy(np.array(embeddings, np.float64))  # of any byte order and strides
+    is_dense = isinstance(embeddings, Tensor) and embeddings.layout == torch.strided and not embeddings.is_meta
+    if (
+        not isinstance(embeddings, Tensor)
+        or not is_dense
+        or embeddings.is_complex()
+        or len(shape) not in axes
+        or shape[-1] != width
+        or not shape[0]
+    ):
         got = shape or f"a {type(embeddings).__name__}"
+        if isinstance(embeddings, Tensor) and not (is_dense and embeddings.dtype.is_floating_point):
+            got = f"{shape} of {embeddings.dtype}, {embeddings.layout} on {embeddings.device}"
         vector = f"({width},) or " if 1 in axes else ""
-        raise BadInput(f"embeddings must be a tensor or an array of the shape {vector}(many, {width}) (got {got})")
+        raise BadInput(
+            f"embeddings must be a tensor or an array of the shape {vector}(many, {width}), dense and of real numbers "
+            f"(got {got})"
+        )
     embeddings = embeddings.cpu().double()
     largest = embeddings.abs().amax(-1, keepdim=True)  # whose square may be infinite or 0 in float32
     wrong = ~(largest.isfinite() & (largest > 0)).reshape(-1)

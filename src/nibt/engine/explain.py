@@ -235,13 +235,18 @@ def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[Ima
         'sample:chelsea'
     """
     read, items = read_ranking(query, candidates)
-    return _ranked(load_model(model), read, items)[0]
+    return _ranked(load_model(model), read, items)
 
 
-def _ranked(
-    model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]
-) -> tuple[list[Ranked], list[int]]:
-    """Return the ranked candidates, the best first, and their places in the list."""
+def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]) -> list[Ranked]:
+    """Return the ranked candidates, the best first."""
+    tokens = [model.text.tokens(item).ids for item in items if isinstance(item, str)]
+    double = next((place for place, ids in enumerate(tokens) if ids in tokens[:place]), None)
+    if double is not None:
+        raise BadInput(
+            f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
+            "give one of them"
+        )
     if isinstance(query, Caption):
         of_query, others, similarity = (
             encode(model.text, [query.text]),
@@ -254,7 +259,7 @@ def _ranked(
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     labels = [item if isinstance(item, str) else item.source for item in items]
-    return [Ranked(labels[index], float(cosines[index]), float(shares[index])) for index in order], order
+    return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]
 
 
 def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
@@ -265,17 +270,25 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
     if not is_list or len(candidates) < 2:
         got = len(candidates) if is_list else f"{candidates!r:.100}"
         raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
+    items: list[Any]
     if isinstance(query, Caption):
         items = [read_image(candidate) for candidate in candidates]
         names, keys = [image.source for image in items], [image.digest for image in items]
         query = Caption(read_caption(query))
     else:
         query = read_image(query)
-        keys = names = items = [read_caption(candidate) for candidate in candidates]
-    double = next((name for name, key in zip(names, keys, strict=True) if keys.count(key) > 1), None)
+        items = [read_caption(candidate) for candidate in candidates]
+        names = keys = items
+    double = next((place for place, key in enumerate(keys) if key in keys[:place]), None)
     if double is not None:
-        count = names.count(double)
-        raise BadInput(f"the {noun[:-1]} {double!r} occurs {max(count, 2)} times: give each {noun[:-1]} once")
+        first, second = names[keys.index(keys[double])], names[double]
+        what = (
+            f"{noun[:-1]} {first!r} occurs twice" if first == second else f"{noun} {first!r} and {second!r} are equal"
+        )
+        raise BadInput(f"the {what}: give each {noun[:-1]} once")
+    for place, name in enumerate(names):
+        if names.count(name) > 1:  # images in memory, whose names are no names
+            items[place] = replace(items[place], source=f"{name} {place}")
     return query, items
 
 
@@ -315,8 +328,8 @@ def explain_ranking(
             raise BadOption(f"{name} cannot be set for a ranking, of which the best is explained against the second")
     read, items = read_ranking(query, candidates)
     model = load_model(model)
-    ranking, order = _ranked(model, read, items)
-    best, second = (items[place] for place in order[:2])
+    ranking = _ranked(model, read, items)
+    best, second = (items[ranked.position] for ranked in ranking[:2])
     image, caption, argument = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
     explanation = explain(model, image, caption, method, "difference", **{argument: second}, **options)
     return replace(explanation, ranking=tuple(ranking))

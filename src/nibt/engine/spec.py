@@ -90,6 +90,8 @@ def resolve(
     automatic = any(name.endswith("layer") and isinstance(v, str) and v == "auto" for name, v in options.items())
     if sample is not None and not automatic:
         raise BadOption("sample has no effect without layer='auto': leave it out, or set layer")
+    if automatic and "against" in [value for name, value in options.items() if name.endswith("baseline")]:
+        raise BadOption("layer must not be auto with the baseline against: give a layer, or leave it out")
     if automatic:
         unresolved = MethodSpec(method.name, method.variant, options)
         options, tried = resolve_auto(model, method_class, unresolved, scores, sample)
@@ -105,7 +107,13 @@ def resolve(
         compared |= contrast.record()
     target_record: TargetRecord = {"name": target, "options": compared}
     against = origin = None
-    if getattr(methods[modalities[0]], "baseline", None) == "against" and len(contrast.against_images) == 1:
+    if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
+        is_given = find("targets", target).others == "one" and len(contrast.against_images) == 1
+        if len(methods) < 2 or starts != ["image"] or not is_given:
+            raise BadOption(
+                "the baseline against is the state of one other image, with the target difference: give that image in "
+                "against_images (--against) of explain or batch, and the baseline as image_baseline"
+            )
         origin, target_warnings = contrast.against_images[0], {}
     elif contrast.explained and len(target_warnings) == 1 and find("targets", target).others == "one":
         against, target_warnings = (*contrast.against, *contrast.against_images)[0], {}

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from nibt.data.images import Region
@@ -33,11 +33,19 @@ NEGLIGIBLE = "the map is noise:"
 
 @dataclass(frozen=True)
 class Ranked:
-    """A label with its cosine, and its softmax probability among the labels at the model's logit scale."""
+    """A label or an image, its cosine, and its softmax probability among all at the model's logit scale.
+
+    Attributes:
+        label: The label, or the source of the image.
+        cosine: Its cosine with what it was ranked for.
+        probability: Its softmax probability.
+        position: Its position in the list that was ranked, from 0.
+    """
 
     label: str
     cosine: float
     probability: Probability
+    position: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

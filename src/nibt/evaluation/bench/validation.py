@@ -163,6 +163,8 @@ def _check_method(choice: MethodChoice) -> None:
     _check_names(choice.options, [*names, *sided, "along_path"])
     types = field_types(method)
     for name, value in choice.options.items():
+        if name.endswith("baseline") and value == "against":
+            raise BadOption(f"{name} must not be against in a plan, whose pairs have no other image")
         option = name.removeprefix("image_").removeprefix("text_")
         if value is not None and option in types and option != "layer":  # which may be a share of the depth
             parsed(name, value, types[option])
