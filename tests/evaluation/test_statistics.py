@@ -71,6 +71,14 @@ def test_paired_test_finds_few_losses_without_gains() -> None:
     assert paired_test(*balanced) == pytest.approx(1)
 
 
+def test_interval_is_that_of_hits_only_if_all_values_are_at_finite_bounds() -> None:
+    shares, percent = interval([0.0, 1.0, 1.0]), interval([0.0, 100.0, 100.0], (0.0, 100.0))
+    assert percent == pytest.approx(tuple(100 * number for number in shares))
+    assert interval([-1.0, 1.0, 1.0], (-1.0, 1.0)) == pytest.approx(tuple(2 * number - 1 for number in shares))
+    for bounds in ((0.0, np.inf), (-np.inf, np.inf), (-1.0, 1.0)):
+        assert interval([0.0] * 6, bounds) == (0.0, 0.0, 0.0), bounds
+
+
 def test_interval_ignores_missing_values() -> None:
     assert interval([0.5, 0.5, float("nan"), 0.5]) == (0.5, 0.5, 0.5)
     assert not interval([float("nan")]).is_known

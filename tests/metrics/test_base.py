@@ -1,6 +1,7 @@
 """Tests of ``nibt.metrics.base``."""
 
 import math
+import re
 from dataclasses import MISSING, FrozenInstanceError, fields
 from typing import Any
 
@@ -15,7 +16,7 @@ from nibt.errors import BadOption
 from nibt.metrics._perturbation import PerturbationMetric
 from nibt.metrics.base import Metric, MetricInput
 from nibt.metrics.confidence import Confidence
-from nibt.registry import available, find
+from nibt.registry import available, documentation, find
 from tests import tiny
 from tests.helpers import is_number
 from tests.metrics.known_maps import FIRST, of, on
@@ -27,6 +28,20 @@ from tests.metrics.known_maps import FIRST, of, on
 )
 def test_mask_metrics_need_a_mask(name: str) -> None:
     assert np.isnan(of(name, on(FIRST, None)))
+
+
+@pytest.mark.parametrize("name", available("metrics"))
+def test_bounds_are_those_of_the_documented_range(name: str) -> None:
+    """At which intervals end; hits are values at the bounds."""
+    kind: type[Metric] = find("metrics", name)
+    stated = re.search(r"Range:\n\s+(.*)", documentation("metrics", name))
+    if stated is None:
+        assert all(map(math.isfinite, kind.bounds)), "the page shows the bounds"
+    elif match := re.match(r"(-?\d+) (?:to|or) (\d+)|(\d+) and up|at most (\d+)", stated[1]):
+        ends = (match[1] or match[3] or -math.inf, match[2] or match[4] or math.inf)
+        assert kind.bounds == tuple(map(float, ends))
+    else:
+        assert kind.bounds == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize("name", available("metrics"))

@@ -29,17 +29,19 @@ class Interval(NamedTuple):
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
-def interval(values: Any) -> Interval:
+def interval(values: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Return the mean of the values and its 95 % interval.
 
-    Values that are all 0 or 1, as those of hits, have Wilson's interval (1927), others Student's (1908). With few
-    values, the percentiles of a bootstrap are too narrow: for ten hits with the probability 0.9, they contain it in
-    63 % of all samples. One value has no interval.
+    Values that are all at one of two finite bounds, as those of hits, have Wilson's interval (1927), others Student's
+    (1908). With few values, the percentiles of a bootstrap are too narrow: for ten hits with the probability 0.9, they
+    contain it in 63 % of all samples. One value has no interval.
 
     >>> interval([0.5, 0.5, float("nan")])
     Interval(mean=0.5, low=0.5, high=0.5)
     >>> [round(number, 2) for number in interval([1.0] * 10)]
     [1.0, 0.72, 1.0]
+    >>> [round(number) for number in interval([100.0] * 10, (0.0, 100.0))]
+    [100, 72, 100]
     """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
@@ -49,10 +51,11 @@ def interval(values: Any) -> Interval:
     mean = float(values.mean())
     if count == 1:
         return Interval(mean, math.nan, math.nan)
-    if np.isin(values, (0.0, 1.0)).all():
-        square = float(scipy_stats().norm.ppf(0.975)) ** 2 / count
-        center, reach = mean + square / 2, math.sqrt(square * (mean * (1 - mean) + square / 4))
-        return Interval(mean, (center - reach) / (1 + square), (center + reach) / (1 + square))
+    least, scale = bounds[0], bounds[1] - bounds[0]
+    if math.isfinite(scale) and np.isin(values, bounds).all():
+        square, share = float(scipy_stats().norm.ppf(0.975)) ** 2 / count, (mean - least) / scale
+        center, reach = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
+        return Interval(mean, *(least + scale * (center + step) / (1 + square) for step in (-reach, reach)))
     reach = float(scipy_stats().t.ppf(0.975, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
     return Interval(mean, mean - reach, mean + reach)
 
@@ -119,8 +122,7 @@ def jackknife(
         return Interval(value, value - reach, value + reach)
     place = (value - center) / half
     if abs(place) >= 1:  # as of hits
-        ends = interval([float(place > 0)] * valued)
-        return Interval(value, *(bounds[0] + 2 * half * end for end in (ends.low, ends.high)))
+        return interval([bounds[place > 0]] * valued, bounds)
     reach /= half * (1 - place**2)
     low, high = (center + half * math.tanh(math.atanh(place) + step) for step in (-reach, reach))
     return Interval(value, low, high)

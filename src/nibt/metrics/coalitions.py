@@ -1,5 +1,6 @@
 """Metrics of regions on coalitions of both sides of a pair."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -85,6 +86,7 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
     """
 
     better = "higher"
+    bounds = (-math.inf, 1.0)
 
     measure: Annotated[str, OneOf(("r2", "spearman"))] = "r2"
 
@@ -154,6 +156,7 @@ class Synergy(Metric[RegionsInput], name="synergy"):
     """
 
     better = "higher"
+    bounds = (-1.0, 1.0)
     sides = ("regions",)
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:

@@ -17,6 +17,7 @@ tokens, too. Tokens with a score above the median of the rest keep their ids, an
 says about published numbers and pooling holds here.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -124,7 +125,7 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
     The protocol ``paper`` is that of the authors of NIB, which encodes captions without their start and end tokens.
 
     Range:
-        0 to 200 for the cosine
+        0 and up; at most 200 for the cosine
 
     Forward passes:
         1
@@ -141,6 +142,7 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
     """
 
     better = "lower"
+    bounds = (0.0, math.inf)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         score, kept = self.scores(metric_input)
@@ -170,6 +172,7 @@ class ConfidenceIncrease(Confidence, name="confidence_increase"):
     """
 
     better = "higher"
+    bounds = (0.0, 100.0)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         score, kept = self.scores(metric_input)

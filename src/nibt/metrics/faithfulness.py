@@ -1,5 +1,6 @@
 """Metrics of faithfulness: what the score does while units are removed or inserted by a map."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -173,6 +174,7 @@ class Infidelity(PerturbationMetric, name="infidelity"):
     """
 
     better = "lower"
+    bounds = (0.0, math.inf)
     masks: Samples = 64
     scaled: bool = False
 

@@ -1,5 +1,6 @@
 """Metrics of the scores alone: their completeness, their sparseness, and the shares of places and signs."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,7 @@ class CompletenessGap(Metric, name="completeness_gap"):
     """
 
     better = "lower"
+    bounds = (0.0, math.inf)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         path = metric_input.attribution.path
@@ -64,6 +66,7 @@ class Sparseness(Metric, name="sparseness"):
     """
 
     better = "neither"
+    bounds = (0.0, 1.0)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         on_grid, indices = isinstance(metric_input.attribution.units, Grid), []

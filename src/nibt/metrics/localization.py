@@ -14,7 +14,6 @@ from nibt.metrics._numbers import on_masks_or_points
 from nibt.metrics._perturbation import on_patches
 from nibt.metrics.base import (
     MaskMetric,
-    Metric,
     MetricInput,
     Noun,
     NounMetric,
@@ -279,7 +278,7 @@ class ScoreContrast(MaskMetric, name="score_contrast"):
 
     """
 
-    bounds = Metric.bounds
+    bounds = (-1.0, 1.0)
 
     def number(self, scores: PixelMap, mask: PixelMask) -> float:
         if mask.all() or not mask.any():

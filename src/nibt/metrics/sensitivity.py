@@ -1,5 +1,6 @@
 """Metrics of the change of a map with its inputs: small perturbations, and another caption."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,7 @@ class MaxSensitivity(Metric, name="max_sensitivity"):
     """
 
     better = "lower"
+    bounds = (0.0, math.inf)
     samples: Samples = 10
     radius: Positive = 0.02
     seed: Seed = 0
@@ -88,6 +90,7 @@ class Mismatch(Metric, name="mismatch"):
     """
 
     better = "lower"
+    bounds = (-1.0, 1.0)
     sides = ("image",)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -179,14 +179,12 @@ def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
     folders = {choice.label: str(tmp_path / choice.label) for choice in plan.data}
     for choice in plan.data:
         builders[choice.name](tmp_path / choice.label)
-    data = tuple(
-        choice.model_copy(
-            update={"options": {name: value for name, value in choice.options.items() if name != "count"}}
-        )
-        for choice in plan.data
+    plan = override_plan(
+        plan.model_copy(update={"seeds": plan.seeds[:1]}),
+        folders,
+        models=["scenes"],
+        count=1,  # the plan's own counts are larger than these folders
     )
-    plan = plan.model_copy(update={"data": data, "seeds": plan.seeds[:1]})
-    plan = override_plan(plan, folders, models=["scenes"], count=1)
     lines = list(dry_run(plan))
     assert [line.partition(": ")[2] for line in lines if line.startswith("data ")] == ["1 pairs"] * 3
     assert lines[-1] == f"explanations of each side: {3 * len(plan.methods)}"

@@ -63,8 +63,9 @@ class Bound:
 
 def checks_of(bound: str, method: str, side: str, values: Any, name: str = "", about: str = "") -> list[Check]:
     """Return the check of the mean of values, if there are any but NaN."""
-    mean = interval(values)
-    check = BOUNDS[bound].check(name or bound, method, side, mean, known_count(values), about=about)
+    limits = BOUNDS[bound]
+    mean = interval(values, (limits.least, limits.most))
+    check = limits.check(name or bound, method, side, mean, known_count(values), about=about)
     return [check] if mean.is_known else []
 
 
@@ -148,10 +149,10 @@ class MetricScores:
         """Yield the mean of each method, side and metric that was measured."""
         for method, values in self.by_method.items():
             for (side, metric), numbers in values.items():
-                mean = interval(numbers)
+                kind = find("metrics", metric)
+                mean = within(interval(numbers, kind.bounds), kind.bounds)
                 if mean.is_known:
-                    better = find("metrics", metric).better
-                    yield MetricMean(method, side, metric, *mean, known_count(numbers), better)
+                    yield MetricMean(method, side, metric, *mean, known_count(numbers), kind.better)
 
     def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
         """Yield the check of each side and metric: the mean difference from a random map; positive is better."""

@@ -147,7 +147,7 @@ class Summary:
             {
                 **dict(zip(SERIES, (*family, method), strict=True)),
                 "better": better,
-                **within(self.pooled.get((*family, method), interval(values[method])), bounds)._asdict(),
+                **within(self.pooled.get((*family, method), interval(values[method], bounds)), bounds)._asdict(),
                 "pairs": int(values[method].notna().sum()),
                 "failed": len(set(failed.get_group(method)["item"])) if method in failed.groups else 0,
                 "p_holm": p_values.get(method, math.nan),

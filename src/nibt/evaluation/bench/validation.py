@@ -29,7 +29,7 @@ from nibt.registry import find
 def check_plan(plan: Plan) -> dict[str, Dataset]:
     """Check a plan, and return its data sets by their labels."""
     check_plugins(plan)
-    return {choice.label: open_data(choice) for choice in plan.data}
+    return {choice.label: open_data(choice, plan.count) for choice in plan.data}
 
 
 def check_plugins(plan: Plan) -> None:
@@ -82,7 +82,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
     explanations = 0
     for choice in plan.data:
         try:
-            length = len(open_data(choice))
+            length = len(open_data(choice, plan.count))
         except BadInput as error:
             yield f"data {choice.label}: missing ({error})"
             continue
@@ -178,13 +178,15 @@ def _check_method(choice: MethodChoice) -> None:
         )
 
 
-def open_data(choice: Choice) -> Dataset:
-    """Open a data set of a plan, without the options that need a model."""
+def open_data(choice: Choice, count: int | None = None) -> Dataset:
+    """Open a data set of a plan, of which at most ``count`` pairs are measured, without what needs a model."""
     with error_key(choice.key):
         if choice.instance is not None:
             return choice.instance
         name, _, source = choice.name.partition(":")
         options = {option: value for option, value in choice.options.items() if not _needs_model(choice, option)}
+        if count is not None and isinstance(options.get("count"), int):
+            options["count"] = min(count, options["count"])
         if "scorer" in options:
             raise BadOption(
                 "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
