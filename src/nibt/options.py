@@ -8,9 +8,11 @@ A value may come from a command line, a plan or Python: ``parsed`` converts it t
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
@@ -170,10 +172,22 @@ def check_effects(method: Any, names: Iterable[str], options: Mapping[str, Any])
 
 
 def changed_options(plugin: Any) -> Keywords:
-    """Return the options of a plugin that differ from their defaults, with tuples as lists."""
+    """Return the options of a plugin that differ from their defaults, with tuples as lists, and functions by source."""
     options = {field.name: (getattr(plugin, field.name), field.default) for field in dataclasses.fields(plugin)}
     changed = {name: value for name, (value, default) in options.items() if value != default}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+    return {name: list(value) if isinstance(value, tuple) else _by_source(value) for name, value in changed.items()}
+
+
+def _by_source(value: Any) -> Any:
+    """Return a function as its name and a hash of its source and bound values; anything else as it is."""
+    if not inspect.isfunction(value):
+        return value
+    try:
+        bound = value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
+        text = inspect.getsource(value) + repr(bound)
+    except OSError:  # typed at a prompt: it is that of this session
+        text = repr(value)
+    return f"{value.__name__} {sha256(text.encode()).hexdigest()[:16]}"
 
 
 @lru_cache(maxsize=256)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.errors import BadOption
+from nibt.errors import BadOption, OtherRequest
 from nibt.methods.masks import Occlusion
 from nibt.metrics.localization import Energy
 from tests import tiny
@@ -49,6 +50,25 @@ def test_a_run_with_objects_is_resumed(tmp_path: Path) -> None:
     before = run.frame().drop(columns="seconds")
     removed.unlink()
     assert nibt.benchmark(plan(Named()), tmp_path / "run").frame().drop(columns="seconds").equals(before)
+
+
+def power(exponent: float) -> Any:
+    def scores(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return (hidden * gradient).sum(-1) ** exponent
+
+    return nibt.method(scores, layer=2)
+
+
+def test_a_run_with_a_function_is_resumed_and_not_that_of_another_function(tmp_path: Path) -> None:
+    """A function is known by its source and its bound values, since its address is another one in each session."""
+    run = nibt.benchmark(plan(power(2)), tmp_path / "run")
+    rows = len(run.frame())
+    next(path for path in (tmp_path / "run" / "parts").iterdir()).unlink()
+    assert len(nibt.benchmark(plan(power(2)), tmp_path / "run").frame()) == rows
+    assert "0x" not in (tmp_path / "run" / "manifest.json").read_text(encoding="utf-8")
+    assert run.plan.methods[0].label == "scores layer=2"
+    with pytest.raises(OtherRequest, match="function"):
+        nibt.benchmark(plan(power(3)), tmp_path / "run")
 
 
 @pytest.mark.parametrize("key", ["models", "data", "methods", "metrics"])

@@ -118,7 +118,8 @@ class MethodChoice(PluginChoice):
         return MethodSpec(self.name, self.variant, self.options)
 
     def default_label(self) -> str:
-        return default_label(self.name, "" if self.variant == "default" else self.variant, **self.options)
+        plain = {key: value for key, value in self.options.items() if not callable(getattr(self.instance, key, None))}
+        return default_label(self.name, "" if self.variant == "default" else self.variant, **plain)
 
 
 class MetricChoice(PluginChoice):
