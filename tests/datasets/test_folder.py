@@ -189,10 +189,11 @@ def test_a_table_refuses_objects_that_it_would_not_read(tmp_path: Path) -> None:
     for name, text in (
         ("t.csv", "image,caption,mask,id\na.png,a cat,m.png,7\n"),
         ("t.jsonl", '{"image": "a.png", "caption": "a cat", "boxes": []}'),
+        ("u.jsonl", '{"image": "a.png", "caption": "a cat", "objects": []}'),
     ):
         write(tmp_path / name, text)
         with pytest.raises(
-            BadInput, match=rf"{name}, line [12]: (mask|boxes) is read only if you give the folder of the table"
+            BadInput, match=rf"{name}, line [12]: (mask|boxes|objects) is read only if you give the folder of the table"
         ):
             list(open_pairs(tmp_path / name).records())
     write(tmp_path / "t.csv", "image,caption,id\na.png,a cat,7\n")

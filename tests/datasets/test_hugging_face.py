@@ -1,12 +1,15 @@
 """Tests of ``nibt.datasets.shards``."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from nibt.datasets._opening import open_pairs
 from nibt.datasets.shards import HuggingFace
 from nibt.errors import BadInput, BadOption, Unsupported
+from tests import documents
 from tests.datasets.layouts import SIDES, captions
 
 
@@ -47,6 +50,29 @@ def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
         HuggingFace(tmp_path / "one")
     with pytest.raises(BadInput, match="lacks a saved data set"):
         HuggingFace(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["mask", "boxes", "objects"])
+def test_columns_of_objects_are_refused_and_the_page_says_how_to_keep_them(tmp_path: Path, column: str) -> None:
+    package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
+    mask = Image.new("L", SIDES, 0)
+    mask.paste(255, (0, 0, 2, 3))
+    rows = {"image": [Image.new("RGB", SIDES)], "caption": ["a cat"], column: [mask]}
+    features = {name: package.Value("string") if name == "caption" else package.Image() for name in rows}
+    table = package.Dataset.from_dict(rows, features=package.Features(features))
+    table.save_to_disk(tmp_path / "saved")
+    table.to_parquet(tmp_path / "rows.parquet")
+    for path in (tmp_path / "saved", tmp_path / "rows.parquet"):
+        with pytest.raises(BadInput, match=rf"{column} is read only if you give a folder with pairs\.jsonl"):
+            len(open_pairs(path))
+    if column == "mask":
+        names: dict[str, Any] = {}
+        block = next(block for block in documents.blocks("docs/reference/datasets.md") if "def " in block.text)
+        documents.run(block, tmp_path, names)
+        names["write_folder"](package.load_from_disk(tmp_path / "saved"), tmp_path / "folder")
+        (pair,) = open_pairs(tmp_path / "folder")
+        assert pair.objects[0].mask is not None
+        assert pair.objects[0].mask.sum() == 6
 
 
 def test_hugging_face_rejects_broken_rows(tmp_path: Path) -> None:

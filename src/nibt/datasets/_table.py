@@ -1,7 +1,7 @@
 """Data sets of tables, whose rows name an image and a caption."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,15 @@ class TableDataset(RecordDataset):
     @abstractmethod
     def column_names(self) -> Sequence[str]:
         """Return the names of all columns; those of a file of JSON lines are the keys of its first row."""
+
+    def refuse_objects(self, names: Iterable[str], where: str, folder: str = "a folder with pairs.jsonl") -> None:
+        """Raise an error for columns of objects, which would be ignored: only a ``folder`` has them."""
+        objects = [name for name in ("mask", "boxes", "objects") if name in names and name not in self.columns]
+        if objects:
+            raise BadInput(
+                f"{where}: {objects[0]} is read only if you give {folder}: write one, as docs/reference/datasets.md "
+                "shows, or remove the column"
+            )
 
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         """Build the record of a row; a row that cannot be read gives a record with its error."""

@@ -74,7 +74,8 @@ class Table(TextTable, name="table"):
 
     The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file.
 
-    It has no objects: a table with the columns ``mask`` or ``boxes`` is refused. Other columns are ignored.
+    It has no objects: a table with the columns ``mask``, ``boxes`` or ``objects`` is refused. Other columns are
+    ignored.
     """
 
     @property
@@ -87,12 +88,7 @@ class Table(TextTable, name="table"):
 
     def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
         names = values if isinstance(values, dict) else ()
-        objects = [name for name in ("mask", "boxes") if name in names and name not in self.columns]
-        if objects:
-            raise BadInput(
-                f"{where}: {objects[0]} is read only if you give the folder of the table, in which it must be named "
-                f"pairs{self.root.suffix}"
-            )
+        self.refuse_objects(names, where, f"the folder of the table, in which it is named pairs{self.root.suffix}")
         return super().row_record(row, values, folder, where)
 
 

@@ -72,6 +72,7 @@ class Parquet(TableDataset, name="parquet"):
         lacking = [name for name in self.columns if name not in names]
         if lacking:
             raise missing_columns(path, lacking, names, CHOOSE)
+        self.refuse_objects(names, path.name)
 
 
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")  # the package writes these into its folders
@@ -102,7 +103,9 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
     def rows(self) -> Any:
         """The table of the package ``datasets``, which decodes an image when its row is read."""
         chosen = {name: getattr(self, name) for name in ("image", "caption", "key", "prompt", "answer")}
-        return self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+        table = self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+        self.refuse_objects(table.column_names, str(self.folder))
+        return table
 
     def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
         """Open the table, which must have these columns."""

@@ -16,11 +16,11 @@ from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import check_words, trace_sides
-from nibt.engine.explanations import mismatches
+from nibt.engine.explanations import LARGE_GAP, mismatches
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
-from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_tokens
+from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, missed_note, with_other_tokens
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
@@ -175,7 +175,17 @@ def _late_table(method: Method, image: Side, text: Side, words: Words) -> TableS
     scores = torch.cat([with_other_tokens(of_words) for of_words in maps])
     paths = [of_words.path for of_words in maps if of_words.path is not None]
     changes = [(path.at_input - path.at_baseline).sum() for path in paths]
-    product = float(sum(changes)) if changes else float(scores.sum())
-    grid = maps[0].units
+    if not paths:
+        of_image, of_blank = (
+            image.model.similarity(embedding, text.trace.embedding)
+            for embedding in (image.trace.embedding, image.blank())
+        )
+        changes = [(of_image - of_blank).sum()]
+    total, product, grid = float(scores.sum()), float(sum(changes)), maps[0].units
     assert isinstance(grid, Grid)
-    return TableScores(scores, grid.bare(), product)
+    notes = []
+    if any(path.missed.any() for path in paths if path.tolerance is not None):
+        notes = [missed_note("image", max(int(path.steps.max()) for path in paths), total, product)]
+    elif abs(product - total) > LARGE_GAP * max(abs(product), 0.01):
+        notes = [f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"]
+    return TableScores(scores, grid.bare(), product, notes=tuple(notes))
