@@ -37,17 +37,14 @@ def test_the_printed_row_adds_up(run: Run) -> None:
     assert code == 0, err
     lines = out.splitlines()
     headings = lines[2].split()
-    assert (
-        "baseline + image + prompt + earlier + rest + gap = log-prob.; baseline: with a blank image and neutral words"
-        in out
-    )
+    assert "baseline + image + prompt + earlier + joint + gap = log-prob.; baseline: with a blank" in out
     assert "note: this model knows only drawn scenes of 64 nouns" in out
     words = lines[1].split()
     assert len(words) > 3
     for word, line in zip(words, lines[3:], strict=False):
         row = dict(zip(headings, line.split(), strict=True))
         assert row["word"] == word
-        parts = [float(row[name]) for name in ("baseline", "image", "prompt", "earlier", "rest", "gap")]
+        parts = [float(row[name]) for name in ("baseline", "image", "prompt", "earlier", "joint", "gap")]
         assert sum(parts) == pytest.approx(float(row["log-prob."]), abs=0.04)  # seven rounded numbers
 
 

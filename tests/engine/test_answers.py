@@ -210,11 +210,19 @@ def test_segments_of_the_image_add_up() -> None:
     assert word.grid.numel() > 64
 
 
+@pytest.mark.parametrize(("alone", "sign"), [(-9.0, -1), (-1.0, 1)], ids=["both are needed", "one is enough"])
+def test_sign_of_interactions_is_that_of_the_documents(alone: float, sign: int) -> None:
+    word = explained(steps=4, views=1).words[0]
+    sources = ("image", "prompt")
+    known = replace(word, value=-1.0, at_blank=-9.0, without=dict.fromkeys(sources, alone))
+    assert np.sign(known.shares["joint"]) == sign
+
+
 def test_scores_without_a_unit_are_named() -> None:
     attention, path = explained(method="gae"), explained(steps=16, views=1)
     assert any("compare only their order" in warning for warning in attention.warnings)
     assert list(attention.columns) == ["log-prob.", "blank", "others"]
-    numbers = ["baseline", "image", "prompt", "earlier", "rest", "gap"]
+    numbers = ["baseline", "image", "prompt", "earlier", "joint", "gap"]
     assert list(path.columns) == ["log-prob.", "blank", "others", *numbers]
     for place, word in enumerate(path.words):
         assert sum(path.columns[name][place] for name in numbers) == pytest.approx(word.value, abs=1e-4)
@@ -247,7 +255,7 @@ def test_the_row_of_a_word_adds_up_to_the_change_of_the_image_that_is_shown(
         assert noted or abs(change - row["image"]) <= 0.1 * max(abs(change), 0.01)
         assert row["blank"] + row["image"] + row["gap"] == pytest.approx(row["log-prob."], abs=1e-4)
         assert row["image"] == pytest.approx(float(word.grid.sum()), abs=1e-6)
-        assert word.shares["together"] == 0
+        assert word.shares["joint"] == 0
     assert explanation.equation == "blank + image + gap = log-prob."
 
 

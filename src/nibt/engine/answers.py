@@ -94,7 +94,7 @@ def explain_answer(
         >>> explanation.answer
         'hamburger'
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
-        {'image': 9, 'prompt': 0, 'earlier': 0, 'together': 2}
+        {'image': 9, 'prompt': 0, 'earlier': 0, 'joint': 2}
     """
     report, spec = reporter(on_progress), MethodSpec.of(method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)

@@ -23,7 +23,7 @@ HARDLY = 2.0
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
-CHANGES = frozenset({*SOURCES, "rest", "difference", "gap"})
+CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
 _LEAST = 0.01  # the change to which a gap is compared at least
@@ -76,13 +76,14 @@ class AnswerWord(Serializable):
     def shares(self) -> dict[str, float]:
         """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
 
-        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``together`` is what the sources gave only
-        together: without any one of them, it is lost, so it is in none or in several sums. With one source, it is 0.
-        The scores of some methods do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
+        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``joint`` is negative if the word needs
+        several sources at once, which is then in each of their sums, positive if sources can replace each other, which
+        is then in no sum, and 0 with one source. The scores of some methods do not add up
+        (``AnswerExplanation.adds_up``): then only their order has a meaning.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
-        together = self.value - self.at_blank - sum(self.changes.values())
-        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "together": together}
+        joint = self.value - self.at_blank - sum(self.changes.values())
+        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "joint": joint}
 
     @computed_field
     @property
@@ -190,9 +191,9 @@ class AnswerExplanation(ResultOfImage):
     def columns(self) -> dict[str, list[float]]:
         """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up.
 
-        ``baseline`` is the value without any source (``at_blank``), and ``rest`` what the sources gave only together.
-        ``baseline``, the sums of the scores, ``rest`` and ``gap`` add up to the value. With the image as the only
-        source, ``baseline`` is the column ``blank``, and with one source there is no rest.
+        ``baseline`` is the value without any source (``at_blank``). It, ``shares`` and ``gap`` add up to the value.
+        With the image as the only source, ``baseline`` is the column ``blank``, and with one source there are no
+        ``joint``.
         """
         words = self.words
         if self.target["name"] == "log_probability":
@@ -210,18 +211,17 @@ class AnswerExplanation(ResultOfImage):
         for name in sources:
             columns[name] = [word.shares[name] for word in words]
         if len(sources) > 1:
-            columns["rest"] = [word.shares["together"] for word in words]
+            columns["joint"] = [word.shares["joint"] for word in words]
         return {**columns, "gap": [word.gap for word in words]}
 
     @property
     def equation(self) -> str:
-        """How the columns of a word add up, with what ``rest`` is; empty if they do not."""
+        """How the columns of a word add up; empty if they do not."""
         value, *columns = self.columns
         start = "baseline" if "baseline" in columns else "blank"
         terms = [start, *(name for name in columns if name in CHANGES)]
-        about = ["baseline: with a blank image and neutral words"] if start == "baseline" else []
-        about += ["rest: interactions"] if "rest" in columns else []
-        return "; ".join([f"{' + '.join(terms)} = {value}", *about]) if "gap" in columns else ""
+        about = "; baseline: with a blank image and neutral words" if start == "baseline" else ""
+        return f"{' + '.join(terms)} = {value}{about}" if "gap" in columns else ""
 
     @property
     def alternatives(self) -> Sequence[str]:

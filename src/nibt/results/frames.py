@@ -41,7 +41,7 @@ def to_frame(
               ``position``, ``word``, ``log_probability``, ``with_blank_image``, ``with_other_images`` (NaN without
               other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``at_blank``,
               ``special``, ``gap``, and the shares ``image_share``, ``prompt_share``, ``earlier_share`` and
-              ``together_share``, as ``AnswerWord`` describes them.
+              ``joint_share``, as ``AnswerWord`` describes them.
 
             The column ``pair`` numbers the explanations from 0.
 

@@ -75,8 +75,8 @@ def _about(run: Benchmark) -> Iterator[str]:
             "interval is that of the jackknife."
         )
     yield (
-        "Means over pairs with 95 % intervals: Wilson's if all values are at the bounds of a metric, as those of hits, and "
-        "Student's otherwise. A star marks a "
+        "Means over pairs with 95 % intervals: Wilson's if all values are at the bounds of a metric, as those of hits, "
+        "and Student's otherwise. A star marks a "
         f"difference from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a "
         "column. ones, random and center do not depend on the model: they are included as negative controls."
     )
