@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import open_clip
 import pytest
 import timm
@@ -76,6 +77,29 @@ class TestOpenClip:
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
         built.tokenizer.save_pretrained(tmp_path)
         agree(load_model(tmp_path), tiny.model("bert"))
+
+    def test_another_repository_that_is_missing_is_named_and_may_be_a_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        built = tiny.KINDS["bert"]()
+        source = tmp_path / "encoder"
+        built.module.text.config.save_pretrained(source)
+        folder = tmp_path / "it"
+        folder.mkdir()
+        save_file(built.module.state_dict(), folder / "open_clip_model.safetensors")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        for key in ("hf_tokenizer_name", "hf_model_name", ""):
+            names = {"hf_tokenizer_name": "org/encoder", "hf_model_name": "org/encoder" if key else str(source)}
+            text = {"context_length": tiny.CONTEXT, "hf_pooler_type": "cls_last_hidden_state_pooler", **names}
+            config = {"embed_dim": 16, "vision_cfg": tiny._OWN_VIT, "text_cfg": {**text, "hf_proj_type": "mlp"}}
+            (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+            if key:
+                with pytest.raises(
+                    CannotLoad, match=rf"needs files of 'org/encoder', which {key} .*; or (copy|set) it"
+                ):
+                    load_model(folder)
+            built.tokenizer.save_pretrained(folder)
+        agree(load_model(folder), tiny.model("bert"))
 
     def test_configuration_cannot_run_code(self, tmp_path: Path) -> None:
         tmp_path /= "it"

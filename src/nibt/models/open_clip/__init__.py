@@ -4,6 +4,7 @@
 chooses the towers, which ``image.py`` and ``text.py`` define.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from nibt.errors import CannotLoad
 from nibt.io import load_json
 from nibt.models._answers import AnswerTower
+from nibt.models._failures import no_connection
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.models._request import Request
@@ -57,7 +59,21 @@ def encoder_options(text: JsonObject) -> JsonObject:
     encoder = str(text.get("hf_model_name", ""))
     if not _on_hub(encoder):
         return {}
-    return {"text_cfg": {**text, "hf_model_name": str(config_folder(encoder)), "hf_model_pretrained": False}}
+    folder = _fetched(config_folder, encoder, "hf_model_name", "set it to the path of a folder with that config.json")
+    return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}}
+
+
+def _fetched(fetch: Callable[[str], Path], repository: str, key: str, remedy: str) -> Path:
+    """Return a folder of another repository that a configuration names; an error names it, too."""
+    try:
+        return fetch(repository)
+    except Exception as error:  # of several libraries
+        if (reason := no_connection(error)) is None:
+            raise
+        raise CannotLoad(
+            f"the model also needs files of {repository!r}, which {key} in its open_clip_config.json names, and "
+            f"{reason}; or {remedy}"
+        ) from error
 
 
 def tokenizer_of(name: str, text: JsonObject) -> Any:
@@ -70,7 +86,7 @@ def tokenizer_of(name: str, text: JsonObject) -> Any:
         return open_clip.get_tokenizer(name)
     folder = Path(name.partition(":")[2]) if ":" in name else None
     if _on_hub(source) and not (folder and any((folder / file).exists() for file in _TOKENIZERS)):
-        folder = tokenizer_folder(source)
+        folder = _fetched(tokenizer_folder, source, "hf_tokenizer_name", "copy its tokenizer into the model's folder")
     if folder is None:
         return open_clip.get_tokenizer(name, trust_remote_code=False)
     options = {**text.get("tokenizer_kwargs", {}), "trust_remote_code": False}
