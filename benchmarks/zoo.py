@@ -340,8 +340,8 @@ shows the same for a folder of yours.
   towers: they are made small while a test loads them.
 - **refused**: nibt says why in one sentence.
 - **not built**: too few facts were found.
-- **not found**: the number of facts without a source, such as the number of files; the file of facts names them. Facts
-  that only a sister model or the script of the conversion shows are named there, too.
+- **not found**: for how many facts about the model, such as its weights' dtype, no source was found. Its file of facts
+  lists them, and those that were taken from a similar model or from the script that converted it.
 
 |model|class|reads|status|not found|
 |---|---|---|---|---|

@@ -57,6 +57,9 @@ CALLS = """# nibt
 
 In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install .`
 
+`scenes` knows drawn scenes only. For photographs, `lite` ships with nibt and knows ImageNet's objects;
+`openai/clip-vit-base-patch32` is downloaded.
+
 ```python
 import nibt
 from nibt.datasets.scenes import Scenes
@@ -64,6 +67,10 @@ from nibt.datasets.scenes import Scenes
 answer = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
 print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.words])
 # torch.Size([24, 24]) [('a', 0.0), ('cat', 0.13)]
+
+answer = nibt.explain("lite", "sample:chelsea", "a cat by a fjord")
+print(answer.warnings)  # words that the model does not know or hardly reacts to
+# ("the model does not know 'fjord'",)
 
 table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches
 print(table.for_words("hamburger").shape)

@@ -33,9 +33,10 @@ def main() -> None:
         parser.error(f"the name must be lower case, with underscores between words (got {name!r})")
     if (path := ROOT / "src" / "nibt" / "metrics" / f"{name}.py").exists():
         parser.error(f"{path.relative_to(ROOT)} exists: choose another name")
-    for path in write(ROOT, name):
-        print(f"wrote {path.relative_to(ROOT)}")
+    written = write(ROOT, name)
     subprocess.run([sys.executable, ROOT / "docs" / "generate.py"], check=True)
+    for path in (*written, ROOT / "docs" / "index.json"):
+        print(f"wrote {path.relative_to(ROOT)}")
 
 
 def write(root: Path, name: str) -> list[Path]:

@@ -34,6 +34,7 @@ from .methods._function import method as method
 from .methods.base import Method as Method
 from .metrics.base import Metric as Metric
 from .models._answers import Generator as Generator
+from .models._family import Family as Family
 from .models._load_generator import load_generator as load_generator
 from .models._loading import load_model as load_model
 from .models.base import Model as Model

@@ -71,7 +71,7 @@ class AttentionOrInput(LastAttention):
 class Chefer(LastAttention, name="chefer"):
     r"""Chefer's attention relevance on the last attention (Chefer et al., ICCV 2021, arXiv 2103.15679).
 
-    $$\text{score}_t = \text{mean}_{\text{heads}} \, \text{relu}(A_{rt} \, \partial S / \partial A_{rt})$$
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, \text{relu}(A_{it} \, \partial S / \partial A_{it})$$
 
     Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
 
@@ -98,7 +98,7 @@ class Chefer(LastAttention, name="chefer"):
 class FastIG(AttentionOrInput, name="fast_ig"):
     r"""FastIG: integrated gradients in one step (Hesse et al., NeurIPS 2021, arXiv 2111.07668).
 
-    $$\text{score}_t = \text{mean}_{\text{heads}} \, A_{rt} \, \partial S / \partial A_{rt}$$
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, A_{it} \, \partial S / \partial A_{it}$$
 
     Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. The variant ``textbook`` is for the first
     tokens $x$:
@@ -129,7 +129,7 @@ class FastIG(AttentionOrInput, name="fast_ig"):
 class SaliencyMap(AttentionOrInput, name="saliency_map"):
     r"""Saliency maps: absolute gradients (Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034).
 
-    $$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{rt}|$$
+    $$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{it}|$$
 
     Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. Masked weights, which are 0, get no score. The
     variant ``textbook`` is for the first tokens $x$:
@@ -162,7 +162,7 @@ class GAE(LastBlocks, name="gae"):
 
     $$R \leftarrow R + \text{relu}(\text{mean}_{\text{heads}} \, A_l \odot \partial S / \partial A_l) \, R$$
 
-    $$\text{score}_t = R_{rt}$$
+    $$\text{score}_t = R_{it}$$
 
     $R$ starts as the identity, and changes in each block $l$. The variant ``textbook`` has the mean of the rectified
     products, as published. A head that pools by attention multiplies $R$ by its own map. With ``blocks``, $R$ starts at
@@ -248,7 +248,7 @@ class LeGrad(LastBlocks, name="legrad"):
 class Rollout(AttentionMethod, name="rollout"):
     r"""Attention rollout, a control (Abnar and Zuidema, ACL 2020, arXiv 2005.00928).
 
-    $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{rt}$$
+    $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{it}$$
 
     The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
 

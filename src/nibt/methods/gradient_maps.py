@@ -79,10 +79,10 @@ def _pooled(gradient: Hidden, units: Units) -> Float[Tensor, "batch 1 width"]:
 class GradECLIP(AttentionMethod, name="grad_eclip"):
     r"""Grad-ECLIP on the last attention (Zhao et al., ICML 2024, arXiv 2502.18816).
 
-    $$\text{score}_t = \text{relu}(l_t \sum_d v_{td} \, \partial S / \partial o_{rd})$$
+    $$\text{score}_t = \text{relu}(l_t \sum_d v_{td} \, \partial S / \partial o_{id})$$
 
     $o$ is the output of the attention before its projection, and $v$ are its values; $d$ runs over the channels of all
-    heads. $l_t$ is the cosine of the query $q_r$ and the key $k_t$, min-max scaled over the tokens that row $r$ attends
+    heads. $l_t$ is the cosine of the query $q_i$ and the key $k_t$, min-max scaled over the tokens that row $i$ attends
     to.
 
     The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv

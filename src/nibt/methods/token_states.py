@@ -103,12 +103,12 @@ class TokenActivationMap(Method, name="tam"):
     activations of the patches for the token $y$, and $a_j$ those for the $j$-th token before, of the prompt or the
     answer, other than $y$. Its weight $w_j$ is the activation of its own row for $y$; the weights sum to 1. $s$ is the
     least-squares scale of this interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of
-    variation. $y$ is the first token of a word. All tokens of the prompt and of the answer before it interfere,
-    whichever sources are narrowed.
+    variation. $y$ is the first token of a word. The sum is over all tokens before it, of the prompt and of the answer,
+    also if only some sources are explained.
 
-    The authors' program takes other tokens in two places: for the first token of the prompt, the most probable token
-    after it; for the first token of the answer, where it stands among the $a_j$ of later words, the last token before
-    it. Here, both are the tokens that stand there.
+    The program of Li et al. takes other tokens in two places. Where nibt takes the first token of the prompt, it takes
+    the token that the model would most probably write after it. Where nibt takes the first token of the answer as one
+    of the $a_j$ of a later word, it takes the last token of the prompt.
 
     Answers:
         Where the logit of a word is high among the states of the patches, beyond that of the words before it.
