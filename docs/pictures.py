@@ -3,7 +3,8 @@
 ``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known,
 ``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
-in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``, ``PAGES``).
+in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
+they compute (``mean_map``, ``boxed``, ``removed``).
 """
 
 import shutil
@@ -14,12 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from figures import COLORS, SCENE, outline_named
-from PIL import Image
+import numpy as np
+from figures import COLORS, SCENE, beside, outline_named
+from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
 import nibt
 from nibt.datasets.scenes import Scenes
+from nibt.evaluation.roar.inputs import removed_pixels
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
 from nibt.report.image.parts import caption, part_scale
@@ -61,6 +64,8 @@ def main() -> None:
         picture = nibt.draw(compute())
         picture.thumbnail((900, 900))
         picture.save(FOLDER / "images" / f"{name}.webp", quality=80, method=6)
+    for draw in (mean_map, boxed, removed):
+        draw().save(FOLDER / "images" / f"{draw.__name__}.webp", quality=80, method=6)
     with TemporaryDirectory() as folder:
         nibt.write_report(nibt.benchmark(PLAN, folder))
         screen(Path(folder, "report.html"), 900).save(FOLDER / "images" / "report.webp", quality=80, method=6)
@@ -81,6 +86,39 @@ def main() -> None:
 def gradient_times_state(hidden: Any, gradient: Any) -> Any:
     """The method of ``guides/own_method.md``."""
     return (hidden * gradient).sum(-1)
+
+
+def mean_map() -> Image.Image:
+    """Draw the mean of the maps of 12 pairs as ``guides/jobs.md`` does: gray is zero."""
+    names = ["chelsea", "coffee", "collage", "rocket"]  # each three times
+    captions = ["a cat", "a cup of coffee", "a cat and a cup of coffee", "a rocket"]
+    answers = nibt.explain("lite", [f"sample:{name}" for name in names], captions)
+    maps = [Image.fromarray(answer.image.grid.numpy()) for answer in answers]
+    mean = np.mean([each.resize((24, 24), Image.Resampling.BILINEAR) for each in maps], 0)
+    gray = Image.fromarray((128 + 127 * mean / abs(mean).max()).astype(np.uint8))
+    return gray.resize((480, 480), Image.Resampling.NEAREST)
+
+
+def boxed() -> Image.Image:
+    """Draw the map of the pair of ``guides/own_data.md`` with its box."""
+    answer = nibt.explain("lite", "sample:chelsea", "a cat on a mat")
+    image = overlay(answer, answer.image.input.pil_image, COLORS)  # pyright: ignore[reportOptionalMemberAccess]
+    ImageDraw.Draw(image).rectangle((120, 30, 120 + 220, 30 + 240), outline="black", width=2)
+    return image
+
+
+def removed() -> Image.Image:
+    """Draw a scene, its map, and the scene without the pixels that ``guides/roar.md`` removes by the map."""
+    model = nibt.load_model("scenes")
+    answer = nibt.explain(model, SCENE.image, SCENE.caption)
+    inputs = model.image.prepare([SCENE.image])
+    grid = answer.image.grid.numpy()
+    mask = removed_pixels(grid, np.zeros_like(grid), model.image.extent(inputs), 75)
+    original = answer.image.input.pil_image  # pyright: ignore[reportOptionalMemberAccess]
+    pixels = np.asarray(original).copy()
+    pixels[np.asarray(Image.fromarray(mask).resize(original.size, Image.Resampling.NEAREST))] = pixels.mean((0, 1))
+    tiles = [original, overlay(answer, original, COLORS), Image.fromarray(pixels)]
+    return beside([tile.resize((300, 300), Image.Resampling.LANCZOS) for tile in tiles])
 
 
 def screen(page: Path, height: int) -> Image.Image:

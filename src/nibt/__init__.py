@@ -33,8 +33,7 @@ Measure and audit:
 
 Extend:
     method                             a function of a state and its gradient as a method
-    available, Method, Metric, Target, Family
-                                       the names of all plugins, and the base classes
+    available, Method, Metric, Target  the names of all plugins, and the base classes; also Family
 
 All errors that nibt raises are subclasses of NibtError. ``help(nibt.explain)`` shows the documentation of a function.
 """

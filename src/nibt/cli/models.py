@@ -82,15 +82,7 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
     layers = None if data.layers is None else [_layer_number(text) for text in data.layers.split(",")]
     loaded = model.loaded(output.quiet)
     with show_progress("calibrating", output.quiet) as on_progress:
-        run(
-            loaded,
-            images,
-            captions,
-            output.out,
-            layers=layers,
-            overwrite=output.overwrite,
-            on_progress=on_progress,
-        )
+        run(loaded, images, captions, output.out, layers=layers, overwrite=output.overwrite, on_progress=on_progress)
     if output.quiet:
         return
     say(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")

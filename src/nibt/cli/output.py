@@ -81,12 +81,7 @@ class Output:
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 
-    def write(
-        self,
-        results: "Sequence[Result]",
-        targets: Sequence[OutputFile],
-        show: Any,
-    ) -> None:
+    def write(self, results: "Sequence[Result]", targets: Sequence[OutputFile], show: Any) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
         from nibt.results.outputs import release

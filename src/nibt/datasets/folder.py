@@ -74,8 +74,7 @@ class Table(TextTable, name="table"):
 
     The rows of a CSV or TSV file, or of a file with a JSON object per line. ``folder`` is the path of the file.
 
-    It has no objects: a table with the columns ``mask``, ``boxes`` or ``objects`` is refused. Other columns are
-    ignored.
+    Other columns are ignored, but ``mask``, ``boxes`` and ``objects`` are refused, since a table has no objects.
     """
 
     @property

@@ -27,7 +27,6 @@ class ImageNet(SplitSynsets, name="imagenet"):
     with a synset per line in the order of the images.
 
     O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115(3), 2015.
-
     """
 
     title = "ImageNet (ILSVRC 2012)"
@@ -96,7 +95,6 @@ class TinyImageNet(SplitSynsets, name="tiny_imagenet"):
     Synsets are in the order of their ids, and images in natural order of their names (val_2 before val_10).
 
     Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
-
     """
 
     title = "Tiny ImageNet"

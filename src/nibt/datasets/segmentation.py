@@ -206,7 +206,6 @@ class ADE20K(LabelMaps, name="ade20k"):
 
     Attributes:
         split: The split: "val" or "train".
-
     """
 
     title = "ADE20K"
@@ -259,7 +258,6 @@ class COCOStuff(LabelMaps, name="coco_stuff"):
 
     Attributes:
         split: The split: "val2017" or "train2017".
-
     """
 
     title = "COCO-Stuff"

@@ -20,7 +20,7 @@ from nibt.engine.explanations import LARGE_GAP, mismatches
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
-from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, missed_note, with_other_tokens
+from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_tokens
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
@@ -127,7 +127,7 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     method, of_text = spec.methods["image"], spec.methods["text"]
     method.check_amounts("tables and vectors")
     late = spec.model.similarity.item_ndim > 1
-    table = _late_table(method, image, text, words) if late else method.table(image, text, words, of_text)
+    table = _late_table(spec.model, method, image, text, words) if late else method.table(image, text, words, of_text)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
     no_match = next(mismatches(image, text))
     rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
@@ -167,25 +167,19 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     return Words(words.tokens, (selected,), explained)
 
 
-def _late_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:
+def _late_table(model: Model, method: Method, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of a model with late interaction, whose rows add up to the map for the whole query."""
     query = text.trace.embedding[0]
     masks = part_masks([word.tokens for word in words.words[0]], len(query)).to(query)
     maps = [image_maps(method, image, query * mask[..., None]) for mask in masks.split(AT_ONCE)]
     scores = torch.cat([with_other_tokens(of_words) for of_words in maps])
     paths = [of_words.path for of_words in maps if of_words.path is not None]
-    changes = [(path.at_input - path.at_baseline).sum() for path in paths]
+    changes = [float((path.at_input - path.at_baseline).sum()) for path in paths]
     if not paths:
-        of_image, of_blank = (
-            image.model.similarity(embedding, text.trace.embedding)
-            for embedding in (image.trace.embedding, image.blank())
-        )
-        changes = [(of_image - of_blank).sum()]
-    total, product, grid = float(scores.sum()), float(sum(changes)), maps[0].units
+        ends = torch.cat([image.trace.embedding, image.blank()])
+        changes = model.similarity.to_each(ends, query[None])[:, 0].diff().neg().tolist()
+    total, product, grid = float(scores.sum()), sum(changes), maps[0].units
     assert isinstance(grid, Grid)
-    notes = []
-    if any(path.missed.any() for path in paths if path.tolerance is not None):
-        notes = [missed_note("image", max(int(path.steps.max()) for path in paths), total, product)]
-    elif abs(product - total) > LARGE_GAP * max(abs(product), 0.01):
-        notes = [f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"]
-    return TableScores(scores, grid.bare(), product, notes=tuple(notes))
+    limit = (vars(method).get("tolerance") or LARGE_GAP) * max(abs(product), 0.01)
+    note = f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"
+    return TableScores(scores, grid.bare(), product, notes=(note,) * (abs(product - total) > limit))

@@ -167,12 +167,7 @@ class MeasuredScore:
 
     @classmethod
     def of(
-        cls,
-        model: Model,
-        target: Target,
-        pairs: Sequence[Pair],
-        against: tuple[str, ...],
-        only: MeasuredSide | None,
+        cls, model: Model, target: Target, pairs: Sequence[Pair], against: tuple[str, ...], only: MeasuredSide | None
     ) -> "MeasuredScore":
         """Encode all captions and images to compare with once for all batches."""
         check_target(model, target)

@@ -182,17 +182,13 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
         return TableScores(scores, of_patches.units, product)
     sides = {"image": of_patches.parts, "text": of_words}
     steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
-    total = float(scores.sum())
-    notes = tuple(missed_note(side, steps[side], total, product) for side in sides if sides[side].missed.any())
-    return TableScores(scores, of_patches.units, product, steps, notes)
-
-
-def missed_note(side: str, steps: int, total: float, product: float) -> str:
-    """Return the note on a side of a table whose tolerance was missed."""
-    return (
-        f"the {side} side of the table is above the tolerance after {steps} steps: the table adds up to {total:.3g} "
-        f"instead of {product:.3g}"
+    notes = tuple(
+        f"the {side} side of the table is above the tolerance after {steps[side]} steps: the table adds up to "
+        f"{float(scores.sum()):.3g} instead of {product:.3g}"
+        for side, parts in sides.items()
+        if parts.missed.any()
     )
+    return TableScores(scores, of_patches.units, product, steps, notes)
 
 
 def word_game_table(method: Any, image: Side, text: Side, words: Words) -> TableScores:

@@ -65,10 +65,7 @@ class FIxLIP(CoalitionMethod):
 
     paper = "Baniecki et al., NeurIPS 2025, arXiv 2508.05430"
     cost = "1 + budget"
-    variants: ClassVar = {
-        "default": {"image": {}, "text": {}},
-        "paper": {"image": {}, "text": {"units": "tower"}},
-    }
+    variants: ClassVar = {"default": {"image": {}, "text": {}}, "paper": {"image": {}, "text": {"units": "tower"}}}
 
     share: OpenShare = 0.5
     pairs: Annotated[str, Either(("all", "drawn"))] = "all"

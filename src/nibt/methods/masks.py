@@ -35,9 +35,8 @@ class Occlusion(SegmentMethod, name="occlusion"):
         You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
 
     Avoid it when:
-        You want to know what happens if a region of several patches is removed: use ``nib`` with ``amounts=removal``.
-        If patches carry the same evidence, removing one of them changes little, so all get low scores. On images it
-        costs a forward pass per cell, which on convolutional towers are hundreds.
+        Patches carry the same evidence: removing one changes little, so all get low scores. For what the removal of a
+        region does, use ``nib amounts=removal``. It costs a forward pass per cell, on convolutional towers hundreds.
     """
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"

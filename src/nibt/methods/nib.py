@@ -21,9 +21,8 @@ Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes.
 
 Avoid it when:
-    You want to know what happens if a region is removed: use ``amounts=removal``, or ``occlusion`` for one patch or
-    word. Do not read signs in the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative,
-    which is chance.
+    You ask what the removal of a region does: use ``amounts=removal``, or ``occlusion`` for one patch or word. Do not
+    read signs in the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, as by chance.
 """
 
 from dataclasses import dataclass, replace

@@ -12,16 +12,7 @@ from nibt.data.units import Grid
 from nibt.metrics._labels import scaled
 from nibt.metrics._numbers import on_masks_or_points
 from nibt.metrics._perturbation import on_patches
-from nibt.metrics.base import (
-    MaskMetric,
-    MetricInput,
-    Noun,
-    NounMetric,
-    PixelMap,
-    PixelMask,
-    RegionsInput,
-    ShareMetric,
-)
+from nibt.metrics.base import MaskMetric, MetricInput, Noun, NounMetric, PixelMap, PixelMask, RegionsInput, ShareMetric
 from nibt.options import ClosedShare, OneOf
 from nibt.results.pixels import to_pixels
 from nibt.types import PerExample
@@ -243,7 +234,6 @@ class OwnObject(ShareMetric, name="own_object"):
 
     Source:
         nibt
-
     """
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
@@ -275,7 +265,6 @@ class ScoreContrast(MaskMetric, name="score_contrast"):
 
     Source:
         Li et al., Pattern Recognition 2025, arXiv 2304.05653 (CLIP Surgery)
-
     """
 
     bounds = (-1.0, 1.0)

@@ -139,7 +139,6 @@ class IntersectionOverUnion(ShareMetric, name="intersection_over_union"):
 
     Args:
         threshold: The threshold, from 0 to below 1; None means the best of each example.
-
     """
 
     threshold: Annotated[float, Range(0, 1, below=True)] | None = None
@@ -188,7 +187,6 @@ class LabelIoU(ShareMetric, LabelMetric, PooledMetric, name="label_iou"):
         background: Pixels whose largest softmax over names is below it are background.
         logit_scale: The factor of the scores in the softmax.
         against: Whether the map of a name explains it in comparison with all other names, as in CLIP Surgery.
-
     """
 
     only_by_name = True
@@ -266,7 +264,6 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric, name="label_precisi
     Args:
         score: The score of an image for a label: the ``highest`` of its map, or that of the ``image``.
         against: Whether the map of a label explains it in comparison with all other labels, as in CLIP Surgery.
-
     """
 
     only_by_name = True

@@ -16,14 +16,7 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import Generator
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
-from nibt.models._failures import (
-    EMBEDDED,
-    _advice,
-    embedded,
-    embedded_generators,
-    json_object,
-    loading,
-)
+from nibt.models._failures import EMBEDDED, _advice, embedded, embedded_generators, json_object, loading
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_source, find_module

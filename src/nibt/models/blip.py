@@ -12,10 +12,7 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import AnswerTokens, Prompted
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._heads import ClassTokenTower, DualEncoder, FirstTokenTower
-from nibt.models._hugging_face import (
-    HuggingFaceImageTower,
-    HuggingFaceTextTower,
-)
+from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower
 from nibt.models._request import Request
 from nibt.models._tower import part
 from nibt.models._vision_language.towers import apart

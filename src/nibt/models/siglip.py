@@ -17,11 +17,7 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, Units
 from nibt.models._family import class_names
 from nibt.models._heads import DualEncoder
-from nibt.models._hugging_face import (
-    HuggingFaceImageTower,
-    HuggingFaceTextTower,
-    one_row,
-)
+from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, one_row
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part

@@ -76,10 +76,9 @@ class AnswerWord(Serializable):
     def shares(self) -> dict[str, float]:
         """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
 
-        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``joint`` is negative if the word needs
-        several sources at once, which is then in each of their sums, positive if sources can replace each other, which
-        is then in no sum, and 0 with one source. The scores of some methods do not add up
-        (``AnswerExplanation.adds_up``): then only their order has a meaning.
+        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``joint`` is below 0 if the word needs several
+        sources at once, above 0 if sources can replace each other, and 0 with one source. The scores of some methods
+        do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
         joint = self.value - self.at_blank - sum(self.changes.values())
@@ -192,8 +191,7 @@ class AnswerExplanation(ResultOfImage):
         """What pages and terminals show of each word, by heading: log-probabilities, and sums of scores that add up.
 
         ``baseline`` is the value without any source (``at_blank``). It, ``shares`` and ``gap`` add up to the value.
-        With the image as the only source, ``baseline`` is the column ``blank``, and with one source there are no
-        ``joint``.
+        With the image as the only source, ``baseline`` is the column ``blank``; ``joint`` needs two sources.
         """
         words = self.words
         if self.target["name"] == "log_probability":

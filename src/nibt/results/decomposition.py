@@ -11,12 +11,7 @@ from torch import Tensor
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput, BadOption
 from nibt.records import JsonObject
-from nibt.results.attribution import (
-    Attribution,
-    ImageAttribution,
-    SideAttribution,
-    TextAttribution,
-)
+from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import Array, ResultOfImage
 from nibt.results.explanation import shortened
 from nibt.results.frames import DataFrame, pandas

@@ -92,10 +92,7 @@ def _word_values(word: AnswerWord) -> JsonObject:
 
 
 def _values(explanation: Explanation) -> JsonObject:
-    values: JsonObject = {
-        "similarity": explanation.similarity,
-        "mismatch": bool(mismatch(explanation.warnings)),
-    }
+    values: JsonObject = {"similarity": explanation.similarity, "mismatch": bool(mismatch(explanation.warnings))}
     for name, side in explanation.sides.items():
         target = explanation.target[name]
         values |= {

@@ -11,14 +11,7 @@ from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, interval
-from nibt.evaluation.tables import (
-    ReportTable,
-    describe_session,
-    number,
-    report_markdown,
-    report_page,
-    with_interval,
-)
+from nibt.evaluation.tables import ReportTable, describe_session, number, report_markdown, report_page, with_interval
 from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
 

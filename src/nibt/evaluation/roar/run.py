@@ -206,8 +206,7 @@ class RoarRun:
         percentiles: dict[Modality, int] = {"image": settings.image_percentile, "text": settings.text_percentile}
         return {
             side: trainer.source(
-                side,
-                self.inputs[side].without(self.model.tower(side), scores[side], percentiles[side], settings.seed),
+                side, self.inputs[side].without(self.model.tower(side), scores[side], percentiles[side], settings.seed)
             )
             for side in SIDES
             if any(removed in (side, "both") for removed in self.plan.removals)

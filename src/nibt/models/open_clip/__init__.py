@@ -59,8 +59,8 @@ def encoder_options(text: JsonObject) -> JsonObject:
     encoder = str(text.get("hf_model_name", ""))
     if not _on_hub(encoder):
         return {}
-    folder = _fetched(config_folder, encoder, "hf_model_name", "set it to the path of a folder with that config.json")
-    return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}}
+    folder = str(_fetched(config_folder, encoder, "hf_model_name", "set it to a folder with that config.json"))
+    return {"text_cfg": {**text, "hf_model_name": folder, "hf_model_pretrained": False}}
 
 
 def _fetched(fetch: Callable[[str], Path], repository: str, key: str, remedy: str) -> Path:
@@ -70,10 +70,8 @@ def _fetched(fetch: Callable[[str], Path], repository: str, key: str, remedy: st
     except Exception as error:  # of several libraries
         if (reason := no_connection(error)) is None:
             raise
-        raise CannotLoad(
-            f"the model also needs files of {repository!r}, which {key} in its open_clip_config.json names, and "
-            f"{reason}; or {remedy}"
-        ) from error
+        needed = f"the model also needs files of {repository!r}, which {key} in its open_clip_config.json names, and "
+        raise CannotLoad(f"{needed}{reason}; or {remedy}") from error
 
 
 def tokenizer_of(name: str, text: JsonObject) -> Any:
