@@ -28,7 +28,7 @@ from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.validation import check_plugins
 from nibt.formats.base import DRAWING, Drawing
 from nibt.io import load_json, load_toml
-from nibt.jobs.job import Job
+from nibt.jobs.job import Job, card
 from nibt.methods.base import Method, average_layers
 from nibt.registry import KINDS, MethodSpec, available, find
 from nibt.results.answer import AnswerExplanation
@@ -194,6 +194,38 @@ def takes(name: str) -> list[str]:
     """Return the public functions with a parameter."""
     functions = [getattr(nibt, each) for each in nibt.__all__ if not isinstance(getattr(nibt, each), type)]
     return [function.__name__ for function in functions if name in inspect.signature(function).parameters]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet", "pairs.jsonl"])
+def test_a_list_of_captions_is_refused_where_none_is_chosen(name: str, tmp_path: Path) -> None:
+    rows = [{"image": "sample:scene", "caption": ["a cat", "a dog"]}, {"image": "sample:scene", "caption": ["a cat"]}]
+    path = tmp_path / name
+    if name == "t.parquet":
+        import pandas
+
+        pandas.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = nibt.batch(MODEL, tmp_path if name == "pairs.jsonl" else path, tmp_path / "J", "center")
+    first, second = job.rows(["caption", "error"])
+    assert "the caption must be one text (got a list of 2)" in first["error"]
+    assert (second["caption"], second["error"]) == ("a cat", None)
+
+
+def test_images_are_no_labels(tmp_path: Path) -> None:
+    tiny.IMAGES[0].pil_image.save(tmp_path / "a.png")
+    file = str(tmp_path / "a.png")
+    for labels in ([file, "a cat"], ["a cat", tiny.IMAGES[1]]):
+        with pytest.raises(BadInput, match="an image is ranked with labels"):
+            nibt.rank(MODEL, tiny.IMAGES[0], labels)
+    assert nibt.rank(MODEL, tiny.IMAGES[0], [nibt.Caption(file), "a cat"])
+
+
+def test_cards_of_jobs_name_what_is_compared_with_as_text(tmp_path: Path) -> None:
+    for number, options in enumerate(({"against": "<b>a dog"}, {"against_images": "sample:coffee"})):
+        (tmp_path / "t.csv").write_text("image,caption\nsample:scene,a cat\n")
+        job = nibt.batch(MODEL, tmp_path / "t.csv", tmp_path / str(number), "center", **options)
+        assert ("against '&lt;b&gt;a dog'", "against 'sample:coffee'")[number] in card(job)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -66,7 +66,11 @@ class TableDataset(RecordDataset):
             with format_errors(where):
                 key = str(values[self.key]) if self.key else ""
                 name, location = image_location(values[self.image], folder, row)
-                text = caption_text(values[self.prompt or self.caption], "prompt" if self.prompt else "caption")
+                name_of_text, takes_first = (
+                    "prompt" if self.prompt else "caption",
+                    getattr(self, "choice", "") == "first",
+                )
+                text = caption_text(values[self.prompt or self.caption], name_of_text, takes_first)
                 value = values.get(self.answer) if self.answer else None
                 answer = None if value in (None, "") else caption_text(value, "answer")
                 return Record((text,), location, where, row, name, key, answer)
@@ -87,9 +91,12 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 
-def caption_text(value: Any, name: str = "caption") -> str:
-    """Return the caption of a row, or another text."""
-    value = value[0] if isinstance(value, list | tuple) and value else value
+def caption_text(value: Any, name: str = "caption", takes_first: bool = False) -> str:
+    """Return the caption of a row, or another text; a list of several is refused unless its first is chosen."""
+    if isinstance(value, list | tuple) and value:
+        if len(value) > 1 and not takes_first:
+            raise BadInput(f"the {name} must be one text (got a list of {len(value)}): give each a row of its own")
+        value = next(iter(value))
     if not isinstance(value, str):
         raise BadInput(f"the {name} must be a text (got {_type_name(value)})")
     if value != as_utf8(value):

@@ -1,10 +1,11 @@
 """Public entry points: ``explain``, ``compare``, ``rank`` and ``explain_ranking``."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
-from nibt.data.images import ImageInput, ImageSource, is_image_name, read_image
+from nibt.data.images import ImageInput, ImageSource, NamedImage, is_image_name, names_image, read_image
 from nibt.data.pair import (
     Caption,
     Pair,
@@ -262,6 +263,10 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]
 
 
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and names_image(value) and os.path.isfile(value)
+
+
 def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
     """Read an image with its labels, or a caption with images."""
     query = _marked(query)
@@ -277,6 +282,12 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
         query = Caption(read_caption(query))
     else:
         query = read_image(query)
+        image = next((item for item in candidates if isinstance(item, NamedImage) or _is_file(item)), None)
+        if image is not None:
+            raise BadInput(
+                f"an image is ranked with labels (got the image {image!r:.60}): to rank images, give a caption; to "
+                "compare two, use compare; a label of that name is a Caption"
+            )
         items = [read_caption(candidate) for candidate in candidates]
         names = keys = items
     double = next((place for place, key in enumerate(keys) if key in keys[:place]), None)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Annotated, Required
 
@@ -269,8 +270,10 @@ def card(job: Job) -> str:
     versions = Counter(
         f"nibt {session['versions'].get('nibt')}, torch {session['versions'].get('torch')}" for session in sessions
     )
-    against = [one_line(str(caption)) for caption in as_list(request["target"]["options"].get("against") or [])]
-    target = f"`{request['target']['name']}`" + (f" against {', '.join(map(repr, against))}" if against else "")
+    options = request["target"]["options"]
+    compared = [*as_list(options.get("against") or []), *options.get("against_images", ())]
+    against = [escape(repr(one_line(str(text))), quote=False) for text in compared]
+    target = f"`{request['target']['name']}`" + (f" against {', '.join(against)}" if against else "")
     values = {"what": what, "method": method_text(request["method"]), "target": target, "model": model}
     paragraphs = plain_text(
         "card.md", "nibt.jobs", manifest=manifest, versions="; ".join(versions), columns=columns, **values

@@ -146,7 +146,8 @@ def sentence(text: str, capital: bool = True) -> str:
 
 def _side(explanation: Explanation, name: str) -> str:
     target, contrast = explanation.target[name], _contrast(explanation)
-    text = f"{target['name']} {target['value']:.3f}"
+    named = similarity_name(explanation) if target["name"] == "cosine" else target["name"]
+    text = f"{named} {target['value']:.3f}"
     if target["name"] == "cosine":
         return text
     templates = explanation.target.get("options", {}).get("templates", ())
