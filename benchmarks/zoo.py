@@ -68,8 +68,8 @@ benchmarks/zoo.py --write` writes both.
   model and that of the model cut at a layer.
 - **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
   tokens, relative to the change of the score.
-- **methods**: those that run on both sides, or, after the plus sign, on one. Others need attention, which a tower of
-  convolutions, windows or groups lacks. With more than 230 tokens, four methods were tried.
+- **methods**: how many run on each model of the group (`+`: and how many on one side only). Others need attention,
+  which a tower of convolutions, windows or groups lacks. With more than 230 tokens, four methods were tried.
 
 Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other classes were
 built with settings of nibt's own tests.

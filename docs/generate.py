@@ -69,7 +69,8 @@ print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.w
 # torch.Size([24, 24]) [('a', 0.0), ('cat', 0.13)]
 
 answer = nibt.explain("lite", "sample:chelsea", "a cat by a fjord")
-print(answer.warnings)  # words that the model does not know or hardly reacts to
+answer.save("cat.png")  # or .html, .json; an image is also a path, a PIL image or an array
+print(answer.warnings)  # "does not know" and "hardly reacts to" name words without effect; others are about the match
 # ("the model does not know 'fjord'",)
 
 table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches
@@ -194,13 +195,16 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
 
 
+_OPTIONS_OF_METHODS = "**Options.** The defaults are those of CLIP; the JSON of a result has those of its model."
+
+
 def method_page(name: str) -> str:
     """Return the page of a method."""
     kind, doc = find("methods", name), parts("methods", name)
     options, shipped = list(option_lines(kind)), name in pair_methods()
     text = [
         *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
-        *(["**Options.**", "\n".join([*options, *variant_lines(kind)])] if options else []),
+        *([_OPTIONS_OF_METHODS, "\n".join([*options, *variant_lines(kind)])] if options else []),
         "[Published and default](../../explanation/study.md#published-and-default) compares both settings."
         if name == "nib"
         else "",

@@ -41,9 +41,9 @@ This page compares methods on a small `ColPaliForRetrieval` that was trained on 
 ([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In {first} of 500 scenes with
 one object, its noun has the largest similarity.
 
-The table has means over scenes of two or three objects, of which the caption names one.[^run] In
-[late_interaction.csv](late_interaction.csv) are one view, further metrics and bootstrap 95 % intervals; `*` marks a
-difference from the similarity map with one view (paired test, Holm, p < 0.05).
+The table has means over scenes of two or three objects, of which the caption names one.[^run] The table
+[late_interaction.csv](late_interaction.csv) also has further metrics, rows with one view, 95 % intervals, and `*`
+for a difference from the similarity map with one view (paired test, Holm, p < 0.05).
 
 {table}
 

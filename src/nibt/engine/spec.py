@@ -108,8 +108,8 @@ def resolve(
     target_record: TargetRecord = {"name": target, "options": compared}
     against = origin = None
     if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
-        is_given = find("targets", target).others == "one" and len(contrast.against_images) == 1
-        if len(methods) < 2 or starts != ["image"] or not is_given:
+        has_other_image = find("targets", target).others == "one" and len(contrast.against_images) == 1
+        if len(methods) < 2 or starts != ["image"] or not has_other_image:
             raise BadOption(
                 "the baseline against is the state of one other image, with the target difference: give that image in "
                 "against_images (--against) of explain or batch, and the baseline as image_baseline"
