@@ -165,7 +165,7 @@ def test_ranking_of_images_explains_the_best_against_the_second() -> None:
     assert question(answer) == f"Why does {ranked[0].label} match \u201c{CAPTION}\u201d better than {ranked[1].label}?"
 
 
-def test_images_in_memory_are_told_apart() -> None:
+def test_images_in_memory_have_their_own_names() -> None:
     model, arrays = tiny.model("clip"), [np.array(image.pil_image) for image in tiny.IMAGES]
     ranked = nibt.rank(model, CAPTION, arrays)
     assert sorted(one.position for one in ranked) == [0, 1, 2, 3]

@@ -30,7 +30,7 @@ def with_text(text: str) -> Explanation:
     return replace(
         shown,
         warnings=(text,),
-        ranking=(Ranked(text, 0.1, 0.9),),
+        ranking=(Ranked(text, 0.1, 0.9, 0),),
         target=score,
         model={**shown.model, "id": text},
     )

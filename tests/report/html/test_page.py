@@ -73,7 +73,7 @@ def test_page_escapes_captions_labels_and_names(hostile: str) -> None:
     explanation = replace(
         change_image(explanation, source=hostile),
         warnings=(hostile,),
-        ranking=(Ranked(hostile, 0.3, 0.9), Ranked("b", 0.1, 0.1)),
+        ranking=(Ranked(hostile, 0.3, 0.9, 1), Ranked("b", 0.1, 0.1, 0)),
         method={**explanation.method, "image": {"option": hostile}},
         model={"id": hostile},
     )

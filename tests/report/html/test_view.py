@@ -370,7 +370,7 @@ def hostile(folder: Path) -> Path:
     explanation = answer(
         PEAK, (90, 90), WHOLE, "<img src=x onerror=alert(1)> </script><script>alert(2)</script> قطة 🦄"
     )
-    ranking = (Ranked("<b>cat</b>", 0.3, 0.9), Ranked("dog", 0.1, 0.1))
+    ranking = (Ranked("<b>cat</b>", 0.3, 0.9, 1), Ranked("dog", 0.1, 0.1, 0))
     hostile_image = change_image(explanation, source="<svg onload=alert(3)>.png")
     captions = replace(hostile_image, ranking=ranking, warnings=("the caption was cut",))
     nibt.save([captions], folder / "hostile.html", title="</title><script>alert(4)</script>")

@@ -62,7 +62,7 @@ def test_draw_has_a_bar_for_the_image_and_one_for_the_words(texts: Any) -> None:
 def test_draw_says_what_is_explained(texts: Any) -> None:
     side = {"name": "difference", "value": 0.25}
     score = {**side, "options": {"against": ["a green dog"]}, "image": side, "text": {"name": "cosine", "value": 0.3}}
-    ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1)) for rank in range(14))
+    ranked = tuple(Ranked(f"label {rank}", 0.3 - rank / 100, 0.5 / (rank + 1), rank) for rank in range(14))
     explained = replace(answer(PEAK, (900, 900), WHOLE), target=score, ranking=ranked)
     lines = texts(lambda: draw(explained))
     every = " ".join(lines)
