@@ -379,7 +379,7 @@ def test_explain_takes_captions_in_other_scripts(run: Run, photo: Path, clip_fol
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no label": (["photo.png", "--labels", "none.txt"], 1, "at least two texts, in a file one per line (got 0)"),
     "one label": (["photo.png", "--labels", "one.txt"], 1, "two texts, in a file one per line (got 1)"),
-    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' occurs 2 times"),
+    "a label twice": (["photo.png", "--labels", "twice.txt"], 1, "the label 'a cat' occurs twice"),
     "a URL": (
         ["https://example.org/cat.jpg", "a cat"],
         1,
