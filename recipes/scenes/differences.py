@@ -48,14 +48,14 @@ ROWS = {
 
 def pairs(count):
     """Scenes, each with the one object that the other image lacks."""
-    data, found, item = Scenes(count=10 * count, seed=UNSEEN, fewest=2, most=3, named="all"), [], 0
-    while len(found) < count:
+    data, selected, item = Scenes(count=10 * count, seed=UNSEEN, fewest=2, most=3, named="all"), [], 0
+    while len(selected) < count:
         pair = data[item]
         obj = pair.objects[item % len(pair.objects)]
         if obj.mask.sum() >= VISIBLE:
-            found.append((pair, obj))
+            selected.append((pair, obj))
         item += 1
-    return found
+    return selected
 
 
 def read(model, method, options, image, caption, other):
@@ -89,13 +89,13 @@ def values(model, method, options, pair, obj):
 
 def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"differences-{options.part}.jsonl"
-    done, found = stored(path), pairs(options.count)
+    done, selected = stored(path), pairs(options.count)
     for number, (name, (method, settings)) in enumerate(ROWS.items()):
         if name in done or number % options.parts != options.part:
             continue
         rows = [
             values(model, method, settings, pair, obj)
-            for pair, obj in found[: len(found) // 5 if method in SLOW else len(found)]
+            for pair, obj in selected[: len(selected) // 5 if method in SLOW else len(selected)]
         ]
         record = {"key": name, "values": {key: [row[key] for row in rows] for key in rows[0]}}
         kept(path, record)
