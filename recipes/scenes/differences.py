@@ -12,11 +12,11 @@ to that. ``equal`` is the largest score if one pixel differs by one level, as a 
 Slow methods have a fifth of the scenes.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from runs import collect, kept, machine, on_mask, paired_test, parse_arguments, stored, write_tables
+from shown import ROWS as SHOWN
+from shown import SLOW, STUDY
 from sklearn.metrics import roc_auc_score
 
 import nibt
@@ -25,23 +25,14 @@ from nibt.evaluation.statistics import interval
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 
-STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
 UNSEEN = 20261130
 """The seed of scenes on which nothing was chosen."""
 VISIBLE = 100  # pixels of an object that others leave to see
-SLOW = ("integrated_gradients", "occlusion")
+PEERS = ("gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam", "clip_surgery", "integrated_gradients", "occlusion")
 ROWS = {
-    "nib": ("nib", {}),
-    "nib, from the other image": ("nib", {"image_baseline": "against"}),
-    "nib:paper": ("nib:paper", {}),
-    "gae": ("gae", {}),
-    "gae, 3 views": ("gae", {"image_views": 3}),
-    "legrad": ("legrad", {}),
-    "grad_eclip": ("grad_eclip", {}),
-    "grad_cam": ("grad_cam", {}),
-    "clip_surgery": ("clip_surgery", {}),
-    "integrated_gradients": ("integrated_gradients", {}),
-    "occlusion": ("occlusion", {}),
+    "nib": SHOWN["nib"],
+    "nib, from the other image": ("nib", {"baseline": "against"}),
+    **{name: SHOWN[name] for name in ("nib:paper", *PEERS)},
     "random": ("random", {}),
 }
 
@@ -58,25 +49,27 @@ def pairs(count):
     return selected
 
 
-def read(model, method, options, image, caption, other):
+def read(model, method, options, image, caption, second):
     """The explanation, and the map of the difference."""
-    answer = nibt.explain(model, image, caption, method, against_images=other, seed=0, **options)
+    named = {f"image_{name}": value for name, value in options.items()}
+    answer = nibt.explain(model, image, caption, method, against_images=second, seed=0, **named)
     return answer, answer.grid - answer.against.grid if "against" in answer.sides else answer.grid
 
 
 def values(model, method, options, pair, obj):
     """All numbers of one scene."""
-    other = obj.without()
-    answer, grid = read(model, method, options, pair.image, pair.caption, other)
+    without = obj.without()
+    answer, grid = read(model, method, options, pair.image, pair.caption, without)
     mask, difference = torch.from_numpy(obj.mask), answer.target["value"]
     edges = np.linspace(0, SIDE, len(grid) + 1)
     low, high = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
-    touched = torch.tensor([[bool(mask[a:b, c:d].any()) for c, d in zip(low, high)] for a, b in zip(low, high)])  # noqa: B905
+    spans = [slice(*span) for span in zip(low, high, strict=True)]
+    touched = torch.tensor([[bool(mask[down, across].any()) for across in spans] for down in spans])
     positive = grid.clamp_min(0)
     nouns = [word.text in obj.name.split() for word in answer.words]
-    pixels = np.array(other.pil_image.convert("RGB"))
+    pixels = np.array(without.pil_image.convert("RGB"))
     pixels[0, 0, 0] ^= 1  # nearly the same image, which would be refused if it were the same
-    _, equal = read(model, method, options, other, pair.caption, pixels)
+    _, equal = read(model, method, options, without, pair.caption, pixels)
     return {
         "pointing": on_mask(PointingGame(0.0), grid, mask),
         "AP": on_mask(AveragePrecision(), grid, mask),

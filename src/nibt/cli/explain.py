@@ -97,6 +97,11 @@ class CliInputs:
         return cls(options.inputs, [compared], (modality, modality))
 
     @property
+    def queries(self) -> tuple[list[Any], list[Any]]:
+        """What candidates are ranked for, and these candidates."""
+        return (self.seconds, self.firsts) if self.ranked == "images" else (self.firsts, self.seconds)
+
+    @property
     def same_modality(self) -> bool:
         """Whether two images or two captions are compared."""
         return self.modalities[0] == self.modalities[1]
@@ -128,12 +133,14 @@ class CliInputs:
         firsts: list[Any] = [read_first(item) for item in self.firsts]
         if self.modalities[0] == "text":
             firsts = [Caption(caption) for caption in firsts]
-        seconds = [read_second(item) for item in self.seconds]
+        seconds: list[Any] = [read_second(item) for item in self.seconds]
         if self.ranked == "images":
-            seconds = [Caption(item) for item in seconds if isinstance(item, str)]
+            seconds = list(map(Caption, seconds))
+        inputs = replace(self, firsts=firsts, seconds=seconds)
         if self.ranked:
-            read_ranking(*((firsts[0], seconds) if self.ranked == "labels" else (seconds[0], firsts)))
-        return replace(self, firsts=firsts, seconds=seconds)
+            queries, candidates = inputs.queries
+            read_ranking(queries[0], candidates)
+        return inputs
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or the best of the candidates for each of the others."""
@@ -146,9 +153,7 @@ class CliInputs:
                 run: Any = compare if self.same_modality else explain
                 return run(model, firsts, seconds, on_progress=on_progress, **options)
         explanations = []
-        queries, candidates = self.firsts, self.seconds
-        if self.ranked == "images":
-            queries, candidates = candidates, queries
+        queries, candidates = self.queries
         with show_progress("explaining", quiet, len(queries)) as on_progress:
             for query in queries:
                 explanations.append(explain_ranking(model, query, candidates, **options))

@@ -95,10 +95,11 @@ class Side:
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
             lambda values, dim: values.flatten(dim - 1, dim),
         )
-        traces = (
-            each and tower.trace(tower.shifted(each.inputs, shifts), lowest) for each in (self.trace, self.origin)
-        )
-        return replace(self, **dict(zip(("trace", "origin"), traces, strict=True)), score=score)
+        moved = {
+            name: trace and tower.trace(tower.shifted(trace.inputs, shifts), lowest)
+            for name, trace in (("trace", self.trace), ("origin", self.origin))
+        }
+        return replace(self, **moved, score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
         """Return the side of the items at ``rows``, each once, with the same score.

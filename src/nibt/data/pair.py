@@ -138,7 +138,16 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-_NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
+def repeated(values: Sequence[Any]) -> int | None:
+    """Return the place of the first value that also stands before it; None if each is there once.
+
+    >>> repeated(["a", "b", "a"]), repeated(["a", "b"])
+    (2, None)
+    """
+    return next((place for place, value in enumerate(values) if value in values[:place]), None)
+
+
+NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 _ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
@@ -159,7 +168,7 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bo
         if len(of_items) > 1:
             raise BadInput(
                 f"the list in {place} place must have images only or captions only (a string in this place is "
-                f"{_ARTICLES[string]} {_NOUNS[string]})"
+                f"{_ARTICLES[string]} {NOUNS[string]})"
             )
         kinds += of_items
     if kinds == ["text", "image"]:
@@ -169,7 +178,7 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bo
     count, least = max(map(len, sides)), min(map(len, sides))
     if least not in (1, count):
         raise BadInput(
-            f"{len(sides[0])} {_NOUNS[kinds[0]]}s and {len(sides[1])} {_NOUNS[kinds[1]]}s cannot be paired: give "
+            f"{len(sides[0])} {NOUNS[kinds[0]]}s and {len(sides[1])} {NOUNS[kinds[1]]}s cannot be paired: give "
             "as many of both, or one of either"
         )
     image, text = sides[0][0], sides[1][0]

@@ -285,21 +285,21 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
             means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
             others[0] = torch.stack(means).detach()
         seconds += clock(devices) - started
-    modalities, origin, another = list(spec.modalities), None, spec.against or spec.origin
-    if another is not None:
-        modality: Modality = "text" if isinstance(another, str) else "image"
-        started, tower = clock(devices), spec.model.tower(modality)
-        origin = tower.trace(tower.prepare([another]), spec.methods[modality].lowest).take([0] * len(prepared.pairs))
+    modalities, added = list(spec.modalities), None
+    if (compared := spec.against or spec.origin) is not None:
+        started, tower = clock(devices), spec.model.tower("text" if isinstance(compared, str) else "image")
+        lowest = spec.methods[tower.modality].lowest
+        added = tower.trace(tower.prepare([compared]), lowest).take([0] * len(prepared.pairs))
         seconds += clock(devices) - started
         if spec.against is not None:
-            traces.append(origin)
-            others.append(others[spec.modalities.index(modality)])
-            modalities.append(modality)
+            traces.append(added)
+            others.append(others[spec.modalities.index(tower.modality)])
+            modalities.append(tower.modality)
     sides = tuple(
         Side(spec.model, trace, replace(spec.scores[modality], other=partner), spec.memory)
         for modality, trace, partner in zip(modalities, traces, others, strict=True)
     )
-    return (replace(sides[0], origin=origin), *sides[1:]) if spec.origin else sides, seconds
+    return (replace(sides[0], origin=added), *sides[1:]) if spec.origin else sides, seconds
 
 
 def clock(devices: Iterable[torch.device]) -> float:

@@ -14,6 +14,7 @@ from nibt.data.pair import (
     make_pairs,
     modality,
     read_caption,
+    repeated,
 )
 from nibt.engine.batches import AnyPair, explain_batches
 from nibt.engine.encode import encode
@@ -242,8 +243,7 @@ def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[Ima
 def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]) -> list[Ranked]:
     """Return the ranked candidates, the best first."""
     tokens = [model.text.tokens(item).ids for item in items if isinstance(item, str)]
-    double = next((place for place, ids in enumerate(tokens) if ids in tokens[:place]), None)
-    if double is not None:
+    if (double := repeated(tokens)) is not None:
         raise BadInput(
             f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
             "give one of them"
@@ -263,10 +263,6 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]
 
 
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and names_image(value) and os.path.isfile(value)
-
-
 def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
     """Read an image with its labels, or a caption with images."""
     query = _marked(query)
@@ -282,16 +278,15 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
         query = Caption(read_caption(query))
     else:
         query = read_image(query)
-        image = next((item for item in candidates if isinstance(item, NamedImage) or _is_file(item)), None)
-        if image is not None:
-            raise BadInput(
-                f"an image is ranked with labels (got the image {image!r:.60}): to rank images, give a caption; to "
-                "compare two, use compare; a label of that name is a Caption"
-            )
+        for item in candidates:
+            if isinstance(item, NamedImage) or (isinstance(item, str) and names_image(item) and os.path.isfile(item)):
+                raise BadInput(
+                    f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
+                    "compare two, use compare; a label of that name is a Caption"
+                )
         items = [read_caption(candidate) for candidate in candidates]
         names = keys = items
-    double = next((place for place, key in enumerate(keys) if key in keys[:place]), None)
-    if double is not None:
+    if (double := repeated(keys)) is not None:
         first, second = names[keys.index(keys[double])], names[double]
         what = (
             f"{noun[:-1]} {first!r} occurs twice" if first == second else f"{noun} {first!r} and {second!r} are equal"

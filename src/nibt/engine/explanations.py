@@ -9,6 +9,7 @@ import torch
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
+from nibt.data.pair import NOUNS, modality
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
@@ -143,8 +144,9 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             f"the model must give finite similarities (got {total}): check its weights, or load it in float32"
         )
     mixed, compared = spec.modalities == IMAGE_AND_TEXT, () if spec.against is None else (spec.against,)
-    named = {"image": "", "text": "", "against": f"other {'caption' if isinstance(spec.against, str) else 'image'}: "}
-    prefixes = [named.get(name, f"{name}: ") for name in spec.side_names]  # two images or captions are told apart
+    prefixes = ["" if name in IMAGE_AND_TEXT else f"{name}: " for name in spec.side_names]  # two images are told apart
+    if spec.against is not None:
+        prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
     mismatch = list(mismatches(*batch.sides[:2])) if mixed else [""] * len(similarities)
     explained = [score.target.name == spec.record["target"]["name"] for score in spec.scores.values()].index(True)
     explanations = []

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImageSource, is_batch, read_image
-from nibt.data.pair import Caption, Pair, as_list, make_pairs, read_caption
+from nibt.data.pair import Caption, Pair, as_list, make_pairs, read_caption, repeated
 from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
@@ -236,9 +236,8 @@ def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[t
     all_heads = tuple((layer, head) for layer in range(depth) for head in range(width))
     numbers = [list(pair) if isinstance(pair, list | tuple) else [pair] for pair in as_list(heads)]
     listed = tuple(tuple(parsed("heads", number, int) for number in pair) for pair in numbers) or all_heads
-    double = next((pair for place, pair in enumerate(listed) if pair in listed[:place]), None)
-    if double is not None:
-        raise BadOption(f"heads has {double} {listed.count(double)} times: give each head once")
+    if (double := repeated(listed)) is not None:
+        raise BadOption(f"heads has {listed[double]} {listed.count(listed[double])} times: give each head once")
     wrong = next((pair for pair in listed if pair not in all_heads), None)
     if wrong is not None:
         raise BadOption(

@@ -107,15 +107,15 @@ def resolve(
         compared |= contrast.record()
     target_record: TargetRecord = {"name": target, "options": compared}
     against = origin = None
+    to_one = find("targets", target).others == "one"
     if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
-        has_other_image = find("targets", target).others == "one" and len(contrast.against_images) == 1
-        if len(methods) < 2 or starts != ["image"] or not has_other_image:
+        if len(methods) < 2 or starts != ["image"] or not to_one or len(contrast.against_images) != 1:
             raise BadOption(
                 "the baseline against is the state of one other image, with the target difference: give that image in "
                 "against_images (--against) of explain or batch, and the baseline as image_baseline"
             )
         origin, target_warnings = contrast.against_images[0], {}
-    elif contrast.explained and len(target_warnings) == 1 and find("targets", target).others == "one":
+    elif contrast.explained and len(target_warnings) == 1 and to_one:
         against, target_warnings = (*contrast.against, *contrast.against_images)[0], {}
     notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
     return ExplanationSpec(

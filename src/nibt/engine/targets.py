@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from nibt.core.side import mean_states
 from nibt.data.images import ImageInput, read_image
-from nibt.data.pair import as_list, read_caption
+from nibt.data.pair import as_list, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.errors import BadOption, UnknownName
 from nibt.models._mean_states import FILE_NAME, MeanStates
@@ -41,8 +41,7 @@ class Contrast:
         captions, images = tuple(map(read_caption, as_list(against))), tuple(map(read_image, as_list(against_images)))
         named = {"against": captions, "against_images": [image.digest for image in images]}
         for name, values in {**named, "templates": as_list(templates)}.items():
-            double = next((number for number, value in enumerate(values) if value in values[:number]), None)
-            if double is not None:
+            if values and (double := repeated(values)) is not None:
                 text = images[double].source if name == "against_images" else values[double]
                 raise BadOption(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
         return cls(captions, images, tuple(as_list(templates)))

@@ -1,5 +1,6 @@
 """What metrics that change inputs share: removal of units by decreasing score, and coalitions of both sides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar
@@ -30,6 +31,16 @@ class PerturbationMetric(Metric):
     hide: Annotated[str, OneOf(HIDES)] = field(default="mean", kw_only=True)
     seed: Seed = field(default=0, kw_only=True)
 
+    def embedder(self, metric_input: MetricInput) -> Callable[[PerUnit], Tensor]:
+        """Return the embeddings of a side as a function of the units that are kept."""
+        side = replace(metric_input.side, score=lambda embeddings: embeddings)
+        return masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
+
+    def end(self, metric_input: MetricInput, embed: Callable[[PerUnit], Tensor], is_full: bool) -> Tensor:
+        """Return the embeddings of all or of no units, which all maps share."""
+        keep = torch.full_like(metric_input.attribution.scores, float(is_full), dtype=torch.float32)
+        return metric_input.once_for_all_methods(("end", self.hide, self.seed, is_full), partial(embed, keep))
+
 
 @dataclass(frozen=True)
 class CurveMetric(AreaMetric, PerturbationMetric):
@@ -48,14 +59,9 @@ class CurveMetric(AreaMetric, PerturbationMetric):
         order, counts = ranks(metric_input)
         shares = torch.linspace(0, 1, self.levels + 1, dtype=torch.float32)
         kept = [(order < (share * counts).round()[:, None]) == self.inserted for share in shares]
-        side = replace(metric_input.side, score=lambda embeddings: embeddings)
-        embed = masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
-        first, *between, last = kept
-        ends = [  # all maps share the embeddings of all and of no units
-            metric_input.once_for_all_methods(("end", self.hide, self.seed, is_full), partial(embed, keep.float()))
-            for keep, is_full in ((first, not self.inserted), (last, self.inserted))
-        ]
-        embeddings = [ends[0], *(embed(keep.float()) for keep in between), ends[1]]
+        embed = self.embedder(metric_input)
+        first, last = (self.end(metric_input, embed, is_full) for is_full in (not self.inserted, self.inserted))
+        embeddings = [first, *(embed(keep.float()) for keep in kept[1:-1]), last]
         return torch.stack([metric_input.side.score(level[None])[0] for level in embeddings]).float().T
 
 

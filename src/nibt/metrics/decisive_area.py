@@ -5,7 +5,6 @@ from typing import Annotated
 
 import torch
 
-from nibt.core.perturbation import masker
 from nibt.metrics._perturbation import PerturbationMetric, ranks
 from nibt.metrics.base import MetricInput
 from nibt.options import OneOf
@@ -52,14 +51,16 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         order, counts = ranks(metric_input)
-        score = masker(metric_input.side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
-        nothing, everything = score(torch.stack([torch.zeros_like(order), torch.ones_like(order)])).float()
+        embed, score = self.embedder(metric_input), metric_input.side.score
+        nothing, everything = (
+            score(self.end(metric_input, embed, is_full)[None])[0].float() for is_full in (False, True)
+        )
         limit = (nothing + everything) / 2 if self.decision == "half" else torch.zeros_like(nothing)
         low, high = torch.zeros_like(counts), counts  # the first high units decide, and the first low ones do not
         while ((high - low) > 1).any():
             middle = ((low + high) / 2).floor()
             first = order < middle[:, None]
-            kept = score((first if self.region == "keep" else ~first).float()).float()
+            kept = score(embed((first if self.region == "keep" else ~first).float())[None])[0].float()
             decides = ((kept > limit) == (self.region == "keep")) & (middle > low)
             low, high = torch.where(decides, low, torch.maximum(low, middle)), torch.where(decides, middle, high)
         return (high / counts).masked_fill(~((nothing <= limit) & (limit < everything)), torch.nan).cpu()

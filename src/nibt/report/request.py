@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nibt.data.pair import NOUNS
 from nibt.io import one_line
 from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
 from nibt.results.answer import AnswerExplanation
@@ -15,7 +16,6 @@ from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
 
-_NOUNS = {"image": "image", "text": "caption"}
 _LISTED = 3  # captions or images that a target line names; the others are counted
 WordMaps: TypeAlias = Regions | AnswerExplanation
 """Results with a map for each word: of a caption, or of an answer."""
@@ -31,7 +31,7 @@ def question(result: Shown) -> str:
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
     if result.is_comparison:
-        noun = _NOUNS[result.first.modality]
+        noun = NOUNS[result.first.modality]
         return f"Where does the similarity of these two {noun}s come from?"
     target, others = result.target["name"], _contrast(result).get("captions", ())
     images = _contrast(result).get("images", ())
@@ -125,7 +125,7 @@ def target_line(result: Shown) -> str:
 
 def side_title(result: Explanation, name: str) -> str:
     """Return the name of a side for readers."""
-    titles = {"image": "image side", "text": "text side", "against": f"other {_NOUNS[result.sides[name].modality]}"}
+    titles = {"image": "image side", "text": "text side", "against": f"other {NOUNS[result.sides[name].modality]}"}
     return titles.get(name, name)
 
 

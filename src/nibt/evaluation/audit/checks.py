@@ -149,10 +149,10 @@ class MetricScores:
         """Yield the mean of each method, side and metric that was measured."""
         for method, values in self.by_method.items():
             for (side, metric), numbers in values.items():
-                kind = find("metrics", metric)
-                mean = within(interval(numbers, kind.bounds), kind.bounds)
+                measured = find("metrics", metric)
+                mean = within(interval(numbers, measured.bounds), measured.bounds)
                 if mean.is_known:
-                    yield MetricMean(method, side, metric, *mean, known_count(numbers), kind.better)
+                    yield MetricMean(method, side, metric, *mean, known_count(numbers), measured.better)
 
     def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
         """Yield the check of each side and metric: the mean difference from a random map; positive is better."""
