@@ -48,6 +48,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
         against_images=CHANGED.objects[0].without(),
         image_baseline="against",
     ),
+    "decisive": lambda: nibt.decisive_region(
+        "scenes", nibt.explain_ranking("scenes", "sample:scene", ["a cat", "a key", "a house"]), "change"
+    ),
     "captions": lambda: nibt.compare("lite", "a cat", "a cat on a sofa"),
     "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
     "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),

@@ -12,16 +12,17 @@ to that. ``equal`` is the largest score if one pixel differs by one level, as a 
 Slow methods have a fifth of the scenes.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
-from runs import collect, kept, machine, on_mask, paired_test, parse_arguments, stored, write_tables
+from runs import cells, collect, machine, measure_rows, on_mask, parse_arguments, write_tables
 from shown import ROWS as SHOWN
 from shown import SLOW, STUDY
 from sklearn.metrics import roc_auc_score
 
 import nibt
 from nibt.datasets.scenes import SIDE, Scenes
-from nibt.evaluation.statistics import interval
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 
@@ -82,30 +83,16 @@ def values(model, method, options, pair, obj):
 
 def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"differences-{options.part}.jsonl"
-    done, selected = stored(path), pairs(options.count)
-    for number, (name, (method, settings)) in enumerate(ROWS.items()):
-        if name in done or number % options.parts != options.part:
-            continue
-        rows = [
-            values(model, method, settings, pair, obj)
-            for pair, obj in selected[: len(selected) // 5 if method in SLOW else len(selected)]
-        ]
-        record = {"key": name, "values": {key: [row[key] for row in rows] for key in rows[0]}}
-        kept(path, record)
-        print(line(name, record, record), flush=True)
+    measure_rows(path, ROWS, SLOW, pairs(options.count), partial(values, model), line, (options.part, options.parts))
 
 
 def line(name, record, first):
     """A row of the table: means with intervals, and a star where the paired test finds a difference from ``nib``."""
-    cells = []
-    for key in ("pointing", "AP", "inside", "words"):
-        numbers = np.array(record["values"][key])
-        differs = name != "nib" and paired_test(numbers, np.array(first["values"][key])) < 0.05
-        cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*interval(numbers)) + " *" * differs)
+    texts = cells(record["values"], first["values"], ("pointing", "AP", "inside", "words"), name == "nib")
     adds_up = name.startswith("nib") or name in SLOW
-    cells.append(f"{np.median(record['values']['gap']):.3f}" if adds_up else "-")
-    cells.append(f"{np.max(record['values']['equal']):.1g}")
-    return f"| {name} | {' | '.join(cells)} | {len(record['values']['AP'])} |"
+    texts.append(f"{np.median(record['values']['gap']):.3f}" if adds_up else "-")
+    texts.append(f"{np.max(record['values']['equal']):.1g}")
+    return f"| {name} | {' | '.join(texts)} | {len(record['values']['AP'])} |"
 
 
 def report(options):

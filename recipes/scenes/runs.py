@@ -150,6 +150,28 @@ def gone_on(model, setting, record, pairs):
     return {**record, "seconds": round(record["seconds"] + time.process_time() - began, 1), "values": values}
 
 
+def measure_rows(path, rows, slow, items, values, line, part=(0, 1)):
+    """Measure the rows of a table that a file lacks: numbers of each item, of a fifth of the items if a row is slow."""
+    done = stored(path)
+    for number, (name, setting) in enumerate(rows.items()):
+        if name in done or number % part[1] != part[0]:
+            continue
+        listed = [values(*setting, *item) for item in items[: len(items) // 5 if name in slow else len(items)]]
+        record = {"key": name, "values": {key: [each[key] for each in listed] for key in listed[0]}}
+        kept(path, record)
+        print(line(name, record, record), flush=True)
+
+
+def cells(values, first, keys, is_first):
+    """Cells of a table: means with intervals, and a star where they differ from the first row by the paired test."""
+    texts = []
+    for key in keys:
+        numbers = np.array(values[key], float)
+        known = not is_first and paired_test(numbers, np.array(first[key], float)) < 0.05
+        texts.append("{:.3f} [{:.3f}, {:.3f}]".format(*statistics.interval(numbers)) + " *" * known)
+    return texts
+
+
 def scenes_of(record):
     """How many scenes a record has."""
     return max(map(len, record["values"].values()), default=0)

@@ -24,6 +24,7 @@ from .evaluation.audit.pair import check as check
 from .evaluation.bench.plan import Plan as Plan
 from .evaluation.bench.report import write_report as write_report
 from .evaluation.bench.run import benchmark as benchmark
+from .evaluation.decisive import decisive_region as decisive_region
 from .evaluation.measure import measure as measure
 from .evaluation.roar import roar as roar
 from .formats.base import save as save

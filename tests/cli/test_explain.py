@@ -434,3 +434,23 @@ def test_explain_reports_mistakes_before_loading_a_model(
 def test_explain_suggests_a_model_in_other_case(run: Run, photo_file: str) -> None:
     code, _, err = run("explain", photo_file, "a cat", "-m", "LITE")
     assert (code, "Did you mean 'lite'?" in err) == (1, True)
+
+
+@pytest.mark.parametrize("region", few(["keep", "change"], ["change"]))
+def test_decisive_regions_are_in_files_and_printed(run: Run, photo: Path, clip_folder: Path, region: str) -> None:
+    captions = "a cat", "two cars"
+    code, out, err = run("explain", photo, *captions, "-m", clip_folder, "--rank", "--decisive", region)
+    assert code == 0, err
+    (name,) = [name for name in list_folder() if name.endswith(".json")]
+    assert f"decisive-{region}" in name
+    explanation = Explanation.load(name)
+    lacks = "no region is decisive: the image adds nothing to the difference"
+    assert (explanation.decisive is None) == (lacks in explanation.warnings)
+    assert lacks in out or (explanation.decisive and explanation.decisive.about[1:] in out)
+
+
+def test_decisive_regions_are_of_an_image_with_a_caption(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, _, err = run("explain", photo, "--compare", photo, "-m", clip_folder, "--decisive", "keep")
+    assert code == 2
+    assert "--decisive is for an image with a caption" in err
+    assert list_folder() == []

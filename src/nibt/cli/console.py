@@ -119,6 +119,8 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
         for check in answer.checks:
             verdict = Text(f"{check.verdict}: ", style=_VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
+        if answer.decisive:
+            console.print(sentence(answer.decisive.about), soft_wrap=True)
         for warning in other_warnings(answer.warnings):
             console.print(f"note: {warning}", style="yellow")
 

@@ -190,7 +190,7 @@ _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts"
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainMethodOptions(MethodOptions):
-    """The method, and whether its maps are checked."""
+    """The method, and what is found out about its maps."""
 
     check: Annotated[
         bool,
@@ -200,6 +200,13 @@ class ExplainMethodOptions(MethodOptions):
             "of its top region must lower the similarity more than removal of other regions.",
         ),
     ] = False
+    decisive: Annotated[
+        Literal["keep", "change"] | None,
+        Option(
+            help="Find the smallest part of the map that keeps what the model decides if all else is removed, or whose "
+            "removal changes it: half of the similarity, or with --against, --labels or --rank, what is first.",
+        ),
+    ] = None
 
 
 @expand_groups
@@ -230,11 +237,13 @@ def explain(
             "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --target and "
             "--against out"
         )
+    if method.decisive and typed.same_modality:
+        raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
         None if target.target == "cosine" else target.target,
-        **set_options(against=target.against, template=target.template, **drawing),
+        **set_options(against=target.against, template=target.template, decisive=method.decisive, **drawing),
     )
     read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
@@ -253,6 +262,13 @@ def explain(
         with show_progress("checking", files.silent, len(answers)) as on_progress:
             for row, answer in enumerate(answers):
                 answers[row] = with_checks(loaded, answer, spec)
+                on_progress(Progress(row + 1))
+    if method.decisive:
+        from nibt.evaluation.decisive import decisive_region
+
+        with show_progress("the decisive region", files.silent, len(answers)) as on_progress:
+            for row, answer in enumerate(answers):
+                answers[row] = decisive_region(loaded, answer, method.decisive)
                 on_progress(Progress(row + 1))
     if any(file.file_format.with_table for file in targets):
         answers = _panels(loaded, answers, spec, files.silent)

@@ -132,7 +132,8 @@ class Overlay(MapFormat, name="overlay"):
     draws = LOOK
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
-        return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look)
+        part = explanation.decisive and explanation.decisive.cells
+        return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look, part=part)
 
 
 class Scores(MapFormat, name="tif"):

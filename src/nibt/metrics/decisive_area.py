@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
+from nibt.core.perturbation import decisive_counts
 from nibt.metrics._perturbation import PerturbationMetric, ranks
 from nibt.metrics.base import MetricInput
 from nibt.options import OneOf
@@ -56,11 +59,9 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
             score(self.end(metric_input, embed, is_full)[None])[0].float() for is_full in (False, True)
         )
         limit = (nothing + everything) / 2 if self.decision == "half" else torch.zeros_like(nothing)
-        low, high = torch.zeros_like(counts), counts  # the first high units decide, and the first low ones do not
-        while ((high - low) > 1).any():
-            middle = ((low + high) / 2).floor()
-            first = order < middle[:, None]
-            kept = score(embed((first if self.region == "keep" else ~first).float())[None])[0].float()
-            decides = ((kept > limit) == (self.region == "keep")) & (middle > low)
-            low, high = torch.where(decides, low, torch.maximum(low, middle)), torch.where(decides, middle, high)
-        return (high / counts).masked_fill(~((nothing <= limit) & (limit < everything)), torch.nan).cpu()
+
+        def decides(kept: Bool[Tensor, "batch unit"]) -> Bool[Tensor, " batch"]:
+            return score(embed(kept.float())[None])[0].float() > limit
+
+        first = decisive_counts(order, counts, self.region, decides)
+        return (first / counts).masked_fill(~((nothing <= limit) & (limit < everything)), torch.nan).cpu()

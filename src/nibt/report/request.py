@@ -73,8 +73,11 @@ def legend(result: Shown, look: Appearance = DEFAULT) -> str:
         name = "method's score of a part"
     positive, negative = look.palette.names
     hidden = "what lowers it is not shown" if look.positive_only else f"{negative} lowers it"
-    outline = " The outline is at half of the maximum." if look.outlined and isinstance(result, Explanation) else ""
-    return sentence(f"{positive} raises the {name}, {hidden}") + outline
+    legend_text = sentence(f"{positive} raises the {name}, {hidden}")
+    if not isinstance(result, Explanation) or not look.outlined:
+        return legend_text
+    outline = f"Outline: {result.decisive.about}" if result.decisive else "The outline is at half of the maximum"
+    return f"{legend_text} {sentence(outline)}"
 
 
 def is_signed(result: Shown) -> bool:

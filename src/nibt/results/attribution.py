@@ -78,13 +78,21 @@ class PathSummary(Serializable):
         gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
         if not change:
             return f"{gap:.2g} (there is no change)"
-        share = 100 * gap / change
-        return f"{share:.0f}\u00a0%" if share >= 10 else f"{share:.2g}\u00a0%"
+        return percent(gap / change)
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:
         """Whether the gap of all tokens, special tokens included, is above the tolerance; see ``allowed``."""
         return (self.gap - self.special_tokens).abs() > allowed(self.at_input - self.at_baseline, self.tolerance)
+
+
+def percent(share: float) -> str:
+    r"""Return a share as text, with two digits if it is small.
+
+    >>> percent(0.0123), percent(0.271)
+    ('1.2\xa0%', '27\xa0%')
+    """
+    return f"{100 * share:.0f}\u00a0%" if share >= 0.1 else f"{100 * share:.2g}\u00a0%"
 
 
 def allowed(change: PerExample, tolerance: float | None) -> PerExample:

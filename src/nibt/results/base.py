@@ -159,7 +159,8 @@ class Result(Serializable):
         target = data.get("target", {})
         labels = sorted(label["label"] for label in data.get("ranking", ()))
         target = {"target": target.get("name"), "options": target.get("options"), "labels": labels}
-        return {**_inputs(data), **sides, **target}
+        decisive = {"decisive": data["decisive"]["region"]} if data.get("decisive") else {}
+        return {**_inputs(data), **sides, **target, **decisive}
 
     def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:
         """Write a file, completely or not at all; the ending of its name chooses the format, as in ``nibt.save``.

@@ -16,6 +16,7 @@ from nibt.registry import find
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.audit import Check
 from nibt.results.base import Result
+from nibt.results.decisive import DecisiveRegion
 from nibt.results.map_regions import MapRegion
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
@@ -68,6 +69,7 @@ class Explanation(Result):
         warnings: Warnings for the reader; a mismatch of the pair comes first.
         ranking: The ranked labels, if labels were explained.
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
+        decisive: The smallest part of the map that decides, if ``nibt.decisive_region`` found one.
     """
 
     kind: ClassVar[str] = "explanation"
@@ -82,6 +84,7 @@ class Explanation(Result):
     warnings: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
     checks: tuple[Check, ...] = ()
+    decisive: DecisiveRegion | None = None
 
     @model_validator(mode="after")
     def _sides_fit(self) -> "Explanation":
@@ -96,6 +99,8 @@ class Explanation(Result):
         lacking = [name for name in self.sides if name not in self.target]
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
+        if self.decisive is not None and (self.is_comparison or self.decisive.cells.shape != self.grid.shape):
+            raise BadInput(f"decisive must have the cells of the map of the image, {tuple(self.decisive.cells.shape)}")
         return self
 
     @property
@@ -228,6 +233,7 @@ class Explanation(Result):
                 f"model {self.model.get('id')}",
                 *scores,
                 *(f"  check: {check.verdict}: {check.about}" for check in self.checks),
+                *([f"  {self.decisive.about}"] if self.decisive else []),
                 *(f"  warning: {text}" for text in self.warnings),
             ]
         )

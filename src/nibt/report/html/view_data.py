@@ -83,6 +83,9 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     table = panel.words_have_maps
     sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
     stages = [side for side in sides if side["kind"] == "image"]
+    if isinstance(panel.answer, Explanation) and panel.answer.decisive:
+        part = coarse(panel.answer.decisive.cells.float())
+        stages[0]["part"] = (part >= part.amax() / 2).flatten().int().tolist()
     if "against" in panel.sides and len(stages) > 1:  # two images that are compared for a caption share a scale
         largest = max(max(map(abs, side["scores"])) for side in stages)
         for name, side in zip(("image", "against"), stages, strict=True):

@@ -142,8 +142,11 @@ function paintHeatmap(canvas, photo, map, colors, controls) {
   }
   context.putImageData(image, 0, 0);
   const most = map.shared ? map.largest : Math.max(...scores);
-  if (colors.outlined && most > 0) {
-    drawOutline(context, scoreAt, [left, top, columnWeights.length, rowWeights.length], map.grid, colors.outlined * most);
+  if (colors.outlined && (map.part || most > 0)) {
+    const partAt = (y, x) => map.part[Math.min(rows - 1, Math.floor(((y + 0.5) * rows) / rowWeights.length)) * columns
+      + Math.min(columns - 1, Math.floor(((x + 0.5) * columns) / columnWeights.length))];
+    const box = [left, top, columnWeights.length, rowWeights.length];
+    drawOutline(context, map.part ? partAt : scoreAt, box, map.grid, map.part ? 0.5 : colors.outlined * most);
   }
 }
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -19,6 +20,7 @@ STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and
 SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map
 SOFT = 1.2  # the blur of outlines, in pixels
 WHITE, DARK = 0.27, 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
+_FINE = 8  # how many pixels a cell of a part has along each side
 FINER = 2  # how many pixels of a mask a pixel has along each side
 
 
@@ -44,8 +46,14 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
     return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
-def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most: float | None = None) -> Image.Image:
-    """Draw the map over a copy of the image of any size."""
+def overlay(
+    mapped: Mapped,
+    image: Image.Image,
+    look: Appearance = DEFAULT,
+    most: float | None = None,
+    part: Bool[Tensor, "row column"] | None = None,
+) -> Image.Image:
+    """Draw the map over a copy of the image of any size, with the outline of its high scores or of a part of it."""
     scores = score_map(mapped, image.size)
     shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
@@ -57,7 +65,11 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
         drawn = Image.fromarray(colored)
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
-        drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
+        if part is None:
+            drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
+        else:  # whose edges are those of cells, also of single ones
+            fine = F.interpolate(part[None, None].float(), scale_factor=_FINE)[0, 0]
+            drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
     return _unseen(mapped, drawn)
 
 

@@ -1,0 +1,81 @@
+"""How much of an image decides, and is that part on the object? All on unseen scenes, through ``nibt.decisive_region``.
+
+    OMP_NUM_THREADS=1 python recipes/scenes/decisive.py measure --out RUN --count 500
+    python recipes/scenes/decisive.py report --out RUN    # into docs/explanation/study
+
+A scene has two or three objects, one of which its caption names. ``keep`` is the share of the image that keeps half of
+what the image adds to the similarity, ``change`` the share without which half of it is lost, and ``first`` the share
+without which the noun of another object of the scene is first. ``on object`` is the share of each part's pixels on the
+named object. ``random`` takes the cells in random order. Slow methods have a fifth of the scenes.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch.nn.functional as F
+from runs import cells, collect, machine, measure_rows, parse_arguments, write_tables
+from shown import ROWS as SHOWN
+from shown import SLOW, STUDY
+
+import nibt
+from nibt.datasets._captions import with_article
+from nibt.datasets.scenes import SIDE, Scenes
+
+UNSEEN = 20261201
+"""The seed of scenes on which nothing was chosen."""
+COLUMNS = ("keep", "on object", "change", "on object, change", "first", "on object, first")
+LEFT_OUT = ("nib, not distributed", "nib, 5 views", "clip_surgery", "grad_cam")
+ROWS = {**{name: row for name, row in SHOWN.items() if name not in LEFT_OUT}, "random": ("random", {})}
+
+
+def values(model, method, options, pair):
+    """All numbers of one scene; those of a part without a decision are NaN."""
+    named = {f"image_{name}": value for name, value in options.items()}
+    target = next(obj for obj in pair.objects if obj.spans)
+    caption, other = (
+        f"a picture of {with_article(obj.name)}"
+        for obj in (target, next(obj for obj in pair.objects if obj.name != target.name))
+    )
+    answer = nibt.explain(model, pair.image, caption, method, seed=0, **named)
+    against = nibt.explain(model, pair.image, caption, method, seed=0, against=other, **named)
+    numbers = {}
+    for key, of, region in (("keep", answer, "keep"), ("change", answer, "change"), ("first", against, "change")):
+        part = nibt.decisive_region(model, of, region).decisive
+        on_object = "on object" if key == "keep" else f"on object, {key}"
+        if part is None or (key == "first" and part.decision != "first"):
+            numbers |= {key: np.nan, on_object: np.nan}
+            continue
+        pixels = F.interpolate(part.cells[None, None].float(), (SIDE, SIDE), mode="nearest")[0, 0].numpy() > 0
+        numbers |= {key: part.share, on_object: float(target.mask[pixels].mean())}
+    return numbers
+
+
+def measure(options):
+    model, path = nibt.load_model(options.model), options.out / f"decisive-{options.part}.jsonl"
+    scenes = [(pair,) for pair in Scenes(count=options.count, seed=UNSEEN, fewest=2, most=3, named="one")]
+    measure_rows(path, ROWS, SLOW, scenes, partial(values, model), line, (options.part, options.parts))
+
+
+def line(name, record, first):
+    """A row of the table."""
+    texts = cells(record["values"], first["values"], COLUMNS, name == "nib")
+    return f"| {name} | {' | '.join(texts)} | {len(record['values']['keep'])} |"
+
+
+def report(options):
+    records = collect(options.out, "decisive")
+    head = f"| | {' | '.join(COLUMNS)} | scenes |"
+    table = "\n".join(
+        [head, "|---" * 8 + "|", *(line(name, records[name], records["nib"]) for name in ROWS if name in records)]
+    )
+    print(table)
+    write_tables(STUDY, {"decisive": table}, f"{machine()}; scenes of seed {UNSEEN}")
+
+
+def main():
+    options = parse_arguments(__doc__)
+    report(options) if options.what == "report" else measure(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The decisive region of a map: the smallest part of an image that decides."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from jaxtyping import Bool
+from pydantic import computed_field
+from torch import Tensor
+
+from nibt.options import Share
+from nibt.results.attribution import percent
+from nibt.results.base import Array, Serializable
+
+
+@dataclass(frozen=True, eq=False)
+class DecisiveRegion(Serializable):
+    """The smallest part of a map that keeps a decision of the model, or whose removal changes it.
+
+    Attributes:
+        region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it.
+        decision: ``first``: the explained caption or image is ahead of those that it is compared with. ``similarity``,
+            ``difference``: more than half of what the image adds to it is kept.
+        cells: True for the cells of the part, (row, column) of the map.
+        random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
+        instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
+    """
+
+    region: Literal["keep", "change"]
+    decision: Literal["similarity", "difference", "first"]
+    cells: Annotated[Bool[Tensor, "row column"], Array(2, "boolean")]
+    random: Share
+    instead: str = ""
+
+    @computed_field
+    @property
+    def share(self) -> float:
+        """The share of the image that the part has, in [0, 1]."""
+        return float(self.cells.double().mean())
+
+    @property
+    def about(self) -> str:
+        """What the part does, in words."""
+        part, chance = f"{percent(self.share)} of the image", f"random order: {percent(self.random)}"
+        half = f"half of what the image adds to the {self.decision}"
+        if self.region == "keep":
+            kept = "the match first" if self.decision == "first" else half
+            return f"{part} keeps {kept} if all else is removed ({chance})"
+        lost = f"\u201c{self.instead}\u201d comes first" if self.decision == "first" else f"{half} is lost"
+        return f"without {part}, {lost} ({chance})"

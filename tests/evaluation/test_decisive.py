@@ -1,0 +1,189 @@
+"""Tests of ``nibt.decisive_region``: by the model's own forward, and by enumeration of all parts of a map."""
+
+from dataclasses import replace
+from itertools import permutations, product
+from math import log2
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import nibt
+from nibt.errors import BadInput, BadOption
+from nibt.models._tower import Tower
+from nibt.models.base import Model
+from nibt.results.explanation import Explanation
+from tests import tiny
+from tests.suites import few
+
+CAPTION, OTHERS = "a red cat", ["two cars", "a blue dog on a table", "cat"]
+REGIONS = ("keep", "change")
+
+
+def of(kind: str = "clip", seed: int = 0, caption: str = CAPTION, **options: Any) -> tuple[Model, Explanation]:
+    model = tiny.model(kind)
+    return model, nibt.explain(model, tiny.image(64, 64, seed), caption, "occlusion", **options)
+
+
+def similarities(model: Model, explanation: Explanation, cells: Any, captions: list[str]) -> Any:
+    """Return the similarities of the image with the mean color in all other cells, for each set of cells."""
+    assert explanation.image.input is not None
+    inputs = model.image.prepare([explanation.image.input])
+    keep = F.interpolate(cells[:, None].float(), inputs.values.shape[-2:], mode="nearest")
+    seen = model.image.encode(replace(inputs, values=inputs.values * keep))
+    return model.similarity.to_each(seen, model.text.encode(model.text.prepare(captions)))
+
+
+def margins(model: Model, explanation: Explanation, cells: Any, others: list[str]) -> Any:
+    """Return the similarities, less the largest of others."""
+    values = similarities(model, explanation, cells, [explanation.caption, *others])
+    return values[:, 0] - (values[:, 1:].amax(1) if others else 0)
+
+
+def limits(model: Model, explanation: Explanation, others: list[str]) -> tuple[float, float]:
+    """Return the margins of no cell and of all cells."""
+    cells = torch.tensor([False, True])[:, None, None].expand(2, *explanation.grid.shape)
+    nothing, everything = margins(model, explanation, cells, others).tolist()
+    return nothing, everything
+
+
+def found(others: list[str], region: Any) -> list[tuple[Model, Explanation, list[str]]]:
+    """Return explanations for which a part is decisive, of images with captions, or with one of two captions."""
+    kept = []
+    for seed, captions in product(range(4), permutations([CAPTION, *OTHERS], 2)):
+        against = list(captions[1:]) if others else []
+        options: dict[str, Any] = {"against": against} if against else {}
+        model, explanation = of(seed=seed, caption=captions[0], **options)
+        explanation = nibt.decisive_region(model, explanation, region)
+        if explanation.decisive:
+            kept.append((model, explanation, against))
+        if len(kept) == 4:
+            break
+    assert kept, "no image decides"
+    return kept
+
+
+@pytest.mark.parametrize("others", [[], OTHERS])
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_part_decides_by_the_forward_of_the_model(region: str, others: list[str]) -> None:
+    for model, explanation, captions in found(others, region):
+        decisive = explanation.decisive
+        assert decisive is not None
+        assert decisive.region == region
+        nothing, everything = limits(model, explanation, captions)
+        is_first = bool(captions) and nothing <= 0 < everything
+        assert decisive.decision == ("first" if is_first else "difference" if captions else "similarity")
+        limit = 0.0 if is_first else (nothing + everything) / 2
+        cells = decisive.cells if region == "keep" else ~decisive.cells
+        value = float(margins(model, explanation, cells[None], captions))
+        assert value > limit - 1e-6 if region == "keep" else value <= limit + 1e-6
+        assert decisive.share == pytest.approx(float(decisive.cells.float().mean()))
+        assert (decisive.instead == captions[0]) if is_first and region == "change" else decisive.instead == ""
+
+
+def test_without_others_that_are_first_one_of_them_is_named() -> None:
+    model, images = tiny.model("clip"), [tiny.image(64, 64, seed) for seed in range(12)]
+    explanations = [nibt.explain_ranking(model, image, [CAPTION, *OTHERS], "occlusion") for image in images]
+    decided = [nibt.decisive_region(model, explanation, "change") for explanation in explanations]
+    named = [explanation for explanation in decided if explanation.decisive and explanation.decisive.instead]
+    for explanation in named:
+        decisive, labels = explanation.decisive, [ranked.label for ranked in explanation.ranking]
+        assert decisive is not None
+        scores = similarities(model, explanation, ~decisive.cells[None], labels)[0]
+        assert labels[int(scores.argmax())] == decisive.instead
+    assert named, "no image has a first label that its blank has not"
+
+
+@pytest.mark.parametrize("region", few(REGIONS, ["keep"]))
+def test_enumeration_finds_no_much_smaller_part(region: Any) -> None:
+    """Of all 512 parts of a map of 3 x 3 cells, the smallest has at most one cell less."""
+    lacking = []
+    for seed in range(4):
+        model, explanation = of(seed=seed)
+        coarse = F.adaptive_avg_pool2d(explanation.grid[None], 3)[0]
+        image = replace(explanation.image, grid=coarse)
+        explanation = replace(explanation, sides={**explanation.sides, "image": image})
+        decisive = nibt.decisive_region(model, explanation, region).decisive
+        if decisive is None:
+            continue
+        limit = sum(limits(model, explanation, [])) / 2
+        every = torch.tensor(list(product([False, True], repeat=9)))
+        cells = every if region == "keep" else ~every
+        decides = (margins(model, explanation, cells.view(-1, 3, 3), []) > limit) == (region == "keep")
+        lacking.append(int(decisive.cells.sum()) - int(every[decides].sum(1).min()))
+    assert lacking
+    assert min(lacking) >= 0
+    assert np.mean(lacking) <= 1
+
+
+def test_images_are_compared_by_the_similarity_of_the_other_one() -> None:
+    model = tiny.model("clip")
+    pairs = [(tiny.image(64, 64, seed), tiny.image(64, 64, seed + 10)) for seed in range(6)]
+    for (first, second), caption in product(pairs, [CAPTION, *OTHERS]):
+        explanation = nibt.explain(model, first, caption, "occlusion", against_images=second)
+        decisive = nibt.decisive_region(model, explanation, "keep").decisive
+        if decisive is not None and decisive.decision == "first":
+            other = explanation.similarity - explanation.target["value"]
+            assert float(margins(model, explanation, decisive.cells[None], [])) > other - 1e-6
+            return
+    pytest.fail("no image is first only with its parts")
+
+
+def test_forward_passes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, explanation = of(views=3)
+    passes, encode = [], Tower.encode
+    monkeypatch.setattr(
+        Tower, "encode", lambda tower, inputs: passes.append((tower.modality, len(inputs))) or encode(tower, inputs)
+    )
+    nibt.decisive_region(model, explanation)
+    images = sum(count for modality, count in passes if modality == "image")
+    assert 2 < images <= 3 * np.ceil(log2(explanation.grid.numel())) + 10
+
+
+def test_an_image_that_adds_nothing_decides_nothing() -> None:
+    warned = []
+    for seed in range(8):
+        model, explanation = of(seed=seed)
+        nothing, everything = limits(model, explanation, [])
+        decided = nibt.decisive_region(model, explanation)
+        warning = "no region is decisive: the image adds nothing to the similarity"
+        assert (warning in decided.warnings) == (decided.decisive is None) == (everything <= nothing)
+        warned.append(decided.decisive is None)
+    assert any(warned)
+
+
+def test_results_are_the_same_when_they_are_read_again(tmp_path: Any) -> None:
+    _, explanation, _ = found([], "keep")[0]
+    explanation.save(tmp_path / "x.json")
+    again = Explanation.load(tmp_path / "x.json")
+    assert again.decisive == explanation.decisive
+    assert explanation.decisive
+    assert explanation.decisive.about in repr(explanation)
+    data = explanation.to_json()
+    data["decisive"]["cells"] = [[True]]
+    with pytest.raises(BadInput, match="decisive must have the cells of the map"):
+        Explanation.from_json(data)
+
+
+def test_other_inputs_are_refused_by_name() -> None:
+    model, explanation = of()
+    with pytest.raises(BadOption, match="region must be one of keep, change"):
+        nibt.decisive_region(model, explanation, "half")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="got a comparison"):
+        nibt.decisive_region(model, nibt.compare(model, "a cat", "a dog"))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="results of class Explanation"):
+        nibt.decisive_region(model, nibt.regions(model, tiny.image(), CAPTION))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadInput, match="other weights"):
+        nibt.decisive_region(tiny.model("siglip"), explanation)
+    gone = replace(explanation, sides={**explanation.sides, "image": replace(explanation.image, input=None)})
+    with pytest.raises(BadInput, match="no longer there"):
+        nibt.decisive_region(model, gone)
+
+
+def test_pictures_outline_the_part() -> None:
+    _, explanation, _ = found([], "keep")[0]
+    assert nibt.draw(explanation).tobytes() != nibt.draw(replace(explanation, decisive=None)).tobytes()
+    plain = nibt.draw(explanation, style="colors")
+    assert plain.tobytes() == nibt.draw(replace(explanation, decisive=None), style="colors").tobytes()
