@@ -31,8 +31,8 @@ from nibt.engine.encode import encode
 from nibt.engine.explanations import MARGIN, mismatches
 from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, UNMOVED, moves, reactions
 from nibt.engine.spec import resolve
-from nibt.evaluation.audit.checks import NOUNS as EVERYDAY_NOUNS
 from nibt.preprocessing.captions import FUNCTION_WORDS, UNKNOWN
+from nibt.preprocessing.captions import NOUNS as EVERYDAY_NOUNS
 from nibt.registry import MethodSpec
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
 from nibt.targets.base import CosineSimilarity

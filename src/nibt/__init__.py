@@ -3,6 +3,7 @@
 Explain pairs:
     explain, explain_ranking, rank     maps and word scores of images with captions; ranked labels or images
     compare                            which parts of two images, or words of two captions, make them similar
+    replace_words                      by how much the similarity changes if a word is replaced
     regions               which words go with which parts of an image
     contributions, explain_embeddings  maps of one image for many captions or embeddings
     explain_answer                     what each word of a generated answer took from the image, the prompt and the

@@ -18,6 +18,8 @@ from .engine.heads import HeadName as HeadName
 from .engine.heads import ablate_heads as ablate_heads
 from .engine.heads import name_heads as name_heads
 from .engine.regions import regions as regions
+from .engine.replace import Replacement as Replacement
+from .engine.replace import replace_words as replace_words
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
 from .evaluation.audit.pair import check as check

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from nibt.options import Keywords
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
+    from nibt.engine.replace import Candidates
     from nibt.models.base import Model
     from nibt.registry import MethodSpec
     from nibt.report.html.view_data import Panel
@@ -54,6 +56,15 @@ class ExplainInputOptions(InputOptions):
             "second.",
         ),
     ] = False
+    replace: Annotated[
+        str | None,
+        Option(
+            metavar="auto|WORDS",
+            help="Replace each word of the caption, and explain the caption against the replacement that changes the "
+            "similarity most: auto (everyday nouns, negations, counts), or words as dog,fox or a file with one per "
+            "line; cat=dog,fox replaces this word only.",
+        ),
+    ] = None
     compare: Annotated[
         str | None,
         Option(
@@ -71,12 +82,15 @@ class CliInputs:
     seconds: list[Any]
     modalities: "tuple[Modality, Modality]" = ("image", "text")
     ranked: Literal["labels", "images", ""] = ""  # which of the two are ranked for each of the others
+    replaced: bool = False
+    candidates: "Candidates | None" = None
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
         labeled, compared = options.labels is not None, options.compare
         modes = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
+        modes["--replace"] = options.replace is not None
         if sum(modes.values()) > 1:
             raise BadOption(f"{' and '.join(filter(modes.get, modes))} exclude each other: give one of them")
         if compared is None:
@@ -85,6 +99,8 @@ class CliInputs:
                 raise BadOption("--rank needs several images, or several captions of one image (got one of each)")
             if options.labels is not None:
                 return cls(images, read_lines(options.labels), ranked="labels")
+            if options.replace is not None:
+                return cls(images, captions, replaced=True, candidates=_candidates(options.replace))
             ranked = "" if not options.rank else "images" if len(images) > 1 else "labels"
             return cls(images, captions, ranked=ranked)
         modality: Modality = "image" if is_image(compared) else "text"
@@ -140,25 +156,49 @@ class CliInputs:
         if self.ranked:
             queries, candidates = inputs.queries
             read_ranking(queries[0], candidates)
+        if self.replaced:
+            from nibt.engine.replace import read_replacements
+
+            for caption in seconds:
+                read_replacements(caption, self.candidates)
         return inputs
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or the best of the candidates for each of the others."""
         from nibt.engine.explain import compare, explain, explain_ranking
 
-        if not self.ranked:
-            pairs = [(first, second) for first in self.firsts for second in self.seconds]
+        pairs = [(first, second) for first in self.firsts for second in self.seconds]
+        if not self.ranked and not self.replaced:
             with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
                 run: Any = compare if self.same_modality else explain
                 return run(model, firsts, seconds, on_progress=on_progress, **options)
         explanations = []
         queries, candidates = self.queries
-        with show_progress("explaining", quiet, len(queries)) as on_progress:
-            for query in queries:
-                explanations.append(explain_ranking(model, query, candidates, **options))
+        calls = [partial(explain_ranking, model, query, candidates) for query in queries]
+        if self.replaced:
+            from nibt.engine.replace import explain_replacement
+
+            calls = [partial(explain_replacement, model, *pair, self.candidates) for pair in pairs]
+        with show_progress("explaining", quiet, len(calls)) as on_progress:
+            for call in calls:
+                explanations.append(call(**options))
                 on_progress(Progress(len(explanations)))
         return explanations
+
+
+def _candidates(text: str) -> "Candidates | None":
+    """Read the value of ``--replace``: None for ``auto``, words, or a mapping of one word.
+
+    >>> _candidates("dog,fox"), _candidates("cat=dog"), _candidates("auto")
+    (['dog', 'fox'], {'cat': ['dog']}, None)
+    """
+    if text == "auto":
+        return None
+    word, equals, listed = text.rpartition("=")
+    is_file = Path(listed).suffix == ".txt" or Path(listed).is_file()
+    words = read_lines(Path(listed)) if is_file else [each.strip() for each in listed.split(",")]
+    return {word: words} if equals else words
 
 
 def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
@@ -225,17 +265,17 @@ def explain(
     """
     typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
     compares = target.target not in (None, "cosine") or target.against
-    if typed.ranked and (target.target or target.against or target.template):
-        raise BadOption(
-            f"--{'labels' if inputs.labels else 'rank'} explains the best against the second: leave --target, "
-            "--against and --template out"
-        )
+    if (typed.ranked or typed.replaced) and (target.target or target.against or target.template):
+        explains = f"--{'labels' if inputs.labels else 'rank'} explains the best against the second"
+        if typed.replaced:
+            explains = "--replace explains the caption against a replacement"
+        raise BadOption(f"{explains}: leave --target, --against and --template out")
     if typed.same_modality and target.template:
         raise BadOption("--template is for an image with a caption: leave it out with --compare")
-    if method.check and (typed.same_modality or typed.ranked or compares):
+    if method.check and (typed.same_modality or typed.ranked or typed.replaced or compares):
         raise BadOption(
-            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --target and "
-            "--against out"
+            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
+            "and --against out"
         )
     if method.decisive and typed.same_modality:
         raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
@@ -243,9 +283,22 @@ def explain(
         *spec.words,
         model_name(model.model),
         None if target.target == "cosine" else target.target,
-        **set_options(against=target.against, template=target.template, decisive=method.decisive, **drawing),
+        **set_options(
+            replace=inputs.replace,
+            against=target.against,
+            template=target.template,
+            decisive=method.decisive,
+            **drawing,
+        ),
     )
-    read_paths = input_paths(*typed.images, inputs.labels, model.model, target.against_images, spec.options)
+    read_paths = input_paths(
+        *typed.images,
+        inputs.labels,
+        *(inputs.replace or "").split("="),
+        model.model,
+        target.against_images,
+        spec.options,
+    )
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     items = typed.read()
@@ -253,7 +306,7 @@ def explain(
     options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
-    elif not typed.ranked:
+    elif not typed.ranked and not typed.replaced:
         options |= target.contrast
     answers: Any = items.explain(loaded, files.silent, options)
     if method.check:

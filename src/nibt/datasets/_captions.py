@@ -1,7 +1,7 @@
 """Captions that name objects, the names in captions, and the names and captions by which CLIP was evaluated."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -89,6 +89,11 @@ def plurals(name: str) -> set[str]:
     >>> sorted(plurals("wine glass") | plurals("person"))
     ['people', 'persons', 'wine glasses']
     """
+    return {plural(name), plural(name, {})}
+
+
+def plural(name: str, irregular: Mapping[str, str] = _IRREGULAR) -> str:
+    """Return the plural of a name, by its last word, as in ``wine glasses``."""
     rest, last = name[: name.rfind(" ") + 1], name[name.rfind(" ") + 1 :]
     regular = (
         last + "es"
@@ -97,7 +102,7 @@ def plurals(name: str) -> set[str]:
         if re.search("[^aeiou]y$", last)
         else last + "s"
     )
-    return {rest + regular, rest + _IRREGULAR.get(last, regular)}
+    return rest + irregular.get(last, regular)
 
 
 @lru_cache(maxsize=1024)

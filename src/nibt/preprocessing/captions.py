@@ -36,7 +36,7 @@ _JOINT = r"(?:['\u2019\-]|(?<=\d)[.,](?=\d))"
 _RUN = r"([!-/:-@\[-`{-~\u2026])\1+"  # ... and !!!
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
 _IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # with joiners, skin tones and variants
-_WORD = re.compile(
+WORD = re.compile(
     rf"{_TAG}|{_IDEOGRAPH}|{_SYLLABLE}|{_LANGUAGE}|{_LETTERS}(?:{_JOINT}{_LETTERS})*|{_RUN}|{_FLAG}|{_IMAGE}"
 )
 _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
@@ -48,6 +48,8 @@ FUNCTION_WORDS = frozenset(read_text(files("nibt.preprocessing") / "function_wor
 
 All other words with a letter are content words.
 """
+NOUNS = tuple(read_text(files("nibt.preprocessing") / "nouns.txt").split())
+"""1,000 everyday English nouns, in the singular."""
 TOKENIZER_LOCK = threading.RLock()
 """Serializes calls of tokenizers, which store padding and truncation as a state that each call sets."""
 
@@ -88,7 +90,7 @@ def words_by_offsets(
         >>> [w.text for w in words_by_offsets("http://", ["http", "://"], [True] * 2, [(0, 4), (4, 7)])]
         ['http', '://']
     """
-    spans = [match.span() for match in _WORD.finditer(caption)]
+    spans = [match.span() for match in WORD.finditer(caption)]
     words: list[tuple[int, int, str, list[int]]] = []
     blanks: list[int] = []
     for row, (start, end) in enumerate(offsets):

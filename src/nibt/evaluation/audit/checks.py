@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +20,9 @@ from nibt.engine.encode import encode, within_memory
 from nibt.engine.reactions import NEAR_BLANK, reactions
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import Interval, interval, within
-from nibt.io import read_text
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
-from nibt.preprocessing.captions import UNKNOWN
+from nibt.preprocessing.captions import NOUNS, UNKNOWN
 from nibt.registry import MethodSpec, find
 from nibt.results.audit import Check, MetricMean
 from nibt.types import Embedding, MeasuredSide, Modality
@@ -176,7 +174,6 @@ class MetricScores:
             yield from checks_of(name, str(method), side, values)
 
 
-NOUNS = tuple(read_text(files("nibt.evaluation.audit") / "nouns.txt").split())
 WORDING = "a photo of a {}"
 _TIE = 1e-4  # embeddings of synonyms that were trained to be equal differ by rounding
 _BATCH = 32

@@ -1,0 +1,225 @@
+"""Counterfactual words: by how much the similarity changes if a word of the caption is replaced."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
+from typing import Any, TypeAlias
+
+from nibt.data.images import ImageSource, read_image
+from nibt.data.objects import Span
+from nibt.data.pair import Caption, as_list, read_caption
+from nibt.datasets._captions import plural, plurals, with_article
+from nibt.engine.encode import encode
+from nibt.engine.explain import explain, rank
+from nibt.errors import BadInput
+from nibt.io import unicode_text
+from nibt.models._loading import ModelSource, load_model
+from nibt.options import Top, parsed
+from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD
+from nibt.progress import OnProgress, Progress, listener, reporter
+from nibt.results.explanation import Explanation, shortened
+from nibt.torch_modes import plain_torch
+
+Candidates: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]]
+MOST_CAPTIONS = 50_000
+_TOGETHER = 512  # captions whose embeddings are in memory
+_COUNTS = ("two", "three")
+_SINGULAR = {"a", "an", "the", "one"}
+_DETERMINERS = {*_SINGULAR, *_COUNTS, "four", "five", "six", "seven", "eight", "nine", "ten"}
+_COUNTED = frozenset(form for noun in NOUNS for form in plurals(noun)).difference(NOUNS)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A caption in which a word is replaced, and its similarity with the image.
+
+    Attributes:
+        word: What is replaced: a word or, if it is negated or counted, a noun with its article and adjectives.
+        replacement: What takes its place.
+        caption: The changed caption, whose article fits.
+        cosine: Its cosine with the image, in [-1, 1]; for late interaction its MaxSim.
+        change: That minus the cosine of the original caption; positive if the replacement fits the image better.
+    """
+
+    word: str
+    replacement: str
+    caption: str
+    cosine: float
+    change: float
+
+
+@plain_torch()
+def replace_words(
+    model: ModelSource,
+    image: ImageSource,
+    caption: str | Caption,
+    candidates: Candidates | None = None,
+    most: int = 3,
+    *,
+    on_progress: OnProgress | None = None,
+) -> list[Replacement]:
+    """Replace each word of a caption by others, and return the replacements that change the similarity most.
+
+    The image is embedded once. Left out are replacements that the model reads as it reads the caption or another
+    replacement, and those that its tokenizer does not know; of ``candidates``, a warning in the log names the latter.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        image: An image; a string is a path or ``sample:NAME``.
+        caption: The caption.
+        candidates: Words without articles, for each content word of the caption; or a mapping from any words of the
+            caption to their replacements. None means 1,000 everyday English nouns, without those of the
+            caption, for each content word; and for each noun negations ("no", "not a", "without") and the counts two
+            and three.
+        most: How many replacements to return of each word, at least 1: as many of the highest similarity as of the
+            lowest.
+        on_progress: Called with the number of captions that are embedded.
+
+    Returns:
+        The replacements, by the order of the words in the caption, those of one word from the highest similarity down.
+
+    Raises:
+        BadInput: The image, the caption or a candidate cannot be read, the caption has no such word, no replacement
+            is left, or there are more than 50,000.
+        BadOption: ``most`` is below 1.
+
+    Examples:
+        >>> for row in replace_words("lite", "sample:chelsea", "a cat", ["dog", "owl"]):
+        ...     print(row.caption, row.change < 0)
+        a dog True
+        an owl True
+    """
+    image, caption = read_image(image), read_caption(caption)
+    texts, most = read_replacements(caption, candidates), parsed("most", most, Top)
+    on_progress, model = reporter(on_progress), load_model(model)
+
+    @cache
+    def is_known(text: str) -> bool:
+        return not any(note.startswith(UNKNOWN) for note in model.text.tokens(text).notes)
+
+    changed: dict[Any, tuple[int, str, str]] = {model.text.tokens(caption).ids: (0, "", caption)}
+    for place, (span, replacements) in enumerate(texts):
+        for text in filter(is_known, replacements):
+            new = _changed(caption, span, text)
+            changed.setdefault(model.text.tokens(new).ids, (place, text, new))
+    unknown = dict.fromkeys(text for _, replacements in texts for text in replacements if not is_known(text))
+    if unknown and candidates is not None:
+        names = shortened([*map(repr, unknown)])
+        logging.getLogger("nibt").warning("%s %s: these replacements are left out", UNKNOWN, names)
+    rows = list(changed.values())
+    if len(rows) == 1:
+        raise BadInput(
+            f"no replacement is left for the caption {caption!r:.80}: the model knows none, or reads each as the "
+            "caption itself; give other candidates"
+        )
+    of_image, cosines = encode(model.image, [image]), []
+    for first in range(0, len(rows), _TOGETHER):
+        embeddings = encode(model.text, [new for *_, new in rows[first : first + _TOGETHER]])
+        cosines += model.similarity.to_each(of_image, embeddings)[0].float().tolist()
+        on_progress(Progress(len(cosines), len(rows)))
+    result, scored = [], zip(rows[1:], cosines[1:], strict=True)
+    for place, group in groupby(scored, key=lambda item: item[0][0]):
+        word = caption[slice(*texts[place][0])]
+        ordered = [
+            Replacement(word, text, new, cosine, cosine - cosines[0])
+            for (_, text, new), cosine in sorted(group, key=lambda item: -item[1])
+        ]
+        result += ordered if len(ordered) <= 2 * most else ordered[:most] + ordered[-most:]
+    return result
+
+
+def explain_replacement(
+    model: ModelSource, image: ImageSource, caption: str | Caption, candidates: Candidates | None, **options: Any
+) -> Explanation:
+    """Explain a caption against the replacement that changes its similarity most, with the ranking of all returned."""
+    model = load_model(model)
+    replacements = replace_words(model, image, caption, candidates, on_progress=listener())
+    against = max(replacements, key=lambda item: abs(item.change)).caption
+    ranking = rank(model, image, [caption, *(item.caption for item in replacements)])
+    answer = explain(model, image, caption, target="difference", against=against, **options)
+    return replace(answer, ranking=tuple(ranking))
+
+
+def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[str]]]:
+    """Return spans of a caption with their replacements, in the order of the caption."""
+    words = list(WORD.finditer(caption))
+    content = [word.span() for word in words if _is_content(word)]
+    texts: list[tuple[Span, list[str]]] = []
+    if isinstance(candidates, Mapping):
+        for name, listed in candidates.items():
+            same = unicode_text("word to replace", name).lower()
+            spans = [word.span() for word in words if word.group().lower() == same]
+            spans = spans or [each.span() for each in re.finditer(rf"(?<!\w){re.escape(same)}(?!\w)", caption, re.I)]
+            if not spans or not same:
+                names = shortened([repr(word.group()) for word in words], 20)
+                raise BadInput(f"{name!r:.60} is not in the caption, which has the words {names}: name one of them")
+            texts += [(span, _read_texts(listed)) for span in spans]
+    elif candidates is not None:
+        texts = [(span, _read_texts(candidates)) for span in content]
+    else:
+        others = [noun for noun in NOUNS if not plurals(noun).union([noun]) & {word.group().lower() for word in words}]
+        nouns = {False: others, True: list(map(plural, others))}
+        texts = [(span, nouns[caption[slice(*span)].lower() in _COUNTED]) for span in content]
+        texts += _negated_and_counted(caption, words)
+    if not texts and not isinstance(candidates, Mapping):
+        raise BadInput(
+            f"the caption {caption!r:.80} has no content word to replace: name the words in a mapping, as in "
+            '{"two": ["three"]}'
+        )
+    if not texts or not all(listed for _, listed in texts):
+        raise BadInput("there are no candidates: give at least one word, or None for everyday nouns")
+    if (count := sum(len(listed) for _, listed in texts)) > MOST_CAPTIONS:
+        raise BadInput(
+            f"there must be at most {MOST_CAPTIONS:,} changed captions (got {count:,}): give fewer candidates, or a "
+            "mapping with fewer words"
+        )
+    return sorted(texts, key=lambda item: item[0])
+
+
+def _read_texts(listed: Any) -> list[str]:
+    """Return candidates, each once."""
+    texts = [unicode_text("replacement", text) for text in as_list(listed)]
+    if blank := [text for text in texts if not any(map(str.isprintable, text.split()))]:
+        raise BadInput(f"a replacement is blank (got {blank[0]!r}): give at least one word")
+    return [*dict.fromkeys(texts)]
+
+
+def _is_content(word: "re.Match[str]") -> bool:
+    return word.group().lower() not in FUNCTION_WORDS and any(map(str.isalpha, word.group()))
+
+
+def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator[tuple[Span, list[str]]]:
+    """Yield spans from the article, or the adjectives, to a noun, with negations and counts of the noun."""
+    place = 0
+    for content, group in groupby(words, _is_content):
+        run = list(group)
+        before, place = words[max(place - 2, 0) : place], place + len(run)
+        article = before.pop() if before and before[-1].group().lower() in _DETERMINERS else None
+        nouns = [word for word in run if word.group().lower() in _COUNTED.union(NOUNS)]
+        if not content or not (nouns or article):
+            continue
+        noun, first = (nouns or run)[-1], run[0].start()
+        start, end = (article or run[0]).start(), noun.end()
+        is_plural = noun.group().lower() in _COUNTED or (article and article.group().lower() not in _SINGULAR)
+        counted = caption[first : noun.start()] + (noun.group() if is_plural else plural(noun.group()))
+        negated = f"no {caption[first:end]}", f"not {caption[start].lower()}{caption[start + 1 : end]}"
+        yield (start, end), [*negated, *(f"{count} {counted}" for count in _COUNTS)]
+        if before and before[-1].group().lower() == "with":
+            yield before[-1].span(), ["without"]
+
+
+def _changed(caption: str, span: Span, text: str) -> str:
+    """Return the caption with another text in place of a span; its case, and the article before it, fit."""
+    before, old = caption[: span[0]], caption[slice(*span)]
+    if article := re.search(r"(?<!\w)an?(?=\s+$)", before, re.IGNORECASE):
+        fitting = with_article(text).partition(" ")[0]
+        before = before[: article.start()] + _cased(fitting, article.group()) + before[article.end() :]
+    return before + _cased(text, old) + caption[span[1] :]
+
+
+def _cased(text: str, old: str) -> str:
+    """Return a text that begins with a capital where the old one does."""
+    return text[:1].upper() + text[1:] if old[:1].isupper() else text
