@@ -81,9 +81,8 @@ class CliInputs:
     firsts: list[Any]
     seconds: list[Any]
     modalities: "tuple[Modality, Modality]" = ("image", "text")
-    ranked: Literal["labels", "images", ""] = ""  # which of the two are ranked for each of the others
-    replaced: bool = False
-    candidates: "Candidates | None" = None
+    ranked: Literal["labels", "images", "words", ""] = ""  # labels or images for each of the others; words of a caption
+    words: "Candidates | None" = None
 
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
@@ -100,7 +99,7 @@ class CliInputs:
             if options.labels is not None:
                 return cls(images, read_lines(options.labels), ranked="labels")
             if options.replace is not None:
-                return cls(images, captions, replaced=True, candidates=_candidates(options.replace))
+                return cls(images, captions, ranked="words", words=_candidates(options.replace))
             ranked = "" if not options.rank else "images" if len(images) > 1 else "labels"
             return cls(images, captions, ranked=ranked)
         modality: Modality = "image" if is_image(compared) else "text"
@@ -135,7 +134,7 @@ class CliInputs:
             [stem(item) for item in items] if modality == "image" else items
             for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
         )
-        if self.ranked:
+        if self.ranked in ("labels", "images"):
             return [f"{slug(name)}-{self.ranked}" for name in (firsts if self.ranked == "labels" else seconds)]
         return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
 
@@ -153,14 +152,14 @@ class CliInputs:
         if self.ranked == "images":
             seconds = list(map(Caption, seconds))
         inputs = replace(self, firsts=firsts, seconds=seconds)
-        if self.ranked:
-            queries, candidates = inputs.queries
-            read_ranking(queries[0], candidates)
-        if self.replaced:
+        if self.ranked == "words":
             from nibt.engine.replace import read_replacements
 
             for caption in seconds:
-                read_replacements(caption, self.candidates)
+                read_replacements(caption, self.words)
+        elif self.ranked:
+            queries, candidates = inputs.queries
+            read_ranking(queries[0], candidates)
         return inputs
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
@@ -168,7 +167,7 @@ class CliInputs:
         from nibt.engine.explain import compare, explain, explain_ranking
 
         pairs = [(first, second) for first in self.firsts for second in self.seconds]
-        if not self.ranked and not self.replaced:
+        if not self.ranked:
             with show_progress("explaining", quiet, len(pairs)) as on_progress:
                 firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
                 run: Any = compare if self.same_modality else explain
@@ -176,10 +175,10 @@ class CliInputs:
         explanations = []
         queries, candidates = self.queries
         calls = [partial(explain_ranking, model, query, candidates) for query in queries]
-        if self.replaced:
+        if self.ranked == "words":
             from nibt.engine.replace import explain_replacement
 
-            calls = [partial(explain_replacement, model, *pair, self.candidates) for pair in pairs]
+            calls = [partial(explain_replacement, model, *pair, self.words) for pair in pairs]
         with show_progress("explaining", quiet, len(calls)) as on_progress:
             for call in calls:
                 explanations.append(call(**options))
@@ -265,14 +264,14 @@ def explain(
     """
     typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
     compares = target.target not in (None, "cosine") or target.against
-    if (typed.ranked or typed.replaced) and (target.target or target.against or target.template):
+    if typed.ranked and (target.target or target.against or target.template):
         explains = f"--{'labels' if inputs.labels else 'rank'} explains the best against the second"
-        if typed.replaced:
+        if inputs.replace:
             explains = "--replace explains the caption against a replacement"
         raise BadOption(f"{explains}: leave --target, --against and --template out")
     if typed.same_modality and target.template:
         raise BadOption("--template is for an image with a caption: leave it out with --compare")
-    if method.check and (typed.same_modality or typed.ranked or typed.replaced or compares):
+    if method.check and (typed.same_modality or typed.ranked or compares):
         raise BadOption(
             "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
             "and --against out"
@@ -306,7 +305,7 @@ def explain(
     options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
-    elif not typed.ranked and not typed.replaced:
+    elif not typed.ranked:
         options |= target.contrast
     answers: Any = items.explain(loaded, files.silent, options)
     if method.check:

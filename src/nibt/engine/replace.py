@@ -166,8 +166,8 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
         texts += _negated_and_counted(caption, words)
     if not texts and not isinstance(candidates, Mapping):
         raise BadInput(
-            f"the caption {caption!r:.80} has no content word to replace: name the words in a mapping, as in "
-            '{"two": ["three"]}'
+            f"the caption {caption!r:.80} has no content word to replace: name a word, as in {{'two': ['three']}} or "
+            "--replace two=three"
         )
     if not texts or not all(listed for _, listed in texts):
         raise BadInput("there are no candidates: give at least one word, or None for everyday nouns")
@@ -181,10 +181,7 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
 
 def _read_texts(listed: Any) -> list[str]:
     """Return candidates, each once."""
-    texts = [unicode_text("replacement", text) for text in as_list(listed)]
-    if blank := [text for text in texts if not any(map(str.isprintable, text.split()))]:
-        raise BadInput(f"a replacement is blank (got {blank[0]!r}): give at least one word")
-    return [*dict.fromkeys(texts)]
+    return [*dict.fromkeys(map(read_caption, as_list(listed)))]
 
 
 def _is_content(word: "re.Match[str]") -> bool:
