@@ -183,6 +183,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
     "explain_ranking": lambda model: nibt.explain_ranking(model, tiny.image(), ["a cat", "a bird"], steps=2),
     "rank": lambda model: nibt.rank(model, tiny.image(), ["a cat", "a bird"]),
+    "replace_words": lambda model: nibt.replace_words(model, tiny.image(), "a cat", ["bird"]),
     "regions": regions,
     "explain_embeddings": lambda model: [nibt.explain_embeddings(model, tiny.image(), QUERY, steps=2).scores],
     "contributions": contributions,

@@ -142,6 +142,43 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     assert out.index(ranking[0]["label"]) < out.index(ranking[2]["label"])
 
 
+@pytest.mark.parametrize(
+    ("words", "captions"),
+    [
+        ("dog,bird", {"a cat", "a dog", "a bird"}),
+        ("words.txt", {"a cat", "a dog", "a bird"}),
+        ("cat=dog", {"a cat", "a dog"}),
+        ("a=the,two", {"a cat", "the cat", "two cat"}),
+        ("auto", None),
+    ],
+)
+def test_explain_replaces_words(
+    run: Run, photo: Path, clip_folder: Path, words: str, captions: set[str] | None
+) -> None:
+    """The table is in the terminal and in the JSON file, and the target is the difference from one of its rows."""
+    Path("words.txt").write_text("dog\n\nbird\ndog\n")
+    outputs = "-o", "x.png", "-o", "x.json", "-o", "x.html"
+    code, out, err = run("explain", photo, "a cat", "--replace", words, "-m", clip_folder, *outputs)
+    assert code == 0, err
+    explanation = Explanation.load("x.json")
+    cosines = {each.label: each.cosine for each in explanation.ranking}
+    assert captions is None or cosines.keys() == captions
+    assert all(f"{caption} " in out for caption in cosines)
+    assert "a cat" in cosines
+    other = max(cosines, key=lambda caption: abs(cosines[caption] - cosines["a cat"]))
+    assert explanation.against.source == other
+    assert explanation.target["value"] == pytest.approx(cosines["a cat"] - cosines[other], abs=1e-5)
+    assert Path("words.txt").read_text() == "dog\n\nbird\ndog\n"
+
+
+def test_each_image_and_caption_has_its_replacements(run: Run, photo: Path, clip_folder: Path) -> None:
+    code, _, err = run("explain", photo, "a cat", "two cars", "--replace", "dog", "-m", clip_folder)
+    assert code == 0, err
+    (name,) = (name for name in list_folder() if name.endswith("replace-dog.json"))
+    explanations = json.loads(Path(name).read_text())
+    assert [each["sides"]["against"]["caption"] for each in explanations] == ["a dog", "two dog"]
+
+
 def test_check_says_in_the_terminal_the_json_and_the_page_whether_the_map_can_be_trusted(
     run: Run, photo: Path, clip_folder: Path
 ) -> None:
@@ -281,6 +318,31 @@ BAD = {
         2,
         "--labels cannot be combined with captions (got 'a cat')",
     ),
+    "replace and rank": (
+        ["PHOTO", "a cat", "--replace", "auto", "--rank"],
+        2,
+        "--rank and --replace exclude each other",
+    ),
+    "replace and labels": (["PHOTO", "--labels", "l.txt", "--replace", "auto"], 2, "--labels and --replace exclude"),
+    "replace and compare": (["PHOTO", "--compare", "PHOTO", "--replace", "auto"], 2, "--replace exclude each other"),
+    "replace and a check": (
+        ["PHOTO", "a cat", "--replace", "dog", "--check"],
+        2,
+        "leave --compare, --labels, --rank, --rep",
+    ),
+    "replace and a target": (
+        ["PHOTO", "a cat", "--replace", "dog", "--target", "softmax"],
+        2,
+        "--replace explains the",
+    ),
+    "replace and against": (["PHOTO", "a cat", "--replace", "dog", "--against", "a dog"], 2, "--replace explains the"),
+    "replace and a template": (["PHOTO", "a cat", "--replace", "dog", "--template", "{}"], 2, "--replace explains the"),
+    "replace nothing": (["PHOTO", "a cat", "--replace", ""], 2, "--replace must not be empty"),
+    "replace by nothing": (["PHOTO", "a cat", "--replace", "dog,"], 1, "the caption is blank"),
+    "replace what is not there": (["PHOTO", "a cat", "--replace", "dog=owl"], 1, "'dog' is not in the caption"),
+    "replace without a caption": (["PHOTO", "--replace", "auto"], 2, "the caption is missing"),
+    "replace by a missing file": (["PHOTO", "a cat", "--replace", "none.txt"], 1, "cannot be read as lines"),
+    "replace function words": (["PHOTO", "this and that", "--replace", "auto"], 1, "no content word to replace"),
     "missing labels": (["PHOTO", "--labels", "none.txt"], 1, "cannot be read as lines"),
     "softmax alone": (["PHOTO", "a cat", "--target", "softmax"], 2, "needs something to compare with"),
     "no such mean": (["PHOTO", "a cat", "--method", "nib baseline=mean:none"], 1, "no file 'none' of mean states"),

@@ -58,6 +58,7 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "two captions": lambda model, _: nibt.compare(model, nibt.Caption(CAPTIONS[0]), CAPTIONS[1], steps=2),
     "labels": lambda model, _: nibt.explain_ranking(model, IMAGES[0], CAPTIONS, steps=2),
     "rank": lambda model, _: nibt.rank(model, IMAGES[0], CAPTIONS),
+    "words": lambda model, _: nibt.replace_words(model, IMAGES[0], CAPTIONS[0], ["bird"]),
     "decomposition": lambda model, _: [
         nibt.decompose(model, IMAGES[0], CAPTIONS[0], side=side) for side in ("image", "text")
     ],

@@ -137,6 +137,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "regions": {"model": MODEL, "image": IMAGES[0], "caption": "red cat", "method": "occlusion"},
     "explain_ranking": {"model": MODEL, "query": IMAGES[0], "candidates": ["cat", "dog"], "method": "random"},
     "rank": {"model": MODEL, "query": IMAGES[0], "candidates": ["cat", "dog"]},
+    "replace_words": {"model": MODEL, "image": IMAGES[0], "caption": "red cat", "candidates": ["dog"]},
     "measure": {"model": MODEL, "pairs": [pair()], "metrics": ["sparseness"], "method": "random"},
     "decompose": {"model": MODEL, "image": IMAGES[0], "caption": "red cat"},
     "name_heads": {"model": MODEL, "images": IMAGES, "texts": ["cat"]},
