@@ -20,7 +20,7 @@ Models:
 Inputs and results:
     Caption, Pair, Dataset             inputs
     Explanation, Regions, AnswerExplanation, Contributions, Attribution, Decomposition, HeadName, HeadAblation,
-    Job                                results
+    Replacement, Job                   results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, Panel            files of any format, pictures, pages in a notebook
     draw_links                         a figure of the strongest links from words to parts of an image
