@@ -1,226 +1,25 @@
 """``nibt explain``, which explains or compares images and captions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Option
 
-from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import BatchedModelOptions, MethodOptions, OutputOptions, TargetOptions, is_image, set_options
-from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
+from nibt.cli.groups import expand_groups
+from nibt.cli.inputs import CliInputs, ExplainInputOptions
+from nibt.cli.options import BatchedModelOptions, MethodOptions, OutputOptions, TargetOptions, set_options
+from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
-from nibt.io import read_lines
 from nibt.options import Keywords
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
-    from nibt.engine.replace import Candidates
     from nibt.models.base import Model
     from nibt.registry import MethodSpec
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
-    from nibt.types import Modality
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputOptions(OptionGroup, panel="Input"):
-    """The arguments that name images and captions."""
-
-    inputs: Annotated[
-        list[str],
-        Argument(
-            metavar="IMAGE... CAPTION...",
-            show_default=False,
-            help="Images (files, or sample:NAME), then captions. Each image is explained with each caption.",
-        ),
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainInputOptions(InputOptions):
-    """The images and captions, and alternatives to captions."""
-
-    labels: Annotated[
-        Path | None,
-        Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
-    ] = None
-    rank: Annotated[
-        bool,
-        Option(
-            "--rank",
-            help="Rank the images for each caption, or the captions of one image, and explain the best against the "
-            "second.",
-        ),
-    ] = False
-    replace: Annotated[
-        str | None,
-        Option(
-            metavar="auto|WORDS",
-            help="Replace each word of the caption, and explain the caption against the replacement that changes the "
-            "similarity most: auto (everyday nouns, negations, counts), or words as dog,fox or a file with one per "
-            "line; cat=dog,fox replaces this word only.",
-        ),
-    ] = None
-    compare: Annotated[
-        str | None,
-        Option(
-            metavar="IMAGE|CAPTION",
-            help="Compare images with this image, instead of with captions; or captions with this caption.",
-        ),
-    ] = None
-
-
-@dataclass(frozen=True)
-class CliInputs:
-    """The inputs of a command; pairs are all combinations of firsts and seconds."""
-
-    firsts: list[Any]
-    seconds: list[Any]
-    modalities: "tuple[Modality, Modality]" = ("image", "text")
-    ranked: Literal["labels", "images", "words", ""] = ""  # labels or images for each of the others; words of a caption
-    words: "Candidates | None" = None
-
-    @classmethod
-    def of(cls, options: ExplainInputOptions) -> "CliInputs":
-        """Sort the arguments of a command line into firsts and seconds."""
-        labeled, compared = options.labels is not None, options.compare
-        modes = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
-        modes["--replace"] = options.replace is not None
-        if sum(modes.values()) > 1:
-            raise BadOption(f"{' and '.join(filter(modes.get, modes))} exclude each other: give one of them")
-        if compared is None:
-            images, captions = split_inputs(options.inputs, labeled)
-            if options.rank and len(images) == len(captions) == 1:
-                raise BadOption("--rank needs several images, or several captions of one image (got one of each)")
-            if options.labels is not None:
-                return cls(images, read_lines(options.labels), ranked="labels")
-            if options.replace is not None:
-                return cls(images, captions, ranked="words", words=_candidates(options.replace))
-            ranked = "" if not options.rank else "images" if len(images) > 1 else "labels"
-            return cls(images, captions, ranked=ranked)
-        modality: Modality = "image" if is_image(compared) else "text"
-        wrong = next((item for item in options.inputs if is_image(item) != (modality == "image")), None)
-        if wrong is not None:
-            raise BadOption(
-                f"--compare takes two images or two captions (got {wrong!r} and {compared!r}): for an image with a "
-                "caption, use nibt explain IMAGE CAPTION"
-            )
-        return cls(options.inputs, [compared], (modality, modality))
-
-    @property
-    def queries(self) -> tuple[list[Any], list[Any]]:
-        """What candidates are ranked for, and these candidates."""
-        return (self.seconds, self.firsts) if self.ranked == "images" else (self.firsts, self.seconds)
-
-    @property
-    def same_modality(self) -> bool:
-        """Whether two images or two captions are compared."""
-        return self.modalities[0] == self.modalities[1]
-
-    @property
-    def images(self) -> list[str]:
-        """The images, as they are on the command line."""
-        sides = zip(self.modalities, (self.firsts, self.seconds), strict=True)
-        return [item for modality, items in sides if modality == "image" for item in items]
-
-    @property
-    def stems(self) -> list[str]:
-        """The names of the pairs, from which names of output files are formed."""
-        firsts, seconds = (
-            [stem(item) for item in items] if modality == "image" else items
-            for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
-        )
-        if self.ranked in ("labels", "images"):
-            return [f"{slug(name)}-{self.ranked}" for name in (firsts if self.ranked == "labels" else seconds)]
-        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
-
-    def read(self) -> "CliInputs":
-        """Return the inputs with images and captions that are read, before a model is loaded."""
-        from nibt.data.images import read_image
-        from nibt.data.pair import Caption, read_caption
-        from nibt.engine.explain import read_ranking
-
-        read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
-        firsts: list[Any] = [read_first(item) for item in self.firsts]
-        if self.modalities[0] == "text":
-            firsts = [Caption(caption) for caption in firsts]
-        seconds: list[Any] = [read_second(item) for item in self.seconds]
-        if self.ranked == "images":
-            seconds = list(map(Caption, seconds))
-        inputs = replace(self, firsts=firsts, seconds=seconds)
-        if self.ranked == "words":
-            from nibt.engine.replace import read_replacements
-
-            for caption in seconds:
-                read_replacements(caption, self.words)
-        elif self.ranked:
-            queries, candidates = inputs.queries
-            read_ranking(queries[0], candidates)
-        return inputs
-
-    def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
-        """Explain each first with each second, or the best of the candidates for each of the others."""
-        from nibt.engine.explain import compare, explain, explain_ranking
-
-        pairs = [(first, second) for first in self.firsts for second in self.seconds]
-        if not self.ranked:
-            with show_progress("explaining", quiet, len(pairs)) as on_progress:
-                firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-                run: Any = compare if self.same_modality else explain
-                return run(model, firsts, seconds, on_progress=on_progress, **options)
-        explanations = []
-        queries, candidates = self.queries
-        calls = [partial(explain_ranking, model, query, candidates) for query in queries]
-        if self.ranked == "words":
-            from nibt.engine.replace import explain_replacement
-
-            calls = [partial(explain_replacement, model, *pair, self.words) for pair in pairs]
-        with show_progress("explaining", quiet, len(calls)) as on_progress:
-            for call in calls:
-                explanations.append(call(**options))
-                on_progress(Progress(len(explanations)))
-        return explanations
-
-
-def _candidates(text: str) -> "Candidates | None":
-    """Read the value of ``--replace``: None for ``auto``, words, or a mapping of one word.
-
-    >>> _candidates("dog,fox"), _candidates("cat=dog"), _candidates("auto")
-    (['dog', 'fox'], {'cat': ['dog']}, None)
-    """
-    if text == "auto":
-        return None
-    word, equals, listed = text.rpartition("=")
-    is_file = Path(listed).suffix == ".txt" or Path(listed).is_file()
-    words = read_lines(Path(listed)) if is_file else [each.strip() for each in listed.split(",")]
-    return {word: words} if equals else words
-
-
-def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
-    """Split arguments: the first and those after it that look like images are images, the others captions.
-
-    >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
-    (['a.jpg', 'b.png'], ['a cat', 'c.png'])
-    """
-    count = next((number for number, item in enumerate(items) if number and not is_image(item)), len(items))
-    images, captions = items[:count], items[count:]
-    if not is_image(items[0]) and any(map(is_image, items[1:])):
-        raise BadOption(
-            f"images must come before captions, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION"
-        )
-    if labeled and captions:
-        raise BadOption(f"--labels cannot be combined with captions (got {captions[0]!r}): leave one of them out")
-    if not labeled and not captions:
-        alternative = " (or --labels FILE)" if command == "explain" else ""
-        if not is_image(images[0]):
-            raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
-        last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
-        raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
-    return images, captions
 
 
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}

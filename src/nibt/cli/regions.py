@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from nibt.cli.explain import InputOptions, split_inputs
 from nibt.cli.groups import expand_groups
+from nibt.cli.inputs import InputOptions, split_inputs
 from nibt.cli.options import MethodsOptions, ModelOptions, OutputOptions, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress

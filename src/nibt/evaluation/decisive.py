@@ -128,6 +128,8 @@ def decisive_region(
 def _candidates(explanation: Explanation) -> tuple[list[str], list[str], list[float]]:
     """Return what is compared with the caption or the image: names, and of them captions, or similarities of images."""
     target, ranked = explanation.target, explanation.ranking[1:]
+    if ranked and explanation.ranking[0].label not in (explanation.caption, explanation.source):
+        ranked = ()  # a replacement fits better than the explained caption, which is compared with one of them
     if ranked and ranked_noun(explanation) == "image":
         return [other.label for other in ranked], [], [other.cosine for other in ranked]
     captions = [other.label for other in ranked]
