@@ -134,7 +134,12 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
     assert explain["--batch-size"]["range"] == "between 1 and 1,000,000"
     assert explain["--target"]["plugins"] == "targets"
     unset = {(name, one["names"][0]) for name, one in _options(index) if one["default"] is None}
-    assert unset == {("explain", "--labels"), ("explain", "--replace"), ("explain", "--compare")} | {
+    assert unset == {
+        ("explain", "--labels"),
+        ("explain", "--decisive"),
+        ("explain", "--replace"),
+        ("explain", "--compare"),
+    } | {
         ("answer", "--against"),
         ("bench", "--device"),
         ("calibrate", "--captions"),
