@@ -23,7 +23,7 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Caption:
-    """A text marked as a caption. In first place, where a string is the path of an image, it compares two captions."""
+    """A text that is a caption, also where a string would be read as the path of an image, as in ``compare``."""
 
     text: str
 

@@ -34,8 +34,8 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
         By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
 
     Use it when:
-        You want tables or maps from forward passes alone, on any trunk, in half precision or without gradients: the
-        passes for one caption serve all others.
+        You want tables or maps from forward passes alone, for any network, in half precision or without gradients:
+        the embeddings that are computed for one caption are used for all others.
 
     Avoid it when:
         The scores must add up (use ``shapley``), or there are fewer than two coalitions per unit: the estimates are

@@ -4,14 +4,15 @@ $$\text{score}_t = \sum_c (h - r)_{tc} \int_0^1 \frac{\partial S}{\partial z_{tc
 
 $$z(\lambda) = r + \lambda (h - r)$$
 
-A hidden layer moves along a straight path from its state $h$ to a baseline $r$ without information. A token's score is
-the part of the change of $S$ that its row contributes. With $r = 0$ it is the published method. By default, there is no
-noise; with it, $r + d s n$ with $n \sim N(0, 1)$ takes the place of $r$, and the scores, means over draws of $n$, are
-shares of the expected change of $S$.
+The state of a hidden layer moves along a straight path: from a baseline $r$ without information to the state $h$ of the
+input. A token's score is the part of the change of $S$ that its row contributes. With $r = 0$ it is the published
+method. By default, there is no noise. With noise, the path starts at $r + d s n$ with $n \sim N(0, 1)$, and the scores
+are means over draws of $n$: shares of the expected change of $S$.
 
-With ``distribute``, the scores of special tokens $R$, such as the class token, go back to the units that they read.
-With their mean gradients $G$, the number $\sum_{t \in R} G_t \cdot B(z)_t$ of the block $B$ before the layer has a path
-of its own, whose gradients divide its change among the tokens of the layer before; and so on, down to layer 0.
+With ``distribute``, the scores of special tokens $R$, such as the class token, are given to the units from which these
+have them. Let $G$ be their mean gradients, and $B(z)$ the output of the block below the layer. The number
+$\sum_{t \in R} G_t \cdot B(z)_t$ is a function of the states one layer lower. Its gradients along the path of that
+layer divide its change among the tokens there; what special tokens get is divided again, down to layer 0.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The

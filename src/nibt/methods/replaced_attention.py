@@ -82,7 +82,7 @@ class SCLIP(LastBlockMethod, name="sclip"):
     the target of its own embedding. If the head pools by attention, the last block is the one before it.
 
     Answers:
-        Which patches, with those like them, are like the caption.
+        Which patches are similar to the caption, if each patch is averaged with the patches that are similar to it.
 
     Use it when:
         You compare with open-vocabulary segmentation.
@@ -112,13 +112,14 @@ class ClearCLIP(LastBlockMethod, name="clearclip"):
     pools by attention, the last block is the one before it.
 
     Answers:
-        Which patches, with those like them, are like the caption.
+        Which patches are similar to the caption, if each patch is averaged with the patches that are similar to it.
 
     Use it when:
         You compare with open-vocabulary segmentation.
 
     Avoid it when:
-        You explain words (chance on ``scenes``), or need what the model does: it never has these states.
+        You explain words (on ``scenes``, the scores are no better than chance), or need what the model computes: these
+        are not its states.
     """
 
     paper = "Lan et al., ECCV 2024, arXiv 2407.12442"
@@ -150,7 +151,8 @@ class NACLIP(LastBlockMethod, name="naclip"):
         You compare with open-vocabulary segmentation, or want smooth maps.
 
     Avoid it when:
-        You explain words (chance on ``scenes``), or need what the model does: it never has these states.
+        You explain words (on ``scenes``, the scores are no better than chance), or need what the model computes: these
+        are not its states.
 
     Args:
         spread: The standard deviation of the Gaussian, in patches.

@@ -117,7 +117,7 @@ class Score:
 
 
 class Target(Plugin, ABC):
-    """Base class of targets: functions of this side's embedding, with the rest of the ``Score`` fixed."""
+    """Base class of targets, the numbers that are explained: functions of the embeddings of one side of a pair."""
 
     others: ClassVar[Literal["none", "one", "some"]] = "none"
     """How many others the target needs. A side without them is explained with ``cosine``, which its result states."""
