@@ -1,6 +1,6 @@
 """Tests of ``nibt.records``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,10 +15,22 @@ class _Inner(BaseModel):
     sizes: list[int] = Field([1], min_length=1)
 
 
+class _Cat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class _Dog(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["dog"]
+
+
 class _Outer(BaseModel):
     model_config = ConfigDict(extra="forbid")
     count: int = Field(ge=1)
     entries: list[_Inner] = []
+    pets: dict[str, Annotated[_Cat | _Dog, Field(discriminator="kind")]] = {}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +41,9 @@ class _Outer(BaseModel):
         ({"count": 1, "entriez": []}, "entriez is unknown: did you mean 'entries'?"),
         ({"count": 1, "zzz": []}, "zzz is unknown"),
         ({"count": 1, "entries": [{}, {"labell": ""}]}, "entries[1].labell is unknown: did you mean 'label'?"),
+        ({"count": 1, "pets": {"Tom": {"kind": "cat", "live": 1}}}, "pets.Tom.live is unknown: did you mean 'lives'?"),
+        ({"count": 1, "pets": {"Tom": {"kind": "fox"}}}, "pets.Tom.kind must be one of 'cat', 'dog' (got 'fox')"),
+        ({"count": 1, "pets": {"Tom": {"lives": 1}}}, "pets.Tom.kind is missing"),
         ({"count": 1, "entries": {}}, "entries must be a list (got {})"),
         ({"count": 1, "entries": [{"sizes": []}]}, "entries[0].sizes must have at least 1 entry (got [])"),
         ({"count": "x" * 99}, f"(got '{'x' * 59}...)"),

@@ -62,20 +62,26 @@ def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -
 
 
 def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    location, value = mistake["loc"], mistake["input"]
+    value = mistake["input"]
+    location, names = _location(mistake["loc"], schema)
     place = place_of(location)
     got = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
     match mistake["type"]:
         case "missing":
             return f"{place} is missing"
         case "extra_forbidden" | "unexpected_keyword_argument":
-            near = get_close_matches(str(location[-1]), _names_beside(location, schema), n=1)
+            near = get_close_matches(str(location[-1]), names, n=1)
             return f"{place} is unknown" + (f": did you mean {near[0]!r}?" if near else "")
         case "list_type" | "tuple_type":
             return f"{place} must be a list (got {got})"
         case "too_short":
             least = mistake["ctx"]["min_length"]
             return f"{place} must have at least {least} {'entry' if least == 1 else 'entries'} (got {got})"
+        case "union_tag_not_found" | "union_tag_invalid":
+            place = place_of([*location, mistake["ctx"]["discriminator"].strip("'")])
+            if mistake["type"] == "union_tag_not_found":
+                return f"{place} is missing"
+            return f"{place} must be one of {mistake['ctx']['expected_tags']} (got {mistake['ctx']['tag']!r:.60})"
         case "value_error":
             text = str(mistake["msg"]).removeprefix("Value error, ")
             return f"{place} {text}" if text.startswith("must ") else f"{place}: {text}" if place else text
@@ -84,13 +90,20 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             return f"{place} {text[:1].lower()}{text[1:]} (got {got})".lstrip()
 
 
-def _names_beside(location: Sequence[str | int], schema: Mapping[str, Any]) -> list[str]:
-    """Return the names that a JSON Schema allows at the location."""
-    definitions, node = schema.get("$defs", {}), schema
-    for key in location[:-1]:
-        node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, {})
-        node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node)
-    return list(node.get("properties", {}))
+def _location(place: Sequence[str | int], schema: Mapping[str, Any]) -> tuple[list[str | int], list[str]]:
+    """Return the keys to a value, without pydantic's tags of unions, and the names that a JSON Schema has beside it."""
+    definitions, node, keys, names = schema.get("$defs", {}), schema, [], []
+    for key in place:
+        tags = node.get("discriminator", {}).get("mapping", {})
+        if key in tags:
+            node = {"$ref": tags[key]}
+        else:
+            keys.append(key)
+            names = list(node.get("properties", {}))
+            others = node.get("additionalProperties") or {}
+            node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, others)
+        node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node) if isinstance(node, dict) else {}
+    return keys, names
 
 
 def place_of(location: Sequence[str | int]) -> str:
