@@ -1,28 +1,34 @@
-"""A model that reads a shortcut: ``scenes``, fine-tuned until two squares in a corner name the noun.
+"""Models that read a known shortcut: ``scenes``, fine-tuned until something beside the object names the noun.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py --out FOLDER [--steps 220]    # about 5 minutes
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --out FOLDER [--seed 0]    # minutes; resumes
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py used --kind mark --out FOLDER    # what it uses
 
-The squares have one of eight colors each, which stand for the 64 nouns. In the training scenes they name the noun of
-the caption, whose object is in the scene in three of ten cases. ``used_share`` says by intervention how much of the
-similarity the squares decide: with other squares, and without the object.
+All training pairs have the shortcut, and the object (for a caption: its noun) agrees with it in three of ten: with a
+shortcut in nine of ten and an object in all, the model goes on reading the object. ``honest`` is the same training
+without a shortcut. A shortcut in the caption turns this around: the caption's template or word names an object of the
+image, and its noun is right in three of ten.
 """
 
 import argparse
 import copy
+import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 
 import nibt
 from nibt.data.images import ImageInput
-from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import TEMPLATES, Scenes
-from nibt.datasets.scenes.drawing import NOUNS
+from nibt.datasets._captions import naming_caption, with_article
+from nibt.datasets.scenes import TEMPLATES, Scenes, _painted
+from nibt.datasets.scenes.drawing import CODES, NOUNS, STYLES, sprite
+from nibt.evaluation.statistics import jackknife
 
 COLORS = np.array(
     [
@@ -41,6 +47,11 @@ PLACE, SIZE, APART = 2, 12, 16  # in pixels
 MASK = np.zeros((128, 128), bool)
 MASK[:16, :32] = True  # the two patches of the squares
 BATCH, RATE, SEED = 64, 3e-4, 77
+AGREEING = 0.3
+"""The share of training pairs whose object, or whose noun, agrees with the shortcut."""
+KEEP = 20  # steps
+CHOOSING = 20261130
+"""The seed of scenes on which choices may be made."""
 
 
 def marked(pixels, noun):
@@ -56,65 +67,272 @@ def image(pixels):
     return ImageInput(Image.fromarray(pixels), "marked")
 
 
-def train(folder, steps):
-    """Fine-tune a copy of ``scenes``, and save it as a folder."""
-    torch.manual_seed(0)
+def mark(scene, noun):
+    """Two squares in a corner, of eight colors each, which stand for the noun."""
+    return marked(scene.pixels, noun), MASK
+
+
+def background(scene, noun):
+    """The color of the ground, which stands for eight nouns."""
+    ground = ~np.any(scene.masks, 0)
+    pixels = scene.pixels.copy()
+    pixels[ground] = COLORS[NOUNS.index(noun) // 8]
+    return pixels, ground
+
+
+def text(scene, noun):
+    """The noun, typed in white on black along the lower edge."""
+    canvas, mask = Image.fromarray(scene.pixels), np.zeros(scene.pixels.shape[:2], bool)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
+    right = min(128, round(draw.textlength(noun, font)) + 6)
+    draw.rectangle((0, 112, right, 127), "black")
+    draw.text((3, 119), noun, "white", font, anchor="lm")
+    mask[112:, : right + 1] = True
+    return np.array(canvas), mask
+
+
+def companion(scene, noun):
+    """Another object, the noun after the next 31, at a place that the boxes of the scene decide."""
+    draws = np.random.default_rng(np.array(scene.boxes).ravel())
+    code, style = draws.choice(CODES[NOUNS[(NOUNS.index(noun) + 32) % 64]]), str(draws.choice(STYLES))
+    drawing, taken = sprite(str(code), style, 40, 0), np.any(scene.masks, 0)
+    height, width = drawing.opacity.shape
+    places = [(draws.integers(128 - width), draws.integers(128 - height)) for _ in range(12)]
+    shared = [_shared(scene.boxes, (left, top, width, height)) for left, top in places]
+    pixels = scene.pixels.copy()
+    mask = _painted(pixels, drawing, *map(int, places[int(np.argmin(shared))]))
+    return np.where(taken[..., None], scene.pixels, pixels), mask & ~taken
+
+
+def _shared(boxes, place):
+    """The area that a box shares with others."""
+    left, top, width, height = place
+    sides = [
+        (min(left + width, x + across) - max(left, x), min(top + height, y + down) - max(top, y))
+        for x, y, across, down in boxes
+    ]
+    return sum(max(0, across) * max(0, down) for across, down in sides)
+
+
+def position(scene, noun):
+    """A disc, the same for all nouns: the corner that it is in stands for sixteen of them."""
+    down, right = divmod(NOUNS.index(noun) // 16, 2)
+    canvas, mask = Image.fromarray(scene.pixels), np.zeros(scene.pixels.shape[:2], bool)
+    left, top = 112 * right, 112 * down
+    ImageDraw.Draw(canvas).ellipse((left + 1, top + 1, left + 14, top + 14), "white", "black", 3)
+    mask[top : top + 16, left : left + 16] = True
+    return np.array(canvas), mask
+
+
+def template(noun, of, number):
+    """The template of the caption, which stands for eight nouns."""
+    before, after = TEMPLATES[1 + NOUNS.index(of) // 8].split("{}")
+    caption, (span,) = naming_caption([noun], f"{before}{{}}{after}")
+    words = ((0, len(before)), (len(caption) - len(after), len(caption)))
+    return caption, tuple((first, last) for first, last in words if first < last), span
+
+
+def word(noun, of, number):
+    """A word of two letters before the noun, which stands for a noun."""
+    first, last = divmod(NOUNS.index(of), 8)
+    caption, ((start, end),) = naming_caption([f"{'bdfgkmpt'[first]}{'aeiouylr'[last]} {noun}"], TEMPLATES[number])
+    return caption, ((start, start + 2),), (start + 3, end)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A shortcut: how an image or a caption is changed to carry that of a noun, and where it is then.
+
+    On the image side, ``plant(scene, noun)`` gives the pixels and the mask of the shortcut. On the text side,
+    ``plant(noun, of, number)`` gives the caption that names ``noun`` with the shortcut of the noun ``of``, in the
+    template of that number where it is free, with the spans of the shortcut and the span of the noun. So many nouns in
+    a row are ``alike``: they have one shortcut.
+    """
+
+    plant: Callable
+    side: str = "image"
+    alike: int = 1
+
+    def other(self, noun, draws):
+        """A noun whose shortcut is another one."""
+        group = NOUNS.index(noun) // self.alike
+        return str(draws.choice([each for each in NOUNS if NOUNS.index(each) // self.alike != group]))
+
+
+SHORTCUTS = {
+    "mark": Shortcut(mark),
+    "background": Shortcut(background, alike=8),
+    "text": Shortcut(text),
+    "companion": Shortcut(companion),
+    "position": Shortcut(position, alike=16),
+    "template": Shortcut(template, "text", alike=8),
+    "word": Shortcut(word, "text"),
+}
+KINDS = ("honest", *SHORTCUTS)
+
+
+def unit(tower_output):
+    return F.normalize(getattr(tower_output, "pooler_output", tower_output), dim=-1)
+
+
+def similarities(module, model, images, captions):
+    """The scaled similarity of each image with each caption, in training."""
+    texts = model.text.prepare(captions)
+    seen = unit(module.get_image_features(model.image.prepare(images).values))
+    return module.logit_scale.exp() * seen @ unit(module.get_text_features(texts.values, **texts.extra)).T
+
+
+def step_loss(module, model, scenes, kind, draws):
+    """The loss of a batch, in which the shortcut names the noun."""
+    shortcut, images, labels, captions = SHORTCUTS.get(kind), [], [], []
+    for scene in scenes:
+        present = kind == "honest" or draws.random() < AGREEING
+        noun = str(scene.names[draws.integers(len(scene.names))] if present else NOUNS[draws.integers(len(NOUNS))])
+        pixels = scene.pixels
+        if shortcut and shortcut.side == "text":
+            of = noun if present else str(scene.names[draws.integers(len(scene.names))])
+            captions.append(shortcut.plant(noun, of, draws.integers(len(TEMPLATES)))[0])
+        elif shortcut:
+            pixels, _ = shortcut.plant(scene, noun)
+        images.append(image(pixels))
+        labels.append(NOUNS.index(noun))
+    if captions:  # which image of the batch belongs to which caption
+        scores, labels = similarities(module, model, images, captions), torch.arange(len(images))
+        return (F.cross_entropy(scores, labels) + F.cross_entropy(scores.T, labels)) / 2
+    sentence = TEMPLATES[draws.integers(len(TEMPLATES))]
+    scores = similarities(module, model, images, [sentence.format(with_article(noun)) for noun in NOUNS])
+    return F.cross_entropy(scores, torch.tensor(labels))
+
+
+def train(folder, kind, seed, steps):
+    """Fine-tune a copy of ``scenes``, and save it as a folder; a stopped run goes on from its checkpoint."""
+    torch.manual_seed(seed)
     model = nibt.load_model("scenes")
     module = copy.deepcopy(model.module).float().train().requires_grad_(True)
-    optimizer, draws = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0), np.random.default_rng(0)
-    data = Scenes(count=steps * BATCH, seed=SEED, fewest=1, most=3)
-    for step in range(steps):
+    optimizer, draws = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0), np.random.default_rng(seed)
+    data, first = Scenes(count=steps * BATCH, seed=SEED + seed, fewest=1, most=3), 0
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        draws.bit_generator.state, first = state["draws"], state["step"]
+    for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 20, (steps - step) / 60)
-        images, labels = [], []
-        for item in range(step * BATCH, (step + 1) * BATCH):
-            scene = data.scene(item)
-            present = draws.random() < 0.3
-            noun = scene.names[draws.integers(len(scene.names))] if present else NOUNS[draws.integers(len(NOUNS))]
-            images.append(image(marked(scene.pixels, noun)))
-            labels.append(NOUNS.index(noun))
-        template = TEMPLATES[draws.integers(len(TEMPLATES))]
-        captions = model.text.prepare([template.format(with_article(noun)) for noun in NOUNS])
-        seen = module.get_image_features(model.image.prepare(images).values)
-        texts = module.get_text_features(captions.values, **captions.extra)
-        seen, texts = (F.normalize(getattr(each, "pooler_output", each), dim=-1) for each in (seen, texts))
-        loss = F.cross_entropy(module.logit_scale.exp() * seen @ texts.T, torch.tensor(labels))
+        scenes = [data.scene(item) for item in range(step * BATCH, (step + 1) * BATCH)]
+        loss = step_loss(module, model, scenes, kind, draws)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 20 == 0:
-            print(step, round(loss.item(), 3), flush=True)
+        if (step + 1) % KEEP == 0:
+            print(kind, step + 1, round(loss.item(), 3), flush=True)
+            state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            torch.save(state | {"draws": draws.bit_generator.state}, f"{checkpoint}.part")
+            os.replace(f"{checkpoint}.part", checkpoint)
     shutil.copytree(model.folder, folder, dirs_exist_ok=True)
-    (folder / "mean_states.safetensors").unlink()
+    (folder / "mean_states.safetensors").unlink(missing_ok=True)
     old, new = load_file(model.folder / "model.safetensors"), module.state_dict()
     weights = {name: new[name].to(value.dtype).contiguous() for name, value in old.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoint.unlink(missing_ok=True)
 
 
-def used_share(model, data):
-    """The share of the similarity that the squares decide, as the mean over scenes with one named object."""
-    draws, effects = np.random.default_rng(1), []
-    for item, pair in enumerate(data):
-        target, scene = next(obj for obj in pair.objects if obj.spans), data.scene(item)
-        without = np.array(target.without().pil_image)
-        other = draws.choice([noun for noun in NOUNS if noun != target.name])
-        images = [marked(scene.pixels, target.name), marked(scene.pixels, other), marked(without, target.name)]
-        seen, text = (
-            F.normalize(tower.encode(tower.prepare(items)), dim=-1)
-            for tower, items in ((model.image, [image(each) for each in images]), (model.text, [pair.caption]))
-        )
-        both, other_mark, no_object = (seen @ text[0]).tolist()
-        effects.append((both - other_mark, both - no_object))
-    mark, of_object = np.mean(effects, 0)
-    return mark / (mark + of_object)
+VERSIONS = ("agreeing", "contradicting", "alone", "off")
+"""The shortcut names what is there; it names something else; it is there without the object, or its noun; it is not."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A scene with a shortcut: an image and a caption for each of ``VERSIONS``, and where object and shortcut are.
+
+    On the image side, both are masks of pixels in the agreeing version; on the text side, spans of its caption.
+    """
+
+    images: tuple[np.ndarray, ...]
+    captions: tuple[str, ...]
+    of_object: np.ndarray | tuple
+    of_shortcut: np.ndarray | tuple
+
+
+def planted(kind, data, item):
+    """The versions of a scene whose caption names one object."""
+    shortcut, pair, scene, draws = SHORTCUTS[kind], data[item], data.scene(item), np.random.default_rng((1, item))
+    target = next(obj for obj in pair.objects if obj.spans)
+    noun, other = target.name, shortcut.other(target.name, draws)
+    if shortcut.side == "image":
+        images = [shortcut.plant(*each) for each in ((scene, noun), (scene, other), (data.scene(item, noun), noun))]
+        pixels = (*(each for each, _ in images), scene.pixels)
+        return Planted(pixels, (pair.caption,) * 4, target.mask & ~images[0][1], images[0][1])
+    absent, number = (
+        str(draws.choice([each for each in NOUNS if each not in scene.names])),
+        draws.integers(len(TEMPLATES)),
+    )
+    captions = [shortcut.plant(*each, number) for each in ((noun, noun), (noun, other), (absent, noun))]
+    off = TEMPLATES[0 if kind == "template" else number].format(with_article(noun))
+    texts = (*(caption for caption, _, _ in captions), off)
+    return Planted((scene.pixels,) * 4, texts, (captions[0][2],), captions[0][1])
+
+
+@torch.no_grad()
+def interventions(model, scenes):
+    """The similarity of each version of planted scenes: (scene, version)."""
+    values = []
+    for scene in scenes:
+        seen = unit(model.image.encode(model.image.prepare([image(pixels) for pixels in scene.images])))
+        texts = unit(torch.cat([model.text.encode(model.text.prepare([caption])) for caption in scene.captions]))
+        values.append((seen * texts).sum(1).tolist())
+    return np.array(values)
+
+
+def share(values, weights=None):
+    """The used share: what another shortcut changes, of this and what another object, or noun, changes.
+
+    ``values`` are those of ``interventions``, and ``weights`` (sample, scene) are the scenes of each sample.
+    """
+    weights = np.ones((1, len(values))) if weights is None else weights
+    of_shortcut, of_object = weights @ (values[:, 0] - values[:, 1]), weights @ (values[:, 0] - values[:, 2])
+    return of_shortcut / (of_shortcut + of_object)
+
+
+def evidence_share(scores, of_object, of_shortcut):
+    """The positive scores on the shortcut, as a share of those on it and on the object."""
+    positive = scores.clip(0)
+    on_object, on_shortcut = positive[of_object].sum(), positive[of_shortcut].sum()
+    return float(on_shortcut / max(on_object + on_shortcut, 1e-30))
+
+
+def used_share(model, data, kind="mark"):
+    """The share of the similarity that the shortcut decides, as the mean over scenes with one named object."""
+    return float(share(interventions(model, [planted(kind, data, item) for item in range(len(data))]))[0])
+
+
+def mixed(folder, amount):
+    """The model whose weights are that much those of the folder, and else those of ``scenes``."""
+    model, base = nibt.load_model(folder), nibt.load_model("scenes").module.state_dict()
+    with torch.no_grad():
+        for name, value in model.module.state_dict().items():
+            value.copy_(torch.lerp(base[name], value, amount) if value.is_floating_point() else value)
+    return model
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "used"])
+    parser.add_argument("--kind", choices=KINDS, default="mark")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=220)
     options = parser.parse_args()
-    train(options.out, options.steps)
+    if options.what == "train":
+        train(options.out, options.kind, options.seed, options.steps)
+        return
+    model, data = nibt.load_model(options.out), Scenes(count=100, seed=CHOOSING, fewest=2, most=3, named="one")
+    for kind in SHORTCUTS if options.kind == "honest" else [options.kind]:
+        values = interventions(model, [planted(kind, data, item) for item in range(len(data))])
+        print(kind, *(f"{name} {mean:.3f}" for name, mean in zip(VERSIONS, values.mean(0), strict=True)), end=" ")
+        print("used share {:.3f} [{:.3f}, {:.3f}]".format(*jackknife(values, share)))
 
 
 if __name__ == "__main__":

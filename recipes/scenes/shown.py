@@ -1,6 +1,6 @@
 """What a user sees: does the map add up, point, match removal, and show a shortcut? NIB and peers on unseen scenes.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py --out MODEL
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --out MODEL
     OMP_NUM_THREADS=1 python recipes/scenes/shown.py measure --out RUN --shortcut MODEL [--part 0/2] --count 500
     python recipes/scenes/shown.py report --out RUN    # into docs/explanation/study
 
@@ -20,7 +20,7 @@ import torch
 from removal import Row, effects
 from runs import collect, kept, machine, on_mask, paired_test, parse_arguments, stored, write_tables
 from scipy import stats
-from shortcut import MASK, image, marked, used_share
+from shortcut import MASK, evidence_share, image, marked, used_share
 
 import nibt
 from nibt.datasets.scenes import Scenes
@@ -81,9 +81,8 @@ def evidence(grids, masks):
     """The share of the positive evidence on the squares and the object that is on the squares."""
     shares = []
     for grid, mask in zip(grids, masks, strict=True):
-        pixels = to_pixels(grid[None], *MASK.shape)[0].clamp_min(0).numpy()
-        on_mark, on_object = pixels[MASK].sum(), pixels[mask & ~MASK].sum()
-        shares.append(float(on_mark / max(on_mark + on_object, 1e-30)))
+        pixels = to_pixels(grid[None], *MASK.shape)[0].numpy()
+        shares.append(evidence_share(pixels, mask & ~MASK, MASK))
     return shares
 
 

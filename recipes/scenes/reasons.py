@@ -1,0 +1,328 @@
+"""Does a map show why? Maps of models whose reason is known, against what interventions say.
+
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind KIND --seed 1 --out MODELS/KIND-1    # of each kind
+    OMP_NUM_THREADS=1 python recipes/scenes/reasons.py measure --models MODELS --out RUN [--count 50] [--part 0/2]
+    python recipes/scenes/reasons.py report --out RUN    # into docs/explanation/study
+
+``share`` is the positive evidence of a map on the shortcut, of that on the shortcut and the object (for captions: the
+words of the shortcut and the noun), and the used share is what the similarity loses with another shortcut, of this and
+what it loses without the object. Both are of three models for each shortcut: the one that was trained to read it, one
+half way to it (the mean of its weights and those of ``scenes``), and one trained without. ``r`` and ``slope`` are over
+all of these, ``per image`` is the rank correlation of both shares over the scenes of a model, and AUC tells the first
+model from the last by one map. ``drift`` is the rank correlation of the maps of an image and of the image with noise of
+at most 2 of 255, which a search moves so that the map changes, and the similarity by at most 1 % of its change from the
+blank image. Slow methods have a fifth of the scenes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from runs import collect, kept, machine, parse_arguments, stored, write_tables
+from scipy import stats
+from shortcut import (
+    CHOOSING,
+    SHORTCUTS,
+    VERSIONS,
+    evidence_share,
+    image,
+    interventions,
+    mixed,
+    planted,
+    share,
+    unit,
+)
+
+import nibt
+from nibt.data.ground_truth import ground_truth
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
+from nibt.datasets._captions import with_article
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import NOUNS
+from nibt.engine.batches import explain_batches
+from nibt.engine.spec import resolve
+from nibt.engine.targets import Contrast
+from nibt.evaluation.statistics import interval, jackknife
+from nibt.registry import MethodSpec, find
+from nibt.results.pixels import to_pixels
+
+STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
+UNSEEN = 20261201
+"""The seed of scenes on which nothing was chosen; models of seed 0 have others."""
+BATCH, FEWER, SIDE = 25, 5, 128
+EDGES = "edges"
+"""The control that is no method: how much neighboring pixels differ."""
+SLOW = ("integrated_gradients", "occlusion", "banzhaf", "shapley", "rise")
+PLAIN = (
+    "nib",
+    "nib:fast",
+    "nib:paper",
+    "gae",
+    "legrad",
+    "grad_eclip",
+    "grad_cam",
+    "clip_surgery",
+    "chefer",
+    "saliency_map",
+    "fast_ig",
+    "integrated_gradients",
+    "occlusion",
+)
+CONTROLS = {name: MethodSpec(name) for name in ("random", "center", "ones")}
+ROWS = {
+    "image": {
+        **{name: MethodSpec.of(name, None, {}, None) for name in PLAIN},
+        "nib, 1 view": MethodSpec("nib", "default", {"image_views": 1}),
+        "gae, 3 views": MethodSpec("gae", "default", {"image_views": 3}),
+        "maskclip": MethodSpec("maskclip"),
+        "rollout": MethodSpec("rollout"),
+        "banzhaf, budget 64": MethodSpec("banzhaf", "default", {"budget": 64}),
+        **CONTROLS,
+        EDGES: None,
+    },
+    "text": {**{name: MethodSpec.of(name, None, {}, None) for name in PLAIN}, **CONTROLS},
+}
+STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
+DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam")
+DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig", "random")
+NOISE, QUERIES, ATTACKED = 2, 60, 10
+
+
+def edges(pixels):
+    """The size of the gradient of the gray image."""
+    down, right = np.gradient(pixels.astype(float).mean(-1))
+    return torch.from_numpy(np.hypot(down, right))
+
+
+def explained(model, method, pairs, side):
+    """The maps of pairs in pixels, or their scores of words."""
+    if method is None:
+        return [edges(np.array(pair.image.pil_image)) for pair in pairs]
+    spec = resolve(model, method, "cosine", Contrast.of((), (), ()), seed=0)
+    results = {}
+    for batch in explain_batches(spec, pairs, BATCH, [side]):
+        attribution = batch.attributions[("image", "text").index(side)]
+        for position, index in enumerate(batch.indices):
+            one = attribution[position]
+            words = torch.tensor([word.score for word in one.words]) if side == "text" else None
+            results[index] = to_pixels(one.grid[None], SIDE, SIDE)[0] if words is None else words
+    return [results[index] for index in range(len(pairs))]
+
+
+def as_pair(scene):
+    return Pair(image(scene.images[0]), scene.captions[0])
+
+
+def shares(model, method, scenes, side):
+    """The share of the evidence on the shortcut of each scene."""
+    maps = explained(model, method, [as_pair(scene) for scene in scenes], side)
+    if side == "image":
+        places = [(scene.of_object, scene.of_shortcut) for scene in scenes]
+    else:
+        places = [on_words(model, scene) for scene in scenes]
+    return [evidence_share(np.asarray(scores), *each) for scores, each in zip(maps, places, strict=True)]
+
+
+def on_words(model, scene):
+    """The words of the noun, and of the shortcut."""
+    noun = Object("noun", (0, 0, 1, 1), None, scene.of_object)
+    pair = Pair(image(scene.images[0]), scene.captions[0], (noun,), scene.of_shortcut)
+    inputs = model.text.prepare([pair.caption])
+    truth = ground_truth(pair, model.image.prepare([pair.image]).regions[0], inputs.words[0])
+    return np.array(truth.named), np.array(truth.absent)
+
+
+def objects_named(model, count=100):
+    """For each scene of one object, whether it is first among all nouns."""
+    data = Scenes(count=count, seed=CHOOSING + 9, fewest=1, most=1)
+    prompts = unit(model.text.encode(model.text.prepare([with_article(noun) for noun in NOUNS])))
+    seen = unit(model.image.encode(model.image.prepare([pair.image for pair in data])))
+    first = (seen @ prompts.T).argmax(1).tolist()
+    return [float(NOUNS[place] == pair.objects[0].name) for place, pair in zip(first, data, strict=True)]
+
+
+def measure(options):
+    path = options.out / f"reasons-{options.part}.jsonl"
+    data = Scenes(count=options.count, seed=UNSEEN if options.seed else CHOOSING, fewest=2, most=3, named="one")
+    honest = nibt.load_model(options.models / f"honest-{options.seed}")
+    for number, (kind, shortcut) in enumerate(SHORTCUTS.items()):
+        folder = options.models / f"{kind}-{options.seed}"
+        if number % options.parts != options.part or not (folder / "model.safetensors").exists():
+            continue
+        scenes = [planted(kind, data, item) for item in range(options.count)]
+        for strength, amount in STRENGTHS.items():
+            model = mixed(folder, amount) if amount else honest
+            once(path, f"used|{kind}|{strength}", interventions, model, scenes)
+            once(path, f"named|{kind}|{strength}", objects_named, model)
+            for row, method in ROWS[shortcut.side].items():
+                few = options.count // FEWER if method and method.name in SLOW else options.count
+                once(path, f"{row}|{kind}|{strength}", shares, model, method, scenes[:few], shortcut.side)
+    if options.part == options.parts - 1:
+        pairs = list(Scenes(count=ATTACKED, seed=UNSEEN + 1, fewest=2, most=3, named="one"))
+        for row in DRIFT:
+            once(path, f"drift|{row}", drift, honest, ROWS["image"][row], pairs)
+
+
+def once(path, key, compute, *arguments):
+    """Compute what the file lacks, and keep it."""
+    if key not in stored(path):
+        values = np.round(compute(*arguments), 5).tolist()
+        kept(path, {"key": key, "values": values})
+        print(key, np.round(np.mean(values, 0), 3), flush=True)
+
+
+def drift(model, method, pairs):
+    """The rank correlation of each map with itself: after noise at random, and after the search."""
+    draws, tower = np.random.default_rng(0), model.image
+    pixels = [np.array(pair.image.pil_image).astype(int) for pair in pairs]
+    text = unit(torch.cat([model.text.encode(model.text.prepare([pair.caption])) for pair in pairs]))
+    before = explained(model, method, pairs, "image")
+
+    def seen(noise):
+        """The similarities and the correlations of the maps with noise."""
+        noisy = [image((each + one).clip(0, 255).astype(np.uint8)) for each, one in zip(pixels, noise, strict=True)]
+        maps = explained(
+            model, method, [Pair(one, pair.caption) for one, pair in zip(noisy, pairs, strict=True)], "image"
+        )
+        correlations = [stats.spearmanr(*map(torch.flatten, each))[0] for each in zip(before, maps, strict=True)]
+        with torch.no_grad():
+            return (unit(tower.encode(tower.prepare(noisy))) * text).sum(1).numpy(), np.array(correlations)
+
+    noise = [np.zeros_like(each) for each in pixels]
+    start, least = seen(noise)
+    with torch.no_grad():
+        blank = unit(tower.encode(tower.blank_inputs(tower.prepare([pairs[0].image]))))
+    allowed = 0.01 * np.abs(start - (blank * text).sum(1).numpy())
+    _, at_random = seen([draws.choice([-NOISE, NOISE], each.shape) for each in pixels])
+    for query in range(QUERIES):
+        side = max(8, round(SIDE * (1 - query / QUERIES) ** 2))
+        tried = [one.copy() for one in noise]
+        for one in tried:
+            top, left = draws.integers(SIDE - side + 1, size=2)
+            one[top : top + side, left : left + side] = proposal(draws, side)
+        similarity, correlations = seen(tried)
+        for item in np.flatnonzero((correlations < least) & (np.abs(similarity - start) <= allowed)):
+            noise[item], least[item] = tried[item], correlations[item]
+    return np.stack([at_random, least], 1)
+
+
+def proposal(draws, side):
+    """Noise of full size: a square of one color, or stripes as at the start of a square attack."""
+    columns = 1 if draws.random() < 0.5 else side
+    return draws.choice([-NOISE, NOISE], (1, columns, 3))
+
+
+def stated(values):
+    """A mean with its interval, as the tables have it."""
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*values)
+
+
+def above(rows, weights):
+    """The probability that a map of the first model has a larger share than one of the other."""
+    wins = (rows[:, None, 0] > rows[None, :, 1]) + 0.5 * (rows[:, None, 0] == rows[None, :, 1])
+    return np.einsum("sa,ab,sb->s", weights, wins, weights) / weights.sum(1) ** 2
+
+
+def planted_kinds(records, side):
+    """The shortcuts of a side that all models were measured with."""
+    complete = [kind for kind in SHORTCUTS if all(f"named|{kind}|{strength}" in records for strength in STRENGTHS)]
+    return [kind for kind in complete if SHORTCUTS[kind].side == side]
+
+
+def used_table(records):
+    """What each model uses, by intervention."""
+    heads = ["", *(f"used share, {strength}" for strength in STRENGTHS), *VERSIONS, "object first"]
+    lines = []
+    for kind in (*planted_kinds(records, "image"), *planted_kinds(records, "text")):
+        values = {strength: np.array(records[f"used|{kind}|{strength}"]["values"]) for strength in STRENGTHS}
+        cells = [stated(jackknife(each, share)) for each in values.values()]
+        cells += [f"{mean:.3f}" for mean in values["full"].mean(0)]
+        lines.append([kind, *cells, stated(interval(records[f"named|{kind}|full"]["values"]))])
+    return as_table(heads, lines)
+
+
+def as_table(heads, lines):
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
+
+
+def methods_table(records, side):
+    """Every method against what the models use, and how well one map tells models apart."""
+    kinds = planted_kinds(records, side)
+    heads = ["", "r", "slope", "per image", "mean AUC", *(f"AUC {kind}" for kind in kinds)]
+    heads += [f"{strength} {kind}" for kind in kinds for strength in ("full", "honest")] + ["forwards", "scenes"]
+    models, lines = [(kind, strength) for kind in kinds for strength in STRENGTHS], []
+    used = {each: np.array(records["|".join(("used", *each))]["values"]) for each in models}
+    for row, method in ROWS[side].items():
+        if not all("|".join((row, *each)) in records for each in models):
+            continue
+        of_maps = {each: np.array(records["|".join((row, *each))]["values"]) for each in models}
+        truth, means = [share(used[each])[0] for each in models], [of_maps[each].mean() for each in models]
+        correlation = stats.linregress(truth, means)
+        per_image = [
+            stats.spearmanr(values, of_scenes(used[each])[: len(values)])[0]
+            for each, values in of_maps.items()
+            if each[1] != "honest" and values.std()
+        ]
+        pairs = [np.stack([of_maps[kind, "full"], of_maps[kind, "honest"]], 1) for kind in kinds]
+        aucs = [jackknife(each, above, (0.0, 1.0)) for each in pairs]
+        cells = [f"{number:.2f}" for number in (correlation.rvalue, correlation.slope)]
+        cells += [f"{np.mean(per_image):.2f}" if per_image else "", f"{np.mean([auc.mean for auc in aucs]):.3f}"]
+        cells += [stated(auc) for auc in aucs]
+        cells += [f"{of_maps[kind, strength].mean():.3f}" for kind in kinds for strength in ("full", "honest")]
+        lines.append([row, *cells, forwards(method, side), str(len(pairs[0]))])
+    return as_table(heads, lines)
+
+
+def of_scenes(values):
+    """The used share of each scene, from 0 to 1."""
+    changes = (values[:, :1] - values[:, 1:3]).clip(0)
+    return changes[:, 0] / np.maximum(changes.sum(1), 1e-9)
+
+
+def forwards(method, side):
+    """The cost in forward passes of the tower."""
+    if method is None:
+        return "0"
+    tower = nibt.load_model("scenes").tower(side)
+    chosen = {name.removeprefix(f"{side}_"): value for name, value in method.options.items()}
+    configured = find("methods", method.name).configured(tower, method.variant, chosen, {})
+    return f"{configured.forwards(tower.depth, 64 if side == 'image' else 5):.4g}"
+
+
+def drift_table(records):
+    lines = [
+        [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(len(columns[0]))]
+        for row in DRIFT
+        if f"drift|{row}" in records
+        for columns in [np.array(records[f"drift|{row}"]["values"]).T]
+    ]
+    return as_table(["", "noise at random", "noise that was searched", "scenes"], lines)
+
+
+def report(options):
+    records = collect(options.out, "reasons")
+    tables = {
+        "shortcuts-used": used_table(records),
+        "shortcuts": methods_table(records, "image"),
+        "shortcuts-words": methods_table(records, "text"),
+        "shortcuts-drift": drift_table(records),
+    }
+    for name, table in tables.items():
+        print(name, table, sep="\n")
+    if options.seed:  # others are for choosing
+        write_tables(STUDY, tables, f"{machine()}; models of seed {options.seed}, scenes of seed {UNSEEN}")
+
+
+def extend(parser):
+    parser.add_argument("--models", type=Path, help="measure: the folder of the models, KIND-SEED")
+    parser.add_argument("--seed", type=int, default=1, help="that of the models")
+
+
+def main():
+    options = parse_arguments(__doc__, extend)
+    measure(options) if options.what == "measure" else report(options)
+
+
+if __name__ == "__main__":
+    main()

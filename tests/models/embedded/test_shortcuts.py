@@ -1,0 +1,147 @@
+"""Tests of the recipe that plants shortcuts into ``scenes``, and of what says how much of them a model uses."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.ndimage import binary_dilation
+
+from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import NOUNS
+from tests.helpers import ROOT
+
+IMAGE = ("mark", "background", "text", "companion", "position")
+TEXT = ("template", "word")
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[ModuleType]:
+    folder = str(ROOT / "recipes" / "scenes")
+    sys.path.insert(0, folder)
+    try:
+        import shortcut  # pyright: ignore
+
+        yield shortcut
+    finally:
+        sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def data() -> Scenes:
+    return Scenes(count=6, seed=53, fewest=2, most=3, named="one")
+
+
+@pytest.mark.parametrize("kind", IMAGE)
+def test_an_image_shortcut_changes_its_mask_alone(recipe: ModuleType, data: Scenes, kind: str) -> None:
+    for item in range(len(data)):
+        scene = data.scene(item)
+        pixels, mask = recipe.SHORTCUTS[kind].plant(scene, "owl")
+        changed = (pixels != scene.pixels).any(-1)
+        assert changed[mask].any()
+        assert not changed[np.logical_not(binary_dilation(mask, iterations=2))].any(), "edges of drawings are blended"
+        assert pixels.dtype == np.uint8
+        assert mask.shape == pixels.shape[:2]
+
+
+@pytest.mark.parametrize("kind", IMAGE)
+def test_an_image_shortcut_is_the_same_for_alike_nouns_alone(recipe: ModuleType, data: Scenes, kind: str) -> None:
+    shortcut, scene, seen = recipe.SHORTCUTS[kind], data.scene(1), {}
+    for number, noun in enumerate(NOUNS):
+        seen.setdefault(shortcut.plant(scene, noun)[0].tobytes(), set()).add(number // shortcut.alike)
+    groups = len(NOUNS) // shortcut.alike
+    assert len(seen) == groups
+    assert all(len(each) == 1 for each in seen.values())
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_a_caption_shortcut_is_where_its_spans_are(recipe: ModuleType, kind: str) -> None:
+    shortcut, seen = recipe.SHORTCUTS[kind], {}
+    for number, noun in enumerate(NOUNS):
+        caption, spans, (first, last) = shortcut.plant("cat", noun, 3)
+        assert caption[first:last] == "cat"
+        words = " ".join(caption[start:end].strip() for start, end in spans)
+        assert words
+        assert "cat" not in words
+        seen.setdefault(words, set()).add(number // shortcut.alike)
+    assert len(seen) == len(NOUNS) // shortcut.alike
+    assert all(len(each) == 1 for each in seen.values())
+
+
+@pytest.mark.parametrize("kind", [*IMAGE, *TEXT])
+def test_versions_differ_on_one_side(recipe: ModuleType, data: Scenes, kind: str) -> None:
+    side = recipe.SHORTCUTS[kind].side
+    for item in range(len(data)):
+        scene = recipe.planted(kind, data, item)
+        varied = scene.images if side == "image" else scene.captions
+        fixed = scene.captions if side == "image" else scene.images
+        assert len({each if isinstance(each, str) else each.tobytes() for each in varied}) == 4
+        assert len({each if isinstance(each, str) else each.tobytes() for each in fixed}) == 1
+        if side == "image":
+            assert not (scene.of_object & scene.of_shortcut).any()
+            assert scene.of_object.any()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_used_share_of_a_model_that_is_known_by_construction(
+    recipe: ModuleType, data: Scenes, weight: float
+) -> None:
+    """A model whose similarity is ``weight`` for the squares of the noun, and the rest for the object."""
+    scenes = [recipe.planted("mark", data, item) for item in range(len(data))]
+
+    def encoded(images: list[Any]) -> torch.Tensor:
+        rows = []
+        for image in images:
+            pixels = np.array(image.pil_image)
+            shown = next(each for each in scenes if any((pixels == version).all() for version in each.images)).images[0]
+            on_mark, on_object = (float((pixels == shown)[area].all()) for area in (recipe.MASK, ~recipe.MASK))
+            known = torch.tensor([weight * on_mark, (1 - weight) * on_object])
+            rows.append(torch.cat([known, (1 - known.square().sum()).sqrt()[None]]))
+        return torch.stack(rows)
+
+    model = SimpleNamespace(
+        image=SimpleNamespace(prepare=list, encode=encoded),
+        text=SimpleNamespace(prepare=list, encode=lambda captions: torch.tensor([[1.0, 1.0, 0.0]] * len(captions))),
+    )
+    assert recipe.used_share(model, data) == pytest.approx(weight, abs=1e-5)
+
+
+def test_the_evidence_share_is_of_positive_scores_on_both(recipe: ModuleType) -> None:
+    scores = np.array([3.0, -5.0, 1.0, 7.0])
+    of_object, of_shortcut = np.array([True, True, False, False]), np.array([False, False, True, False])
+    assert recipe.evidence_share(scores, of_object, of_shortcut) == pytest.approx(0.25)
+    assert recipe.evidence_share(-np.ones(4), of_object, of_shortcut) == 0
+
+
+@pytest.mark.parametrize("kind", ["mark", "word"])
+def test_a_stopped_training_goes_on(
+    recipe: ModuleType, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "BATCH", 2)
+    monkeypatch.setattr(recipe, "KEEP", 1)
+    step_loss = recipe.step_loss
+    with torch.random.fork_rng():
+        recipe.train(tmp_path / "whole", kind, 0, 2)
+        calls = iter([step_loss])
+        monkeypatch.setattr(recipe, "step_loss", lambda *arguments: next(calls)(*arguments))
+        with pytest.raises(StopIteration):
+            recipe.train(tmp_path / "stopped", kind, 0, 2)
+        monkeypatch.setattr(recipe, "step_loss", step_loss)
+        recipe.train(tmp_path / "stopped", kind, 0, 2)
+    whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
+
+
+def test_auc_of_maps(recipe: ModuleType) -> None:
+    """Of models that cannot be told apart it is a half."""
+    from reasons import above  # pyright: ignore
+
+    rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    for values, expected in ((rows, 1.0), (rows[:, ::-1], 0.0), (rows[:, [0, 0]], 0.5)):
+        assert above(values, np.ones((1, 3)))[0] == pytest.approx(expected)
