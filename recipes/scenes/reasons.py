@@ -84,6 +84,7 @@ ROWS = {
     "text": {**{name: MethodSpec.of(name, None, {}, None) for name in PLAIN}, **CONTROLS},
 }
 STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
+OF_SIDES = {"shortcuts": "image", "shortcuts-words": "text"}
 DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam")
 DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig", "random")
 NOISE, QUERIES, ATTACKED = 2, 60, 10
@@ -304,8 +305,7 @@ def report(options):
     records = collect(options.out, "reasons")
     tables = {
         "shortcuts-used": used_table(records),
-        "shortcuts": methods_table(records, "image"),
-        "shortcuts-words": methods_table(records, "text"),
+        **{name: methods_table(records, side) for name, side in OF_SIDES.items() if planted_kinds(records, side)},
         "shortcuts-drift": drift_table(records),
     }
     for name, table in tables.items():
