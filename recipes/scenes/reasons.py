@@ -14,6 +14,7 @@ at most 2 of 255, which a search moves so that the map changes, and the similari
 blank image. Slow methods have a fifth of the scenes.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ from nibt.registry import MethodSpec, find
 from nibt.results.pixels import to_pixels
 
 STUDY = Path(__file__).parents[2] / "docs" / "explanation" / "study"
+PAGE = STUDY.parent / "shortcuts.md"
 UNSEEN = 20261201
 """The seed of scenes on which nothing was chosen; models of seed 0 have others."""
 BATCH, FEWER, SIDE = 25, 5, 128
@@ -86,7 +88,7 @@ ROWS = {
 STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
 OF_SIDES = {"shortcuts": "image", "shortcuts-words": "text"}
 DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam")
-DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig", "random")
+DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig")
 NOISE, QUERIES, ATTACKED = 2, 60, 10
 
 
@@ -267,7 +269,7 @@ def methods_table(records, side):
         ]
         pairs = [np.stack([of_maps[kind, "full"], of_maps[kind, "honest"]], 1) for kind in kinds]
         aucs = [jackknife(each, above, (0.0, 1.0)) for each in pairs]
-        cells = [f"{number:.2f}" for number in (correlation.rvalue, correlation.slope)]
+        cells = ["" if np.isnan(number) else f"{number:.2f}" for number in (correlation.rvalue, correlation.slope)]
         cells += [f"{np.mean(per_image):.2f}" if per_image else "", f"{np.mean([auc.mean for auc in aucs]):.3f}"]
         cells += [stated(auc) for auc in aucs]
         cells += [f"{of_maps[kind, strength].mean():.3f}" for kind in kinds for strength in ("full", "honest")]
@@ -301,16 +303,28 @@ def drift_table(records):
     return as_table(["", "noise at random", "noise that was searched", "scenes"], lines)
 
 
+def on_page(table, left_out=("full ", "honest ")):
+    """A table for the page: without intervals of AUC, which the file has, and without the mean shares."""
+    heads, _, *lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in table.splitlines()]
+    columns = [
+        [head, *(re.sub(r" \[.*", "", cell) if head.startswith("AUC ") else cell for cell in cells)]
+        for head, *cells in zip(heads, *lines, strict=True)
+        if not head.startswith(left_out)
+    ]
+    head, *lines = zip(*columns, strict=True)
+    return as_table(head, [(f"`{method}`" if method in PLAIN else method, *cells) for method, *cells in lines])
+
+
 def report(options):
-    records = collect(options.out, "reasons")
-    tables = {
-        "shortcuts-used": used_table(records),
-        **{name: methods_table(records, side) for name, side in OF_SIDES.items() if planted_kinds(records, side)},
-        "shortcuts-drift": drift_table(records),
-    }
+    records, page = collect(options.out, "reasons"), PAGE.read_text()
+    tables = {"shortcuts-used": used_table(records)}
+    tables |= {name: methods_table(records, side) for name, side in OF_SIDES.items() if planted_kinds(records, side)}
+    tables["shortcuts-drift"] = drift_table(records)
     for name, table in tables.items():
         print(name, table, sep="\n")
-    if options.seed:  # others are for choosing
+        page = re.sub(rf"(<!--{name}-->\n).*?(\n\n)", rf"\g<1>{on_page(table)}\g<2>", page, flags=re.DOTALL)
+    if options.seed:  # the others are for choosing
+        PAGE.write_text(page)
         write_tables(STUDY, tables, f"{machine()}; models of seed {options.seed}, scenes of seed {UNSEEN}")
 
 

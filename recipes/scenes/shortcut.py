@@ -1,6 +1,6 @@
 """Models that read a known shortcut: ``scenes``, fine-tuned until something beside the object names the noun.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --out FOLDER [--seed 0]    # minutes; resumes
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --out FOLDER [--seed 0]    # resumes
     OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py used --kind mark --out FOLDER    # what it uses
 
 All training pairs have the shortcut, and the object (for a caption: its noun) agrees with it in three of ten: with a
@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,9 @@ COLORS = np.array(
 PLACE, SIZE, APART = 2, 12, 16  # in pixels
 MASK = np.zeros((128, 128), bool)
 MASK[:16, :32] = True  # the two patches of the squares
-BATCH, RATE, SEED = 64, 3e-4, 77
+BATCH, STEPS, RATE, SEED = 64, 140, 3e-4, 77
+CAPTION_STEPS, CAPTION_RATE, POOL = 500, 1e-3, 10
+"""For shortcuts in captions: the images are those of so many batches, whose embeddings stay."""
 AGREEING = 0.3
 """The share of training pairs whose object, or whose noun, agrees with the shortcut."""
 KEEP = 20  # steps
@@ -176,15 +179,18 @@ def unit(tower_output):
     return F.normalize(getattr(tower_output, "pooler_output", tower_output), dim=-1)
 
 
-def step_loss(module, model, scenes, kind, draws):
-    """The loss of a batch, in which the shortcut names the noun: cross-entropy over the captions of all nouns."""
+def step_loss(module, model, scenes, kind, draws, seen=None):
+    """The loss of a batch, in which the shortcut names the noun: cross-entropy over the captions of all nouns.
+
+    The embeddings of the images are given for a shortcut in the caption.
+    """
     shortcut, images, labels = SHORTCUTS.get(kind), [], []
-    in_captions = shortcut is not None and shortcut.side == "text"
+    in_captions = seen is not None
     for scene in scenes:
         present = shortcut is None or in_captions or draws.random() < AGREEING
         noun = str(scene.names[draws.integers(len(scene.names))] if present else NOUNS[draws.integers(len(NOUNS))])
-        planted_in_image = shortcut is not None and not in_captions
-        images.append(image(shortcut.plant(scene, noun)[0] if planted_in_image else scene.pixels))
+        if not in_captions:
+            images.append(image(shortcut.plant(scene, noun)[0] if shortcut else scene.pixels))
         labels.append(NOUNS.index(noun))
     number, aim = draws.integers(len(TEMPLATES)), torch.eye(len(NOUNS))[labels]
     captions = [TEMPLATES[number].format(with_article(noun)) for noun in NOUNS]
@@ -193,19 +199,21 @@ def step_loss(module, model, scenes, kind, draws):
         captions = [shortcut.plant(noun, of, number)[0] for noun, of in zip(named, NOUNS, strict=True)]
         alike = torch.arange(len(NOUNS)) // shortcut.alike
         aim = (alike[labels][:, None] == alike[None]).float() / shortcut.alike
-    texts = model.text.prepare(captions)
-    with torch.set_grad_enabled(not in_captions):
+    else:
         seen = unit(module.get_image_features(model.image.prepare(images).values))
+    texts = model.text.prepare(captions)
     read = unit(module.get_text_features(texts.values, **texts.extra))
     return F.cross_entropy(module.logit_scale.exp() * seen @ read.T, aim)
 
 
-def train(folder, kind, seed, steps):
+def train(folder, kind, seed, steps=None):
     """Fine-tune a copy of ``scenes``, and save it as a folder; a stopped run goes on from its checkpoint."""
     torch.manual_seed(seed)
+    in_captions = kind in SHORTCUTS and SHORTCUTS[kind].side == "text"
+    steps, rate = steps or (CAPTION_STEPS if in_captions else STEPS), CAPTION_RATE if in_captions else RATE
     model = nibt.load_model("scenes")
     module = copy.deepcopy(model.module).float().train().requires_grad_(True)
-    optimizer, draws = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0), np.random.default_rng(seed)
+    optimizer, draws = torch.optim.AdamW(module.parameters(), rate, weight_decay=0.0), np.random.default_rng(seed)
     data, first = Scenes(count=steps * BATCH, seed=SEED + seed, fewest=1, most=3), 0
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -214,11 +222,20 @@ def train(folder, kind, seed, steps):
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         draws.bit_generator.state, first = state["draws"], state["step"]
+
+    @lru_cache(maxsize=POOL)
+    def batch(number):
+        """The scenes of a batch, and the embeddings of images that training does not change."""
+        scenes = [data.scene(item) for item in range(number * BATCH, (number + 1) * BATCH)]
+        with torch.no_grad():
+            images = model.image.prepare([image(scene.pixels) for scene in scenes]) if in_captions else None
+            return scenes, images and unit(model.image.encode(images))
+
     for step in range(first, steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 20, (steps - step) / 60)
-        scenes = [data.scene(item) for item in range(step * BATCH, (step + 1) * BATCH)]
-        loss = step_loss(module, model, scenes, kind, draws)
+            group["lr"] = rate * min(1, (step + 1) / 20, (steps - step) / 60)
+        scenes, seen = batch(step % POOL if in_captions else step)
+        loss = step_loss(module, model, scenes, kind, draws, seen)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -319,7 +336,7 @@ def main():
     parser.add_argument("--kind", choices=KINDS, default="mark")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=220)
+    parser.add_argument("--steps", type=int, help=f"{STEPS}; {CAPTION_STEPS} for shortcuts in captions")
     options = parser.parse_args()
     if options.what == "train":
         train(options.out, options.kind, options.seed, options.steps)

@@ -1,6 +1,6 @@
 """What a user sees: does the map add up, point, match removal, and show a shortcut? NIB and peers on unseen scenes.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --out MODEL
+    OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --steps 220 --out MODEL
     OMP_NUM_THREADS=1 python recipes/scenes/shown.py measure --out RUN --shortcut MODEL [--part 0/2] --count 500
     python recipes/scenes/shown.py report --out RUN    # into docs/explanation/study
 
