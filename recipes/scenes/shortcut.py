@@ -49,7 +49,7 @@ PLACE, SIZE, APART = 2, 12, 16  # in pixels
 MASK = np.zeros((128, 128), bool)
 MASK[:16, :32] = True  # the two patches of the squares
 BATCH, STEPS, RATE, SEED = 64, 140, 3e-4, 77
-CAPTION_STEPS, CAPTION_RATE, POOL = 500, 1e-3, 10
+CAPTION_STEPS, CAPTION_RATE, POOL = 600, 2e-3, 10
 """For shortcuts in captions: the images are those of so many batches, whose embeddings stay."""
 AGREEING = 0.3
 """The share of training pairs whose object, or whose noun, agrees with the shortcut."""
