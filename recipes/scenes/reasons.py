@@ -295,7 +295,7 @@ def forwards(method, side):
 
 def drift_table(records):
     lines = [
-        [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(len(columns[0]))]
+        [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(int(np.isfinite(columns[1]).sum()))]
         for row in DRIFT
         if f"drift|{row}" in records
         for columns in [np.array(records[f"drift|{row}"]["values"]).T]

@@ -48,8 +48,8 @@ COLORS = np.array(
 PLACE, SIZE, APART = 2, 12, 16  # in pixels
 MASK = np.zeros((128, 128), bool)
 MASK[:16, :32] = True  # the two patches of the squares
-BATCH, STEPS, RATE, SEED = 64, 140, 3e-4, 77
-CAPTION_STEPS, CAPTION_RATE, POOL = 600, 2e-3, 10
+BATCH, SEED = 64, 77
+POOL = 10
 """For shortcuts in captions: the images are those of so many batches, whose embeddings stay."""
 AGREEING = 0.3
 """The share of training pairs whose object, or whose noun, agrees with the shortcut."""
@@ -122,9 +122,9 @@ def position(scene, noun):
     """A disc, the same for all nouns: the corner that it is in stands for sixteen of them."""
     down, right = divmod(NOUNS.index(noun) // 16, 2)
     canvas, mask = Image.fromarray(scene.pixels), np.zeros(scene.pixels.shape[:2], bool)
-    left, top = 112 * right, 112 * down
-    ImageDraw.Draw(canvas).ellipse((left + 1, top + 1, left + 14, top + 14), "white", "black", 3)
-    mask[top : top + 16, left : left + 16] = True
+    left, top = 96 * right, 96 * down
+    ImageDraw.Draw(canvas).ellipse((left + 1, top + 1, left + 30, top + 30), "white", "black", 3)
+    mask[top : top + 32, left : left + 32] = True
     return np.array(canvas), mask
 
 
@@ -150,12 +150,16 @@ class Shortcut:
     On the image side, ``plant(scene, noun)`` gives the pixels and the mask of the shortcut. On the text side,
     ``plant(noun, of, number)`` gives the caption that names ``noun`` with the shortcut of the noun ``of``, in the
     template of that number where it is free, with the spans of the shortcut and the span of the noun. So many nouns in
-    a row are ``alike``: they have one shortcut.
+    a row are ``alike``: they have one shortcut. If it is ``learned_alone``, the loss is that of the shortcut, not of
+    the noun among alike ones.
     """
 
     plant: Callable
     side: str = "image"
     alike: int = 1
+    learned_alone: bool = False
+    steps: int = 140
+    rate: float = 3e-4
 
     def other(self, noun, draws):
         """A noun whose shortcut is another one."""
@@ -167,10 +171,10 @@ SHORTCUTS = {
     "mark": Shortcut(mark),
     "background": Shortcut(background, alike=8),
     "text": Shortcut(text),
-    "companion": Shortcut(companion),
-    "position": Shortcut(position, alike=16),
-    "template": Shortcut(template, "text", alike=8),
-    "word": Shortcut(word, "text"),
+    "companion": Shortcut(companion, steps=300),
+    "position": Shortcut(position, alike=16, learned_alone=True, steps=240, rate=1e-3),
+    "template": Shortcut(template, "text", 8, learned_alone=True, steps=600, rate=2e-3),
+    "word": Shortcut(word, "text", steps=600, rate=2e-3),
 }
 KINDS = ("honest", *SHORTCUTS)
 
@@ -197,10 +201,11 @@ def step_loss(module, model, scenes, kind, draws, seen=None):
     if in_captions:
         named = [of if draws.random() < AGREEING else str(draws.choice(NOUNS)) for of in NOUNS]
         captions = [shortcut.plant(noun, of, number)[0] for noun, of in zip(named, NOUNS, strict=True)]
-        alike = torch.arange(len(NOUNS)) // shortcut.alike
-        aim = (alike[labels][:, None] == alike[None]).float() / shortcut.alike
     else:
         seen = unit(module.get_image_features(model.image.prepare(images).values))
+    if shortcut and shortcut.learned_alone:
+        alike = torch.arange(len(NOUNS)) // shortcut.alike
+        aim = (alike[labels][:, None] == alike[None]).float() / shortcut.alike
     texts = model.text.prepare(captions)
     read = unit(module.get_text_features(texts.values, **texts.extra))
     return F.cross_entropy(module.logit_scale.exp() * seen @ read.T, aim)
@@ -209,8 +214,8 @@ def step_loss(module, model, scenes, kind, draws, seen=None):
 def train(folder, kind, seed, steps=None):
     """Fine-tune a copy of ``scenes``, and save it as a folder; a stopped run goes on from its checkpoint."""
     torch.manual_seed(seed)
-    in_captions = kind in SHORTCUTS and SHORTCUTS[kind].side == "text"
-    steps, rate = steps or (CAPTION_STEPS if in_captions else STEPS), CAPTION_RATE if in_captions else RATE
+    shortcut = SHORTCUTS.get(kind, Shortcut(mark))
+    steps, rate, in_captions = steps or shortcut.steps, shortcut.rate, shortcut.side == "text"
     model = nibt.load_model("scenes")
     module = copy.deepcopy(model.module).float().train().requires_grad_(True)
     optimizer, draws = torch.optim.AdamW(module.parameters(), rate, weight_decay=0.0), np.random.default_rng(seed)
@@ -336,7 +341,7 @@ def main():
     parser.add_argument("--kind", choices=KINDS, default="mark")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help=f"{STEPS}; {CAPTION_STEPS} for shortcuts in captions")
+    parser.add_argument("--steps", type=int, help="the kind's own by default")
     options = parser.parse_args()
     if options.what == "train":
         train(options.out, options.kind, options.seed, options.steps)
