@@ -89,6 +89,8 @@ STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
 OF_SIDES = {"shortcuts": "image", "shortcuts-words": "text"}
 DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam")
 DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig")
+PLANTED = 0.3
+"""The used share from which on a shortcut is taken to be planted: maps of other models are not compared."""
 NOISE, QUERIES, ATTACKED = 2, 60, 10
 
 
@@ -227,17 +229,23 @@ def above(rows, weights):
     return np.einsum("sa,ab,sb->s", weights, wins, weights) / weights.sum(1) ** 2
 
 
-def planted_kinds(records, side):
+def measured_kinds(records, side):
     """The shortcuts of a side that all models were measured with."""
     complete = [kind for kind in SHORTCUTS if all(f"named|{kind}|{strength}" in records for strength in STRENGTHS)]
     return [kind for kind in complete if SHORTCUTS[kind].side == side]
+
+
+def planted_kinds(records, side):
+    """Those that the trained model uses."""
+    values = {kind: np.array(records[f"used|{kind}|full"]["values"]) for kind in measured_kinds(records, side)}
+    return [kind for kind, each in values.items() if share(each)[0] >= PLANTED]
 
 
 def used_table(records):
     """What each model uses, by intervention."""
     heads = ["", *(f"used share, {strength}" for strength in STRENGTHS), *VERSIONS, "object first"]
     lines = []
-    for kind in (*planted_kinds(records, "image"), *planted_kinds(records, "text")):
+    for kind in (*measured_kinds(records, "image"), *measured_kinds(records, "text")):
         values = {strength: np.array(records[f"used|{kind}|{strength}"]["values"]) for strength in STRENGTHS}
         cells = [stated(jackknife(each, share)) for each in values.values()]
         cells += [f"{mean:.3f}" for mean in values["full"].mean(0)]

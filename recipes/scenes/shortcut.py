@@ -122,9 +122,9 @@ def position(scene, noun):
     """A disc, the same for all nouns: the corner that it is in stands for sixteen of them."""
     down, right = divmod(NOUNS.index(noun) // 16, 2)
     canvas, mask = Image.fromarray(scene.pixels), np.zeros(scene.pixels.shape[:2], bool)
-    left, top = 96 * right, 96 * down
-    ImageDraw.Draw(canvas).ellipse((left + 1, top + 1, left + 30, top + 30), "white", "black", 3)
-    mask[top : top + 32, left : left + 32] = True
+    left, top = 112 * right, 112 * down
+    ImageDraw.Draw(canvas).ellipse((left + 1, top + 1, left + 14, top + 14), "white", "black", 3)
+    mask[top : top + 16, left : left + 16] = True
     return np.array(canvas), mask
 
 
@@ -172,7 +172,7 @@ SHORTCUTS = {
     "background": Shortcut(background, alike=8),
     "text": Shortcut(text),
     "companion": Shortcut(companion, steps=300),
-    "position": Shortcut(position, alike=16, learned_alone=True, steps=240, rate=1e-3),
+    "position": Shortcut(position, alike=16),
     "template": Shortcut(template, "text", 8, learned_alone=True, steps=600, rate=2e-3),
     "word": Shortcut(word, "text", steps=600, rate=2e-3),
 }
