@@ -58,20 +58,31 @@ def test_explanation_is_against_the_largest_change_and_has_the_ranking() -> None
     ("caption", "expected"),
     [
         ("a cat", {"no cat", "not a cat", "two cats", "three cats"}),
-        ("A man riding the horse", {
-            *("No man riding the horse", "Not a man riding the horse", "Two men riding the horse"),
-            *("Three men riding the horse", "A man riding no horse", "A man riding not the horse"),
-            *("A man riding two horses", "A man riding three horses"),
-        }),
+        (
+            "A man riding the horse",
+            {
+                *("No man riding the horse", "Not a man riding the horse", "Two men riding the horse"),
+                *("Three men riding the horse", "A man riding no horse", "A man riding not the horse"),
+                *("A man riding two horses", "A man riding three horses"),
+            },
+        ),
         ("two dogs", {"no dogs", "not two dogs", "two dogs", "three dogs"}),
-        ("man with a red hat", {
-            *("no man with a red hat", "not man with a red hat", "two men with a red hat", "three men with a red hat"),
-            *("man with no red hat", "man with not a red hat", "man with two red hats", "man with three red hats"),
-            "man without a red hat",
-        }),
+        (
+            "man with a red hat",
+            {
+                *(
+                    "no man with a red hat",
+                    "not man with a red hat",
+                    "two men with a red hat",
+                    "three men with a red hat",
+                ),
+                *("man with no red hat", "man with not a red hat", "man with two red hats", "man with three red hats"),
+                "man without a red hat",
+            },
+        ),
         ("sleeping", set()),
     ],
-)  # fmt: off
+)
 def test_negations_and_counts_read_as_english(caption: str, expected: set[str]) -> None:
     counted = {
         caption[:first] + (text[0].upper() + text[1:] if caption[first].isupper() else text) + caption[last:]
@@ -150,7 +161,7 @@ def test_each_word_has_as_many_of_both_ends(most: int) -> None:
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_replacements_that_cannot_be_made_are_refused(caption: str, candidates: Any, text: str) -> None:
+def test_replacements_that_cannot_be_read_are_refused(caption: str, candidates: Any, text: str) -> None:
     with pytest.raises(BadInput, match=text):
         nibt.replace_words(tiny.model("clip"), IMAGE, caption, candidates)
 

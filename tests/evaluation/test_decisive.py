@@ -49,7 +49,7 @@ def limits(model: Model, explanation: Explanation, others: list[str]) -> tuple[f
     return nothing, everything
 
 
-def found(others: list[str], region: Any) -> list[tuple[Model, Explanation, list[str]]]:
+def deciding(others: list[str], region: Any) -> list[tuple[Model, Explanation, list[str]]]:
     """Return explanations for which a part is decisive, of images with captions, or with one of two captions."""
     kept = []
     for seed, captions in product(range(4), permutations([CAPTION, *OTHERS], 2)):
@@ -68,7 +68,7 @@ def found(others: list[str], region: Any) -> list[tuple[Model, Explanation, list
 @pytest.mark.parametrize("others", [[], OTHERS])
 @pytest.mark.parametrize("region", REGIONS)
 def test_the_part_decides_by_the_forward_of_the_model(region: str, others: list[str]) -> None:
-    for model, explanation, captions in found(others, region):
+    for model, explanation, captions in deciding(others, region):
         decisive = explanation.decisive
         assert decisive is not None
         assert decisive.region == region
@@ -155,7 +155,7 @@ def test_an_image_that_adds_nothing_decides_nothing() -> None:
 
 
 def test_results_are_the_same_when_they_are_read_again(tmp_path: Any) -> None:
-    _, explanation, _ = found([], "keep")[0]
+    _, explanation, _ = deciding([], "keep")[0]
     explanation.save(tmp_path / "x.json")
     again = Explanation.load(tmp_path / "x.json")
     assert again.decisive == explanation.decisive
@@ -183,7 +183,7 @@ def test_other_inputs_are_refused_by_name() -> None:
 
 
 def test_pictures_outline_the_part() -> None:
-    _, explanation, _ = found([], "keep")[0]
+    _, explanation, _ = deciding([], "keep")[0]
     assert nibt.draw(explanation).tobytes() != nibt.draw(replace(explanation, decisive=None)).tobytes()
     plain = nibt.draw(explanation, style="colors")
     assert plain.tobytes() == nibt.draw(replace(explanation, decisive=None), style="colors").tobytes()
