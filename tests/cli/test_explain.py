@@ -149,6 +149,7 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
         ("words.txt", {"a cat", "a dog", "a bird"}),
         ("cat=dog", {"a cat", "a dog"}),
         ("a=the,two", {"a cat", "the cat", "two cat"}),
+        ("cat = dog, ,", {"a cat", "a dog"}),
         ("auto", None),
     ],
 )
@@ -157,6 +158,7 @@ def test_explain_replaces_words(
 ) -> None:
     """The table is in the terminal and in the JSON file, and the target is the difference from one of its rows."""
     Path("words.txt").write_text("dog\n\nbird\ndog\n")
+    Path("dog").mkdir()  # which is no list
     outputs = "-o", "x.png", "-o", "x.json", "-o", "x.html"
     code, out, err = run("explain", photo, "a cat", "--replace", words, "-m", clip_folder, *outputs)
     assert code == 0, err
@@ -338,7 +340,15 @@ BAD = {
     "replace and against": (["PHOTO", "a cat", "--replace", "dog", "--against", "a dog"], 2, "--replace explains the"),
     "replace and a template": (["PHOTO", "a cat", "--replace", "dog", "--template", "{}"], 2, "--replace explains the"),
     "replace nothing": (["PHOTO", "a cat", "--replace", ""], 2, "--replace must not be empty"),
-    "replace by nothing": (["PHOTO", "a cat", "--replace", "dog,"], 1, "the caption is blank"),
+    "replace by nothing": (["PHOTO", "a cat", "--replace", ",,"], 1, "there are no candidates"),
+    "replace by a folder": (["PHOTO", "a cat", "--replace", "./"], 1, "cannot be read as lines of text"),
+    "replace by a path without a file": (
+        ["PHOTO", "a cat", "--replace", "cat=w/x.lst"],
+        1,
+        "cannot be read as lines of text",
+    ),
+    "replace by too many words": (["PHOTO", "a cat", "--replace", ",".join(map(str, range(60_000)))], 1, "50,000"),
+    "another decisive region": (["PHOTO", "a cat", "--decisive", "half"], 2, "--decisive must be keep or change"),
     "replace what is not there": (["PHOTO", "a cat", "--replace", "dog=owl"], 1, "'dog' is not in the caption"),
     "replace without a caption": (["PHOTO", "--replace", "auto"], 2, "the caption is missing"),
     "replace by a missing file": (["PHOTO", "a cat", "--replace", "none.txt"], 1, "cannot be read as lines"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import permutations, product
 from math import log2
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import nibt
+from nibt.engine.replace import explain_replacement
 from nibt.errors import BadInput, BadOption
 from nibt.models._tower import Tower
 from nibt.models.base import Model
@@ -177,9 +179,43 @@ def test_other_inputs_are_refused_by_name() -> None:
         nibt.decisive_region(model, nibt.regions(model, tiny.image(), CAPTION))  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="other weights"):
         nibt.decisive_region(tiny.model("siglip"), explanation)
-    gone = replace(explanation, sides={**explanation.sides, "image": replace(explanation.image, input=None)})
+
+
+def test_images_that_are_gone_or_changed_are_refused(tmp_path: Path) -> None:
+    model, path = tiny.model("clip"), tmp_path / "x.png"
+    tiny.image(64, 64).pil_image.save(path)
+    nibt.explain(model, path, CAPTION, "occlusion").save(tmp_path / "x.json")
+    tiny.image(64, 64, 1).pil_image.save(path)
+    with pytest.raises(BadInput, match="was changed"):
+        nibt.decisive_region(model, Explanation.load(tmp_path / "x.json"))
+    path.unlink()
     with pytest.raises(BadInput, match="no longer there"):
-        nibt.decisive_region(model, gone)
+        nibt.decisive_region(model, Explanation.load(tmp_path / "x.json"))
+
+
+def test_a_replaced_caption_is_compared_with_one_replacement_as_with_against() -> None:
+    model = tiny.model("clip")
+    for seed in range(3):
+        image = tiny.image(64, 64, seed)
+        answer = explain_replacement(model, image, CAPTION, ["dog", "fox"], method="occlusion")
+        again = nibt.explain(model, image, CAPTION, "occlusion", against=answer.target["options"]["against"])
+        replaced, compared = (nibt.decisive_region(model, each).decisive for each in (answer, again))
+        assert replaced == compared
+
+
+def test_a_probability_is_halved() -> None:
+    model = tiny.model("clip")
+    for seed, caption in product(range(4), [CAPTION, *OTHERS]):
+        others = [other for other in (CAPTION, *OTHERS) if other != caption]
+        explanation = nibt.explain(model, tiny.image(64, 64, seed), caption, "occlusion", "softmax", against=others)
+        decisive = nibt.decisive_region(model, explanation, "change").decisive
+        if decisive is not None and decisive.decision == "probability":
+            cells = torch.stack([~decisive.cells, torch.zeros_like(decisive.cells), torch.ones_like(decisive.cells)])
+            values = model.scale * similarities(model, explanation, cells, [caption, *others])
+            part, nothing, everything = values.softmax(1)[:, 0].tolist()
+            assert part <= (nothing + everything) / 2 + 1e-6
+            return
+    pytest.fail("no probability is halved")
 
 
 def test_pictures_outline_the_part() -> None:

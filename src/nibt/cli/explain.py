@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -39,8 +39,9 @@ class ExplainMethodOptions(MethodOptions):
         ),
     ] = False
     decisive: Annotated[
-        Literal["keep", "change"] | None,
+        str | None,
         Option(
+            metavar="keep|change",
             help="Find the smallest part of the map that keeps what the model decides if all else is removed, or whose "
             "removal changes it: half of the similarity, or with --against, --labels or --rank, what is first.",
         ),
@@ -75,6 +76,8 @@ def explain(
             "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
             "and --against out"
         )
+    if method.decisive not in (None, "keep", "change"):
+        raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
     if method.decisive and typed.same_modality:
         raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
     name_suffix = suffix(

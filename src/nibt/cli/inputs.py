@@ -1,5 +1,6 @@
 """The images and captions of a command line."""
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,8 +59,8 @@ class ExplainInputOptions(InputOptions):
         Option(
             metavar="auto|WORDS",
             help="Replace each word of the caption, and explain the caption against the replacement that changes the "
-            "similarity most: auto (everyday nouns, negations, counts), or words as dog,fox or a file with one per "
-            "line; cat=dog,fox replaces this word only.",
+            "similarity most: auto (everyday nouns, negations, counts), words (dog,fox), or a file with one per line "
+            "(words.txt, or any path with a slash). cat=dog,fox replaces this word only.",
         ),
     ] = None
     compare: Annotated[
@@ -184,16 +185,17 @@ class CliInputs:
 
 
 def _candidates(text: str) -> "Candidates | None":
-    """Read the value of ``--replace``: None for ``auto``, words, or a mapping of one word.
+    """Read the value of ``--replace``: None for ``auto``, words, or a mapping of one word; a path is one of a file.
 
     >>> _candidates("dog,fox"), _candidates("cat=dog"), _candidates("auto")
     (['dog', 'fox'], {'cat': ['dog']}, None)
     """
     if text == "auto":
         return None
-    word, equals, listed = text.rpartition("=")
-    is_file = Path(listed).suffix == ".txt" or Path(listed).is_file()
-    words = read_lines(Path(listed)) if is_file else [each.strip() for each in listed.split(",")]
+    word, equals, listed = (part.strip() for part in text.rpartition("="))
+    path = Path(listed)
+    is_file = os.sep in listed or path.suffix == ".txt" or (path.suffix and os.path.exists(path))
+    words = read_lines(path) if is_file else [each.strip() for each in listed.split(",") if each.strip()]
     return {word: words} if equals else words
 
 

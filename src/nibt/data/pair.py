@@ -100,16 +100,16 @@ def too_long(name: str, text: str) -> str:
     return f"the {name} must have at most {MOST_CHARACTERS:,} characters (got {len(text):,}): shorten it"
 
 
-def read_caption(caption: str | Caption) -> str:
-    """Return the text of a caption unchanged."""
+def read_caption(caption: str | Caption, name: str = "caption") -> str:
+    """Return the text of a caption, or of words that are named otherwise, unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
     if type(caption) is not str or not caption.isascii():
-        caption = unicode_text("caption", caption)
+        caption = unicode_text(name, caption)
     if len(caption) > MOST_CHARACTERS:
-        raise BadInput(too_long("caption", caption))
+        raise BadInput(too_long(name, caption))
     if not any(unicodedata.category(character)[0] not in "CZ" for character in caption):
         what = "is blank" if not caption.strip() else "has only control characters and blanks"
-        raise BadInput(f"the caption {what} (got {caption!r}): give at least one word")
+        raise BadInput(f"the {name} {what} (got {caption!r}): give at least one word")
     return caption
 
 

@@ -15,13 +15,17 @@ class NamingCaption(NamedTuple):
     spans: tuple[Span, ...]
 
 
+_VOWEL = re.compile(r"(?!uni(?!n|m)|us[aeiu]|ut[ei]|eu|ewe|onc?e\b|ubiq)[aeiou]|hour|heir|hono|hones", re.IGNORECASE)
+"""The beginning of nouns that are spoken with a vowel first."""
+
+
 def with_article(noun: str) -> str:
     """Return a noun with its indefinite article.
 
-    >>> with_article("owl")
-    'an owl'
+    >>> with_article("owl"), with_article("unicorn"), with_article("hour")
+    ('an owl', 'a unicorn', 'an hour')
     """
-    return f"{'an' if noun[:1].lower() in set('aeiou') else 'a'} {noun}"
+    return f"{'an' if _VOWEL.match(noun) else 'a'} {noun}"
 
 
 def naming_caption(

@@ -181,7 +181,9 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
 
 def _read_texts(listed: Any) -> list[str]:
     """Return candidates, each once."""
-    return [*dict.fromkeys(map(read_caption, as_list(listed)))]
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        listed = as_list(listed)
+    return [*dict.fromkeys(read_caption(text, "replacement") for text in listed)]
 
 
 def _is_content(word: "re.Match[str]") -> bool:

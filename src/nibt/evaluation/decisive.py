@@ -14,6 +14,7 @@ from nibt.engine.encode import encode
 from nibt.errors import BadInput
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import OneOf, parsed
+from nibt.report.image.parts import photograph
 from nibt.report.request import ranked_noun
 from nibt.results.base import require_result
 from nibt.results.decisive import DecisiveRegion
@@ -37,9 +38,10 @@ def decisive_region(
     number is found again. A random order of all cells is the control.
 
     If the explanation compares captions or images, the decision is that the explained one is ahead of all others.
-    Without a comparison, or if it is ahead without the image, too, the part keeps more than half of what the image adds
-    to the similarity, or to the difference. This needs at most three times the binary logarithm of the number of cells
-    in forward passes of the image, and ten.
+    Without a comparison, or if it is ahead without the image, too, or not ahead, the part keeps more than half of what
+    the image adds to the similarity, the difference or the probability.
+
+    This needs at most three times the binary logarithm of the number of cells in forward passes of the image, and ten.
 
     Args:
         model: The model of the explanation, or what ``load_model`` takes.
@@ -48,7 +50,7 @@ def decisive_region(
 
     Returns:
         The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing to
-        the similarity or the difference.
+        any of these.
 
     Raises:
         BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
@@ -75,12 +77,11 @@ def decisive_region(
             f"the explanation is of a model with other weights ({explanation.model['id']}): give that model, or "
             "explain the image again"
         )
-    if explanation.image.input is None:
-        raise BadInput(f"the image {explanation.source!r} is no longer there: explain it again")
-    tower, grid = model.image, explanation.grid
-    side = Side(
-        model, tower.trace(tower.prepare([explanation.image.input]), tower.depth), lambda embeddings: embeddings
-    )
+    image, grid, tower = explanation.image.input, explanation.grid, model.image
+    if image is None:
+        photograph(image, explanation.source)  # says why there is none
+        raise AssertionError
+    side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
     embed, (names, others, fixed) = masker(side, Grid(*grid.shape)), _candidates(explanation)
     texts = encode(model.text, [explanation.caption, *others]).float()
     beside = torch.tensor(fixed, dtype=torch.float32, device=texts.device)
@@ -90,23 +91,27 @@ def decisive_region(
         parts = embed(kept.float()[:, None].to(tower.example.device))[:, 0].float()
         return torch.cat([model.similarity.to_each(parts, texts), beside.expand(len(kept), -1)], 1).cpu()
 
-    def margins(kept: Bool[Tensor, "mask cell"]) -> Float[Tensor, " mask"]:
-        values = similarities(kept)
-        return values[:, 0] - values[:, 1:].amax(1) if names else values[:, 0]
-
-    nothing, everything = margins(torch.tensor([[False], [True]]).expand(2, grid.numel())).tolist()
-    subject = "difference" if names else "similarity"
+    subject = "similarity" if not names else "probability" if explanation.target["name"] == "softmax" else "difference"
+    margins = {
+        "first": lambda values: values[:, 0] - values[:, 1:].amax(1),
+        "difference": lambda values: values[:, 0] - values[:, 1],
+        "probability": lambda values: (model.scale * values).softmax(1)[:, 0],
+        "similarity": lambda values: values[:, 0],
+    }
+    ends = similarities(torch.tensor([[False], [True]]).expand(2, grid.numel()))
+    is_first = bool(names) and (margins["first"](ends) > 0).tolist() == [False, True]
+    decision = "first" if is_first else subject
+    margin, limit = margins[decision], 0.0 if is_first else margins[decision](ends).mean()
+    nothing, everything = margin(ends).tolist()
     if everything <= nothing:
         warning = f"no region is decisive: the image adds nothing to the {subject}"
         return replace(explanation, warnings=(*explanation.warnings, warning))
-    is_first = bool(names) and nothing <= 0 < everything
-    limit = 0.0 if is_first else (nothing + everything) / 2
 
     def bisected(orders: Float[Tensor, "order cell"], most: int) -> tuple[Float[Tensor, "order cell"], list[int]]:
         """Return the rank of each cell in each order, and how many of the first ``most`` are enough."""
         ranks = orders.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).float()
         counts = torch.full((len(orders),), float(most), dtype=torch.float32)
-        counts = decisive_counts(ranks, counts, region, lambda kept: margins(kept) > limit)
+        counts = decisive_counts(ranks, counts, region, lambda kept: margin(similarities(kept)) > limit)
         return ranks, [int(count) for count in counts]
 
     scores = grid.flatten().cpu().double()
@@ -114,28 +119,28 @@ def decisive_region(
     ranks, (count, at_random) = bisected(orders, len(scores))
     part, group = ranks[0] < count, (ranks[0] * _GROUPS / count).floor()
     smaller = part & (group != torch.arange(_GROUPS)[:, None])  # the part without each of its groups
-    needed = margins(smaller if region == "keep" else ~smaller)
+    needed = margin(similarities(smaller if region == "keep" else ~smaller))
     needed = needed.argsort(descending=region == "keep").argsort()  # the larger, the more a group is needed
     again = torch.where(part, needed[group.long().clamp_max(_GROUPS - 1)], -1).double()
     ranks, (count,) = bisected((again - ranks[0] / len(scores))[None], count)
     cells = ranks[0] < count
     instead = names[int(similarities(~cells[None])[0, 1:].argmax())] if is_first and region == "change" else ""
-    decision = "first" if is_first else subject
     decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead)
     return replace(explanation, decisive=decisive)
 
 
 def _candidates(explanation: Explanation) -> tuple[list[str], list[str], list[float]]:
-    """Return what is compared with the caption or the image: names, and of them captions, or similarities of images."""
-    target, ranked = explanation.target, explanation.ranking[1:]
-    if ranked and explanation.ranking[0].label not in (explanation.caption, explanation.source):
-        ranked = ()  # a replacement fits better than the explained caption, which is compared with one of them
+    """Return what is compared with the caption or the image: names, and of them captions, or similarities of images.
+
+    The one that the target ``difference`` compares with comes first.
+    """
+    target, ranked = explanation.target, [each.label for each in explanation.ranking[1:]]
     if ranked and ranked_noun(explanation) == "image":
-        return [other.label for other in ranked], [], [other.cosine for other in ranked]
-    captions = [other.label for other in ranked]
-    if not captions and target["name"] in ("difference", "softmax"):
-        captions = list(target["options"].get("against", ()))
-    images = list(target["options"].get("against_images", ()))
+        return ranked, [], [other.cosine for other in explanation.ranking[1:]]
+    if ranked and explanation.ranking[0].label == explanation.caption and ranked[0] in target["options"]["against"]:
+        return ranked, ranked, []
+    captions = target["options"].get("against", []) if target["name"] in ("difference", "softmax") else []
+    images = target["options"].get("against_images", [])
     if captions or not images or target["name"] != "difference":
-        return captions, captions, []
-    return images, [], [explanation.similarity - target["value"]]
+        return list(captions), list(captions), []
+    return list(images), [], [explanation.similarity - target["value"]]

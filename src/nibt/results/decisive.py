@@ -19,14 +19,14 @@ class DecisiveRegion(Serializable):
     Attributes:
         region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it.
         decision: ``first``: the explained caption or image is ahead of those that it is compared with. ``similarity``,
-            ``difference``: more than half of what the image adds to it is kept.
+            ``difference``, ``probability``: more than half of what the image adds to it is kept.
         cells: True for the cells of the part, (row, column) of the map.
         random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
         instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
     """
 
     region: Literal["keep", "change"]
-    decision: Literal["similarity", "difference", "first"]
+    decision: Literal["first", "similarity", "difference", "probability"]
     cells: Annotated[Bool[Tensor, "row column"], Array(2, "boolean")]
     random: Share
     instead: str = ""

@@ -38,7 +38,7 @@ def photograph(image: ImageInput | None, source: str) -> Image.Image:
     try:
         read_image(source)
     except NibtError as error:
-        raise BadInput(f"the image {source!r} is no longer there: nothing can be laid over it") from error
+        raise BadInput(f"the image {source!r} is no longer there: restore it, or explain it again") from error
     raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
 
