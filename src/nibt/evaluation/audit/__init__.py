@@ -1,7 +1,7 @@
-"""The audit of a model and its explanations: eight questions, answered by checks with a verdict each.
+"""The audit of a model and its explanations: nine questions, answered by checks with a verdict each.
 
-``runner`` answers questions 1 to 4, ``randomization`` changes the weights of a copy of the model for question 1, and
-``checks`` answers questions 5 to 8.
+``runner`` answers questions 1 to 4, ``randomization`` changes the weights of a copy of the model for question 1,
+``checks`` answers questions 5 to 8, and ``evidence`` question 9.
 """
 
 import time
@@ -14,6 +14,7 @@ from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
+from nibt.evaluation.audit.evidence import evidence_checks
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
@@ -43,7 +44,7 @@ def audit(
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
-    The audit has eight questions, and checks with a verdict each. It needs about 47 explanations of one side of each
+    The audit has nine questions, and checks with a verdict each. It needs about 47 explanations of one side of each
     pair per method, and about 50 forward passes per method and per control. It keeps a copy of the weights in memory.
     The model itself is not changed.
 
@@ -98,6 +99,8 @@ def audit(
         report(Progress(next(begun), total, step))
 
     checks: list[Check] = []
+    for method in map(str, specs):
+        checks += evidence_checks(model, pairs, method, *(runner.unchanged[method, side] for side in SIDES))
     steps("the caption, the image")
     checks += runner.other_side()
     steps("the wording")

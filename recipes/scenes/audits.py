@@ -1,0 +1,130 @@
+"""Does an audit find a planted shortcut? Its ninth question, on models whose reason is known.
+
+    OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1600] [--part 0/2]
+    python recipes/scenes/audits.py report --out RUN    # prints the tables of docs/guides/audit.md
+
+The models are those of ``reasons.py``. An audit sees pairs as a user has them: the shortcut names the noun of the
+caption, and the object is there. Each pair is explained once; audits of ``AUDITS`` pairs are of pairs in a row, without
+overlap. A false alarm is a check that fails on a model without a shortcut, also on pairs that have one. With ``--seed
+0``, scenes are those on which thresholds were chosen.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from reasons import UNSEEN
+from runs import collect, kept, machine, parse_arguments, stored
+from shortcut import CHOOSING, SHORTCUTS, image, planted
+
+import nibt
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
+from nibt.datasets.scenes import Scenes
+from nibt.evaluation.audit.evidence import evidence_checks
+from nibt.evaluation.maps import maps
+from nibt.methods.base import SIDES
+from nibt.registry import MethodSpec
+
+AUDITS = (24, 64, 200)
+CHECKS = ("inside", "border", "fixed_place", "words")
+PLANTED_PAIRS, BATCH = 400, 25
+ANY = "any"
+
+
+def pairs_of(kind, count, seed):
+    """Pairs with a shortcut, with the objects that an annotator would know; ``one`` and ``some``: without one."""
+    if kind == "some":
+        return list(Scenes(count=count, seed=seed + 2, named="some"))
+    data = Scenes(count=count, seed=seed, fewest=2, most=3, named="one")
+    if kind == "one":
+        return list(data)
+    pairs = []
+    for item in range(count):
+        pair, scene = data[item], planted(kind, data, item)
+        target, on_image = next(obj for obj in pair.objects if obj.spans), SHORTCUTS[kind].side == "image"
+        mask, spans = (scene.of_object, target.spans) if on_image else (target.mask, scene.of_object)
+        objects = (Object(target.name, None, mask, spans),)
+        pairs.append(Pair(image(scene.images[0]) if on_image else pair.image, scene.captions[0], objects))
+    return pairs
+
+
+def settings(options):
+    """Each model with the pairs it is audited on: (model, pairs, how many)."""
+    kinds = [kind for kind in SHORTCUTS if kind != "position"]
+    honest = [(name, kind, options.count) for name in ("scenes", "honest") for kind in ("one", "some")]
+    return [
+        *((kind, kind, PLANTED_PAIRS) for kind in kinds),
+        *honest,
+        *(("honest", kind, PLANTED_PAIRS) for kind in kinds),
+    ]
+
+
+def measure(options):
+    torch.set_num_threads(1)
+    path, seed = options.out / f"audits-{options.part}.jsonl", UNSEEN + 7 if options.seed else CHOOSING
+    for number, (name, kind, count) in enumerate(settings(options)):
+        key = f"{name}|{kind}"
+        if number % options.parts != options.part or key in stored(path):
+            continue
+        model = nibt.load_model(name if name == "scenes" else options.models / f"{name}-1")
+        pairs, spec = pairs_of(kind, count, seed), MethodSpec(options.method)
+        explained = [maps(model, pairs, spec, side, 0, BATCH) for side in SIDES]
+        values = {}
+        for size in AUDITS:
+            for first in range(0, count - size + 1, size):
+                part = slice(first, first + size)
+                checks = evidence_checks(model, pairs[part], options.method, *(side[part] for side in explained))
+                one = {check.name: (check.verdict, check.value) for check in checks}
+                values.setdefault(str(size), []).append(one)
+        kept(path, {"key": key, "values": values})
+        fails = {size: alarms(audits, ANY) for size, audits in values.items()}
+        means = {check: round(np.mean([one[check][1] for one in values["64"]]), 3) for check in CHECKS}
+        print(key, fails, means, flush=True)
+
+
+def alarms(audits, check):
+    """How many of the audits fail in a check, or in any, and how many there are."""
+    return sum(any(one[name][0] == "fail" for name in one if check in (name, ANY)) for one in audits), len(audits)
+
+
+def passes(audits):
+    """How many audits pass in all checks."""
+    return sum(all(verdict == "pass" for verdict, _ in one.values()) for one in audits)
+
+
+def report(options):
+    records = {key: record["values"] for key, record in collect(options.out, "audits").items()}
+    print(f"{machine()}; scenes of seed {UNSEEN + 7 if options.seed else CHOOSING}\n")
+    heads = ["model", "pairs", "audits of", *CHECKS, "any fails", "all pass"]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for key, sizes in records.items():
+        for size, audits in sizes.items():
+            cells = ["{}/{}".format(*alarms(audits, check)) for check in (*CHECKS, ANY)]
+            mean = [f" ({np.mean([one[check][1] for one in audits]):.2f})" for check in CHECKS] + [""]
+            line = [*key.split("|"), size, *map("".join, zip(cells, mean, strict=True)), f"{passes(audits)}"]
+            print(f"| {' | '.join(line)} |")
+    for size in AUDITS:
+        for group in (("one", "some"), tuple(SHORTCUTS)):
+            audits = [
+                one
+                for key, sizes in records.items()
+                for one in sizes[str(size)]
+                if key.startswith(("scenes|", "honest|")) and key.split("|")[1] in group
+            ]
+            print(size, group, "false alarms", alarms(audits, ANY), "all pass", passes(audits))
+
+
+def extend(parser):
+    parser.add_argument("--models", type=Path, help="measure: the folder of the models, KIND-1")
+    parser.add_argument("--method", default="nib")
+    parser.add_argument("--seed", type=int, default=1, help="0 for the scenes on which thresholds were chosen")
+
+
+def main():
+    options = parse_arguments(__doc__, extend)
+    measure(options) if options.what == "measure" else report(options)
+
+
+if __name__ == "__main__":
+    main()

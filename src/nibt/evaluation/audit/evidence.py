@@ -1,0 +1,109 @@
+"""Question 9: where the positive scores of maps lie, which can show that a model reads a shortcut."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from nibt.data.ground_truth import GroundTruth, ground_truth
+from nibt.data.pair import Pair
+from nibt.evaluation.audit.checks import BOUNDS, checks_of
+from nibt.evaluation.maps import Map
+from nibt.evaluation.statistics import Interval, jackknife
+from nibt.models.base import Model
+from nibt.preprocessing.captions import FUNCTION_WORDS
+from nibt.results.audit import Check
+
+LEAST_IMAGES = 4
+"""Labels with fewer images have no places of their own: their images are compared with those of other such labels."""
+_RING = 1 / 8  # of each side; one cell at least
+
+
+def evidence_checks(
+    model: Model, pairs: Sequence[Pair], method: str, images: Sequence[Map], texts: Sequence[Map]
+) -> Iterator[Check]:
+    """Yield the checks of the maps of both sides of pairs; pairs without a positive score are left out of a side."""
+    grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
+    truths = []
+    for pair, image in zip(pairs, images, strict=True):
+        inputs = model.text.prepare([pair.caption])
+        assert image.region is not None
+        assert inputs.words is not None
+        truths.append(ground_truth(pair, image.region, inputs.words[0]))
+    yield from checks_of("inside", method, "image", [_inside(*each) for each in zip(grids, truths, strict=True)])
+    yield from checks_of("border", method, "image", [_at_border(grid) for grid in grids])
+    place = fixed_place(grids, _labels(pairs))
+    if place.is_known:
+        known = sum(bool(np.isfinite(grid).all()) for grid in grids)
+        yield BOUNDS["fixed_place"].check("fixed_place", method, "image", place, known)
+    other = [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)]
+    yield from checks_of("words", method, "text", other)
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Return the share of the positive score on each unit; NaN if no score is positive."""
+    positive = scores.clip(0)
+    return positive / (positive.sum() or math.nan)
+
+
+def _inside(grid: np.ndarray, truth: GroundTruth) -> float:
+    """Return the share on the named objects, from 0 for that of a uniform map to 1; NaN without objects."""
+    if truth.mask is None:
+        return math.nan
+    area = F.adaptive_avg_pool2d(truth.mask[None].double(), grid.shape)[0].numpy()
+    most = 1 - area.mean()
+    return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
+
+
+def _at_border(grid: np.ndarray) -> float:
+    """Return the share in the outermost cells, relative to a uniform map; NaN if these are all cells."""
+    inner = np.zeros(grid.shape, bool)
+    down, across = (max(1, round(_RING * side)) for side in grid.shape)
+    inner[down:-down, across:-across] = True
+    return float(grid[~inner].sum() / (~inner).mean()) if inner.any() else math.nan
+
+
+def _labels(pairs: Sequence[Pair]) -> list[str]:
+    """Return the label of each pair, or its caption; empty for one with few images."""
+    labels = [pair.caption if pair.label is None else pair.labels[pair.label] for pair in pairs]
+    counts = Counter(labels)
+    return [label if counts[label] >= LEAST_IMAGES else "" for label in labels]
+
+
+def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> Interval:
+    """Return how much more the maps of a label share their places than mirrored places, 0 to 4, with its interval.
+
+    It is the mean product of two maps of a label, relative to that of one with the four mirror images of the other: 1
+    where left and right, and top and bottom, are equally likely for an object, wherever else it may be.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for item, (grid, label) in enumerate(zip(grids, labels, strict=True)):
+        if np.isfinite(grid).all():
+            groups.setdefault((label, grid.shape), []).append(item)
+    stacks = [np.stack([grids[item] for item in items]) for items in groups.values() if len(items) > 1]
+    if not stacks:
+        return jackknife(np.empty((0, 0)), lambda rows, weights: weights)
+    mirrored = [(one + one[:, ::-1] + one[:, :, ::-1] + one[:, ::-1, ::-1]) / 4 for one in stacks]
+    ends = np.cumsum([len(one) for one in stacks])[:-1]
+
+    def ratio(_: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        same, other = np.zeros(len(weights)), np.zeros(len(weights))
+        for first, second, own in zip(stacks, mirrored, np.split(weights, ends, axis=1), strict=True):
+            rows, turned = first.reshape(len(first), -1), second.reshape(len(second), -1)
+            total = own @ rows
+            same += (total * total).sum(1) - own @ (rows * rows).sum(1)
+            other += (total * (own @ turned)).sum(1) - own @ (rows * turned).sum(1)
+        with np.errstate(invalid="ignore"):
+            return np.where(other > 1e-12, same / other, math.nan)
+
+    return jackknife(np.empty((sum(map(len, stacks)), 0)), ratio, (0.0, 4.0))
+
+
+def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:
+    """Return the share on words that name no object or, if no word is known to name one, on function words."""
+    known = [named for named in (truth.named, truth.absent) if named is not None]
+    other = ~torch.stack(known).any(0).numpy() if known else np.array([w.lower() in FUNCTION_WORDS for w in text.words])
+    return float(words[other].sum()) if other.any() and not other.all() else math.nan
