@@ -1,6 +1,6 @@
 """Does an audit find a planted shortcut? Its ninth question, on models whose reason is known.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1600] [--part 0/2]
+    OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1000] [--part 0/2]
     python recipes/scenes/audits.py report --out RUN    # prints the tables of docs/guides/audit.md
 
 The models are those of ``reasons.py``. An audit sees pairs as a user has them: the shortcut names the noun of the
@@ -21,6 +21,7 @@ import nibt
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes.drawing import NOUNS
 from nibt.evaluation.audit.evidence import evidence_checks
 from nibt.evaluation.maps import maps
 from nibt.methods.base import SIDES
@@ -28,12 +29,15 @@ from nibt.registry import MethodSpec
 
 AUDITS = (24, 64, 200)
 CHECKS = ("inside", "border", "fixed_place", "words")
-PLANTED_PAIRS, BATCH = 400, 25
+BATCH = 25
 ANY = "any"
 
 
 def pairs_of(kind, count, seed):
-    """Pairs with a shortcut, with the objects that an annotator would know; ``one`` and ``some``: without one."""
+    """Pairs with a shortcut, with the object and the label that an annotator would know.
+
+    ``one`` and ``some`` are scenes without a shortcut and without labels; captions differ.
+    """
     if kind == "some":
         return list(Scenes(count=count, seed=seed + 2, named="some"))
     data = Scenes(count=count, seed=seed, fewest=2, most=3, named="one")
@@ -45,7 +49,8 @@ def pairs_of(kind, count, seed):
         target, on_image = next(obj for obj in pair.objects if obj.spans), SHORTCUTS[kind].side == "image"
         mask, spans = (scene.of_object, target.spans) if on_image else (target.mask, scene.of_object)
         objects = (Object(target.name, None, mask, spans),)
-        pairs.append(Pair(image(scene.images[0]) if on_image else pair.image, scene.captions[0], objects))
+        pixels, label = image(scene.images[0]) if on_image else pair.image, NOUNS.index(target.name)
+        pairs.append(Pair(pixels, scene.captions[0], objects, labels=NOUNS, label=label))
     return pairs
 
 
@@ -54,9 +59,9 @@ def settings(options):
     kinds = [kind for kind in SHORTCUTS if kind != "position"]
     honest = [(name, kind, options.count) for name in ("scenes", "honest") for kind in ("one", "some")]
     return [
-        *((kind, kind, PLANTED_PAIRS) for kind in kinds),
+        *((kind, kind, 3 * options.count // 5) for kind in kinds),
         *honest,
-        *(("honest", kind, PLANTED_PAIRS) for kind in kinds),
+        *(("honest", kind, options.count // 5) for kind in kinds),
     ]
 
 

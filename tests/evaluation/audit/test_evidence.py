@@ -1,0 +1,132 @@
+"""Tests of ``nibt.evaluation.audit.evidence``, on maps that are known by construction."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nibt
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
+from nibt.evaluation.audit.evidence import LEAST_IMAGES, evidence_checks
+from nibt.evaluation.maps import Map
+from nibt.results.audit import Audit, Check
+from tests import tiny
+from tests.helpers import noise_pairs
+
+pytest.importorskip("scipy", reason="an audit has intervals")
+
+CAPTION, NAME, MANY, SIDE = "a red cat", (6, 9), 16, 8
+IMAGE = tiny.image(64, 64)
+WORDS = ("a", "red", "cat")
+CORNER, CENTER = np.s_[0, 0], np.s_[3:5, 3:5]
+
+
+def mirrored(scores: np.ndarray, number: int) -> np.ndarray:
+    """Return one of the four mirror images of a map."""
+    return scores[:: 1 - 2 * (number % 2), :: 1 - 2 * (number // 2 % 2)]
+
+
+def grid(place: object = ..., side: int = SIDE) -> np.ndarray:
+    """Return a map that is 1 at a place, and -1 elsewhere."""
+    scores = -np.ones((side, side))
+    scores[place] = 1.0  # pyright: ignore
+    return scores
+
+
+def pair(place: object = CENTER, **changes: object) -> Pair:
+    """Return a pair whose named object covers the cells of a place."""
+    mask = np.kron(grid(place) > 0, np.ones((64 // SIDE, 64 // SIDE))) > 0
+    return replace(Pair(IMAGE, CAPTION, (Object("cat", None, mask, (NAME,)),)), **changes)  # pyright: ignore
+
+
+def checks(grids: list[np.ndarray], words: tuple[float, ...] = (-1, -1, 1), **changes: object) -> dict[str, Check]:
+    """Return the checks of pairs with these maps, by name; changes are of all pairs, or a list for each."""
+    model = tiny.model("clip")
+    region = model.image.prepare([IMAGE]).regions[0]
+    of_each = [
+        {name: value[item] if isinstance(value, list) else value for name, value in changes.items()}
+        for item in range(len(grids))
+    ]
+    texts = [Map(np.array(words, float), WORDS) for _ in grids]
+    pairs = [pair(**each) for each in of_each]  # pyright: ignore
+    found = evidence_checks(model, pairs, "nib", [Map(one, region=region) for one in grids], texts)
+    return {check.name: check for check in found if check.question == 9}
+
+
+@pytest.mark.parametrize(
+    ("place", "inside", "border", "fixed"),
+    [
+        pytest.param(CENTER, 1, 0, 1, id="on the object, in the center"),
+        pytest.param(..., 0, 1, 1, id="everywhere"),
+        pytest.param(CORNER, -4 / 60, 64 / 28, 4, id="in a corner"),
+        pytest.param(np.s_[0], -4 / 60, 64 / 28, 2, id="along the upper border"),
+        pytest.param(np.s_[[0, 0, -1, -1], [0, -1, 0, -1]], -4 / 60, 64 / 28, 1, id="in all corners"),
+    ],
+)
+def test_the_same_place_in_all_images(place: object, inside: float, border: float, fixed: float) -> None:
+    actual = checks([grid(place)] * MANY)
+    values = [actual[name].value for name in ("inside", "border", "fixed_place")]
+    assert values == pytest.approx([inside, border, fixed])
+    assert [actual[name].count for name in ("inside", "border", "fixed_place")] == [MANY] * 3
+
+
+def test_places_at_random_are_not_the_same() -> None:
+    draws = np.random.default_rng(0)
+    check = checks([draws.normal(size=(SIDE, SIDE)) ** 3 for _ in range(64)])["fixed_place"]
+    assert check.low < 1 < check.high < 1.1
+    assert check.verdict == "pass"
+
+
+@pytest.mark.parametrize("by", ["caption", "label"])
+@pytest.mark.parametrize("images", [LEAST_IMAGES, LEAST_IMAGES - 1])
+def test_each_label_has_a_place_if_it_has_enough_images(by: str, images: int) -> None:
+    """With fewer, all images are compared, and a fourth is in each corner."""
+    numbers = [number for number in range(4) for _ in range(images)]
+    grids = [mirrored(grid(CORNER), number) for number in numbers]
+    labels: dict[str, object] = {"labels": ("a", "b", "c", "d"), "label": numbers}
+    captions: dict[str, object] = {"caption": [f"{CAPTION} {'abcd'[number]}" for number in numbers], "objects": ()}
+    check = checks(grids, **(labels if by == "label" else captions))["fixed_place"]
+    others = 4 * images - 1
+    assert check.value == pytest.approx(4 if images == LEAST_IMAGES else (images - 1) / (others / 4))
+
+
+def test_maps_of_other_sizes_are_compared_with_their_own() -> None:
+    check = checks([grid(CORNER)] * 5 + [grid(CORNER, side=6)] * 5 + [grid(CENTER, side=7)])["fixed_place"]
+    assert check.value == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("words", "objects", "absent", "expected"),
+    [
+        pytest.param((-1, -1, 1), True, (), 0, id="the noun"),
+        pytest.param((1, 2, 1), True, (), 3 / 4, id="the words before it"),
+        pytest.param((0, 0, 1), False, (NAME,), 0, id="the noun of an absent object"),
+        pytest.param((1, 2, 1), False, (), 1 / 4, id="function words, if no noun is known"),
+    ],
+)
+def test_words(words: tuple[float, ...], objects: bool, absent: tuple[tuple[int, int], ...], expected: float) -> None:
+    changes: dict[str, object] = {} if objects else {"objects": ()}
+    actual = checks([grid(CENTER)] * MANY, words, absent=absent, **changes)
+    assert actual["words"].value == pytest.approx(expected)
+    assert ("inside" in actual) == objects
+
+
+def test_pairs_without_a_positive_score_are_left_out() -> None:
+    negative = -np.ones((SIDE, SIDE))
+    actual = checks([grid(CENTER), negative] * MANY)
+    assert [actual[name].count for name in ("inside", "border", "fixed_place")] == [MANY] * 3
+    assert actual["inside"].value == 1
+    assert checks([negative] * MANY, (-1, 0, -1)) == {}
+
+
+def test_maps_of_few_cells_have_no_border() -> None:
+    assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
+
+
+def test_audit_without_objects_is_saved_with_the_checks_that_it_has() -> None:
+    audit = nibt.audit(tiny.model("clip"), noise_pairs(8), "ones", quick=True)
+    found = {check.name: check for check in audit.checks if check.question == 9}
+    assert found.keys() == {"border", "fixed_place", "words"}
+    assert [found[name].value for name in ("border", "fixed_place")] == pytest.approx([1, 1])
+    assert Audit.from_json(audit.to_json()) == audit
