@@ -137,7 +137,7 @@ class Audit(Result):
         checks: The checks, in the order of the page.
         curves: The curves of the randomization checks.
         scores: The mean metrics of methods and controls.
-        examples: A few images with their maps.
+        examples: A few pairs with their maps: those with the least positive score on the named objects, if known.
         notes: Warnings.
         quick: Whether the audit used fewer pairs and draws.
         unknown_nouns: The everyday nouns that the model does not know.

@@ -8,7 +8,7 @@ import pytest
 import nibt
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.evidence import LEAST_IMAGES, evidence_checks
+from nibt.evaluation.audit.evidence import LEAST_IMAGES, evidence_checks, least_inside
 from nibt.evaluation.maps import Map
 from nibt.results.audit import Audit, Check
 from tests import tiny
@@ -118,6 +118,15 @@ def test_pairs_without_a_positive_score_are_left_out() -> None:
     assert [actual[name].count for name in ("inside", "border", "fixed_place")] == [MANY] * 3
     assert actual["inside"].value == 1
     assert checks([negative] * MANY, (-1, 0, -1)) == {}
+
+
+def test_pairs_are_sorted_by_what_is_inside() -> None:
+    model = tiny.model("clip")
+    places = [CENTER, ..., CORNER, np.s_[3:4, 3:5]]
+    pairs = [pair() for _ in places] + [pair(objects=())]
+    region = model.image.prepare([IMAGE]).regions[0]
+    actual = least_inside(model, pairs, [Map(grid(place), region=region) for place in (*places, CORNER)])
+    assert actual == [2, 1, 0, 3, 4]
 
 
 def test_maps_of_few_cells_have_no_border() -> None:

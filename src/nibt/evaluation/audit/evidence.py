@@ -27,12 +27,7 @@ def evidence_checks(
 ) -> Iterator[Check]:
     """Yield the checks of the maps of both sides of pairs; pairs without a positive score are left out of a side."""
     grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
-    truths = []
-    for pair, image in zip(pairs, images, strict=True):
-        inputs = model.text.prepare([pair.caption])
-        assert image.region is not None
-        assert inputs.words is not None
-        truths.append(ground_truth(pair, image.region, inputs.words[0]))
+    truths = list(_truths(model, pairs, images))
     yield from checks_of("inside", method, "image", [_inside(*each) for each in zip(grids, truths, strict=True)])
     yield from checks_of("border", method, "image", [_at_border(grid) for grid in grids])
     place = fixed_place(grids, _labels(pairs))
@@ -41,6 +36,23 @@ def evidence_checks(
         yield BOUNDS["fixed_place"].check("fixed_place", method, "image", place, known)
     other = [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)]
     yield from checks_of("words", method, "text", other)
+
+
+def least_inside(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> list[int]:
+    """Return the positions of all pairs, from the least positive score on the named objects on; unknown ones last."""
+    truths = _truths(model, pairs, images)
+    return np.argsort(
+        [_inside(_shares(one.scores), truth) for one, truth in zip(images, truths, strict=True)], kind="stable"
+    ).tolist()
+
+
+def _truths(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[GroundTruth]:
+    """Yield what is known of each pair."""
+    for pair, image in zip(pairs, images, strict=True):
+        inputs = model.text.prepare([pair.caption])
+        assert image.region is not None
+        assert inputs.words is not None
+        yield ground_truth(pair, image.region, inputs.words[0])
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import checks_of
+from nibt.evaluation.audit.evidence import least_inside
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
@@ -119,6 +120,10 @@ class AuditRunner:
             for method in methods
             for side in SIDES
         }
+        self.shown = {
+            str(method): least_inside(model, pairs, self.unchanged[str(method), "image"])[:_EXAMPLES]
+            for method in methods
+        }
         for method in methods:
             for side in SIDES:
                 self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
@@ -208,11 +213,11 @@ class AuditRunner:
         return checks, curves
 
     def examples(self) -> Iterator[Example]:
-        """Yield the first pairs with their maps, as examples for the page."""
+        """Yield pairs with their maps, as examples for the page: those with the least evidence on the objects first."""
         for method in self.methods:
-            for index in range(min(_EXAMPLES, len(self.pairs))):
+            for place, index in enumerate(self.shown[str(method)]):
                 image_maps, text_maps = (
-                    {name: kept[index] for name, kept in self.kept[str(method), side].items()} for side in SIDES
+                    {name: kept[place] for name, kept in self.kept[str(method), side].items()} for side in SIDES
                 )
                 yield _example(str(method), self.pairs[index], image_maps, text_maps)
 
@@ -236,7 +241,7 @@ class AuditRunner:
             self.notes.append(f"{name} was not measured on the {side} side of {method}: its maps have too few units")
 
     def _keep(self, method: str, side: Modality, name: str, changed: Sequence[Map]) -> None:
-        self.kept.setdefault((method, side), {})[name] = list(changed[:_EXAMPLES])
+        self.kept.setdefault((method, side), {})[name] = [changed[index] for index in self.shown[method]]
 
 
 def _example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
