@@ -1,7 +1,7 @@
 """Does an audit find a planted shortcut? Its ninth question, on models whose reason is known.
 
     OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1000] [--part 0/2]
-    python recipes/scenes/audits.py report --out RUN    # prints the tables of docs/guides/audit.md
+    python recipes/scenes/audits.py report --out RUN    # prints the table of docs/guides/audit.md
 
 The models are those of ``reasons.py``. An audit sees pairs as a user has them: the shortcut names the noun of the
 caption, and the object is there. Each pair is explained once; audits of ``AUDITS`` pairs are of pairs in a row, without
@@ -24,13 +24,15 @@ from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.evaluation.audit.evidence import evidence_checks
 from nibt.evaluation.maps import maps
+from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
 from nibt.registry import MethodSpec
 
 AUDITS = (24, 64, 200)
 CHECKS = ("inside", "border", "fixed_place", "words")
 BATCH = 25
-ANY = "any"
+HONEST, WITHOUT = ("scenes", "honest"), ("one", "some")
+"""Models, and pairs, without a shortcut."""
 
 
 def pairs_of(kind, count, seed):
@@ -57,7 +59,7 @@ def pairs_of(kind, count, seed):
 def settings(options):
     """Each model with the pairs it is audited on: (model, pairs, how many)."""
     kinds = [kind for kind in SHORTCUTS if kind != "position"]
-    honest = [(name, kind, options.count) for name in ("scenes", "honest") for kind in ("one", "some")]
+    honest = [(name, kind, options.count) for name in HONEST for kind in WITHOUT]
     return [
         *((kind, kind, 3 * options.count // 5) for kind in kinds),
         *honest,
@@ -83,41 +85,37 @@ def measure(options):
                 one = {check.name: (check.verdict, check.value) for check in checks}
                 values.setdefault(str(size), []).append(one)
         kept(path, {"key": key, "values": values})
-        fails = {size: alarms(audits, ANY) for size, audits in values.items()}
-        means = {check: round(np.mean([one[check][1] for one in values["64"]]), 3) for check in CHECKS}
-        print(key, fails, means, flush=True)
+        print(key, *map(rate, values.values()), flush=True)
 
 
-def alarms(audits, check):
-    """How many of the audits fail in a check, or in any, and how many there are."""
-    return sum(any(one[name][0] == "fail" for name in one if check in (name, ANY)) for one in audits), len(audits)
+def failing(audits):
+    """1 for each audit in which a check fails, 0 for the others."""
+    return [float(any(verdict == "fail" for verdict, _ in one.values())) for one in audits]
 
 
-def passes(audits):
-    """How many audits pass in all checks."""
-    return sum(all(verdict == "pass" for verdict, _ in one.values()) for one in audits)
+def rate(audits):
+    """How many audits fail, with the interval of their share."""
+    fails = failing(audits)
+    low, high = interval(fails)[1:]
+    return f"{sum(fails):.0f} of {len(fails)} [{low:.2f}, {high:.2f}]"
 
 
 def report(options):
-    records = {key: record["values"] for key, record in collect(options.out, "audits").items()}
+    records = {tuple(key.split("|")): record["values"] for key, record in collect(options.out, "audits").items()}
+    groups = {kind: [(kind, kind)] for kind in SHORTCUTS}
+    groups["honest"] = [key for key in records if key[1] in WITHOUT]
+    groups["honest, pairs with a shortcut"] = [key for key in records if key[0] in HONEST and key[1] not in WITHOUT]
     print(f"{machine()}; scenes of seed {UNSEEN + 7 if options.seed else CHOOSING}\n")
-    heads = ["model", "pairs", "audits of", *CHECKS, "any fails", "all pass"]
+    heads = ["model", *CHECKS, *(f"{size} pairs: fails" for size in AUDITS), "passes"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for key, sizes in records.items():
-        for size, audits in sizes.items():
-            cells = ["{}/{}".format(*alarms(audits, check)) for check in (*CHECKS, ANY)]
-            mean = [f" ({np.mean([one[check][1] for one in audits]):.2f})" for check in CHECKS] + [""]
-            line = [*key.split("|"), size, *map("".join, zip(cells, mean, strict=True)), f"{passes(audits)}"]
-            print(f"| {' | '.join(line)} |")
-    for size in AUDITS:
-        for group in (("one", "some"), tuple(SHORTCUTS)):
-            audits = [
-                one
-                for key, sizes in records.items()
-                for one in sizes[str(size)]
-                if key.startswith(("scenes|", "honest|")) and key.split("|")[1] in group
-            ]
-            print(size, group, "false alarms", alarms(audits, ANY), "all pass", passes(audits))
+    for name, keys in groups.items():
+        sizes = {size: [one for key in keys if key in records for one in records[key][str(size)]] for size in AUDITS}
+        if not sizes[AUDITS[-1]]:
+            continue
+        means = [f"{np.mean([one[check][1] for one in sizes[AUDITS[-1]]]):.2f}" for check in CHECKS]
+        passing = [all(verdict == "pass" for verdict, _ in one.values()) for each in sizes.values() for one in each]
+        cells = [name, *means, *map(rate, sizes.values()), f"{sum(passing)} of {len(passing)}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def extend(parser):
