@@ -61,9 +61,8 @@ class Bound:
 
 def checks_of(bound: str, method: str, side: str, values: Any, name: str = "", about: str = "") -> list[Check]:
     """Return the check of the mean of values, if there are any but NaN."""
-    limits = BOUNDS[bound]
-    mean = interval(values, (limits.least, limits.most))
-    check = limits.check(name or bound, method, side, mean, known_count(values), about=about)
+    mean = interval(values, (-math.inf, math.inf))  # these are no hits, also if all are at a bound
+    check = BOUNDS[bound].check(name or bound, method, side, mean, known_count(values), about=about)
     return [check] if mean.is_known else []
 
 
