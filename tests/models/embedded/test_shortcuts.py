@@ -118,6 +118,7 @@ def test_the_evidence_share_is_of_positive_scores_on_both(recipe: ModuleType) ->
     assert recipe.evidence_share(-np.ones(4), of_object, of_shortcut) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mark", "word"])
 def test_a_stopped_training_goes_on(
     recipe: ModuleType, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
