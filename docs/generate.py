@@ -70,7 +70,7 @@ print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.w
 
 answer = nibt.explain("lite", "sample:chelsea", "a cat by a fjord")
 answer.save("cat.png")  # or .html, .json; an image is also a path, a PIL image or an array
-print(answer.warnings)  # "does not know" and "hardly reacts to" name nouns, verbs and adjectives without effect, not all
+print(answer.warnings)  # "does not know" and "hardly reacts to" name nouns, verbs, adjectives without effect, not all
 # ("the model does not know 'fjord'",)
 
 table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches

@@ -142,22 +142,6 @@ def masker(
     return score
 
 
-def decisive_counts(
-    ranks: PerUnit,
-    counts: PerExample,
-    region: str,
-    decides: Callable[[Bool[Tensor, "*mask unit"]], Bool[Tensor, "*mask"]],
-) -> PerExample:
-    """Find by bisection how many of the first units ``keep`` a decision, or ``change`` it if they are removed."""
-    low, high = torch.zeros_like(counts), counts  # the first high units are enough, and the first low ones are not
-    while ((high - low) > 1).any():
-        middle = ((low + high) / 2).floor()
-        first = ranks < middle[:, None]
-        enough = (decides(first if region == "keep" else ~first) == (region == "keep")) & (middle > low)
-        low, high = torch.where(enough, low, torch.maximum(low, middle)), torch.where(enough, middle, high)
-    return high
-
-
 def embeddings_with_words(
     side: Side, words: Sequence[Word], coalitions: Float[Tensor, "coalition word"]
 ) -> Float[Tensor, "coalition dim"]:

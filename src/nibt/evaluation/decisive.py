@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.perturbation import decisive_counts, generator, masker
+from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.encode import encode
 from nibt.errors import BadInput
+from nibt.metrics._perturbation import decisive_counts
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import OneOf, parsed
 from nibt.report.image.parts import photograph

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.perturbation import HIDES, embeddings_with_words, masker
@@ -75,6 +75,22 @@ def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
         scores, counts = scores.masked_fill(~explained, -torch.inf), explained.sum(-1).float().cpu()
     order = scores.argsort(dim=-1, descending=True, stable=True)
     return order.argsort(dim=-1).float(), counts.to(scores.device)
+
+
+def decisive_counts(
+    ranks: PerUnit,
+    counts: PerExample,
+    region: str,
+    decides: Callable[[Bool[Tensor, "*mask unit"]], Bool[Tensor, "*mask"]],
+) -> PerExample:
+    """Find by bisection how many of the first units ``keep`` a decision, or ``change`` it if they are removed."""
+    low, high = torch.zeros_like(counts), counts  # the first high units are enough, and the first low ones are not
+    while ((high - low) > 1).any():
+        middle = ((low + high) / 2).floor()
+        first = ranks < middle[:, None]
+        enough = (decides(first if region == "keep" else ~first) == (region == "keep")) & (middle > low)
+        low, high = torch.where(enough, low, torch.maximum(low, middle)), torch.where(enough, middle, high)
+    return high
 
 
 def on_patches(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nibt.core.perturbation import decisive_counts
-from nibt.metrics._perturbation import PerturbationMetric, ranks
+from nibt.metrics._perturbation import PerturbationMetric, decisive_counts, ranks
 from nibt.metrics.base import MetricInput
 from nibt.options import OneOf
 from nibt.types import PerExample
