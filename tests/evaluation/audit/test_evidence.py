@@ -50,8 +50,8 @@ def checks(grids: list[np.ndarray], words: tuple[float, ...] = (-1, -1, 1), **ch
     ]
     texts = [Map(np.array(words, float), WORDS) for _ in grids]
     pairs = [pair(**each) for each in of_each]  # pyright: ignore
-    found = evidence_checks(model, pairs, "nib", [Map(one, region=region) for one in grids], texts)
-    return {check.name: check for check in found if check.question == 9}
+    detected = evidence_checks(model, pairs, "nib", [Map(one, region=region) for one in grids], texts)
+    return {check.name: check for check in detected if check.question == 9}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_maps_of_few_cells_have_no_border() -> None:
 
 def test_audit_without_objects_is_saved_with_the_checks_that_it_has() -> None:
     audit = nibt.audit(tiny.model("clip"), noise_pairs(8), "ones", quick=True)
-    found = {check.name: check for check in audit.checks if check.question == 9}
-    assert found.keys() == {"border", "fixed_place", "words"}
-    assert [found[name].value for name in ("border", "fixed_place")] == pytest.approx([1, 1])
+    detected = {check.name: check for check in audit.checks if check.question == 9}
+    assert detected.keys() == {"border", "fixed_place", "words"}
+    assert [detected[name].value for name in ("border", "fixed_place")] == pytest.approx([1, 1])
     assert Audit.from_json(audit.to_json()) == audit
