@@ -1,6 +1,6 @@
 """``nibt explain``, which explains or compares images and captions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,22 +113,31 @@ def explain(
     if method.check:
         from nibt.evaluation.audit.pair import with_checks
 
-        with show_progress("checking", files.silent, len(answers)) as on_progress:
-            for row, answer in enumerate(answers):
-                answers[row] = with_checks(loaded, answer, spec)
-                on_progress(Progress(row + 1))
+        answers = _each(answers, "checking", files.silent, lambda answer: with_checks(loaded, answer, spec))
     if method.decisive:
         from nibt.evaluation.decisive import decisive_region
 
-        with show_progress("the decisive region", files.silent, len(answers)) as on_progress:
-            for row, answer in enumerate(answers):
-                answers[row] = decisive_region(loaded, answer, method.decisive)
-                on_progress(Progress(row + 1))
+        region: Any = method.decisive
+        answers = _each(
+            answers, "the decisive region", files.silent, lambda answer: decisive_region(loaded, answer, region)
+        )
     if any(file.file_format.with_table for file in targets):
         answers = _panels(loaded, answers, spec, files.silent)
     from nibt.cli.console import show
 
     files.write(answers, targets, lambda written: show(written, output.look))
+
+
+def _each(
+    answers: "Sequence[Explanation]", label: str, quiet: bool, change: "Callable[[Explanation], Explanation]"
+) -> "list[Explanation]":
+    """Return what becomes of each result, while the number of those that are done is shown."""
+    changed = []
+    with show_progress(label, quiet, len(answers)) as on_progress:
+        for answer in answers:
+            changed.append(change(answer))
+            on_progress(Progress(len(changed)))
+    return changed
 
 
 def _panels(

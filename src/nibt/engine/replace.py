@@ -181,9 +181,7 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
 
 def _read_texts(listed: Any) -> list[str]:
     """Return candidates, each once."""
-    if isinstance(listed, str) or not isinstance(listed, Sequence):
-        listed = as_list(listed)
-    return [*dict.fromkeys(read_caption(text, "replacement") for text in listed)]
+    return [*dict.fromkeys(read_caption(text, "replacement") for text in as_list(listed))]
 
 
 def _is_content(word: "re.Match[str]") -> bool:

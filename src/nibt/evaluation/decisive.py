@@ -15,14 +15,14 @@ from nibt.errors import BadInput
 from nibt.metrics._perturbation import decisive_counts
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import OneOf, parsed
-from nibt.report.image.parts import photograph
+from nibt.report.image.parts import present
 from nibt.report.request import ranked_noun
 from nibt.results.base import require_result
-from nibt.results.decisive import DecisiveRegion
+from nibt.results.decisive import REGIONS, DecisiveRegion
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import plain_torch
 
-Region = Annotated[str, OneOf(("keep", "change"))]
+Region = Annotated[str, OneOf(REGIONS)]
 _SEED = 0
 _GROUPS = 8
 """The number of groups of the cells of the part, of which those that are needed least are left out."""
@@ -78,10 +78,7 @@ def decisive_region(
             f"the explanation is of a model with other weights ({explanation.model['id']}): give that model, or "
             "explain the image again"
         )
-    image, grid, tower = explanation.image.input, explanation.grid, model.image
-    if image is None:
-        photograph(image, explanation.source)  # says why there is none
-        raise AssertionError
+    image, grid, tower = present(explanation.image.input, explanation.source), explanation.grid, model.image
     side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
     embed, (names, others, fixed) = masker(side, Grid(*grid.shape)), _candidates(explanation)
     texts = encode(model.text, [explanation.caption, *others]).float()

@@ -132,8 +132,7 @@ class Overlay(MapFormat, name="overlay"):
     draws = LOOK
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
-        part = explanation.decisive and explanation.decisive.cells
-        return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look, part=part)
+        return overlay(explanation, photograph(explanation.image.input, explanation.source), drawing.look)
 
 
 class Scores(MapFormat, name="tif"):

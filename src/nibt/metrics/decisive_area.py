@@ -10,6 +10,7 @@ from torch import Tensor
 from nibt.metrics._perturbation import PerturbationMetric, decisive_counts, ranks
 from nibt.metrics.base import MetricInput
 from nibt.options import OneOf
+from nibt.results.decisive import REGIONS
 from nibt.types import PerExample
 
 
@@ -48,7 +49,7 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
     better = "lower"
     bounds = (0.0, 1.0)
 
-    region: Annotated[str, OneOf(("keep", "change"))] = "keep"
+    region: Annotated[str, OneOf(REGIONS)] = "keep"
     decision: Annotated[str, OneOf(("half", "sign"))] = "half"
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

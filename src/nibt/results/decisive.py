@@ -11,6 +11,9 @@ from nibt.options import Share
 from nibt.results.attribution import percent
 from nibt.results.base import Array, Serializable
 
+REGIONS = ("keep", "change")
+"""What the smallest part does to a decision: alone, it keeps it; its removal changes it."""
+
 
 @dataclass(frozen=True, eq=False)
 class DecisiveRegion(Serializable):

@@ -171,14 +171,13 @@ def draw(
 def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw an image with its map and a caption; the image or caption that they are compared with has a map, too."""
     look = look.pale if is_noise(explanation.warnings) else look
-    cells = explanation.decisive and explanation.decisive.cells
     images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
     strongest = max(images.values(), key=lambda side: float(side.grid.abs().max()))
     if len(images) > 1:
         panels = [_compared(explanation, *side, float(strongest.grid.abs().max()), look) for side in images.items()]
     else:
         original = resized(photograph(explanation.image.input, explanation.source))
-        panels = [original, overlay(explanation, original, look, part=cells)]
+        panels = [original, overlay(explanation, original, look)]
     beside = sum(panel.width for panel in panels) <= 1.6 * sum(panel.height for panel in panels)
     panel_width = sum(panel.width for panel in panels) + MARGIN if beside else max(panel.width for panel in panels)
     width = max(panel_width, SIDE) + 2 * MARGIN
@@ -201,8 +200,8 @@ def _compared(
     explanation: Explanation, name: str, side: ImageAttribution, most: float, look: Appearance
 ) -> Image.Image:
     """Draw one of two images that are compared for a caption, with its name and its similarity above it."""
-    part = explanation.decisive.cells if explanation.decisive and name == "image" else None
-    laid = overlay(side, resized(photograph(side.input, side.source), _PANEL), look, most, part)
+    mapped = explanation if name == "image" else side  # of which the explanation knows what decides
+    laid = overlay(mapped, resized(photograph(side.input, side.source), _PANEL), look, most)
     return tile(laid, side.source, f"{explanation.target[name]['value']:z.3f}")
 
 

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -46,14 +46,8 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
     return over_image(mapped.grid, mapped.region, mapped.size, size)
 
 
-def overlay(
-    mapped: Mapped,
-    image: Image.Image,
-    look: Appearance = DEFAULT,
-    most: float | None = None,
-    part: Bool[Tensor, "row column"] | None = None,
-) -> Image.Image:
-    """Draw the map over a copy of the image of any size, with the outline of its high scores or of a part of it."""
+def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most: float | None = None) -> Image.Image:
+    """Draw the map over a copy of the image of any size, with the outline of its high scores or of what decides."""
     scores = score_map(mapped, image.size)
     shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
@@ -65,10 +59,11 @@ def overlay(
         drawn = Image.fromarray(colored)
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
-        if part is None:
+        decisive = mapped.decisive if isinstance(mapped, Explanation) else None
+        if decisive is None:
             drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
         else:  # whose edges are those of cells, also of single ones
-            fine = F.interpolate(part[None, None].float(), scale_factor=_FINE)[0, 0]
+            fine = F.interpolate(decisive.cells[None, None].float(), scale_factor=_FINE)[0, 0]
             drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
     return _unseen(mapped, drawn)
 

@@ -33,8 +33,13 @@ _MOST_LABELS = 10
 
 def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """Return the image on which maps are drawn."""
+    return present(image, source).pil_image
+
+
+def present(image: ImageInput | None, source: str) -> ImageInput:
+    """Return the image of a result, or raise the error that says why a result that was loaded has none."""
     if image is not None:
-        return image.pil_image
+        return image
     try:
         read_image(source)
     except NibtError as error:
