@@ -87,6 +87,7 @@ def test_scenes_explains_drawn_scenes_only(page: str) -> None:
             assert not (uses and re.search(PHOTOGRAPH, line)), f"{block}: {line}"
 
 
+@pytest.mark.slow
 def test_page_of_contrast_shows_why_a_caption_is_preferred(folder: Path) -> None:
     names: dict[str, Any] = {}
     block = next(block for block in documents.blocks("docs/guides/contrast.md") if block.language == "python")

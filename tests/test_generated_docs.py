@@ -156,6 +156,7 @@ def _options(index: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, option) for name, command in index["commands"].items() for option in command["options"]]
 
 
+@pytest.mark.slow
 def test_llms_txt_has_calls_with_their_output_and_existing_links(capsys: pytest.CaptureFixture[str]) -> None:
     text = (DOCS / "llms.txt").read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]

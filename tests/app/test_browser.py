@@ -72,6 +72,7 @@ def explain(page: Page, caption: str) -> None:
     page.click("#explain")
 
 
+@pytest.mark.slow
 def test_page_explains_a_sample_without_other_requests(page: Page, address: str) -> None:
     requests, wrong = watched(page)
     page.goto(address)

@@ -158,6 +158,7 @@ def test_model_facts_load_no_model(scenes: Model) -> None:
     assert 'data-method="gae" data-available="false">needs attention' in model_facts(models, "b", None, LIMITS)
 
 
+@pytest.mark.slow
 def test_page_explains_an_answer(scenes: Model) -> None:
     """The view is that of ``explain_answer``, and other models, empty prompts and the PNG are refused in one line."""
     models, results = ModelCache.of_names(["scenes"], []), ResultCache(60.0)

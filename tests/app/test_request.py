@@ -80,6 +80,7 @@ def test_request_rejects_files_that_are_no_images(tmp_path: Path, content: bytes
         make_request(file=tmp_path / "x.png")
 
 
+@pytest.mark.slow
 def test_explain_steps_equals_explain(scenes: Model) -> None:
     request = make_request("a cat\na dog", methods=("nib", "grad_cam"))
     first, second, last = explain_steps(request, scenes)

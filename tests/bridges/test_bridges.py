@@ -88,6 +88,7 @@ def test_scores_of_patches_are_on_their_pixels() -> None:
     assert_close(tiles, attribution.scores)
 
 
+@pytest.mark.slow
 def test_metrics_of_quantus_take_maps_of_nibt() -> None:
     quantus = pytest.importorskip("quantus")
     from nibt.bridges.quantus import explain_func

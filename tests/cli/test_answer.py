@@ -32,6 +32,7 @@ def test_answer_writes_a_page_and_json(run: Run, generator_folder: str) -> None:
     assert len(data["words"]) <= 2
 
 
+@pytest.mark.slow
 def test_the_printed_row_adds_up(run: Run) -> None:
     code, out, err = run("answer", "sample:scene", "describe the picture", "-m", "scenes_generator")
     assert code == 0, err

@@ -96,6 +96,7 @@ def test_batch_creates_no_folder_if_the_model_cannot_be_loaded(run: Run, photo_f
     assert not Path("JOB").exists()
 
 
+@pytest.mark.slow
 def test_batch_exit_code_depends_on_failed_rows(run: Run, photo_file: str, clip_folder: Path) -> None:
     write_table("good.csv", ["photo.png,a cat,x", "other.png,a dog,x"])
     write_table("some.csv", ["photo.png,a cat,x", "gone.png,a dog,y"])

@@ -173,6 +173,7 @@ def test_explain_replaces_words(
     assert Path("words.txt").read_text() == "dog\n\nbird\ndog\n"
 
 
+@pytest.mark.slow
 def test_each_image_and_caption_has_its_replacements(run: Run, photo: Path, clip_folder: Path) -> None:
     code, _, err = run("explain", photo, "a cat", "two cars", "--replace", "dog", "-m", clip_folder)
     assert code == 0, err

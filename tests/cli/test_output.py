@@ -227,12 +227,14 @@ def test_numbered_names_avoid_other_outputs(run: Run, here: Path, clip_folder: P
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_similar_captions_get_distinct_names(run: Run, here: Path, clip_folder: Path) -> None:
     Path("out").mkdir()
     assert run("explain", "photo.jpg", "a cat", "a cat!", "a cat 2", "-m", clip_folder, "-o", "out/{stem}.png")[0] == 0
     assert len(list(Path("out").glob("*.png"))) == 3
 
 
+@pytest.mark.slow
 def test_roar_keeps_edited_reports(run: Run, here: Path, clip_folder: Path) -> None:
     command = (
         "roar",

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from nibt.results.roar import Roar
 from tests.helpers import check_page
 
 
+@pytest.mark.slow
 def test_roar_writes_reports_and_rejects_bad_arguments(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -83,9 +83,7 @@ def test_claims_cover_every_method_and_variant() -> None:
     assert claimed().keys() == axioms.lines().keys()
 
 
-@pytest.mark.parametrize(
-    "line", few(claimed(), [line for line in claimed() if line == "nib, paper" or "," not in line])
-)
+@pytest.mark.parametrize("line", few(claimed(), ["nib", "nib, paper", "gae", "grad_cam", "occlusion"]))
 def test_methods_keep_and_break_the_claimed_axioms(line: str) -> None:
     for axiom in axioms.AXIOMS:
         actual = {modality: axioms.violation(line, axiom, modality) for modality in SIDES}

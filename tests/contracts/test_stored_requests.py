@@ -128,6 +128,7 @@ def test_batch_rejects_another_request(model: Model, finished: Path, tmp_path: P
     assert file_digests(folder / "job" / "parts") == before
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(names=st.sets(st.sampled_from(sorted(set(JOB_CHANGES) - {"against", "against_images", "templates", "target"}))))
 def test_batch_rejects_any_combination_of_changes(model: Model, finished: Path, names: set[str]) -> None:

@@ -57,6 +57,7 @@ def same(actual: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(actual, wanted, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
     """Threads share one model object, or have one each."""

@@ -83,6 +83,7 @@ def test_a_blank_image_has_a_map_of_zeros() -> None:
     assert method(blank).scores.abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_words_do_not_depend_on_their_batch() -> None:
     one, three = (explained(batch_size=size, steps=3) for size in (1, 3))
     for alone, together in zip(one.words, three.words, strict=True):
@@ -100,6 +101,7 @@ def test_only_what_is_narrowed_has_scores() -> None:
     assert words.target["options"]["narrow"] == ["prompt", "earlier"]
 
 
+@pytest.mark.slow
 def test_against_explains_the_difference_of_two_logits() -> None:
     plain, contrast = explained(steps=3), explained(steps=3, against="car")
     same = explained(steps=3, against="small")
@@ -218,6 +220,7 @@ def test_sign_of_interactions_is_that_of_the_documents(alone: float, sign: int) 
     assert np.sign(known.shares["joint"]) == sign
 
 
+@pytest.mark.slow
 def test_scores_without_a_unit_are_named() -> None:
     attention, path = explained(method="gae"), explained(steps=16, views=1)
     assert any("compare only their order" in warning for warning in attention.warnings)
@@ -259,6 +262,7 @@ def test_the_row_of_a_word_adds_up_to_the_change_of_the_image_that_is_shown(
     assert explanation.equation == "blank + image + gap = log-prob."
 
 
+@pytest.mark.slow
 def test_views_add_details_and_leave_the_sums() -> None:
     ask = "scenes_generator", "sample:scene", "describe the picture"
     three, one = (nibt.explain_answer(*ask, narrow="image", other_images=[], views=views) for views in (3, 1))
@@ -273,6 +277,7 @@ def _answered(model: Generator) -> tuple[Prompted, AnswerTokens]:
     return prompted, model.answers.read(prompted, ANSWER)
 
 
+@pytest.mark.slow
 def test_rows_that_miss_their_change_are_named_with_the_reason() -> None:
     cut = explained(layer=3, tolerance=0.05, views=1)
     assert any("other tokens have read the sources below this layer" in note for note in cut.warnings)

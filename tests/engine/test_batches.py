@@ -89,7 +89,7 @@ def test_explain_of_the_same_batch_gives_the_same_bits(kind: str, method: str) -
         assert torch.equal(one.text.scores, other.text.scores)
 
 
-@pytest.mark.parametrize("kind", few(tiny.ANY_SIZE, VARIED))
+@pytest.mark.parametrize("kind", few(tiny.ANY_SIZE, ["clip"]))
 def test_explain_of_whole_images_is_independent_of_the_batch(kind: str) -> None:
     model = tiny.fresh(kind, resize="whole")
     answers = explain(model, tiny.IMAGES, list(tiny.CAPTIONS), batch_size=8)

@@ -17,7 +17,6 @@ from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from tests import tiny
 from tests.helpers import assert_close, noise_pairs
-from tests.suites import few
 
 PAIRS = noise_pairs(8)
 IMAGES, CAPTIONS = [pair.image for pair in PAIRS], [pair.caption for pair in PAIRS]
@@ -51,7 +50,8 @@ def _log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("error", few([torch.OutOfMemoryError, MemoryError, RuntimeError], [MemoryError]))
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
 def test_explain_halves_the_batch(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
     sizes: list[int] = []
     model = small_model(3, sizes, error)
@@ -158,6 +158,7 @@ def test_messages_of_devices_are_known(message: str) -> None:
     assert not is_out_of_memory(ValueError(message))
 
 
+@pytest.mark.slow
 def test_freeing_and_waiting_work_without_an_accelerator() -> None:
     free_memory()
     assert clock([torch.device("cpu")]) <= clock([torch.device("cpu")])

@@ -152,6 +152,7 @@ def test_captions_that_the_model_does_not_react_to_are_named() -> None:
         assert not [answer for answer in answers if mismatch(answer.warnings).startswith(NO_REACTION)]
 
 
+@pytest.mark.slow
 def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
     (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "center")
     assert "the model does not know 'florbish'" in answer.warnings

@@ -102,6 +102,7 @@ def test_words_with_large_scores_along_a_path_take_no_forward_pass(monkeypatch: 
     assert not calls
 
 
+@pytest.mark.slow
 def test_lite_names_the_words_that_it_was_not_taught() -> None:
     captions = {
         "donuts in a shop": "'donuts'",

@@ -57,6 +57,7 @@ def test_interactions_of_a_trained_model_are_accurate_by_default(sample: str, ca
     assert "tolerance" not in str(actual.warnings)
 
 
+@pytest.mark.slow
 def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     strict = table(image_layer=1, text_layer=1, steps=1, tolerance=1e-9)
     assert strict.method["steps"] == {"image": 64, "text": 64}

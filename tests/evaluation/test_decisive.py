@@ -169,6 +169,7 @@ def test_results_are_the_same_when_they_are_read_again(tmp_path: Any) -> None:
         Explanation.from_json(data)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_inputs_are_refused_by_name() -> None:
     model, explanation = of()
     with pytest.raises(BadOption, match="region must be one of keep, change"):

@@ -19,7 +19,6 @@ from tests import tiny
 from tests.engine.test_answers import generator
 from tests.helpers import ROOT, Run
 from tests.processes import parts
-from tests.suites import few
 
 OPTIONS: dict[str, Any] = {"chunk_size": 2, "steps": 1, "views": 1}
 TABLE = """image,prompt,answer
@@ -97,6 +96,7 @@ def test_frame_of_a_job_has_a_row_per_word(whole: nibt.Job) -> None:
     assert frame["pair"].tolist() == [0, 0, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_job_resumes_with_the_same_bytes(
     model: Generator, table: Path, whole: nibt.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +138,8 @@ def test_job_refuses_other_answers(model: Generator, table: Path, tmp_path: Path
         nibt.batch(model, tmp_path / "rows.parquet", tmp_path / "out", **OPTIONS)
 
 
-@pytest.mark.parametrize("column", few(["prompt", "answer"], ["answer"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["prompt", "answer"])
 def test_job_refuses_another_column(model: Generator, table: Path, tmp_path: Path, column: str) -> None:
     rows = [dict(zip(("image", "prompt", "answer"), line.split(","), strict=True)) for line in TABLE.splitlines()[1:3]]
     lines = [json.dumps({**row, "other": row["prompt"], "image": str(table.parent / row["image"])}) for row in rows]
@@ -148,6 +149,7 @@ def test_job_refuses_another_column(model: Generator, table: Path, tmp_path: Pat
         nibt.batch(model, tmp_path / "rows.jsonl", tmp_path / "JOB", **OPTIONS, **{column: "other"})
 
 
+@pytest.mark.slow
 def test_job_explains_why_a_word_and_not_another(model: Generator, table: Path, tmp_path: Path) -> None:
     job = nibt.batch(model, table, tmp_path, against="runner-up", **OPTIONS)
     expected = nibt.explain_answer(
@@ -156,6 +158,7 @@ def test_job_explains_why_a_word_and_not_another(model: Generator, table: Path, 
     assert job.explanation(0).to_json() == expected.to_json()
 
 
+@pytest.mark.slow
 def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Path, tmp_path: Path) -> None:
     image = str(table.parent / "0.png")
     rows = [{"image": image, "question": "the cat", "reply": "a mat"}, {"image": image, "question": "the cat"}]
@@ -203,6 +206,7 @@ def test_job_of_prompts_rejects_other_models_and_data(table: Path, tmp_path: Pat
         nibt.batch("scenes_generator", "scenes", tmp_path / "out", prompt="question")
 
 
+@pytest.mark.slow
 def test_command_explains_and_draws_rows(run: Run) -> None:
     Path("rows.csv").write_text("image,prompt,answer\nsample:scene,describe the picture,a house\n")
     options = ("-m", "scenes_generator", "-o", "JOB", "--method", "nib steps=1 views=1")

@@ -42,7 +42,10 @@ def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Jo
         ("nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}),
         ("grad_cam", {"target": "softmax", "against": ("two cars", "a mat"), "templates": ()}),
         ("rise", {"masks": 8, "seed": 3}),
-        ("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
+        pytest.param(
+            *("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_batch_stores_answers_of_other_requests(
@@ -253,6 +256,7 @@ def test_batch_resumes_after_being_killed(
     assert not nibt.Job.open(tmp_path / "killed").check()
 
 
+@pytest.mark.slow
 def test_batch_reports_the_file_size_limit_and_leaves_no_lock(
     clip_folder: Path, job_table: Path, tmp_path: Path, child: Callable[..., tuple[Any, Any]]
 ) -> None:

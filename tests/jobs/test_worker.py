@@ -96,6 +96,7 @@ def test_worker_prepares_the_next_rows_meanwhile(
     assert all(name.startswith("nibt-ahead") for name in names)
 
 
+@pytest.mark.slow
 def test_worker_halves_the_batch_if_memory_runs_out(
     model: Model, job_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def trial(table: np.ndarray, side: int, named: list[int]) -> RegionsInput:
     return RegionsInput(regions, image, image, nouns, others)
 
 
+@pytest.mark.slow
 def test_recognition_equals_the_formula_of_the_authors(record_property: Record, unchecked: None) -> None:
     rng = np.random.default_rng(0)
     cases = [

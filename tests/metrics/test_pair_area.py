@@ -54,6 +54,7 @@ def area_by_hand(table: np.ndarray) -> float:
     return float(np.trapezoid(curves[0], dx=0.02) - np.trapezoid(curves[1], dx=0.02))
 
 
+@pytest.mark.slow
 def test_areas_equal_the_formulas_of_the_authors(record_property: Record) -> None:
     rng = np.random.default_rng(0)
     tables = [rng.standard_normal((4, 16)) for _ in range(3)]

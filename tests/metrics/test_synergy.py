@@ -105,6 +105,7 @@ def test_planted_synergy_is_recovered(record_property: Record) -> None:
     assert number(Synergy(), planted(-truth)) == pytest.approx(-1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_random_tables_have_no_synergy() -> None:
     """The correlation of 36 pairs has the deviation 1 / sqrt(35), and the mean of 60 tables an eighth of it."""
     generator = torch.Generator().manual_seed(0)

@@ -70,6 +70,7 @@ def test_positions_and_poolers_that_nothing_reads_do_not_matter(folder: Path) ->
     assert "text_model.pooler.dense.bias" in after.request.ignored
 
 
+@pytest.mark.slow
 def test_missing_weights_are_named(folder: Path) -> None:
     with_weights(folder, lambda weights: weights.pop("text_projection.weight"))
     with pytest.raises(CannotLoad, match=r"lacks 1 weights, such as 'text_projection.weight', which would be random"):

@@ -130,6 +130,7 @@ def test_blank_image_gives_nothing(kind: str) -> None:
     assert attribution.scores.abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @every_class
 def test_words_do_not_depend_on_the_batch(kind: str) -> None:
     alone, together = explained(kind, batch_size=1), explained(kind, batch_size=3)

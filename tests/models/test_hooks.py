@@ -80,6 +80,7 @@ def test_forward_in_another_thread_while_hooks_are_set(kind: str, method: str) -
     assert_same_bits(together, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", few(COVER, ["clip", "own vit"]))
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_hooks_are_removed_while_another_thread_is_inside(kind: str, modality: str) -> None:

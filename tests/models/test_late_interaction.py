@@ -171,6 +171,7 @@ def test_dual_encoders_have_no_similarity_map() -> None:
         nibt.explain(clip, PAGE, QUERY, "similarity_map")
 
 
+@pytest.mark.slow
 def test_measured_targets_compare_as_the_model_does() -> None:
     """The measured cosine is MaxSim, which is explained too; what cannot be explained cannot be measured."""
     loaded, pairs = model("colqwen2"), [Pair(PAGE, QUERY), Pair(OTHER, "two cars")]

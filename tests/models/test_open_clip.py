@@ -241,6 +241,7 @@ def test_sides_of_whole_images_are_multiples_of_the_stride() -> None:
     assert (height % 32, width % 32) == (0, 0)
 
 
+@pytest.mark.slow
 def test_folder_like_a_repository_of_timm_is_loaded(tmp_path: Path) -> None:
     """It has OpenCLIP's configuration beside that of timm, which is no configuration of Transformers."""
     vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "linear", "image_size": 160}

@@ -156,7 +156,7 @@ def test_occlusion_is_that_by_hand(kind: str) -> None:
         )
 
 
-@ways
+@pytest.mark.parametrize("way", few(WAYS, ["nf4"]))
 @generators
 def test_answers_are_those_of_the_model_itself(kind: str, way: str) -> None:
     module = quantized(kind, way)
@@ -196,7 +196,7 @@ def test_folders_are_loaded(kind: str, way: str, tmp_path: Path) -> None:
         agree(model, expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", few([torch.float16, torch.bfloat16], [torch.float16]))
 @pytest.mark.parametrize("way", few(WAYS, ["nf4 in bfloat16"]))
 def test_other_weights_may_be_in_half_precision(way: str, dtype: torch.dtype) -> None:
     module = quantized("clip", way, dtype)

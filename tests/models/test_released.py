@@ -325,7 +325,7 @@ def test_words_are_spans_of_characters(name: str, text: str) -> None:
     assert sorted(row for word in answer.words for row in word.tokens) == list(range(len(answer.ids)))
 
 
-@pytest.mark.parametrize("name", few(OPEN_CLIP, ("microsoft-biomedclip", "chendelong-remoteclip-vit-b-32")))
+@pytest.mark.parametrize("name", few(OPEN_CLIP, ("microsoft-biomedclip",)))
 def test_models_of_open_clip_are_read_as_its_own_calls_do(name: str) -> None:
     place = f"local-dir:{folder_of(name)}"
     with tiny_open_clip.small_trunks(None):
@@ -355,7 +355,7 @@ DIRTY = {
 }
 
 
-@pytest.mark.parametrize("setting", few(DIRTY, ("repetition_penalty", "stop_strings")))
+@pytest.mark.parametrize("setting", few(DIRTY, ("repetition_penalty",)))
 def test_settings_of_a_folder_change_no_answer(setting: str, tmp_path: Path) -> None:
     """A note names those that would change it, and none names how a model draws."""
     name = "llava-hf-llava-1-5-7b-hf"
@@ -457,7 +457,7 @@ def test_a_task_beside_other_text_is_refused_in_words(answer: str | None) -> Non
 
 
 @pytest.mark.parametrize("size", [(20_000, 1), (1, 9_000)])
-@pytest.mark.parametrize("name", few(BUILT, ("llava-hf-llava-v1-6-mistral-7b-hf", "llava-hf-llava-1-5-7b-hf")))
+@pytest.mark.parametrize("name", few(BUILT, ("llava-hf-llava-v1-6-mistral-7b-hf",)))
 def test_no_strip_becomes_a_huge_image(name: str, size: tuple[int, int]) -> None:
     """A strip whose short side is resized to that of the model would have gigabytes."""
     strip, prompt = Image.new("RGB", size, "red"), "" if name in SILENT else CAPTIONS[0]

@@ -36,6 +36,7 @@ def with_text(text: str) -> Explanation:
     )
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 def test_one_line_is_printable_and_keeps_what_is(text: str) -> None:
     line = one_line(text)

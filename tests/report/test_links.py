@@ -68,6 +68,7 @@ def test_fine_tables_are_summed_over_blocks() -> None:
     assert sum(link.score for link in links) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_figures_have_lines_from_words_to_parts() -> None:
     known = table(w0p0=1.0, w1p5=-0.5)
     both, positive = nibt.draw_links(known), nibt.draw_links(known, positive_only=True)

@@ -124,6 +124,7 @@ def test_targets_in_an_input_folder_must_be_new_or_own(tmp_path: Path) -> None:
     check_targets([tmp_path / "new.safetensors"], [tmp_path])
 
 
+@pytest.mark.slow
 def test_no_result_replaces_a_file_that_its_call_named(tmp_path: Path) -> None:
     """Whichever argument named it, also by a pattern, by its bytes or through Pillow; not even with ``overwrite``."""
     names = ("image", "against", "other", "image.seg", "memory", "moved", "second", "calibrated", "contributions")

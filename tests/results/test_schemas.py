@@ -63,6 +63,7 @@ def test_plans_match_their_schema(path: Path) -> None:
     _check("plan", tomllib.loads(path.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_results_match_their_schemas(tmp_path: Path) -> None:
     nibt.audit("scenes", list(Scenes(count=8)), "ones", quick=True).save(tmp_path / "audit.json")
     model = tiny.model("clip")

@@ -64,6 +64,7 @@ def test_audit_fails_a_random_map(random: Audit) -> None:
     assert random.verdict == "fail"
 
 
+@pytest.mark.slow
 def test_audit_fails_a_constant_text_tower() -> None:
     """The last norm outputs its bias for every caption."""
     model = tiny.fresh("clip")
@@ -122,6 +123,7 @@ def test_audit_rejects_few_or_equal_pairs() -> None:
         nibt.audit(model, noise_pairs(MANY), seed=-1)
 
 
+@pytest.mark.slow
 def test_audit_reports_weights_that_change_meanwhile() -> None:
     model: Model = deepcopy(tiny.fresh("clip"))
 

@@ -67,6 +67,7 @@ def test_cascade_takes_known_maps_for_the_original_weights_only() -> None:
             assert np.array_equal(before.scores, after.scores), stage
 
 
+@pytest.mark.slow
 def test_cascade_depends_on_the_seed() -> None:
     runs = [
         list(cascade(tiny.model("clip"), noise_pairs(MANY)[:2], [MethodSpec("nib")], "image", seed, 2, 8))

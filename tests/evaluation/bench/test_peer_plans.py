@@ -13,7 +13,6 @@ from nibt.evaluation.bench.validation import dry_run, override_plan
 from tests.datasets.layouts import coco, conceptual_captions, image, ms_cxr_json, write, write_json
 from tests.helpers import Record, Run, assert_error_below
 from tests.metrics.known_tables import tiny_table
-from tests.suites import few
 
 SYNSETS = {
     "n01440764": "tench",
@@ -64,7 +63,8 @@ def test_dry_run_says_which_data_are_missing(name: str, run: Run) -> None:
         assert f"--data {choice.label}=FOLDER" in line
 
 
-@pytest.mark.parametrize("name", few(PLANS, ["exclip"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANS)
 def test_plan_runs_on_small_copies(name: str, clip_folder: Path, tmp_path: Path) -> None:
     """Every metric has numbers; methods whose cost is the point of the plan are left out, or draw little."""
     plan = override_plan(Plan.read(name), folders_of(name, tmp_path), models=[str(clip_folder)], count=2)

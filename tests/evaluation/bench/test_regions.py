@@ -83,6 +83,7 @@ def test_rows_of_maps_do_not_change_beside_regions(plan: dict[str, Any], frame: 
     assert beside[columns].equals(maps[columns])
 
 
+@pytest.mark.slow
 def test_a_run_with_regions_is_resumed(plan: dict[str, Any], run: Benchmark, tmp_path: Path) -> None:
     resumed, data = Benchmark.begin(plan, tmp_path / "RUN")
     with pytest.raises(KeyboardInterrupt):
@@ -97,6 +98,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_report_has_the_means_of_regions_with_intervals(run: Benchmark) -> None:
     report = nibt.write_report(run)
     table = report[report.index("## folder with tiny, regions") :]

@@ -146,6 +146,7 @@ def test_benchmark_records_a_bad_pair(tmp_path: Path, plan: dict[str, Any], monk
     assert run.frame().to_dict("list")["error"] == [row["error"] for row in rows]
 
 
+@pytest.mark.slow
 def test_benchmark_resumes_after_an_error(tmp_path: Path, plan: dict[str, Any], monkeypatch: Any) -> None:
     measure, calls = work.measure, []
 

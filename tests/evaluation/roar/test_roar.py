@@ -154,6 +154,7 @@ def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> N
     assert all(training.after != training.before for training in actual.trainings)
 
 
+@pytest.mark.slow
 def test_roar_result_is_saved_and_loaded(tmp_path: Path) -> None:
     actual = nibt.roar(
         tiny.model("clip"),

@@ -87,6 +87,7 @@ def test_lite_points_at_the_named_half_of_a_collage(lite: nibt.Model) -> None:
         assert share > 0.6 if left else share < 0.4, (answer.caption, share)
 
 
+@pytest.mark.slow
 def test_lite_scores_nouns_highest(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "This is a cat, seen from the side.")
     scores = {word.text: word.score for word in answer.words}

@@ -200,7 +200,7 @@ def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> N
             optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("call", [nibt.explain, nibt.regions])
+@pytest.mark.parametrize("call", few([nibt.explain, nibt.regions], [nibt.explain]))
 def test_scenes_states_its_domain_with_images_of_other_sizes(call: Any) -> None:
     """Every drawn scene has its size; a photograph has not."""
     model = nibt.load_model("scenes")

@@ -218,6 +218,7 @@ def test_page_gives_the_gap_as_a_share_of_the_change() -> None:
     assert "image side: completeness gap 5\xa0%" in text
 
 
+@pytest.mark.slow
 def test_page_rejects_answers_without_an_image(tmp_path: Path) -> None:
     explanation = answer(PEAK, (90, 90), WHOLE)
     with pytest.raises(BadInput, match="at least one panel"):
