@@ -45,7 +45,7 @@ def test_star_skips_what_a_model_cannot_run(
 
     monkeypatch.setattr(work.CellRunner, "spec", without_attention)
     monkeypatch.setattr("nibt.evaluation.bench.plan.available", lambda kind: ["gae", "nib", "rollout"])
-    plan["methods"] = [{"name": "occlusion"}, "*"]
+    plan["methods"] = ["*"]
     started: list[Any] = []
     run, data = Benchmark.begin(plan, tmp_path / "run")
     run.measure_missing(data, on_start=lambda *values: started.append(values))
@@ -54,7 +54,14 @@ def test_star_skips_what_a_model_cannot_run(
     again = Benchmark.open(tmp_path / "run")
     assert list(again.manifest.skipped.values()) == [{"gae": "no attention"}]
     assert not again.missing_chunks()
-    assert set(again.frame()["method"]) == {"occlusion", "nib", "rollout", "random", "center", "ones"}
+    assert set(again.frame()["method"]) == {"nib", "rollout", "random", "center", "ones"}
+
+
+def test_a_method_that_the_only_model_cannot_run_is_refused(tmp_path: Path, plan: dict[str, Any]) -> None:
+    plan |= {"models": ["lite"], "methods": ["nib", "gae"]}
+    with pytest.raises(Unsupported, match=r"methods\[1\]: gae needs attention.*methods for this tower: .*occlusion"):
+        nibt.benchmark(plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 KILLED = """

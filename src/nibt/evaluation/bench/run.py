@@ -222,7 +222,10 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         return model
 
     def _skip(self, label: str, chunks: Iterable[CellChunk], model: Model) -> dict[str, str]:
-        """Check each cell before any pair is measured, and record the methods of ``*`` that the model cannot run."""
+        """Check each cell before any pair is measured, and record the methods of ``*`` that the model cannot run.
+
+        A method that the plan names is refused, unless another of its models may run it: then its rows have the error.
+        """
         skipped: dict[str, str] = {}
         for cell in {repr(chunk.cell.record()): chunk.cell for chunk in chunks}.values():
             with error_key(cell.method.key):
@@ -231,6 +234,8 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                 except Unsupported as error:
                     if cell.method.any_plugin:
                         skipped[cell.method.label] = str(error)
+                    elif len(self.plan.models) == 1:
+                        raise
         if skipped:
             self.update(skipped={**self.manifest.skipped, label: skipped})
         return skipped
