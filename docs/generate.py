@@ -195,7 +195,10 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
 
 
-_OPTIONS_OF_METHODS = "**Options.** The defaults are those of CLIP; the JSON of a result has those of its model."
+_OPTIONS_OF_METHODS = (
+    "**Options.** The defaults are those of CLIP; the JSON of a result has those of its model. "
+    "Those of [all methods](index.md#options-of-all-methods), such as `views` and `amounts`, come on top."
+)
 
 
 def method_page(name: str) -> str:

@@ -4,7 +4,7 @@
 ``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
 in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
-they compute (``mean_map``, ``boxed``, ``removed``).
+they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``).
 """
 
 import shutil
@@ -16,11 +16,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from captum.attr import LayerIntegratedGradients
 from figures import COLORS, SCENE, beside, outline_named
 from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 import nibt
+from nibt.bridges.captum import MapAttribution
+from nibt.bridges.classifier import ZeroShotClassifier
+from nibt.data.images import read_image
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.roar.inputs import removed_pixels
 from nibt.report.image.heatmap import overlay
@@ -67,7 +73,7 @@ def main() -> None:
         picture = nibt.draw(compute())
         picture.thumbnail((900, 900))
         picture.save(FOLDER / "images" / f"{name}.webp", quality=80, method=6)
-    for draw in (mean_map, boxed, removed):
+    for draw in (mean_map, boxed, removed, cropped, packages):
         draw().save(FOLDER / "images" / f"{draw.__name__}.webp", quality=80, method=6)
     with TemporaryDirectory() as folder:
         nibt.write_report(nibt.benchmark(PLAN, folder))
@@ -122,6 +128,32 @@ def removed() -> Image.Image:
     pixels[np.asarray(Image.fromarray(mask).resize(original.size, Image.Resampling.NEAREST))] = pixels.mean((0, 1))
     tiles = [original, overlay(answer, original, COLORS), Image.fromarray(pixels)]
     return beside([tile.resize((300, 300), Image.Resampling.LANCZOS) for tile in tiles])
+
+
+def cropped() -> Image.Image:
+    """Draw what ``guides/medical.md`` warns of: a map of the center square, and one of the whole image."""
+    tiles = []
+    for loading in ({}, {"resize": "whole"}):
+        answer = nibt.explain(nibt.load_model("scenes", **loading), "sample:chelsea", "a cat")
+        tiles.append(overlay(answer, answer.image.input.pil_image, COLORS))  # pyright: ignore[reportOptionalMemberAccess]
+    return beside([tile.resize((300, 200), Image.Resampling.LANCZOS) for tile in tiles])
+
+
+def packages() -> Image.Image:
+    """Draw the maps of ``guides/bridges.md``: captum, pytorch-grad-cam and nibt on one model; gray is zero."""
+    classifier = ZeroShotClassifier("lite", ["a cat", "a cup of coffee"])
+    pixels = classifier.prepare(["sample:collage"])
+    method = LayerIntegratedGradients(classifier, classifier.layer(2))
+    states = method.attribute(pixels, classifier.blank(pixels), target=0, n_steps=8, internal_batch_size=1)
+    cam = GradCAM(classifier, [classifier.layer(7)], reshape_transform=classifier.reshape_transform)
+    maps = [
+        states.sum(1)[0].detach().numpy(),  # pyright: ignore[reportAttributeAccessIssue]
+        cam(pixels, targets=[ClassifierOutputTarget(0)])[0],  # pyright: ignore[reportArgumentType]
+        MapAttribution(classifier, "nib").attribute(pixels, 0).sum(1)[0].numpy(),  # pyright: ignore[reportAttributeAccessIssue]
+    ]
+    original = read_image("sample:collage").pil_image.resize((300, 300))
+    grays = [Image.fromarray((128 + 127 * each / abs(each).max()).astype(np.uint8)) for each in maps]
+    return beside([original, *(gray.resize((300, 300), Image.Resampling.BILINEAR) for gray in grays)])
 
 
 def screen(page: Path, height: int) -> Image.Image:

@@ -27,7 +27,9 @@ _SIGNATURE = {"type": "string", "description": "Files only: the version of nibt,
 
 def flowing(text: str) -> str:
     """Return a text of a docstring in one line of Markdown."""
-    return re.sub(r"``([^`]+)``", r"`\1`", " ".join(text.split()))
+    rows = text.strip().startswith("|")  # a table
+    joined = "\n".join(map(str.strip, text.strip().splitlines())) if rows else " ".join(text.split())
+    return re.sub(r"``([^`]+)``", r"`\1`", joined)
 
 
 def section(kind: type, name: str) -> dict[str, str]:

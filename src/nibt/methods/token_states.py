@@ -106,9 +106,12 @@ class TokenActivationMap(Method, name="tam"):
     variation. $y$ is the first token of a word. The sum is over all tokens before it, of the prompt and of the answer,
     also if only some sources are explained.
 
-    The program of Li et al. takes other tokens in two places. Where nibt takes the first token of the prompt, it takes
-    the token that the model would most probably write after it. Where nibt takes the first token of the answer as one
-    of the $a_j$ of a later word, it takes the last token of the prompt.
+    The program of Li et al. takes other tokens in two places:
+
+    | $a_j$ of | nibt | the program of Li et al. |
+    |---|---|---|
+    | the first token of the prompt | this token | the token that the model would most probably write after it |
+    | the first token of the answer, for later words | this token | the last token of the prompt |
 
     Answers:
         Where the logit of a word is high among the states of the patches, beyond that of the words before it.

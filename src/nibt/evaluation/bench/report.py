@@ -267,7 +267,9 @@ def _headline(summary: Summary) -> Iterator[ReportTable]:
 
 def _percent(share: Interval) -> str:
     mean, low, high = (100 * value for value in share)
-    return f"{mean:+.2f} %" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
+    if not math.isfinite(mean):
+        return "not defined"  # what it is a share of is 0
+    return f"{mean:+.2f} %" + (f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(high - low) else "")
 
 
 def _plots(summary: Summary) -> Iterator[tuple[str, bytes]]:
