@@ -98,6 +98,7 @@ def test_default_list_has_every_noun_that_the_caption_lacks() -> None:
     assert [*listed] == [(2, 5), (14, 18)]
     assert listed[2, 5] == [noun for noun in NOUNS if noun not in ("cat", "dog")]
     assert listed[14, 18][:3] == ["people", "men", "women"], "a plural is replaced by plurals"
+    assert read_replacements("a cat and two dogs", {"cat": None}) == [((2, 5), listed[2, 5])]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_each_word_has_as_many_of_both_ends(most: int) -> None:
         ("a cat", [3], "the replacement must be a string"),
         ("a cat", 3, "the replacement must be a string"),
         ("a cat", {"dog", "owl"}, r"the replacement must be a string \(got set\)"),
-        ("a cat", {"cat": None}, "the replacement must be a string"),
+        ("a cat", {"cat": 3}, "the replacement must be a string"),
         ("a cat", ["cat"], "no replacement is left"),
         ("a cat", ["nurse"], "no replacement is left"),
         ("this and that", ["dog"], "no content word to replace"),

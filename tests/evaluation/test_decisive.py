@@ -178,8 +178,19 @@ def test_other_inputs_are_refused_by_name() -> None:
         nibt.decisive_region(model, nibt.compare(model, "a cat", "a dog"))  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="results of class Explanation"):
         nibt.decisive_region(model, nibt.regions(model, tiny.image(), CAPTION))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(BadInput, match="other weights"):
+    with pytest.raises(BadInput, match=r"with another (family|weights_hash) than the model"):
         nibt.decisive_region(tiny.model("siglip"), explanation)
+
+
+def test_a_model_loaded_with_other_options_is_refused(tmp_path: Path) -> None:
+    """The grid of such an explanation lies elsewhere on the image."""
+    photo = "sample:collage"
+    nibt.explain("scenes", photo, "a cat", "occlusion").save(tmp_path / "x.json")
+    explanation = Explanation.load(tmp_path / "x.json")
+    for name, value in {"resize": "whole", "image_size": 64}.items():
+        with pytest.raises(BadInput, match=f"of scenes with another {name} than the model: .*the same options"):
+            nibt.decisive_region(nibt.load_model("scenes", **{name: value}), explanation)
+    assert nibt.decisive_region("scenes", explanation).decisive
 
 
 def test_images_that_are_gone_or_changed_are_refused(tmp_path: Path) -> None:

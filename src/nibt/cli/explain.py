@@ -43,7 +43,8 @@ class ExplainMethodOptions(MethodOptions):
         Option(
             metavar="keep|change",
             help="Find the smallest part of the map that keeps what the model decides if all else is removed, or whose "
-            "removal changes it: half of the similarity, or with --against, --labels or --rank, what is first.",
+            "removal changes it: half of the similarity, or with --labels, --rank, or the targets difference and "
+            "softmax (--against), what is first.",
         ),
     ] = None
 

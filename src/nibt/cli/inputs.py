@@ -12,7 +12,7 @@ from nibt.cli.groups import OptionGroup
 from nibt.cli.options import is_image
 from nibt.cli.output import slug, stem
 from nibt.cli.terminal import show_progress
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
 from nibt.io import read_lines
 from nibt.options import Keywords
 from nibt.progress import Progress
@@ -60,7 +60,7 @@ class ExplainInputOptions(InputOptions):
             metavar="auto|WORDS",
             help="Replace each word of the caption, and explain the caption against the replacement that changes the "
             "similarity most: auto (everyday nouns, negations, counts), words (dog,fox), or a file with one per line "
-            "(words.txt, or any path with a slash). cat=dog,fox replaces this word only.",
+            "(words.txt, or any path with a slash). cat=dog,fox or cat=auto replaces this word only.",
         ),
     ] = None
     compare: Annotated[
@@ -187,15 +187,21 @@ class CliInputs:
 def _candidates(text: str) -> "Candidates | None":
     """Read the value of ``--replace``: None for ``auto``, words, or a mapping of one word; a path is one of a file.
 
-    >>> _candidates("dog,fox"), _candidates("cat=dog"), _candidates("auto")
-    (['dog', 'fox'], {'cat': ['dog']}, None)
+    >>> _candidates("dog,fox"), _candidates("cat=dog"), _candidates("auto"), _candidates("cat=auto")
+    (['dog', 'fox'], {'cat': ['dog']}, None, {'cat': None})
     """
-    if text == "auto":
-        return None
     word, equals, listed = (part.strip() for part in text.rpartition("="))
-    path = Path(listed)
-    is_file = os.sep in listed or path.suffix == ".txt" or (path.suffix and os.path.exists(path))
-    words = read_lines(path) if is_file else [each.strip() for each in listed.split(",") if each.strip()]
+    path, words = Path(listed), None
+    if "=" in word and os.sep not in word:
+        raise BadOption(f"--replace takes the words for one word (got {text!r}): for several, use nibt.replace_words")
+    if os.sep in listed or path.suffix == ".txt" or (path.suffix and os.path.exists(path)):
+        words = read_lines(path)
+        if several := [line for line in words if "=" in line or "," in line]:
+            raise BadInput(f"{path} must have one word per line (got {several[0]!r})")
+        if not words:
+            raise BadInput(f"{path} has no words: give one per line")
+    elif listed != "auto":
+        words = [each.strip() for each in listed.split(",") if each.strip()]
     return {word: words} if equals else words
 
 

@@ -23,7 +23,7 @@ from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
 from nibt.torch_modes import plain_torch
 
-Candidates: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]]
+Candidates: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str] | None]
 MOST_CAPTIONS = 50_000
 _TOGETHER = 512  # captions whose embeddings are in memory
 _COUNTS = ("two", "three")
@@ -72,8 +72,8 @@ def replace_words(
         caption: The caption.
         candidates: Words without articles, for each content word of the caption; or a mapping from any words of the
             caption to their replacements. None means 1,000 everyday English nouns, without those of the
-            caption, for each content word; and for each noun negations ("no", "not a", "without") and the counts two
-            and three.
+            caption, for each content word, or for a word of a mapping; without a mapping, also for each noun negations
+            ("no", "not a", "without") and the counts two and three.
         most: How many replacements to return of each word, at least 1: as many of the highest similarity as of the
             lowest.
         on_progress: Called with the number of captions that are embedded.
@@ -105,8 +105,9 @@ def replace_words(
         for text in filter(is_known, replacements):
             new = _changed(caption, span, text)
             changed.setdefault(model.text.tokens(new).ids, (place, text, new))
-    unknown = dict.fromkeys(text for _, replacements in texts for text in replacements if not is_known(text))
-    if unknown and candidates is not None:
+    lists = candidates.values() if isinstance(candidates, Mapping) else [candidates]
+    unknown = dict.fromkeys(text for listed in lists for text in as_list(listed or ()) if not is_known(text))
+    if unknown:
         names = shortened([*map(repr, unknown)])
         logging.getLogger("nibt").warning("%s %s: these replacements are left out", UNKNOWN, names)
     rows = list(changed.values())
@@ -156,13 +157,11 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
             if not spans or not same:
                 names = shortened([repr(word.group()) for word in words], 20)
                 raise BadInput(f"{name!r:.60} is not in the caption, which has the words {names}: name one of them")
-            texts += [(span, _read_texts(listed)) for span in spans]
+            texts += [(span, _everyday(caption, span) if listed is None else _read_texts(listed)) for span in spans]
     elif candidates is not None:
         texts = [(span, _read_texts(candidates)) for span in content]
     else:
-        others = [noun for noun in NOUNS if not plurals(noun).union([noun]) & {word.group().lower() for word in words}]
-        nouns = {False: others, True: list(map(plural, others))}
-        texts = [(span, nouns[caption[slice(*span)].lower() in _COUNTED]) for span in content]
+        texts = [(span, _everyday(caption, span)) for span in content]
         texts += _negated_and_counted(caption, words)
     if not texts and not isinstance(candidates, Mapping):
         raise BadInput(
@@ -170,13 +169,20 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
             "--replace two=three"
         )
     if not texts or not all(listed for _, listed in texts):
-        raise BadInput("there are no candidates: give at least one word, or None for everyday nouns")
+        raise BadInput("there are no candidates: give at least one word, or for everyday nouns None or --replace auto")
     if (count := sum(len(listed) for _, listed in texts)) > MOST_CAPTIONS:
         raise BadInput(
             f"there must be at most {MOST_CAPTIONS:,} changed captions (got {count:,}): give fewer candidates, or a "
             "mapping with fewer words"
         )
     return sorted(texts, key=lambda item: item[0])
+
+
+def _everyday(caption: str, span: Span) -> list[str]:
+    """Return everyday nouns in the number of a word, without those of the caption."""
+    words = {word.group().lower() for word in WORD.finditer(caption)}
+    others = [noun for noun in NOUNS if not plurals(noun).union([noun]) & words]
+    return list(map(plural, others)) if caption[slice(*span)].lower() in _COUNTED else others
 
 
 def _read_texts(listed: Any) -> list[str]:

@@ -38,9 +38,10 @@ def decisive_region(
     the cells of the part are divided into eight groups, which are put in the order of what their removal costs, and the
     number is found again. A random order of all cells is the control.
 
-    If the explanation compares captions or images, the decision is that the explained one is ahead of all others.
-    Without a comparison, or if it is ahead without the image, too, or not ahead, the part keeps more than half of what
-    the image adds to the similarity, the difference or the probability.
+    If the target is ``difference`` or ``softmax``, or the explanation has a ranking, the decision is that the explained
+    caption or image is ahead of all others. For other targets, or if it is ahead without the image, too, or not ahead,
+    the part keeps more than half of what the image adds: to the difference, to the probability, or for other targets to
+    the similarity.
 
     This needs at most three times the binary logarithm of the number of cells in forward passes of the image, and ten.
 
@@ -50,8 +51,7 @@ def decisive_region(
         region: ``keep`` or ``change``.
 
     Returns:
-        The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing to
-        any of these.
+        The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing.
 
     Raises:
         BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
@@ -73,10 +73,12 @@ def decisive_region(
     require_result(explanation, "decisive_region", Explanation)
     if explanation.is_comparison:
         raise BadInput("decisive_region takes explanations of an image with a caption (got a comparison)")
-    if explanation.model["weights_hash"] != model.record()["weights_hash"]:
+    theirs, ours = ({**record, "id": None, "device": None} for record in (explanation.model, model.record()))
+    if theirs != ours:
+        names = (name for name in (*ours, *theirs) if theirs.get(name, ...) != ours.get(name, ...))
         raise BadInput(
-            f"the explanation is of a model with other weights ({explanation.model['id']}): give that model, or "
-            "explain the image again"
+            f"the explanation is of {explanation.model['id']} with another {next(names)} than the model: give that "
+            "model, loaded with the same options, or explain the image again"
         )
     image, grid, tower = present(explanation.image.input, explanation.source), explanation.grid, model.image
     side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
@@ -102,7 +104,8 @@ def decisive_region(
     margin, limit = margins[decision], 0.0 if is_first else margins[decision](ends).mean()
     nothing, everything = margin(ends).tolist()
     if everything <= nothing:
-        warning = f"no region is decisive: the image adds nothing to the {subject}"
+        remedy = "; explain it without the comparison to see what keeps the similarity" if names else ""
+        warning = f"no region is decisive: the image adds nothing to the {subject}{remedy}"
         return replace(explanation, warnings=(*explanation.warnings, warning))
 
     def bisected(orders: Float[Tensor, "order cell"], most: int) -> tuple[Float[Tensor, "order cell"], list[int]]:
