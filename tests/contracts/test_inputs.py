@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -263,8 +263,14 @@ def test_strings_and_arrays_of_numpy_are_read() -> None:
             assert torch.equal(function(array).scores, function(embeddings).scores)
 
 
-@pytest.mark.parametrize("column", ["against", "against_images", "templates"])
-@pytest.mark.parametrize("read", ["caption", "prompt"])
+@pytest.mark.parametrize(
+    ("read", "column"),
+    [
+        *product(["caption", "prompt"], ["against_images", "templates"]),
+        ("prompt", "against"),
+        ("prompt", "against_image"),
+    ],
+)
 def test_a_column_that_seems_to_be_read_is_refused(column: str, read: str, run: Run, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text(f"image,{read},{column}\nsample:scene,a cat,a dog\n")

@@ -89,6 +89,8 @@ def batch(
 ) -> None:
     """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
 
+    A table may have a column against_image, or against with captions, with which each row is compared.
+
     A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer.
 
     If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.

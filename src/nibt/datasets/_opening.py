@@ -17,8 +17,10 @@ from nibt.registry import available, find
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
 CAPTION, PROMPT, ANSWER = "caption", "prompt", "answer"
 """The names of the columns that are read by default."""
-_OF_CALLS = ("against", "against_images", "templates")
-"""What a call compares all of its pairs with; a column of that name would seem to be read."""
+AGAINST = ("against", "against_image")
+"""The columns of what each pair is compared with: a caption or an image."""
+_OF_CALLS = ("against", "against_image", "against_images", "templates")
+"""What is compared with; a column of that name that is not read would seem to be read."""
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
 
 
@@ -62,10 +64,15 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
     names = data.column_names()
+    if not (prompt or answer) and (data.caption != CAPTION or CAPTION in names):
+        compared = [name for name in AGAINST if name in names and name not in data.columns]
+        if len(compared) > 1:
+            raise BadOption(f"the pairs have the columns {' and '.join(compared)}: leave one of them out")
+        data = replace(data, against=compared[0] if compared else None)
     unread = [name for name in _OF_CALLS if name in names and name not in (*data.columns, prompt, answer)]
     if unread:
         raise BadOption(
-            f"the pairs have a column {unread[0]!r}, which is not read: give {unread[0]} for all rows in the call, or "
+            f"the pairs have a column {unread[0]!r}, which is not read: give its value for all rows in the call, or "
             "rename the column"
         )
     if prompt is None and data.caption == CAPTION and CAPTION not in names and PROMPT in names:

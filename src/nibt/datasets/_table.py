@@ -24,6 +24,8 @@ class TableDataset(RecordDataset):
         key: The column with the user's identifiers of rows.
         prompt: The column of prompts of a generator, which take the place of captions.
         answer: The column of answers to the prompts, where an empty one is not known; None without answers.
+        against: The column of the captions or images that the pairs are compared with, named ``against`` or
+            ``against_image``; None without such a column.
     """
 
     image: str = "image"
@@ -31,15 +33,20 @@ class TableDataset(RecordDataset):
     key: str | None = None
     prompt: str | None = field(default=None, repr=False)
     answer: str | None = field(default=None, repr=False)
+    against: str | None = field(default=None, repr=False)
 
     @property
     def has_prompts(self) -> bool:
         return self.prompt is not None
 
     @property
+    def compares(self) -> bool:
+        return self.against is not None
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return (self.image, self.prompt or self.caption, *filter(None, (self.key, self.answer)))
+        return (self.image, self.prompt or self.caption, *filter(None, (self.key, self.answer, self.against)))
 
     @abstractmethod
     def column_names(self) -> Sequence[str]:
@@ -73,12 +80,20 @@ class TableDataset(RecordDataset):
                 text = caption_text(values[self.prompt or self.caption], name_of_text, takes_first)
                 value = values.get(self.answer) if self.answer else None
                 answer = None if value in (None, "") else caption_text(value, "answer")
-                return Record((text,), location, where, row, name, key, answer)
+                against = self._compared(values[self.against], folder, row) if self.against else None
+                return Record((text,), location, where, row, name, key, answer, against)
         except BadInput as error:
             return Record.of_error(error, row, where, key)
 
+    def _compared(self, value: Any, folder: Path, row: int) -> Record:
+        """Return the record of the caption or the image that a pair is compared with."""
+        if self.against == "against":
+            return Record((caption_text(value, "against"),))
+        name, location = image_location(value, folder, row, "against_image")
+        return Record(image=location, name=name)
 
-def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocation]:
+
+def image_location(value: Any, folder: Path, row: int, column: str = "image") -> tuple[str, ImageLocation]:
     """Return the name and the location of an image."""
     if isinstance(value, dict) and {"bytes", "path"} & set(value):
         if value.get("bytes") is not None:
@@ -87,7 +102,7 @@ def image_location(value: Any, folder: Path, row: int) -> tuple[str, ImageLocati
     if isinstance(value, bytes):
         return f"row {row}", value
     if not isinstance(value, str) or not value:
-        raise BadInput(f"the image must be a path or the bytes of a file (got {_type_name(value)})")
+        raise BadInput(f"the {column} must be a path or the bytes of a file (got {_type_name(value)})")
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 

@@ -102,6 +102,7 @@ class Record:
         name: The name of the image, which does not depend on the folder; empty means its path.
         key: The user's identifier of the record.
         answer: The answer to the caption, which is then a prompt; None without one.
+        against: A record of the caption or the image that this one is compared with; None without one.
         annotations: The objects of the image.
         names: The names that are searched for in the caption; empty means those of the objects.
         size: Width and height of the image that was annotated; None if the file does not have them.
@@ -116,6 +117,7 @@ class Record:
     name: str = ""
     key: str = ""
     answer: str | None = None
+    against: "Record | None" = None
     annotations: tuple[ObjectAnnotation, ...] = ()
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
@@ -150,7 +152,9 @@ class Record:
             return ""
 
     def with_bytes(self) -> "Record":
-        """Return the record with the bytes of its image, for workers without access to the file."""
+        """Return the record with the bytes of its images, for workers without access to the files."""
+        if self.against is not None:
+            return replace(replace(self, against=None).with_bytes(), against=self.against.with_bytes())
         if isinstance(self.image, FilePart):
             return replace(self, image=self.image.read())
         if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
@@ -220,6 +224,11 @@ class Dataset(Plugin, ABC):
     @property
     def has_prompts(self) -> bool:
         """Whether the captions are prompts of a generator."""
+        return False
+
+    @property
+    def compares(self) -> bool:
+        """Whether each record has a caption or an image that it is compared with."""
         return False
 
     def known_length(self) -> int | None:

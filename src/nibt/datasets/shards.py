@@ -150,8 +150,9 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
             yield from super().stream(wanted)
             return
         rows, decoded = self.rows, import_module("datasets").Image
-        if isinstance(rows.features[self.image], decoded):
-            rows = rows.cast_column(self.image, decoded(decode=False))
+        for name in filter(None, (self.image, self.against)):
+            if isinstance(rows.features[name], decoded):
+                rows = rows.cast_column(name, decoded(decode=False))
         rows = rows.select_columns(list(dict.fromkeys(self.columns)))
         for row in range(len(rows)):
             if not wanted(row):

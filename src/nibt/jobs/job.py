@@ -141,13 +141,17 @@ class Job(RunFolder[JobManifest]):
         try:
             data = self.data()
             record = next(record for record in data.records(lambda number: number == row) if record is not None)
-            image = data.load_image(record)
+            images = [("image", record, values["image_hash"])]
+            if values.get("against_image") and record.against is not None:
+                images.append(("against", record.against, values["against_hash"]))
+            for side, location, digest in images:
+                image = data.load_image(location)
+                if image.digest == digest:
+                    path = location.image if isinstance(location.image, str) else image.source
+                    explanation = change_image(explanation, side, input=image, source=path)
         except (BadInput, StopIteration):
-            return explanation
-        if image.digest != values["image_hash"]:
-            return explanation
-        path = record.image if isinstance(record.image, str) else ""
-        return change_image(explanation, input=image, source=path or explanation.source)
+            pass  # the explanation stays without what is no longer there
+        return explanation
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.
@@ -273,6 +277,8 @@ def card(job: Job) -> str:
     options = request["target"]["options"]
     compared = [*as_list(options.get("against") or []), *options.get("against_images", ())]
     against = [escape(repr(one_line(str(text))), quote=False) for text in compared]
+    if column := request["pairs"].get("against"):
+        against = [f"the column `{column}` of the pairs"]
     target = f"`{request['target']['name']}`" + (f" against {', '.join(against)}" if against else "")
     values = {"what": what, "method": method_text(request["method"]), "target": target, "model": model}
     paragraphs = plain_text(

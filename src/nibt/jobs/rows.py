@@ -51,6 +51,8 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     if "against" in data["sides"]:
         against = data["sides"]["against"]
         fields |= {f"against_{against['modality']}": against, "against_score": data["target"]["against"]["value"]}
+    if record.against is not None:
+        fields |= _compared(record.against)
     return {
         **fields,
         "row": record.row,
@@ -76,7 +78,13 @@ def failed_row(record: Record, error: str, image_hash: str) -> JsonObject:
         "prompt": text,
         "forced_answer": answer,
         "error": as_utf8(error),
+        **(_compared(record.against) if record.against is not None else {}),
     }
+
+
+def _compared(other: Record) -> JsonObject:
+    """Return the columns of the caption or the image that a row is compared with."""
+    return {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
 
 
 def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
@@ -112,8 +120,13 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     against = row["against_image"] or row["against_text"]
     if against:
         sides["against"], values["against"] = against, {"name": "cosine", "value": row["against_score"]}
+    options = dict(shared["target"]["options"])
+    if row["against_hash"]:
+        options |= {"against_images": [row["against"]], "against_images_hash": [row["against_hash"]]}
+    elif row["against"] is not None:
+        options["against"] = [row["against"]]
     explained = next(value for value in values.values() if value["name"] == shared["target"]["name"])
-    target = {**shared["target"], "value": explained["value"], **values}
+    target = {**shared["target"], "options": options, "value": explained["value"], **values}
     return _result(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
 
 
@@ -153,6 +166,7 @@ def schema(arrow: Any) -> Any:
     sides = {side: parquet.struct(json_schema(attribution, "serialization")) for side, attribution in _SIDES.items()}
     fields = [(column, sides[side].field(name).type) for column, (side, name) in _FIELDS.items()]
     fields += [(f"against_{side}", arrow_type) for side, arrow_type in sides.items()]
+    fields += [(name, arrow.string()) for name in ("against", "against_hash")]
     numbers = ("similarity", "image_score", "text_score", "against_score")
     return _schema(arrow, [*fields, *((name, arrow.float64()) for name in numbers)])
 

@@ -127,6 +127,9 @@ def batch(
     A job is resumable: if it was killed, the same call explains the missing rows. An error that concerns one pair is
     recorded in its row.
 
+    A table may have a column ``against_image``, or ``against`` with captions, of what each row is compared with. The
+    rows are then explained one by one.
+
     A table with a column ``prompt``, and without one of captions, is for a generator. Each row is explained as
     ``explain_answer`` explains it: the answer in its column ``answer``, or if it has none, what the model writes.
 
@@ -207,6 +210,8 @@ def batch(
     data = open_rows(pairs, prompt, answer, **columns)
     if isinstance(data, TableDataset) and data.has_prompts:
         columns = {"image": image, "prompt": data.prompt, "answer": data.answer, "key": key, "split": split}
+    if isinstance(data, TableDataset) and data.compares:
+        columns["against"] = data.against
     execution: JsonObject = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
@@ -242,7 +247,7 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
     """Yield how the keys, captions and images of a data set differ from those of the rows of a job."""
     chunks, size = set(job.chunks()), job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
-    texts = ("prompt", "forced_answer") if job.has_prompts else ("caption",)
+    texts = ("prompt", "forced_answer") if job.has_prompts else ("caption", "against", "against_hash")
     for row in job.rows((*_COMPARED, *texts)):
         on_row()
         record = next(records, None)
@@ -252,8 +257,12 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
             yield f"row {row['row']}: {row['source']!r} (now missing)"
         elif row["error"] is None:
             yield from _difference(record, row)
-        elif record.digest() != row["image_hash"]:
+        elif record.digest() != row["image_hash"] or _against_digest(record) != (row.get("against_hash") or ""):
             retry.add(record.row // size)
+
+
+def _against_digest(record: Record) -> str:
+    return "" if record.against is None else record.against.digest()
 
 
 def _difference(record: Record, row: JsonObject) -> Iterator[str]:
@@ -263,7 +272,9 @@ def _difference(record: Record, row: JsonObject) -> Iterator[str]:
     if "prompt" in row:
         now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
     else:
-        now["caption"] = record.caption
+        now["caption"], other = record.caption, record.against
+        if other is not None:
+            now |= {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"

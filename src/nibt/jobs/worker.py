@@ -3,11 +3,14 @@
 The bytes depend only on the chunk and the request, not on the worker or on earlier chunks.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
+
+from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
@@ -15,10 +18,11 @@ from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.engine.answers import explain_answer, resolved_method
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
+from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import ExplanationSpec, resolve, versions
 from nibt.engine.targets import Contrast
-from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported
+from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.folder import ChunkFile
 from nibt.jobs._chunks import Chunk, PlaceholderImage, read_ahead
 from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row
@@ -29,6 +33,7 @@ from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
+from nibt.results.explanation import Explanation
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
@@ -50,12 +55,12 @@ class JobSpec:
     loading: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def resolve(self) -> ExplanationSpec:
-        """Load the model, and resolve the defaults of the request."""
+    def resolve(self, **compared: Any) -> ExplanationSpec:
+        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
         check_loading(self.loading, LoadOptions, "processor", "tokenizer")
         loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
-        model = loaded.renewed(anew=True)
-        contrast = replace(Contrast.of(self.against, self.against_images, self.templates), explained=True)
+        model, named = loaded.renewed(anew=True), {"against": self.against, "against_images": self.against_images}
+        contrast = replace(Contrast.of(**{**named, **compared}, templates=self.templates), explained=True)
         return resolve(
             model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
         )
@@ -63,7 +68,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Records that are explained in one batch, with their inputs: a ``PreparedBatch``, or the image of a prompt."""
+    """Records that are explained in one batch, with their inputs: a ``PreparedBatch``, or what ``RowWorker`` reads."""
 
     records: list[Record]
     batch: Any
@@ -209,11 +214,68 @@ def message(error: Exception) -> str:
 
 
 def worker_of(request: JobSpec, data: Dataset) -> Worker:
-    """Return the worker of a job: of answers, if its rows are prompts of a generator."""
-    return (AnswerWorker if data.has_prompts else Worker)(request, data)
+    """Return the worker of a job: of prompts of a generator, of pairs that are compared, or of other pairs."""
+    return (AnswerWorker if data.has_prompts else ComparingWorker if data.compares else Worker)(request, data)
 
 
-class AnswerWorker(Worker):
+class RowWorker(Worker, ABC):
+    """A worker that explains each row alone."""
+
+    @abstractmethod
+    def read(self, record: Record) -> Any:
+        """Read the inputs of a record."""
+
+    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
+        """Yield the records of each chunk with their inputs, or as failed rows, then the chunk without records."""
+        for chunk in chunks:
+            for record in chunk.records:
+                try:
+                    if record.error:
+                        raise BadInput(record.error)
+                    yield PreparedRows([record], self.read(record))
+                except Exception as error:  # the error of a row is recorded in it
+                    yield failed_row(record, message(error), record.digest())
+            yield Chunk(chunk.number, [])
+
+
+class ComparingWorker(RowWorker):
+    """A worker for pairs that each are compared with a caption or an image of their own."""
+
+    def load(self) -> None:
+        for name in ("against", "against_images"):
+            if as_list(getattr(self.request, name)):
+                raise BadOption(f"{name} is given by a column, too: leave it out, or rename the column")
+        against = getattr(self.data, "against", None)
+        blank = ImageInput(Image.new("RGB", (32, 32)), "blank")  # only for the facts that all rows share
+        self.spec = self.request.resolve(**({"against": "a"} if against == "against" else {"against_images": blank}))
+        self._method = MethodSpec.of(self.request.method, self.request.variant, self.request.options)
+
+    def describe(self) -> JsonObject:
+        described = super().describe()
+        options = {name: [] if name.startswith("against") else v for name, v in described["target"]["options"].items()}
+        return {**described, "target": {**described["target"], "options": options}}
+
+    def read(self, record: Record) -> Any:
+        other = record.against
+        assert other is not None
+        compared = {"against": other.caption} if other.captions else {"against_images": self.data.load_image(other)}
+        return self.data.read(record, {}), compared
+
+    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
+        (record,), (pair, compared), request = prepared.records, prepared.batch, self.request
+        explanation = explain(
+            *(self.spec.model, pair.image, pair.caption, self._method, request.target),
+            templates=request.templates,
+            batch_size=self.size,
+            seed=request.seed,
+            **compared,
+        )
+        self._failures = None
+        assert isinstance(explanation, Explanation)
+        return [explained_row(record, explanation)]
+
+
+class AnswerWorker(RowWorker):
     """A worker with a generator, which explains the answer of each row alone; its words are a batch."""
 
     of_answers = True
@@ -244,17 +306,8 @@ class AnswerWorker(Worker):
             "warnings": list(self._generator.request.notes),
         }
 
-    def _prepare(self, chunks: Iterable[Chunk]) -> Iterator[PreparedRows | JsonObject | Chunk]:
-        """Yield the records of each chunk with their images, or as failed rows, then the chunk without records."""
-        for chunk in chunks:
-            for record in chunk.records:
-                try:
-                    image = None if record.error else self.data.load_image(record)
-                except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, message(error), record.digest())
-                    continue
-                yield failed_row(record, record.error, "") if image is None else PreparedRows([record], image)
-            yield Chunk(chunk.number, [])
+    def read(self, record: Record) -> Any:
+        return self.data.load_image(record)
 
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         (record,) = prepared.records

@@ -30,11 +30,13 @@ _LEAST = 0.01  # the change to which a gap is compared at least
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
-def change_image(result: "Explanation | AnswerExplanation", **changes: Any) -> "Explanation | AnswerExplanation":
-    """Return an explanation of a pair or of an answer with other fields of its image."""
+def change_image(
+    result: "Explanation | AnswerExplanation", side: str = "image", **changes: Any
+) -> "Explanation | AnswerExplanation":
+    """Return an explanation of a pair or of an answer with other fields of its image, or of another side's."""
     if isinstance(result, AnswerExplanation):
         return replace(result, **changes)
-    return replace(result, sides={**result.sides, "image": replace(result.sides["image"], **changes)})
+    return replace(result, sides={**result.sides, side: replace(result.sides[side], **changes)})
 
 
 @dataclass(frozen=True, eq=False)
