@@ -237,8 +237,10 @@ class MethodSpec:
             first, *pairs = shlex.split(text) or [""]
         except ValueError as error:
             raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
-        name, _, variant = first.partition(":")
+        name, colon, variant = first.partition(":")
         find("methods", name)
+        if colon and not variant:
+            raise BadOption(f"the variant is missing after the colon (got {text!r:.100}): name one, or leave it out")
         options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
         values = {key: None if value.lower() == "none" else value for key, value in options.items()}
         return cls(name, variant or "default", values)

@@ -32,7 +32,7 @@ MISSING = {
     ("roar", "none.csv", "-m", "scenes", "--out", "RUN"): "there are no pairs in 'none.csv': no such file or folder",
     ("bench", "none.toml", "--out", "RUN"): "there is no file 'none.toml'",
     ("show", "none"): "there is no folder 'none': give the folder of a job or of a benchmark",
-    ("show", "folder"): "'folder' has no benchmark (it has no manifest.json): give the folder of one",
+    ("show", "folder"): "'folder' has no job and no benchmark (no manifest.json): give the folder of one",
     ("show", "folder", "0"): "'folder' has no job (it has no manifest.json)",
 }
 USAGE = {

@@ -129,6 +129,7 @@ def test_errors_are_those_of_their_rows_and_are_tried_again(model: Model, folder
         ("image,caption,against,against_image", {}, "the columns against and against_image: leave one of them out"),
         ("image,caption,against_images", {}, "a column 'against_images', which is not read"),
         ("image,prompt,against_image", {}, "a column 'against_image', which is not read"),
+        ("image,caption", {"caption": "image"}, "one column cannot have both images and texts"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -64,12 +64,17 @@ def configured(modality: str = "image", recommended: dict[str, Any] | None = Non
 
 @pytest.mark.parametrize(
     ("text", "name", "variant"),
-    [("nib", "nib", "default"), ("nib:paper", "nib", "paper"), ("nib:", "nib", "default"), ("rise:a:b", "rise", "a:b")],
+    [("nib", "nib", "default"), ("nib:paper", "nib", "paper"), ("rise:a:b", "rise", "a:b")],
 )
 def test_method_spec_parses_a_name_with_a_variant(text: str, name: str, variant: str) -> None:
     spec = MethodSpec.parse(text)
     assert (spec.name, spec.variant, spec.options) == (name, variant, {})
     assert str(spec) == (name if variant == "default" else f"{name}:{variant}")
+
+
+def test_method_spec_rejects_an_empty_variant() -> None:
+    with pytest.raises(BadOption, match=r"the variant is missing after the colon \(got 'nib: steps=2'\)"):
+        MethodSpec.parse("nib: steps=2")
 
 
 def test_method_spec_rejects_an_unknown_method() -> None:

@@ -182,6 +182,8 @@ def show(
 
             text = write_card(Job.open(folder), output.overwrite)
             written = f"{folder / FILE}; nibt show {folder} ROW draws a row"
+        elif not (folder / "manifest.json").exists():
+            raise BadInput(f"{str(folder)!r} has no job and no benchmark (no manifest.json): give the folder of one")
         else:
             from nibt.evaluation.bench.report import write_report
 

@@ -277,7 +277,7 @@ def _from_array(array: np.ndarray, source: str, shape: tuple[int, ...]) -> Image
         raise BadInput("an image must be a plain array (got a masked array): give array.filled(value)")
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
-        first = "(3, height, width)" if source == "tensor" else "(height, width, 3)"
+        first = "(3 or 4, height, width)" if source == "tensor" else "(height, width, 3 or 4)"
         raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {shape})")
     values = _as_bytes(array, source)
     return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)

@@ -64,6 +64,8 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
     names = data.column_names()
+    if data.image in (data.caption, prompt):
+        raise BadOption(f"one column cannot have both images and texts (got {data.image!r} for both): name two columns")
     if not (prompt or answer) and (data.caption != CAPTION or CAPTION in names):
         compared = [name for name in AGAINST if name in names and name not in data.columns]
         if len(compared) > 1:
