@@ -4,7 +4,7 @@
 ``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
 in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
-they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``).
+they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``).
 """
 
 import shutil
@@ -73,7 +73,7 @@ def main() -> None:
         picture = nibt.draw(compute())
         picture.thumbnail((900, 900))
         picture.save(FOLDER / "images" / f"{name}.webp", quality=80, method=6)
-    for draw in (mean_map, boxed, removed, cropped, packages):
+    for draw in (mean_map, boxed, removed, cropped, packages, attended):
         draw().save(FOLDER / "images" / f"{draw.__name__}.webp", quality=80, method=6)
     with TemporaryDirectory() as folder:
         nibt.write_report(nibt.benchmark(PLAN, folder))
@@ -154,6 +154,11 @@ def packages() -> Image.Image:
     original = read_image("sample:collage").pil_image.resize((300, 300))
     grays = [Image.fromarray((128 + 127 * each / abs(each).max()).astype(np.uint8)) for each in maps]
     return beside([original, *(gray.resize((300, 300), Image.Resampling.BILINEAR) for gray in grays)])
+
+
+def attended() -> Image.Image:
+    """Draw the attention of the word of ``guides/generators.md``."""
+    return nibt.attentions("scenes_generator", "sample:scene", "what is left of the house ?").picture()
 
 
 def screen(page: Path, height: int) -> Image.Image:

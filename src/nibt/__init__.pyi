@@ -4,6 +4,8 @@ from .data.pair import Caption as Caption
 from .data.pair import Pair as Pair
 from .datasets.base import Dataset as Dataset
 from .engine.answers import explain_answer as explain_answer
+from .engine.attentions import AnswerAttentions as AnswerAttentions
+from .engine.attentions import attentions as attentions
 from .engine.calibrate import calibrate as calibrate
 from .engine.decompose import decompose as decompose
 from .engine.embeddings import Contributions as Contributions

@@ -358,3 +358,15 @@ def test_an_answer_of_one_word_has_no_words_before_it(method: str, narrow: Any) 
         return
     (word,) = result.words
     assert word.text == "cat"
+
+
+def test_a_word_that_other_images_make_more_likely_is_contradicted() -> None:
+    explanation = nibt.explain_answer(
+        "scenes_generator", "sample:scene", "describe the picture", "a dog and a house", method="random"
+    )
+    words = {word.text: word for word in explanation.words}
+    assert words["dog"].image_gain <= -2
+    assert words["dog"].image_contradicts
+    assert not words["dog"].image_hardly_matters
+    assert "the image speaks against 'dog': it is more likely with other images" in explanation.warnings
+    assert not any("hardly matters" in warning and "'dog'" in warning for warning in explanation.warnings)

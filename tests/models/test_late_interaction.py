@@ -183,3 +183,8 @@ def test_measured_targets_compare_as_the_model_does() -> None:
     for target, message in (("centered", "takes means of embeddings"), ("logit", "has no scale of logits")):
         with pytest.raises(BadOption, match=message):
             nibt.measure(loaded, pairs, **options, measured=target)
+
+
+def test_unknown_words_of_a_query_are_named() -> None:
+    warnings = nibt.explain(model("colpali"), PAGE, "a zyzzyva cat", "similarity_map").warnings
+    assert any(warning.startswith("the model does not know 'zyzzyva'") for warning in warnings)

@@ -1,6 +1,5 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,18 +9,17 @@ from typing import Any, cast
 from torch import nn
 
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
-from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
+from nibt.data.pair import as_list
+from nibt.engine.answer_request import AnswerRequest, read_words
 from nibt.engine.encode import within_memory
-from nibt.engine.forced_answers import ForcedAnswer, Probabilities, explained_words
+from nibt.engine.forced_answers import Probabilities, explained_words
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
-from nibt.io import unicode_text
 from nibt.methods.base import Method
-from nibt.models._answers import AnswerTokens, AnswerTower, Generator, Prompted
+from nibt.models._answers import AnswerTokens, AnswerTower, Generator
 from nibt.models._load_generator import load_generator
 from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
-from nibt.preprocessing.hugging_face import special_tokens
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.answer import AnswerExplanation, AnswerWord
@@ -98,29 +96,17 @@ def explain_answer(
     """
     report, spec = reporter(on_progress), MethodSpec.of(method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
-    most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
-    if answer is not None and max_words is not None:
-        raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
-    picture = read_image(image)
-    _text("prompt", prompt, empty=True)
-    answer_text = None if answer is None else _text("answer", answer)
-    other_word = None if against is None else _text("word of against", against)
+    request = AnswerRequest.of(image, prompt, answer, max_words)
+    other_word = None if against is None else read_words("word of against", against)
     narrowed = _narrowed(narrow)
     _check_options(spec)
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
-    tower = generator.answers
-    sources, prompted = _offered(narrowed, tower.sources), Prompted(picture, _prompt(prompt, tower))
-    resolved, record = resolved_method(spec, tower, seed)
-    tokens = tower.write(prompted, most) if answer_text is None else tower.read(prompted, answer_text)
-    if not tokens.words:
-        raise BadInput(
-            "the model wrote no word: give the answer that is to be explained, or another prompt"
-            if answer is None
-            else f"the answer {shortened([answer])} has no word for this model: give another one"
-        )
-    forced = ForcedAnswer(generator, tower, prompted, tokens)
+    sources = _offered(narrowed, generator.answers.sources)
+    resolved, record = resolved_method(spec, generator.answers, seed)
+    forced = request.forced(generator)
+    prompted, tokens, picture = forced.prompted, forced.answer, request.image
     alternatives = None if other_word is None else forced.alternatives(other_word)
     itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
     if len(itself) == len(tokens.words):
@@ -153,30 +139,9 @@ def explain_answer(
         method=record,
         model=generator.record(),
         versions=versions(),
-        warnings=(*generator.request.notes, *forced.notes, *_reading(answer_text, tokens, generator)),
+        warnings=(*generator.request.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
     )
     return replace(result, warnings=(*result.warnings, *_warnings(result, resolved, itself)))
-
-
-def _prompt(prompt: str, tower: AnswerTower) -> str:
-    """Check that there is a prompt if the model needs one, and none if it takes none."""
-    text = _text("prompt", prompt, empty=tower.prompts != "needed")
-    if tower.prompts == "none" and text:
-        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {text!r})")
-    token = getattr(getattr(tower, "processor", None), "image_token", None)
-    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {token}:
-        if piece in text and re.search("image|img|<row_", piece):
-            raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
-    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
-
-
-def _text(name: str, text: Any, empty: bool = False) -> str:
-    """Return a text without blanks around it."""
-    if len(unicode_text(name, text)) > MOST_CHARACTERS:
-        raise BadInput(too_long(name, text))
-    if not text.strip() and not empty:
-        raise BadInput(f"the {name} must not be empty (got {text!r})")
-    return text.strip()
 
 
 def _narrowed(names: Sequence[str]) -> list[str]:
@@ -244,6 +209,7 @@ def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) 
     """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
+    contradicted = dict.fromkeys(repr(word.text) for word in words if word.image_contradicts)
     warnings, alone = [], words[0].with_other_images is None
     if itself:
         warnings.append(f"{shortened(itself)} has scores of 0, since its first token is compared with itself")
@@ -251,6 +217,11 @@ def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) 
         warnings.append(
             f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
+        )
+    if contradicted:
+        warnings.append(
+            f"the image speaks against {', '.join(contradicted)}: {'it is' if len(contradicted) == 1 else 'they are'} "
+            f"more likely with {'a blank image' if alone else 'other images'}"
         )
     tolerance = vars(method).get("tolerance")
     share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)

@@ -10,18 +10,20 @@ Transformers and timm).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nibt.errors import Unsupported
 from nibt.types import Embedding, Hidden, PerToken
 
+Recorded = TypeVar("Recorded")
 Weights = Float[Tensor, "batch head query key"]
 AttentionMap = Float[Tensor, "batch query key"]  # weights, combined over the heads
 
@@ -139,15 +141,8 @@ class AttentionRecorder(TorchFunctionMode):
         if enable_gqa:
             key, value = (heads.repeat_interleave(query.shape[1] // heads.shape[1], 1) for heads in (key, value))
         query = query.to(key.dtype)  # a query of weights in half precision
-        logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if is_causal:
-            attn_mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            logits = logits.masked_fill(~attn_mask, torch.finfo(logits.dtype).min)
-        elif attn_mask is not None:
-            logits = logits + attn_mask
-        precise = torch.promote_types(logits.dtype, torch.float32)  # as Transformers does it in half precision
-        weights = logits.softmax(-1, dtype=precise).to(value.dtype)
+        rows = torch.arange(query.shape[-2], device=query.device)
+        weights = _weights(rows, query, key, attn_mask, is_causal, scale).to(value.dtype)
         output = weights @ value
         return self.attended(AttentionRecord(weights, query, key, value, output)) if self._keep else output
 
@@ -172,6 +167,65 @@ class AttentionRecorder(TorchFunctionMode):
         return out
 
 
+def _weights(
+    rows: Int[Tensor, " row"], query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None
+) -> Tensor:
+    """Compute rows of the weights of the fused kernel, which keeps none, in float32 or more."""
+    logits = query[..., rows, :] @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        mask = torch.arange(key.shape[-2], device=rows.device) <= rows[:, None]
+    elif mask is not None:
+        mask = mask.expand(*mask.shape[:-2], query.shape[-2], -1)[..., rows, :]
+    if mask is not None and mask.dtype == torch.bool:
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    elif mask is not None:
+        logits = logits + mask
+    # as Transformers does it in half precision
+    return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+RowsOf = Callable[[Int[Tensor, " row"]], Float[Tensor, "batch head row key"]]
+"""Computes rows of the weights of an attention."""
+
+
+class RowRecorder(TorchFunctionMode):
+    """Context that leaves the attentions of this thread as they are, and keeps what computes rows of their weights.
+
+    So nothing has the size of all rows times all keys, unless the model itself computes it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attentions: list[RowsOf] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Handle a torch function; torch disables this mode during the call."""
+        out = func(*args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            self._fused(*args, **(kwargs or {}))
+        elif func in _SOFTMAX and out.ndim == 4:
+            self.attentions.append(lambda rows: out[..., rows, :])
+        return out
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        if enable_gqa:
+            key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+        query = query.to(key.dtype)
+        self.attentions.append(
+            partial(_weights, query=query, key=key, mask=attn_mask, is_causal=is_causal, scale=scale)
+        )
+
+
 def collect(
     blocks: Sequence[AttentionRecord],
     streams: Sequence[Hidden],
@@ -189,7 +243,7 @@ def collect(
     return Attentions(tuple(blocks), tuple(streams), pooling[0] if pooling else None, embedding, rows)
 
 
-def single_record(records: Sequence[AttentionRecord], block: int) -> AttentionRecord:
+def single_record(records: Sequence[Recorded], block: int) -> Recorded:
     """Return the only attention of a block."""
     if len(records) == 1:
         return records[0]

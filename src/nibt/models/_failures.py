@@ -41,7 +41,10 @@ def no_connection(error: BaseException) -> str | None:
 
     for cause in _causes(error):
         if isinstance(cause, errors.OfflineModeIsEnabled):
-            return "HF_HUB_OFFLINE is set, and the cache does not have all of it: unset it, and it is downloaded"
+            return (
+                "HF_HUB_OFFLINE is set, and the cache does not have all of it: unset it to download, or copy the cache "
+                "of a machine with network"
+            )
         if isinstance(cause, errors.HTTPError):
             return (
                 f"the cache does not have all of it, and the hub {constants.ENDPOINT} cannot be reached "

@@ -5,7 +5,7 @@ adds no positions, they are the first feature map, its layer 0. The first tokens
 before positions are added.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from nibt.models._attention import (
     AttentionReplacer,
     Attentions,
     OtherAttention,
+    RowRecorder,
+    RowsOf,
     collect,
     single_record,
 )
@@ -180,6 +182,16 @@ class Trace:
                 streams.append(tower.to_tokens(running))
             embedding = tower.after(tower.head(running, tower.head_inputs(self.inputs)))
             return collect(blocks, streams, recorder.take_records(), embedding)
+
+    def attention_rows(self) -> Iterator[RowsOf]:
+        """Replay the blocks without a graph, from the last on, and yield what computes rows of their weights."""
+        tower = self.tower
+        for number in reversed(range(tower.depth)):
+            running, _ = self._split(self.recordable(number), number)
+            args, kwargs = self.calls[number]
+            with tower.computing(), torch.no_grad(), RowRecorder() as recorder:
+                tower.blocks[number](running, *args, **kwargs)
+            yield single_record(recorder.attentions, number)
 
     def with_attention(self, number: int, attend: Attend) -> OtherAttention:
         """Replay one block on its own input without a graph, with what ``attend`` makes of its recorded attention."""

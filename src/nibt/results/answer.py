@@ -19,7 +19,7 @@ from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
 from nibt.types import SOURCES
 
 HARDLY = 2.0
-"""The gain of the log-probability, in nats, below which the image hardly matters for a word.
+"""The change of the log-probability, in nats, below which the image hardly matters for a word.
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
@@ -118,8 +118,13 @@ class AnswerWord(Serializable):
     @computed_field
     @property
     def image_hardly_matters(self) -> bool:
-        """Whether the image adds less than 2 nats: the word may be guessed from the words around it."""
-        return self.image_gain < HARDLY
+        """Whether the image changes less than 2 nats: the word may be guessed from the words around it."""
+        return abs(self.image_gain) < HARDLY
+
+    @property
+    def image_contradicts(self) -> bool:
+        """Whether the word is less likely with this image than with others, by 2 nats or more."""
+        return self.image_gain <= -HARDLY
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -13,7 +13,7 @@ from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.io import load_json
 from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, Request
-from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, words_by_offsets
+from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.records import JsonObject
 
@@ -147,5 +147,7 @@ def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
     offsets = [(max(0, first - start), min(len(caption), last - start)) for first, last in encoded["offset_mapping"]]
     explained = tuple(first < last and bool(caption[first:last].strip()) for first, last in offsets)
     words = words_by_offsets(caption, texts, explained, offsets)
-    notes = special_notes(caption, special_tokens(tokenizer, len(tokenizer)))
+    typed = special_tokens(tokenizer, len(tokenizer))
+    notes = special_notes(caption, typed)
+    notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
     return Tokens(tuple(ids), tuple(texts), explained, words, tuple(notes))

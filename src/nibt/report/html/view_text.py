@@ -143,7 +143,8 @@ def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
     mostly = [f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place]]
-    hardly = "the image hardly matters" if word.image_hardly_matters else ""
+    against = "the image speaks against it" if word.image_contradicts else ""
+    hardly = "the image hardly matters" if word.image_hardly_matters else against
     return "; ".join(filter(None, [hardly, ", ".join(mostly)]))
 
 
