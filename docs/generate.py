@@ -73,6 +73,10 @@ answer.save("cat.png")  # or .html, .json; an image is also a path, a PIL image 
 print(answer.warnings)  # "does not know" and "hardly reacts to" name nouns, verbs, adjectives without effect, not all
 # ("the model does not know 'fjord'",)
 
+best = max(nibt.replace_words("lite", "sample:chelsea", "a cat by a fjord"), key=lambda row: row.change)
+print(best.caption)  # of everyday nouns, negations and counts; or give your own words
+# a cat by a kitten
+
 table = nibt.regions("scenes", "sample:scene", "a cat and a hamburger")  # words x patches
 print(table.for_words("hamburger").shape)
 # torch.Size([24, 24])

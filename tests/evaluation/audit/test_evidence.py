@@ -112,6 +112,13 @@ def test_words(words: tuple[float, ...], objects: bool, absent: tuple[tuple[int,
     assert ("inside" in actual) == objects
 
 
+def test_words_of_an_object_that_the_whole_caption_names_are_function_words() -> None:
+    """As those of a folder with one mask of each pair."""
+    whole = Object("", None, np.ones((64, 64), bool), ((0, len(CAPTION)),))
+    actual = checks([grid(CENTER)] * MANY, (1, 2, 1), objects=(whole,))
+    assert actual["words"].value == pytest.approx(1 / 4)
+
+
 def test_pairs_without_a_positive_score_are_left_out() -> None:
     negative = -np.ones((SIDE, SIDE))
     actual = checks([grid(CENTER), negative] * MANY)

@@ -129,6 +129,8 @@ def test_plan_opens_files_and_folders_by_path(tmp_path: Path) -> None:
 
 def test_override_plan_applies_the_options_of_the_command_line(tmp_path: Path) -> None:
     plan = override_plan(Plan.read("paper"), {"flickr8k": str(tmp_path)}, ["tiny_imagenet"], ["lite"], "cpu", 3)
+    assert plan.about.endswith("3 data sets; without tiny_imagenet; with lite; 3 pairs of each data set")
+    assert override_plan(Plan.read("paper"), {}).about == Plan.read("paper").about
     assert [(one.name, one.options.get("folder")) for one in plan.data] == [
         ("conceptual_captions", None),
         ("flickr8k", str(tmp_path)),

@@ -115,7 +115,9 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> Interval:
 
 
 def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:
-    """Return the share on words that name no object or, if no word is known to name one, on function words."""
+    """Return the share on words that name no object or, if none or all of them may name one, on function words."""
     known = [named for named in (truth.named, truth.absent) if named is not None]
-    other = ~torch.stack(known).any(0).numpy() if known else np.array([w.lower() in FUNCTION_WORDS for w in text.words])
+    other = ~torch.stack(known).any(0).numpy() if known else np.zeros(len(text.words), bool)
+    if not other.any():
+        other = np.array([word.lower() in FUNCTION_WORDS for word in text.words])
     return float(words[other].sum()) if other.any() and not other.all() else math.nan

@@ -139,7 +139,12 @@ def override_plan(
     entries = tuple(choice.placed("--model") for choice in named) or plan.models
     if device is not None:
         entries = tuple(choice.with_options(device=device) for choice in entries)
-    return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count})
+    left_out = [choice.label for choice in plan.data if choice not in kept]
+    changes = [f"without {', '.join(left_out)}"] if left_out else []
+    changes += [f"with {', '.join(labels.values())}"] if labels else []
+    changes += [f"{count} pairs of each data set"] if count else []
+    about = "; ".join(filter(None, [plan.about, *changes]))
+    return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count, "about": about})
 
 
 @contextmanager
