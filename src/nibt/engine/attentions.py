@@ -145,7 +145,7 @@ def attentions(
         >>> import nibt
         >>> attended = nibt.attentions("scenes_generator", "sample:scene", "what is left of the house ?")
         >>> attended.words, tuple(attended.split()["image"].shape)  # layers, heads, words, rows, columns
-        (('hamburger',), (6, 4, 1, 16, 16))
+        (('hamburger',), (4, 4, 1, 8, 8))
     """
     request = AnswerRequest.of(image, prompt, answer, max_words)
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
