@@ -28,6 +28,7 @@ from nibt.bridges.captum import MapAttribution
 from nibt.bridges.classifier import ZeroShotClassifier
 from nibt.data.images import read_image
 from nibt.datasets.scenes import Scenes
+from nibt.engine.replace import explain_replacement
 from nibt.evaluation.roar.inputs import removed_pixels
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
@@ -57,6 +58,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "decisive": lambda: nibt.decisive_region(
         "scenes", nibt.explain_ranking("scenes", "sample:scene", ["a cat", "a key", "a house"]), "change"
     ),
+    "replaced": lambda: explain_replacement("lite", "sample:chelsea", "a cat on a sofa", None),
     "captions": lambda: nibt.compare("lite", "a cat", "a cat on a sofa"),
     "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
     "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),
