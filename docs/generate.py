@@ -200,8 +200,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 
 
 _OPTIONS_OF_METHODS = (
-    "**Options.** The defaults are those of CLIP; the JSON of a result has those of its model. "
-    "Those of [all methods](index.md#options-of-all-methods), such as `views` and `amounts`, come on top."
+    "**Options.** The defaults for CLIP; the JSON of a result has the values that were used for its model. "
+    "The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, apply, too."
 )
 
 

@@ -73,16 +73,16 @@ class Chefer(LastAttention, name="chefer"):
 
     $$\text{score}_t = \text{mean}_{\text{heads}} \, \text{relu}(A_{it} \, \partial S / \partial A_{it})$$
 
-    Zhu et al. (ICLR 2025) compare this form. The published form, which goes through all blocks, is ``gae``.
+    Zhu et al. (ICLR 2025) compare NIB with this form. The published form, which goes through all blocks, is ``gae``.
 
     Answers:
         Which tokens the last attention uses, where more attention raises the score.
 
     Use it when:
-        You compare with the table of NIB's paper, or need the cheapest map of a transformer.
+        You compare with the table of NIB's paper, or need a cheap map of a transformer.
 
     Avoid it when:
-        You can afford all blocks: use ``gae``. It needs attention, and has no sign.
+        You can afford gradients through all blocks: use ``gae``. Both need attention, and have no sign.
     """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
@@ -100,8 +100,8 @@ class FastIG(AttentionOrInput, name="fast_ig"):
 
     $$\text{score}_t = \text{mean}_{\text{heads}} \, A_{it} \, \partial S / \partial A_{it}$$
 
-    Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. The variant ``textbook`` is for the first
-    tokens $x$:
+    Zhu et al. (ICLR 2025) compare NIB with this form, for the last attention $A$. The variant ``textbook`` is for the
+    first tokens $x$:
 
     $$\text{score}_t = \sum_c x_{tc} \, \partial S / \partial x_{tc}$$
 
@@ -131,8 +131,8 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
 
     $$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{it}|$$
 
-    Zhu et al. (ICLR 2025) compare this form, for the last attention $A$. Masked weights, which are 0, get no score. The
-    variant ``textbook`` is for the first tokens $x$:
+    Zhu et al. (ICLR 2025) compare NIB with this form, for the last attention $A$. Masked weights, which are 0, get no
+    score. The variant ``textbook`` is for the first tokens $x$:
 
     $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 

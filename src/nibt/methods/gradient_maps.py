@@ -28,8 +28,8 @@ class GradCAM(GradientMethod, name="grad_cam"):
 
     $$\text{score}_t = \text{relu}(\sum_c h_{tc} \, \partial S / \partial h_{tc})$$
 
-    Zhu et al. (ICLR 2025) compare this form. The variant ``textbook`` pools the gradient: $w_c$ is its mean over the
-    units.
+    Zhu et al. (ICLR 2025) compare NIB with this form. The variant ``textbook`` pools the gradient: $w_c$ is its mean
+    over the units.
 
     $$\text{score}_t = \text{relu}(\sum_c w_c h_{tc})$$
 
@@ -43,8 +43,8 @@ class GradCAM(GradientMethod, name="grad_cam"):
         these.
 
     Avoid it when:
-        You explain a transformer: ``along_path=true`` or ``nib`` are better on ``scenes`` for little more. A map of
-        zeros means that no token of the layer raises the score.
+        You explain a transformer: ``along_path=true`` or ``nib`` are better on ``scenes``, for five times the
+        cost. A map of zeros means that no token of the layer raises the score.
 
     Args:
         weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.

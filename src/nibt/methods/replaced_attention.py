@@ -193,7 +193,7 @@ _SHARPNESS = 2.0
 
 @dataclass(frozen=True)
 class CLIPSurgery(LastBlocks, name="clip_surgery"):
-    r"""CLIP Surgery: attention of values with values, without what all captions share (Li et al., arXiv 2304.05653).
+    r"""CLIP Surgery: attention of values with values, minus that of no words (Li et al., arXiv 2304.05653).
 
     $$z = h_k + \sum_{l \geq k} \text{softmax}(v_l v_l^T / \sqrt{d}) \, v_l W_l$$
 
@@ -201,8 +201,8 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
 
     $h_k$ enters the first of the last blocks. The values $v_l$ of block $l$ are those of the unchanged model; $W_l$ is
     the output projection, and $d$ the width of a head. On captions, a blank image takes the place of the caption
-    without words. The map is one of cosines with any target. With the target ``difference`` or ``softmax``, the
-    captions $c_1$ to $c_{n-1}$ of ``against`` are compared with the caption $c_0$:
+    without words. Whatever the target, the map is a difference of cosines. With the target ``difference`` or
+    ``softmax``, the captions $c_1$ to $c_{n-1}$ of ``against`` are compared with the caption $c_0$:
 
     $$\text{score}_t = w_0 \cos(z_t, c_0) - \frac{1}{n} \sum_i w_i \cos(z_t, c_i)$$
 
@@ -215,11 +215,11 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
         You explain images with labels, or compare with the published CLIP Surgery. It needs no gradients.
 
     Avoid it when:
-        You want to know why the model answers as it does: the second path is not in the model. Its scores do not add
+        You want to know why the model gives this similarity: such attention is not in the model. Its scores do not add
         up.
 
     Args:
-        blocks: The number of last blocks with a second path.
+        blocks: The number of last blocks that attend from values to values.
     """
 
     paper = "Li et al., arXiv 2304.05653"

@@ -38,8 +38,9 @@ class SimilarityMap(Method, name="similarity_map"):
         You compare with other packages for these models.
 
     Avoid it when:
-        You want to know why the model answers as it does. A vector is not its patch: attention moves content between
-        patches before the vectors are made, and only the best match of each query token enters the similarity.
+        You want to know why the model gives this similarity. A vector has content of other patches, too: attention
+        moves content between patches before the vectors are made. And only the best match of each query token enters
+        the similarity.
     """
 
     paper = "Faysse et al., ICLR 2025, arXiv 2407.01449"
