@@ -12,6 +12,7 @@ import nibt
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.models._answers import ForcedWord, Prompted
 from nibt.models._load_generator import load_generator
+from nibt.models._trace import Trace
 from tests import tiny
 from tests.helpers import assert_close
 from tests.suites import few
@@ -108,6 +109,39 @@ def test_the_model_writes_without_an_answer_and_is_left_as_it_was() -> None:
     assert picture.width > 600
     with pytest.raises(BadOption, match=r"word must be between 0 and 0 \(got 1\)"):
         attended.picture(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_has_no_effect(dtype: torch.dtype) -> None:
+    wanted, before = nibt.attentions("scenes_generator", *SCENE, "hamburger"), torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        attended = nibt.attentions("scenes_generator", *SCENE, "hamburger")
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(attended.weights, wanted.weights)
+    assert torch.equal(attended.rollout, wanted.rollout)
+
+
+def test_sinks_that_are_no_tokens_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of gpt-oss, whose softmax has one more column than there are tokens."""
+    wanted, rows = of_kind("llava"), Trace.attention_rows
+
+    def with_sinks(trace: Trace) -> Any:
+        for rows_of in rows(trace):
+            yield lambda numbers, rows_of=rows_of: torch.nn.functional.pad(rows_of(numbers) / 2, (0, 1), value=0.5)
+
+    monkeypatch.setattr(Trace, "attention_rows", with_sinks)
+    attended = of_kind("llava")
+    assert_close(attended.weights, wanted.weights / 2, 1e-6)
+    assert attended.split()["other"].shape == wanted.split()["other"].shape
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("weights", [torch.zeros(3), torch.ones(2, 900), [0.0], "a", torch.tensor(1.0)])
+def test_other_weights_are_not_split(weights: Any) -> None:
+    with pytest.raises(BadInput, match="weights must be a tensor of floats whose last axis has"):
+        of_kind("llava").split(weights)
 
 
 def test_sinks_are_named() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput, ImageSource, Region
 from nibt.data.units import Grid, cells_of
 from nibt.engine.answer_request import AnswerRequest
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.models._answers import ForcedWord, Generator
 from nibt.models._load_generator import load_generator
 from nibt.options import parsed
@@ -35,7 +35,7 @@ class AnswerAttentions:
     """What the words of an answer attend to, by layer and head: attention weights, which are no attribution.
 
     The weights of a word are those of the rows that predict its tokens, averaged over these tokens. They are not
-    negative, and those of a word, a layer and a head add up to 1.
+    negative, and those of a word, a layer and a head add up to 1, or to less if the model has a sink that is no token.
 
     Attributes:
         words: The words of the answer.
@@ -71,8 +71,14 @@ class AnswerAttentions:
             ``image``, (..., row, column); ``prompt``, (..., word of the prompt); ``answer``, (..., word of the answer),
             where a word of several tokens attends to itself, too; and ``other``, (...), the share of all other tokens,
             such as those of the chat template. The four add up to the sum of the weights.
+
+        Raises:
+            BadInput: The weights are not those of all tokens.
         """
-        weights = self.weights if weights is None else weights
+        weights, count = self.weights if weights is None else weights, len(self.tokens)
+        if not isinstance(weights, Tensor) or not weights.is_floating_point() or weights.shape[-1:] != (count,):
+            got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise BadInput(f"weights must be a tensor of floats whose last axis has {count} tokens (got {got})")
         cells = self._grid.keep(weights.reshape(-1, weights.shape[-1])).reshape(*weights.shape[:-1], -1)
         parts = {"image": self._grid.unfold(cells)}
         for name, rows in self._rows.items():
@@ -162,15 +168,17 @@ def attentions(
     trace = tower.trace(inputs)
     of_words = [list(word.tokens) for word in forced.answer.words]
     count = trace.cut(tower.depth).hidden.shape[1]
-    at_word = torch.zeros(len(of_words), count, device=rows.device)
+    at_word = torch.zeros(len(of_words), count, dtype=torch.float32, device=rows.device)
     for number, tokens in enumerate(of_words):
         at_word[number, rows[tokens]] = 1 / len(tokens)
     weights, rollout = [], at_word
     for rows_of in trace.attention_rows():
-        weights.insert(0, torch.stack([rows_of(rows[tokens])[0].float().mean(1) for tokens in of_words], 1).cpu())
+        # some models have further columns, of sinks that are no tokens
+        of_tokens = [rows_of(rows[tokens])[0, ..., :count].float().mean(1) for tokens in of_words]
+        weights.insert(0, torch.stack(of_tokens, 1).cpu())
         attended = torch.zeros_like(rollout)
         for queries in torch.arange(count, device=rows.device).split(_ROWS):
-            attended += rollout[:, queries] @ rows_of(queries)[0].float().mean(0)
+            attended += rollout[:, queries] @ rows_of(queries)[0, ..., :count].float().mean(0)
         rollout = (rollout + attended) / 2
     grid = cells_of(tower.units(inputs, trace.cut(0).hidden))
     places = {
