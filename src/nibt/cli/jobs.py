@@ -182,10 +182,12 @@ def show(
 
             text = write_card(Job.open(folder), output.overwrite)
             written = f"{folder / FILE}; nibt show {folder} ROW draws a row"
-        elif not (folder / "manifest.json").exists():
-            raise BadInput(f"{str(folder)!r} has no job and no benchmark (no manifest.json): give the folder of one")
         else:
             from nibt.evaluation.bench.report import write_report
+            from nibt.folder import MANIFEST
+
+            if not (folder / MANIFEST).exists():
+                raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
 
             text = write_report(folder, output.overwrite)
             written = ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))

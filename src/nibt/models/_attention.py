@@ -10,7 +10,6 @@ Transformers and timm).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 
@@ -126,23 +125,10 @@ class AttentionRecorder(TorchFunctionMode):
         records, self._records = self._records, []
         return records
 
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
+    def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
         """Compute the attention of the fused kernel explicitly."""
-        if enable_gqa:
-            key, value = (heads.repeat_interleave(query.shape[1] // heads.shape[1], 1) for heads in (key, value))
-        query = query.to(key.dtype)  # a query of weights in half precision
-        rows = torch.arange(query.shape[-2], device=query.device)
-        weights = _weights(rows, query, key, attn_mask, is_causal, scale).to(value.dtype)
+        query, key, value, weights_of = _fused(*args, **kwargs)
+        weights = weights_of(None).to(value.dtype)
         output = weights @ value
         return self.attended(AttentionRecord(weights, query, key, value, output)) if self._keep else output
 
@@ -167,25 +153,42 @@ class AttentionRecorder(TorchFunctionMode):
         return out
 
 
-def _weights(
-    rows: Int[Tensor, " row"], query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None
-) -> Tensor:
-    """Compute rows of the weights of the fused kernel, which keeps none, in float32 or more."""
-    logits = query[..., rows, :] @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        mask = torch.arange(key.shape[-2], device=rows.device) <= rows[:, None]
-    elif mask is not None:
-        mask = mask.expand(*mask.shape[:-2], query.shape[-2], -1)[..., rows, :]
-    if mask is not None and mask.dtype == torch.bool:
-        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-    elif mask is not None:
-        logits = logits + mask
-    # as Transformers does it in half precision
-    return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+RowsOf = Callable[[Int[Tensor, " row"] | None], Float[Tensor, "batch head row key"]]
+"""Computes rows of the weights of an attention; None means all."""
 
 
-RowsOf = Callable[[Int[Tensor, " row"]], Float[Tensor, "batch head row key"]]
-"""Computes rows of the weights of an attention."""
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, RowsOf]:
+    """Read the arguments of the fused kernel, which keeps no weights, and return what computes rows of these."""
+    if enable_gqa:
+        key, value = (heads.repeat_interleave(query.shape[1] // heads.shape[1], 1) for heads in (key, value))
+    query = query.to(key.dtype)  # a query of weights in half precision
+
+    def weights_of(rows: Tensor | None) -> Tensor:
+        logits = (query if rows is None else query[..., rows, :]) @ key.mT
+        logits = logits * (query.shape[-1] ** -0.5 if scale is None else scale)
+        mask = attn_mask
+        if is_causal:
+            queries = torch.arange(query.shape[-2], device=query.device) if rows is None else rows
+            mask = torch.arange(key.shape[-2], device=query.device) <= queries[:, None]
+        elif mask is not None and rows is not None:
+            mask = mask.expand(*mask.shape[:-2], query.shape[-2], -1)[..., rows, :]
+        if mask is not None and mask.dtype == torch.bool:
+            logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+        elif mask is not None:
+            logits = logits + mask
+        # in float32 or more, as Transformers does it in half precision
+        return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+    return query, key, value, weights_of
 
 
 class RowRecorder(TorchFunctionMode):
@@ -202,28 +205,10 @@ class RowRecorder(TorchFunctionMode):
         """Handle a torch function; torch disables this mode during the call."""
         out = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
-            self._fused(*args, **(kwargs or {}))
+            self.attentions.append(_fused(*args, **(kwargs or {}))[-1])
         elif func in _SOFTMAX and out.ndim == 4:
-            self.attentions.append(lambda rows: out[..., rows, :])
+            self.attentions.append(lambda rows: out if rows is None else out[..., rows, :])
         return out
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None:
-        if enable_gqa:
-            key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-        query = query.to(key.dtype)
-        self.attentions.append(
-            partial(_weights, query=query, key=key, mask=attn_mask, is_causal=is_causal, scale=scale)
-        )
 
 
 def collect(
