@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,11 @@ from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
+from nibt.engine.reactions import SPELLED
 from nibt.errors import CannotLoad
 from nibt.models._text_tower import TextTower
 from nibt.models.base import Model
+from nibt.preprocessing.captions import NOUNS
 from nibt.report.colors import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel
@@ -156,6 +159,15 @@ def test_captions_that_the_model_does_not_react_to_are_named() -> None:
 def test_only_words_with_unknown_tokens_are_called_unknown() -> None:
     (answer,) = nibt.explain("lite", "sample:chelsea", ["a florbish cat, florbish"], "center")
     assert "the model does not know 'florbish'" in answer.warnings
+
+
+def test_words_that_a_tokenizer_spells_are_named() -> None:
+    """Words of two letters a token or more are not: "tuba" is two tokens of CLIP's."""
+    spelled, read = nibt.explain("scenes", "sample:scene", ["a zeppelin or cats", "a hamburger in red"], "center")
+    assert "splits 'zeppelin', 'cats' into pieces of one or two letters" in str(spelled.warnings)
+    assert "into pieces" not in str(read.warnings)
+    tokenize = open_clip.get_tokenizer("ViT-B-32").encode
+    assert not [noun for noun in NOUNS if 2 * len(tokenize(noun)) > len(noun) >= SPELLED]
 
 
 @pytest.mark.slow

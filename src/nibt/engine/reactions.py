@@ -25,6 +25,8 @@ Where it is above ``NEAR_BLANK``, that is the limit. ``benchmarks/mismatch.py --
 """
 SMALL = 0.25
 """The share of the largest score of a word up to which words may be without a reaction, if scores have a unit."""
+SPELLED = 4
+"""The letters from which on a word whose tokens have fewer than two letters on average counts as spelled."""
 NO_REACTION_TO = "the model hardly reacts to"
 """The beginning of the note on words whose removal leaves the embedding of the caption where it was."""
 
@@ -41,8 +43,9 @@ def reactions(text: Side) -> PerExample:
 def word_notes(
     side: Side, item: int, words: Sequence[WordScore], in_units: bool = False, signs: bool = False
 ) -> Iterator[str]:
-    """Yield notes that name content words of a caption: those without a reaction and, with ``signs``, negative ones.
+    """Yield notes that name content words of a caption: spelled, without a reaction and, with ``signs``, negative ones.
 
+    A tokenizer spells only words that were rare in its training: none of ``NOUNS`` with CLIP's or ``lite``'s.
     If scores are ``in_units`` of the score that they explain, only words with small scores are removed.
     """
     scores: defaultdict[str, float] = defaultdict(float)
@@ -53,6 +56,10 @@ def word_notes(
         if text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, text)):
             scores[text] += word.score
             tokens[text] += word.tokens
+    spelled = dict.fromkeys(word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED)
+    if spelled:
+        names, noun = ", ".join(map(repr, spelled)), "this word" if len(spelled) == 1 else "these words"
+        yield f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
     limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
     small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
     unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
