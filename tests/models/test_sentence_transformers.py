@@ -20,6 +20,12 @@ from tests.helpers import assert_close, make_inputs
 from tests.hub import Hub
 from tests.models.saved import answers, edit, save
 
+CLIP_MODULES = {
+    "encoder": lambda modules, width: [],
+    "unit length": lambda modules, width: [modules.Normalize()],
+    "linear": lambda modules, width: [modules.Dense(width, 5, activation_function=nn.Identity()), modules.Normalize()],
+    "residual": lambda modules, width: [modules.Dense(width, width, activation_function=None, use_residual=True)],
+}
 PREFIX = "sentence_transformers.models."
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -252,3 +258,93 @@ def test_settings_that_change_texts_are_refused(file: str, values: Any, message:
             nibt.load_model(folder)
     else:
         check(nibt.load_model(folder), *plain())
+
+
+# Models of the library itself
+
+
+def library_folder(kind: str, folder: Path) -> Path:
+    """Save a small model as its class does."""
+    built = tiny.clip() if kind == "clip" else tiny_vision_language.built(kind)
+    built.module.save_pretrained(folder)
+    built.processor.save_pretrained(folder)
+    return folder
+
+
+def scores(library: Any) -> float:
+    """Return the score that the library gives the image and the caption of ``answers``."""
+    image, text = [tiny.image().pil_image], [tiny.CAPTIONS[0]]
+    if type(library).__name__ == "MultiVectorEncoder":
+        return float(library.similarity(library.encode_query(text), library.encode_document(image)))
+    return float(library.similarity(library.encode(text), library.encode(image)))
+
+
+def explained(model: Any) -> nibt.Explanation:
+    explanation = nibt.explain(model, tiny.image(), tiny.CAPTIONS[0])
+    assert isinstance(explanation, nibt.Explanation)
+    return explanation
+
+
+@pytest.mark.parametrize("further", CLIP_MODULES)
+def test_library_is_taken_as_it_is(further: str, tmp_path: Path) -> None:
+    """Its score is explained, before and after it is saved, and nothing of it is changed."""
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    encoder = library.SentenceTransformer(str(library_folder("clip", tmp_path / "clip")), device="cpu")[0]
+    model = library.SentenceTransformer(modules=[encoder, *CLIP_MODULES[further](modules, 12)], device="cpu")
+    names, expected = [name for name, _ in model.named_modules()], scores(model)
+    explanation = explained(model)
+    assert explanation.similarity == pytest.approx(expected, abs=1e-5)
+    path = explanation.image.path
+    assert path is not None
+    assert float(path.sum + path.special_tokens) == pytest.approx(float(path.at_input - path.at_baseline), rel=0.2)
+    assert [name for name, _ in model.named_modules()] == names
+    model.save(str(tmp_path / "saved"))
+    assert explained(tmp_path / "saved").similarity == pytest.approx(expected, abs=1e-5)
+
+
+def test_first_numbers_of_embeddings_are_explained(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    folder = str(library_folder("clip", tmp_path / "clip"))
+    model = library.SentenceTransformer(folder, device="cpu", truncate_dim=5)
+    assert explained(model).similarity == pytest.approx(scores(model), abs=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
+@pytest.mark.parametrize("generation_prompt", [None, True])
+@pytest.mark.parametrize("instruction", ["", "Find the image."])
+def test_chat_of_the_library_is_that_of_an_embedder(
+    pooling: str, generation_prompt: bool | None, instruction: str, tmp_path: Path
+) -> None:
+    """Its template has no generation prompt unless its configuration says so, in memory and in a folder."""
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    options = {} if generation_prompt is None else {"chat_template": {"add_generation_prompt": generation_prompt}}
+    folder = str(library_folder("qwen2_vl", tmp_path / "model"))
+    encoder = modules.Transformer(folder, processing_kwargs=options)
+    prompts = {"prompts": {"search": instruction}, "default_prompt_name": "search"} if instruction else {}
+    model = library.SentenceTransformer(modules=[encoder, modules.Pooling(32, pooling)], device="cpu", **prompts)
+    assert explained(model).similarity == pytest.approx(scores(model), abs=1e-5)
+    model.save(str(tmp_path / "saved"))
+    assert explained(tmp_path / "saved").similarity == pytest.approx(scores(model), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["colpali", "colqwen2"])
+def test_late_interaction_of_the_library_is_explained(kind: str, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    model = library.MultiVectorEncoder(str(library_folder(kind, tmp_path / "model")), device="cpu")
+    assert explained(model).similarity == pytest.approx(scores(model), rel=1e-5)
+    model.save(str(tmp_path / "saved"))
+    assert explained(tmp_path / "saved").similarity == pytest.approx(scores(model), rel=1e-5)
+
+
+def test_other_scores_than_those_of_the_library_are_refused(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+    folder = str(library_folder("qwen2_vl", tmp_path / "model"))
+    model = library.SentenceTransformer(modules=[modules.Transformer(folder), modules.Pooling(32, "mean")])
+    with pytest.raises(CannotLoad, match="would explain another score: pass the prompts"):
+        nibt.load_model(model, text_prompt="Another one: {text}")
+    tanh = [library.SentenceTransformer(str(library_folder("clip", tmp_path / "clip")))[0], modules.Dense(12, 5)]
+    with pytest.raises(CannotLoad, match="the activation Tanh, and nibt applies linear modules only"):
+        nibt.load_model(library.SentenceTransformer(modules=tanh))

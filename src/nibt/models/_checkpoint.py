@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -157,6 +158,13 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
             folders.append(path)
         elif class_name == "Normalize":
             folders.append(None)
+        elif class_name == "LogitScore":
+            raise CannotLoad(
+                f"{name!r} is a reranker, whose score is the logit of a word that it would write: explain it with "
+                'explain_answer, answer="yes" and against="no"'
+            )
+        elif class_name == "MultiVectorMask" and not read(f"{path}/config.json").get("keep_only_token_ids"):
+            continue  # it leaves out padding, and words of documents that are texts
         elif class_name not in NO_EFFECT | _ENCODERS:
             raise CannotLoad(
                 f"{name!r} has the module {class_name} of sentence-transformers after its encoder, which nibt does not "
@@ -188,6 +196,16 @@ _TEXTS_REMEDY = (
 _SIZES = ("in_features", "out_features")
 
 
+def check_texts(name: str, transformer: Mapping[str, Any], prompts: Mapping[str, Any], has_prompt: bool) -> None:
+    """Check by configurations of sentence-transformers that it does not change texts."""
+    names = ("query", "document") if prompts.get("model_type") == "MultiVectorEncoder" else ()
+    texts = prompts.get("prompts") or {}
+    prompt = next(filter(None, map(texts.get, (prompts.get("default_prompt_name"), *names))), None)
+    if transformer.get("do_lower_case") or (prompt and not has_prompt):
+        what = f"puts {prompt!r} before each text" if prompt else "changes texts to small letters"
+        raise CannotLoad(f"{name} {what} in sentence-transformers, and nibt does not: {_TEXTS_REMEDY}")
+
+
 def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool = False) -> nn.Sequential | None:
     """Return what a folder applies to embeddings after its encoder; None if nothing has an effect.
 
@@ -205,27 +223,29 @@ def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool 
 
     folders = dense_folders(name, read("modules.json"), read)
     texts, prompts = (read(file) if (folder / file).is_file() else {} for file in _TEXT_SETTINGS)
-    prompt = prompts.get("prompts", {}).get(prompts.get("default_prompt_name"))
-    if texts.get("do_lower_case") or (prompt and not has_prompt):
-        what = f"puts {prompt!r} before each text" if prompt else "changes texts to small letters"
-        raise CannotLoad(f"{name!r} {what} in sentence-transformers, and nibt does not: {_TEXTS_REMEDY}")
+    check_texts(repr(name), texts, prompts, has_prompt or "message" in (texts.get("modality_config") or {}))
     while folders and folders[-1] is None:  # similarities do not depend on lengths
         folders.pop()
     layers = [
-        _UnitLength() if place is None else _Dense(folder / place, read(f"{place}/config.json"), dtype)
+        UnitLength() if place is None else _Dense(folder / place, read(f"{place}/config.json"), dtype)
         for place in folders
     ]
     return nn.Sequential(*layers) if layers else None
 
 
-def attached(module: nn.Module, after: nn.Module | None) -> nn.Module | None:
-    """Make what follows the encoder a part of a module, so that the hash of its weights has it, and return it."""
-    if after is not None:
-        module.add_module("after_encoder", after.to(next(module.parameters()).device))
-    return getattr(module, "after_encoder", None)
+def attached(module: nn.Module, after: nn.Module | None) -> nn.Module:
+    """Return a module with what follows its encoder as a part, so that the hash of its weights has it.
+
+    The module is not changed: the one that is returned has the same parts.
+    """
+    if after is None:
+        return module
+    whole = copy(module)
+    whole.__dict__["_modules"] = {**module._modules, "after_encoder": after.to(next(module.parameters()).device)}
+    return whole
 
 
-class _UnitLength(nn.Module):
+class UnitLength(nn.Module):
     """Divides embeddings by their lengths."""
 
     def forward(self, embedding: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from nibt.models._compiled import uncompiled
 from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
 from nibt.models._loaded import check_usable
 from nibt.models._request import Request
+from nibt.models._sentence_transformers import is_library, request_of
 from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
@@ -83,11 +84,13 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     inside = list(_supported_parts(module))
     # parts of a sequence after the first that change similarities, such as a further projection
     later = list(module)[1:] if names & _WRAPPERS and isinstance(module, nn.Sequential) else []
-    added = [name for child in later if (name := type(child).__name__) not in NO_EFFECT]
+    library = is_library(module)  # whose later modules are applied
+    added = [] if library else [name for child in later if (name := type(child).__name__) not in NO_EFFECT]
     if len(inside) == 1 and names & _WRAPPERS and not added:
         name, encoder = inside[0]
-        holder = module.get_submodule(name.rpartition(".")[0])
-        processor = request.processor or getattr(holder, "processor", None)  # as sentence-transformers has it
+        if library:
+            return _unwrapped(encoder, request_of(module, request))
+        processor = request.processor or getattr(module.get_submodule(name.rpartition(".")[0]), "processor", None)
         return _unwrapped(encoder, replace(request, processor=processor))
     message = f"models of class {type(module).__name__} are not supported"
     if reason := refusal(module):

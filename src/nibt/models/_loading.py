@@ -32,6 +32,7 @@ from nibt.models._request import (
     hub_name,
     open_clip_name,
 )
+from nibt.models._sentence_transformers import check_scores, is_library
 from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import Model
 from nibt.options import Positive, parsed
@@ -107,7 +108,10 @@ def load_model(
     request = Request(number_type, options.resize, options.image_size, processor, tokenizer, embedding=embedding)
     if isinstance(id, nn.Module | tuple):
         check_unset("a model in memory", device=device, dtype=dtype)
-        return checked(_from_memory(id, request))
+        model = checked(_from_memory(id, request))
+        if is_library(id):
+            check_scores(id, model)
+        return model
     name = str(id)
     check_name(name)
     if name in embedded():
@@ -231,12 +235,12 @@ def _family(name: str, config: JsonObject) -> str:
 
 def _model(name: str, family: str, module: nn.Module, request: Request) -> Model:
     family_class = find("models", family)
-    after = attached(module, request.after)
+    module = attached(module, request.after)
     check_quantized(name, module)
     check_finite(name, module)
     request = family_class.resolved(str(request.folder or name), request)
     image, text = family_class.towers(module, request)
-    image.after = text.after = after or nn.Identity()
+    image.after = text.after = getattr(module, "after_encoder", nn.Identity())
     if "domain" in request.defaults:  # of an embedded model
         size = tuple(request.defaults["domain_size"])
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)

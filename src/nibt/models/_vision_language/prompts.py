@@ -37,6 +37,10 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+POOLINGS = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
+"""The names of sentence-transformers for the supported values of ``pooling``."""
+
+
 def is_known(source: str) -> bool:
     """Return whether nibt knows by its name how a checkpoint embeds, with or without code of its own."""
     return bool(_by_name(source))
@@ -51,7 +55,11 @@ def _by_name(source: str) -> Mapping[str, Any]:
 
 def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
-    values = {**_by_name(source), **_pooling_file(source), **request.embedding}
+    folder = Path(source)
+    files = [folder / name for name in ("sentence_bert_config.json", "config_sentence_transformers.json")]
+    transformer, prompts = (load_json(file) if file.is_file() else {} for file in files)
+    values = {**message_settings(transformer, prompts), **_by_name(source), **_pooling_file(source)}
+    values |= request.embedding
     if not values.get("pooling"):
         raise WritesText(
             f"{source!r} is a vision-language model, and nothing says that or how it embeds: use nibt answer to "
@@ -72,8 +80,17 @@ def _pooling_file(source: str) -> JsonObject:
     flags = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
     modes = config.get("pooling_mode") or flags
     modes = [modes] if isinstance(modes, str) else modes
-    names = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
-    return {"pooling": names[modes[0]]} if len(modes) == 1 and modes[0] in names else {}  # several are concatenated
+    return {"pooling": POOLINGS[modes[0]]} if len(modes) == 1 and modes[0] in POOLINGS else {}  # or concatenated
+
+
+def message_settings(transformer: JsonObject, prompts: JsonObject) -> JsonObject:
+    """Return how sentence-transformers prompts, by its configurations, if it reads inputs as messages of a chat."""
+    if "message" not in (transformer.get("modality_config") or {}):
+        return {}
+    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
+    template = (transformer.get("processing_kwargs") or {}).get("chat_template") or {}
+    instruction = {"instruction": prompt} if prompt else {}
+    return {**instruction, "template": {"add_generation_prompt": False, **template}}
 
 
 def check_sizes(request: Request) -> None:
@@ -104,7 +121,7 @@ class Prompts:
     @classmethod
     def of(cls, processor: Any, settings: Mapping[str, Any]) -> "Prompts":
         """Return the prompts that are set, or else those of the processor's chat template."""
-        image, text = settings.get("image_prompt"), settings.get("text_prompt")
+        image, text, template = (settings.get(name) for name in ("image_prompt", "text_prompt", "template"))
         if (image is None or text is None) and not getattr(processor, "chat_template", None):
             raise CannotLoad(
                 "the processor has no chat template: pass image_prompt=... with the image token of the model and "
@@ -112,17 +129,18 @@ class Prompts:
             )
         instruction = settings.get("instruction")
         if image is None:
-            image = _chat(processor, instruction, {"type": "image"})
+            image = _chat(processor, instruction, {"type": "image"}, template or {})
         elif processor.image_token not in image:
             raise BadOption(f"image_prompt must contain the model's image token {processor.image_token!r}")
-        return cls(image, _chat(processor, instruction, {"type": "text", "text": TEXT}) if text is None else text)
+        content = {"type": "text", "text": TEXT}
+        return cls(image, _chat(processor, instruction, content, template or {}) if text is None else text)
 
 
-def _chat(processor: Any, instruction: str | None, content: Mapping[str, str]) -> str:
-    """Return the prompt of the chat template for one message, with the generation prompt."""
+def _chat(processor: Any, instruction: str | None, content: Mapping[str, str], options: JsonObject) -> str:
+    """Return the prompt of the chat template for one message, with the generation prompt if no option removes it."""
     system = [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
     messages = [*system, {"role": "user", "content": [dict(content)]}]
-    return processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return processor.apply_chat_template(messages, **{"add_generation_prompt": True, **options, "tokenize": False})
 
 
 def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:
