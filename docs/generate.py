@@ -124,7 +124,7 @@ def listed(names: list[str]) -> str:
 def needing_attention() -> str:
     """Return the sentence on the methods that reject towers without attention."""
     names = [name for name in own("methods") if "attention" in find("methods", name).needs]
-    return f"{len(names)} methods need attention, and reject convolutional trunks: {listed(names)}."
+    return f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
 
 
 def with_part(path: Path, name: str, content: str) -> str:
@@ -200,8 +200,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 
 
 _OPTIONS_OF_METHODS = (
-    "**Options.** The defaults for CLIP; the JSON of a result has the values that were used for its model. "
-    "The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, apply, too."
+    "**Options.** The values are the defaults for CLIP. The JSON file of a result has the values that were used for "
+    "its model. The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, can also be set."
 )
 
 
@@ -212,7 +212,7 @@ def method_page(name: str) -> str:
     text = [
         *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
         *([_OPTIONS_OF_METHODS, "\n".join([*options, *variant_lines(kind)])] if options else []),
-        "[Published and default](../../explanation/study.md#published-and-default) compares both settings."
+        "[The study](../../explanation/study.md#published-and-default) compares the variant `paper` with the default."
         if name == "nib"
         else "",
         facts(kind),
@@ -377,7 +377,7 @@ def protocols() -> list[str]:
 
 def formats_table() -> str:
     """Return the table of file formats."""
-    lines = ["| ending | what | of | several |", "|---|---|---|---|"]
+    lines = ["| ending | content | results that can be written | several in one file |", "|---|---|---|---|"]
     for name in own("formats"):
         kind = find("formats", name)
         endings, others = (kind.endings, "") if len(kind.endings) < 4 else ([".png"], ", and of other image formats")
