@@ -50,16 +50,17 @@ ABOUT = """# Half precision
 This page compares maps of half-precision weights with those of float32.[^run]
 [Precision](../../explanation/cost.md#precision) describes how nibt computes with them.
 
-The table has the largest difference of a score, as a share of the largest score of its map, and the smallest Spearman
-correlation of two maps, over {pairs} drawn scenes, both sides, and the measured methods (three for `scenes`, two for
-`lite`). [precision.csv](precision.csv) has a row for each method and side, with medians, and rows for models with random
-weights and for two computations that nibt does not use ([precision.py](../../../benchmarks/precision.py) describes
-them).
+The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
+Spearman correlation of two maps, over {pairs} drawn scenes, both sides, and the measured methods (three for
+`scenes`, two for `lite`). [precision.csv](precision.csv) has a row for each method and side, with medians, and rows
+for models with random weights and for two computations that nibt does not use
+([precision.py](../../../benchmarks/precision.py) describes them).
 
 {summary}
 
-The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. Memory is in GB: `size` of
-the weights, and `peak` of the process. Times of a `forward` pass and of `default maps` are relative to those of float32.
+The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. Memory is in GB:
+`size` of the weights, and `peak` of the process. Times of a `forward` pass and of `default maps` are relative to
+those of float32.
 
 {costs}
 

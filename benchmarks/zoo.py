@@ -330,12 +330,13 @@ def written(results: list[Row], summary: str) -> None:
 
 PAGE = """# Released models
 
-This page lists the released models with whose configurations nibt was tested. No released weights were available where
-nibt is developed. Instead, the repository has a file of facts for each of {count} models: configuration, processor,
-special tokens, chat template and generation settings, with their sources. For {copies} of them, tests build a small copy,
-which differs from the release only in sizes and weights, and compare nibt with the documented call of the model: the ids
-of prompts and captions, the pixels, the similarity (or the greedy answer and its log-probabilities), and the cut at all layers. `nibt
-check MODEL` prints what nibt reads of your model, and cuts it at three layers.
+This page lists the released models with whose configurations nibt was tested. No released weights were available
+where nibt is developed. Instead, the repository has a file of facts for each of {count} models: configuration,
+processor, special tokens, chat template and generation settings, with their sources. For {copies} of them, tests
+build a small copy, which differs from the release only in sizes and weights, and compare nibt with the documented
+call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
+log-probabilities), and the cut at all layers. `nibt check MODEL` prints what nibt reads of your model, and cuts it
+at three layers.
 
 - **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
 - **refused**: nibt rejects the model, with a message that states the reason.

@@ -201,7 +201,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 
 _OPTIONS_OF_METHODS = (
     "**Options.** The values are the defaults for CLIP. The JSON file of a result has the values that were used for "
-    "its model. The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, can also be set."
+    "its model. The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, can be "
+    "set, too."
 )
 
 
