@@ -348,8 +348,8 @@ at three layers.
 |---|---|---|---|---|
 {rows}
 
-The files are in `benchmarks/models/facts`; `tests/models/test_released.py` compares, and `python benchmarks/zoo.py
---write` writes this page.
+The files are in `benchmarks/models/facts`; `tests/models/test_released.py` has the tests, and `python
+benchmarks/zoo.py --write` writes this page.
 """
 
 

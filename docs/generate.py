@@ -178,7 +178,7 @@ def with_default(kind: Any, field: Any) -> str:
     variants = getattr(kind, "variants", {"default": {}})
     values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
     if field.name == "layer" and isinstance(values[0], float) and kind.layer_leaves_block:
-        return f"`layer` (by default, what leaves the block at {values[0]} of the depth)"
+        return f"`layer` (by default, the output of the block at {values[0]} of the depth)"
     if field.name == "layer" and hasattr(kind, "distribute"):
         return f"`layer` (image: the last one or 0.65 of the depth), `layer={values[1]}` (text)"
     plain = [f"{value:.3g}" if isinstance(value, float) else value for value in values]
@@ -225,12 +225,12 @@ def method_page(name: str) -> str:
 
 def facts(kind: Any) -> str:
     named = {
-        "attention": " Needs attention.",
-        "vectors": " Needs a model with late interaction.",
-        "answer": " Needs a generator.",
+        "attention": " The model must have attention.",
+        "vectors": " The model must have late interaction.",
+        "answer": " The model must be a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**{'Signed' if kind.signed else 'Unsigned'}.**{needs}"
+    return f"**Signs.** Scores {'may be' if kind.signed else 'are never'} negative.{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
