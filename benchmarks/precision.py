@@ -48,16 +48,19 @@ COLUMNS = ("model", "method", "weights", "side", "median", "worst", "Spearman me
 ABOUT = """# Half precision
 
 This page compares maps of half-precision weights with those of float32.[^run]
-[Precision](../../explanation/cost.md#precision) describes the method.
+[Precision](../../explanation/cost.md#precision) describes how nibt computes with them.
 
 The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
-Spearman's correlation, over {pairs} drawn scenes, both sides, and all methods. [precision.csv](precision.csv) has
-random models, medians, methods and sides, and two computations that nibt does not use (described in
-[precision.py](../../../benchmarks/precision.py)).
+Spearman correlation of two maps, over {pairs} drawn scenes, both sides, and the measured methods (three for
+`scenes`, two for `lite`). [precision.csv](precision.csv) has a row for each method and side, with medians, and rows
+for models with random weights and for two computations that nibt does not use
+([precision.py](../../../benchmarks/precision.py) describes them).
 
 {summary}
 
-Costs at ViT-B/32 size with random weights and batches of 8: times relative to float32, memory in GB.
+The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. Memory is in GB:
+`size` of the weights, and `peak` of the process. Times of a `forward` pass and of `default maps` are relative to
+those of float32.
 
 {costs}
 

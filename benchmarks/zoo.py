@@ -62,17 +62,18 @@ HEAD = """# All classes of models
 This page shows that nibt cuts each class of model correctly: a model that is cut at any layer must give its own
 embeddings, and a generator its own log-probabilities. The models are small and have random weights, so the page does
 not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each model; `python
-benchmarks/zoo.py --write` writes both.
+benchmarks/zoo.py --write` writes this page and the file.
 
 - **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
   model and that of the model cut at a layer.
 - **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
   tokens, relative to the change of the score.
-- **methods**: how many run on each model of the group (`+`: and how many on one side only). Others need attention,
-  which a tower of convolutions, windows or groups lacks. With more than 230 tokens, four methods were tried.
+- **methods**: the numbers of methods that run on the models of the group, one number for each set of models (after `+`:
+  on one side only). Some methods need attention, which towers of convolutions, windows or groups do not have. On models
+  with more than 230 tokens, only four methods were tried.
 
-Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other classes were
-built with settings of nibt's own tests.
+Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other models have
+the settings of nibt's tests.
 
 """
 LONG, FEW = 230, ("nib", "integrated_gradients", "grad_cam", "random")
@@ -329,26 +330,26 @@ def written(results: list[Row], summary: str) -> None:
 
 PAGE = """# Released models
 
-This page answers whether nibt was tried on your model. No released weights were available where nibt is developed.
-Instead, {count} models have a file of facts each: configuration, processor, special tokens, chat template and
-generation settings, with their sources. For {copies} of them, tests build a small copy, which differs from the release
-only in sizes and weights, and compare nibt with the documented call of the model: the ids of prompts and captions, the
-pixels, the similarity or the greedy answer and its log-probabilities, and the cut at all layers. `nibt check MODEL`
-shows the same for a folder of yours.
+This page lists the released models with whose configurations nibt was tested. No released weights were available
+where nibt is developed. Instead, the repository has a file of facts for each of {count} models: configuration,
+processor, special tokens, chat template and generation settings, with their sources. For {copies} of them, tests
+build a small copy, which differs from the release only in sizes and weights, and compare nibt with the documented
+call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
+log-probabilities), and the cut at all layers. `nibt check MODEL` prints what nibt reads of your model, and cuts it
+at three layers.
 
-- **verified**: on a small copy. Releases that differ in weights alone have equal copies. Files have no sizes of timm's
-  towers: they are made small while a test loads them.
-- **refused**: nibt says why in one sentence.
-- **not built**: too few facts were found.
-- **not found**: for how many facts about the model, such as its weights' dtype, no source was found. Its file of facts
-  lists them, and those that were taken from a similar model or from the script that converted it.
+- **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
+- **refused**: nibt rejects the model, with a message that states the reason.
+- **not built**: too few facts were found for a copy.
+- **not found**: the number of facts about the model, such as the dtype of its weights, for which no source was found.
+  Its file of facts lists them, and the facts that were taken from a similar model or from the script that converted it.
 
 |model|class|reads|status|not found|
 |---|---|---|---|---|
 {rows}
 
-The files are in `benchmarks/models/facts`; `tests/models/test_released.py` compares, and `python benchmarks/zoo.py
---write` writes this page.
+The files are in `benchmarks/models/facts`; `tests/models/test_released.py` has the tests, and `python
+benchmarks/zoo.py --write` writes this page.
 """
 
 

@@ -124,7 +124,7 @@ def listed(names: list[str]) -> str:
 def needing_attention() -> str:
     """Return the sentence on the methods that reject towers without attention."""
     names = [name for name in own("methods") if "attention" in find("methods", name).needs]
-    return f"{len(names)} methods need attention, and reject convolutional trunks: {listed(names)}."
+    return f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
 
 
 def with_part(path: Path, name: str, content: str) -> str:
@@ -178,7 +178,7 @@ def with_default(kind: Any, field: Any) -> str:
     variants = getattr(kind, "variants", {"default": {}})
     values = [variants["default"].get(side, {}).get(field.name, field.default) for side in SIDES]
     if field.name == "layer" and isinstance(values[0], float) and kind.layer_leaves_block:
-        return f"`layer` (by default, what leaves the block at {values[0]} of the depth)"
+        return f"`layer` (by default, the output of the block at {values[0]} of the depth)"
     if field.name == "layer" and hasattr(kind, "distribute"):
         return f"`layer` (image: the last one or 0.65 of the depth), `layer={values[1]}` (text)"
     plain = [f"{value:.3g}" if isinstance(value, float) else value for value in values]
@@ -200,8 +200,9 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
 
 
 _OPTIONS_OF_METHODS = (
-    "**Options.** The defaults for CLIP; the JSON of a result has the values that were used for its model. "
-    "The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, apply, too."
+    "**Options.** The values are the defaults for CLIP. The JSON file of a result has the values that were used for "
+    "its model. The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, can be "
+    "set, too."
 )
 
 
@@ -212,7 +213,7 @@ def method_page(name: str) -> str:
     text = [
         *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
         *([_OPTIONS_OF_METHODS, "\n".join([*options, *variant_lines(kind)])] if options else []),
-        "[Published and default](../../explanation/study.md#published-and-default) compares both settings."
+        "[The study](../../explanation/study.md#published-and-default) compares the variant `paper` with the default."
         if name == "nib"
         else "",
         facts(kind),
@@ -224,12 +225,12 @@ def method_page(name: str) -> str:
 
 def facts(kind: Any) -> str:
     named = {
-        "attention": " Needs attention.",
-        "vectors": " Needs a model with late interaction.",
-        "answer": " Needs a generator.",
+        "attention": " The model must have attention.",
+        "vectors": " The model must have late interaction.",
+        "answer": " The model must be a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**{'Signed' if kind.signed else 'Unsigned'}.**{needs}"
+    return f"**Signs.** Scores {'may be' if kind.signed else 'are never'} negative.{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
@@ -377,7 +378,7 @@ def protocols() -> list[str]:
 
 def formats_table() -> str:
     """Return the table of file formats."""
-    lines = ["| ending | what | of | several |", "|---|---|---|---|"]
+    lines = ["| ending | content | results that can be written | several in one file |", "|---|---|---|---|"]
     for name in own("formats"):
         kind = find("formats", name)
         endings, others = (kind.endings, "") if len(kind.endings) < 4 else ([".png"], ", and of other image formats")

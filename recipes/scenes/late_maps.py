@@ -38,12 +38,12 @@ SHOWN = ("method", "views", "pointing", "AP", "energy", "forwards")
 ABOUT = """# Maps of late interaction
 
 This page compares methods on a small `ColPaliForRetrieval` that was trained on drawn scenes of 64 nouns
-([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In {first} of 500 scenes with
-one object, its noun has the largest similarity.
+([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In a share of {first} of 500
+scenes with one object, the noun of the object has the largest similarity of all nouns.
 
 The table has means over scenes of two or three objects, of which the caption names one.[^run] The table
-[late_interaction.csv](late_interaction.csv) also has further metrics, rows with one view, 95 % intervals, and `*`
-for a difference from the similarity map with one view (paired test, Holm, p < 0.05).
+[late_interaction.csv](late_interaction.csv) also has further metrics, rows with one view, and 95 % intervals; there,
+`*` marks a difference from the similarity map with one view (paired test with Holm's correction, p < 0.05).
 
 {table}
 

@@ -23,7 +23,7 @@ _LONGEST = 1200  # characters of a message
 
 
 class NibtError(Exception):
-    """Base class of all errors of nibt. A message has one line and is cut in its middle if it quotes a long value.
+    """Base class of all errors of nibt. A message has one line; a long value in it is shortened.
 
     The message of ``OtherRequest`` has a line per difference.
     """

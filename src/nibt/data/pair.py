@@ -23,7 +23,7 @@ from nibt.types import Modality
 
 @dataclass(frozen=True)
 class Caption:
-    """A text that is a caption, also where a string would be read as the path of an image, as in ``compare``."""
+    """A caption, for functions such as ``compare`` that could read a string as the path of an image."""
 
     text: str
 

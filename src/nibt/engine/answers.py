@@ -52,12 +52,12 @@ def explain_answer(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> AnswerExplanation:
-    """Explain each word of an answer: what it took from the image, from the prompt and from the words before.
+    """Explain each word of an answer: what the image, the prompt and the earlier words add to its probability.
 
-    The target is the log-probability of the word, the sum over its tokens, with the answer forced. The image, the
-    prompt and the words before are each narrowed with everything else in place: the image from a blank image, words
-    from a neutral embedding. The scores of the patches add up to what the word's log-probability loses with a blank
-    image, up to ``gap``, and likewise those of words. Views of the image add details to its own map.
+    The target is the log-probability of the word: the sum over its tokens, given the answer before them. The image, the
+    prompt and the earlier words are explained one at a time, with the others unchanged; the baseline is a blank image,
+    or a neutral embedding of words. The scores of the patches add up to the log-probability minus that with a blank
+    image, up to ``gap``; scores of words do likewise.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.

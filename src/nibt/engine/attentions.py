@@ -32,10 +32,10 @@ _ACROSS = 4
 
 @dataclass(frozen=True, eq=False)
 class AnswerAttentions:
-    """What the words of an answer attend to, by layer and head: attention weights, which are no attribution.
+    """The attention weights of the words of an answer, by layer and head. They are not attribution scores.
 
     The weights of a word are those of the rows that predict its tokens, averaged over these tokens. They are not
-    negative, and those of a word, a layer and a head add up to 1, or to less if the model has a sink that is no token.
+    negative. For each word, layer and head, they add up to 1, or to less if the model has a sink that is no token.
 
     Attributes:
         words: The words of the answer.
@@ -124,11 +124,11 @@ def attentions(
     max_words: int | None = None,
     processor: Any = None,
 ) -> AnswerAttentions:
-    """Compute the attention weights of the words of an answer over the image, the prompt and the words before.
+    """Compute the attention weights of the words of an answer on the image, the prompt and the earlier words.
 
     They are computed block by block for these rows alone, whatever kernel the model uses, so memory does not grow with
-    the square of the number of tokens, unless the model's own attention is ``eager``. They say what a word reads from,
-    not what it takes: ``explain_answer`` attributes.
+    the square of the number of tokens, unless the model's own attention is ``eager``. They do not measure how much a
+    word depends on what it attends to: for that, use ``explain_answer``.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.

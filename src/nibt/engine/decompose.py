@@ -32,7 +32,7 @@ def decompose(
     side: str = "image",
     on_progress: OnProgress | None = None,
 ) -> Decomposition | list[Decomposition]:
-    r"""Split the similarity into what each head adds for each patch or token, and what else is added.
+    r"""Split the similarity into what each head adds for each patch or token, and a remainder.
 
     With the scales of norms frozen at their values, the embedding of a transformer is a sum of the direct paths of its
     blocks (Gandelsman et al., ICLR 2024, arXiv 2310.05916). With the unit embedding of the other side it gives
@@ -41,8 +41,8 @@ def decompose(
 
     $c_{lht}$ is what head $h$ of layer $l$ adds for token $t$, value biases included; $m_l$ is what the perceptron
     adds; $s$ is what the first state adds, and $b$ the biases of projections and norms. If the head pools by attention,
-    its weights are frozen, too. What a part changes in later layers is not its own, but theirs; ``ablate_heads`` tests
-    how much that is.
+    its weights are frozen, too. Changes that a head causes in later layers count as theirs; ``ablate_heads`` measures
+    how large they are.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

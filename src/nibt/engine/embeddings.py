@@ -47,8 +47,8 @@ def explain_embeddings(
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
     The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes are shared by all
-    embeddings. With a path, they are followed by a backward pass per embedding or a forward pass per token, whichever
-    is cheaper; without one, by nothing.
+    embeddings. Methods with a path also need a backward pass per embedding or a forward pass per token, whichever is
+    cheaper.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -132,7 +132,7 @@ def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Contributions(ByValue):
-    """The contribution of each patch of an image to its unit embedding, from which a map is one matrix product.
+    """The contribution of each patch of an image to its unit embedding, from which maps for captions are computed.
 
     Attributes:
         vectors: The contribution of each patch, (patch + 1, dim); the last row is that of all other tokens.

@@ -217,7 +217,7 @@ def _explain(
 
 @plain_torch()
 def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[ImageSource | Text]) -> list[Ranked]:
-    """Rank labels by their cosine with an image (zero-shot classification), or images by theirs with a caption.
+    """Rank labels by their cosine with an image (zero-shot classification), or images by that with a caption.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -308,7 +308,7 @@ def explain_ranking(
 ) -> Explanation:
     """Rank labels of an image, or images for a caption, and explain the best one against the second best.
 
-    The target is ``difference``, and the second best has a side of its own, ``against``.
+    The target is ``difference``, and the second best is the side ``against``.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

@@ -188,7 +188,7 @@ def ablate_heads(
     heads: Sequence[tuple[int, int]] = (),
     on_progress: OnProgress | None = None,
 ) -> HeadAblation:
-    """Test decompositions: replace heads of the image tower, each alone, by their means over the images.
+    """Test a decomposition: replace single heads of the image tower by their means over images.
 
     The prediction is the change of the direct contribution. The actual change is that of the similarity if the rest of
     the model runs with the replaced head: later layers and norms react, too. The model is not changed.

@@ -45,7 +45,7 @@ def regions(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Regions | list[Regions]:
-    """Compute which words of a caption go with which parts of an image: a signed table, words x patches.
+    """Compute the region of each word of a caption in an image: a signed table, words x patches.
 
     The target is ``cosine``. With a method that is linear in it (``nib``, ``integrated_gradients``, ``banzhaf``,
     ``shapley``, ``occlusion``, ``rise``), each patch and each word has a vector, and the table has their products. With

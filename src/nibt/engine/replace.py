@@ -63,8 +63,8 @@ def replace_words(
 ) -> list[Replacement]:
     """Replace each word of a caption by others, and return the replacements that change the similarity most.
 
-    The image is embedded once. Left out are replacements that the model reads as it reads the caption or another
-    replacement, and those that its tokenizer does not know; of ``candidates``, a warning in the log names the latter.
+    The image is embedded once. Replacements that have the same tokens as the caption or as another replacement are left
+    out. So are words that the tokenizer does not know; a warning in the log names those of ``candidates``.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

@@ -62,7 +62,7 @@ class FunctionMethod(GradientMethod):
 
 
 def method(function: Function, *, layer: Any = 0.65) -> Method:
-    """Make a method of a function of a hidden state and its gradient.
+    """Make a method from a function of a hidden state and its gradient.
 
     Use the result in place of the name of a method. For options, variants, views or other computations, write a class
     (``nibt.Method``).

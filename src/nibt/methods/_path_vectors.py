@@ -269,8 +269,8 @@ class PathOptions(Method):
     """The options of methods with a path, and the vectors of their units.
 
     Args:
-        baseline: The state at the start of the path: zero, blank, mean, mean:FILE, or on images against, the state of
-            the one image in ``against_images``.
+        baseline: The state at the start of the path: ``zero``, ``blank``, ``mean``, ``mean:FILE``, or for images
+            ``against``, the state of the image in ``against_images``.
         quadrature: The rule that places and weights the states at which gradients are taken.
         steps: The number of these states.
         floor: The lower end of the path for the rule ``geometric``.

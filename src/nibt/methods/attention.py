@@ -76,13 +76,13 @@ class Chefer(LastAttention, name="chefer"):
     Zhu et al. (ICLR 2025) compare NIB with this form. The published form, which goes through all blocks, is ``gae``.
 
     Answers:
-        Which tokens the last attention uses, where more attention raises the score.
+        To which tokens the last block attends, counting only attention that raises the score.
 
     Use it when:
         You compare with the table of NIB's paper, or need a cheap map of a transformer.
 
     Avoid it when:
-        You can afford gradients through all blocks: use ``gae``. Both need attention, and have no sign.
+        You can afford gradients through all blocks: use ``gae``. The scores of both methods have no signs.
     """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
@@ -109,11 +109,11 @@ class FastIG(AttentionOrInput, name="fast_ig"):
         Which tokens of the last attention raise or lower the score, to first order.
 
     Use it when:
-        You need a signed map for one gradient, or compare with the table of NIB's paper.
+        You need a map with signs for the cost of one gradient, or compare with the table of NIB's paper.
 
     Avoid it when:
-        You need sums or words: on ``scenes`` it separates the naming words worse than ``nib``. The variant ``textbook``
-        is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
+        You need sums of scores, or explain words: on ``scenes``, it ranks them worse than ``nib``. The variant
+        ``textbook`` is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
     """
 
     paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
@@ -137,10 +137,10 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
     $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 
     Answers:
-        To which tokens the score is sensitive, without direction.
+        To which tokens the score is sensitive, without a sign.
 
     Use it when:
-        You want the order of words for one gradient: the variant ``textbook`` does this well on ``scenes``.
+        You want the order of words for one gradient, where the variant ``textbook`` is good on ``scenes``.
 
     Avoid it when:
         You explain images with the default: on ``scenes`` it is worse than a random map in deletion and insertion.
@@ -169,14 +169,14 @@ class GAE(LastBlocks, name="gae"):
     the first of the last blocks.
 
     Answers:
-        Which patches and words the tower attends to, through all blocks, where more attention raises the score.
+        To which patches and words the tower attends in all blocks, counting only attention that raises the score.
 
     Use it when:
         You want a good order of the pixels of a transformer at the cost of one gradient.
 
     Avoid it when:
-        You need a sign or sums. On ``scenes``, 95 % of its score is on special tokens, and its maps for two captions
-        are alike (rank correlation 0.64).
+        You need signs or scores that add up. On ``scenes``, 95 % of its scores are on special tokens, and its maps for
+        two captions are similar (rank correlation 0.64).
 
     Args:
         rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
@@ -219,8 +219,8 @@ class LeGrad(LastBlocks, name="legrad"):
         You explain images with a transformer and want a good order of the pixels.
 
     Avoid it when:
-        You explain words (on ``scenes`` it is no better than chance there), need a sign, or compare the mass of the
-        map: its maps are positive nearly everywhere.
+        You explain words (on ``scenes`` it is no better than chance there), need a sign, or add up scores in a region:
+        its maps are positive nearly everywhere.
     """
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
@@ -250,10 +250,10 @@ class Rollout(AttentionMethod, name="rollout"):
 
     $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{it}$$
 
-    The map of an image is the same for every caption, since no gradient enters. It is included as a negative control.
+    The map of an image is the same for every caption, since it uses no gradient. It is a negative control.
 
     Answers:
-        Where the attention of the tower goes, whatever the other input says.
+        To which tokens the tower attends, independently of the other input.
 
     Use it when:
         You need a control that uses the model but not the pair.

@@ -33,13 +33,12 @@ class Method(Plugin, ABC):
     """Base class of methods. A subclass is a frozen dataclass whose fields are its options.
 
     Args:
-        views: The number of views of an image (shifted windows), 1 to 16. They add details to the map of the image as
-            it is shown, and leave its sum; maps without signs have no negative scores, and may gain some.
-        amounts: What the amounts of the scores of an image are: ``method``, or ``removal``, which scales the scores of
-            each region of the map to what the target loses if the region is filled in from the pixels around it, and
-            makes scores of all methods signed. What is filled in is wider than the region, cells of a region with the
-            opposite sign become 0, and a region may change its sign, which a note says. Captions have their own
-            amounts: there, use ``occlusion``.
+        views: The number of views of an image (shifted windows), 1 to 16. They add details to the map of the image that
+            is not shifted, and keep its sum; the sum of a map without signs may increase.
+        amounts: What the sizes of the scores of an image measure: ``method``, what the method computes, or ``removal``,
+            the decrease of the target if a region of the map is filled in from the pixels around it. The scores of all
+            methods then have signs. The filled area is wider than the region, cells of a region with the opposite sign
+            become 0, and a note says if a region changes its sign. For captions, use ``occlusion`` instead.
 
     Attributes:
         paper: The source of the method.

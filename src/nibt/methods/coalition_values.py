@@ -22,7 +22,7 @@ from nibt.options import Either, NotNegative, OpenShare
 
 @dataclass(frozen=True)
 class Banzhaf(CoalitionMethod, name="banzhaf"):
-    r"""Banzhaf values of the units: their mean effect if all other units are kept independently of each other.
+    r"""Banzhaf values: the mean effect of each unit if every other unit is kept or removed at random.
 
     $$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
 
@@ -31,11 +31,11 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
     (Hammer and Holzman, 1992). They are exact if the budget covers all coalitions.
 
     Answers:
-        By how much this patch, or this word, raises the score on average, if a random part of the rest is visible.
+        By how much this patch, or this word, raises the score on average, if a random part of the others is kept.
 
     Use it when:
-        You want tables or maps from forward passes alone, for any network, in half precision or without gradients:
-        the embeddings that are computed for one caption are used for all others.
+        You want tables or maps without gradients, for any network, also in half precision. What is computed for an
+        image is used for all captions.
 
     Avoid it when:
         The scores must add up (use ``shapley``), or there are fewer than two coalitions per unit: the estimates are
@@ -44,8 +44,8 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
     Args:
         share: The probability that a unit is kept.
         estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
-        ridge: For least squares, the weight of the sum of squares of the values, in coalitions. It makes values of few
-            coalitions less noisy and smaller.
+        ridge: For least squares, the weight of the penalty on squared values, in coalitions. It makes values from few
+            coalitions less noisy, and smaller.
     """
 
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
@@ -90,7 +90,7 @@ class Shapley(CoalitionMethod, name="shapley"):
     (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
 
     Answers:
-        What each part contributes on average over all orders in which parts are added.
+        What each unit adds to the score, on average over all orders in which units are added.
 
     Use it when:
         You want scores that add up and that units with the same evidence share, or exact values for a caption of up to

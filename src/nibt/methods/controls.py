@@ -51,13 +51,13 @@ class Random(ControlMethod, name="random"):
 class Ones(ControlMethod, name="ones"):
     """A control: the same score for every unit.
 
-    Metrics that rescale maps to [0, 1] make a flat map 0, so it keeps nothing of the input.
+    Metrics that rescale maps to [0, 1] turn this map into zeros, so they keep nothing of the input.
 
     Answers:
         Nothing: it is a control.
 
     Use it when:
-        You report a metric: what ``ones`` reaches does not come from the map.
+        You report a metric: a value that ``ones`` reaches, too, says nothing about a map.
 
     Avoid it when:
         You want an explanation.

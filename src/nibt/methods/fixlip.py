@@ -10,13 +10,13 @@ The fit of all pairs of the coalitions of two sides is the table of ``banzhaf``,
 units. The variant ``paper`` keeps and removes single tokens.
 
 Answers:
-    Which words and patches, and which of them together, a model of order two says raise the score.
+    Which words and patches, and which pairs of them, raise the score, according to a fitted model of order two.
 
 Use it when:
     You compare with the published method, or want to check ``banzhaf`` against the fit that it replaces.
 
 Avoid it when:
-    The image has many units: 64 patches have 2,016 pairs, and all these coefficients need more coalitions.
+    The image has many units: 64 patches have 2,016 pairs, and the fit needs more coalitions than coefficients.
 """
 
 from dataclasses import dataclass

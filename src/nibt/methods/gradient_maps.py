@@ -85,8 +85,8 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     heads. $l_t$ is the cosine of the query $q_i$ and the key $k_t$, min-max scaled over the tokens that row $i$ attends
     to.
 
-    The variant ``authors`` equals the authors' program, whose maps are not those of the model (Cui and Fan, 2026, arXiv
-    2605.12952): it computes the last attention with one head.
+    The variant ``authors`` computes what the authors' program computes: the last attention with one head. So its maps
+    are not those of the model (Cui and Fan, 2026, arXiv 2605.12952).
 
     Answers:
         Which values of the last attention raise the score, weighted by how well their keys fit the query.

@@ -29,7 +29,7 @@ class IntegratedGradients(PathMethod, name="integrated_gradients"):
         You need scores of the input itself rather than of a hidden layer: it keeps all axioms that the tests check.
 
     Avoid it when:
-        You are in a hurry, or explain a convolutional tower, whose first feature map gives the cells.
+        You need a fast answer, or explain a convolutional tower: the map has the cells of its first feature map.
 
     Args:
         baseline: ``blank`` or ``zero`` (the zero embedding).

@@ -36,7 +36,7 @@ class Occlusion(SegmentMethod, name="occlusion"):
 
     Avoid it when:
         Patches carry the same evidence: removing one changes little, so all get low scores. For what the removal of a
-        region does, use ``nib amounts=removal``. It costs a forward pass per cell, on convolutional towers hundreds.
+        region does, use ``nib amounts=removal``. It costs one forward pass per cell: hundreds on convolutional towers.
     """
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
@@ -74,7 +74,7 @@ class RISE(PlayerMethod, name="rise"):
     mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
 
     Answers:
-        Which parts are present when random masks leave a high score.
+        Which parts are visible in randomly masked inputs with a high score.
 
     Use it when:
         You can run a model hundreds of times and want a reference that uses only its scores.

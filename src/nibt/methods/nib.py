@@ -9,10 +9,10 @@ input. A token's score is the part of the change of $S$ that its row contributes
 method. By default, there is no noise. With noise, the path starts at $r + d s n$ with $n \sim N(0, 1)$, and the scores
 are means over draws of $n$: shares of the expected change of $S$.
 
-With ``distribute``, the scores of special tokens $R$, such as the class token, are given to the units from which these
-have them. Let $G$ be their mean gradients, and $B(z)$ the output of the block below the layer. The number
-$\sum_{t \in R} G_t \cdot B(z)_t$ is a function of the states one layer lower. Its gradients along the path of that
-layer divide its change among the tokens there; what special tokens get is divided again, down to layer 0.
+With ``distribute``, the scores of special tokens $R$, such as the class token, are given to the units from which they
+came. Let $G$ be their mean gradients, and $B(z)$ the output of the block below the layer. The number $\sum_{t \in R}
+G_t \cdot B(z)_t$ is a function of the states one layer lower. Its gradients along the path of that layer divide its
+change among the tokens there; what special tokens get is divided again, down to layer 0.
 
 Answers:
     How much each patch and each word adds to the similarity, compared with a blank input, and with which sign. The
@@ -22,8 +22,8 @@ Use it when:
     You need a first answer. It explains both sides of every model in a few forward passes.
 
 Avoid it when:
-    You ask what the removal of a region does: use ``amounts=removal``, or ``occlusion`` for one patch or word. Do not
-    read signs in the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, as by chance.
+    You ask about the removal of a region: use ``amounts=removal``, or ``occlusion`` for one patch or word. Do not read
+    signs in the variant ``paper``: on ``scenes``, 47 % of its scores of absent nouns are negative, as by chance.
 """
 
 from dataclasses import dataclass, replace
@@ -60,9 +60,9 @@ class NIB(PathMethod, LayerMethod):
             special tokens only, as that of CLIP does, and 0.65 of the depth otherwise.
         tolerance: The largest completeness gap of all tokens, relative to the change of the score.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
-            which they have them, block by block down to layer 0, so that what is shown adds up. It needs the baseline
-            ``blank`` or ``against``, and no noise.
-        noise: ``none``, or the deviation s of the noise: ``unit`` (1), or ``features`` (per channel, that of the item).
+            which they came, block by block down to layer 0, so that the scores of the units add up. It needs the
+            baseline ``blank`` or ``against``, and no noise.
+        noise: ``none``, or the deviation s of the noise: ``unit`` (1), or ``features`` (that of each channel).
         deviation: The factor d of that deviation.
         samples: The number of draws of noise, whose maps are averaged.
         seed: The seed of the noise.

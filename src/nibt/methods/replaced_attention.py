@@ -45,18 +45,18 @@ class MaskCLIP(LastBlockMethod, name="maskclip"):
 
     $z_t$ leaves the last block, whose attention is replaced by its values: it no longer mixes tokens, and the rest of
     the block stays. If the head pools by attention, this is the last attention, and the head of a patch alone is its
-    value. The score of a patch is the target of its own embedding, as ``cos(patch, caption)``, and not a share of that
-    of the image. With late interaction, the head embeds each token alone.
+    value. The score of a patch is the target of the patch alone, such as ``cos(patch, caption)``, and not a share of
+    the target of the image. With late interaction, the head embeds each token alone.
 
     Answers:
-        Which patches have values in the last attention that are like the caption.
+        Which patches have values in the last attention that are similar to the caption.
 
     Use it when:
         You compare with open-vocabulary segmentation, or need a map without gradients, also in half precision.
 
     Avoid it when:
         You need an explanation: the map often highlights the background instead of the named object, also on
-        ``scenes``, and all cosines of an image have an offset in common. ``clip_surgery`` removes both.
+        ``scenes``, and a constant is part of all cosines of an image. ``clip_surgery`` avoids both.
     """
 
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
@@ -141,11 +141,11 @@ class NACLIP(LastBlockMethod, name="naclip"):
 
     $z$ takes the place of what leaves the last block, without its residual connection and feed-forward network. $W$ is
     the output projection, $d$ the width of a head, $p$ a place on the grid. $\omega$ is 0 for tokens without a place,
-    as words. The score of a token is the target of its own embedding. If the head pools by attention, the last block is
-    the one before it. This is the authors' reduced architecture, whose Gaussian has the standard deviation 5, too.
+    such as words. The score of a token is the target of its own embedding. If the head pools by attention, the last
+    block is the one before it. This is the authors' reduced architecture, also with a standard deviation of 5.
 
     Answers:
-        Which patches, with near ones and those like them, are like the caption.
+        Which patches are similar to the caption, if each patch is averaged with near and with similar patches.
 
     Use it when:
         You compare with open-vocabulary segmentation, or want smooth maps.
@@ -193,7 +193,7 @@ _SHARPNESS = 2.0
 
 @dataclass(frozen=True)
 class CLIPSurgery(LastBlocks, name="clip_surgery"):
-    r"""CLIP Surgery: attention of values with values, minus that of no words (Li et al., arXiv 2304.05653).
+    r"""CLIP Surgery: patches compared with the caption by value-value attention (Li et al., arXiv 2304.05653).
 
     $$z = h_k + \sum_{l \geq k} \text{softmax}(v_l v_l^T / \sqrt{d}) \, v_l W_l$$
 
@@ -209,14 +209,14 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     $$w_i = n \, \text{softmax}_i(2 \cos(\text{image}, c_i))$$
 
     Answers:
-        Which patches are more like the caption than like a caption without words, or than like the other captions.
+        Which patches are more similar to the caption than to a caption without words, or than to the other captions.
 
     Use it when:
         You explain images with labels, or compare with the published CLIP Surgery. It needs no gradients.
 
     Avoid it when:
-        You want to know why the model gives this similarity: such attention is not in the model. Its scores do not add
-        up.
+        You want to know why the model gives this similarity: the model does not compute such attention. The scores do
+        not add up.
 
     Args:
         blocks: The number of last blocks that attend from values to values.

@@ -28,8 +28,8 @@ class SimilarityMap(Method, name="similarity_map"):
     $q$ and $d$ are the vectors of the query and of the image, one for each token of their prompts. The scores of a
     query's tokens add up to the similarity.
 
-    With tiles, the similarity of a cell of the overview is divided among the patches that it covers, and added to
-    theirs.
+    If the processor splits an image into tiles and an overview, the similarity of a cell of the overview is divided
+    among the patches that it covers, and added to theirs.
 
     Answers:
         Which patches have vectors that are like those of the query; for a query, how well each token is matched.
@@ -62,13 +62,13 @@ class LogitLens(LayerMethod, name="logit_lens"):
     $y$ is the first token of the word. The head of the decoder reads each row alone, at the output of a layer.
 
     Answers:
-        Which patches, and which words before, already stand for the word.
+        At which patches and earlier words the model would already write this word, if its head read their states.
 
     Use it when:
-        You want a map without a gradient, or the baseline of the literature on generators.
+        You want a map without a gradient, or compare with publications on generators, where it is a common baseline.
 
     Avoid it when:
-        You need a sign or sums: a probability has neither.
+        You need signs or scores that add up: the scores are probabilities.
     """
 
     paper = "nostalgebraist, 2020, interpreting GPT: the logit lens"
@@ -115,13 +115,13 @@ class TokenActivationMap(Method, name="tam"):
     | the first token of the answer, for later words | this token | the last token of the prompt |
 
     Answers:
-        Where the logit of a word is high among the states of the patches, beyond that of the words before it.
+        At which patches the logit of the word is high, after the part that earlier words explain is subtracted.
 
     Use it when:
-        You compare with the literature on generators, or want a map for one forward pass.
+        You compare with publications on generators, or want a map for the cost of one forward pass.
 
     Avoid it when:
-        You need a sign or sums: the map has neither.
+        You need signs or scores that add up.
     """
 
     paper = "Li et al., ICCV 2025, arXiv 2506.23270"

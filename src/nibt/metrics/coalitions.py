@@ -59,7 +59,7 @@ def _crossed(scores: PairScores) -> PairScores:
 
 @dataclass(frozen=True)
 class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
-    """Table faithfulness: whether the table predicts what partly visible words and patches add *together*.
+    """Table faithfulness: how well the table predicts the interactions of the kept words and patches.
 
     For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of
     the table over the kept words and patches. Both lose their means over the coalitions of each side first, since what
@@ -76,7 +76,7 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
         You choose a table without ground truth.
 
     Avoid it when:
-        The method does not hide units by the mean color and padding.
+        The method removes units in another way than by the mean color and padding.
 
     Source:
         Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
@@ -102,16 +102,16 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
 
 @dataclass(frozen=True)
 class AdditiveShare(CoalitionMetric, name="additive_share"):
-    """Additive share: how much of the cosine of partly visible pairs needs no table.
+    """Additive share: how well separate scores of words and of patches predict the cosine, without a table.
 
-    It is the share of the variance of the cosines of all pairs of coalitions that a score of the visible patches plus a
-    score of the visible words can explain.
+    It is the share of the variance of the cosines of all pairs of coalitions that a score of the kept patches plus a
+    score of the kept words can explain.
 
     Forward passes:
         2 x ``coalitions``, 128, shared by all tables of a pair
 
     Use it when:
-        You want to know how much a table can add to two maps.
+        You want to know how much a table can explain that two separate maps cannot.
 
     Avoid it when:
         You compare tables: it does not depend on them.
@@ -131,7 +131,7 @@ class AdditiveShare(CoalitionMetric, name="additive_share"):
 
 @dataclass(frozen=True)
 class Synergy(Metric[RegionsInput], name="synergy"):
-    r"""Synergy: the correlation of the table with what each word and patch add only together, all other units removed.
+    r"""Synergy: the correlation of the table with the interaction of each word and patch, without all other units.
 
     With the cosine $v$ of what is kept, the Harsanyi dividend of word $i$ and patch $j$ is
 
@@ -149,7 +149,8 @@ class Synergy(Metric[RegionsInput], name="synergy"):
         You read single entries of a table.
 
     Avoid it when:
-        The model cannot read nearly empty inputs: ``table_faithfulness`` keeps half of the units.
+        Nearly empty inputs are unlike the model's training data: use ``table_faithfulness``, which keeps half of the
+        units.
 
     Source:
         nibt, after the abstract of Ky et al., arXiv 2605.22168

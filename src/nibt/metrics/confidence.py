@@ -118,7 +118,7 @@ def all_row_scores(metric_input: MetricInput) -> PerToken:
 
 @dataclass(frozen=True)
 class ConfidenceDrop(Confidence, name="confidence_drop"):
-    r"""Confidence drop: how much of the score is lost when only what the map keeps is shown.
+    r"""Confidence drop: how much the score decreases if the input is multiplied by its map.
 
     $$\text{drop} = 100 \max(0, S - S_{\text{kept}})$$
 
@@ -134,8 +134,8 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
         You compare with the tables of M2IB and NIB. Use the protocols ``m2ib`` and ``paper`` for their numbers.
 
     Avoid it when:
-        You want to know which map is better: maps that are bright everywhere win. On ``scenes`` a random map can beat
-        NIB. Never report it without the three controls.
+        You want to know which map is better: maps with high scores everywhere have the best values, and on ``scenes`` a
+        random map can beat NIB. Report the three controls, too.
 
     Source:
         Chattopadhay et al., WACV 2018 (Grad-CAM++)
@@ -151,7 +151,7 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
 
 @dataclass(frozen=True)
 class ConfidenceIncrease(Confidence, name="confidence_increase"):
-    """Confidence increase: whether the score rises when only what the map keeps is shown.
+    """Confidence increase: whether the score increases if the input is multiplied by its map.
 
     The value of an example is 100 or 0, so a mean is a percentage.
 

@@ -18,7 +18,7 @@ from nibt.types import PerExample
 class DecisiveArea(PerturbationMetric, name="decisive_area"):
     r"""Decisive area: the smallest share of units, by decreasing score, that keeps a decision or changes it.
 
-    A map that finds what the model decides by has a small area. With ``region="keep"``, all other units are removed,
+    A map that finds the evidence of the decision has a small area. With ``region="keep"``, all other units are removed,
     and with ``change`` these. The decision is that the score keeps at least ``half`` of its change from no units to all
     of them, or its ``sign``: with the target ``difference``, that the pair ranks above the other one.
 
@@ -33,7 +33,7 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
         the binary logarithm of the number of units, and 2 for all maps of a pair
 
     Use it when:
-        You tell somebody which part of an image is enough, or must go, for another answer. Report ``random`` beside it.
+        You report which part of an image is enough for a decision, or changes it if removed. Also report ``random``.
 
     Avoid it when:
         You can measure with one ``hide`` only: as for ``deletion``.

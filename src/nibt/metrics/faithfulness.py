@@ -35,8 +35,8 @@ class Deletion(CurveMetric, name="deletion"):
         You want faithfulness to the model, without ground truth.
 
     Avoid it when:
-        You can measure with one ``hide`` only: the model sees images that it was never trained on, and a map that finds
-        what breaks it wins.
+        You can measure with one ``hide`` only: the model was not trained on such images, and a map of what confuses the
+        model has a good value.
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE)
@@ -59,7 +59,7 @@ class Insertion(CurveMetric, name="insertion"):
         ``levels``, 10
 
     Use it when:
-        You want faithfulness to the model, without ground truth. Report it with ``deletion``.
+        You measure faithfulness to the model, without ground truth. Report it with ``deletion``.
 
     Avoid it when:
         As for ``deletion``.
@@ -79,9 +79,9 @@ _NOISE = 4  # separates these draws from those of other purposes
 class ROAD(AreaMetric, name="road"):
     """ROAD: the area under the score while units are removed by decreasing score, and filled in from their neighbors.
 
-    Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner), of
-    which the removed ones are unknown, too: a sparse linear system. Then noise is added. So the image does not show the
-    shape of what was removed, as it may with ``deletion``.
+    Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner), some
+    of which are removed, too, so all are computed from a sparse linear system. Then noise is added. So the image does
+    not show the shape of what was removed, as it may with ``deletion``.
 
     A faithful map has a small area. Ties are broken by position. The last share is 1 - 1 / ``levels``, since the pixels
     of a whole image cannot be filled in from others.
@@ -93,7 +93,7 @@ class ROAD(AreaMetric, name="road"):
         ``levels`` - 1, 9
 
     Use it when:
-        You want faithfulness to the model, and doubt the edges of removed patches. Read it beside ``deletion``.
+        You measure faithfulness to the model, and edges of removed patches may disturb it. Also report ``deletion``.
 
     Avoid it when:
         Cells are large: they are reconstructed from the few pixels around them, which is unreliable. Large images take
@@ -159,10 +159,10 @@ class Infidelity(PerturbationMetric, name="infidelity"):
         ``masks``, 64
 
     Use it when:
-        You use the scores as amounts.
+        You use the sizes of the scores, not only their order.
 
     Avoid it when:
-        The map does not have the unit of the score, as with attention; ``scaled`` helps.
+        The scores of the map are not parts of the target, as with attention; there, use ``scaled``.
 
     Source:
         Yeh et al., NeurIPS 2019, arXiv 1901.09392, definition 2.1

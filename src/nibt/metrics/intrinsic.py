@@ -15,15 +15,15 @@ from nibt.types import PerExample
 
 @dataclass(frozen=True)
 class CompletenessGap(Metric, name="completeness_gap"):
-    """Completeness gap: the sum of the scores minus the change of the target, relative to that change.
+    """Completeness gap: by how much the sum of the scores differs from the change of the target, relative to it.
 
-    A change below 0.01 counts as 0.01. The result is never negative; it is NaN for methods without a path.
+    A change below 0.01 counts as 0.01. The value is never negative; methods without a path have NaN.
 
     Range:
         0 and up
 
     Use it when:
-        You want to say that a part contributed a share of the score.
+        You report the score of a unit as a share of the whole score.
 
     Avoid it when:
         You judge a map by it: a poor map can be complete.
@@ -55,11 +55,11 @@ class Sparseness(Metric, name="sparseness"):
         0 to 1 - 1 / number of units
 
     Use it when:
-        You want to know whether users get a short answer.
+        You want to know whether few units have most of the scores.
 
     Avoid it when:
-        You rank methods: no direction is better, as a map with one random patch is the sparsest. Grids of different
-        sizes have different ranges.
+        You rank methods: neither a high nor a low value is better; a map of one random patch is the sparsest. Grids of
+        different sizes have different ranges.
 
     Source:
         Chalasani et al., ICML 2020
@@ -85,10 +85,10 @@ class SpecialShare(Metric, name="special_token_share"):
     These rows are class, start, end and padding tokens.
 
     Use it when:
-        You choose a layer or a method: above one half, the map shows the smaller part.
+        You choose a layer or a method: above 0.5, the map shows less than half of the absolute scores.
 
     Avoid it when:
-        You rank methods: no direction is better.
+        You rank methods: neither a high nor a low value is better.
 
     Source:
         nibt
@@ -112,7 +112,7 @@ class CornerShare(Metric, name="corner_share"):
         You suspect that background patches store global information (Darcet et al., ICLR 2024).
 
     Avoid it when:
-        You rank methods: objects may lie in corners, and no direction is better.
+        You rank methods: objects may be in corners, so neither a high nor a low value is better.
 
     Source:
         the reviews of NIB's paper
@@ -133,10 +133,10 @@ class AbsentWords(WordMetric, name="absent_words"):
     """The share of words for absent objects whose score is negative, from 0 to 1.
 
     Use it when:
-        You rely on the sign of words. Report the share of present words that are positive as well.
+        You rely on the signs of words. Also report the share of words for present objects whose score is positive.
 
     Avoid it when:
-        The method has no sign. A method that makes every word negative has 1.
+        The scores have no signs. A method that gives every word a negative score has the value 1.
 
     Source:
         nibt

@@ -47,8 +47,8 @@ class PointingGame(ShareMetric, name="pointing_game"):
         You want a number that is easy to read and to compare with publications.
 
     Avoid it when:
-        You need more than one pixel of the map. The tolerance helps coarse grids, and the control ``center`` does well
-        on photographs.
+        You need more than one pixel of the map. The tolerance favors coarse grids, and the control ``center`` has good
+        values on photographs.
 
     Source:
         Zhang et al., IJCV 2018
@@ -69,7 +69,7 @@ class PointingGame(ShareMetric, name="pointing_game"):
 
 @dataclass(frozen=True)
 class NounPointing(NounMetric, name="noun_pointing"):
-    """Noun pointing: the share of nouns whose map peaks on their own object.
+    """Noun pointing: the share of nouns whose map has its largest score on the object of the noun.
 
     The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels. Equal maxima are replaced
     by their mean position. The tolerance is that of ``pointing_game``.
@@ -78,7 +78,7 @@ class NounPointing(NounMetric, name="noun_pointing"):
         The images have several objects, all named, so that a map of all of them fails.
 
     Avoid it when:
-        Only the sizes of the entries matter to you.
+        You are interested only in the sizes of the entries.
 
     Source:
         Zhang et al., IJCV 2018, for each noun
@@ -105,8 +105,8 @@ class Energy(MaskMetric, name="energy"):
         You want to know how focused a map is.
 
     Avoid it when:
-        You compare rectified maps with maps that are positive everywhere, such as ``legrad``: 0.13 on ``scenes`` with a
-        good order.
+        You compare maps with zeros with maps that are positive everywhere: ``legrad`` has 0.13 on ``scenes``, although
+        its order is good.
 
     Source:
         Wang et al., CVPR workshops 2020 (Score-CAM); Arras et al., Information Fusion 81, 2022
@@ -123,10 +123,10 @@ class NounEnergy(NounMetric, name="noun_energy"):
     The map of a noun is the sum of the rows of its words, resized bilinearly to the pixels; negative pixels become 0.
 
     Use it when:
-        You want to know whether the nouns of a caption are told apart; compare ``on="own"`` with ``on="others"``.
+        You want to know whether the nouns of a caption have different maps: compare ``on="own"`` with ``on="others"``.
 
     Avoid it when:
-        You compare tables with positive entries only with signed ones.
+        You compare tables without negative entries with signed tables.
 
     Source:
         Wang et al., CVPR workshops 2020 (Score-CAM), for each noun
@@ -156,7 +156,7 @@ def _share_on(mask: PixelMask, scores: PixelMap) -> float:
 
 @dataclass(frozen=True)
 class NounMass(NounMetric, name="noun_mass"):
-    r"""Noun mass: the share of the absolute scores with the right sign in the right place.
+    r"""Noun mass: the share of absolute scores that are positive on the object or negative elsewhere.
 
     $$\frac{\text{positive score on the object} + \text{absolute negative score elsewhere}}{\text{all absolute score}}$$
 
@@ -227,7 +227,7 @@ class OwnObject(ShareMetric, name="own_object"):
         0 or 1
 
     Use it when:
-        You want to find maps that show all that is there, whatever the caption says.
+        You want to find maps that show all objects, independently of the caption.
 
     Avoid it when:
         The images have a single object.
@@ -258,7 +258,7 @@ class ScoreContrast(MaskMetric, name="score_contrast"):
         -1 to 1
 
     Use it when:
-        You ask whether a map prefers the object to the background, without a threshold.
+        You want to know whether a map is higher on the object than on the background, without a threshold.
 
     Avoid it when:
         You compare methods whose maps differ in their distribution: a map with few high pixels has a small contrast.

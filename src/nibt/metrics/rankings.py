@@ -56,7 +56,7 @@ class TopKIntersection(MaskMetric, name="top_k_intersection"):
     Equal scores share the last places.
 
     Use it when:
-        One peak, as in ``pointing_game``, is too little, and objects differ in size.
+        You want to measure more than the largest score, as ``pointing_game`` does, and objects differ in size.
 
     Avoid it when:
         Objects are smaller than ``share`` of the image: then no map reaches 1.
@@ -91,8 +91,8 @@ class AveragePrecision(ShareMetric, name="average_precision"):
         You compare the whole order of the pixels.
 
     Avoid it when:
-        You compare data sets: chance is the share of the image that the object covers. Grids limit it: on ``scenes`` a
-        perfect map has 0.87.
+        You compare data sets: the value by chance is the share of the image that the object covers. Patches limit it:
+        on ``scenes`` a perfect map has 0.87.
 
     Source:
         scikit-learn, ``average_precision_score``
@@ -131,7 +131,7 @@ class WordAUC(WordMetric, name="word_auc"):
         You evaluate the scores of words.
 
     Avoid it when:
-        Captions are very short: one naming word of three gives few possible values. Chance is 0.5.
+        Captions are very short: with three words, few values are possible. Chance is 0.5.
 
     Source:
         scikit-learn, ``roc_auc_score``

@@ -84,8 +84,8 @@ class NounCurve(RegionsCurve):
 class PairDeletion(PairCurve, name="pair_deletion"):
     """Pair deletion: the area under the cosine while words and patches are removed by the strongest pairs.
 
-    Pairs of a word and a patch come by decreasing score; each takes away its word and its patch. The score is the
-    cosine of what is visible of both, over the share of all units that are removed.
+    Pairs of a word and a patch come by decreasing score; each removes its word and its patch. The area is that under
+    the cosine of the kept words and patches, over the share of all units that are removed.
 
     Range:
         that of the cosine
@@ -94,10 +94,11 @@ class PairDeletion(PairCurve, name="pair_deletion"):
         2 x ``levels``, 22
 
     Use it when:
-        You want faithfulness of the strongest links, without ground truth.
+        You measure the faithfulness of the largest entries, without ground truth.
 
     Avoid it when:
-        The caption has few words: they are gone after a few pairs, and the curve shows patches only.
+        The caption has few words: they are removed after a few pairs, and the rest of the curve depends on patches
+        only.
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE), for pairs
@@ -147,7 +148,7 @@ class NounDeletion(NounCurve, name="noun_deletion"):
         You want the faithfulness of single words.
 
     Avoid it when:
-        The data set knows no objects.
+        The data set has no annotated objects.
 
     Source:
         Moeller et al., TMLR 2025 (exCLIP), whose program for it is not public
@@ -161,7 +162,7 @@ class NounDeletion(NounCurve, name="noun_deletion"):
 class NounInsertion(NounCurve, name="noun_insertion"):
     """Noun insertion: the area under the cosine while patches are inserted by the map of a noun.
 
-    It is ``noun_deletion`` with patches that come in.
+    It is computed as ``noun_deletion``, but patches are inserted.
 
     Range:
         that of the cosine
@@ -191,8 +192,8 @@ class PairArea(AreaMetric[RegionsInput], name="pair_area"):
     r"""Pair area: the area between the curves of deleting the least and the most important words and patches.
 
     A greedy search from every unit looks for the set of each size with the largest or the smallest sum of the table
-    over its pairs: what remains after the least or the most important units are deleted. A curve has the cosines of
-    these sets, scaled so that those of no and of all units are 0 and 1.
+    over its pairs: the units that remain after the least or the most important units are removed. A curve has the
+    cosines of these sets, scaled so that those of no and of all units are 0 and 1.
 
     Range:
         any

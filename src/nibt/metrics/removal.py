@@ -44,7 +44,7 @@ class Removal(ShareMetric, name="removal"):
         1 per named object of the image, once for all methods
 
     Use it when:
-        You want to know which region contributes more, and not only whether scores are on objects.
+        You want to know which object contributes more, and not only whether scores are on objects.
 
     Avoid it when:
         Captions name one object. Models that take patches or tiles instead of an image (SigLIP 2 NaFlex) have a value
@@ -121,7 +121,7 @@ _MARGIN = 1e-6  # smaller differences of similarities are rounding errors
 
 @dataclass(frozen=True)
 class RetrievalAfterRemoval(PerturbationMetric, name="retrieval_after_removal"):
-    """Retrieval after removal: whether a pair that is retrieved is lost once its highest units are removed, 1 or 0.
+    """Retrieval after removal: whether a retrieved pair is not retrieved without its highest units, 1 or 0.
 
     The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value,
     so the mean is the share of retrieved pairs that are lost.
@@ -137,10 +137,10 @@ class RetrievalAfterRemoval(PerturbationMetric, name="retrieval_after_removal"):
         1, and those of all images and captions of the call, once
 
     Use it when:
-        You want faithfulness in terms of a task. Compare it with the control ``random``.
+        You measure faithfulness by a task, retrieval. Compare it with the control ``random``.
 
     Avoid it when:
-        The call (in a benchmark, a chunk of ``batch_size``) has few pairs: all are retrieved, whatever is removed.
+        The call (in a benchmark, a chunk of ``batch_size``) has few pairs: all are retrieved, also after the removal.
 
     Source:
         AdaIB (ICLR 2026 submission), which calls it ROAR and reports (acc - acc after) / acc
@@ -215,13 +215,13 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric, name="zero_shot_accuracy"):
         You compare with LeGrad, Grad-ECLIP, or other publications that classify perturbed images.
 
     Avoid it when:
-        The data have few labels, or the model classifies them badly: few hits are left to lose.
+        The data have few labels, or the model classifies badly: then the accuracy can hardly decrease.
 
     Source:
         Chefer et al., CVPR 2021; Bousselham et al., ICCV 2025 (LeGrad); Zhao et al., ICML 2024 (Grad-ECLIP)
 
     Args:
-        top: The label must be among so many labels with the highest similarity.
+        top: The label must be among this number of labels with the highest similarity.
         change: ``remove`` replaces pixels by ``fill``; ``insert`` begins with an image of ``fill``.
         order: The pixels that are changed first: those with the ``highest`` or the ``lowest`` scores.
         fill: ``black``, or ``random`` colors.

@@ -252,11 +252,11 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric, name="label_precisi
         none, but one map per image and label, and those of the labels, once
 
     Use it when:
-        You compare with CLIP Surgery, or ask whether maps tell which objects are in the image.
+        You compare with CLIP Surgery, or want to know whether maps show which objects are in the image.
 
     Avoid it when:
-        You ask where the objects are: the metric does not look at places. With few images it is too high: 0.69 for 10
-        images where thousands have 0.58 (``benchmarks/intervals.py``).
+        You want to know where the objects are: the metric ignores places. With few images it is too high: 0.69 for 10
+        images, if thousands have 0.58 (``benchmarks/intervals.py``).
 
     Source:
         Li et al., Pattern Recognition 2025, arXiv 2304.05653 (CLIP Surgery); scikit-learn, ``average_precision_score``

@@ -69,8 +69,8 @@ _DIGITS = 4  # of scores relative to the largest one; smaller differences are ro
 class Mismatch(Metric, name="mismatch"):
     """Correlation of the map with the map of the same image for another caption, by Spearman.
 
-    The other caption is one of twelve of other subjects. It depends on the right caption only, and shares no word with
-    it. A map that depends on the image alone has 1.
+    The other caption is one of twelve captions. Which one depends only on the caption of the pair, with which it shares
+    no word. A map that does not depend on the caption has the value 1.
 
     Range:
         -1 to 1
@@ -79,11 +79,11 @@ class Mismatch(Metric, name="mismatch"):
         one explanation
 
     Use it when:
-        You want to find maps that show all that is there, whatever the caption says, without ground truth.
+        You want to find maps that show all objects for every caption, without ground truth.
 
     Avoid it when:
-        You want to rank methods by it alone: a map that is drawn at random for each caption has 0. Some correlation is
-        right, as both captions leave out the background.
+        You want to rank methods by it alone: a map that is random for each caption has 0. Some correlation is right,
+        since neither caption names the background.
 
     Source:
         nibt; the reviews of NIB's paper

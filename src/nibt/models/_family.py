@@ -28,7 +28,7 @@ def class_names(module: Any) -> set[str]:
 
 
 class Family(Plugin, ABC):
-    """Base class of families of checkpoints."""
+    """Base class of model families, which load models of some classes and cut them into towers."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
     """The values of ``model_type`` in Hugging Face configs that this family loads."""

@@ -63,7 +63,7 @@ def load_model(
     """Load an image-text model: a dual encoder, or an embedder on a vision-language model.
 
     A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
-    explained by uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are taken off.
+    explained by uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are removed.
 
     Args:
         id: An embedded model (``"lite"``), a model on the hub (``"openai/clip-vit-base-patch32"``, with

@@ -19,7 +19,7 @@ from nibt.results.frames import DataFrame, pandas
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Decomposition(ResultOfImage):
-    """The similarity of one pair, split by what the heads and the perceptrons of one tower add directly to it.
+    """The similarity of one pair, split into what the heads and the perceptrons (MLPs) of one tower add to it.
 
     It has the attributes of ``ResultOfImage``, too.
 

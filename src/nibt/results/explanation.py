@@ -54,10 +54,9 @@ class Explanation(Result):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
-    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, that has a third
-    side, ``against``, which explains its own cosine with what both are compared for. The value of the target is then
-    the cosine of the one minus that of the other, and so the sum of the scores of the one minus that of the other,
-    except for the difference of their baselines and the gaps.
+    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, this is a third
+    side, ``against``, with the scores for its cosine. The target is then the cosine of the pair minus that cosine. The
+    sums of the scores of both sides have the same difference, up to the gaps and the difference of the baselines.
 
     Attributes:
         sides: The attributions, by the names of the sides.

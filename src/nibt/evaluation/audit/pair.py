@@ -49,7 +49,7 @@ def check(
     seed: int | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
-    """Explain images with captions, and check each map of an image: should it be trusted?
+    """Explain images with captions, and test each map of an image with three checks.
 
     A map must differ from that of a copy of the model whose weights are shuffled, and from that of an unrelated
     caption: of the sample images' captions, the least similar to the image. Removal of the top tenth of the map

@@ -27,7 +27,7 @@ MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have
 
 @dataclass(frozen=True)
 class Panel:
-    """A result as it is shown on a page, with a title and a word-region table beside it.
+    """A result on a page, with a title and, beside it, the table of regions of the same pair.
 
     Attributes:
         answer: The result.

@@ -144,8 +144,8 @@ def draw(
 ) -> Image.Image:
     """Draw a result: the photograph, the map over it, and the caption below.
 
-    A comparison has both inputs below each other, a word-region table and a generator's answer a small map per word,
-    and a decomposition its table of heads with the maps of the strongest.
+    A comparison is drawn with both inputs below each other, regions and answers with a small map per word, and a
+    decomposition with a table of heads and the maps of the strongest heads.
 
     Args:
         answer: The result.

@@ -102,7 +102,7 @@ def draw_links(
     positive_only: bool = False,
     cmap: str = "red_blue",
 ) -> Image.Image:
-    """Draw the strongest links of a table as an image.
+    """Draw the largest entries of a table as curves from words to parts of the image.
 
     Args:
         regions: The word-region table.
