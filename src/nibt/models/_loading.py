@@ -69,8 +69,8 @@ def load_model(
         id: An embedded model (``"lite"``), a model on the hub (``"openai/clip-vit-base-patch32"``, with
             ``"@revision"`` and ``":folder"``, or the address of its page), a local folder (a saved Hugging Face model,
             PEFT adapters of one, or an OpenCLIP folder), OpenCLIP weights
-            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), a model in memory, or a pair of an image model and a text
-            model in memory.
+            (``"open_clip:ViT-B-32/laion2b_s34b_b79k"``), a model in memory (of sentence-transformers, too), or a
+            pair of an image model and a text model in memory.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
