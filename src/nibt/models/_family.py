@@ -143,8 +143,9 @@ def family_of_type(name: str, model_type: Any) -> str:
 
 def family_of_module(module: nn.Module) -> str | None:
     """Return the name of the family of a module; None if there is none."""
-    names = class_names(module)
-    return next((name for name, family_class in families() if not names.isdisjoint(family_class.class_names)), None)
+    listed = {name: family for family, family_class in families() for name in family_class.class_names}
+    names = (base.__name__ for base in type(module).__mro__ if base.__name__ in class_names(module))
+    return next((listed[name] for name in names if name in listed), None)  # the nearest class: some extend another's
 
 
 def refusal(module: nn.Module) -> str:

@@ -86,17 +86,20 @@ class VisionLanguage(Family, name="vision_language"):
 
 
 _AUGMENTATION = 10  # tokens that the processors append to a query
+_ENGINE = ("ColPali", "ColQwen2", "ColQwen2_5", "ColIdefics3")
+"""Classes of colpali-engine."""
 
 
 class LateInteraction(Family, name="late_interaction"):
     """Late interaction on vision-language models: ColPali, ColQwen2, ColQwen2.5, ColModernVBERT (Faysse et al., 2025).
 
     An image and a text are each embedded as a set of vectors, one for each token of their prompts. Their similarity is
-    MaxSim.
+    MaxSim. Models of colpali-engine, which have classes of its own, are taken in memory: ColPali, ColQwen2, ColQwen2.5
+    and ColIdefics3 (ColSmol).
     """
 
     model_types = ("colpali", "colqwen2", "colmodernvbert")
-    class_names = ("ColPaliForRetrieval", "ColQwen2ForRetrieval", "ColModernVBertForRetrieval")
+    class_names = ("ColPaliForRetrieval", "ColQwen2ForRetrieval", "ColModernVBertForRetrieval", *_ENGINE)
     similarity = MaxSim()
     has_logits = False
 
@@ -112,24 +115,28 @@ class LateInteraction(Family, name="late_interaction"):
     def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         check_sizes(request)
         root: Any = module
-        network, processor = LateNetwork(root, root.vlm, decoder_of(root.vlm)), request.processor
+        if getattr(root, "mask_non_image_embeddings", False):
+            raise CannotLoad("only the tokens of the image are kept of it: set model.mask_non_image_embeddings = False")
+        inner = getattr(root, "vlm", getattr(root, "model", root))
+        base = inner if hasattr(root, "vlm") else getattr(inner, "model", inner)  # without a head that predicts tokens
+        network, processor = LateNetwork(root, base, decoder_of(base)), request.processor
 
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
             return encoded(processor, processor.process_images([image.pil_image]))
 
-        image = DecoderImageTower(network, layout_of(processor, nested=hasattr(root.vlm, "visual")), encode)
+        image = DecoderImageTower(network, layout_of(processor, nested=hasattr(base, "visual")), encode)
         return image, DecoderTextTower(network, processor, _query_prompt(processor))
 
 
 def _query_prompt(processor: Any) -> str:
     """Return the prompt of a query, with ``{text}``, which the processor builds inside."""
     start = processor.tokenizer.bos_token if "ColPali" in type(processor).__name__ else ""
-    end = "" if "ModernVBert" in type(processor).__name__ else "\n"
-    prompt = f"{start}{processor.query_prefix}{TEXT}{processor.query_augmentation_token * _AUGMENTATION}{end}"
+    prompt = f"{start}{processor.query_prefix}{TEXT}{processor.query_augmentation_token * _AUGMENTATION}"
     expected = processor.process_queries(["two words"])["input_ids"][0].tolist()
-    if list(tokens(processor.tokenizer, prompt, "two words", len(expected) + 1).ids) != expected:
-        raise CannotLoad(
-            f"{type(processor).__name__} builds another prompt of a query than nibt knows ({prompt!r}): please report "
-            "it with your version of transformers"
-        )
-    return prompt
+    for end in ("", "\n"):
+        if list(tokens(processor.tokenizer, prompt + end, "two words", len(expected) + 1).ids) == expected:
+            return prompt + end
+    raise CannotLoad(
+        f"{type(processor).__name__} builds another prompt of a query than nibt knows ({prompt!r}): please report it "
+        "with your version of transformers"
+    )

@@ -138,11 +138,18 @@ class LateNetwork(Network):
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model's own forward pass, whose vectors of padding are zeros."""
-        return apart(self.root, self.base)(**arguments, **self.options).embeddings
+        output = apart(self.root, self.base)(**arguments, **self.options)
+        return getattr(output, "embeddings", output)  # of colpali-engine, the vectors alone
+
+    @property
+    def projection(self) -> nn.Module:
+        """The linear layer after the language model, of which Transformers and colpali-engine have three names."""
+        names = ("embedding_proj_layer", "custom_text_proj", "linear")
+        return next(getattr(self.root, name) for name in names if hasattr(self.root, name))
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Project each state to a vector of unit length."""
-        vectors = self.root.embedding_proj_layer(states)
+        vectors = self.projection(states)
         return F.normalize(vectors, dim=-1, eps=0.0) * mask[..., None].to(vectors)
 
 
