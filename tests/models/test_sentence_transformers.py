@@ -348,3 +348,23 @@ def test_other_scores_than_those_of_the_library_are_refused(tmp_path: Path) -> N
     tanh = [library.SentenceTransformer(str(library_folder("clip", tmp_path / "clip")))[0], modules.Dense(12, 5)]
     with pytest.raises(CannotLoad, match="the activation Tanh, and nibt applies linear modules only"):
         nibt.load_model(library.SentenceTransformer(modules=tanh))
+
+
+def test_reranker_is_a_generator_whose_score_is_a_difference_of_logits(tmp_path: Path) -> None:
+    """As the reference of models says; the library gives the sigmoid."""
+    library = pytest.importorskip("sentence_transformers")
+    modules = pytest.importorskip("sentence_transformers.base.modules")
+    scoring = pytest.importorskip("sentence_transformers.cross_encoder.modules")
+    folder = str(library_folder("qwen2_vl", tmp_path / "model"))
+    encoder, image = modules.Transformer(folder, transformer_task="any-to-any"), tiny.image().pil_image
+    ids = encoder.tokenizer.convert_tokens_to_ids(["cat", "dog"])
+    reranker = library.CrossEncoder(modules=[encoder, scoring.LogitScore(*ids)], device="cpu")
+    with pytest.raises(CannotLoad, match="explain its encoder with explain_answer"):
+        nibt.load_model(reranker)
+    messages = encoder.input_formatter.pair_to_messages(("two red cars", image))
+    prompt = encoder.processor.apply_chat_template(messages, tokenize=False)
+    explanation = nibt.explain_answer(
+        encoder.model, image, prompt, "cat", against="dog", processor=encoder.processor, other_images=[], layer=1
+    )
+    (score,) = reranker.predict([("two red cars", image)], activation_fn=nn.Identity())
+    assert explanation.words[0].value == pytest.approx(float(score), abs=1e-4)

@@ -160,8 +160,8 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
             folders.append(None)
         elif class_name == "LogitScore":
             raise CannotLoad(
-                f"{name!r} is a reranker, whose score is the logit of a word that it would write: explain it with "
-                'explain_answer, answer="yes" and against="no"'
+                f"{name!r} is a reranker, whose score is the logit of a word that it would write: explain its encoder "
+                'with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
             )
         elif class_name == "MultiVectorMask" and not read(f"{path}/config.json").get("keep_only_token_ids"):
             continue  # it leaves out padding, and words of documents that are texts
