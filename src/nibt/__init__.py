@@ -23,7 +23,7 @@ Inputs and results:
     Explanation, Regions, AnswerExplanation, AnswerAttentions, Contributions, Attribution, Decomposition, HeadName,
     HeadAblation, Replacement, Job     results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
-    save, draw, show, Panel            files of any format, pictures, pages in a notebook
+    save, draw, show, to_html, Panel   files of any format, pictures, pages in a notebook or in a page of your own
     draw_links                         a figure of the strongest links from words to parts of an image
 
 Measure and audit:

@@ -49,6 +49,7 @@ from .report.html.view import Panel as Panel
 from .report.image.draw import draw as draw
 from .report.image.links import draw_links as draw_links
 from .report.notebook import show as show
+from .report.notebook import to_html as to_html
 from .results.answer import AnswerExplanation as AnswerExplanation
 from .results.attribution import Attribution as Attribution
 from .results.audit import Audit as Audit

@@ -37,8 +37,29 @@ def show(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool 
             "showing results in a notebook needs IPython, which is not installed: pip install jupyterlab, or "
             "write a file with nibt.save"
         ) from error
+    display(HTML(to_html(answers, title, positive_only)))
+
+
+def to_html(answers: Shown | Sequence[Shown], title: str = "", positive_only: bool = False) -> str:
+    """Return results as HTML for a page of your own: a frame with the interactive page of one result, or of several.
+
+    The frame has its own styles and scripts, loads nothing, and cannot reach the page around it.
+
+    Args:
+        answers: The results. A ``Panel`` is a result with its word-region table.
+        title: The title.
+        positive_only: Whether only positive scores are shown at first.
+
+    Raises:
+        BadInput: There is no result, or the image of a loaded result is missing.
+
+    Examples:
+        >>> import nibt
+        >>> nibt.to_html(nibt.explain("scenes", "sample:scene", "a cat"))[:20]
+        '<iframe title="nibt"'
+    """
     panels = panels_of(answers)
-    display(HTML(framed(page(panels, title, positive_only), _height(panels))))
+    return framed(page(panels, title, positive_only), _height(panels))
 
 
 def display_data(value: Any, media_type: str) -> str | bytes | None:
@@ -49,8 +70,7 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
         return framed(audit_page(value), 900)
     try:
         if media_type == "text/html":
-            panels = panels_of(value)
-            return framed(page(panels), _height(panels))
+            return to_html(value)
         buffer = BytesIO()
         draw(value).save(buffer, "PNG")
         return buffer.getvalue()
