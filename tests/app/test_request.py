@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 import nibt
 from nibt.app.limits import Deadline, Replaced
 from nibt.app.request import Mode, as_sentence, explain_steps
+from nibt.data.images import sample_file
 from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
 from nibt.report.html.view import Failure, Panel
@@ -46,7 +47,9 @@ def test_request_takes_a_prompt_and_an_answer() -> None:
         ({"captions": None}, "must be strings"),
         ({"methods": "nib"}, "a list of names"),
         ({"methods": (["nib"],)}, "a list of names"),
-        ({"mode": "why"}, "mode must be one of each, contrast, labels"),
+        ({"mode": "why"}, "mode must be one of each, contrast, images, labels"),
+        ({"mode": "images"}, "give the other image first"),
+        ({"mode": "images", "captions": "a\nb"}, "compared for one caption"),
         ({"variant": "../x"}, "variant must be one of default, fast, paper"),
         ({"file": None}, "give an image first"),
         ({"file": Path("gone.png")}, "no longer here"),
@@ -97,10 +100,14 @@ def test_explain_steps_equals_explain(scenes: Model) -> None:
     assert torch.equal(last[0].table.scores, table.scores)
 
 
-def test_explain_steps_takes_two_captions_or_labels(scenes: Model) -> None:
+def test_explain_steps_takes_two_captions_two_images_or_labels(scenes: Model) -> None:
     (panels,) = explain_steps(make_request("a cup\na cat", "contrast"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
     assert panels[0].answer.target["value"] == pytest.approx(alone.target["value"], abs=1e-6)  # pyright: ignore
+    (panels,) = explain_steps(make_request("a cup", "images", other=sample_file("scene")), scenes)
+    other = nibt.explain(scenes, "sample:coffee", "a cup", against_images="sample:scene")
+    assert panels[0].answer.target["value"] == pytest.approx(other.target["value"], abs=1e-6)  # pyright: ignore
+    assert torch.equal(panels[0].answer.against.grid, other.against.grid)  # pyright: ignore
     (panels,) = explain_steps(make_request("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
     best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])
@@ -179,4 +186,4 @@ def test_messages_are_sentences() -> None:
 
 
 def test_modes_are_those_of_the_page() -> None:
-    assert [mode.value for mode in Mode] == ["each", "contrast", "labels", "answer"]
+    assert [mode.value for mode in Mode] == ["each", "contrast", "images", "labels", "answer"]

@@ -21,6 +21,7 @@ from nibt.data.images import sample_file, samples
 CAPTIONS = {
     Mode.each.value: ("Captions, one per line", "a cat and a cup of coffee"),
     Mode.contrast.value: ("Two captions, one per line: why the first rather than the second?", "a cat\na dog"),
+    Mode.images.value: ("A caption: why does the image match it better than the other image?", "a cat"),
     Mode.labels.value: ("Labels, one per line", "cat\ndog\ncup"),
     Mode.answer.value: (
         "A prompt, and on a second line an answer, unless the model is to write it",
@@ -32,6 +33,8 @@ _OPENING = "collage"
 """The sample that the page opens with."""
 _OF_ANSWERS = "scene", "what is left of the house ?"
 """The sample and the prompt of the mode of answers: the embedded generator knows drawn scenes only."""
+OTHER = "coffee"
+"""The sample that the mode of two images opens with as the other image."""
 _PREPARATION = "preparation"
 """The visitor who asks for what the page opens with, before others do."""
 
@@ -47,7 +50,7 @@ class Events:
     def ask(self, request: gr.Request, number: Any, *values: Any) -> Any:
         """Check a question, and end the last one of this visitor."""
         update = first_update(self._models, self._limits, _with_path(values))
-        if list(values[1:]) != self._opening.values:
+        if list(values[1:6]) != self._opening.values[:5]:  # the other image is a file of its own
             self._questions.leave(_PREPARATION)  # the visitor need not wait for what the page opens with
         self._questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
         return gr.skip() if update.answer is None else update.answer, update.message
@@ -100,7 +103,8 @@ class Events:
         """Return the values of the fields that a link has, or those that the page opens with."""
         query = with_openings(self._models, request.query_params)
         link = Link.from_query(query, self._models.all_names, self._limits.characters) or self._opening
-        return [str(sample_file(link.image)), *link.values]
+        *values, other = link.values
+        return [str(sample_file(link.image)), *values, other or str(sample_file(OTHER))]
 
     def show_facts(self, name: Any, setting: Any) -> str:
         """Return what the page says of a model in a setting."""
@@ -112,9 +116,8 @@ class Events:
 
 
 def _with_path(values: Sequence[Any]) -> list[Any]:
-    """Return the values of the fields, with the path of the uploaded file in place of its description."""
-    upload, *others = values
-    return [Path(upload["path"]) if upload else None, *others]
+    """Return the values of the fields, with the paths of uploaded files in place of their descriptions."""
+    return [Path(value["path"]) if isinstance(value, dict) else value for value in values]
 
 
 def _visitor(request: gr.Request) -> str:
@@ -132,6 +135,11 @@ def describe_captions(mode: Any) -> Any:
         return gr.skip()
     label, placeholder = CAPTIONS[mode]
     return gr.Textbox(label=label, placeholder=placeholder)
+
+
+def show_other(mode: Any) -> Any:
+    """Return the field of the other image, which only the mode of two images shows."""
+    return gr.Image(visible=True if mode == Mode.images.value else "hidden")
 
 
 def open_mode(upload: Any, *values: Any) -> Any:
@@ -158,6 +166,7 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
         image = _OPENING
         captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
+    opening |= {"other": OTHER} if mode == Mode.images.value else {}
     return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
 
 

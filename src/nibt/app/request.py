@@ -35,10 +35,11 @@ IMAGE_SIZE = 640
 
 
 class Mode(StrEnum):
-    """What is explained: each caption, the first rather than the second, their ranking, or an answer to a prompt."""
+    """What is explained: each caption, the first of two captions or images, a ranking, or an answer to a prompt."""
 
     each = "each"
     contrast = "contrast"
+    images = "images"
     labels = "labels"
     answer = "answer"
 
@@ -53,10 +54,20 @@ class ExplainRequest:
     model: str = "lite"
     methods: tuple[str, ...] = ("nib",)
     variant: str = "default"
+    other: ImageInput | None = None
+    """The second image of the mode ``images``."""
 
     @classmethod
     def from_fields(
-        cls, file: Path | None, captions: Any, mode: Any, model: Any, methods: Any, variant: Any, limits: Limits
+        cls,
+        file: Path | None,
+        captions: Any,
+        mode: Any,
+        model: Any,
+        methods: Any,
+        variant: Any,
+        limits: Limits,
+        other: Path | None = None,
     ) -> "ExplainRequest":
         """Return the request of the input fields, whose values may come from any client."""
         texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
@@ -75,6 +86,8 @@ class ExplainRequest:
             raise BadInput("write a caption first, such as a description of the image")
         if mode == Mode.contrast and len(lines) > 2:
             raise BadInput(f"two captions are compared (got {len(lines)}): leave out the others, or rank labels")
+        if mode == Mode.images and len(lines) > 1:
+            raise BadInput(f"two images are compared for one caption (got {len(lines)}): leave out the others")
         if mode in (Mode.contrast, Mode.labels) and len(lines) < 2:
             raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
@@ -86,13 +99,15 @@ class ExplainRequest:
             )
         for method in methods:
             find("methods", method)
-        return cls(read_upload(file, limits), tuple(lines), Mode(mode), model, tuple(methods), variant)
+        image = read_upload(file, limits)
+        second = read_upload(other, limits, "the other image") if mode == Mode.images else None
+        return cls(image, tuple(lines), Mode(mode), model, tuple(methods), variant, second)
 
     @classmethod
     def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
         """Return the request of the values of the input fields, in the order of the page."""
-        file, captions, mode, methods, model, variant = values
-        return cls.from_fields(file, captions, mode, model, methods, variant, limits)
+        file, captions, mode, methods, model, variant, *other = values
+        return cls.from_fields(file, captions, mode, model, methods, variant, limits, *other)
 
     @property
     def steps(self) -> int:
@@ -105,10 +120,10 @@ class ExplainRequest:
         return "nib" in self.methods and self.mode == Mode.each
 
 
-def read_upload(file: Path | None, limits: Limits) -> ImageInput:
+def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> ImageInput:
     """Read an uploaded image. A file with the bytes of a sample is returned as that sample."""
     if file is None:
-        raise BadInput("give an image first: upload one, paste one, or choose a sample")
+        raise BadInput(f"give {noun} first: upload one, paste one, or choose a sample")
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -141,7 +156,6 @@ def explain_steps(
     step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """Yield all outcomes so far after each method, with failures in place, and then with the word-region tables."""
-    small = ImageInput(resized(request.image.pil_image, IMAGE_SIZE), request.image.source, request.image.notes)
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(request.methods):
         try:
@@ -150,7 +164,10 @@ def explain_steps(
                     text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
                     title = text if len(request.methods) == 1 else f"{method}: {text}"
                     problem = _PENDING if request.has_tables and method == "nib" else ""
-                    outcomes.append(Panel(change_image(answer, input=small), None, title, problem))
+                    shown = change_image(answer, input=_small(request.image))
+                    if request.other is not None:
+                        shown = change_image(shown, "against", input=_small(request.other))
+                    outcomes.append(Panel(shown, None, title, problem))
         except Replaced:
             raise
         except _FAILURES as error:
@@ -158,6 +175,11 @@ def explain_steps(
         yield list(outcomes)
     if request.has_tables:
         yield [_with_table(outcome, request, model, step_context(len(request.methods))) for outcome in outcomes]
+
+
+def _small(image: ImageInput) -> ImageInput:
+    """Return the copy of an image that is kept with a result."""
+    return ImageInput(resized(image.pil_image, IMAGE_SIZE), image.source, image.notes)
 
 
 _PENDING = "their regions are still being computed"
@@ -175,6 +197,8 @@ def _explain(
         return [explain_ranking(model, request.image, request.captions, **options)]
     if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
+    if request.other is not None:
+        return [explain(model, request.image, first, against_images=request.other, **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
 
 
@@ -216,11 +240,13 @@ class Link:
     model: str
     methods: tuple[str, ...]
     variant: str
+    other: str = ""
 
     @classmethod
     def of(cls, request: ExplainRequest) -> "Link | None":
-        """Return the link to a request, or None if its image was uploaded and so cannot be linked to."""
-        if not request.image.source.startswith(SAMPLE):
+        """Return the link to a request, or None if an image was uploaded and so cannot be linked to."""
+        images = [image.source for image in (request.image, request.other) if image is not None]
+        if not all(source.startswith(SAMPLE) for source in images):
             return None
         return cls(
             request.image.source.removeprefix(SAMPLE),
@@ -229,12 +255,14 @@ class Link:
             request.model,
             request.methods,
             request.variant,
+            *(source.removeprefix(SAMPLE) for source in images[1:]),
         )
 
     @property
     def values(self) -> list[Any]:
         """The values of the fields of the page after the image."""
-        return [self.captions, self.mode, list(self.methods), self.model, self.variant]
+        other = str(sample_file(self.other)) if self.other else None
+        return [self.captions, self.mode, list(self.methods), self.model, self.variant, other]
 
     @property
     def query(self) -> str:
@@ -243,7 +271,8 @@ class Link:
         >>> Link("coffee", "a cup", "each", "lite", ("nib", "grad_cam"), "default").query
         'image=coffee&captions=a+cup&mode=each&model=lite&methods=nib%2Cgrad_cam&variant=default'
         """
-        return urlencode({**vars(self), "methods": ",".join(self.methods)})
+        values = {**vars(self), "methods": ",".join(self.methods)}
+        return urlencode({name: value for name, value in values.items() if value})
 
     @classmethod
     def from_query(cls, query: Mapping[str, str], models: list[str], max_characters: int) -> "Link | None":
@@ -256,9 +285,11 @@ class Link:
             query.get("model", models[0]),
             methods,
             query.get("variant", "default"),
+            query.get("other", ""),
         )
         is_valid = (
             link.image in samples()
+            and link.other in ([*samples()] if link.mode == Mode.images else [""])
             and link.model in models
             and link.mode in list(Mode)
             and link.variant in VARIANTS

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Response
 from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ModelCache, ResultCache
-from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode
+from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_other
 from nibt.app.guide import help_page
 from nibt.app.limits import Limits
 from nibt.app.methods import DEFAULT, method_fields
@@ -21,6 +21,7 @@ from nibt.report.html import view
 MODES = [
     ("Explain each caption", Mode.each.value),
     ("Compare two captions", Mode.contrast.value),
+    ("Compare two images", Mode.images.value),
     ("Rank labels", Mode.labels.value),
     ("Explain an answer", Mode.answer.value),
 ]
@@ -94,17 +95,18 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         gr.HTML(INTRODUCTION, **_PLAIN)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
-                image, sample, captions, mode = _inputs()
+                image, sample, captions, mode, other = _inputs()
                 with gr.Row(elem_id="buttons"):
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
                 message = gr.HTML("", elem_id="message", **_PLAIN)
                 number = gr.Number(0, elem_id="question", visible="hidden")
                 methods, facts, model_name, variant = _choices(models, limits)
-                fields = [image, captions, mode, methods, model_name, variant]
+                fields = [image, captions, mode, methods, model_name, variant, other]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
                 answer = gr.HTML(EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), **_PLAIN)
         _connect_fields(events, image, sample, captions, mode, message, [model_name, variant], facts)
+        mode.change(show_other, mode, other, preprocess=False, **_IMMEDIATE)
         events.start_preparation()
         linked = [gr.Image(type="filepath", visible="hidden"), gr.Textbox(visible="hidden")]
         # the browser, not the server, takes them over, since a visitor may be faster than the answer of the server
@@ -152,20 +154,20 @@ def _connect_fields(
 
 
 def _inputs() -> list[Any]:
-    """Return the components for the image, the samples, the captions and the mode."""
-    image = gr.Image(
-        label="Image",
-        type="filepath",
-        sources=["upload", "clipboard", "webcam"],
-        buttons=[],
-        height=190,
-        elem_id="image",
-    )
+    """Return the components for the image, the samples, the captions, the mode and the other image."""
+    settings: dict[str, Any] = {
+        "type": "filepath",
+        "sources": ["upload", "clipboard", "webcam"],
+        "buttons": [],
+        "height": 190,
+    }
+    image = gr.Image(label="Image", elem_id="image", **settings)
     sample = gr.HTML(sample_buttons(), elem_id="samples", js_on_load=_read_file("samples.js"), **_PLAIN)
     mode = gr.Radio(MODES, value=Mode.each.value, label="What to do", show_label=False, elem_id="mode")
     label, placeholder = CAPTIONS[Mode.each.value]
     captions = gr.Textbox(label=label, lines=2, max_lines=6, elem_id="captions", placeholder=placeholder)
-    return [image, sample, captions, mode]
+    other = gr.Image(label="Other image", visible="hidden", elem_id="other", **settings)
+    return [image, sample, captions, mode, other]
 
 
 def _choices(models: ModelCache, limits: Limits) -> list[Any]:

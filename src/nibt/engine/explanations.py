@@ -148,6 +148,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     if spec.against is not None:
         prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
     mismatch = list(mismatches(*batch.sides[:2])) if mixed else [""] * len(similarities)
+    one_target = len({score.target.name for score in spec.scores.values()}) == 1
     explained = [score.target.name == spec.record["target"]["name"] for score in spec.scores.values()].index(True)
     explanations = []
     for index, pair in enumerate(batch.pairs):
@@ -180,7 +181,8 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
                 if isinstance(scores, TextAttribution):
                     method = type(spec.methods["text"])
-                    in_units, signs = scores.path is not None or method.linear, mixed and not noise and method.signed
+                    in_units = scores.path is not None or method.linear
+                    signs = mixed and one_target and not noise and method.signed
                     notes = word_notes(side, index, scores.words, in_units, signs)
                     warnings += tuple(prefix + note for note in notes)
         by_side = {
