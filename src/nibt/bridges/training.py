@@ -168,7 +168,8 @@ class Watch:
             for name, (path, *_) in self._folder.files().items()
         }
         known = stored.get(step, [explanation])[0].model["weights_hash"]
-        if stored and (known != explanation.model["weights_hash"] or step <= min(stored) < max(stored)):
+        begins = step <= min(stored, default=step) and step < max(stored, default=step)
+        if begins or known != explanation.model["weights_hash"]:
             raise OtherRequest(
                 f"{str(self._folder.folder)!r} has the steps {min(stored)} to {max(stored)} of another run (got step "
                 f"{step}): choose a new folder"
@@ -235,7 +236,7 @@ class WatchCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         if not state.is_world_process_zero:
             return
-        if parts.get("processing_class") is not None:
+        if hasattr(parts.get("processing_class"), "image_processor"):
             self.watch.loading.setdefault("processor", parts["processing_class"])
         if "tensorboard" in args.report_to:
             self._board = TensorBoardCallback()  # whose hooks choose the package, and open and close the file
