@@ -5,7 +5,8 @@
 Each row is a step: the used share (``shortcut.used_share``, by intervention, 100 scenes with one named object), the
 share of the positive evidence of ``nib`` on the mark and the object that is on the mark (``shown.evidence``, the same
 scenes), its interval, and how often the noun of a single object comes first among 64 without a mark (100 scenes). The
-folder has what ``nibt.bridges.training.Watch`` writes of eight scenes. The last line is what that costs.
+folder has what ``nibt.bridges.training.Watch`` writes of eight scenes, and the picture of the guide: three of them, at
+half of the steps. The last line is what the watch costs.
 """
 
 import argparse
@@ -67,6 +68,9 @@ def main():
     print("| step | used share | evidence on the mark | accuracy |\n|---|---|---|---|")
     train(options.out / "model", "mark", options.seed, options.steps, log)
     training = time.perf_counter() - seconds["all"] - seconds["watch"] - seconds["others"]
+    watch.pairs, steps = watch.pairs[:3], list(watch.explanations)[::2]
+    watch.explanations = {step: watch.explanations[step] for step in steps}
+    watch.draw().save(options.out / "watch.webp", quality=85)
     print(f"training {training:.0f} s, watch {seconds['watch']:.0f} s, {seconds['watch'] / training:.1%}")
 
 

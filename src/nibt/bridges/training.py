@@ -36,7 +36,7 @@ from nibt.records import JsonObject
 from nibt.registry import MethodSpec
 from nibt.report.colors import DEFAULT, INK
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import below, centered, resized, stacked, text_rows, tile
+from nibt.report.image.layout import MARGIN, below, centered, resized, stacked, text_rows, tile
 from nibt.report.request import legend, method_line
 from nibt.results.base import as_bytes
 from nibt.results.explanation import Explanation, is_noise
@@ -48,8 +48,6 @@ _VALUES = ("similarity", "correlation", "energy", "sum", "gap")
 
 
 class _Manifest(Manifest):
-    """The manifest of the folder of a watch."""
-
     kind: str = "watch"
 
 
@@ -93,8 +91,7 @@ class Watch:
     def __init__(
         self, pairs: Sequence[Pair | tuple[Any, ...]] | Dataset, folder: str | Path, method: str = "nib", **loading: Any
     ) -> None:
-        read = map(_pair, pairs) if isinstance(pairs, Iterable) else pairs
-        self.pairs = image_text_pairs(read, "Watch")
+        self.pairs = image_text_pairs(map(_pair, pairs) if isinstance(pairs, Iterable) else pairs, "Watch")
         if not self.pairs:
             raise BadInput("there is nothing to watch (got no pairs): give at least one pair")
         self.method, self.loading = MethodSpec.of(method), loading
@@ -142,24 +139,25 @@ class Watch:
 
     def draw(self) -> Image.Image:
         """Draw the first 16 pairs, a row of maps each, at up to 12 steps from the first to the last."""
-        places = np.linspace(0, len(self.explanations) - 1, min(len(self.explanations), _MOST_STEPS)).round()
-        steps = [list(self.explanations)[int(place)] for place in places]
-        rows, explanation = [], None
+        if not self.explanations:
+            raise BadInput("there is nothing to draw: log a step first")
+        steps, first = list(self.explanations), next(iter(self.explanations.values()))[0]
+        places = np.linspace(0, len(steps) - 1, min(len(steps), _MOST_STEPS)).round().astype(int)
+        rows = []
         for number, pair in enumerate(self.pairs[:_MOST_PAIRS]):
             photograph = resized(pair.image.pil_image, _SIDE)
             tiles = [tile(photograph, "image")]
-            for step in steps:
+            for step in (steps[place] for place in places):
                 explanation = self.explanations[step][number]
                 drawn = overlay(explanation, photograph, DEFAULT.pale if is_noise(explanation.warnings) else DEFAULT)
                 tiles.append(tile(drawn, f"step {step}", f"{explanation.similarity:z.2f}"))
             rows.append((pair.caption, tiles))
-        if explanation is None:
-            raise BadInput("there is nothing to draw: log a step first")
-        width = max(640, *(sum(each.width + 24 for each in tiles) + 24 for _, tiles in rows))
-        notes = f"{method_line(explanation)}    number: similarity    each map has its own scale"
-        head = below(text_rows([legend(explanation)], width), text_rows([notes], width))
-        drawn_rows = [below(text_rows([text], width, ink=INK), centered(tiles, width), 4) for text, tiles in rows]
-        return stacked([head, *drawn_rows], width)
+        width = max(640, *(sum(each.width + MARGIN for each in tiles) + MARGIN for _, tiles in rows))
+        notes = f"{method_line(first)}    each map has its own scale    the number is the similarity"
+        head = text_rows([f"{legend(first)}    {notes}"], width)
+        return stacked(
+            [head, *(below(text_rows([text], width, ink=INK), centered(tiles, width)) for text, tiles in rows)], width
+        )
 
     def _stored(self, step: int, explanation: Explanation) -> dict[int, list[Explanation]]:
         """Return the explanations of earlier steps, after a check that they are of the run that goes on at a step."""
@@ -167,9 +165,9 @@ class Watch:
             int(name): [Explanation.from_json(item) for item in load_json(require_unchanged(path))]
             for name, (path, *_) in self._folder.files().items()
         }
-        known = stored.get(step, [explanation])[0].model["weights_hash"]
         begins = step <= min(stored, default=step) and step < max(stored, default=step)
-        if begins or known != explanation.model["weights_hash"]:
+        weights = [items[0].model["weights_hash"] for items in (stored.get(step, [explanation]), [explanation])]
+        if begins or weights[0] != weights[1]:
             raise OtherRequest(
                 f"{str(self._folder.folder)!r} has the steps {min(stored)} to {max(stored)} of another run (got step "
                 f"{step}): choose a new folder"
@@ -178,7 +176,7 @@ class Watch:
 
     def _rows(self) -> Iterator[JsonObject]:
         """Yield the rows of the table."""
-        first = next(iter(self.explanations.values()))
+        first, names = next(iter(self.explanations.values())), ("step", "pair", "image", "caption", *_VALUES)
         for step, explanations in self.explanations.items():
             for number, (pair, explanation) in enumerate(zip(self.pairs, explanations, strict=True)):
                 grid, path = explanation.grid, explanation.image.path
@@ -190,9 +188,8 @@ class Watch:
                     float(grid.sum()),
                     math.nan if path is None else float(path.gap),
                 )
-                named = {"step": step, "pair": number, "image": pair.image.source, "caption": pair.caption}
-                numbers = (None if math.isnan(value) else round(value, 6) for value in values)
-                yield {**named, **dict(zip(_VALUES, numbers, strict=True))}
+                numbers = [None if math.isnan(value) else round(value, 6) for value in values]
+                yield dict(zip(names, (step, number, pair.image.source, pair.caption, *numbers), strict=True))
 
 
 def _pair(item: Any) -> Any:
@@ -206,15 +203,15 @@ def _pair(item: Any) -> Any:
 @contextmanager
 def _evaluation_mode(model: Any) -> Iterator[None]:
     """Set the flag of each module, and set it back: a ``train`` of its own may do more, such as merge adapters."""
-    parts = model if isinstance(model, tuple) else (model.module if isinstance(model, Model) else model,)
-    flags = [(part, part.training) for root in parts if isinstance(root, nn.Module) for part in root.modules()]
+    roots = model if isinstance(model, tuple) else (model.module if isinstance(model, Model) else model,)
+    flags = [(module, module.training) for root in roots if isinstance(root, nn.Module) for module in root.modules()]
     try:
-        for part, _ in flags:
-            part.training = False
+        for module, _ in flags:
+            module.training = False
         yield
     finally:
-        for part, is_training in flags:
-            part.training = is_training
+        for module, is_training in flags:
+            module.training = is_training
 
 
 class WatchCallback(TrainerCallback):
@@ -233,26 +230,26 @@ class WatchCallback(TrainerCallback):
         self.watch, self._board = watch, None
         self.interval = None if interval is None else parsed("interval", interval, Annotated[int, Range(1)])
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if not state.is_world_process_zero:
             return
-        if hasattr(parts.get("processing_class"), "image_processor"):
-            self.watch.loading.setdefault("processor", parts["processing_class"])
+        if hasattr(objects.get("processing_class"), "image_processor"):
+            self.watch.loading.setdefault("processor", objects["processing_class"])
         if "tensorboard" in args.report_to:
             self._board = TensorBoardCallback()  # whose hooks choose the package, and open and close the file
             self._board.logging_dir = self._board.logging_dir or os.path.join(args.output_dir, "runs", "nibt")
             self._board.on_train_begin(args, state, control)
-        self._log(args, state.global_step, parts["model"])
+        self._log(args, state.global_step, objects["model"])
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if self.interval and (state.global_step % self.interval == 0 or state.global_step == state.max_steps):
-            self._try(args, state, parts["model"])
+            self._try(args, state, objects["model"])
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if not self.interval:
-            self._try(args, state, parts["model"])
+            self._try(args, state, objects["model"])
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if self._board:
             self._board.on_train_end(args, state, control)
 
