@@ -226,6 +226,8 @@ NOT_STARTED: dict[str, tuple[Callable[[Path], Any], type[NibtError], str]] = {
     "method": (lambda folder: Watch(pairs(), folder, "nip"), UnknownName, "nib"),
     "file": (lambda _: Watch(pairs(), __file__), WouldOverwrite, "is a file: give a folder"),
     "other folder": (lambda _: Watch(pairs(), Path(__file__).parent), WouldOverwrite, "choose a new folder"),
+    "loading": (lambda folder: Watch(pairs(), folder, views=1), UnknownName, "options of loading"),
+    "watch": (lambda folder: WatchCallback(str(folder)), BadInput, "watch must be a Watch"),  # pyright: ignore
     "interval": (lambda folder: WatchCallback(Watch(pairs(), folder), 0), BadOption, "interval"),
     "model": (
         lambda folder: begun(folder, nn.Sequential(nn.Linear(2, 2)), tiny.clip().processor),
@@ -282,6 +284,8 @@ def test_a_run_goes_on_in_its_folder_and_no_other_does(tmp_path: Path) -> None:
     module = fresh()[0]  # also with the same weights, if it begins anew
     with pytest.raises(OtherRequest, match=r"another run \(got step 0\)"):
         watch().log(module, 0)
+    with pytest.raises(OtherRequest, match=r"another run \(got step 0\)"):
+        stopped.log(module, 0)  # also of the same object
     for others in ((pairs()[:1],), (None, "random")):
         with pytest.raises(OtherRequest, match="Choose a new folder"):
             watch(*others)

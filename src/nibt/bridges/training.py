@@ -30,6 +30,7 @@ from nibt.io import atomic_write, load_json, read_path
 from nibt.metrics._numbers import rank_correlation
 from nibt.metrics.localization import Energy
 from nibt.models._loading import load_model
+from nibt.models._request import LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.options import Range, parsed
 from nibt.records import JsonObject
@@ -83,7 +84,7 @@ class Watch:
 
     Raises:
         BadInput: There are no pairs, or an image or a caption cannot be read.
-        UnknownName: No method has that name.
+        UnknownName: No method, or no option of ``load_model``, has that name.
         WouldOverwrite: The folder is a file, or has other files.
         OtherRequest: The folder has the maps of other pairs or of another method.
     """
@@ -94,6 +95,7 @@ class Watch:
         self.pairs = image_text_pairs(map(_pair, pairs) if isinstance(pairs, Iterable) else pairs, "Watch")
         if not self.pairs:
             raise BadInput("there is nothing to watch (got no pairs): give at least one pair")
+        check_loading(loading, LoadOptions, "processor", "tokenizer")
         self.method, self.loading = MethodSpec.of(method), loading
         self._folder = _Steps(read_path("folder", folder))
         self._request = {"pairs": pairs_hash(self.pairs), "method": str(self.method)}
@@ -123,11 +125,10 @@ class Watch:
             images, captions = [pair.image for pair in self.pairs], [pair.caption for pair in self.pairs]
             explanations = explain(load_model(model, **self.loading), images, captions, self.method)
         with self._folder.writing(self._request):
-            if not self.explanations:
-                self.explanations = self._stored(step, explanations[0])
+            earlier = self._earlier(step, explanations[0])
             data = as_bytes([explanation.to_json() for explanation in explanations])
             self._folder.add(ChunkFile(f"{step:08}", data, suffix=".json"))
-            self.explanations = dict(sorted({**self.explanations, step: explanations}.items()))
+            self.explanations = dict(sorted({**earlier, step: explanations}.items()))
             rows, text = list(self._rows()), StringIO()
             table = csv.DictWriter(text, rows[0], lineterminator="\n")
             table.writeheader()
@@ -159,9 +160,9 @@ class Watch:
             [head, *(below(text_rows([text], width, ink=INK), centered(tiles, width)) for text, tiles in rows)], width
         )
 
-    def _stored(self, step: int, explanation: Explanation) -> dict[int, list[Explanation]]:
+    def _earlier(self, step: int, explanation: Explanation) -> dict[int, list[Explanation]]:
         """Return the explanations of earlier steps, after a check that they are of the run that goes on at a step."""
-        stored = {
+        stored = self.explanations or {
             int(name): [Explanation.from_json(item) for item in load_json(require_unchanged(path))]
             for name, (path, *_) in self._folder.files().items()
         }
@@ -227,6 +228,8 @@ class WatchCallback(TrainerCallback):
     """
 
     def __init__(self, watch: Watch, interval: int | None = None) -> None:
+        if not isinstance(watch, Watch):
+            raise BadInput(f"watch must be a Watch of pairs and a folder (got {type(watch).__name__})")
         self.watch, self._board = watch, None
         self.interval = None if interval is None else parsed("interval", interval, Annotated[int, Range(1)])
 
