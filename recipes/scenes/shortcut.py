@@ -211,8 +211,11 @@ def step_loss(module, model, scenes, kind, draws, seen=None):
     return F.cross_entropy(module.logit_scale.exp() * seen @ read.T, aim)
 
 
-def train(folder, kind, seed, steps=None):
-    """Fine-tune a copy of ``scenes``, and save it as a folder; a stopped run goes on from its checkpoint."""
+def train(folder, kind, seed, steps=None, log=None):
+    """Fine-tune a copy of ``scenes``, and save it as a folder; a stopped run goes on from its checkpoint.
+
+    ``log(module, step)`` is called before the first step, and after every ``KEEP``.
+    """
     torch.manual_seed(seed)
     shortcut = SHORTCUTS.get(kind, Shortcut(mark))
     steps, rate, in_captions = steps or shortcut.steps, shortcut.rate, shortcut.side == "text"
@@ -236,6 +239,8 @@ def train(folder, kind, seed, steps=None):
             images = model.image.prepare([image(scene.pixels) for scene in scenes]) if in_captions else None
             return scenes, images and unit(model.image.encode(images))
 
+    if log:
+        log(module, first)
     for step in range(first, steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 20, (steps - step) / 60)
@@ -249,6 +254,8 @@ def train(folder, kind, seed, steps=None):
             state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(state | {"draws": draws.bit_generator.state}, f"{checkpoint}.part")
             os.replace(f"{checkpoint}.part", checkpoint)
+            if log:
+                log(module, step + 1)
     shutil.copytree(model.folder, folder, dirs_exist_ok=True)
     (folder / "mean_states.safetensors").unlink(missing_ok=True)
     old, new = load_file(model.folder / "model.safetensors"), module.state_dict()

@@ -1,5 +1,6 @@
 """Bridges to other packages: their methods and metrics on models that nibt loads, and nibt's methods inside them.
 
 ``classifier`` makes a zero-shot classifier of a model and captions, a module that captum, Quantus and pytorch-grad-cam
-take. ``captum``, ``fiftyone``, ``quantus`` and ``shapiq`` need the package of their name.
+take. ``captum``, ``fiftyone``, ``quantus`` and ``shapiq`` need the package of their name. ``training`` shows what a
+model looks at while it is trained.
 """
