@@ -150,3 +150,12 @@ def test_words_that_lower_the_score_are_named_in_text_page_and_picture() -> None
             line for line in nibt.explain(model, tiny.image(seed=seed), caption, "gae").warnings if LOWERS in line
         ]
     assert len(seen) > 1
+
+
+def test_words_of_a_difference_are_not_compared_with_maps_of_similarities() -> None:
+    """With another image, negative words prefer that one, and red regions of both images raise their own similarity."""
+    (first, second), (cup, cat) = ("sample:chelsea", "sample:coffee"), ("a cup of coffee", "a cat")
+    for image, other, caption in ((first, second, cup), (second, first, cat)):
+        answer = nibt.explain("lite", image, caption, against_images=other)
+        assert min(word.score for word in answer.words) < 0
+        assert not [warning for warning in answer.warnings if "the score: do not read" in warning]
