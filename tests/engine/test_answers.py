@@ -368,5 +368,5 @@ def test_a_word_that_other_images_make_more_likely_is_contradicted() -> None:
     assert words["dog"].image_gain <= -2
     assert words["dog"].image_contradicts
     assert not words["dog"].image_hardly_matters
-    assert "the image speaks against 'dog': it is more likely with other images" in explanation.warnings
+    assert "'dog' is less likely with this image than with other images" in explanation.warnings
     assert not any("hardly matters" in warning and "'dog'" in warning for warning in explanation.warnings)

@@ -219,10 +219,8 @@ def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) 
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
     if contradicted:
-        warnings.append(
-            f"the image speaks against {', '.join(contradicted)}: {'it is' if len(contradicted) == 1 else 'they are'} "
-            f"more likely with {'a blank image' if alone else 'other images'}"
-        )
+        compared = f"less likely with this image than with {'a blank image' if alone else 'other images'}"
+        warnings.append(f"{', '.join(contradicted)} {'is' if len(contradicted) == 1 else 'are'} {compared}")
     tolerance = vars(method).get("tolerance")
     share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)
     large = [word for word in words if word.misses(share)]
