@@ -124,7 +124,14 @@ def listed(names: list[str]) -> str:
 def needing_attention() -> str:
     """Return the sentence on the methods that reject towers without attention."""
     names = [name for name in own("methods") if "attention" in find("methods", name).needs]
-    return f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
+    without = [f"{name}:{variant}" for name in names for variant in without_attention(find("methods", name))]
+    needing = f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
+    return f"{needing} The variants {listed(without)} can."
+
+
+def without_attention(kind: Any) -> list[str]:
+    """Return the variants of a method that needs attention whose options do not need it."""
+    return [name for name, sides in kind.variants.items() if "attention" not in kind(**sides["image"]).required()]
 
 
 def with_part(path: Path, name: str, content: str) -> str:
@@ -230,6 +237,8 @@ def facts(kind: Any) -> str:
         "answer": " The model must be a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
+    if "attention" in kind.needs and (without := without_attention(kind)):
+        needs = needs.rstrip(".") + f", except for {listed(without)}."
     unsigned = "are negative only if the target is" if kind.linear else "are never negative"
     return f"**Signs.** Scores {'may be negative' if kind.signed else unsigned}.{needs}"
 
