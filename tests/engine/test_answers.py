@@ -286,7 +286,7 @@ def test_rows_that_miss_their_change_are_named_with_the_reason() -> None:
     few = explained(quadrature="riemann", steps=1, views=1)
     assert any("of it: set a tolerance" in note for note in few.warnings)
     for explanation in (cut, zero, few):
-        (note,) = [note for note in explanation.warnings if "do not add up to their change" in note]
+        (note,) = [note for note in explanation.warnings if "do not add up to the change" in note]
         for word in explanation.words:
             assert (repr(word.text) in note) == any(
                 each.misses(0.05 if explanation is not few else 0.1)
