@@ -47,13 +47,14 @@ PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.a
 COLUMNS = ("model", "method", "weights", "side", "median", "worst", "Spearman median", "Spearman worst", "rounded")
 ABOUT = """# Half precision
 
-This page compares maps of half-precision weights with those of float32.[^run]
+This page compares the maps of models whose weights are in half precision (float16 or bfloat16) with those of the same
+models in float32.[^run]
 [Precision](../../explanation/cost.md#precision) describes how nibt computes with them.
 
-The table has the largest difference of a score, as a share of the largest score of its map, and the smallest
-Spearman correlation of two maps, over {pairs} drawn scenes, both sides, and the measured methods (three for
-`scenes`, two for `lite`). [precision.csv](precision.csv) has a row for each method and side, with medians, and rows
-for models with random weights and for two computations that nibt does not use
+The table has the largest difference of a score from that in float32, as a share of the largest score of the map, and
+the smallest rank correlation (Spearman) of a map with that in float32, over {pairs} drawn scenes, both sides, and the
+measured methods (three for `scenes`, two for `lite`). [precision.csv](precision.csv) has a row for each method and
+side, with medians, and rows for models with random weights and for two computations that nibt does not use
 ([precision.py](../../../benchmarks/precision.py) describes them).
 
 {summary}

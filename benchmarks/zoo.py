@@ -59,18 +59,19 @@ QUICK = {
 }
 HEAD = """# All classes of models
 
-This page shows that nibt cuts each class of model correctly: a model that is cut at any layer must give its own
-embeddings, and a generator its own log-probabilities. The models are small and have random weights, so the page does
-not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each model; `python
-benchmarks/zoo.py --write` writes this page and the file.
+To explain a layer, nibt cuts a model there: it replaces the hidden state, and runs the rest of the model on it. This
+page shows that this works for each class of model: with its own hidden state, a cut model must have the same
+embeddings, and a generator the same log-probabilities, as the model itself. The models are small and have random
+weights, so the page does not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each
+model; `python benchmarks/zoo.py --write` writes this page and the file.
 
 - **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
   model and that of the model cut at a layer.
 - **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
-  tokens, relative to the change of the score.
-- **methods**: the numbers of methods that run on the models of the group, one number for each set of models (after `+`:
-  on one side only). Some methods need attention, which towers of convolutions, windows or groups do not have. On models
-  with more than 230 tokens, only four methods were tried.
+  tokens, relative to the change of the target.
+- **methods**: how many methods run on a model. A group has several numbers if its models differ; a number after `+` is
+  of methods that run on one side only. Some methods need attention, which towers of convolutions, windows or groups do
+  not have. On models with more than 230 tokens, only four methods were tried.
 
 Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other models have
 the settings of nibt's tests.
@@ -335,9 +336,11 @@ where nibt is developed. Instead, the repository has a file of facts for each of
 processor, special tokens, chat template and generation settings, with their sources. For {copies} of them, tests
 build a small copy, which differs from the release only in sizes and weights, and compare nibt with the documented
 call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
-log-probabilities), and the cut at all layers. `nibt check MODEL` prints what nibt reads of your model, and cuts it
-at three layers.
+log-probabilities), and the model cut at each layer. `nibt check MODEL` prints what nibt reads of your model, and
+compares it with itself, cut at three layers.
 
+- **reads**: the text that the model takes with an image. *Query, page*: for retrieval, with a prompt for each.
+  *Embedding prompt*: a prompt around the caption. *Chat template*: a prompt in the template of the model.
 - **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
 - **refused**: nibt rejects the model, with a message that states the reason.
 - **not built**: too few facts were found for a copy.

@@ -124,7 +124,14 @@ def listed(names: list[str]) -> str:
 def needing_attention() -> str:
     """Return the sentence on the methods that reject towers without attention."""
     names = [name for name in own("methods") if "attention" in find("methods", name).needs]
-    return f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
+    without = [f"{name}:{variant}" for name in names for variant in without_attention(find("methods", name))]
+    needing = f"{len(names)} methods need attention, and cannot explain convolutional networks: {listed(names)}."
+    return f"{needing} The variants {listed(without)} can."
+
+
+def without_attention(kind: Any) -> list[str]:
+    """Return the variants of a method that needs attention whose options do not need it."""
+    return [name for name, sides in kind.variants.items() if "attention" not in kind(**sides["image"]).required()]
 
 
 def with_part(path: Path, name: str, content: str) -> str:
@@ -191,8 +198,8 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"# {name}\n\n{MARK}\n{doc.title}"
     if picture:
         yield picture
-    if "Answers" in doc.sections:
-        yield f"**Answers.** {doc.sections['Answers']}"
+    if "Shows" in doc.sections:
+        yield f"**What the scores show.** {doc.sections['Shows']}"
     if doc.notes:
         yield doc.notes
     yield f"**Use it when.** {doc.sections['Use it when']}"
@@ -230,7 +237,10 @@ def facts(kind: Any) -> str:
         "answer": " The model must be a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
-    return f"**Signs.** Scores {'may be' if kind.signed else 'are never'} negative.{needs}"
+    if "attention" in kind.needs and (without := without_attention(kind)):
+        needs = needs.rstrip(".") + f", except for {listed(without)}."
+    unsigned = "are negative only if the target is" if kind.linear else "are never negative"
+    return f"**Signs.** Scores {'may be negative' if kind.signed else unsigned}.{needs}"
 
 
 def variant_lines(kind: Any) -> Iterator[str]:
@@ -249,7 +259,7 @@ def variant_lines(kind: Any) -> Iterator[str]:
 
 
 def cost(name: str, kind: Any) -> str:
-    """Return the forward passes and the measured seconds of a method."""
+    """Return the forward passes of a method, and the seconds that an explanation of both sides took."""
     costs = json.loads(COSTS.read_text(encoding="utf-8"))
     measured = costs["methods"].get(name, {})
     times = []
@@ -259,7 +269,8 @@ def cost(name: str, kind: Any) -> str:
             times.append(f"{label} {measured[model]['seconds']:g} s{f' with {options}' if options else ''}")
     views = kind.variants["default"].get("image", {}).get("views", 1)
     formula = f"{kind.cost}, for each of {views} views of an image" if views > 1 else kind.cost
-    return f"**Forward passes.** {'; '.join(filter(None, [formula, ', '.join(times)]))}."
+    formula = "0, besides those that compute the similarity" if formula == "0" else formula
+    return f"**Cost.** Forward passes: {formula}." + (f" Time: {', '.join(times)}." if times else "")
 
 
 def quality(name: str) -> str:
@@ -268,11 +279,15 @@ def quality(name: str) -> str:
     if not row:
         return ""
     values = ", ".join(f"{key} {float(image[key]):.2f}" for key in ("pointing", "energy", "AP") if key in image)
-    options = f" with {row.partition(' ')[2]}" if row != name else ""
+    options = f"{row.partition(' ')[2]} and " if row != name else ""
+    views = "three views" if name == PRESENT["shown"] else "one view"
     counts = [f"{int(part['scenes']):,}" for part in (image, text)]
-    of_words = "" if counts[0] == counts[1] else f" (on {counts[1]})"
+    of_words = "" if counts[0] == counts[1] else f" (on {counts[1]} scenes)"
     words = f"{float(text['AUC of words']):.2f}"
-    return f"[On {counts[0]} drawn scenes](../results/methods.md){options}: {values}, AUC of words {words}{of_words}."
+    return (
+        f"[On {counts[0]} drawn scenes](../results/methods.md) with {options}{views}: {values}, AUC of words "
+        f"{words}{of_words}."
+    )
 
 
 def measured(name: str) -> tuple[str, dict[str, str], dict[str, str]]:
@@ -286,15 +301,16 @@ def measured(name: str) -> tuple[str, dict[str, str], dict[str, str]]:
 
 
 def amounts(name: str) -> str:
-    """Return how well the maps of a method say how much, from the study of removal."""
-    table = rows(STUDY / "removal.csv")
-    row = row_of(table, name)
-    if not row:
-        return ""
-    scaled_rows = (label for label in table if re.fullmatch(rf"{name}( views=3)? amounts=removal", label))
-    removal = next((table[label]["r"] for label in scaled_rows), "")
-    scaled = f"; {removal} with `amounts=removal`" if removal else ""
-    return f"**[Correlation with removal](../../explanation/study.md#how-much).** {table[row]['r']}{scaled}."
+    """Return how well the sizes of scores agree with removal, from the study: of rows with equal views and scenes."""
+    table, texts = rows(STUDY / "removal.csv"), []
+    for row in filter(None, (row_of(table, name), f"{name} views=3")):
+        if row in table:
+            removal = table.get(f"{row} amounts=removal")
+            scaled = f", {removal['r']} with `amounts=removal`" if removal else ""
+            options = f" with {row.partition(' ')[2]}" if row != name else ""
+            texts.append(f"{table[row]['r']}{options}{scaled} ({table[row]['scenes']} scenes)")
+    link = "**[Correlation with removal](../../explanation/study.md#how-much).**"
+    return f"{link} {'; '.join(texts)}." if texts else ""
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:

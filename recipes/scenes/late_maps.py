@@ -39,11 +39,13 @@ ABOUT = """# Maps of late interaction
 
 This page compares methods on a small `ColPaliForRetrieval` that was trained on drawn scenes of 64 nouns
 ([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In a share of {first} of 500
-scenes with one object, the noun of the object has the largest similarity of all nouns.
+scenes with one object, the right noun has the largest similarity of the 64 nouns.
 
-The table has means over scenes of two or three objects, of which the caption names one.[^run] The table
-[late_interaction.csv](late_interaction.csv) also has further metrics, rows with one view, and 95 % intervals; there,
-`*` marks a difference from the similarity map with one view (paired test with Holm's correction, p < 0.05).
+The table has means over 500 scenes of two or three objects (`occlusion`: the first 300), of which the caption names
+one.[^run] The file [late_interaction.csv](late_interaction.csv) also has further metrics, rows with one view, and 95 %
+intervals; there, `*` marks a difference from the similarity map with one view (paired test with Holm's correction, p <
+0.05). The [glossary](../../explanation/glossary.md) explains pointing, AP and energy; `forwards` is the cost in
+forward passes.
 
 {table}
 

@@ -286,7 +286,7 @@ def test_rows_that_miss_their_change_are_named_with_the_reason() -> None:
     few = explained(quadrature="riemann", steps=1, views=1)
     assert any("of it: set a tolerance" in note for note in few.warnings)
     for explanation in (cut, zero, few):
-        (note,) = [note for note in explanation.warnings if "do not add up to their change" in note]
+        (note,) = [note for note in explanation.warnings if "do not add up to the change" in note]
         for word in explanation.words:
             assert (repr(word.text) in note) == any(
                 each.misses(0.05 if explanation is not few else 0.1)
@@ -368,5 +368,5 @@ def test_a_word_that_other_images_make_more_likely_is_contradicted() -> None:
     assert words["dog"].image_gain <= -2
     assert words["dog"].image_contradicts
     assert not words["dog"].image_hardly_matters
-    assert "the image speaks against 'dog': it is more likely with other images" in explanation.warnings
+    assert "'dog' is less likely with this image than with other images" in explanation.warnings
     assert not any("hardly matters" in warning and "'dog'" in warning for warning in explanation.warnings)

@@ -219,17 +219,15 @@ def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) 
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
     if contradicted:
-        warnings.append(
-            f"the image speaks against {', '.join(contradicted)}: {'it is' if len(contradicted) == 1 else 'they are'} "
-            f"more likely with {'a blank image' if alone else 'other images'}"
-        )
+        compared = f"less likely with this image than with {'a blank image' if alone else 'other images'}"
+        warnings.append(f"{', '.join(contradicted)} {'is' if len(contradicted) == 1 else 'are'} {compared}")
     tolerance = vars(method).get("tolerance")
     share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)
     large = [word for word in words if word.misses(share)]
     if result.adds_up or method.category == "path":
         if large:
             named = ", ".join(dict.fromkeys(repr(word.text) for word in large))
-            missed = f"do not add up to their change, by more than {share:.2g} of it"
+            missed = f"do not add up to the change of the target (gap above {100 * share:.2g} %)"
             warnings.append(f"the scores of {named} {missed}: {_advice(large, method)}")
     else:
         warnings.append(
@@ -246,7 +244,7 @@ def _advice(words: Sequence[AnswerWord], method: Method) -> str:
     if values.get("baseline", "blank") != "blank":
         return f"they start at baseline={values['baseline']}, not at a blank image"
     if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
-        return "other tokens have read the sources below this layer; layer=0 leaves nothing to them"
+        return "other tokens have read the sources below this layer, so use layer=0"
     if values.get("tolerance") is not None:
         return "the path has too few steps, at most 65 with a tolerance"
     return "set a tolerance" if "tolerance" in values else "the method adds up only with many small steps"

@@ -35,7 +35,7 @@ class AttentionOrInput(LastAttention):
     """Base class of methods that take the gradient at the last attention or at the tower's input.
 
     Args:
-        at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the tower's first tokens).
+        at: Where the gradient is taken: ``attention`` (the last one) or ``input`` (the input tokens).
     """
 
     category = "gradient"
@@ -56,7 +56,7 @@ class AttentionOrInput(LastAttention):
 
     @abstractmethod
     def input_scores(self, state: Hidden, gradient: Hidden) -> PerToken:
-        """Compute the score of each of the first tokens from the tokens and their gradient."""
+        """Compute the score of each input token from the tokens and their gradient."""
 
     def attribute(self, side: Side) -> Attribution:
         if self.at == "attention":
@@ -75,14 +75,14 @@ class Chefer(LastAttention, name="chefer"):
 
     Zhu et al. (ICLR 2025) compare NIB with this form. The published form, which goes through all blocks, is ``gae``.
 
-    Answers:
+    Shows:
         To which tokens the last block attends, counting only attention that raises the score.
 
     Use it when:
         You compare with the table of NIB's paper, or need a cheap map of a transformer.
 
     Avoid it when:
-        You can afford gradients through all blocks: use ``gae``. The scores of both methods have no signs.
+        You can afford gradients of all blocks: use ``gae``. The scores of both methods have no signs.
     """
 
     paper = "Chefer et al., ICCV 2021, arXiv 2103.15679"
@@ -101,19 +101,20 @@ class FastIG(AttentionOrInput, name="fast_ig"):
     $$\text{score}_t = \text{mean}_{\text{heads}} \, A_{it} \, \partial S / \partial A_{it}$$
 
     Zhu et al. (ICLR 2025) compare NIB with this form, for the last attention $A$. The variant ``textbook`` is for the
-    first tokens $x$:
+    input tokens $x$ (the embeddings of patches with their positions, or of words):
 
     $$\text{score}_t = \sum_c x_{tc} \, \partial S / \partial x_{tc}$$
 
-    Answers:
-        Which tokens of the last attention raise or lower the score, to first order.
+    Shows:
+        Which tokens raise or lower the score by their weights in the last attention, according to the gradient.
 
     Use it when:
         You need a map with signs for the cost of one gradient, or compare with the table of NIB's paper.
 
     Avoid it when:
-        You need sums of scores, or explain words: on ``scenes``, it ranks them worse than ``nib``. The variant
-        ``textbook`` is 0, up to rounding, on towers that normalize their first tokens, such as CLIP's image tower.
+        You need scores that add up, or explain words: on 1,000 scenes, its AUC of words is 0.74, that of ``nib`` 0.98.
+        The scores of the variant ``textbook`` are almost 0 on towers that normalize their input tokens, such as CLIP's
+        image tower, since these ignore the length of a token.
     """
 
     paper = "Hesse et al., NeurIPS 2021, arXiv 2111.07668"
@@ -132,18 +133,21 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
     $$\text{score}_t = \text{mean}_{\text{heads}} \, |\partial S / \partial A_{it}|$$
 
     Zhu et al. (ICLR 2025) compare NIB with this form, for the last attention $A$. Masked weights, which are 0, get no
-    score. The variant ``textbook`` is for the first tokens $x$:
+    score. The variant ``textbook`` is for the input tokens $x$ (the embeddings of patches with their positions, or of
+    words):
 
     $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 
-    Answers:
-        To which tokens the score is sensitive, without a sign.
+    Shows:
+        To which tokens the score is sensitive; not whether they raise or lower it.
 
     Use it when:
-        You want the order of words for one gradient, where the variant ``textbook`` is good on ``scenes``.
+        You want the order of words at the cost of one gradient: on 1,000 scenes, the variant ``textbook`` has an AUC of
+        words of 0.99.
 
     Avoid it when:
-        You explain images with the default: on ``scenes`` it is worse than a random map in deletion and insertion.
+        You explain images, or words with the default: on 1,000 scenes with one view, its pointing is 0.39, that of
+        ``gae`` 0.86, and its AUC of words 0.19.
     """
 
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
@@ -164,19 +168,20 @@ class GAE(LastBlocks, name="gae"):
 
     $$\text{score}_t = R_{it}$$
 
-    $R$ starts as the identity, and changes in each block $l$. The variant ``textbook`` has the mean of the rectified
-    products, as published. A head that pools by attention multiplies $R$ by its own map. With ``blocks``, $R$ starts at
-    the first of the last blocks.
+    $R$ starts as the identity matrix, and each block $l$ changes it. The variant ``textbook`` is as published: it sets
+    negative products to 0 in each head, before the mean. For a head that pools by attention, $R$ is multiplied by the
+    map of the pooling. With ``blocks``, only the last blocks change $R$.
 
-    Answers:
+    Shows:
         To which patches and words the tower attends in all blocks, counting only attention that raises the score.
 
     Use it when:
-        You want a good order of the pixels of a transformer at the cost of one gradient.
+        You want the order of the pixels at the cost of one gradient: with 3 views, it is as good as that of ``nib`` on
+        ``scenes``.
 
     Avoid it when:
-        You need signs or scores that add up. On ``scenes``, 95 % of its scores are on special tokens, and its maps for
-        two captions are similar (rank correlation 0.64).
+        You need signs or scores that add up. On 300 scenes, 95 % of its scores are on special tokens, and its map of an
+        image is similar to that for an unrelated caption (rank correlation 0.67; of ``nib``, below 0).
 
     Args:
         rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
@@ -209,18 +214,20 @@ class LeGrad(LastBlocks, name="legrad"):
 
     $$\text{score}_t = \sum_l \text{mean}_{\text{heads}, q} \, \text{relu}(\partial s_l / \partial A_{l,qt})$$
 
-    $s_l$ is the score of the head applied to the mean of the tokens that leave block $l$, one of the last blocks; $q$
-    runs over the queries. The tokens of a block are the rows that the embedding depends on; padding is excluded.
+    $s_l$ is the target if the model's head reads only the mean of the tokens that leave block $l$; $q$ runs over the
+    queries. The mean is over the tokens on which the embedding depends, without padding. By default, $l$ runs over all
+    blocks.
 
-    Answers:
+    Shows:
         For which patches more attention, in any block, would raise the score.
 
     Use it when:
-        You explain images with a transformer and want a good order of the pixels.
+        You explain images with a transformer and want a good order of the pixels: on 1,000 scenes with one view, AP is
+        0.75, as of ``gae``.
 
     Avoid it when:
-        You explain words (on ``scenes`` it is no better than chance there), need a sign, or add up scores in a region:
-        its maps are positive nearly everywhere.
+        You explain words (on 1,000 scenes, its AUC of words is 0.41; chance is 0.5), need a sign, or add up scores in a
+        region: its maps are positive nearly everywhere.
     """
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
@@ -250,9 +257,10 @@ class Rollout(AttentionMethod, name="rollout"):
 
     $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{it}$$
 
-    The map of an image is the same for every caption, since it uses no gradient. It is a negative control.
+    It uses no gradient, so the map of an image is the same for every caption. It shows where a map has its scores
+    without any evidence of the caption.
 
-    Answers:
+    Shows:
         To which tokens the tower attends, independently of the other input.
 
     Use it when:

@@ -26,26 +26,27 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
 
     $$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
 
-    Each other unit is in the coalition with the probability ``share`` (1/2 in Banzhaf, 1965; Wang and Jia, AISTATS
-    2023, arXiv 2205.15466). The expectations are estimated by least squares of the score on the units that are kept
-    (Hammer and Holzman, 1992). They are exact if the budget covers all coalitions.
+    A *coalition* is a set of units that are kept; the others are removed. The expectation $E$ is over coalitions that
+    keep each other unit with the probability ``share`` (1/2 in Banzhaf, 1965; Wang and Jia, AISTATS 2023, arXiv
+    2205.15466). It is estimated by a linear regression (least squares) of the target on the units that are kept (Hammer
+    and Holzman, 1992). It is exact if the budget covers all coalitions.
 
-    Answers:
-        By how much this patch, or this word, raises the score on average, if a random part of the others is kept.
+    Shows:
+        By how much this patch, or this word, raises the target on average, if a random part of the others is kept.
 
     Use it when:
-        You want tables or maps without gradients, for any network, also in half precision. What is computed for an
-        image is used for all captions.
+        You want tables or maps without gradients, for any network, also in half precision. The forward passes of an
+        image are used for all of its captions.
 
     Avoid it when:
-        The scores must add up (use ``shapley``), or there are fewer than two coalitions per unit: the estimates are
+        The scores must add up (use ``shapley``), or the budget is below two coalitions per unit: then the estimates are
         noisy.
 
     Args:
         share: The probability that a unit is kept.
         estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
-        ridge: For least squares, the weight of the penalty on squared values, in coalitions. It makes values from few
-            coalitions less noisy, and smaller.
+        ridge: For least squares, the weight of the penalty on squared scores (ridge regression), in numbers of
+            coalitions. It makes scores from few coalitions less noisy, and smaller.
     """
 
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
@@ -80,24 +81,24 @@ def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np
 class Shapley(CoalitionMethod, name="shapley"):
     r"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
 
-    The game (Shapley, 1953) is the score of the input with only the units of a coalition kept. The values are the
-    additive game with the sum S(all) - S(none) that is nearest to it by least squares, where coalitions of $s$ of $n$
-    units have the weight
+    A *coalition* is a set of units that are kept; the others are removed (the game of Shapley, 1953). The scores add up
+    to S(all) - S(none), the target with all units minus that with none. Among all such scores, they are those whose
+    sums predict the targets of coalitions best (least squares), where coalitions of $s$ of $n$ units have the weight
 
     $$w_s = \frac{n - 1}{\binom{n}{s} \, s \, (n - s)}$$
 
-    They are exact if the budget covers all coalitions; otherwise it is spent on pairs of a coalition and its complement
-    (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+    They are exact if the budget covers all coalitions; otherwise, it is spent on pairs of a coalition and its
+    complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
 
-    Answers:
-        What each unit adds to the score, on average over all orders in which units are added.
+    Shows:
+        What each unit adds to the target, on average over all orders in which units can be added.
 
     Use it when:
-        You want scores that add up and that units with the same evidence share, or exact values for a caption of up to
-        nine words.
+        You want scores that add up, with equal scores for units with the same evidence, or exact scores for a caption
+        of up to nine words.
 
     Avoid it when:
-        There are fewer than four coalitions per unit: the estimates are noisy.
+        The budget is below four coalitions per unit: then the estimates are noisy.
 
     Args:
         budget: The number of coalitions, besides the full and the empty one.

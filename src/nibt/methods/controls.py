@@ -1,4 +1,4 @@
-"""Controls, which any method must beat: they explain nothing."""
+"""Controls: scores that do not depend on the model, to compare the metrics of methods with."""
 
 from dataclasses import dataclass
 
@@ -27,14 +27,14 @@ class ControlMethod(UnitMethod):
 class Random(ControlMethod, name="random"):
     """A control: uniform random scores in [0, 1).
 
-    The draw of an item depends on the seed and on a checksum of the item. Items therefore get different maps, and the
-    map of an item depends neither on its batch nor on the order.
+    The scores of an image or caption depend only on the seed and on its content. So different images get different
+    maps, and a map does not depend on the batch or on the order of the images.
 
-    Answers:
-        Nothing: it is a control.
+    Shows:
+        Nothing about the model: it is a control.
 
     Use it when:
-        You report a metric: a method that is not better than ``random`` explains nothing on that data.
+        You report a metric: if a method is not better than ``random``, the value is no evidence for the method.
 
     Avoid it when:
         You want an explanation.
@@ -51,13 +51,15 @@ class Random(ControlMethod, name="random"):
 class Ones(ControlMethod, name="ones"):
     """A control: the same score for every unit.
 
-    Metrics that rescale maps to [0, 1] turn this map into zeros, so they keep nothing of the input.
+    Metrics that scale maps to [0, 1] (confidence drop and increase) turn this map into zeros. They then multiply the
+    input by zeros, so nothing of the input is kept. The sum of this map over an object is the area of the object. So
+    its correlation with removal, 0.19, only shows that larger objects matter slightly more.
 
-    Answers:
-        Nothing: it is a control.
+    Shows:
+        Nothing about the model: it is a control.
 
     Use it when:
-        You report a metric: a value that ``ones`` reaches, too, says nothing about a map.
+        You report a metric: if a method has no better value than ``ones``, the value is no evidence for the method.
 
     Avoid it when:
         You want an explanation.
@@ -73,14 +75,14 @@ class Center(ControlMethod, name="center"):
 
     $$\text{score} = \exp(-d^2 / (2 \, \text{spread}^2))$$
 
-    $d$ is the distance from the center, where the outermost units along either axis lie at 1. The tokens of a caption's
-    words lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
+    $d$ is the distance from the center of the image, in a square whose outermost patches lie at -1 and 1 of each axis.
+    The tokens of a caption's words lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
 
-    Answers:
-        Nothing: it is a control.
+    Shows:
+        Nothing about the model: it is a control.
 
     Use it when:
-        You report a metric against ground truth: photographs have their objects in the center.
+        You report a metric against ground truth: in photographs, objects are often in the center.
 
     Avoid it when:
         You want an explanation.

@@ -1,16 +1,17 @@
-r"""FIxLIP: a model of order two, fitted by least squares to the scores of coalitions (Baniecki et al., NeurIPS 2025).
+r"""FIxLIP: a score for each unit and each pair of units, fitted by least squares (Baniecki et al., NeurIPS 2025).
 
 $$S(\text{coalition}) = e_0 + \sum_i e_i x_i + \sum_{i<k} e_{ik} x_i x_k$$
 
-$x_i$ is 1 if unit $i$ is kept, else 0. Units are kept independently with the probability ``share``. The score of a unit
-is its mean effect, as of ``banzhaf``. In a words x patches table, the units of both sides are fitted together, and an
-entry is the coefficient of a word with a patch.
+A *coalition* is a set of units that are kept; the others are removed. $x_i$ is 1 if unit $i$ is kept, else 0. Units are
+kept independently with the probability ``share``. The score of a unit is its mean effect, as with ``banzhaf``. In a
+words x patches table, the units of both sides are fitted together, and an entry is the coefficient $e_{ik}$ of a word
+and a patch.
 
-The fit of all pairs of the coalitions of two sides is the table of ``banzhaf``, if each side has more coalitions than
-units. The variant ``paper`` keeps and removes single tokens.
+If all pairs of the coalitions of both sides are fitted, and each side has more coalitions than units, the table equals
+that of ``banzhaf``. The variant ``paper`` keeps and removes single tokens instead of words.
 
-Answers:
-    Which words and patches, and which pairs of them, raise the score, according to a fitted model of order two.
+Shows:
+    Which words and patches, and which pairs of them, raise the target, according to the fitted sum.
 
 Use it when:
     You compare with the published method, or want to check ``banzhaf`` against the fit that it replaces.

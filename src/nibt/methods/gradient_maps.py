@@ -28,14 +28,14 @@ class GradCAM(GradientMethod, name="grad_cam"):
 
     $$\text{score}_t = \text{relu}(\sum_c h_{tc} \, \partial S / \partial h_{tc})$$
 
-    Zhu et al. (ICLR 2025) compare NIB with this form. The variant ``textbook`` pools the gradient: $w_c$ is its mean
-    over the units.
+    Zhu et al. (ICLR 2025) compare NIB with this form. In the variant ``textbook``, $w_c$ is the mean of the gradient
+    over the patches or words:
 
     $$\text{score}_t = \text{relu}(\sum_c w_c h_{tc})$$
 
     On a convolutional trunk, the default layer is the last feature map, as published.
 
-    Answers:
+    Shows:
         Which tokens of a late layer raise the score, to first order.
 
     Use it when:
@@ -43,8 +43,9 @@ class GradCAM(GradientMethod, name="grad_cam"):
         these.
 
     Avoid it when:
-        You explain a transformer: ``along_path=true`` or ``nib`` are better on ``scenes``, for five times the
-        cost. A map of zeros means that no token of the layer raises the score.
+        You explain a transformer: with ``along_path=true``, which averages the scores along NIB's path, pointing on
+        1,000 scenes is 0.79 instead of 0.38, for 7 forward passes instead of 1.5; ``nib`` is better, too. A map of
+        zeros means that no token of the layer raises the score.
 
     Args:
         weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.
@@ -82,23 +83,25 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     $$\text{score}_t = \text{relu}(l_t \sum_d v_{td} \, \partial S / \partial o_{id})$$
 
     $o$ is the output of the attention before its projection, and $v$ are its values; $d$ runs over the channels of all
-    heads. $l_t$ is the cosine of the query $q_i$ and the key $k_t$, min-max scaled over the tokens that row $i$ attends
-    to.
+    heads. $l_t$ is the cosine of the query $q_i$ and the key $k_t$, scaled so that it is 0 for the least similar and 1
+    for the most similar key among the tokens that row $i$ attends to.
 
-    The variant ``authors`` computes what the authors' program computes: the last attention with one head. So its maps
-    are not those of the model (Cui and Fan, 2026, arXiv 2605.12952).
+    The variant ``authors`` computes what the authors' program computes: the last attention as if it had one head with
+    all channels. The model has several heads, so these maps explain a computation that the model does not do (Cui and
+    Fan, 2026, arXiv 2605.12952).
 
-    Answers:
-        Which values of the last attention raise the score, weighted by how well their keys fit the query.
+    Shows:
+        Which tokens raise the score by their values in the last attention, weighted by how similar their keys are to
+        the query.
 
     Use it when:
         You compare with the published Grad-ECLIP, or want a cheap map of an image.
 
     Avoid it when:
-        You explain words: on ``scenes`` it is worse than a random map in deletion and insertion there.
+        You explain words: on ``scenes``, its scores of words are worse than random scores in deletion and insertion.
 
     Args:
-        heads: ``all`` of the model, or ``joined`` into one.
+        heads: ``all`` uses the heads of the model, ``joined`` one head with all their channels.
     """
 
     paper = "Zhao et al., ICML 2024, arXiv 2502.18816"

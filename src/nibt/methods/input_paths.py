@@ -1,4 +1,4 @@
-"""Methods with a path that starts or ends at the first tokens, the input of the tower."""
+"""Methods with a path that starts or ends at the input tokens of the tower."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,22 +14,25 @@ from nibt.results.attribution import Attribution
 
 @dataclass(frozen=True)
 class IntegratedGradients(PathMethod, name="integrated_gradients"):
-    r"""Integrated gradients on the first tokens (Sundararajan et al., ICML 2017, arXiv 1703.01365).
+    r"""Integrated gradients of the input tokens (Sundararajan et al., ICML 2017, arXiv 1703.01365).
 
     $$\text{score}_t = \frac{1}{n} \sum_{j=1}^{n} \sum_c (h - r)_{tc} \frac{\partial S}{\partial z_{tc}}(z_j)$$
 
     $$z_j = r + \frac{j - 1/2}{n} (h - r)$$
 
-    The path is NIB's, but at the input of the tower: $h$ are the first tokens, and $r$ is their baseline.
+    The path is NIB's, but at the input of the tower: $h$ are the input tokens (the embeddings of patches with their
+    positions, or of words), and $r$ is their baseline.
 
-    Answers:
+    Shows:
         How much each patch of the input, and each word, adds to the similarity, compared with an input without content.
 
     Use it when:
-        You need scores of the input itself rather than of a hidden layer: it keeps all axioms that the tests check.
+        You need scores of the input itself rather than of a hidden layer. In the tests of
+        [axioms](../../explanation/axioms.md), the default breaks none; the variant ``paper`` breaks three.
 
     Avoid it when:
-        You need a fast answer, or explain a convolutional tower: the map has the cells of its first feature map.
+        You need a fast method, or small gaps: with 50 steps, the median completeness gap on 100 scenes is 9 %. On a
+        convolutional tower, the map has a score for each cell of the first feature map.
 
     Args:
         baseline: ``blank`` or ``zero`` (the zero embedding).
@@ -62,22 +65,22 @@ class MFABA(Method, name="mfaba"):
 
     $$\text{score}_t = -\sum_j \sum_c (x_{j+1} - x_j)_{tc} \, (\partial S / \partial x_j)_{tc}$$
 
-    $x_0$ are the first tokens. Each step lowers the score, so every term is the stride times an absolute gradient: a
-    sensitivity, which is never negative.
+    $x_0$ are the input tokens: the embeddings of patches with their positions, or of words. Each step lowers the score,
+    so each term of the sum is the stride times an absolute gradient, which is never negative.
 
-    Answers:
-        How sensitive the score is to each first token, along an adversarial path.
+    Shows:
+        How sensitive the score is to each input token, along a path that lowers the score (adversarial).
 
     Use it when:
         You compare with the table of NIB's paper.
 
     Avoid it when:
-        You need a sign, or the place of an object: on ``scenes``, with one view, its pointing is 0.51, that of ``nib``
-        0.85.
+        You need a sign, or the place of an object: on ``scenes``, with one view, its pointing is 0.48 (100 scenes),
+        that of ``nib`` 0.87 (500 scenes).
 
     Args:
         steps: The number of steps.
-        stride: The length of a step in every coordinate.
+        stride: The length of a step in each coordinate.
     """
 
     paper = "Zhu et al., AAAI 2024, arXiv 2312.13630"

@@ -28,15 +28,16 @@ class Occlusion(SegmentMethod, name="occlusion"):
     A patch is replaced by the mean color, a word by the embedding of the padding token. Units are removed one at a
     time.
 
-    Answers:
-        By how much the score drops if this patch, or this word, is missing.
+    Shows:
+        By how much the target decreases if this patch, or this word, is removed.
 
     Use it when:
-        You explain a caption, which has few words, or want an answer that does not depend on layers or gradients.
+        You explain a caption, which has few words, or want scores that do not depend on layers or gradients.
 
     Avoid it when:
-        Patches carry the same evidence: removing one changes little, so all get low scores. For what the removal of a
-        region does, use ``nib amounts=removal``. It costs one forward pass per cell: hundreds on convolutional towers.
+        Several patches carry the same evidence: removing one changes little, so all get low scores. For the removal of
+        a region, use ``nib amounts=removal``. Occlusion costs one forward pass per cell: hundreds on convolutional
+        towers.
     """
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
@@ -73,14 +74,14 @@ class RISE(PlayerMethod, name="rise"):
     bilinearly with a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The
     mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
 
-    Answers:
-        Which parts are visible in randomly masked inputs with a high score.
+    Shows:
+        Which patches or words are often kept in the random masks for which the target is high.
 
     Use it when:
-        You can run a model hundreds of times and want a reference that uses only its scores.
+        You can run a model hundreds of times and want a method that uses only its output, to compare others with.
 
     Avoid it when:
-        You need a result soon, a sign, or scores that do not change if a constant is added to the target.
+        You need a fast method, signs, or scores that do not change if a constant is added to the target.
 
     Args:
         masks: The number of masks.

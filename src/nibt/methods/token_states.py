@@ -31,8 +31,9 @@ class SimilarityMap(Method, name="similarity_map"):
     If the processor splits an image into tiles and an overview, the similarity of a cell of the overview is divided
     among the patches that it covers, and added to theirs.
 
-    Answers:
-        Which patches have vectors that are like those of the query; for a query, how well each token is matched.
+    Shows:
+        Which patches have vectors that are similar to those of the query; for a query, how similar the best patch is to
+        each token.
 
     Use it when:
         You compare with other packages for these models.
@@ -61,7 +62,7 @@ class LogitLens(LayerMethod, name="logit_lens"):
 
     $y$ is the first token of the word. The head of the decoder reads each row alone, at the output of a layer.
 
-    Answers:
+    Shows:
         At which patches and earlier words the model would already write this word, if its head read their states.
 
     Use it when:
@@ -100,12 +101,18 @@ class TokenActivationMap(Method, name="tam"):
 
     $$\text{map} = F(\text{relu}(a_y - s \sum_j w_j a_j))$$
 
-    The activation of a row for a token is its rectified logit, from the last state of the row. $a_y$ are the
-    activations of the patches for the token $y$, and $a_j$ those for the $j$-th token before, of the prompt or the
-    answer, other than $y$. Its weight $w_j$ is the activation of its own row for $y$; the weights sum to 1. $s$ is the
-    least-squares scale of this interference. $F$ is a 3 x 3 Gaussian over ranks, whose width is the coefficient of
-    variation. $y$ is the first token of a word. The sum is over all tokens before it, of the prompt and of the answer,
-    also if only some sources are explained.
+    The *activation* of a patch or of an earlier token for a token $y$ is the logit of $y$ that the head computes from
+    its last hidden state, or 0 if the logit is negative. $a_y$ are the activations of the patches for $y$, the first
+    token of the word. $a_j$ are those for the $j$-th token before it, in the prompt or in the answer; tokens that equal
+    $y$ are left out. The weight $w_j$ is the activation of this earlier token for $y$, divided by the sum of these
+    activations. For a token of the answer, the state before it is used, which predicts it. The sum is what earlier
+    tokens explain of the map, and $s$ is the factor that brings it closest to $a_y$ (least squares). All tokens before
+    the word are used, also if only some sources are explained.
+
+    The scores of earlier words are their activations for $y$. These and the scores of the patches are scaled together
+    to [0, 1]. Then $F$ smooths the map: a score becomes a weighted mean of the nine scores of the 3 x 3 patches around
+    it. The nine are sorted, and the weight of each is a Gaussian of its distance from the median, counted in ranks.
+    The standard deviation of this Gaussian is that of the nine scores, divided by their mean.
 
     The program of Li et al. takes other tokens in two places:
 
@@ -114,8 +121,8 @@ class TokenActivationMap(Method, name="tam"):
     | the first token of the prompt | this token | the token that the model would most probably write after it |
     | the first token of the answer, for later words | this token | the last token of the prompt |
 
-    Answers:
-        At which patches the logit of the word is high, after the part that earlier words explain is subtracted.
+    Shows:
+        At which patches the logit of the word is high, after subtracting the part that earlier words explain.
 
     Use it when:
         You compare with publications on generators, or want a map for the cost of one forward pass.

@@ -61,10 +61,10 @@ def _crossed(scores: PairScores) -> PairScores:
 class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
     """Table faithfulness: how well the table predicts the interactions of the kept words and patches.
 
-    For coalitions of patches and of words that no method has drawn, the cosine of each pair is compared with the sum of
-    the table over the kept words and patches. Both lose their means over the coalitions of each side first, since what
-    a word or a patch adds alone is no interaction. ``r2`` is 1 minus the mean squared error, relative to the mean
-    square of the cosines; ``spearman`` is the rank correlation.
+    Random sets of patches and of words are kept, which no method has seen. For each pair of sets, the cosine is
+    compared with the sum of the table over the kept words and patches. From both, the means over the sets of each side
+    are subtracted first, so that what words or patches add alone does not count. ``r2`` is 1 minus the mean squared
+    error, divided by the mean square of the cosines; ``spearman`` is the rank correlation.
 
     Range:
         at most 1; 0 for a table of zeros
@@ -73,13 +73,13 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
         2 x ``coalitions``, 128, shared by all tables of a pair
 
     Use it when:
-        You choose a table without ground truth.
+        You choose a method for tables, without ground truth.
 
     Avoid it when:
         The method removes units in another way than by the mean color and padding.
 
     Source:
-        Baniecki et al., NeurIPS 2025 (FIxLIP), here without the parts of one side
+        Baniecki et al., NeurIPS 2025 (FIxLIP), here without the scores of single words and patches
 
     Args:
         measure: ``r2`` or ``spearman``.
@@ -104,8 +104,8 @@ class TableFaithfulness(CoalitionMetric, name="table_faithfulness"):
 class AdditiveShare(CoalitionMetric, name="additive_share"):
     """Additive share: how well separate scores of words and of patches predict the cosine, without a table.
 
-    It is the share of the variance of the cosines of all pairs of coalitions that a score of the kept patches plus a
-    score of the kept words can explain.
+    Random sets of patches and of words are kept. The value is the share of the variance of the cosines of all pairs of
+    sets that is explained by a number for each set of patches plus a number for each set of words.
 
     Forward passes:
         2 x ``coalitions``, 128, shared by all tables of a pair
@@ -137,7 +137,7 @@ class Synergy(Metric[RegionsInput], name="synergy"):
 
     $$m(i, j) = v(ij) - v(i) - v(j) + v(\emptyset)$$
 
-    It is the product of the changes of both unit embeddings, so all pairs are compared (Pearson).
+    where $\emptyset$ keeps nothing. The value is the correlation (Pearson) of the table with $m$, over all entries.
 
     Range:
         -1 to 1; NaN for a constant table

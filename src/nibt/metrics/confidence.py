@@ -134,8 +134,8 @@ class ConfidenceDrop(Confidence, name="confidence_drop"):
         You compare with the tables of M2IB and NIB. Use the protocols ``m2ib`` and ``paper`` for their numbers.
 
     Avoid it when:
-        You want to know which map is better: maps with high scores everywhere have the best values, and on ``scenes`` a
-        random map can beat NIB. Report the three controls, too.
+        You want to know which map is better: maps with high scores nearly everywhere keep nearly all of the input. On
+        50 scenes, ``rise`` has the good value 0.29, although its energy is 0.09. Report the three controls, too.
 
     Source:
         Chattopadhay et al., WACV 2018 (Grad-CAM++)

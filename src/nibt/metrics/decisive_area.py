@@ -18,13 +18,15 @@ from nibt.types import PerExample
 class DecisiveArea(PerturbationMetric, name="decisive_area"):
     r"""Decisive area: the smallest share of units, by decreasing score, that keeps a decision or changes it.
 
-    A map that finds the evidence of the decision has a small area. With ``region="keep"``, all other units are removed,
-    and with ``change`` these. The decision is that the score keeps at least ``half`` of its change from no units to all
-    of them, or its ``sign``: with the target ``difference``, that the pair ranks above the other one.
+    A map that finds the evidence of the decision has a small area. With ``region="keep"``, the units with the highest
+    scores are kept, and the area is the smallest share that keeps the decision. With ``region="change"``, they are
+    removed, and it is the smallest share that changes it. The decision ``half`` is that the target is above the middle
+    between its values without units and with all of them. The decision ``sign`` is that the target is above 0: with
+    ``difference``, that the pair ranks above the one that it is compared with.
 
-    The share is found by bisection. It is exact if the score rises with each unit that is inserted; if not, it is one
-    of the shares at which the decision changes. A pair without a decision has no value: its score without units is not
-    below that with all of them (``half``), or does not have another sign.
+    The share is found by bisection. It is exact if the target rises with each unit that is inserted; if not, it is one
+    of the shares at which the decision changes. A pair has no value if the input with all units does not have the
+    decision, or the input without units has it.
 
     Range:
         0 to 1
@@ -36,7 +38,7 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
         You report which part of an image is enough for a decision, or changes it if removed. Also report ``random``.
 
     Avoid it when:
-        You can measure with one ``hide`` only: as for ``deletion``.
+        You can measure with one ``hide`` only: the model was not trained on inputs with removed parts.
 
     Source:
         The idea of minimal sufficient inputs: Carter et al., AISTATS 2019, arXiv 1810.03805

@@ -35,8 +35,8 @@ class Deletion(CurveMetric, name="deletion"):
         You want faithfulness to the model, without ground truth.
 
     Avoid it when:
-        You can measure with one ``hide`` only: the model was not trained on such images, and a map of what confuses the
-        model has a good value.
+        You can measure with one ``hide`` only: the model was not trained on images with removed parts, so a map of what
+        confuses the model most has a good value, too.
 
     Source:
         Petsiuk et al., BMVC 2018 (RISE)
@@ -79,9 +79,9 @@ _NOISE = 4  # separates these draws from those of other purposes
 class ROAD(AreaMetric, name="road"):
     """ROAD: the area under the score while units are removed by decreasing score, and filled in from their neighbors.
 
-    Each removed pixel is the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner), some
-    of which are removed, too, so all are computed from a sparse linear system. Then noise is added. So the image does
-    not show the shape of what was removed, as it may with ``deletion``.
+    Each removed pixel becomes the weighted mean of its eight neighbors (weights 1/6 beside and 1/12 across a corner).
+    Some of these are removed, too, so all are computed together, from a sparse linear system. Then noise is added. So
+    the image does not show the shape of what was removed, as it may with ``deletion``.
 
     A faithful map has a small area. Ties are broken by position. The last share is 1 - 1 / ``levels``, since the pixels
     of a whole image cannot be filled in from others.

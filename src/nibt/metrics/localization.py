@@ -105,8 +105,8 @@ class Energy(MaskMetric, name="energy"):
         You want to know how focused a map is.
 
     Avoid it when:
-        You compare maps with zeros with maps that are positive everywhere: ``legrad`` has 0.13 on ``scenes``, although
-        its order is good.
+        You compare maps with zeros with maps that are positive everywhere: ``legrad`` has 0.13 on 1,000 scenes, but its
+        order is good (AP 0.75).
 
     Source:
         Wang et al., CVPR workshops 2020 (Score-CAM); Arras et al., Information Fusion 81, 2022

@@ -31,15 +31,15 @@ def share_inside(scores: PixelMap, mask: PixelMask, count: int) -> float:
 class RelevanceRank(MaskMetric, name="relevance_rank"):
     """Relevance rank accuracy: the share of the K highest pixels on the named objects, where K is their size.
 
-    Equal scores share the last places. A random map gets the share of
-    the image that the objects cover.
+    Pixels with equal scores that compete for the last places count in part. A random map gets the share of the image
+    that the objects cover.
 
     Use it when:
         You want precision and recall in one number, without a threshold.
 
     Avoid it when:
         You compare data sets: chance is the share of the image that the object covers. Only the order of the pixels
-        counts; for amounts use ``energy``.
+        counts; for the sizes of scores, use ``energy``.
 
     Source:
         Arras et al., Information Fusion 81, 2022 (CLEVR-XAI)
@@ -53,7 +53,7 @@ class RelevanceRank(MaskMetric, name="relevance_rank"):
 class TopKIntersection(MaskMetric, name="top_k_intersection"):
     """Top-k intersection: the share of the highest pixels, a fixed share of the image, on the named objects.
 
-    Equal scores share the last places.
+    Pixels with equal scores that compete for the last places count in part.
 
     Use it when:
         You want to measure more than the largest score, as ``pointing_game`` does, and objects differ in size.
@@ -92,7 +92,7 @@ class AveragePrecision(ShareMetric, name="average_precision"):
 
     Avoid it when:
         You compare data sets: the value by chance is the share of the image that the object covers. Patches limit it:
-        on ``scenes`` a perfect map has 0.87.
+        on drawn scenes with ``scenes`` and one view, a perfect map has 0.87.
 
     Source:
         scikit-learn, ``average_precision_score``

@@ -84,14 +84,14 @@ class NounCurve(RegionsCurve):
 class PairDeletion(PairCurve, name="pair_deletion"):
     """Pair deletion: the area under the cosine while words and patches are removed by the strongest pairs.
 
-    Pairs of a word and a patch come by decreasing score; each removes its word and its patch. The area is that under
-    the cosine of the kept words and patches, over the share of all units that are removed.
+    The entries of the table are visited by decreasing score, and each removes its word and its patch. The curve is the
+    cosine of the kept words and patches, over the share of all words and patches that are removed.
 
     Range:
         that of the cosine
 
     Forward passes:
-        2 x ``levels``, 22
+        2 x (``levels`` + 1), 22
 
     Use it when:
         You measure the faithfulness of the largest entries, without ground truth.
@@ -112,13 +112,13 @@ class PairDeletion(PairCurve, name="pair_deletion"):
 class PairInsertion(PairCurve, name="pair_insertion"):
     """Pair insertion: the area under the cosine while words and patches are inserted by the strongest pairs.
 
-    It is computed as ``pair_deletion``, but each pair brings in its word and its patch.
+    It is computed as ``pair_deletion``, but from an empty input, to which each entry adds its word and its patch.
 
     Range:
         that of the cosine
 
     Forward passes:
-        2 x ``levels``, 22
+        2 x (``levels`` + 1), 22
 
     Use it when:
         As for ``pair_deletion``. Report both.
@@ -191,9 +191,9 @@ _SHARES = 51  # at which the authors read a curve
 class PairArea(AreaMetric[RegionsInput], name="pair_area"):
     r"""Pair area: the area between the curves of deleting the least and the most important words and patches.
 
-    A greedy search from every unit looks for the set of each size with the largest or the smallest sum of the table
-    over its pairs: the units that remain after the least or the most important units are removed. A curve has the
-    cosines of these sets, scaled so that those of no and of all units are 0 and 1.
+    For each number of units, a greedy search looks for the words and patches with the largest, and with the smallest,
+    sum of the table over their pairs: what remains after the least, or the most, important units are deleted. A curve
+    has the cosines of these sets, scaled so that the cosine of no unit is 0 and that of all units is 1.
 
     Range:
         any
@@ -205,7 +205,7 @@ class PairArea(AreaMetric[RegionsInput], name="pair_area"):
         You compare with FIxLIP.
 
     Avoid it when:
-        The image and the caption do not match: the scaling divides by what all units add.
+        The image and the caption do not match: the scaling divides by what all units add, which is then small.
 
     Source:
         Baniecki et al., NeurIPS 2025 (FIxLIP)

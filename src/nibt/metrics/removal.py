@@ -34,8 +34,9 @@ class Removal(ShareMetric, name="removal"):
     """Removal: whether the object with the largest sum is the one whose removal lowers the score most, 1 or 0.
 
     Each object that the caption names is removed alone: the data set draws the image again without it (``scenes``), or
-    the object is filled in as by ``road``. The sum of a map over an object divides units by area. Images with fewer
-    than two visible named objects have no value. Equal sums share the value. Chance is 1 / number of objects.
+    the object is filled in as by ``road``. In the sum over an object, a patch counts by the share of its area on the
+    object. Images with fewer than two visible named objects have no value. If several objects have the largest sum, the
+    value is the share of them whose removal lowers the score most. Chance is 1 / number of objects.
 
     Range:
         0 or 1
@@ -126,9 +127,9 @@ class RetrievalAfterRemoval(PerturbationMetric, name="retrieval_after_removal"):
     The pair competes with the other pairs of the call. Pairs that are not retrieved before the removal have no value,
     so the mean is the share of retrieved pairs that are lost.
 
-    With ``corrupted="query"``, an image without its highest patches is the query for its caption, and a caption without
-    its highest words for its image. With ``corrupted="candidate"``, the whole caption is the query for the image
-    without its highest patches. Equal images or captions do not compete.
+    The units with the highest scores are removed. With ``corrupted="query"``, the image without them is the query for
+    its caption, and the caption without them for its image. With ``corrupted="candidate"``, the whole caption is the
+    query for the image without them. Equal images or captions do not compete.
 
     Range:
         0 or 1

@@ -143,7 +143,7 @@ def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
     mostly = [f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place]]
-    against = "the image speaks against it" if word.image_contradicts else ""
+    against = "less likely with this image" if word.image_contradicts else ""
     hardly = "the image hardly matters" if word.image_hardly_matters else against
     return "; ".join(filter(None, [hardly, ", ".join(mostly)]))
 
