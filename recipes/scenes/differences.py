@@ -1,14 +1,15 @@
 """Why does one image match a caption better than another? The truth on scenes that differ in one object.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/differences.py measure --out RUN --count 500
-    python recipes/scenes/differences.py report --out RUN    # into docs/explanation/study
+    OMP_NUM_THREADS=1 python recipes/scenes/differences.py measure --out RUN --count 500 [--instead]
+    python recipes/scenes/differences.py report --out RUN [--instead]    # into docs/explanation/study
 
 A scene with two or three objects, all of which its caption names, is compared with the same scene without one of them
-(``nibt.explain(..., against_images=...)``). The difference is read place by place: the map of the one minus that of the
-other, or for ``from the other image`` the map of a path from the other image's states. ``pointing`` and ``AP`` are on
-the mask of the object, ``inside`` is the share of positive scores in cells that touch it, ``words`` is the AUC of its
-noun among all words, and ``gap`` is the median of what the sum misses of the difference of the similarities, relative
-to that. ``equal`` is the largest score if one pixel differs by one level, as a share of that of one map.
+(``nibt.explain(..., against_images=...)``), or with ``--instead`` with another object in its place. The difference is
+read place by place: the map of the one minus that of the other, or for ``from the other image`` the map of a path from
+the other image's states. ``pointing`` and ``AP`` are on the mask of the object, ``inside`` is the share of positive
+scores in cells that touch it, ``words`` is the AUC of its noun among all words, and ``gap`` is the median of what the
+sum misses of the difference of the similarities, relative to that. ``equal`` is the largest score if one pixel differs
+by one level, as a share of that of one map.
 Slow methods have a fifth of the scenes.
 """
 
@@ -22,32 +23,47 @@ from shown import SLOW, STUDY
 from sklearn.metrics import roc_auc_score
 
 import nibt
-from nibt.datasets.scenes import SIDE, Scenes
+from nibt.datasets._draws import Draws
+from nibt.datasets.scenes import SIDE, Scenes, _painted
+from nibt.datasets.scenes.drawing import CODES, NOUNS, STYLES, sprite
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision
 
+_STREAM = 11  # of the draws for another object, apart from those of the data set
 UNSEEN = 20261130
 """The seed of scenes on which nothing was chosen."""
 VISIBLE = 100  # pixels of an object that others leave to see
 PEERS = ("gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam", "clip_surgery", "integrated_gradients", "occlusion")
 ROWS = {
     "nib": SHOWN["nib"],
+    "nib, 5 views": SHOWN["nib, 5 views"],
     "nib, from the other image": ("nib", {"baseline": "against"}),
     **{name: SHOWN[name] for name in ("nib:paper", *PEERS)},
     "random": ("random", {}),
 }
 
 
-def pairs(count):
-    """Scenes, each with the one object that the other image lacks."""
+def pairs(count, instead=False):
+    """Scenes, each with the one object that the other image lacks, and the other image."""
     data, selected, item = Scenes(count=10 * count, seed=UNSEEN, fewest=2, most=3, named="all"), [], 0
     while len(selected) < count:
         pair = data[item]
         obj = pair.objects[item % len(pair.objects)]
         if obj.mask.sum() >= VISIBLE:
-            selected.append((pair, obj))
+            without = np.array(obj.without().pil_image.convert("RGB"))
+            selected.append((pair, obj, with_another(without, pair, obj, item) if instead else without))
         item += 1
     return selected
+
+
+def with_another(pixels, pair, obj, item):
+    """The image with an object that the scene does not have in the place of one of its objects."""
+    draws = Draws(UNSEEN, item, _STREAM)
+    name = draws.one_of([noun for noun in NOUNS if noun not in {each.name for each in pair.objects}])
+    left, top, across, down = obj.box
+    size = min(max(across, down), SIDE - left, SIDE - top)
+    _painted(pixels, sprite(draws.one_of(CODES[name]), draws.one_of(STYLES), size, 0), left, top)
+    return pixels
 
 
 def read(model, method, options, image, caption, second):
@@ -57,10 +73,9 @@ def read(model, method, options, image, caption, second):
     return answer, answer.grid - answer.against.grid if "against" in answer.sides else answer.grid
 
 
-def values(model, method, options, pair, obj):
+def values(model, method, options, pair, obj, second):
     """All numbers of one scene."""
-    without = obj.without()
-    answer, grid = read(model, method, options, pair.image, pair.caption, without)
+    answer, grid = read(model, method, options, pair.image, pair.caption, second)
     mask, difference = torch.from_numpy(obj.mask), answer.target["value"]
     edges = np.linspace(0, SIDE, len(grid) + 1)
     low, high = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int)
@@ -68,9 +83,9 @@ def values(model, method, options, pair, obj):
     touched = torch.tensor([[bool(mask[down, across].any()) for across in spans] for down in spans])
     positive = grid.clamp_min(0)
     nouns = [word.text in obj.name.split() for word in answer.words]
-    pixels = np.array(without.pil_image.convert("RGB"))
+    pixels = second.copy()
     pixels[0, 0, 0] ^= 1  # nearly the same image, which would be refused if it were the same
-    _, equal = read(model, method, options, without, pair.caption, pixels)
+    _, equal = read(model, method, options, second, pair.caption, pixels)
     return {
         "pointing": on_mask(PointingGame(0.0), grid, mask),
         "AP": on_mask(AveragePrecision(), grid, mask),
@@ -83,7 +98,8 @@ def values(model, method, options, pair, obj):
 
 def measure(options):
     model, path = nibt.load_model(options.model), options.out / f"differences-{options.part}.jsonl"
-    measure_rows(path, ROWS, SLOW, pairs(options.count), partial(values, model), line, (options.part, options.parts))
+    scenes, part = pairs(options.count, options.instead), (options.part, options.parts)
+    measure_rows(path, ROWS, SLOW, scenes, partial(values, model), line, part)
 
 
 def line(name, record, first):
@@ -100,12 +116,13 @@ def report(options):
     head = "| | pointing | AP | inside | words | gap | equal | scenes |"
     lines = [line(name, records[name], records["nib"]) for name in ROWS if name in records]
     print("\n".join([head, "|---" * 8 + "|", *lines]))
-    note = f"{machine()}; scenes of seed {UNSEEN}"
-    write_tables(STUDY, {"differences": "\n".join([head, "|---" * 8 + "|", *lines])}, note)
+    note, name = f"{machine()}; scenes of seed {UNSEEN}", "differences-instead" if options.instead else "differences"
+    write_tables(STUDY, {name: "\n".join([head, "|---" * 8 + "|", *lines])}, note)
 
 
 def main():
-    options = parse_arguments(__doc__)
+    about = "another object is in the place of the one that is absent"
+    options = parse_arguments(__doc__, lambda parser: parser.add_argument("--instead", action="store_true", help=about))
     report(options) if options.what == "report" else measure(options)
 
 
