@@ -6,7 +6,8 @@
 A scene has two or three objects, one of which its caption names. ``keep`` is the share of the image that keeps half of
 what the image adds to the similarity, ``change`` the share without which half of it is lost, and ``first`` the share
 without which the noun of another object of the scene is first. ``on object`` is the share of each part's pixels on the
-named object. ``random`` takes the cells in random order. Slow methods have a fifth of the scenes.
+named object. ``random`` takes the cells in random order. ``hidden by`` is what replaces cells; else the mean color.
+Slow methods have a fifth of the scenes.
 """
 
 from functools import partial
@@ -25,12 +26,18 @@ UNSEEN = 20261201
 """The seed of scenes on which nothing was chosen."""
 COLUMNS = ("keep", "on object", "change", "on object, change", "first", "on object, first")
 LEFT_OUT = ("nib, not distributed", "nib, 5 views", "clip_surgery", "grad_cam")
-ROWS = {**{name: row for name, row in SHOWN.items() if name not in LEFT_OUT}, "random": ("random", {})}
+ROWS = {
+    **{name: row for name, row in SHOWN.items() if name not in LEFT_OUT},
+    "random": ("random", {}),
+    "nib, hidden by blur": ("nib", {"hide": "blur"}),
+    "nib, hidden by noise": ("nib", {"hide": "noise"}),
+}
 
 
 def values(model, method, options, pair):
     """All numbers of one scene; those of a part without a decision are NaN."""
-    named = {f"image_{name}": value for name, value in options.items()}
+    hide = options.get("hide", "mean")
+    named = {f"image_{name}": value for name, value in options.items() if name != "hide"}
     target = next(obj for obj in pair.objects if obj.spans)
     caption, other = (
         f"a picture of {with_article(obj.name)}"
@@ -40,7 +47,7 @@ def values(model, method, options, pair):
     against = nibt.explain(model, pair.image, caption, method, seed=0, against=other, **named)
     numbers = {}
     for key, of, region in (("keep", answer, "keep"), ("change", answer, "change"), ("first", against, "change")):
-        part = nibt.decisive_region(model, of, region).decisive
+        part = nibt.decisive_region(model, of, region, hide=hide).decisive
         on_object = "on object" if key == "keep" else f"on object, {key}"
         if part is None or (key == "first" and part.decision != "first"):
             numbers |= {key: np.nan, on_object: np.nan}

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import nibt
 from nibt.engine.replace import explain_replacement
 from nibt.errors import BadInput, BadOption
+from nibt.metrics.decisive_area import DecisiveArea
 from nibt.models._tower import Tower
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
@@ -235,3 +236,36 @@ def test_pictures_outline_the_part() -> None:
     assert nibt.draw(explanation).tobytes() != nibt.draw(replace(explanation, decisive=None)).tobytes()
     plain = nibt.draw(explanation, style="colors")
     assert plain.tobytes() == nibt.draw(replace(explanation, decisive=None), style="colors").tobytes()
+
+
+@pytest.mark.parametrize("hide", ["blur", "noise"])
+def test_other_fills_hide_cells(hide: Any, tmp_path: Path) -> None:
+    """The metric is the oracle: its share is that of the cells in the order of the map, before some are left out."""
+    shares = []
+    for seed in range(3):
+        model, explanation = of(seed=seed)
+        decisive = nibt.decisive_region(model, explanation, hide=hide).decisive
+        if decisive is None:
+            continue
+        assert decisive.hide == hide
+        assert f"hidden by {hide}" in decisive.about
+        (measured,) = nibt.measure(
+            model,
+            [nibt.Pair(explanation.image.input, explanation.caption)],  # pyright: ignore
+            [DecisiveArea(hide=hide)],
+            "occlusion",
+            side="image",
+        )
+        assert decisive.share <= measured.value + 1e-6
+        shares.append(decisive.share)
+        nibt.save(replace(explanation, decisive=decisive), tmp_path / f"{seed}.json")
+        read = nibt.Explanation.load(tmp_path / f"{seed}.json")
+        assert read.decisive is not None
+        assert read.decisive.hide == hide
+    assert shares
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_unknown_fills_are_refused() -> None:
+    with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
+        nibt.decisive_region(*of(), hide="black")  # pyright: ignore

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.perturbation import generator, masker
+from nibt.core.perturbation import HIDES, generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.encode import encode
@@ -30,11 +30,15 @@ _GROUPS = 8
 
 @plain_torch()
 def decisive_region(
-    model: ModelSource, explanation: Explanation, region: Literal["keep", "change"] = "keep"
+    model: ModelSource,
+    explanation: Explanation,
+    region: Literal["keep", "change"] = "keep",
+    *,
+    hide: Literal["mean", "blur", "noise"] = "mean",
 ) -> Explanation:
     """Find the smallest part of a map that keeps the decision of the model, or whose removal changes it.
 
-    Cells are taken by decreasing score, and their number is found by bisection, with all others at the mean color. Then
+    Cells are taken by decreasing score, and their number is found by bisection, with all others hidden. Then
     the cells of the part are divided into eight groups, which are put in the order of what their removal costs, and the
     number is found again. A random order of all cells is the control.
 
@@ -49,13 +53,15 @@ def decisive_region(
         model: The model of the explanation, or what ``load_model`` takes.
         explanation: An explanation of an image with a caption, by any method.
         region: ``keep`` or ``change``.
+        hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. Compare two: a part
+            that only one of them finds may be an artifact of it.
 
     Returns:
         The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing.
 
     Raises:
         BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
-        BadOption: ``region`` has another value.
+        BadOption: ``region`` or ``hide`` has another value, or the model takes patches and cannot ``blur``.
         CannotLoad: The model cannot be loaded.
 
     Source:
@@ -69,6 +75,7 @@ def decisive_region(
         True
     """
     parsed("region", region, Region)
+    parsed("hide", hide, Annotated[str, OneOf(HIDES)])
     model = load_model(model)
     require_result(explanation, "decisive_region", Explanation)
     if explanation.is_comparison:
@@ -82,7 +89,7 @@ def decisive_region(
         )
     image, grid, tower = present(explanation.image.input, explanation.source), explanation.grid, model.image
     side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
-    embed, (names, others, fixed) = masker(side, Grid(*grid.shape)), _candidates(explanation)
+    embed, (names, others, fixed) = masker(side, Grid(*grid.shape), hide=hide), _candidates(explanation)
     texts = encode(model.text, [explanation.caption, *others]).float()
     beside = torch.tensor(fixed, dtype=torch.float32, device=texts.device)
 
@@ -126,7 +133,7 @@ def decisive_region(
     ranks, (count,) = bisected((again - ranks[0] / len(scores))[None], count)
     cells = ranks[0] < count
     instead = names[int(similarities(~cells[None])[0, 1:].argmax())] if is_first and region == "change" else ""
-    decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead)
+    decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead, hide)
     return replace(explanation, decisive=decisive)
 
 

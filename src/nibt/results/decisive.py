@@ -26,6 +26,7 @@ class DecisiveRegion(Serializable):
         cells: True for the cells of the part, (row, column) of the map.
         random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
         instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
+        hide: What replaced the hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``.
     """
 
     region: Literal["keep", "change"]
@@ -33,6 +34,7 @@ class DecisiveRegion(Serializable):
     cells: Annotated[Bool[Tensor, "row column"], Array(2, "boolean")]
     random: Share
     instead: str = ""
+    hide: Literal["mean", "blur", "noise"] = "mean"
 
     @computed_field
     @property
@@ -44,6 +46,7 @@ class DecisiveRegion(Serializable):
     def about(self) -> str:
         """What the part does, in words."""
         part, chance = f"{percent(self.share)} of the image", f"random order: {percent(self.random)}"
+        chance += "" if self.hide == "mean" else f"; hidden by {self.hide}"
         half = f"half of what the image adds to the {self.decision}"
         if self.region == "keep":
             kept = "the match first" if self.decision == "first" else half
