@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python recipes/scenes/shortcut.py train --kind mark --steps 220 --out MODEL
     OMP_NUM_THREADS=1 python recipes/scenes/shown.py measure --out RUN --shortcut MODEL [--part 0/2] --count 500
     python recipes/scenes/shown.py report --out RUN    # into docs/explanation/study
+    python recipes/scenes/shown.py measure --out RUN2 --model FOLDER2 --count 500    # the second model
+    python recipes/scenes/shown.py report --out RUN2 --second
 
 All is measured through ``nibt.explain``. ``gap`` is the difference between the sum of the map and the change of the
 similarity from the blank image to the image that is shown, relative to that change: its median and 90th percentile.
@@ -23,7 +25,7 @@ from scipy import stats
 from shortcut import MASK, evidence_share, image, marked, used_share
 
 import nibt
-from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes import SIDE, Scenes
 from nibt.evaluation.statistics import interval
 from nibt.methods._views import shifts
 from nibt.metrics.localization import PointingGame
@@ -67,7 +69,8 @@ def maps(model, method, options, images, captions):
 
 def changes(model, images, captions):
     """The change of the similarity from the blank image, and by how much its mean over three views differs from it."""
-    tower, moves = model.image, [(round(16 * down), round(16 * right)) for down, right in shifts(3)]
+    tower, side = model.image, model.image.patch
+    moves = [(round(side * down), round(side * right)) for down, right in shifts(3)]
     blank, values = tower.encode(tower.blank_inputs(tower.prepare(images[:1]))), []
     for pair_image, caption in zip(images, captions, strict=True):
         seen = tower.encode(tower.shifted(tower.prepare([pair_image]), moves))
@@ -88,7 +91,7 @@ def evidence(grids, masks):
 
 def measured(row, models, data):
     """The numbers of one row, scene by scene."""
-    (method, options), (honest, shortcut) = ROWS[row], models
+    (method, options), (honest, *shortcuts) = ROWS[row], models
     few = 5 if row in SLOW else 1
     pairs, (change, disagreement) = data["pairs"][: len(data["pairs"]) // few], data["changes"]
     masks = [next(obj.mask for obj in pair.objects if obj.spans) for pair in pairs]
@@ -101,35 +104,37 @@ def measured(row, models, data):
         name: [on_mask(metric, grid, torch.from_numpy(mask)) for (grid, _), mask in zip(results, masks, strict=True)]
         for name, metric in (("pointing", PointingGame(0.0)), ("AP", AveragePrecision()))
     }
-    scenes = Scenes(count=MARKED // few, seed=UNSEEN + 1, fewest=2, most=3, named="one")
-    squares = [(pair, next(obj for obj in pair.objects if obj.spans)) for pair in scenes]
-    marks = [image(marked(scenes.scene(item).pixels, obj.name)) for item, (_, obj) in enumerate(squares)]
-    shares = {
-        name: evidence(
-            [grid for grid, _ in maps(model, method, options, marks, [pair.caption for pair, _ in squares])],
-            [obj.mask for _, obj in squares],
-        )
-        for name, model in (("mark", shortcut), ("honest", honest))
-    }
     name, _, variant = method.partition(":")
     everything = list(Scenes(count=OBJECTS // few, seed=UNSEEN + 2, fewest=2, most=3, named="all"))
     of_objects = effects(honest, Row(name, {**options, **({"variant": variant} if variant else {})}), everything)
     sums, drops = (np.concatenate([np.array(each[place]) for each in of_objects]) for place in (1, 2))
     return {
         **truth,
-        **shares,
+        **(on_marks(method, options, honest, *shortcuts, MARKED // few) if shortcuts else {}),
         "gap": gaps if signed else [],
         "disagreement": disagreement[: len(pairs)].tolist(),
         "r": [float(stats.pearsonr(sums, drops)[0])],
-        "used": [float(used_share(shortcut, Scenes(count=60, seed=UNSEEN + 1, fewest=2, most=3, named="one")))],
+        "shape": [honest.image.depth, (SIDE // honest.image.patch) ** 2],
     }
 
 
+def on_marks(method, options, honest, shortcut, count):
+    """The shares of the evidence on the squares, for both models, and the share that the second one uses."""
+    scenes = Scenes(count=count, seed=UNSEEN + 1, fewest=2, most=3, named="one")
+    squares = [(pair, next(obj for obj in pair.objects if obj.spans)) for pair in scenes]
+    marks = [image(marked(scenes.scene(item).pixels, obj.name)) for item, (_, obj) in enumerate(squares)]
+    return {
+        name: evidence(
+            [grid for grid, _ in maps(model, method, options, marks, [pair.caption for pair, _ in squares])],
+            [obj.mask for _, obj in squares],
+        )
+        for name, model in (("mark", shortcut), ("honest", honest))
+    } | {"used": [float(used_share(shortcut, Scenes(count=60, seed=UNSEEN + 1, fewest=2, most=3, named="one")))]}
+
+
 def measure(options):
-    path, models = (
-        options.out / f"shown-{options.part}.jsonl",
-        [nibt.load_model("scenes"), nibt.load_model(options.shortcut)],
-    )
+    path = options.out / f"shown-{options.part}.jsonl"
+    models = [nibt.load_model(name) for name in (options.model, options.shortcut) if name]
     done, pairs = stored(path), list(Scenes(count=options.count, seed=UNSEEN, fewest=2, most=3, named="one"))
     data = {"pairs": pairs}
     data["changes"] = changes(models[0], [pair.image for pair in pairs], [pair.caption for pair in pairs])
@@ -153,19 +158,20 @@ def line(row, records):
         cells.append(f"{np.mean(values[name]):.3f} (p {paired_test(values[name], nib[name]):.2g})")
     agreeing = np.array(values["disagreement"]) <= 0.05
     cells += [f"{np.array(values['pointing'])[agreeing].mean():.3f}", f"{np.array(values['AP'])[agreeing].mean():.3f}"]
-    auc = np.mean(np.array(values["mark"])[:, None] > np.array(values["honest"]))
-    cells += [
-        f"{values['r'][0]:.3f}",
-        *("{:.3f} [{:.3f}, {:.3f}]".format(*interval(values[name])) for name in ("mark", "honest")),
-    ]
-    return f"| {row} | {' | '.join([*cells, f'{auc:.3f}', f'{forwards(row):.4g}', str(len(values['AP']))])} |"
+    cells.append(f"{values['r'][0]:.3f}")
+    if "mark" in values:
+        auc = np.mean(np.array(values["mark"])[:, None] > np.array(values["honest"]))
+        cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(values[name])) for name in ("mark", "honest")]
+        cells.append(f"{auc:.3f}")
+    cells += [f"{forwards(row, *values.get('shape', (12, 64))):.4g}", str(len(values["AP"]))]
+    return f"| {row} | {' | '.join(cells)} |"
 
 
-def forwards(row):
+def forwards(row, blocks, patches):
     """The cost in forward passes of the tower of images."""
     (text, options), model = ROWS[row], nibt.load_model("scenes")
     name, _, variant = text.partition(":")
-    return find("methods", name).configured(model.image, variant or "default", options, {}).forwards(12, 64)
+    return find("methods", name).configured(model.image, variant or "default", options, {}).forwards(blocks, patches)
 
 
 def table(records):
@@ -178,9 +184,7 @@ def table(records):
         "pointing, agreeing",
         "AP, agreeing",
         "r",
-        "mark",
-        "honest",
-        "AUC",
+        *(("mark", "honest", "AUC") if "mark" in next(iter(records.values()))["values"] else ()),
         "forwards",
         "scenes",
     ]
@@ -190,16 +194,19 @@ def table(records):
 
 
 def main():
-    options = parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--shortcut", help="measure: the model's folder")
-    )
+    def extend(parser):
+        parser.add_argument("--shortcut", help="measure: the folder of a model that reads the squares")
+        parser.add_argument("--second", action="store_true", help="report: the run is of the second model")
+
+    options = parse_arguments(__doc__, extend)
     if options.what == "measure":
         measure(options)
         return
     records = collect(options.out, "shown")
-    used = next(iter(records.values()))["values"]["used"][0]
-    print(table(records), f"\nused share of the shortcut: {used:.3f}")
-    write_tables(STUDY, {"shown": table(records)}, f"{machine()}; scenes of seed {UNSEEN}; used share {used:.2f}")
+    print(table(records))
+    used = next(iter(records.values()))["values"].get("used")
+    note = f"{machine()}; scenes of seed {UNSEEN}" + (f"; used share {used[0]:.2f}" if used else "")
+    write_tables(STUDY, {"shown-second" if options.second else "shown": table(records)}, note)
 
 
 if __name__ == "__main__":
