@@ -309,6 +309,7 @@ def test_an_error_during_the_training_is_a_warning(tmp_path: Path, monkeypatch: 
     assert sum("was not logged" in str(warning.message) for warning in warned) == 1
 
 
+@pytest.mark.slow
 def test_tensorboard_has_numbers_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -324,6 +325,7 @@ def test_tensorboard_has_numbers_and_pictures(tmp_path: Path) -> None:
     assert events.Images("nibt/maps")[1].width == watch.draw().width
 
 
+@pytest.mark.slow
 def test_wandb_has_numbers_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package is a stand-in: it is not installed."""
     logged: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, make_inputs
 from tests.hub import Hub
 from tests.models.saved import answers, edit, save
+from tests.suites import few
 
 CLIP_MODULES = {
     "encoder": lambda modules, width: [],
@@ -310,7 +311,7 @@ def test_first_numbers_of_embeddings_are_explained(tmp_path: Path) -> None:
     assert explained(model).similarity == pytest.approx(scores(model), abs=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
+@pytest.mark.parametrize("pooling", few(["lasttoken", "mean"], ["lasttoken"]))
 @pytest.mark.parametrize("generation_prompt", [None, True])
 @pytest.mark.parametrize("instruction", ["", "Find the image."])
 def test_chat_of_the_library_is_that_of_an_embedder(
@@ -329,7 +330,7 @@ def test_chat_of_the_library_is_that_of_an_embedder(
     assert explained(tmp_path / "saved").similarity == pytest.approx(scores(model), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["colpali", "colqwen2"])
+@pytest.mark.parametrize("kind", few(["colpali", "colqwen2"], ["colqwen2"]))
 def test_late_interaction_of_the_library_is_explained(kind: str, tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     model = library.MultiVectorEncoder(str(library_folder(kind, tmp_path / "model")), device="cpu")
