@@ -361,7 +361,7 @@ def test_processor_without_a_template_puts_the_image_before_the_prompt() -> None
     [
         ({"prompt": " "}, "the prompt must not be empty"),
         ({"answer": ""}, "the answer must not be empty"),
-        ({"prompt": "<image> or <image>"}, "the prompt may contain the model's image token '<image>' once"),
+        ({"prompt": "<image> or <image>"}, "the prompt may have the model's image token '<image>' once for each image"),
         ({"answer": "a <image>"}, "the answer must not contain the model's image token '<image>'"),
         ({"answer": "cat " * 300}, r"may have 256 tokens \(got 3\d\d\): shorten the prompt or the answer"),
     ],

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerInputOptions(OptionGroup, panel="Input"):
-    """An image with a prompt, and perhaps an answer."""
+    """Images with a prompt, and perhaps an answer."""
 
-    image: Annotated[str, Argument(metavar="IMAGE", show_default=False, help="An image (a file, or sample:NAME).")]
+    images: Annotated[
+        list[str],
+        Argument(
+            metavar="IMAGE...",
+            show_default=False,
+            help="An image (a file, or sample:NAME), or several for a model that reads them together.",
+        ),
+    ]
     prompt: Annotated[
         str, Argument(metavar="PROMPT", show_default=False, help="The prompt, such as a question about the image.")
     ]
@@ -75,7 +82,7 @@ class GeneratorOptions(ModelOptions):
 
 @expand_groups
 def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOptions, output: OutputOptions) -> None:
-    """Let a model answer a prompt about an image, and explain each word of the answer.
+    """Let a model answer a prompt about an image, or about several, and explain each word of the answer.
 
     Shows what each word took from the image, from the prompt and from the words before it. Writes an interactive page
     and a JSON file into the current folder, or the files of --out.
@@ -87,19 +94,20 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
         model_name(model.model),
         **set_options(answer=inputs.answer, against=inputs.against, **drawing),
     )
-    read_paths = input_paths(inputs.image, model.model, method.spec.options)
+    read_paths = input_paths(inputs.images, model.model, method.spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
-    targets = files.check([f"{slug(stem(inputs.image))}-{slug(inputs.prompt)}"], "answer")
+    named = "-".join(slug(stem(image)) for image in inputs.images)
+    targets = files.check([f"{named}-{slug(inputs.prompt)}"], "answer")
     from nibt.cli.console import show_answers
     from nibt.data.images import read_image
     from nibt.engine.answers import explain_answer
 
-    image = read_image(inputs.image)
+    images = [read_image(image) for image in inputs.images]
     generator = model.generator(files.silent)
     with show_progress("explaining the answer", files.silent) as on_progress:
         result = explain_answer(
             generator,
-            image,
+            images,
             inputs.prompt,
             inputs.answer,
             method.spec,

@@ -16,7 +16,7 @@ from nibt.registry import available, find
 from nibt.report.certificate import QUESTIONS, certificate, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
-from nibt.results.answer import CHANGES, AnswerExplanation
+from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.explanation import Explanation, mismatch, other_warnings, shortened
@@ -170,7 +170,7 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         if result.alternatives:
             texts["against"] = [*result.alternatives]
         for heading, values in result.columns.items():
-            texts[heading] = [f"{value:{'+' if heading in CHANGES else ''}z.2f}" for value in values]
+            texts[heading] = [f"{value:{'+' if is_change(heading) else ''}z.2f}" for value in values]
         table = _table([*texts])
         table.collapse_padding = True  # so that all columns fit into 80 characters
         for row in zip(*texts.values(), strict=True):

@@ -91,12 +91,14 @@ class ImageInput:
         source: Where the image comes from: a path, or a description.
         notes: What was changed when the image was read.
         file_hash: The digest of the image's file; empty without a file.
+        parts: The images of which this one shows what a model sees, side by side; empty for a single image.
     """
 
     pil_image: Image.Image
     source: str
     notes: tuple[str, ...] = ()
     file_hash: str = field(default="", repr=False, compare=False)
+    parts: tuple["ImageInput", ...] = field(default=(), repr=False, compare=False, kw_only=True)
 
     @cached_property
     def digest(self) -> str:

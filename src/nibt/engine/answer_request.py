@@ -1,11 +1,12 @@
 """What is asked about an answer: the image, the prompt, and the answer or the number of words that the model writes."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nibt.data.images import ImageInput, ImageSource, read_image
-from nibt.data.pair import MOST_CHARACTERS, too_long
+from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
 from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption
 from nibt.io import unicode_text
@@ -17,27 +18,31 @@ from nibt.results.explanation import shortened
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """An image, a prompt and the answer to it, or the largest number of words that the model writes."""
+    """Images, a prompt and the answer to it, or the largest number of words that the model writes."""
 
-    image: ImageInput
+    images: tuple[ImageInput, ...]
     prompt: str
     answer: str | None
     most: int
 
     @classmethod
-    def of(cls, image: ImageSource, prompt: str, answer: str | None, max_words: int | None) -> "AnswerRequest":
+    def of(
+        cls, image: ImageSource | Sequence[ImageSource], prompt: str, answer: str | None, max_words: int | None
+    ) -> "AnswerRequest":
         """Check what needs no model."""
         most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
         if answer is not None and max_words is not None:
             raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
-        picture = read_image(image)
+        images = tuple(map(read_image, as_list(image)))
+        if not images:
+            raise BadInput("there is no image (got an empty list): give at least one")
         read_words("prompt", prompt, empty=True)
-        return cls(picture, prompt, None if answer is None else read_words("answer", answer), most)
+        return cls(images, prompt, None if answer is None else read_words("answer", answer), most)
 
     def forced(self, generator: Generator) -> ForcedAnswer:
         """Return the answer, which the model writes if it is not given, with what comes before it."""
-        tower = generator.answers
-        prompted = Prompted(self.image, _prompt(self.prompt, tower))
+        tower, image = generator.answers.composed(self.images)
+        prompted = Prompted(image, _prompt(self.prompt, tower))
         tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
         if not tokens.words:
             raise BadInput(

@@ -35,7 +35,7 @@ _LARGE_GAP = 0.1  # of the change of a word
 @plain_torch()
 def explain_answer(
     model: Generator | str | Path | nn.Module,
-    image: ImageSource,
+    image: ImageSource | Sequence[ImageSource],
     prompt: str,
     answer: str | None = None,
     method: str | MethodSpec | Method = "nib",
@@ -61,7 +61,8 @@ def explain_answer(
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
-        image: The image; a string is a path or ``sample:NAME``.
+        image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several: the
+            map shows them side by side, and ``image_sums`` has the sum of each.
         prompt: The prompt, such as a question; empty for a model that takes none.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
@@ -100,13 +101,16 @@ def explain_answer(
     other_word = None if against is None else read_words("word of against", against)
     narrowed = _narrowed(narrow)
     _check_options(spec)
+    several = len(request.images) > 1
+    if several and other_images:
+        raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
-    compared = [read_image(source) for source in named]
+    compared = [] if several else [read_image(source) for source in named]
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
     sources = _offered(narrowed, generator.answers.sources)
-    resolved, record = resolved_method(spec, generator.answers, seed)
     forced = request.forced(generator)
-    prompted, tokens, picture = forced.prompted, forced.answer, request.image
+    resolved, record = resolved_method(spec, forced.tower, seed)
+    prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
     alternatives = None if other_word is None else forced.alternatives(other_word)
     itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
     if len(itself) == len(tokens.words):
@@ -135,6 +139,7 @@ def explain_answer(
         written=answer is None,
         prompt_words=forced.prompt_words,
         words=in_order,
+        images=tuple(image.source for image in picture.parts),
         target={"name": "log_probability" if other_word is None else "logit_difference", "options": target_options},
         method=record,
         model=generator.record(),

@@ -44,7 +44,7 @@ class AnswerAttentions:
         weights: The attention weights.
         rollout: The product of (1 + mean weights of the heads) / 2 over all layers (Abnar and Zuidema, ACL 2020,
             attention rollout), at the same rows. Its rows add up to 1, too.
-        image: The image.
+        image: The image; of several, what the model sees of them, side by side.
         region: The part of the image that the model sees.
         notes: What to know before the weights are read, such as attention sinks: tokens without content that have a
             large share (Xiao et al., ICLR 2024).
@@ -117,7 +117,7 @@ class AnswerAttentions:
 @plain_torch()
 def attentions(
     model: Generator | str | Path | nn.Module,
-    image: ImageSource,
+    image: ImageSource | Sequence[ImageSource],
     prompt: str,
     answer: str | None = None,
     *,
@@ -132,7 +132,7 @@ def attentions(
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
-        image: The image; a string is a path or ``sample:NAME``.
+        image: The image, or a list of images that the model reads; a string is a path or ``sample:NAME``.
         prompt: The prompt, such as a question; empty for a model that takes none.
         answer: The answer. None lets the model write one, always with its most probable token.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
@@ -155,13 +155,13 @@ def attentions(
     """
     request = AnswerRequest.of(image, prompt, answer, max_words)
     generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
-    tower = generator.answers.narrowing(SOURCES)
-    if "attention" not in tower.offers:
+    if "attention" not in generator.answers.offers:
         raise Unsupported(
             f"the decoder of this model ({type(generator.module).__name__}) attends to an image encoder, and reads no "
             "image in its own sequence: use explain_answer, or a model such as LLaVA or Qwen-VL"
         )
     forced = request.forced(generator)
+    tower = forced.tower.narrowing(SOURCES)
     inputs = tower.prepare([ForcedWord(forced.prompted, forced.answer)])
     assert inputs.words is not None
     start, rows = int(inputs.extra["start"][0]), inputs.extra["rows"][0]
@@ -194,7 +194,7 @@ def attentions(
         texts,
         of_layers,
         rollout.cpu(),
-        request.image,
+        forced.prompted.image,
         inputs.regions[0],
         (*generator.request.notes, *forced.notes, *sinks),
         grid,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.data.units import Word
-from nibt.errors import BadInput
+from nibt.errors import BadInput, Unsupported
 from nibt.models._failures import line
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
@@ -96,6 +96,8 @@ class AnswerTower(ImageTower, TextTower):
     """Whether the model writes the most probable tokens of its logits, or as its own settings say."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
+    images: int = 1
+    """The number of images of a prompt."""
 
     @cached_property
     def pad(self) -> tuple[int, str]:
@@ -157,6 +159,12 @@ class AnswerTower(ImageTower, TextTower):
         tower = copy(self)
         tower.narrowed = frozenset(sources)
         return tower
+
+    def composed(self, images: Sequence[ImageInput]) -> tuple["AnswerTower", ImageInput]:
+        """Return the tower for a number of images, and the images as one; of several, what it sees, side by side."""
+        if len(images) == 1:
+            return self, images[0]
+        raise Unsupported(f"this model takes one image (got {len(images)}): explain each alone")
 
     def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
         """Return the embedding that takes the place of a removed word: the mean over the vocabulary, at a usual length.

@@ -52,6 +52,7 @@ class GITTower(DecoderAnswerTower):
     """The sequence of GIT: the class token and the patches of the image, and the words of the prompt and the answer."""
 
     prompts = "optional"
+    composed = AnswerTower.composed
 
     def __init__(self, module: Any, request: Request) -> None:
         images = request.image_processor
@@ -102,6 +103,7 @@ class Florence2Tower(DecoderAnswerTower):
 
     sources = ("image", "prompt")
     mapped = False  # masks of decoders
+    composed = AnswerTower.composed
     offers = frozenset({"stem"})  # pyright: ignore  # the head has many attentions
 
     def __init__(self, module: Any, request: Request) -> None:

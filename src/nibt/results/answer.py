@@ -23,11 +23,16 @@ HARDLY = 2.0
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
-CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
+_CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
 _LEAST = 0.01  # the change to which a gap is compared at least
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
+
+
+def is_change(heading: str) -> bool:
+    """Return whether a column of an answer has a sign: ``image 2`` is a part of ``image``."""
+    return heading.split()[0] in _CHANGES
 
 
 def change_image(
@@ -141,6 +146,7 @@ class AnswerExplanation(ResultOfImage):
         words: The words of the answer.
         target: The target: ``log_probability``, or ``logit_difference`` from a named alternative.
         method: The method with its resolved options.
+        images: The names of several images, whose maps are side by side in equal parts of the grid; empty for one.
     """
 
     kind: ClassVar[str] = "answer"
@@ -153,6 +159,7 @@ class AnswerExplanation(ResultOfImage):
     words: tuple[AnswerWord, ...]
     target: TargetRecord
     method: MethodRecord
+    images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.words:
@@ -185,6 +192,11 @@ class AnswerExplanation(ResultOfImage):
             raise BadInput(f"the scores of word {number} are too large to be added")
 
     @property
+    def image_sums(self) -> Float[Tensor, "word image"]:
+        """The sum of the scores of each image for each word: which image the word comes from."""
+        return torch.stack([part.sum((1, 2)) for part in self.table.chunk(max(1, len(self.images)), -1)], 1)
+
+    @property
     def adds_up(self) -> bool:
         """Whether the scores are in nats of the target and add up to its changes, at least roughly.
 
@@ -214,7 +226,10 @@ class AnswerExplanation(ResultOfImage):
         if "blank" not in columns or sources != ["image"]:
             columns["baseline"] = [word.at_blank for word in words]
         for name in sources:
-            columns[name] = [word.shares[name] for word in words]
+            if name == "image" and self.images:
+                columns |= {f"image {place}": sums for place, sums in enumerate(self.image_sums.T.tolist(), 1)}
+            else:
+                columns[name] = [word.shares[name] for word in words]
         if len(sources) > 1:
             columns["joint"] = [word.shares["joint"] for word in words]
         return {**columns, "gap": [word.gap for word in words]}
@@ -224,7 +239,7 @@ class AnswerExplanation(ResultOfImage):
         """How the columns of a word add up; empty if they do not."""
         value, *columns = self.columns
         start = "baseline" if "baseline" in columns else "blank"
-        terms = [start, *(name for name in columns if name in CHANGES)]
+        terms = [start, *filter(is_change, columns)]
         about = "; baseline: with a blank image and neutral words" if start == "baseline" else ""
         return f"{' + '.join(terms)} = {value}{about}" if "gap" in columns else ""
 

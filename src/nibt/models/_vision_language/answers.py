@@ -1,13 +1,16 @@
 """The tower of a generator whose decoder reads the image, the prompt and the answer (LLaVA, Qwen-VL)."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
 from nibt.errors import BadInput, CannotLoad
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
@@ -60,6 +63,23 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def embedder(self) -> nn.Module:
         return self.network.base.get_input_embeddings()
 
+    def composed(self, images: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
+        if len(images) == 1 or not self.layout.takes_several:
+            return super().composed(images)
+        tower, regions = copy(self), [self.layout.region(image) for image in images]
+        tower.images = len(images)
+        seen = [
+            image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
+            for image, (left, top, width, height) in zip(images, regions, strict=True)
+        ]
+        size = max(image.width for image in seen), max(image.height for image in seen)
+        sheet = Image.new("RGB", (len(seen) * size[0], size[1]))
+        for number, image in enumerate(seen):
+            sheet.paste(image.resize(size), (number * size[0], 0))
+        notes = (note for image in images for note in self.layout.notes(image))
+        source = " + ".join(image.source for image in images)
+        return tower, ImageInput(sheet, source, tuple(dict.fromkeys(notes)), parts=tuple(images))
+
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
 
@@ -68,8 +88,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if self.processor.image_token in prompt:
             return prompt
         if not getattr(self.processor, "chat_template", None):
-            return f"{self.processor.image_token}{prompt}"
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+            return f"{self.processor.image_token * self.images}{prompt}"
+        content = [{"type": "image"}] * self.images + [{"type": "text", "text": prompt}]
         return self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
@@ -77,12 +97,16 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
         image, token, text = prompted.image, self.processor.image_token, self.chat(prompted.prompt)
-        if prompted.prompt.count(token) > 1:
-            raise BadInput(f"the prompt may contain the model's image token {token!r} once, since there is one image")
+        if prompted.prompt.count(token) not in (0, self.images):
+            raise BadInput(
+                f"the prompt may have the model's image token {token!r} once for each image, and there is "
+                f"{self.images} (got {prompted.prompt.count(token)})"
+            )
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
         with preparing(image), TOKENIZER_LOCK:
-            images, options = self.layout.images(image.pil_image), own_special_tokens(self.processor.tokenizer, text)
+            images = [one for part in image.parts or (image,) for one in self.layout.images(part.pil_image)]
+            images, options = [images] if image.parts else images, own_special_tokens(self.processor.tokenizer, text)
             output = self.processor(text=[text], images=images, return_tensors="pt", **options)
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
@@ -197,6 +221,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self, values: Mapping[str, Tensor], prompted: Prompted, length: int, answer: Sequence[int] = ()
     ) -> Inputs:
         """Return the inputs of one sequence: the prompt and the answer."""
+        image = prompted.image
+        notes = image.notes if image.parts else self.layout.notes(image)
         pixels, extra = self.layout.values(values)
         ids = torch.cat([values["input_ids"][0], torch.tensor(list(answer), dtype=torch.long, device="cpu")])
         extra |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -210,8 +236,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return Inputs(
             pixels,
             {name: value[None].to(pixels.device) for name, value in extra.items()},
-            regions=(self.layout.region(prompted.image),),
-            notes=((*self.layout.notes(prompted.image), *self._prompt_notes(prompted.prompt)),),
+            regions=(Region(0.0, 0.0, *map(float, image.size)) if image.parts else self.layout.region(image),),
+            notes=((*notes, *self._prompt_notes(prompted.prompt)),),
         )
 
     def _prompt_notes(self, prompt: str) -> list[str]:

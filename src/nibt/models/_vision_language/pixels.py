@@ -26,6 +26,7 @@ class Layout(ABC):
     """The layout of the pixels of one image."""
 
     shiftable = True  # the values of a tower are one image
+    takes_several = False  # whether the values may be images of one size, side by side
 
     def __init__(self, processor: Any) -> None:
         self.blank = blank_value(processor)
@@ -40,7 +41,7 @@ class Layout(ABC):
 
     @abstractmethod
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        """Return the grid of the cells of an image."""
+        """Return the grid of the cells of an image, or of several side by side."""
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         """Return the height and the width of the image in pixels."""
@@ -67,6 +68,8 @@ class Layout(ABC):
 class SquareLayout(Layout):
     """One image of a fixed size, as in PaliGemma and LLaVA."""
 
+    takes_several = True
+
     def __init__(self, processor: Any) -> None:
         super().__init__(processor)
         if getattr(processor, "do_pad", False) and type(processor).__name__.startswith("LlavaImageProcessor"):
@@ -84,14 +87,16 @@ class SquareLayout(Layout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels: (channel, height, width)."""
-        return encoded["pixel_values"][0], {}
+        images = encoded["pixel_values"]
+        return torch.cat(tuple(images), -1), counted(images)
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"pixel_values": inputs.values}
+        return {"pixel_values": apart(inputs)}
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        side = round(len(places) ** 0.5)
-        return ordered(Grid(side, len(places) // side, places=places))
+        of_one = len(places) // count_of(inputs)
+        side = round(of_one**0.5)
+        return beside(Grid(side, of_one // side, places=places), inputs)
 
 
 class PatchLayout(Layout):
@@ -99,6 +104,8 @@ class PatchLayout(Layout):
 
     Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
     """
+
+    takes_several = True
 
     def __init__(self, processor: Any, nested: bool = False) -> None:
         super().__init__(processor)
@@ -109,12 +116,17 @@ class PatchLayout(Layout):
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the grid."""
         shape = encoded["image_grid_thw"]
+        if (shape != shape[0]).any():
+            raise Unsupported(
+                "the model divides the images into grids of different sizes, which is not supported: give images of "
+                "one size"
+            )
         rows, columns = self._cells(shape)
         patches = encoded["pixel_values"].reshape(
-            rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
+            len(shape), rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
         )
-        image = patches[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
-        return image.reshape(len(image), rows * self.unit, columns * self.unit), {"image_grid_thw": shape[0]}
+        images = patches[:, :, :, :, :, :, 0].permute(5, 1, 3, 6, 0, 2, 4, 7)
+        return images.reshape(len(images), rows * self.unit, -1), {"image_grid_thw": shape[0], **counted(shape)}
 
     @property
     def unit(self) -> int:
@@ -123,19 +135,20 @@ class PatchLayout(Layout):
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the patches of all images, one image after the other, and the grids."""
-        batch, channels, height, width = inputs.values.shape
+        values = apart(inputs)
+        batch, channels, height, width = values.shape
         rows, columns = height // self.unit, width // self.unit
-        image = inputs.values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
+        image = values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
         patches = image.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
         repeated = patches.expand(*patches.shape[:6], self.frames, *patches.shape[7:])
         flat = repeated.reshape(batch, rows * columns * self.merge**2, -1)
         return {
             "pixel_values": flat if self.nested else flat.flatten(0, 1),
-            "image_grid_thw": inputs.extra["image_grid_thw"],
+            "image_grid_thw": inputs.extra["image_grid_thw"].repeat_interleave(count_of(inputs), 0),
         }
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        return ordered(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places))
+        return beside(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places), inputs)
 
     def _cells(self, shape: Tensor) -> tuple[int, int]:
         """Return the rows and columns of merged patches of the first image."""
@@ -194,6 +207,28 @@ class TileLayout(Layout):
         if inputs.values.shape[1] > rows * columns:
             tiles = torch.cat([tiles, F.interpolate(keep[:, None], (height, width), mode="area")], 1)
         return tiles[:, :, None]
+
+
+def counted(images: Tensor) -> dict[str, Tensor]:
+    """Return what the inputs need of several images that are side by side: their number."""
+    return {} if len(images) == 1 else {"images": torch.tensor(len(images), device="cpu")}
+
+
+def count_of(inputs: Inputs) -> int:
+    """Return the number of images that are side by side."""
+    return int(inputs.extra["images"][0]) if "images" in inputs.extra else 1
+
+
+def apart(inputs: Inputs) -> Tensor:
+    """Return the images of a batch, those of an item one after the other: (image, channel, height, width)."""
+    return torch.stack(inputs.values.chunk(count_of(inputs), -1), 1).flatten(0, 1)
+
+
+def beside(grid: Grid, inputs: Inputs) -> Grid:
+    """Return the grid of all images side by side; the places of an image follow those of the image before."""
+    count = count_of(inputs)
+    places = torch.tensor(grid.places, device="cpu").view(count, grid.rows, grid.columns).transpose(0, 1)
+    return ordered(Grid(grid.rows, count * grid.columns, places=tuple(places.flatten().tolist())))
 
 
 def ordered(grid: Grid) -> Grid:

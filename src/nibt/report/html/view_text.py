@@ -6,7 +6,7 @@ from typing import Any
 
 from nibt.report.html.view_data import _CONTRASTS, _STRONGEST, MOST_CELLS, Panel
 from nibt.report.request import legend, method_line, question, ranked_noun, runs, sentence, side_title, target_line
-from nibt.results.answer import CHANGES, AnswerExplanation, AnswerWord
+from nibt.results.answer import AnswerExplanation, AnswerWord, is_change
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
@@ -125,7 +125,7 @@ def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
     """Return the words of an answer, with what each took from the image, the prompt and the words before."""
     columns = {"against": [*result.alternatives]} if result.alternatives else {}
     for heading, values in result.columns.items():
-        columns[heading] = signed_row(values) if heading in CHANGES else [*map(fixed, values)]
+        columns[heading] = signed_row(values) if is_change(heading) else [*map(fixed, values)]
     by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
     units = (
         "The difference is that of the logits of its first token and of the token in the column against."
