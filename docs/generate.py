@@ -64,13 +64,13 @@ In a clone of the repository: `python3 -m venv .venv && .venv/bin/pip install .`
 import nibt
 from nibt.datasets.scenes import Scenes
 
-answer = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
-print(answer.grid.shape, [(word.text, round(word.score, 2)) for word in answer.words])
+explanation = nibt.explain("scenes", "sample:scene", "a cat")  # a model, an image, a caption
+print(explanation.grid.shape, [(word.text, round(word.score, 2)) for word in explanation.words])
 # torch.Size([24, 24]) [('a', 0.0), ('cat', 0.13)]
 
-answer = nibt.explain("lite", "sample:chelsea", "a cat by a fjord")
-answer.save("cat.png")  # or .html, .json; an image is also a path, a PIL image or an array
-print(answer.warnings)  # "does not know" and "hardly reacts to" name nouns, verbs, adjectives without effect, not all
+explanation = nibt.explain("lite", "sample:chelsea", "a cat by a fjord")
+explanation.save("cat.png")  # or .html, .json; an image is also a path, a PIL image or an array
+print(explanation.warnings)  # notes name words that the model does not know or hardly reacts to, but not all
 # ("the model does not know 'fjord'",)
 
 best = max(nibt.replace_words("lite", "sample:chelsea", "a cat by a fjord"), key=lambda row: row.change)

@@ -92,7 +92,7 @@ def test_page_of_contrast_shows_why_a_caption_is_preferred(folder: Path) -> None
     names: dict[str, Any] = {}
     block = next(block for block in documents.blocks("docs/guides/contrast.md") if block.language == "python")
     documents.run(block, folder, names)
-    assert names["answer"].target["value"] > 0, "the page says so"
+    assert names["explanation"].target["value"] > 0, "the page says so"
 
 
 def test_blocks_not_run_give_a_reason_and_use_existing_names() -> None:

@@ -30,7 +30,7 @@ Measure and audit:
     measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
                                        model
     check                              explanations with three checks each
-    decisive_region                    the smallest part of a map that keeps, or changes, what the model decides
+    decisive_region                    a small part of a map that keeps, or changes, what the model decides
     benchmark, write_report            a benchmark from a plan, and its report
     Measurement, Plan, Roar, Audit     their inputs and results
 

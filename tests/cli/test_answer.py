@@ -1,10 +1,13 @@
 """Tests of ``nibt answer``."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nibt.cli.console import show_answers
 from nibt.results.answer import AnswerExplanation
 from tests.cli.test_vision_language import saved
 from tests.helpers import Run, list_folder
@@ -30,6 +33,23 @@ def test_answer_writes_a_page_and_json(run: Run, generator_folder: str) -> None:
     data = json.loads(out)
     assert data["written"]
     assert len(data["words"]) <= 2
+
+
+def test_numbers_are_aligned_with_their_headings(
+    run: Run, generator_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample:chelsea", "a red cat", "-m", generator_folder, "--method", "nib steps=16 views=1"]
+    run("answer", *arguments, "--answer", "two cats on the mat", "-o", "answer.json")
+    result = AnswerExplanation.load("answer.json")
+    first, *others = result.words
+    added = 20 / first.grid.numel()  # to the sum of the map, and to what is lost without the image
+    without = {**first.without, "image": first.without["image"] - 20}
+    capsys.readouterr()
+    show_answers([replace(result, words=(replace(first, grid=first.grid + added, without=without), *others))])
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(place for place, line in enumerate(lines) if line.startswith("word"))
+    ends, *rows = [[number.end() for number in re.finditer(r" \S+", line)] for line in lines[heading : heading + 6]]
+    assert rows == [ends] * 5
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 
 import nibt
-from nibt.cli.console import show, summary, words
+from nibt.cli.console import ranking, show, summary, words
 from nibt.registry import available
 from nibt.report.colors import DEFAULT
 from nibt.results.explanation import MISMATCH
@@ -61,6 +61,19 @@ def test_summary_of_a_difference_has_a_baseline() -> None:
     for row in cells(summary(explained("difference", steps=16))):
         assert Decimal(row["baseline"]) != 0
         assert abs(Decimal(row["attributed"]) - Decimal(row["score"])) > abs(Decimal(row["gap"]))
+
+
+@pytest.mark.parametrize("against", ["label", "image"])
+def test_texts_are_left_and_numbers_right(against: str) -> None:
+    given = (
+        (tiny.image(), tiny.CAPTIONS[:2])
+        if against == "label"
+        else (tiny.CAPTIONS[0], [tiny.image(), tiny.image(seed=1)])
+    )
+    answer = nibt.explain_ranking(tiny.model("clip"), *given)
+    for column in [*ranking(answer).columns, *summary(answer).columns]:
+        is_number = all(str(cell).strip("+-.%").replace(".", "").isdigit() for cell in column.cells)
+        assert column.justify == ("right" if is_number else "left"), column.header
 
 
 def test_summary_without_a_path_has_no_baseline() -> None:

@@ -35,7 +35,7 @@ def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
     return line
 
 
-_LEFT = ("side", "label", "image", "target", "quadrature", "baseline state", "word", "against")  # columns of text
+_LEFT = ("target", "against")  # columns of text; the first column of a table has text, too
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 
 
@@ -52,8 +52,8 @@ def summary(answer: Explanation) -> Table:
 
 def _table(headings: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if heading in _LEFT or not place else "right")
     return table
 
 

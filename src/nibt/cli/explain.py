@@ -42,7 +42,7 @@ class ExplainMethodOptions(MethodOptions):
         str | None,
         Option(
             metavar="keep|change",
-            help="Find the smallest part of the map that keeps what the model decides if all else is removed, or whose "
+            help="Find a small part of the map that keeps what the model decides if all else is removed, or whose "
             "removal changes it: half of the similarity, or with --labels, --rank, or the targets difference and "
             "softmax (--against), what is first.",
         ),

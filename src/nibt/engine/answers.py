@@ -251,5 +251,5 @@ def _advice(words: Sequence[AnswerWord], method: Method) -> str:
     if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
         return "other tokens have read the sources below this layer, so use layer=0"
     if values.get("tolerance") is not None:
-        return "the path has too few steps, at most 65 with a tolerance"
+        return "65 steps, the most with a tolerance, were too few"
     return "set a tolerance" if "tolerance" in values else "the method adds up only with many small steps"

@@ -1,4 +1,4 @@
-"""The decisive region: the smallest part of a map that keeps what the model decides, or whose removal changes it."""
+"""The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -36,7 +36,7 @@ def decisive_region(
     *,
     hide: Literal["mean", "blur", "noise"] = "mean",
 ) -> Explanation:
-    """Find the smallest part of a map that keeps the decision of the model, or whose removal changes it.
+    """Find a small part of a map that keeps the decision of the model, or whose removal changes it.
 
     Cells are taken by decreasing score, and their number is found by bisection, with all others hidden. Then
     the cells of the part are divided into eight groups, which are put in the order of what their removal costs, and the

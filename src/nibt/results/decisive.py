@@ -1,4 +1,4 @@
-"""The decisive region of a map: the smallest part of an image that decides."""
+"""The decisive region of a map: a small part of an image that decides."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,12 +12,12 @@ from nibt.results.attribution import percent
 from nibt.results.base import Array, Serializable
 
 REGIONS = ("keep", "change")
-"""What the smallest part does to a decision: alone, it keeps it; its removal changes it."""
+"""What the part does to a decision: alone, it keeps it; its removal changes it."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecisiveRegion(Serializable):
-    """The smallest part of a map that keeps a decision of the model, or whose removal changes it.
+    """A small part of a map that keeps a decision of the model, or whose removal changes it.
 
     Attributes:
         region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it.

@@ -68,7 +68,7 @@ class Explanation(Result):
         warnings: Warnings for the reader; a mismatch of the pair comes first.
         ranking: The ranked labels, if labels were explained.
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
-        decisive: The smallest part of the map that decides, if ``nibt.decisive_region`` found one.
+        decisive: A small part of the map that decides, if ``nibt.decisive_region`` found one.
     """
 
     kind: ClassVar[str] = "explanation"

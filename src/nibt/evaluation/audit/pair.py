@@ -34,7 +34,7 @@ _SEED, _SHARE, _REGIONS = 0, 0.1, 16
 _TOGETHER = 4  # masks; more hardly save time
 _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
 
-_ENOUGH = {"pass": "as expected of a map", "warn": "which is few", "fail": "no more than by chance"}
+_ENOUGH = {"pass": "as expected", "warn": "fewer than expected", "fail": "no more than by chance"}
 
 
 @plain_torch()
