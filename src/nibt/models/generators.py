@@ -31,7 +31,11 @@ class Llava(OnlyGenerators, name="llava"):
     """
 
     generator_classes = tuple(
-        f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
+        f"{name}ForConditionalGeneration"
+        for name in (
+            *("Llava", "LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "InternVL", "Gemma3", "Mistral3"),
+            *("AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe"),
+        )
     )
     answer_tower = decoder_answer_tower
 

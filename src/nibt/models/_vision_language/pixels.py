@@ -94,6 +94,25 @@ class SquareLayout(Layout):
         return ordered(Grid(side, len(places) // side, places=places))
 
 
+class RowsLayout(Layout):
+    """One image of any size, as in Pixtral and Mistral 3, whose rows of cells end with tokens that are no cells."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor.image_processor)
+        self.side = processor.patch_size * processor.spatial_merge_size  # of a cell in pixels
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and their height and width."""
+        return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        height, width = self.extent(inputs)
+        return ordered(Grid(height // self.side, width // self.side, places=places))
+
+
 class PatchLayout(Layout):
     """The flattened patches of Qwen-VL, whose grid follows the size of the image.
 

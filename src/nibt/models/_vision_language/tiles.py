@@ -14,7 +14,7 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
+from nibt.models._vision_language.pixels import Layout, PatchLayout, RowsLayout, SquareLayout, TileLayout
 
 _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
@@ -23,18 +23,20 @@ class CanvasLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
 
     def __init__(self, processor: Any) -> None:
+        from transformers.models import cohere2_vision, got_ocr2
+
         super().__init__(processor)
         self.processor = processor
+        package = cohere2_vision if type(processor).__name__.startswith("Cohere2Vision") else got_ocr2
+        self.tiled = getattr(package, f"image_processing_{package.__name__.rpartition('.')[2]}").get_optimal_tiled_canvas
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, and their number in rows and columns."""
-        from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
-
         tiles, processor = encoded["pixel_values"], self.processor
         columns, rows = 1, 1
         if len(tiles) > 1:  # the call of a processor may divide images though its file says crop_to_patches=false
             size, tile = tuple(encoded["image_sizes"][0].tolist()), tuple(tiles.shape[-2:])
-            columns, rows = get_optimal_tiled_canvas(size, tile, processor.min_patches, processor.max_patches)
+            columns, rows = self.tiled(size, tile, processor.min_patches, processor.max_patches)
         count = rows * columns
         if len(tiles) != (1 if count == 1 else count + 1):
             raise Unsupported(
@@ -163,6 +165,8 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
         return AnyResolutionLayout(processor)
     if hasattr(images, "crop_to_patches"):
         return CanvasLayout(images)
+    if hasattr(processor, "image_break_token"):
+        return RowsLayout(processor)
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
