@@ -32,6 +32,12 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma3ImageProcessor,
     Gemma3Processor,
+    Gemma4AudioFeatureExtractor,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4ImageProcessor,
+    Gemma4Processor,
+    Gemma4VideoProcessor,
     Glm4vConfig,
     Glm4vForConditionalGeneration,
     Glm4vImageProcessor,
@@ -67,6 +73,11 @@ from transformers import (
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PerceptionLMConfig,
+    PerceptionLMForConditionalGeneration,
+    PerceptionLMImageProcessor,
+    PerceptionLMProcessor,
+    PerceptionLMVideoProcessor,
     PixtralImageProcessor,
     PixtralProcessor,
     PreTrainedTokenizerFast,
@@ -78,6 +89,9 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5Tokenizer,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLMoeConfig,
@@ -213,6 +227,32 @@ def qwen3_vl(mixture: bool = False) -> Making:
         return Making(partial(Qwen3VLMoeForConditionalGeneration, mixed), processor)
     config = Qwen3VLConfig(text_config=text, **parts)
     return Making(partial(Qwen3VLForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def _letters() -> Qwen3_5Tokenizer:
+    """Byte pairs that spell words from the left: a folder of Qwen3.5 is read with a tokenizer of this class."""
+    starts = [start for word in dict.fromkeys([*_PROMPT_WORDS, *WORDS]) for start in (word, f"Ġ{word}")]
+    merges = dict.fromkeys((start[:end], start[end]) for start in starts for end in range(1, len(start)))
+    tokens = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(merge) for merge in merges)])
+    words = Qwen3_5Tokenizer({token: number for number, token in enumerate(tokens)}, list(merges))
+    words.add_special_tokens({"additional_special_tokens": list(_QWEN)})
+    return words
+
+
+def qwen3_5() -> Making:
+    words = _letters()
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+    )
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 16}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "mrope_interleaved": True}
+    text = {**_DECODER, "vocab_size": len(words), "head_dim": 16, "pad_token_id": words.pad_token_id}
+    text |= {"rope_parameters": {**rope, "partial_rotary_factor": 0.5}}
+    text |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
+    text |= {"linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
+    config = Qwen3_5Config(text_config=text, vision_config=vision, **_qwen_ids(words))
+    return Making(partial(Qwen3_5ForConditionalGeneration, config), processor)
 
 
 _GLM = ("[gMASK]", "<sop>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>")
@@ -513,6 +553,30 @@ def internvl() -> Making:
     return Making(partial(InternVLForConditionalGeneration, config), processor)
 
 
+def perception_lm() -> Making:
+    words = tokenizer(_LLAVA)
+    words._set_model_specific_special_tokens({"image_token": "<image>", "video_token": "<video>"})
+    processor = PerceptionLMProcessor(
+        PerceptionLMVideoProcessor(size={"height": 32, "width": 32}),
+        PerceptionLMImageProcessor(tile_size=32, max_num_tiles=6),
+        words,
+        patch_size=8,
+        pooling_ratio=2,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+    )
+    sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": [32, 32], "patch_size": 8}
+    sizes |= {"global_pool": "", "use_post_transformer_norm": False, "ref_feat_shape": [4, 4], "init_values": 0.1}
+    vision = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_large_patch14_336", "model_args": sizes}
+    config = PerceptionLMConfig(
+        vision_config=vision,
+        text_config=_llava_text(words),
+        projector_pooling_ratio=2,
+        image_token_id=words.image_token_id,
+        video_token_id=words.video_token_id,
+    )
+    return Making(partial(PerceptionLMForConditionalGeneration, config), processor)
+
+
 def _gemma3_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
     """Return a model that sees the image: the projection of a new one is zero."""
     model = Gemma3ForConditionalGeneration(config)
@@ -541,6 +605,33 @@ def gemma3() -> Making:
     return Making(partial(_gemma3_model, config), processor)
 
 
+_GEMMA4 = {"image": "<|image|>", "boi": "<|image>", "eoi": "<image|>", "audio": "<|audio|>"}
+_GEMMA4 |= {"boa": "<|audio>", "eoa": "<audio|>"}
+
+
+def gemma4(**changes: Any) -> Making:
+    words = tokenizer((*_GEMMA4.values(), "<|im_start|>", "<|im_end|>"))
+    words._set_model_specific_special_tokens({f"{name}_token": token for name, token in _GEMMA4.items()})
+    processor = Gemma4Processor(
+        Gemma4AudioFeatureExtractor(),
+        Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
+        words,
+        Gemma4VideoProcessor(patch_size=4, max_soft_tokens=70),
+        chat_template=_CHAT.replace("{IMAGE}", _GEMMA4["image"]),
+    )
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "position_embedding_size": 80}
+    text = {**_DECODER, "vocab_size": len(words), "pad_token_id": words.pad_token_id, "head_dim": 8}
+    text |= {"global_head_dim": 8, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"}
+    text |= {"sliding_window": 100, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    text |= {"vocab_size_per_layer_input": len(words), "final_logit_softcapping": 30.0, **changes}
+    ids = {f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in _GEMMA4.items()}
+    ids["eoa_token_index"] = ids.pop("eoa_token_id")
+    ids["video_token_id"] = processor.video_token_id
+    config = Gemma4Config(text_config=text, vision_config=vision, **ids)
+    return Making(partial(Gemma4ForConditionalGeneration, config), processor)
+
+
 EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -558,6 +649,7 @@ GENERATORS = {
     "internvl": internvl,
     "gemma3": gemma3,
     "qwen3_vl_moe": partial(qwen3_vl, mixture=True),
+    "qwen3_5": qwen3_5,
     "glm4v": glm4v,
     "vipllava": vipllava,
     "llava_next_video": partial(llava_next, video=True),
@@ -565,4 +657,6 @@ GENERATORS = {
     "pixtral": pixtral,
     "aya_vision": aya_vision,
     "cohere2_vision": cohere2_vision,
+    "perception_lm": perception_lm,
+    "gemma4": gemma4,
 }

@@ -33,8 +33,8 @@ class Llava(OnlyGenerators, name="llava"):
     generator_classes = tuple(
         f"{name}ForConditionalGeneration"
         for name in (
-            *("Llava", "LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "InternVL", "Gemma3", "Mistral3"),
-            *("AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe"),
+            *("Llava", "LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "InternVL", "Gemma3", "Gemma4"),
+            *("Mistral3", "AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe", "Qwen3_5", "PerceptionLM"),
         )
     )
     answer_tower = decoder_answer_tower

@@ -162,6 +162,33 @@ class PatchLayout(Layout):
         return rows, columns
 
 
+class PaddedLayout(Layout):
+    """The flattened patches of Gemma 4, with padding to a fixed number; the model averages them to cells."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.patch, self.side = processor.patch_size, processor.patch_size * processor.pooling_kernel_size
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and the column and row of each patch, -1 for padding."""
+        places = encoded["image_position_ids"][0]
+        columns, rows = (places.amax(0) + 1).tolist()
+        patches = encoded["pixel_values"][0, : rows * columns].reshape(rows, columns, self.patch, self.patch, -1)
+        image = patches.permute(4, 0, 2, 1, 3).reshape(-1, rows * self.patch, columns * self.patch)
+        return image, {"image_position_ids": places}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        places = inputs.extra["image_position_ids"]
+        cut = inputs.values.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        padded = F.pad(patches, (0, 0, 0, places.shape[1] - patches.shape[1]))
+        return {"pixel_values": padded, "image_position_ids": places}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        height, width = self.extent(inputs)
+        return ordered(Grid(height // self.side, width // self.side, places=places))
+
+
 class TileLayout(Layout):
     """Tiles of a large image and, last, an overview of the whole image, as in Idefics 3 and SmolVLM.
 

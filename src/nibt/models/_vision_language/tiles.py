@@ -14,7 +14,14 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.pixels import Layout, PatchLayout, RowsLayout, SquareLayout, TileLayout
+from nibt.models._vision_language.pixels import (
+    Layout,
+    PaddedLayout,
+    PatchLayout,
+    RowsLayout,
+    SquareLayout,
+    TileLayout,
+)
 
 _TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
 
@@ -47,6 +54,29 @@ class CanvasLayout(TileLayout):
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"pixel_values": inputs.values.flatten(0, 1)}
+
+
+class ThumbnailLayout(TileLayout):
+    """Tiles of an image that was squeezed to a whole number of them after an overview, as in PerceptionLM."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.processor = processor
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles with the overview last, and their number in rows and columns."""
+        tiles, images, columns, rows = encoded["pixel_values"][0], self.processor, 1, 1
+        if len(tiles) > 1:
+            blank = torch.zeros(1, 1, *encoded["image_sizes"][0].tolist(), device="cpu")
+            columns, rows = images.resize(blank, images.tile_size, images.max_num_tiles, images.resample)[1]
+        return tiles.roll(-1, 0), {"tiles": torch.tensor([rows, columns], device="cpu")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"pixel_values": inputs.values.roll(1, 1)}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        first = len(places) // inputs.values.shape[1]
+        return super().grid(inputs, (*places[first:], *places[:first]))
 
 
 @dataclass(frozen=True)
@@ -165,8 +195,12 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
         return AnyResolutionLayout(processor)
     if hasattr(images, "crop_to_patches"):
         return CanvasLayout(images)
+    if hasattr(images, "vision_input_type"):
+        return ThumbnailLayout(images)
     if hasattr(processor, "image_break_token"):
         return RowsLayout(processor)
+    if hasattr(images, "pooling_kernel_size"):
+        return PaddedLayout(images)
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
