@@ -52,6 +52,10 @@ from transformers import (
     InternVLForConditionalGeneration,
     InternVLProcessor,
     InternVLVideoProcessor,
+    Lfm2VlConfig,
+    Lfm2VlForConditionalGeneration,
+    Lfm2VlImageProcessor,
+    Lfm2VlProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -632,6 +636,22 @@ def gemma4(**changes: Any) -> Making:
     return Making(partial(Gemma4ForConditionalGeneration, config), processor)
 
 
+def lfm2_vl(tolerance: float = 1.0) -> Making:
+    marks = [f"<|img_row_{row}_col_{column}|>" for row in range(1, 7) for column in range(1, 7)]
+    marks += ["<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"]
+    words = tokenizer(("<image>", *marks, "<|im_start|>", "<|im_end|>"))
+    sizes: dict[str, Any] = {"tile_size": 32, "encoder_patch_size": 8, "max_tiles": 6, "min_image_tokens": 4}
+    images = Lfm2VlImageProcessor(**sizes, max_image_tokens=8, max_pixels_tolerance=tolerance)
+    processor = Lfm2VlProcessor(images, words, chat_template=_CHAT.replace("{IMAGE}", "<image>"))
+    vision = {"model_type": "siglip2_vision_model", "hidden_size": 16, "intermediate_size": 24, "patch_size": 8}
+    vision |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_patches": 16, "vision_use_head": False}
+    text = {**_llava_text(words), "model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2}
+    text |= {"block_multiple_of": 8}
+    ids = {"image_token_id": processor.image_token_id, "tie_word_embeddings": False}
+    config = Lfm2VlConfig(vision_config=vision, text_config=text, projector_hidden_size=24, **ids)
+    return Making(partial(Lfm2VlForConditionalGeneration, config), processor)
+
+
 EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -659,4 +679,6 @@ GENERATORS = {
     "cohere2_vision": cohere2_vision,
     "perception_lm": perception_lm,
     "gemma4": gemma4,
+    "lfm2_vl": lfm2_vl,
+    "lfm2_vl_whole": partial(lfm2_vl, tolerance=9.0),
 }

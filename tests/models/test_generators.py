@@ -241,6 +241,9 @@ CELLS = {
     "aya_vision": (4, 6),
     "cohere2_vision": (4, 4),
     "perception_lm": (4, 6),
+    "gemma4": (7, 9),
+    "lfm2_vl": (4, 6),
+    "lfm2_vl_whole": (2, 3),
 }
 
 

@@ -232,10 +232,11 @@ def single_record(records: Sequence[Recorded], block: int) -> Recorded:
     """Return the only attention of a block."""
     if len(records) == 1:
         return records[0]
-    problem = "several attentions" if records else "no attention that can be recorded (a linear one has no weights)"
+    problem = "several attentions" if records else "no attention that can be recorded"
     raise Unsupported(
-        f"block {block} of this tower has {problem}, and exactly one is needed: load a Hugging Face model with "
-        "attn_implementation='sdpa' or 'eager', or use a method that needs no attention"
+        f"block {block} of this tower has {problem}, and exactly one is needed (convolutions and linear attention have no "
+        "weights): load a Hugging Face model with attn_implementation='sdpa' or 'eager', or use a method that needs no "
+        "attention"
     )
 
 

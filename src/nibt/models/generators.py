@@ -34,7 +34,7 @@ class Llava(OnlyGenerators, name="llava"):
         f"{name}ForConditionalGeneration"
         for name in (
             *("Llava", "LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "InternVL", "Gemma3", "Gemma4"),
-            *("Mistral3", "AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe", "Qwen3_5", "PerceptionLM"),
+            *("Mistral3", "AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe", "Qwen3_5", "PerceptionLM", "Lfm2Vl"),
         )
     )
     answer_tower = decoder_answer_tower

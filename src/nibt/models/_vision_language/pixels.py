@@ -179,10 +179,10 @@ class PaddedLayout(Layout):
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         places = inputs.extra["image_position_ids"]
-        cut = inputs.values.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
-        patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-        padded = F.pad(patches, (0, 0, 0, places.shape[1] - patches.shape[1]))
-        return {"pixel_values": padded, "image_position_ids": places}
+        return {
+            "pixel_values": flat_patches(inputs.values, self.patch, places.shape[1]),
+            "image_position_ids": places,
+        }
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         height, width = self.extent(inputs)
@@ -221,12 +221,18 @@ class TileLayout(Layout):
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         """Return the grid over all tiles, whose overview is a coarser grid."""
         rows, columns = self._shape(inputs)
-        side = round((len(places) / inputs.values.shape[1]) ** 0.5)
+        cells, overview = self._cells(inputs, places)
         if inputs.values.shape[1] == 1:  # a small image is not divided
-            return ordered(Grid(side, side, places=places))
-        tiles, overview = places[: -(side**2)], places[-(side**2) :]
-        order = torch.tensor(tiles).view(rows, columns, side, side).transpose(1, 2).flatten().tolist()
-        return Grid(rows * side, columns * side, places=tuple(order), overview=Grid(side, side, places=overview))
+            return ordered(Grid(*cells, places=places))
+        count = rows * columns * cells[0] * cells[1]
+        order = torch.tensor(places[:count]).view(rows, columns, *cells).transpose(1, 2).flatten().tolist()
+        coarser = Grid(*overview, places=places[count:])
+        return Grid(rows * cells[0], columns * cells[1], places=tuple(order), overview=coarser)
+
+    def _cells(self, inputs: Inputs, places: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the rows and columns of the cells of a tile, and of the overview."""
+        side = round((len(places) / inputs.values.shape[1]) ** 0.5)
+        return (side, side), (side, side)
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         rows, columns = self._shape(inputs)
@@ -240,6 +246,64 @@ class TileLayout(Layout):
         if inputs.values.shape[1] > rows * columns:
             tiles = torch.cat([tiles, F.interpolate(keep[:, None], (height, width), mode="area")], 1)
         return tiles[:, :, None]
+
+
+class FlatTileLayout(TileLayout):
+    """Tiles and, last, an overview of another shape, as flattened patches with padding, as in LFM2-VL.
+
+    The values of a tower are (tile, patch, pixel x channel).
+    """
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.patch, self.merge = processor.encoder_patch_size, processor.downsample_factor
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles, their number in rows and columns, and the rows and columns of their patches."""
+        tiles, count = encoded["pixel_values"], int(encoded["tiles"].prod())
+        if len(tiles) != (count + 1 if count else 1):
+            raise Unsupported(
+                f"the processor gives {len(tiles)} tiles, and the prompt has marks of {count} with an overview: use the "
+                "settings of LFM2-VL for use_thumbnail and use_image_special_tokens"
+            )
+        return tiles, {name: encoded[name] for name in ("pixel_attention_mask", "spatial_shapes", "tiles")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        values = {name: inputs.extra[name] for name in ("pixel_attention_mask", "spatial_shapes")}
+        return {name: value.flatten(0, 1) for name, value in {"pixel_values": inputs.values, **values}.items()}
+
+    def _sides(self, inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the rows and columns of the patches of a tile, and of the overview."""
+        (rows, columns), *_, overview = [*inputs.extra["spatial_shapes"][0].tolist()] * 2
+        return (rows, columns), tuple(overview)
+
+    def _cells(self, inputs: Inputs, places: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        (rows, columns), (down, across) = self._sides(inputs)
+        return (rows // self.merge, columns // self.merge), (down // self.merge, across // self.merge)
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        (rows, columns), ((height, width), _) = self._shape(inputs), self._sides(inputs)
+        return rows * height * self.patch, columns * width * self.patch
+
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights of the patches of the tiles, and of the overview: the means of ``keep`` over its pixels."""
+        (rows, columns), (_, overview) = self._shape(inputs), self._sides(inputs)
+        _, count, patches, width = inputs.values.shape
+        tiles = keep.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).transpose(2, 3).flatten(1, 2)
+        parts = [tiles[:, :, None]]
+        if count > 1:
+            size = overview[0] * self.patch, overview[1] * self.patch
+            parts.append(F.interpolate(keep[:, None], size, mode="area")[:, None])
+        channels = width // self.patch**2
+        flat = [flat_patches(part.flatten(0, 1), self.patch, patches).unflatten(0, (len(keep), -1)) for part in parts]
+        return torch.cat(flat, 1).repeat_interleave(channels, -1)
+
+
+def flat_patches(images: Float[Tensor, "batch channel height width"], side: int, count: int) -> Tensor:
+    """Return the patches of images row by row, (batch, patch, pixel x channel), with zeros up to a number of patches."""
+    cut = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return F.pad(patches, (0, 0, 0, count - patches.shape[1]))
 
 
 def ordered(grid: Grid) -> Grid:

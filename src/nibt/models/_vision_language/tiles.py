@@ -15,6 +15,7 @@ from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import (
+    FlatTileLayout,
     Layout,
     PaddedLayout,
     PatchLayout,
@@ -23,7 +24,7 @@ from nibt.models._vision_language.pixels import (
     TileLayout,
 )
 
-_TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
+_TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
 
 
 class CanvasLayout(TileLayout):
@@ -199,6 +200,8 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
         return ThumbnailLayout(images)
     if hasattr(processor, "image_break_token"):
         return RowsLayout(processor)
+    if hasattr(images, "encoder_patch_size"):
+        return FlatTileLayout(images)
     if hasattr(images, "pooling_kernel_size"):
         return PaddedLayout(images)
     if hasattr(images, "merge_size"):
