@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nibt
+from benchmarks.models.tiny_vision_language import gemma4
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
@@ -475,6 +477,33 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
     for tower in (loaded.answers, in_memory):
         torch.testing.assert_close(tower.logits(tower.encode(inputs)), own, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Mllama", "cross-attention inside its decoder reads the image"),
+        ("Idefics2", "learned queries, which have no place on the image"),
+        ("Kosmos2", "learned queries, which have no place on the image"),
+        ("Gemma3n", "inputs that bypass the layers before it"),
+    ],
+)
+def test_generators_without_cells_are_refused_with_the_reason(name: str, reason: str, tmp_path: Path) -> None:
+    name = f"{name}ForConditionalGeneration"
+    assert hasattr(transformers, name)
+    config = getattr(transformers, name).config_class()
+    config.architectures = [name]
+    config.save_pretrained(tmp_path)
+    for id in (tmp_path, type(name, (nn.Linear,), {})(1, 1)):
+        with pytest.raises(CannotLoad, match=f"of the class {name}, whose answers nibt cannot explain: .*{reason}"):
+            load_generator(id)
+
+
+@pytest.mark.parametrize("change", [{"hidden_size_per_layer_input": 8}, {"num_kv_shared_layers": 2}])
+def test_gemma_4_is_refused_if_a_part_of_the_image_bypasses_layers(change: dict[str, int]) -> None:
+    making = gemma4(**change)
+    with pytest.raises(Unsupported, match="bypass the layers before them, so it cannot be cut at a layer: of Gemma 4"):
+        load_generator(making.make().eval(), processor=making.processor)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -234,9 +234,9 @@ def single_record(records: Sequence[Recorded], block: int) -> Recorded:
         return records[0]
     problem = "several attentions" if records else "no attention that can be recorded"
     raise Unsupported(
-        f"block {block} of this tower has {problem}, and exactly one is needed (convolutions and linear attention have no "
-        "weights): load a Hugging Face model with attn_implementation='sdpa' or 'eager', or use a method that needs no "
-        "attention"
+        f"block {block} of this tower has {problem}, and exactly one is needed: load a Hugging Face model with "
+        "attn_implementation='sdpa' or 'eager', or use a method that needs no attention (convolutions and linear "
+        "attention have no weights)"
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
-from nibt.errors import BadInput, CannotLoad
+from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
@@ -269,6 +269,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
 def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    base = module.model
+    base, text = module.model, module.config.get_text_config()
+    if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):
+        raise Unsupported(
+            "layers of its decoder read inputs or keys that bypass the layers before them, so it cannot be cut at a "
+            "layer: of Gemma 4, only the models without them (26B-A4B, 31B) are supported"
+        )
     network = AnswerNetwork(module, base, decoder_of(base))
     return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

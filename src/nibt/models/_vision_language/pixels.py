@@ -97,9 +97,9 @@ class SquareLayout(Layout):
 class RowsLayout(Layout):
     """One image of any size, as in Pixtral and Mistral 3, whose rows of cells end with tokens that are no cells."""
 
-    def __init__(self, processor: Any) -> None:
-        super().__init__(processor.image_processor)
-        self.side = processor.patch_size * processor.spatial_merge_size  # of a cell in pixels
+    def __init__(self, processor: Any, side: int) -> None:
+        super().__init__(processor)
+        self.side = side  # of a cell in pixels
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and their height and width."""
@@ -162,12 +162,12 @@ class PatchLayout(Layout):
         return rows, columns
 
 
-class PaddedLayout(Layout):
+class PaddedLayout(RowsLayout):
     """The flattened patches of Gemma 4, with padding to a fixed number; the model averages them to cells."""
 
     def __init__(self, processor: Any) -> None:
-        super().__init__(processor)
-        self.patch, self.side = processor.patch_size, processor.patch_size * processor.pooling_kernel_size
+        super().__init__(processor, processor.patch_size * processor.pooling_kernel_size)
+        self.patch = processor.patch_size
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the column and row of each patch, -1 for padding."""
@@ -183,10 +183,6 @@ class PaddedLayout(Layout):
             "pixel_values": flat_patches(inputs.values, self.patch, places.shape[1]),
             "image_position_ids": places,
         }
-
-    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        height, width = self.extent(inputs)
-        return ordered(Grid(height // self.side, width // self.side, places=places))
 
 
 class TileLayout(Layout):
@@ -263,8 +259,8 @@ class FlatTileLayout(TileLayout):
         tiles, count = encoded["pixel_values"], int(encoded["tiles"].prod())
         if len(tiles) != (count + 1 if count else 1):
             raise Unsupported(
-                f"the processor gives {len(tiles)} tiles, and the prompt has marks of {count} with an overview: use the "
-                "settings of LFM2-VL for use_thumbnail and use_image_special_tokens"
+                f"the processor gives {len(tiles)} tiles, and the prompt has marks of {count} with an overview: leave "
+                "use_thumbnail and use_image_special_tokens on"
             )
         return tiles, {name: encoded[name] for name in ("pixel_attention_mask", "spatial_shapes", "tiles")}
 
@@ -274,8 +270,8 @@ class FlatTileLayout(TileLayout):
 
     def _sides(self, inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the rows and columns of the patches of a tile, and of the overview."""
-        (rows, columns), *_, overview = [*inputs.extra["spatial_shapes"][0].tolist()] * 2
-        return (rows, columns), tuple(overview)
+        shapes = inputs.extra["spatial_shapes"][0].tolist()
+        return tuple(shapes[0]), tuple(shapes[-1])
 
     def _cells(self, inputs: Inputs, places: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
         (rows, columns), (down, across) = self._sides(inputs)
@@ -286,7 +282,7 @@ class FlatTileLayout(TileLayout):
         return rows * height * self.patch, columns * width * self.patch
 
     def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
-        """Return the weights of the patches of the tiles, and of the overview: the means of ``keep`` over its pixels."""
+        """Return the weights of the patches of the tiles, and those of the overview."""
         (rows, columns), (_, overview) = self._shape(inputs), self._sides(inputs)
         _, count, patches, width = inputs.values.shape
         tiles = keep.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).transpose(2, 3).flatten(1, 2)
@@ -300,7 +296,7 @@ class FlatTileLayout(TileLayout):
 
 
 def flat_patches(images: Float[Tensor, "batch channel height width"], side: int, count: int) -> Tensor:
-    """Return the patches of images row by row, (batch, patch, pixel x channel), with zeros up to a number of patches."""
+    """Return the patches of images, row by row and padded: (batch, patch, pixel x channel)."""
     cut = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
     patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     return F.pad(patches, (0, 0, 0, count - patches.shape[1]))

@@ -31,12 +31,13 @@ class CanvasLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
 
     def __init__(self, processor: Any) -> None:
-        from transformers.models import cohere2_vision, got_ocr2
+        from transformers.models.cohere2_vision import image_processing_cohere2_vision as cohere
+        from transformers.models.got_ocr2 import image_processing_got_ocr2 as got_ocr
 
         super().__init__(processor)
         self.processor = processor
-        package = cohere2_vision if type(processor).__name__.startswith("Cohere2Vision") else got_ocr2
-        self.tiled = getattr(package, f"image_processing_{package.__name__.rpartition('.')[2]}").get_optimal_tiled_canvas
+        own = cohere if type(processor).__name__.startswith("Cohere2Vision") else got_ocr
+        self.tiled = own.get_optimal_tiled_canvas
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, and their number in rows and columns."""
@@ -199,7 +200,7 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
     if hasattr(images, "vision_input_type"):
         return ThumbnailLayout(images)
     if hasattr(processor, "image_break_token"):
-        return RowsLayout(processor)
+        return RowsLayout(images, processor.patch_size * processor.spatial_merge_size)
     if hasattr(images, "encoder_patch_size"):
         return FlatTileLayout(images)
     if hasattr(images, "pooling_kernel_size"):
