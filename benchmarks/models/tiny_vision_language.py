@@ -414,7 +414,7 @@ def vipllava() -> Making:
         vision_config=_CLIP,
         text_config=_llava_text(words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
-        vision_feature_layer=[-1, -2, 1],
+        vision_feature_layers=[-1, -2, 1],
     )
     return Making(partial(VipLlavaForConditionalGeneration, config), plain.processor)
 

@@ -25,7 +25,7 @@ from nibt.types import Embedding, Hidden
 
 
 class Llava(OnlyGenerators, name="llava"):
-    """Generators whose decoder reads image tokens: LLaVA (Liu et al., NeurIPS 2023), InternVL, Gemma 3.
+    """Generators whose decoder reads image tokens: LLaVA (Liu et al., NeurIPS 2023), InternVL, Gemma, Mistral 3.
 
     They write text about an image, and do not embed captions. Layers are those of the decoder.
     """

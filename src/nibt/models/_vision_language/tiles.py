@@ -31,13 +31,14 @@ class CanvasLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
 
     def __init__(self, processor: Any) -> None:
-        from transformers.models.cohere2_vision import image_processing_cohere2_vision as cohere
-        from transformers.models.got_ocr2 import image_processing_got_ocr2 as got_ocr
+        if type(processor).__name__.startswith("Cohere2Vision"):
+            from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
+        else:
+            from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
         super().__init__(processor)
         self.processor = processor
-        own = cohere if type(processor).__name__.startswith("Cohere2Vision") else got_ocr
-        self.tiled = own.get_optimal_tiled_canvas
+        self.tiled: Any = get_optimal_tiled_canvas
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, and their number in rows and columns."""
