@@ -494,8 +494,9 @@ def test_generators_without_cells_are_refused_with_the_reason(name: str, reason:
     config = getattr(transformers, name).config_class()
     config.architectures = [name]
     config.save_pretrained(tmp_path)
-    for id in (tmp_path, type(name, (nn.Linear,), {})(1, 1)):
-        with pytest.raises(CannotLoad, match=f"of the class {name}, whose answers nibt cannot explain: .*{reason}"):
+    kind = type(name, (nn.Linear,), {})
+    for id, shown in ((tmp_path, name), (kind(1, 1), name), (type("Tuned", (kind,), {})(1, 1), "Tuned")):
+        with pytest.raises(CannotLoad, match=f"of the class {shown}, whose answers nibt cannot explain: .*{reason}"):
             load_generator(id)
 
 

@@ -173,8 +173,8 @@ def _no_generator(name: str, classes: Sequence[str] = ()) -> str:
     all_families = [family for _, family in families()]
     if not classes or any(not {*classes}.isdisjoint(family.class_names) for family in all_families):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
-    reason = _REFUSED.get(classes[0].removesuffix("ForConditionalGeneration"))
-    if reason is not None:
+    stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
+    if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
         return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
     supported = [supported for family in all_families for supported in family.generator_classes]
     near = get_close_matches(classes[0], supported, n=1, cutoff=0)
