@@ -95,7 +95,10 @@ def randomized(make: Callable[[], nn.Module], gain: float = 1.2) -> nn.Module:
         module = make()
         for part in module.modules():
             _spread(part, gain)
+        saved = module.state_dict()
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            if name not in saved:  # computed from the configuration
+                continue
             kind = name.rsplit(".", 1)[-1]
             if ("bias" in kind and "logit" not in kind) or kind == "running_mean":
                 tensor.normal_(0, 0.3)

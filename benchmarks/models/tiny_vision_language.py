@@ -11,7 +11,14 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
+    AyaVisionConfig,
+    AyaVisionForConditionalGeneration,
+    AyaVisionProcessor,
     CLIPImageProcessor,
+    Cohere2VisionConfig,
+    Cohere2VisionForConditionalGeneration,
+    Cohere2VisionImageProcessor,
+    Cohere2VisionProcessor,
     ColModernVBertConfig,
     ColModernVBertForRetrieval,
     ColModernVBertProcessor,
@@ -25,6 +32,17 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma3ImageProcessor,
     Gemma3Processor,
+    Gemma4AudioFeatureExtractor,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
+    Gemma4ImageProcessor,
+    Gemma4Processor,
+    Gemma4VideoProcessor,
+    Glm4vConfig,
+    Glm4vForConditionalGeneration,
+    Glm4vImageProcessor,
+    Glm4vProcessor,
+    Glm4vVideoProcessor,
     GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
@@ -34,21 +52,38 @@ from transformers import (
     InternVLForConditionalGeneration,
     InternVLProcessor,
     InternVLVideoProcessor,
+    Lfm2VlConfig,
+    Lfm2VlForConditionalGeneration,
+    Lfm2VlImageProcessor,
+    Lfm2VlProcessor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
+    LlavaNextVideoConfig,
+    LlavaNextVideoForConditionalGeneration,
+    LlavaNextVideoProcessor,
+    LlavaNextVideoVideoProcessor,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     LlavaOnevisionImageProcessor,
     LlavaOnevisionProcessor,
     LlavaOnevisionVideoProcessor,
     LlavaProcessor,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
+    PerceptionLMConfig,
+    PerceptionLMForConditionalGeneration,
+    PerceptionLMImageProcessor,
+    PerceptionLMProcessor,
+    PerceptionLMVideoProcessor,
+    PixtralImageProcessor,
+    PixtralProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -58,8 +93,13 @@ from transformers import (
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5Tokenizer,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
     SiglipImageProcessor,
@@ -68,6 +108,8 @@ from transformers import (
     SmolVLMImageProcessor,
     SmolVLMProcessor,
     SmolVLMVideoProcessor,
+    VipLlavaConfig,
+    VipLlavaForConditionalGeneration,
 )
 
 WORDS = (
@@ -172,7 +214,7 @@ def qwen2_5_vl() -> Making:
     return Making(partial(Qwen2_5_VLForConditionalGeneration, config), processor, {"pooling": "last"})
 
 
-def qwen3_vl() -> Making:
+def qwen3_vl(mixture: bool = False) -> Making:
     words = tokenizer(_QWEN)
     processor = Qwen3VLProcessor(
         Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
@@ -182,8 +224,61 @@ def qwen3_vl() -> Making:
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "mrope_interleaved": True}
     text = {**_DECODER, "vocab_size": len(words), "rope_parameters": rope, "head_dim": 8}
     text |= {"pad_token_id": words.pad_token_id}
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_qwen_ids(words))
+    parts: dict[str, Any] = {"vision_config": vision, "tie_word_embeddings": True, **_qwen_ids(words)}
+    if mixture:
+        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+        mixed = Qwen3VLMoeConfig(text_config=text, **parts)
+        return Making(partial(Qwen3VLMoeForConditionalGeneration, mixed), processor)
+    config = Qwen3VLConfig(text_config=text, **parts)
     return Making(partial(Qwen3VLForConditionalGeneration, config), processor, {"pooling": "last"})
+
+
+def _letters() -> Qwen3_5Tokenizer:
+    """Byte pairs that spell words from the left: a folder of Qwen3.5 is read with a tokenizer of this class."""
+    starts = [start for word in dict.fromkeys([*_PROMPT_WORDS, *WORDS]) for start in (word, f"Ġ{word}")]
+    merges = dict.fromkeys((start[:end], start[end]) for start in starts for end in range(1, len(start)))
+    tokens = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(merge) for merge in merges)])
+    words = Qwen3_5Tokenizer({token: number for number, token in enumerate(tokens)}, list(merges))
+    words.add_special_tokens({"additional_special_tokens": list(_QWEN)})
+    return words
+
+
+def qwen3_5() -> Making:
+    words = _letters()
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+    )
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "num_position_embeddings": 16}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "mrope_interleaved": True}
+    text = {**_DECODER, "vocab_size": len(words), "head_dim": 16, "pad_token_id": words.pad_token_id}
+    text |= {"rope_parameters": {**rope, "partial_rotary_factor": 0.5}}
+    text |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
+    text |= {"linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
+    config = Qwen3_5Config(text_config=text, vision_config=vision, **_qwen_ids(words))
+    return Making(partial(Qwen3_5ForConditionalGeneration, config), processor)
+
+
+_GLM = ("[gMASK]", "<sop>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>")
+_GLM = (*_GLM, "<|image|>", "<|video|>", "<|im_start|>", "<|im_end|>")
+
+
+def glm4v() -> Making:
+    words = tokenizer(_GLM)
+    chat = "[gMASK]<sop>" + _CHAT.replace("{IMAGE}", "<|begin_of_image|><|image|><|end_of_image|>")
+    processor = Glm4vProcessor(
+        Glm4vImageProcessor(**_QWEN_PIXELS), words, Glm4vVideoProcessor(patch_size=8), chat_template=chat
+    )
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
+    vision |= {"out_hidden_size": 32, "image_size": 32}
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    text = {**_DECODER, "vocab_size": len(words), "rope_parameters": rope, "pad_token_id": words.pad_token_id}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+    names = {"image": "<|image|>", "video": "<|video|>", "image_start": _GLM[2], "image_end": _GLM[3]}
+    names |= {"video_start": _GLM[4], "video_end": _GLM[5]}
+    ids = {f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in names.items()}
+    config = Glm4vConfig(text_config=text, vision_config=vision, **ids)
+    return Making(partial(Glm4vForConditionalGeneration, config), processor)
 
 
 def _tiles_config(kind: Any, words: PreTrainedTokenizerFast) -> Any:
@@ -312,25 +407,115 @@ def llava() -> Making:
     return Making(partial(LlavaForConditionalGeneration, config), processor)
 
 
-def llava_next() -> Making:
-    words = tokenizer(_LLAVA)
-    processor = LlavaNextProcessor(
-        LlavaNextImageProcessor(
-            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS
-        ),
-        words,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
-    )
-    config = LlavaNextConfig(
+def vipllava() -> Making:
+    plain = llava()
+    words = plain.processor.tokenizer
+    config = VipLlavaConfig(
         vision_config=_CLIP,
         text_config=_llava_text(words),
         image_token_index=words.convert_tokens_to_ids("<image>"),
-        image_grid_pinpoints=_PINPOINTS,
+        vision_feature_layers=[-1, -2, 1],
     )
-    return Making(partial(LlavaNextForConditionalGeneration, config), processor)
+    return Making(partial(VipLlavaForConditionalGeneration, config), plain.processor)
+
+
+def llava_next(video: bool = False) -> Making:
+    words = tokenizer(_LLAVA)
+    images = LlavaNextImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS
+    )
+    reading: dict[str, Any] = {"patch_size": 8, "vision_feature_select_strategy": "default"}
+    reading |= {"num_additional_image_tokens": 1, "chat_template": _CHAT.replace("{IMAGE}", "<image>")}
+    parts: dict[str, Any] = {"vision_config": _CLIP, "text_config": _llava_text(words)}
+    parts |= {"image_grid_pinpoints": _PINPOINTS, "image_token_index": words.convert_tokens_to_ids("<image>")}
+    if video:
+        frames = LlavaNextVideoVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        processor = LlavaNextVideoProcessor(frames, images, words, **reading)
+        config = LlavaNextVideoConfig(**parts, video_token_index=words.convert_tokens_to_ids("<video>"))
+        return Making(partial(LlavaNextVideoForConditionalGeneration, config), processor)
+    config = LlavaNextConfig(**parts)
+    return Making(partial(LlavaNextForConditionalGeneration, config), LlavaNextProcessor(images, words, **reading))
+
+
+_PIXTRAL = ("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "<|im_start|>", "<|im_end|>")
+
+
+def _pixtral_processor(words: PreTrainedTokenizerFast, merge: int) -> PixtralProcessor:
+    images = PixtralImageProcessor(size={"longest_edge": 64}, patch_size={"height": 8, "width": 8})
+    chat = _CHAT.replace("{IMAGE}", "[IMG]")
+    return PixtralProcessor(images, words, patch_size=8, spatial_merge_size=merge, chat_template=chat)
+
+
+_PIXTRAL_VISION = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+_PIXTRAL_VISION |= {"num_attention_heads": 2, "head_dim": 8, "image_size": 64, "patch_size": 8}
+
+
+def mistral3() -> Making:
+    words = tokenizer(_PIXTRAL)
+    text = {**_llava_text(words), "model_type": "mistral", "head_dim": 8, "sliding_window": None}
+    config = Mistral3Config(
+        vision_config=_PIXTRAL_VISION,
+        text_config=text,
+        image_token_index=words.convert_tokens_to_ids("[IMG]"),
+        spatial_merge_size=2,
+    )
+    return Making(partial(Mistral3ForConditionalGeneration, config), _pixtral_processor(words, 2))
+
+
+def pixtral() -> Making:
+    words = tokenizer(_PIXTRAL)
+    config = LlavaConfig(
+        vision_config=_PIXTRAL_VISION,
+        text_config={**_llava_text(words), "model_type": "mistral", "head_dim": 8},
+        image_token_id=words.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    return Making(partial(LlavaForConditionalGeneration, config), _pixtral_processor(words, 1))
+
+
+_SIGLIP = {**_CLIP, "model_type": "siglip_vision_model", "num_hidden_layers": 2, "vision_use_head": False}
+
+
+def _cohere_text(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+    layers = {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
+    return {**_llava_text(words), "model_type": "cohere2", **layers, **ids}
+
+
+def aya_vision() -> Making:
+    names = ("<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", "TILE_GLOBAL", "<image>")
+    words = tokenizer((*names, *(f"TILE_{number}" for number in range(1, 7)), "<|im_start|>", "<|im_end|>"))
+    processor = AyaVisionProcessor(
+        GotOcr2ImageProcessor(size={"height": 32, "width": 32}, crop_to_patches=True, max_patches=6),
+        words,
+        patch_size=8,
+        img_size=32,
+        downsample_factor=2,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+        start_of_img_token=names[0],
+        end_of_img_token=names[1],
+    )
+    config = AyaVisionConfig(
+        vision_config=_SIGLIP, text_config=_cohere_text(words), image_token_index=processor.image_token_id
+    )
+    return Making(partial(AyaVisionForConditionalGeneration, config), processor)
+
+
+def cohere2_vision() -> Making:
+    names = {"image": "<|IMG_PATCH|>", "boi": "<|START_OF_IMG|>", "eoi": "<|END_OF_IMG|>"}
+    names |= {"img_line_break": "<|IMG_LINE_BREAK|>"}
+    words = tokenizer((*names.values(), "<|im_start|>", "<|im_end|>"))
+    words._set_model_specific_special_tokens({f"{name}_token": token for name, token in names.items()})
+    images = Cohere2VisionImageProcessor(size={"height": 32, "width": 32}, patch_size=2, max_patches=6)
+    processor = Cohere2VisionProcessor(images, words, chat_template=_CHAT.replace("{IMAGE}", names["image"]))
+    config = Cohere2VisionConfig(
+        vision_config=_SIGLIP,
+        text_config=_cohere_text(words),
+        image_token_id=processor.image_token_id,
+        alignment_intermediate_size=48,
+    )
+    return Making(partial(Cohere2VisionForConditionalGeneration, config), processor)
 
 
 def llava_onevision(most: int = 9) -> Making:
@@ -372,6 +557,30 @@ def internvl() -> Making:
     return Making(partial(InternVLForConditionalGeneration, config), processor)
 
 
+def perception_lm() -> Making:
+    words = tokenizer(_LLAVA)
+    words._set_model_specific_special_tokens({"image_token": "<image>", "video_token": "<video>"})
+    processor = PerceptionLMProcessor(
+        PerceptionLMVideoProcessor(size={"height": 32, "width": 32}),
+        PerceptionLMImageProcessor(tile_size=32, max_num_tiles=6),
+        words,
+        patch_size=8,
+        pooling_ratio=2,
+        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+    )
+    sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": [32, 32], "patch_size": 8}
+    sizes |= {"global_pool": "", "use_post_transformer_norm": False, "ref_feat_shape": [4, 4], "init_values": 0.1}
+    vision = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_large_patch14_336", "model_args": sizes}
+    config = PerceptionLMConfig(
+        vision_config=vision,
+        text_config=_llava_text(words),
+        projector_pooling_ratio=2,
+        image_token_id=words.image_token_id,
+        video_token_id=words.video_token_id,
+    )
+    return Making(partial(PerceptionLMForConditionalGeneration, config), processor)
+
+
 def _gemma3_model(config: Gemma3Config) -> Gemma3ForConditionalGeneration:
     """Return a model that sees the image: the projection of a new one is zero."""
     model = Gemma3ForConditionalGeneration(config)
@@ -400,6 +609,49 @@ def gemma3() -> Making:
     return Making(partial(_gemma3_model, config), processor)
 
 
+_GEMMA4 = {"image": "<|image|>", "boi": "<|image>", "eoi": "<image|>", "audio": "<|audio|>"}
+_GEMMA4 |= {"boa": "<|audio>", "eoa": "<audio|>"}
+
+
+def gemma4(**changes: Any) -> Making:
+    words = tokenizer((*_GEMMA4.values(), "<|im_start|>", "<|im_end|>"))
+    words._set_model_specific_special_tokens({f"{name}_token": token for name, token in _GEMMA4.items()})
+    processor = Gemma4Processor(
+        Gemma4AudioFeatureExtractor(),
+        Gemma4ImageProcessor(patch_size=4, max_soft_tokens=70),
+        words,
+        Gemma4VideoProcessor(patch_size=4, max_soft_tokens=70),
+        chat_template=_CHAT.replace("{IMAGE}", _GEMMA4["image"]),
+    )
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "position_embedding_size": 80}
+    text = {**_DECODER, "vocab_size": len(words), "pad_token_id": words.pad_token_id, "head_dim": 8}
+    text |= {"global_head_dim": 8, "hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision"}
+    text |= {"sliding_window": 100, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    text |= {"vocab_size_per_layer_input": len(words), "final_logit_softcapping": 30.0, **changes}
+    ids = {f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in _GEMMA4.items()}
+    ids["eoa_token_index"] = ids.pop("eoa_token_id")
+    ids["video_token_id"] = processor.video_token_id
+    config = Gemma4Config(text_config=text, vision_config=vision, **ids)
+    return Making(partial(Gemma4ForConditionalGeneration, config), processor)
+
+
+def lfm2_vl(tolerance: float = 1.0) -> Making:
+    marks = [f"<|img_row_{row}_col_{column}|>" for row in range(1, 7) for column in range(1, 7)]
+    marks += ["<|image_start|>", "<|image_end|>", "<|img_thumbnail|>"]
+    words = tokenizer(("<image>", *marks, "<|im_start|>", "<|im_end|>"))
+    sizes: dict[str, Any] = {"tile_size": 32, "encoder_patch_size": 8, "max_tiles": 6, "min_image_tokens": 4}
+    images = Lfm2VlImageProcessor(**sizes, max_image_tokens=8, max_pixels_tolerance=tolerance)
+    processor = Lfm2VlProcessor(images, words, chat_template=_CHAT.replace("{IMAGE}", "<image>"))
+    vision = {"model_type": "siglip2_vision_model", "hidden_size": 16, "intermediate_size": 24, "patch_size": 8}
+    vision |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_patches": 16, "vision_use_head": False}
+    text = {**_llava_text(words), "model_type": "lfm2", "layer_types": ["conv", "full_attention"] * 2}
+    text |= {"block_multiple_of": 8}
+    ids = {"image_token_id": processor.image_token_id, "tie_word_embeddings": False}
+    config = Lfm2VlConfig(vision_config=vision, text_config=text, projector_hidden_size=24, **ids)
+    return Making(partial(Lfm2VlForConditionalGeneration, config), processor)
+
+
 EMBEDDERS = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -416,4 +668,17 @@ GENERATORS = {
     "llava_onevision_1": partial(llava_onevision, most=1),
     "internvl": internvl,
     "gemma3": gemma3,
+    "qwen3_vl_moe": partial(qwen3_vl, mixture=True),
+    "qwen3_5": qwen3_5,
+    "glm4v": glm4v,
+    "vipllava": vipllava,
+    "llava_next_video": partial(llava_next, video=True),
+    "mistral3": mistral3,
+    "pixtral": pixtral,
+    "aya_vision": aya_vision,
+    "cohere2_vision": cohere2_vision,
+    "perception_lm": perception_lm,
+    "gemma4": gemma4,
+    "lfm2_vl": lfm2_vl,
+    "lfm2_vl_whole": partial(lfm2_vl, tolerance=9.0),
 }

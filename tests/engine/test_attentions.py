@@ -20,7 +20,10 @@ from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, generator
 
 IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
 SCENE = "sample:scene", "what is left of the house ?"
-writers = pytest.mark.parametrize("kind", few(WRITERS, ("llava", "qwen2_vl", "gemma3")))
+LINEAR = ("qwen3_5", "lfm2_vl", "lfm2_vl_whole")
+writers = pytest.mark.parametrize(
+    "kind", few([kind for kind in WRITERS if kind not in LINEAR], ("llava", "qwen2_vl", "gemma3"))
+)
 
 
 def of_kind(kind: str) -> nibt.AnswerAttentions:
@@ -161,6 +164,13 @@ def test_sinks_are_named() -> None:
 def test_models_that_attend_to_an_image_encoder_are_refused(kind: str) -> None:
     with pytest.raises(Unsupported, match=r"attends to an image encoder.*use explain_answer"):
         nibt.attentions(generator(kind), IMAGE, "", ANSWER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LINEAR)
+def test_models_with_layers_without_weights_are_refused(kind: str) -> None:
+    with pytest.raises(Unsupported, match="convolutions and linear attention have no weights"):
+        of_kind(kind)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nibt
+from benchmarks.models.tiny_vision_language import gemma4
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
@@ -83,7 +85,7 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
     chat = tower.chat(PROMPT)  # pyright: ignore
     images = [[IMAGE.pil_image]] if kind in ("idefics3", "smolvlm") else [IMAGE.pil_image]
     values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
-    for name in ("num_crops", "labels"):
+    for name in ("num_crops", "labels", "num_soft_tokens_per_image"):
         values.pop(name, None)
     answer = torch.tensor([ids], dtype=torch.long)
     prompt = values["input_ids"].shape[1]
@@ -203,6 +205,10 @@ def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 
 
+ROUGH = ("paligemma", "qwen3_5")
+"""Kinds whose random layers are rough."""
+
+
 @decoders
 def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -> None:
     tower, answer = answer_of(kind)
@@ -216,7 +222,7 @@ def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -
     for word in words:
         assert tower.tokenizer.decode([ids[row - tower.offset] for row in word.tokens]).strip() == word.text
     assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
-    result = explained(kind, views=1, steps=32, layer=4 if kind == "paligemma" else 2)  # whose random layers are rough
+    result = explained(kind, views=1, steps=32, layer=4 if kind in ROUGH else 2)
     assert result.prompt_words == tuple(PROMPT.split())
     grid = tower.trace(inputs).cut(0).units.grid  # pyright: ignore
     for number, word in enumerate(result.words):
@@ -232,6 +238,14 @@ CELLS = {
     "llava_onevision": (6, 8),
     "llava_onevision_1": (3, 4),
     "internvl": (4, 6),
+    "mistral3": (3, 4),
+    "pixtral": (6, 8),
+    "aya_vision": (4, 6),
+    "cohere2_vision": (4, 4),
+    "perception_lm": (4, 6),
+    "gemma4": (7, 9),
+    "lfm2_vl": (4, 6),
+    "lfm2_vl_whole": (2, 3),
 }
 
 
@@ -463,6 +477,34 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
     for tower in (loaded.answers, in_memory):
         torch.testing.assert_close(tower.logits(tower.encode(inputs)), own, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Mllama", "cross-attention inside its decoder reads the image"),
+        ("Idefics2", "learned queries, which have no place on the image"),
+        ("Kosmos2", "learned queries, which have no place on the image"),
+        ("Gemma3n", "inputs that bypass the layers before it"),
+    ],
+)
+def test_generators_without_cells_are_refused_with_the_reason(name: str, reason: str, tmp_path: Path) -> None:
+    name = f"{name}ForConditionalGeneration"
+    assert hasattr(transformers, name)
+    config = getattr(transformers, name).config_class()
+    config.architectures = [name]
+    config.save_pretrained(tmp_path)
+    kind = type(name, (nn.Linear,), {})
+    for id, shown in ((tmp_path, name), (kind(1, 1), name), (type("Tuned", (kind,), {})(1, 1), "Tuned")):
+        with pytest.raises(CannotLoad, match=f"of the class {shown}, whose answers nibt cannot explain: .*{reason}"):
+            load_generator(id)
+
+
+@pytest.mark.parametrize("change", [{"hidden_size_per_layer_input": 8}, {"num_kv_shared_layers": 2}])
+def test_gemma_4_is_refused_if_a_part_of_the_image_bypasses_layers(change: dict[str, int]) -> None:
+    making = gemma4(**change)
+    with pytest.raises(Unsupported, match="bypass the layers before them, so it cannot be cut at a layer: of Gemma 4"):
+        load_generator(making.make().eval(), processor=making.processor)
 
 
 @pytest.mark.usefixtures("unchecked")

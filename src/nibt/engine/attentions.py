@@ -145,7 +145,8 @@ def attentions(
         BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
         BadOption: ``max_words`` has an invalid value.
         CannotLoad: The model cannot be loaded, or writes no text.
-        Unsupported: The model does not read the image, the prompt and the answer in one sequence, as BLIP and TrOCR.
+        Unsupported: The model does not read the image, the prompt and the answer in one sequence, as BLIP and TrOCR,
+            or some of its layers have no attention weights, as those of Qwen3.5.
 
     Examples:
         >>> import nibt

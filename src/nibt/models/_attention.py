@@ -235,7 +235,8 @@ def single_record(records: Sequence[Recorded], block: int) -> Recorded:
     problem = "several attentions" if records else "no attention that can be recorded"
     raise Unsupported(
         f"block {block} of this tower has {problem}, and exactly one is needed: load a Hugging Face model with "
-        "attn_implementation='sdpa' or 'eager', or use a method that needs no attention"
+        "attn_implementation='sdpa' or 'eager', or use a method that needs no attention (convolutions and linear "
+        "attention have no weights)"
     )
 
 

@@ -30,6 +30,13 @@ from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
 _LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
+_QUERIES = "its decoder reads learned queries, which have no place on the image"
+_REFUSED = {
+    "Mllama": "cross-attention inside its decoder reads the image, which has no rows in the decoder's sequence",
+    "Idefics2": _QUERIES,
+    "Kosmos2": _QUERIES,
+    "Gemma3n": "each layer of its decoder reads several streams, and inputs that bypass the layers before it",
+}
 
 
 @plain_torch()
@@ -166,6 +173,9 @@ def _no_generator(name: str, classes: Sequence[str] = ()) -> str:
     all_families = [family for _, family in families()]
     if not classes or any(not {*classes}.isdisjoint(family.class_names) for family in all_families):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+    stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
+    if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
+        return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
     supported = [supported for family in all_families for supported in family.generator_classes]
     near = get_close_matches(classes[0], supported, n=1, cutoff=0)
     return (

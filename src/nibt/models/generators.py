@@ -25,13 +25,17 @@ from nibt.types import Embedding, Hidden
 
 
 class Llava(OnlyGenerators, name="llava"):
-    """Generators whose decoder reads image tokens: LLaVA (Liu et al., NeurIPS 2023), InternVL, Gemma 3.
+    """Generators whose decoder reads image tokens: LLaVA (Liu et al., NeurIPS 2023), InternVL, Gemma, Mistral 3.
 
     They write text about an image, and do not embed captions. Layers are those of the decoder.
     """
 
     generator_classes = tuple(
-        f"{name}ForConditionalGeneration" for name in ("Llava", "LlavaNext", "LlavaOnevision", "InternVL", "Gemma3")
+        f"{name}ForConditionalGeneration"
+        for name in (
+            *("Llava", "LlavaNext", "LlavaNextVideo", "LlavaOnevision", "VipLlava", "InternVL", "Gemma3", "Gemma4"),
+            *("Mistral3", "AyaVision", "Cohere2Vision", "Glm4v", "Qwen3VLMoe", "Qwen3_5", "PerceptionLM", "Lfm2Vl"),
+        )
     )
     answer_tower = decoder_answer_tower
 

@@ -7,18 +7,17 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
-from nibt.errors import BadInput, CannotLoad
+from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
-from nibt.models._vision_language.tiles import encoded, layout_of
+from nibt.models._vision_language.tiles import encoded, layout_of, side_by_side
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
 from nibt.types import Embedding, Hidden
@@ -66,19 +65,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def composed(self, images: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
         if len(images) == 1 or not self.layout.takes_several:
             return super().composed(images)
-        tower, regions = copy(self), [self.layout.region(image) for image in images]
+        tower = copy(self)
         tower.images = len(images)
-        seen = [
-            image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
-            for image, (left, top, width, height) in zip(images, regions, strict=True)
-        ]
-        size = max(image.width for image in seen), max(image.height for image in seen)
-        sheet = Image.new("RGB", (len(seen) * size[0], size[1]))
-        for number, image in enumerate(seen):
-            sheet.paste(image.resize(size), (number * size[0], 0))
-        notes = (note for image in images for note in self.layout.notes(image))
-        source = " + ".join(image.source for image in images)
-        return tower, ImageInput(sheet, source, tuple(dict.fromkeys(notes)), parts=tuple(images))
+        return tower, side_by_side(images, self.layout)
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
@@ -295,6 +284,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
 def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    base = module.model
+    base, text = module.model, module.config.get_text_config()
+    if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):
+        raise Unsupported(
+            "layers of its decoder read inputs or keys that bypass the layers before them, so it cannot be cut at a "
+            "layer: of Gemma 4, only the models without them (26B-A4B, 31B) are supported"
+        )
     network = AnswerNetwork(module, base, decoder_of(base))
     return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

@@ -99,6 +99,25 @@ class SquareLayout(Layout):
         return beside(Grid(side, of_one // side, places=places), inputs)
 
 
+class RowsLayout(Layout):
+    """One image of any size, as in Pixtral and Mistral 3, whose rows of cells end with tokens that are no cells."""
+
+    def __init__(self, processor: Any, side: int) -> None:
+        super().__init__(processor)
+        self.side = side  # of a cell in pixels
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and their height and width."""
+        return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        height, width = self.extent(inputs)
+        return ordered(Grid(height // self.side, width // self.side, places=places))
+
+
 class PatchLayout(Layout):
     """The flattened patches of Qwen-VL, whose grid follows the size of the image.
 
@@ -156,6 +175,29 @@ class PatchLayout(Layout):
         return rows, columns
 
 
+class PaddedLayout(RowsLayout):
+    """The flattened patches of Gemma 4, with padding to a fixed number; the model averages them to cells."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor, processor.patch_size * processor.pooling_kernel_size)
+        self.patch = processor.patch_size
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and the column and row of each patch, -1 for padding."""
+        places = encoded["image_position_ids"][0]
+        columns, rows = (places.amax(0) + 1).tolist()
+        patches = encoded["pixel_values"][0, : rows * columns].reshape(rows, columns, self.patch, self.patch, -1)
+        image = patches.permute(4, 0, 2, 1, 3).reshape(-1, rows * self.patch, columns * self.patch)
+        return image, {"image_position_ids": places}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        places = inputs.extra["image_position_ids"]
+        return {
+            "pixel_values": flat_patches(inputs.values, self.patch, places.shape[1]),
+            "image_position_ids": places,
+        }
+
+
 class TileLayout(Layout):
     """Tiles of a large image and, last, an overview of the whole image, as in Idefics 3 and SmolVLM.
 
@@ -188,12 +230,18 @@ class TileLayout(Layout):
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         """Return the grid over all tiles, whose overview is a coarser grid."""
         rows, columns = self._shape(inputs)
-        side = round((len(places) / inputs.values.shape[1]) ** 0.5)
+        cells, overview = self._cells(inputs, places)
         if inputs.values.shape[1] == 1:  # a small image is not divided
-            return ordered(Grid(side, side, places=places))
-        tiles, overview = places[: -(side**2)], places[-(side**2) :]
-        order = torch.tensor(tiles).view(rows, columns, side, side).transpose(1, 2).flatten().tolist()
-        return Grid(rows * side, columns * side, places=tuple(order), overview=Grid(side, side, places=overview))
+            return ordered(Grid(*cells, places=places))
+        count = rows * columns * cells[0] * cells[1]
+        order = torch.tensor(places[:count]).view(rows, columns, *cells).transpose(1, 2).flatten().tolist()
+        coarser = Grid(*overview, places=places[count:])
+        return Grid(rows * cells[0], columns * cells[1], places=tuple(order), overview=coarser)
+
+    def _cells(self, inputs: Inputs, places: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the rows and columns of the cells of a tile, and of the overview."""
+        side = round((len(places) / inputs.values.shape[1]) ** 0.5)
+        return (side, side), (side, side)
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         rows, columns = self._shape(inputs)
@@ -229,6 +277,13 @@ def beside(grid: Grid, inputs: Inputs) -> Grid:
     count = count_of(inputs)
     places = torch.tensor(grid.places, device="cpu").view(count, grid.rows, grid.columns).transpose(0, 1)
     return ordered(Grid(grid.rows, count * grid.columns, places=tuple(places.flatten().tolist())))
+
+
+def flat_patches(images: Float[Tensor, "batch channel height width"], side: int, count: int) -> Tensor:
+    """Return the patches of images, row by row and padded: (batch, patch, pixel x channel)."""
+    cut = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return F.pad(patches, (0, 0, 0, count - patches.shape[1]))
 
 
 def ordered(grid: Grid) -> Grid:

@@ -1,40 +1,53 @@
 """The layout of a processor, and those that choose tiles by the size of the image: InternVL, LLaVA-NeXT, -OneVision."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._trace import Inputs
-from nibt.models._vision_language.pixels import Layout, PatchLayout, SquareLayout, TileLayout
+from nibt.models._vision_language.pixels import (
+    Layout,
+    PaddedLayout,
+    PatchLayout,
+    RowsLayout,
+    SquareLayout,
+    TileLayout,
+    flat_patches,
+)
 
-_TILE = re.compile(r"<row_(\d+)_col_(\d+)>")
+_TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
 
 
 class CanvasLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
 
     def __init__(self, processor: Any) -> None:
+        if type(processor).__name__.startswith("Cohere2Vision"):
+            from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
+        else:
+            from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
+
         super().__init__(processor)
         self.processor = processor
+        self.tiled: Any = get_optimal_tiled_canvas
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, and their number in rows and columns."""
-        from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
-
         tiles, processor = encoded["pixel_values"], self.processor
         columns, rows = 1, 1
         if len(tiles) > 1:  # the call of a processor may divide images though its file says crop_to_patches=false
             size, tile = tuple(encoded["image_sizes"][0].tolist()), tuple(tiles.shape[-2:])
-            columns, rows = get_optimal_tiled_canvas(size, tile, processor.min_patches, processor.max_patches)
+            columns, rows = self.tiled(size, tile, processor.min_patches, processor.max_patches)
         count = rows * columns
         if len(tiles) != (1 if count == 1 else count + 1):
             raise Unsupported(
@@ -45,6 +58,29 @@ class CanvasLayout(TileLayout):
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"pixel_values": inputs.values.flatten(0, 1)}
+
+
+class ThumbnailLayout(TileLayout):
+    """Tiles of an image that was squeezed to a whole number of them after an overview, as in PerceptionLM."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.processor = processor
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles with the overview last, and their number in rows and columns."""
+        tiles, images, columns, rows = encoded["pixel_values"][0], self.processor, 1, 1
+        if len(tiles) > 1:
+            blank = torch.zeros(1, 1, *encoded["image_sizes"][0].tolist(), device="cpu")
+            columns, rows = images.resize(blank, images.tile_size, images.max_num_tiles, images.resample)[1]
+        return tiles.roll(-1, 0), {"tiles": torch.tensor([rows, columns], device="cpu")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"pixel_values": inputs.values.roll(1, 1)}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        first = len(places) // inputs.values.shape[1]
+        return super().grid(inputs, (*places[first:], *places[:first]))
 
 
 @dataclass(frozen=True)
@@ -156,6 +192,73 @@ class AnyResolutionLayout(Layout):
         return torch.cat([overview, tiles.transpose(2, 3).flatten(1, 2)], 1)[:, :, None]
 
 
+class FlatTileLayout(TileLayout):
+    """Tiles and, last, an overview of another shape, as flattened patches with padding, as in LFM2-VL.
+
+    The values of a tower are (tile, patch, pixel x channel).
+    """
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__(processor)
+        self.patch, self.merge = processor.encoder_patch_size, processor.downsample_factor
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles, their number in rows and columns, and the rows and columns of their patches."""
+        tiles, count = encoded["pixel_values"], int(encoded["tiles"].prod())
+        if len(tiles) != (count + 1 if count else 1):
+            raise Unsupported(
+                f"the processor gives {len(tiles)} tiles, and the prompt has marks of {count} with an overview: leave "
+                "use_thumbnail and use_image_special_tokens on"
+            )
+        return tiles, {name: encoded[name] for name in ("pixel_attention_mask", "spatial_shapes", "tiles")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        values = {name: inputs.extra[name] for name in ("pixel_attention_mask", "spatial_shapes")}
+        return {name: value.flatten(0, 1) for name, value in {"pixel_values": inputs.values, **values}.items()}
+
+    def _sides(self, inputs: Inputs) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the rows and columns of the patches of a tile, and of the overview."""
+        shapes = inputs.extra["spatial_shapes"][0].tolist()
+        return tuple(shapes[0]), tuple(shapes[-1])
+
+    def _cells(self, inputs: Inputs, places: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+        (rows, columns), (down, across) = self._sides(inputs)
+        return (rows // self.merge, columns // self.merge), (down // self.merge, across // self.merge)
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        (rows, columns), ((height, width), _) = self._shape(inputs), self._sides(inputs)
+        return rows * height * self.patch, columns * width * self.patch
+
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights of the patches of the tiles, and those of the overview."""
+        (rows, columns), (_, overview) = self._shape(inputs), self._sides(inputs)
+        _, count, patches, width = inputs.values.shape
+        tiles = keep.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).transpose(2, 3).flatten(1, 2)
+        parts = [tiles[:, :, None]]
+        if count > 1:
+            size = overview[0] * self.patch, overview[1] * self.patch
+            parts.append(F.interpolate(keep[:, None], size, mode="area")[:, None])
+        channels = width // self.patch**2
+        flat = [flat_patches(part.flatten(0, 1), self.patch, patches).unflatten(0, (len(keep), -1)) for part in parts]
+        return torch.cat(flat, 1).repeat_interleave(channels, -1)
+
+
+def side_by_side(images: Sequence[ImageInput], layout: Layout) -> ImageInput:
+    """Return one image with what a model sees of several, side by side and at one size."""
+    seen = [
+        image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
+        for image in images
+        for left, top, width, height in [layout.region(image)]
+    ]
+    size = max(image.width for image in seen), max(image.height for image in seen)
+    sheet = Image.new("RGB", (len(seen) * size[0], size[1]))
+    for number, image in enumerate(seen):
+        sheet.paste(image.resize(size), (number * size[0], 0))
+    notes = (note for image in images for note in layout.notes(image))
+    source = " + ".join(image.source for image in images)
+    return ImageInput(sheet, source, tuple(dict.fromkeys(notes)), parts=tuple(images))
+
+
 def layout_of(processor: Any, nested: bool = False) -> Layout:
     """Return the layout of a processor's pixels."""
     images = processor.image_processor
@@ -163,6 +266,14 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
         return AnyResolutionLayout(processor)
     if hasattr(images, "crop_to_patches"):
         return CanvasLayout(images)
+    if hasattr(images, "vision_input_type"):
+        return ThumbnailLayout(images)
+    if hasattr(processor, "image_break_token"):
+        return RowsLayout(images, processor.patch_size * processor.spatial_merge_size)
+    if hasattr(images, "encoder_patch_size"):
+        return FlatTileLayout(images)
+    if hasattr(images, "pooling_kernel_size"):
+        return PaddedLayout(images)
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)

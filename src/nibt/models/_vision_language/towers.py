@@ -58,7 +58,8 @@ class Network(ABC):
     @property
     def norm(self) -> nn.Module:
         """The norm after the last layer."""
-        return self.decoder.final_norm if hasattr(self.decoder, "final_norm") else self.decoder.norm
+        names = ("final_norm", "embedding_norm", "norm")
+        return next(getattr(self.decoder, name) for name in names if hasattr(self.decoder, name))
 
     @property
     def context(self) -> int:
