@@ -114,7 +114,7 @@ def measured(row, models, data):
         "gap": gaps if signed else [],
         "disagreement": disagreement[: len(pairs)].tolist(),
         "r": [float(stats.pearsonr(sums, drops)[0])],
-        "shape": [honest.image.depth, (SIDE // honest.image.patch) ** 2],
+        "forwards": [forwards(row, honest)],
     }
 
 
@@ -163,15 +163,16 @@ def line(row, records):
         auc = np.mean(np.array(values["mark"])[:, None] > np.array(values["honest"]))
         cells += ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(values[name])) for name in ("mark", "honest")]
         cells.append(f"{auc:.3f}")
-    cells += [f"{forwards(row, *values.get('shape', (12, 64))):.4g}", str(len(values["AP"]))]
-    return f"| {row} | {' | '.join(cells)} |"
+    cost = values["forwards"][0] if "forwards" in values else forwards(row, nibt.load_model("scenes"))
+    return f"| {row} | {' | '.join([*cells, f'{cost:.4g}', str(len(values['AP']))])} |"
 
 
-def forwards(row, blocks, patches):
+def forwards(row, model):
     """The cost in forward passes of the tower of images."""
-    (text, options), model = ROWS[row], nibt.load_model("scenes")
+    (text, options), tower = ROWS[row], model.image
     name, _, variant = text.partition(":")
-    return find("methods", name).configured(model.image, variant or "default", options, {}).forwards(blocks, patches)
+    method = find("methods", name).configured(tower, variant or "default", options, {})
+    return method.forwards(tower.depth, (SIDE // tower.patch) ** 2)
 
 
 def table(records):

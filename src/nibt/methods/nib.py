@@ -50,7 +50,7 @@ from nibt.types import Hidden, PerExample, States
 _FIRST_STEPS = 5  # of a path with a tolerance
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
 _EXACT = ("blank", "against")  # baselines with states at all layers
-_SHARE = 0.65  # of the depth: the layer of heads that read units
+_SHARE = 0.65  # of the depth: the layer where nothing is distributed
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        layer: One layer or several, whose maps are averaged. On images, the default is the last one if the head reads
-            special tokens only, as that of CLIP does, and 0.65 of the depth otherwise.
+        layer: One layer or several, whose maps are averaged. On images, the default is the last one if scores of
+            special tokens are distributed or the head reads patches, and 0.65 of the depth otherwise.
         tolerance: The largest completeness gap of all tokens, relative to the change of the score.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
             which they came, block by block down to layer 0, so that the scores of the units add up. It needs the
@@ -143,8 +143,8 @@ class NIB(PathMethod, LayerMethod):
 
         If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
         one step. Scores of special tokens are distributed where that is exact: from a baseline whose states are known
-        at all layers, without noise. If the head reads nothing else, the layer is the last one then, which needs no
-        gradient of a block as a whole.
+        at all layers, without noise. The layer of images is the last one then, which needs no gradient of a block as a
+        whole. If the head reads patches, there is nothing to distribute, and the steps are twice as many.
         """
         values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
@@ -161,8 +161,10 @@ class NIB(PathMethod, LayerMethod):
             exact = values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
             values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
         if "layer" not in changes and tower.modality == "image":
-            if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:
+            if values["distribute"] and values.get("layer") == _SHARE:
                 values["layer"] = tower.depth
+                if tower.reads_units and not {"steps", "quadrature", "tolerance"} & {*changes}:
+                    values["steps"] *= 2  # of the head alone, which are cheap
             elif defaults.get("distribute") and not values["distribute"] and values.get("layer") == tower.depth:
                 values["layer"] = _SHARE
         return values
