@@ -65,19 +65,20 @@ embeddings, and a generator the same log-probabilities, as the model itself. The
 weights, so the page does not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each
 model; `python benchmarks/zoo.py --write` writes this page and the file.
 
-- **cut**: the largest 1 - cosine between the embedding (of a generator: the log-probabilities of the vocabulary) of the
-  model and that of the model cut at a layer.
+- **models**: how many of the tested models run without an error and have a *cut* below 1e-5.
+- **cut**: 1 - cosine between the embedding of the model and that of the model cut at a layer (of a generator, between
+  the log-probabilities of the vocabulary); the largest value over the layers.
 - **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
-  tokens, relative to the change of the target; the larger one of two inputs. GroupViT has the largest gap (2e+04 %): it
-  chooses one group for each patch, and the gradient of this choice is [that of a softmax](../models.md#special-cases).
-  So the gap does not become 0, and here the change of the target is only 0.007. The copy of TrOCR (150 %) has a change
-  of only 0.01. For ColPali, and BLIP-2 and InstructBLIP with T5 (34 to 500 %), 16 steps are too few.
-- **methods**: how many methods run on a model. A group has several numbers if its models differ; a number after `+` is
-  of methods that run on one side only. Some methods need attention, which towers of convolutions, windows or groups do
-  not have. On models with more than 230 tokens, only four methods were tried.
+  tokens, relative to the change of the target; the larger one of two inputs. GroupViT's assignment of patches to groups
+  has no gradient, so [a softmax's gradient](../models.md#special-cases) is used instead, and the scores do not add up
+  (2e+04 %). Relative gaps are also large where the target changes little: 0.007 for GroupViT, and 0.01 for the copy of
+  TrOCR (150 %). For ColPali, and BLIP-2 and InstructBLIP with T5 (34 to 500 %), 16 steps are too few.
+- **methods**: how many methods run on a model; several numbers if the models of a group differ. Some methods need
+  attention, which towers of convolutions, windows or groups do not have. On models with more than 230 tokens, only
+  four methods were tried.
 
-Names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md); other models have
-the settings of nibt's tests.
+In the file, names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md). The other
+names are small models of nibt's tests.
 
 """
 LONG, FEW = 230, ("nib", "integrated_gradients", "grad_cam", "random")

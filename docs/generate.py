@@ -193,6 +193,9 @@ def with_default(kind: Any, field: Any) -> str:
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
 
 
+_NOTATION = "The [notation](index.md#notation) explains the other symbols, such as $S$ (the target) and $t$ (a token)."
+
+
 def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     """Yield the paragraphs with which the page of a method or a metric starts."""
     yield f"# {name}\n\n{MARK}\n{doc.title}"
@@ -201,7 +204,7 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     if "Shows" in doc.sections:
         yield f"**What the scores show.** {doc.sections['Shows']}"
     if doc.notes:
-        yield doc.notes
+        yield doc.notes + (f"\n\n{_NOTATION}" if re.search(r"\bS\b|score\}_t", doc.notes) else "")
     yield f"**Use it when.** {doc.sections['Use it when']}"
     yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
 
@@ -232,9 +235,9 @@ def method_page(name: str) -> str:
 
 def facts(kind: Any) -> str:
     named = {
-        "attention": " The model must have attention.",
-        "vectors": " The model must have late interaction.",
-        "answer": " The model must be a generator.",
+        "attention": " **Model.** It must have attention.",
+        "vectors": " **Model.** It must have late interaction.",
+        "answer": " **Model.** It must be a generator.",
     }
     needs = "".join(text for need, text in named.items() if need in kind.needs)
     if "attention" in kind.needs and (without := without_attention(kind)):
@@ -306,7 +309,7 @@ def amounts(name: str) -> str:
     for row in filter(None, (row_of(table, name), f"{name} views=3")):
         if row in table:
             removal = table.get(f"{row} amounts=removal")
-            scaled = f", {removal['r']} with `amounts=removal`" if removal else ""
+            scaled = f", and {removal['r']} with `amounts=removal`" if removal else ""
             options = f" with {row.partition(' ')[2]}" if row != name else ""
             texts.append(f"{table[row]['r']}{options}{scaled} ({table[row]['scenes']} scenes)")
     link = "**[Correlation with removal](../../explanation/study.md#how-much).**"

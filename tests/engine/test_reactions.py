@@ -18,7 +18,7 @@ from tests import tiny
 from tests.suites import VARIED, few
 
 CAPTION = "a red bird and two cars"
-LOWERS = "do not read regions that raise it as what"
+LOWERS = "red regions do not show what"
 
 
 def notes(result: nibt.Explanation | nibt.Regions) -> list[str]:

@@ -154,8 +154,8 @@ def show_regions(results: Sequence[Regions]) -> None:
             strongest = f"{float(scores[row, column]):+.4f}"
             table.add_row(word.text, f"{float(scores.sum()):+.4f}", strongest, f"{across:.0f}, {down:.0f}")
         console.print(table)
-        sums = f"total {regions.sum:+.4f}, gap {regions.gap:+.4f}"
-        console.print(f"all of the table, special tokens included: {sums}", style="dim")
+        sums = f"{regions.sum:+.4f}, gap {regions.gap:+.4f}"
+        console.print(f"sum of all entries, with special tokens: {sums}", style="dim")
         for warning in other_warnings(regions.warnings):
             console.print(f"note: {warning}", style="yellow")
 

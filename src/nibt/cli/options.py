@@ -69,7 +69,7 @@ class ModelOptions(PlacementOptions):
         loading = self.placed(self.load, LoadOptions)
         if self.model is None and not quiet:
             say(
-                "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of the paper: "
+                "The model is lite, which ships with nibt and knows only ImageNet's classes. The model of NIB's paper: "
                 f"-m {THE_PAPERS}",
                 err=True,
             )

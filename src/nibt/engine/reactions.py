@@ -70,7 +70,7 @@ def word_notes(
     if lowering:
         names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
         verb, noun = ("lowers", "this word names") if len(lowering) == 1 else ("lower", "these words name")
-        yield f"{names} {verb} the score: do not read regions that raise it as what {noun}"
+        yield f"{names} {verb} the score: red regions do not show what {noun}"
 
 
 def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:

@@ -146,7 +146,7 @@ class Scores(MapFormat, name="tif"):
 
 
 class Picture(PictureFormat, name="image"):
-    """Pictures: the photograph, the map over it and the caption; .pdf, .svg and .eps have letters as curves."""
+    """Pictures: image, map and caption. In .pdf, .svg and .eps, text is stored as outlines and cannot be selected."""
 
     endings = (".png", *VECTOR, *(ending for ending in PIXELS if ending not in (".png", *Scores.endings)))
     holds = ("explanation", "comparison", "regions", "answer", "decomposition")

@@ -19,7 +19,7 @@ from nibt.results.outputs import unsigned
 
 
 class Json(Format, name="json"):
-    """All numbers of results, as JSON that ``load`` reads; of several, a list, whose items ``from_json`` reads."""
+    """All numbers, as JSON that ``load`` reads. Several results are a list; read each item with ``from_json``."""
 
     endings = (".json",)
     holds = ("explanation", "comparison", "regions", "answer", "decomposition", "audit", "roar")

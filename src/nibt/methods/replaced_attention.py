@@ -78,9 +78,9 @@ class SCLIP(LastBlockMethod, name="sclip"):
 
     $$\text{score}_t = S(\text{head}(z_t))$$
 
-    $z$ is the state after the last block, whose attention weights are replaced by $A$; $d$ is the width of a head. The
-    score of a token is the target of its own embedding. If the head pools by attention, the last block is the one
-    before the pooling.
+    $z$ is the state after the last block, whose attention weights are replaced by $A$; $d$ is the width of an attention
+    head. The score of a token is the target of its own embedding. If the head pools by attention, the last block is the
+    one before the pooling.
 
     Shows:
         Which patches are similar to the caption, if each patch is averaged with the patches that are similar to it.
@@ -109,8 +109,8 @@ class ClearCLIP(LastBlockMethod, name="clearclip"):
     $$\text{score}_t = S(\text{head}(z_t))$$
 
     $z$ replaces the state after the last block, whose residual connection and feed-forward network are left out. $W$ is
-    the output projection, $d$ the width of a head. The score of a token is the target of its own embedding. If the head
-    pools by attention, the last block is the one before the pooling.
+    the output projection, $d$ the width of an attention head. The score of a token is the target of its own embedding.
+    If the head pools by attention, the last block is the one before the pooling.
 
     Shows:
         Which patches are similar to the caption, if each patch is averaged with the patches that are similar to it.
@@ -141,10 +141,10 @@ class NACLIP(LastBlockMethod, name="naclip"):
     $$\text{score}_t = S(\text{head}(z_t))$$
 
     $z$ replaces the state after the last block, whose residual connection and feed-forward network are left out. $W$ is
-    the output projection, $d$ the width of a head, $p$ a place on the grid. $\omega$ is 0 for tokens without a place,
-    such as words. The score of a token is the target of its own embedding. If the head pools by attention, the last
-    block is the one before the pooling. This is what the authors call the reduced architecture, with their standard
-    deviation of 5.
+    the output projection, $d$ the width of an attention head, $p$ a place on the grid. $\omega$ is 0 for tokens without
+    a place, such as words. The score of a token is the target of its own embedding. If the head pools by attention, the
+    last block is the one before the pooling. This is what the authors call the reduced architecture, with their
+    standard deviation of 5.
 
     Shows:
         Which patches are similar to the caption, if each patch is averaged with near and with similar patches.
@@ -202,10 +202,10 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     $$\text{score}_t = \cos(z_t, \text{caption}) - \cos(z_t, \text{caption without words})$$
 
     $h_k$ is the hidden state that enters block $k$, the first of the last ``blocks`` blocks. The values $v_l$ of block
-    $l$ are those of the unchanged model, $W_l$ is the output projection of its attention, and $d$ the width of a head.
-    For the text side, the cosine with a blank image is subtracted instead. The map is a difference of cosines for each
-    target. With the targets ``difference`` and ``softmax``, the captions $c_1$ to $c_{n-1}$ of ``against`` are
-    subtracted from the caption $c_0$:
+    $l$ are those of the unchanged model, $W_l$ is the output projection of its attention, and $d$ the width of an
+    attention head. For the text side, the cosine with a blank image is subtracted instead. The map is a difference of
+    cosines for each target. With the targets ``difference`` and ``softmax``, the captions $c_1$ to $c_{n-1}$ of
+    ``against`` are subtracted from the caption $c_0$:
 
     $$\text{score}_t = w_0 \cos(z_t, c_0) - \frac{1}{n} \sum_i w_i \cos(z_t, c_i)$$
 

@@ -58,9 +58,9 @@ class SimilarityMap(Method, name="similarity_map"):
 class LogitLens(LayerMethod, name="logit_lens"):
     r"""The logit lens (nostalgebraist, 2020), for answers of generators.
 
-    $$\text{score}_t = \text{softmax}(\text{logits of the state of row } t)_y$$
+    $$\text{score}_t = \text{softmax}(\text{logits of the state of token } t)_y$$
 
-    $y$ is the first token of the word. The head of the decoder reads each row alone, at the output of a layer.
+    $y$ is the first token of the word. The decoder's head computes the logits from the state of each token alone.
 
     Shows:
         At which patches and earlier words the model would already write this word, if its head read their states.
@@ -101,28 +101,29 @@ class TokenActivationMap(Method, name="tam"):
 
     $$\text{map} = F(\text{relu}(a_y - s \sum_j w_j a_j))$$
 
-    The *activation* of a patch or of an earlier token for a token $y$ is the logit of $y$ that the head computes from
+    The *activation* of a patch or of an earlier token for a token $y$ is the logit of $y$ that the model computes from
     its last hidden state, or 0 if the logit is negative. $a_y$ are the activations of the patches for $y$, the first
     token of the word. $a_j$ are those for the $j$-th token before it, in the prompt or in the answer; tokens that equal
     $y$ are left out. The weight $w_j$ is the activation of this earlier token for $y$, divided by the sum of these
-    activations. For a token of the answer, the state before it is used, which predicts it. The sum is what earlier
-    tokens explain of the map, and $s$ is the factor that brings it closest to $a_y$ (least squares). All tokens before
-    the word are used, also if only some sources are explained.
+    activations. The weight of a token of the answer is computed from the state of the token before it, which predicts
+    it. $\sum_j w_j a_j$ estimates the part of the map that is due to earlier tokens. $s$ scales this sum to fit $a_y$
+    by least squares. All tokens before the word are used, even if only some [sources](../../explanation/glossary.md)
+    are explained.
 
-    The scores of earlier words are their activations for $y$. These and the scores of the patches are scaled together
-    to [0, 1]. Then $F$ smooths the map: a score becomes a weighted mean of the nine scores of the 3 x 3 patches around
-    it. The nine are sorted, and the weight of each is a Gaussian of its distance from the median, counted in ranks.
-    The standard deviation of this Gaussian is that of the nine scores, divided by their mean.
+    The scores of earlier words are their activations for $y$. Before $F$, these and the scores of the patches are
+    scaled to [0, 1] by their common minimum and maximum. $F$ smooths the map: a score becomes a weighted mean of the
+    nine scores of the 3 x 3 patches around it. The weight of the $n$-th smallest of the nine is a Gaussian of $n - 5$,
+    whose standard deviation is that of the nine scores, divided by their mean.
 
-    The program of Li et al. takes other tokens in two places:
+    For two tokens, the program of Li et al. uses the logits of another token:
 
-    | $a_j$ of | nibt | the program of Li et al. |
+    | earlier token | nibt uses the logits of | the program of Li et al. uses the logits of |
     |---|---|---|
     | the first token of the prompt | this token | the token that the model would most probably write after it |
-    | the first token of the answer, for later words | this token | the last token of the prompt |
+    | the first token of the answer, if a later word is explained | this token | the last token of the prompt |
 
     Shows:
-        At which patches the logit of the word is high, after subtracting the part that earlier words explain.
+        At which patches the logit of the word is high, after the part that is due to earlier words is subtracted.
 
     Use it when:
         You compare with publications on generators, or want a map for the cost of one forward pass.

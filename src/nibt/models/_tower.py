@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.units import Units
+from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
 from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
 from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
@@ -149,6 +149,12 @@ class Tower(ABC):
             ).sum()
             (gradient,) = torch.autograd.grad(number, states)
         return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any())  # of all other rows it is exactly 0
+
+    @cached_property
+    def has_special_tokens(self) -> bool:
+        """Whether states have rows of no unit, such as that of a class token."""
+        cut = self.trace(self.empty_inputs(), self.depth).cut(self.depth)
+        return bool(special_tokens(cut.units, cut.hidden.shape[1])[0].any())
 
     def to_tokens(self, stream: Tensor) -> Hidden:
         """Convert a hidden state to rows of tokens."""

@@ -54,8 +54,8 @@ def test_top_region_compares_with_all_places_of_the_same_shape() -> None:
         lower = sum(drops[other] < drops[place] for other in places)
         check = by_name(checked(Fixed(high=place)))["top_region"]
         assert check.value == pytest.approx(lower / 15)
-        enough = {"pass": "as expected", "warn": "fewer than expected", "fail": "no more than by chance"}
-        assert check.about.endswith(f"{lower} of 15 lower it less, {enough[check.verdict]}")
+        enough = {"pass": "as expected", "warn": "at least 90 % are expected", "fail": "no more than by chance"}
+        assert check.about.endswith(f"{lower} of 15 lower it less ({enough[check.verdict]})")
 
 
 def drop(cells: tuple[int, ...]) -> float:

@@ -34,7 +34,7 @@ _SEED, _SHARE, _REGIONS = 0, 0.1, 16
 _TOGETHER = 4  # masks; more hardly save time
 _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
 
-_ENOUGH = {"pass": "as expected", "warn": "fewer than expected", "fail": "no more than by chance"}
+_ENOUGH = {"pass": "as expected", "warn": "at least 90 % are expected", "fail": "no more than by chance"}
 
 
 @plain_torch()
@@ -143,8 +143,8 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
     result = _check("top_region", method, lower / len(drops))
     enough = _ENOUGH[result.verdict]
     about = (
-        f"without the top tenth of the map, the similarity changes by {-first:+.3f}, without other regions of that "
-        f"shape by {-np.mean(drops):+.3f} on average: {lower:g} of {len(drops)} lower it less, {enough}"
+        f"removing the top tenth of the map changes the similarity by {-first:+.3f}, removing another region of this "
+        f"shape by {-np.mean(drops):+.3f} on average; {lower:g} of {len(drops)} lower it less ({enough})"
     )
     return replace(result, about=about)
 
