@@ -110,17 +110,20 @@ def test_items_of_a_batch_are_independent_with_a_tolerance(modality: str) -> Non
 
 @pytest.mark.parametrize(
     ("kind", "layer", "distribute"),
-    [("clip", "depth", True), ("own vit", "depth", True), ("siglip", "depth", False), ("convnext", 3, False)],
+    [("clip", "depth", True), ("own vit", "depth", True), ("siglip", 2, False), ("convnext", 3, False)],
 )
 def test_default_layer_depends_on_what_the_head_reads(kind: str, layer: object, distribute: bool) -> None:
     tower = tiny.model(kind).image
     method = NIB.configured(tower, "default", {}, {})
     assert method.layers == ((tower.depth,) if layer == "depth" else (tower.relative(0.65),))
     assert method.options()["distribute"] is distribute
-    assert method.options()["steps"] == (8 if kind == "siglip" else 4)
-    for off in (False, "false"):  # which changes nothing if there is nothing to distribute
-        alone = method.layers if kind == "siglip" else (tower.relative(0.65),)
-        assert NIB.configured(tower, "default", {"distribute": off}, {}).layers == alone
+    fast = NIB.configured(tower, "fast", {}, {})
+    of_patches = kind == "siglip"
+    assert (method.options()["steps"], fast.options()["steps"]) == ((8, 6) if of_patches else (4, 3))
+    assert method.views == (1 if of_patches else 3)
+    assert NIB.configured(tower, "default", {"views": 3, "steps": 4}, {}).options()["steps"] == 4
+    for off in (False, "false"):
+        assert NIB.configured(tower, "default", {"distribute": off}, {}).layers == (tower.relative(0.65),)
     assert NIB.configured(tower, "paper", {}, {}).layers == (min(tower.relative(0.75), tower.depth),)
 
 

@@ -52,7 +52,9 @@ from nibt.types import Hidden, PerExample, States
 _FIRST_STEPS = 5  # of a path with a tolerance
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
 _EXACT = ("blank", "against")  # baselines with states at all layers
-_SHARE = 0.65  # of the depth: the layer where nothing is distributed
+_SHARE = 0.65  # of the depth: the layer of heads that read patches, and where nothing is distributed
+_OF_PATCHES = {4: 8, 3: 6}
+"""The steps for heads that read patches, whose path passes blocks, by those for heads that do not."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ class NIB(PathMethod, LayerMethod):
     """Gradients integrated along the path from a baseline to a hidden state.
 
     Args:
-        layer: One layer or several, whose maps are averaged. On images, the default is the last one if scores of
-            special tokens, such as CLIP's class token, are distributed or the embedding is computed from patches, and
-            0.65 of the depth otherwise.
+        layer: One layer or several, whose maps are averaged. On images, the default is the last one if the embedding is
+            computed from special tokens only, as from CLIP's class token, and 0.65 of the depth otherwise. If it is
+            computed from patches, as in SigLIP, the defaults are eight steps and one view.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
             steps are taken. None does not limit it.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
@@ -147,8 +149,8 @@ class NIB(PathMethod, LayerMethod):
 
         If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
         one step. Scores of special tokens are distributed where that is exact: from a baseline whose states are known
-        at all layers, without noise. The layer of images is the last one then, which needs no gradient of a block as a
-        whole. If the head reads patches, there is nothing to distribute, and the steps are twice as many.
+        at all layers, without noise. If the head reads nothing else, the layer is the last one then, which needs no
+        gradient of a block as a whole. If it reads patches, the path needs twice as many steps, and takes one view.
         """
         values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
@@ -164,13 +166,15 @@ class NIB(PathMethod, LayerMethod):
         else:
             exact = values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
             values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
+        if tower.modality == "image" and "distribute" in defaults and tower.distributes and tower.reads_units:
+            if not {"layer", "steps", "quadrature", "tolerance"} & {*changes}:
+                values["steps"] = _OF_PATCHES.get(values["steps"], values["steps"])
+            if "views" in values and "views" not in changes:
+                values["views"] = 1
+            values["distribute"] = values["distribute"] and tower.has_special_tokens
         if "layer" not in changes and tower.modality == "image":
-            if values["distribute"] and values.get("layer") == _SHARE:
+            if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:
                 values["layer"] = tower.depth
-                if tower.reads_units and not {"steps", "quadrature", "tolerance"} & {*changes}:
-                    values["steps"] *= 2  # of the head alone, which are cheap
-                if "distribute" not in changes:
-                    values["distribute"] = tower.has_special_tokens
             elif defaults.get("distribute") and not values["distribute"] and values.get("layer") == tower.depth:
                 values["layer"] = _SHARE
         return values
