@@ -1,8 +1,7 @@
 """How much, not only where: the sum of a map on each object against what the score loses without the object.
 
     OMP_NUM_THREADS=1 python recipes/scenes/removal.py measure --out RUN [--part 0/2]    # resumes
-    OMP_NUM_THREADS=1 python recipes/scenes/removal.py measure --out RUN2 --model FOLDER    # the second model
-    python recipes/scenes/removal.py report --out RUN [--second RUN2]    # into docs/explanation/study
+    python recipes/scenes/removal.py report --out RUN    # into docs/explanation/study
 
 Captions name all two or three objects of a scene; scenes are drawn again without each. ``r`` and ``rho`` are the
 correlations of sums and drops over all objects (Pearson, Spearman), ``slope`` that of the line of drops on sums, ``R2``
@@ -207,16 +206,11 @@ def table(records):
 
 
 def report(options):
-    parts = {"removal": table(collect(options.out, "removal"))}
-    if options.second:
-        parts["removal-second"] = table(collect(options.second, "removal"))
-    write_tables(STUDY, parts, f"{machine()}; scenes of seed {SEED}")
+    write_tables(STUDY, {"removal": table(collect(options.out, "removal"))}, f"{machine()}; scenes of seed {SEED}")
 
 
 def main():
-    options = parse_arguments(
-        __doc__, lambda parser: parser.add_argument("--second", type=Path, help="report: the runs of the second model")
-    )
+    options = parse_arguments(__doc__)
     report(options) if options.what == "report" else measure(options)
 
 

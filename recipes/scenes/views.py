@@ -175,10 +175,7 @@ def report(options):
         "views-words": words_table(records),
     }
     if options.second:
-        second = collect(options.second, "views")
-        known = [(short(one), one) for one in sweep(options.depth) if one.key in second]
-        parts["views-second"] = rows_with_gaps(second, known)
-        parts["views-second-words"] = words_table(second)
+        parts["views-second-words"] = words_table(collect(options.second, "views"))
     write_tables(STUDY, parts, f"{machine()}; scenes of seed {SEED}")
 
 
