@@ -45,7 +45,7 @@ ROWS = {
     "nib, 5 views": ("nib", {"views": 5}),
     "nib:fast": ("nib:fast", {}),
     "nib, not distributed": ("nib", {"distribute": False, "steps": 3}),
-    "nib, layer 0.65": ("nib", {"layer": 0.65, "distribute": False}),
+    "nib, 3 views, 4 steps": ("nib", {"views": 3, "steps": 4}),
     "nib:paper": ("nib:paper", {}),
     "gae": ("gae", {}),
     "gae, 3 views": ("gae", {"views": 3}),

@@ -227,7 +227,7 @@ class RunFolder(Generic[_Manifest]):
                 if digest not in digests.get(path.name, []):
                     raise WouldOverwrite(
                         f"{path} was edited, or nibt did not write it: move it, or "
-                        "replace it with --overwrite (in Python overwrite=True)"
+                        "replace it with --overwrite (in Python overwrite=True, where the call has it)"
                     )
 
     def write_reports(self, reports: Mapping[str, str], overwrite: bool = False) -> list[Path]:

@@ -256,6 +256,26 @@ def test_bad_input_is_one_line_before_the_training(tmp_path: Path, case: str) ->
     assert not (tmp_path / "watch").exists()
 
 
+def test_two_watches_in_one_folder_keep_all_rows(tmp_path: Path) -> None:
+    module, processor = fresh()
+    first, second = (Watch(pairs(), tmp_path / "watch", FAST, processor=processor) for _ in range(2))
+    first.log(module, 0)
+    second.log(module, 1)
+    first.log(module, 2)
+    assert [row["step"] for row in rows(tmp_path / "watch")] == ["0", "0", "1", "1", "2", "2"]
+    first.log(module, 4)
+    with pytest.raises(OtherRequest, match="the steps 0 to 4 of another run"):
+        first.log(module, 3)
+
+
+def test_a_model_with_another_grid_is_refused_and_the_folder_stays_usable(tmp_path: Path) -> None:
+    watch = Watch([("sample:scene", "a hamburger")], tmp_path / "watch", "nib views=1")
+    watch.log("scenes", 0)
+    with pytest.raises(BadInput, match=r"the map of 'sample:scene' has \(22, 22\) cells, and had \(8, 8\)"):
+        watch.log("lite", 1)
+    assert [row["step"] for row in watch.log("scenes", 2)] == [2]
+
+
 def test_a_run_goes_on_in_its_folder_and_no_other_does(tmp_path: Path) -> None:
     module, processor = fresh()
     folder = tmp_path / "watch"

@@ -75,6 +75,7 @@ def test_the_printed_row_adds_up(run: Run) -> None:
         (["sample:chelsea", "a cat"], 2, "the generator is missing: give it with -m"),
         (["sample:chelsea", "a cat", "-m", "lite"], 1, "'lite' writes no text about images"),
         (["sample:chelsea", "", "-m", "FOLDER"], 1, "the prompt must not be empty"),
+        (["sample:chelsea", "sample:scene", "-m", "FOLDER"], 2, "the prompt is missing: nibt answer IMAGE... PROMPT"),
         (["none.jpg", "a cat", "-m", "FOLDER"], 1, "none.jpg"),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.tif"], 2, "is for explanations (got answers)"),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "--max-words", "0"], 2, "max_words must be between 1"),

@@ -309,6 +309,18 @@ def test_first_numbers_of_embeddings_are_explained(tmp_path: Path) -> None:
     folder = str(library_folder("clip", tmp_path / "clip"))
     model = library.SentenceTransformer(folder, device="cpu", truncate_dim=5)
     assert explained(model).similarity == pytest.approx(scores(model), abs=1e-5)
+    model.save(str(tmp_path / "saved"))
+    assert explained(tmp_path / "saved").similarity == pytest.approx(scores(model), abs=1e-5)
+
+
+def test_other_similarities_than_the_cosine_are_refused(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    folder = str(library_folder("clip", tmp_path / "clip"))
+    model = library.SentenceTransformer(folder, device="cpu", similarity_fn_name="dot")
+    model.save(str(tmp_path / "saved"))
+    for source in (model, tmp_path / "saved"):
+        with pytest.raises(CannotLoad, match="compares embeddings by 'dot' in sentence-transformers"):
+            nibt.load_model(source)
 
 
 @pytest.mark.parametrize("pooling", few(["lasttoken", "mean"], ["lasttoken"]))
@@ -360,7 +372,7 @@ def test_reranker_is_a_generator_whose_score_is_a_difference_of_logits(tmp_path:
     encoder, image = modules.Transformer(folder, transformer_task="any-to-any"), tiny.image().pil_image
     ids = encoder.tokenizer.convert_tokens_to_ids(["cat", "dog"])
     reranker = library.CrossEncoder(modules=[encoder, scoring.LogitScore(*ids)], device="cpu")
-    with pytest.raises(CannotLoad, match="explain its encoder with explain_answer"):
+    with pytest.raises(CannotLoad, match=r"is a reranker, .* explain its encoder with explain_answer"):
         nibt.load_model(reranker)
     messages = encoder.input_formatter.pair_to_messages(("two red cars", image))
     prompt = encoder.processor.apply_chat_template(messages, tokenize=False)

@@ -114,6 +114,8 @@ def test_results_are_written_and_drawn(tmp_path: Path) -> None:
     read = nibt.AnswerExplanation.load(tmp_path / "answer.json")
     assert read.images == answer.images
     assert torch.equal(read.image_sums, answer.image_sums)
+    with pytest.raises(BadInput, match="an answer about several images is stored without them"):
+        nibt.draw(read)
     one = explained("llava", FIRST)
     assert one.images == ()
     assert one.image_sums.shape == (len(one.words), 1)
@@ -132,6 +134,8 @@ def test_what_cannot_be_read_together_is_refused() -> None:
         nibt.explain_answer(generator("llava"), [FIRST, SECOND], PROMPT, ANSWER, other_images=[FIRST])
     with pytest.raises(Unsupported, match="grids of different sizes"):
         explained("qwen2_vl", FIRST, tiny.image(128, 64))
+    with pytest.raises(BadOption, match="views must be 1 for several images: leave views out"):
+        explained("llava", FIRST, SECOND, views=3)
     token = generator("llava").answers.processor.image_token  # pyright: ignore
     with pytest.raises(BadInput, match="once for each image, and there is 2"):
         nibt.explain_answer(generator("llava"), [FIRST, SECOND], f"{token} a cat", ANSWER)

@@ -125,7 +125,7 @@ class Watch:
             images, captions = [pair.image for pair in self.pairs], [pair.caption for pair in self.pairs]
             explanations = explain(load_model(model, **self.loading), images, captions, self.method)
         with self._folder.writing(self._request):
-            earlier = self._earlier(step, explanations[0])
+            earlier = self._earlier(step, explanations)
             data = as_bytes([explanation.to_json() for explanation in explanations])
             self._folder.add(ChunkFile(f"{step:08}", data, suffix=".json"))
             self.explanations = dict(sorted({**earlier, step: explanations}.items()))
@@ -160,20 +160,27 @@ class Watch:
             [head, *(below(text_rows([text], width, ink=INK), centered(tiles, width)) for text, tiles in rows)], width
         )
 
-    def _earlier(self, step: int, explanation: Explanation) -> dict[int, list[Explanation]]:
-        """Return the explanations of earlier steps, after a check that they are of the run that goes on at a step."""
-        stored = self.explanations or {
+    def _earlier(self, step: int, explanations: Sequence[Explanation]) -> dict[int, list[Explanation]]:
+        """Return the explanations that are stored, after a check that they are of the run that goes on at a step."""
+        stored = {
             int(name): [Explanation.from_json(item) for item in load_json(require_unchanged(path))]
             for name, (path, *_) in self._folder.files().items()
         }
-        begins = step <= min(stored, default=step) and step < max(stored, default=step)
-        weights = [items[0].model["weights_hash"] for items in (stored.get(step, [explanation]), [explanation])]
-        if begins or weights[0] != weights[1]:
+        first = next(iter(stored.values()), explanations)
+        for pair, before, now in zip(self.pairs, first, explanations, strict=True):
+            if before.grid.shape != now.grid.shape:
+                raise BadInput(
+                    f"the map of {pair.image.source!r} has {tuple(now.grid.shape)} cells, and had "
+                    f"{tuple(before.grid.shape)} at the first step: log the same model, or choose a new folder"
+                )
+        is_back = step < max(stored, default=step) and (step not in stored or step == min(stored))
+        weights = [items[0].model["weights_hash"] for items in (stored.get(step, explanations), explanations)]
+        if is_back or weights[0] != weights[1]:
             raise OtherRequest(
                 f"{str(self._folder.folder)!r} has the steps {min(stored)} to {max(stored)} of another run (got step "
                 f"{step}): choose a new folder"
             )
-        return {number: explanations for number, explanations in stored.items() if number <= step}
+        return stored
 
     def _rows(self) -> Iterator[JsonObject]:
         """Yield the rows of the table."""

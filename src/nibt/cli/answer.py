@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, set_options
+from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, is_image, set_options
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
@@ -87,6 +87,8 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     Shows what each word took from the image, from the prompt and from the words before it. Writes an interactive page
     and a JSON file into the current folder, or the files of --out.
     """
+    if is_image(inputs.prompt):
+        raise BadOption(f"the prompt is missing: nibt answer IMAGE... PROMPT (got the image {inputs.prompt!r} last)")
     drawing = output.drawing
     name_suffix = suffix(
         "answer",

@@ -198,6 +198,12 @@ _SIZES = ("in_features", "out_features")
 
 def check_texts(name: str, transformer: Mapping[str, Any], prompts: Mapping[str, Any], has_prompt: bool) -> None:
     """Check by configurations of sentence-transformers that it does not change texts."""
+    compared = prompts.get("similarity_fn_name") or "cosine"
+    if compared not in ("cosine", "maxsim"):
+        raise CannotLoad(
+            f"{name} compares embeddings by {compared!r} in sentence-transformers, and nibt by the cosine: set "
+            "similarity_fn_name to 'cosine'"
+        )
     names = ("query", "document") if prompts.get("model_type") == "MultiVectorEncoder" else ()
     texts = prompts.get("prompts") or {}
     prompt = next(filter(None, map(texts.get, (prompts.get("default_prompt_name"), *names))), None)
@@ -226,10 +232,12 @@ def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool 
     check_texts(repr(name), texts, prompts, has_prompt or "message" in (texts.get("modality_config") or {}))
     while folders and folders[-1] is None:  # similarities do not depend on lengths
         folders.pop()
-    layers = [
+    layers: list[nn.Module] = [
         UnitLength() if place is None else _Dense(folder / place, read(f"{place}/config.json"), dtype)
         for place in folders
     ]
+    if dimension := prompts.get("truncate_dim"):
+        layers.append(Truncated(dimension))
     return nn.Sequential(*layers) if layers else None
 
 
@@ -243,6 +251,17 @@ def attached(module: nn.Module, after: nn.Module | None) -> nn.Module:
     whole = copy(module)
     whole.__dict__["_modules"] = {**module._modules, "after_encoder": after.to(next(module.parameters()).device)}
     return whole
+
+
+class Truncated(nn.Module):
+    """Keeps the first numbers of embeddings (Matryoshka)."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return embedding[..., : self.dimension]
 
 
 class UnitLength(nn.Module):

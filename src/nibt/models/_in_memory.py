@@ -80,11 +80,20 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         return _unwrapped(within_layers(module), request)
     if family_of_module(module) is not None:
         return module, request
+    library = is_library(module)  # whose later modules are applied
+    if library and type(module).__name__ == "CrossEncoder":
+        raise CannotLoad(
+            "a CrossEncoder is a reranker, whose score is the logit of a word that it would write: explain its encoder "
+            'with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
+        )
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
+    if library and not inside:
+        raise CannotLoad(
+            f"this {type(module).__name__} has no supported encoder of images: use one of {known_classes()}"
+        )
     # parts of a sequence after the first that change similarities, such as a further projection
     later = list(module)[1:] if names & _WRAPPERS and isinstance(module, nn.Sequential) else []
-    library = is_library(module)  # whose later modules are applied
     added = [] if library else [name for child in later if (name := type(child).__name__) not in NO_EFFECT]
     if len(inside) == 1 and names & _WRAPPERS and not added:
         name, encoder = inside[0]

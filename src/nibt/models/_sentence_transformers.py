@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.models._checkpoint import UnitLength, check_texts, dense_folders
+from nibt.models._checkpoint import Truncated, UnitLength, check_texts, dense_folders
 from nibt.models._checks import seeded_noise
 from nibt.models._request import Request
 from nibt.models._vision_language.prompts import POOLINGS, message_settings
@@ -32,9 +32,9 @@ def request_of(library: Any, request: Request) -> Request:
     places = dense_folders(name, entries, lambda file: library[int(PurePosixPath(file).parts[0])].get_config_dict())
     layers: list[nn.Module] = [UnitLength() if place is None else _Applied(library[int(place)]) for place in places]
     if dimension := getattr(library, "truncate_dim", None):
-        layers.append(_Truncated(dimension))
+        layers.append(Truncated(dimension))
     processor = request.processor or getattr(first, "processor", None)
-    prompts = {"prompts": library.prompts, "default_prompt_name": library.default_prompt_name}
+    prompts = {name: getattr(library, name, None) for name in ("prompts", "default_prompt_name", "similarity_fn_name")}
     names = ("modality_config", "processing_kwargs", "do_lower_case")
     transformer = {name: getattr(first, name, None) for name in names}
     embedding = message_settings(transformer, prompts)
@@ -76,14 +76,3 @@ class _Applied(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         return self.module({"sentence_embedding": embedding})["sentence_embedding"]
-
-
-class _Truncated(nn.Module):
-    """Keeps the first numbers of embeddings (Matryoshka)."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.dimension = dimension
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        return embedding[..., : self.dimension]

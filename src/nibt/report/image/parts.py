@@ -40,6 +40,8 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     """Return the image of a result, or raise the error that says why a result that was loaded has none."""
     if image is not None:
         return image
+    if " + " in source:
+        raise BadInput("an answer about several images is stored without them: draw it before, or explain it again")
     try:
         read_image(source)
     except NibtError as error:
