@@ -65,12 +65,12 @@ def test_summary_of_a_difference_has_a_baseline() -> None:
 
 @pytest.mark.parametrize("against", ["label", "image"])
 def test_texts_are_left_and_numbers_right(against: str) -> None:
-    given = (
+    request = (
         (tiny.image(), tiny.CAPTIONS[:2])
         if against == "label"
         else (tiny.CAPTIONS[0], [tiny.image(), tiny.image(seed=1)])
     )
-    answer = nibt.explain_ranking(tiny.model("clip"), *given)
+    answer = nibt.explain_ranking(tiny.model("clip"), *request)
     for column in [*ranking(answer).columns, *summary(answer).columns]:
         is_number = all(str(cell).strip("+-.%").replace(".", "").isdigit() for cell in column.cells)
         assert column.justify == ("right" if is_number else "left"), column.header

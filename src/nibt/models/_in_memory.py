@@ -81,10 +81,10 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
     if family_of_module(module) is not None:
         return module, request
     library = is_library(module)  # whose later modules are applied
-    if library and type(module).__name__ == "CrossEncoder":
+    if library and hasattr(module, "predict"):
         raise CannotLoad(
-            "a CrossEncoder is a reranker, whose score is the logit of a word that it would write: explain its encoder "
-            'with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
+            f"a {type(module).__name__} is a reranker, whose score is the logit of a word that it would write: explain "
+            'its encoder with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
         )
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
