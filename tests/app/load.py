@@ -68,7 +68,7 @@ class Visitor:
             return f"upload refused ({upload.status_code})", None, None
         image = {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}, "orig_name": file.name}
         body = {
-            "data": [0, image, captions, "each", ["nib"], MODEL, "default"],
+            "data": [0, image, captions, "each", ["nib"], MODEL, "default", None],
             "fn_index": self.function,
             "session_hash": session,
             "event_data": None,

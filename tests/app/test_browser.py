@@ -202,7 +202,7 @@ def test_modes_keep_what_the_visitor_gave_and_say_which_model_is_used(page: Page
 @pytest.mark.slow
 def test_page_rejects_computations_outside_of_the_queue(address: str) -> None:
     functions = {one["api_name"]: one["id"] for one in httpx.get(address + "config").json()["dependencies"]}
-    run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default"]}
+    run = {"session_hash": "s", "data": [0, None, "a cup", "each", ["nib"], "scenes", "default", None]}
     path = address + "gradio_api/run/predict"
     assert httpx.post(path, json={**run, "fn_index": functions["explain"]}).status_code == 404
     for name in ("../../etc/passwd", None, 3, ["coffee"]):
@@ -495,7 +495,7 @@ def test_page_answers_or_rejects_fifty_requests_at_once(page: Page, address: str
 
     def resolve(session: int) -> str:
         body = {
-            "data": [0, image, "a cup", "each", ["nib"], "scenes", "default"],
+            "data": [0, image, "a cup", "each", ["nib"], "scenes", "default", None],
             "fn_index": number,
             "session_hash": f"session{session}",
         }
