@@ -104,10 +104,10 @@ def test_explain_steps_takes_two_captions_two_images_or_labels(scenes: Model) ->
     (panels,) = explain_steps(make_request("a cup\na cat", "contrast"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])
     assert panels[0].answer.target["value"] == pytest.approx(alone.target["value"], abs=1e-6)  # pyright: ignore
-    (panels,) = explain_steps(make_request("a cup", "images", other=sample_file("scene")), scenes)
-    other = nibt.explain(scenes, "sample:coffee", "a cup", against_images="sample:scene")
-    assert panels[0].answer.target["value"] == pytest.approx(other.target["value"], abs=1e-6)  # pyright: ignore
-    assert torch.equal(panels[0].answer.against.grid, other.against.grid)  # pyright: ignore
+    (panels,) = explain_steps(make_request("a cup", "images", against=sample_file("scene")), scenes)
+    against = nibt.explain(scenes, "sample:coffee", "a cup", against_images="sample:scene")
+    assert panels[0].answer.target["value"] == pytest.approx(against.target["value"], abs=1e-6)  # pyright: ignore
+    assert torch.equal(panels[0].answer.against.grid, against.against.grid)  # pyright: ignore
     (panels,) = explain_steps(make_request("a cup\na cat\na dog", "labels"), scenes)
     ranking = panels[0].answer.ranking  # pyright: ignore
     best = nibt.rank(scenes, "sample:coffee", ["a cup", "a cat", "a dog"])

@@ -23,7 +23,7 @@ STATES = {
     "four": COLLAGE + "a+cat%0Aa+cup+of+coffee%0Aa+dog%0Aa+rocket",
     "methods": COLLAGE + "a+cat+and+a+cup+of+coffee&methods=nib,grad_cam",
     "contrast": "?image=coffee&captions=a+cup+of+coffee%0Aa+bowl+of+soup&mode=contrast",
-    "images": "?image=chelsea&captions=a+cat&mode=images&other=coffee&model=lite",
+    "images": "?image=chelsea&captions=a+cat&mode=images&against=coffee&model=lite",
     "labels": "?image=rocket&captions=a+rocket%0Aa+lighthouse%0Aa+castle&mode=labels",
     "no-match": "?image=coffee&captions=a+rocket&model=lite",
 }

@@ -33,7 +33,7 @@ _OPENING = "collage"
 """The sample that the page opens with."""
 _OF_ANSWERS = "scene", "what is left of the house ?"
 """The sample and the prompt of the mode of answers: the embedded generator knows drawn scenes only."""
-OTHER = "coffee"
+AGAINST = "coffee"
 """The sample that the mode of two images opens with as the other image."""
 _PREPARATION = "preparation"
 """The visitor who asks for what the page opens with, before others do."""
@@ -50,7 +50,7 @@ class Events:
     def ask(self, request: gr.Request, number: Any, *values: Any) -> Any:
         """Check a question, and end the last one of this visitor."""
         update = first_update(self._models, self._limits, _with_path(values))
-        if list(values[1:6]) != self._opening.values[:5]:  # the other image is a file of its own
+        if list(values[1:-1]) != self._opening.values[:-1]:  # the last is a file, which is another one for each visitor
             self._questions.leave(_PREPARATION)  # the visitor need not wait for what the page opens with
         self._questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
         return gr.skip() if update.answer is None else update.answer, update.message
@@ -103,8 +103,8 @@ class Events:
         """Return the values of the fields that a link has, or those that the page opens with."""
         query = with_openings(self._models, request.query_params)
         link = Link.from_query(query, self._models.all_names, self._limits.characters) or self._opening
-        *values, other = link.values
-        return [str(sample_file(link.image)), *values, other or str(sample_file(OTHER))]
+        *values, against = link.values
+        return [str(sample_file(link.image)), *values, against or str(sample_file(AGAINST))]
 
     def show_facts(self, name: Any, setting: Any) -> str:
         """Return what the page says of a model in a setting."""
@@ -137,7 +137,7 @@ def describe_captions(mode: Any) -> Any:
     return gr.Textbox(label=label, placeholder=placeholder)
 
 
-def show_other(mode: Any) -> Any:
+def show_against(mode: Any) -> Any:
     """Return the field of the other image, which only the mode of two images shows."""
     return gr.Image(visible=True if mode == Mode.images.value else "hidden")
 
@@ -166,7 +166,7 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
         image = _OPENING
         captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
-    opening |= {"other": OTHER} if mode == Mode.images.value else {}
+    opening |= {"against": AGAINST} if mode == Mode.images.value else {}
     return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
 
 

@@ -54,7 +54,7 @@ class ExplainRequest:
     model: str = "lite"
     methods: tuple[str, ...] = ("nib",)
     variant: str = "default"
-    other: ImageInput | None = None
+    against: ImageInput | None = None
     """The second image of the mode ``images``."""
 
     @classmethod
@@ -67,7 +67,7 @@ class ExplainRequest:
         methods: Any,
         variant: Any,
         limits: Limits,
-        other: Path | None = None,
+        against: Path | None = None,
     ) -> "ExplainRequest":
         """Return the request of the input fields, whose values may come from any client."""
         texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
@@ -100,14 +100,14 @@ class ExplainRequest:
         for method in methods:
             find("methods", method)
         image = read_upload(file, limits)
-        second = read_upload(other, limits, "the other image") if mode == Mode.images else None
+        second = read_upload(against, limits, "the other image") if mode == Mode.images else None
         return cls(image, tuple(lines), Mode(mode), model, tuple(methods), variant, second)
 
     @classmethod
     def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
         """Return the request of the values of the input fields, in the order of the page."""
-        file, captions, mode, methods, model, variant, *other = values
-        return cls.from_fields(file, captions, mode, model, methods, variant, limits, *other)
+        file, captions, mode, methods, model, variant, *against = values
+        return cls.from_fields(file, captions, mode, model, methods, variant, limits, *against)
 
     @property
     def steps(self) -> int:
@@ -156,6 +156,8 @@ def explain_steps(
     step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """Yield all outcomes so far after each method, with failures in place, and then with the word-region tables."""
+    images = {"image": request.image, "against": request.against}
+    small = {side: _small(image) for side, image in images.items() if image is not None}
     outcomes: list[Panel | Failure] = []
     for number, method in enumerate(request.methods):
         try:
@@ -164,10 +166,9 @@ def explain_steps(
                     text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
                     title = text if len(request.methods) == 1 else f"{method}: {text}"
                     problem = _PENDING if request.has_tables and method == "nib" else ""
-                    shown = change_image(answer, input=_small(request.image))
-                    if request.other is not None:
-                        shown = change_image(shown, "against", input=_small(request.other))
-                    outcomes.append(Panel(shown, None, title, problem))
+                    for side, image in small.items():
+                        answer = change_image(answer, side, input=image)
+                    outcomes.append(Panel(answer, None, title, problem))
         except Replaced:
             raise
         except _FAILURES as error:
@@ -197,8 +198,8 @@ def _explain(
         return [explain_ranking(model, request.image, request.captions, **options)]
     if request.mode == Mode.contrast:
         return [explain(model, request.image, first, target="difference", against=rest[:1], **options)]
-    if request.other is not None:
-        return [explain(model, request.image, first, against_images=request.other, **options)]
+    if request.against is not None:
+        return [explain(model, request.image, first, against_images=request.against, **options)]
     return explain(model, [request.image] * len(request.captions), list(request.captions), **options)
 
 
@@ -240,12 +241,12 @@ class Link:
     model: str
     methods: tuple[str, ...]
     variant: str
-    other: str = ""
+    against: str = ""
 
     @classmethod
     def of(cls, request: ExplainRequest) -> "Link | None":
         """Return the link to a request, or None if an image was uploaded and so cannot be linked to."""
-        images = [image.source for image in (request.image, request.other) if image is not None]
+        images = [image.source for image in (request.image, request.against) if image is not None]
         if not all(source.startswith(SAMPLE) for source in images):
             return None
         return cls(
@@ -261,8 +262,8 @@ class Link:
     @property
     def values(self) -> list[Any]:
         """The values of the fields of the page after the image."""
-        other = str(sample_file(self.other)) if self.other else None
-        return [self.captions, self.mode, list(self.methods), self.model, self.variant, other]
+        against = str(sample_file(self.against)) if self.against else None
+        return [self.captions, self.mode, list(self.methods), self.model, self.variant, against]
 
     @property
     def query(self) -> str:
@@ -285,11 +286,11 @@ class Link:
             query.get("model", models[0]),
             methods,
             query.get("variant", "default"),
-            query.get("other", ""),
+            query.get("against", ""),
         )
         is_valid = (
             link.image in samples()
-            and link.other in ([*samples()] if link.mode == Mode.images else [""])
+            and link.against in ([*samples()] if link.mode == Mode.images else [""])
             and link.model in models
             and link.mode in list(Mode)
             and link.variant in VARIANTS

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Response
 from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ModelCache, ResultCache
-from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_other
+from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_against
 from nibt.app.guide import help_page
 from nibt.app.limits import Limits
 from nibt.app.methods import DEFAULT, method_fields
@@ -95,18 +95,18 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
         gr.HTML(INTRODUCTION, **_PLAIN)
         with gr.Row(elem_id="columns"):
             with gr.Column(scale=1, min_width=280, elem_id="fields"):
-                image, sample, captions, mode, other = _inputs()
+                image, sample, captions, mode, against = _inputs()
                 with gr.Row(elem_id="buttons"):
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
                 message = gr.HTML("", elem_id="message", **_PLAIN)
                 number = gr.Number(0, elem_id="question", visible="hidden")
                 methods, facts, model_name, variant = _choices(models, limits)
-                fields = [image, captions, mode, methods, model_name, variant, other]
+                fields = [image, captions, mode, methods, model_name, variant, against]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
                 answer = gr.HTML(EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), **_PLAIN)
         _connect_fields(events, image, sample, captions, mode, message, [model_name, variant], facts)
-        mode.change(show_other, mode, other, preprocess=False, **_IMMEDIATE)
+        mode.change(show_against, mode, against, preprocess=False, **_IMMEDIATE)
         events.start_preparation()
         linked = [gr.Image(type="filepath", visible="hidden"), gr.Textbox(visible="hidden")]
         # the browser, not the server, takes them over, since a visitor may be faster than the answer of the server
@@ -166,8 +166,8 @@ def _inputs() -> list[Any]:
     mode = gr.Radio(MODES, value=Mode.each.value, label="What to do", show_label=False, elem_id="mode")
     label, placeholder = CAPTIONS[Mode.each.value]
     captions = gr.Textbox(label=label, lines=2, max_lines=6, elem_id="captions", placeholder=placeholder)
-    other = gr.Image(label="Other image", visible="hidden", elem_id="other", **settings)
-    return [image, sample, captions, mode, other]
+    against = gr.Image(label="Other image", visible="hidden", elem_id="against", **settings)
+    return [image, sample, captions, mode, against]
 
 
 def _choices(models: ModelCache, limits: Limits) -> list[Any]:

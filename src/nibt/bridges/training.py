@@ -163,7 +163,8 @@ class Watch:
     def _earlier(self, step: int, explanations: Sequence[Explanation]) -> dict[int, list[Explanation]]:
         """Return the explanations that are stored, after a check that they are of the run that goes on at a step."""
         stored = {
-            int(name): [Explanation.from_json(item) for item in load_json(require_unchanged(path))]
+            int(name): self.explanations.get(int(name))  # another watch may have written the step
+            or [Explanation.from_json(item) for item in load_json(require_unchanged(path))]
             for name, (path, *_) in self._folder.files().items()
         }
         first = next(iter(stored.values()), explanations)

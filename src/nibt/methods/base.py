@@ -258,12 +258,11 @@ def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:
     """Drop options that need whole images, for a side of other inputs; it is an error to set them for this side."""
     for name, plain in (("views", 1), ("amounts", "method")):
         values.pop(name, None)
-        takes_images = tower.modality == "image" or getattr(tower, "images", 1) > 1
-        requested = options.get(f"{tower.modality}_{name}", options.get(name) if takes_images else None)
+        of_both = tower.modality == "image" or tower.images > 1
+        requested = options.get(f"{tower.modality}_{name}", options.get(name) if of_both else None)
         if requested is not None and parsed(name, requested, type(plain)) != plain:
-            several = getattr(tower, "images", 1) > 1
             reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
-            subject = "several images" if several else f"a {type(tower).__name__}, {reason}"
+            subject = "several images" if tower.images > 1 else f"a {type(tower).__name__}, {reason}"
             raise BadOption(f"{name} must be {plain} for {subject}: leave {name} out")
 
 

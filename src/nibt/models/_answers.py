@@ -96,8 +96,6 @@ class AnswerTower(ImageTower, TextTower):
     """Whether the model writes the most probable tokens of its logits, or as its own settings say."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
-    images: int = 1
-    """The number of images of a prompt."""
 
     @cached_property
     def pad(self) -> tuple[int, str]:

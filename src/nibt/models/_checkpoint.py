@@ -138,6 +138,10 @@ def within_layers(peft_model: Any) -> Any:
 
 NO_EFFECT = frozenset({"Dropout", "Identity", "Normalize", "Pooling"})
 """Modules after the encoder that need no layer: the family pools, and the length of an embedding has no effect."""
+RERANKER = (
+    'whose score is the logit of a word that it would write: explain its encoder with explain_answer, answer="yes" '
+    'and against="no" (the reference of models has an example)'
+)
 DENSE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENCODERS = {"CLIPModel", "MultiModalTransformer", "Transformer"}  # the second is that of GME
 _REMEDY = "its embeddings would be others; save the model without it, with the module merged into its weights"
@@ -159,10 +163,7 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
         elif class_name == "Normalize":
             folders.append(None)
         elif class_name == "LogitScore":
-            raise CannotLoad(
-                f"{name!r} is a reranker, whose score is the logit of a word that it would write: explain its encoder "
-                'with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
-            )
+            raise CannotLoad(f"{name!r} is a reranker, {RERANKER}")
         elif class_name == "MultiVectorMask" and not read(f"{path}/config.json").get("keep_only_token_ids"):
             continue  # it leaves out padding, and words of documents that are texts
         elif class_name not in NO_EFFECT | _ENCODERS:
@@ -188,7 +189,7 @@ def _check_dense(name: str, path: str, config: Any) -> None:
         )
 
 
-_TEXT_SETTINGS = ("sentence_bert_config.json", "config_sentence_transformers.json")
+TEXT_SETTINGS = ("sentence_bert_config.json", "config_sentence_transformers.json")
 _TEXTS_REMEDY = (
     "set default_prompt_name in config_sentence_transformers.json to null and pass text_prompt, or do_lower_case in "
     "sentence_bert_config.json to false and give texts in small letters"
@@ -228,7 +229,7 @@ def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool 
             raise CannotLoad(f"{folder / file} cannot be read ({error}): save the model again") from error
 
     folders = dense_folders(name, read("modules.json"), read)
-    texts, prompts = (read(file) if (folder / file).is_file() else {} for file in _TEXT_SETTINGS)
+    texts, prompts = (read(file) if (folder / file).is_file() else {} for file in TEXT_SETTINGS)
     check_texts(repr(name), texts, prompts, has_prompt or "message" in (texts.get("modality_config") or {}))
     while folders and folders[-1] is None:  # similarities do not depend on lengths
         folders.pop()

@@ -12,7 +12,7 @@ from typing import Any
 from torch import jit, nn
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._checkpoint import NO_EFFECT, within_layers
+from nibt.models._checkpoint import NO_EFFECT, RERANKER, within_layers
 from nibt.models._compiled import uncompiled
 from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
 from nibt.models._loaded import check_usable
@@ -82,10 +82,7 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         return module, request
     library = is_library(module)  # whose later modules are applied
     if library and hasattr(module, "predict"):
-        raise CannotLoad(
-            f"a {type(module).__name__} is a reranker, whose score is the logit of a word that it would write: explain "
-            'its encoder with explain_answer, answer="yes" and against="no" (the reference of models has an example)'
-        )
+        raise CannotLoad(f"a {type(module).__name__} is a reranker, {RERANKER}")
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
     if library and not inside:

@@ -50,6 +50,8 @@ class Tower(ABC):
     """Whether inputs are images that can be shifted."""
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
+    images: int = 1
+    """The number of images of an input, which are side by side."""
     distributes: bool = True
     """Whether the scores of special tokens can be distributed among the units, block by block."""
     kept_blanks: ClassVar[int] = 16
@@ -137,9 +139,19 @@ class Tower(ABC):
         """Return a mask that is true on the rows of each item, and false on its padding."""
         return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
-    @cached_property
+    @property
     def reads_units(self) -> bool:
         """Whether the head reads units, and not only special tokens such as a class token."""
+        return self._rows_of_head[0]
+
+    @property
+    def has_special_tokens(self) -> bool:
+        """Whether states have rows of no unit, such as that of a class token."""
+        return self._rows_of_head[1]
+
+    @cached_property
+    def _rows_of_head(self) -> tuple[bool, bool]:
+        """Whether the head reads units, and whether there are special tokens, by a blank input."""
         cut = self.trace(self.empty_inputs(), self.depth).cut(self.depth)
         with torch.enable_grad():
             states = cut.hidden[None].requires_grad_()
@@ -148,13 +160,9 @@ class Tower(ABC):
                 embedding * torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
             ).sum()
             (gradient,) = torch.autograd.grad(number, states)
-        return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any())  # of all other rows it is exactly 0
-
-    @cached_property
-    def has_special_tokens(self) -> bool:
-        """Whether states have rows of no unit, such as that of a class token."""
-        cut = self.trace(self.empty_inputs(), self.depth).cut(self.depth)
-        return bool(special_tokens(cut.units, cut.hidden.shape[1])[0].any())
+        special = special_tokens(cut.units, cut.hidden.shape[1])[0]
+        # of rows that the head does not read, the gradient is exactly 0
+        return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any()), bool(special.any())
 
     def to_tokens(self, stream: Tensor) -> Hidden:
         """Convert a hidden state to rows of tokens."""

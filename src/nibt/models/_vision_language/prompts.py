@@ -11,6 +11,7 @@ from typing import Any
 
 from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.io import load_json
+from nibt.models._checkpoint import TEXT_SETTINGS
 from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, Request
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
@@ -56,7 +57,7 @@ def _by_name(source: str) -> Mapping[str, Any]:
 def settings(source: str, request: Request) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     folder = Path(source)
-    files = [folder / name for name in ("sentence_bert_config.json", "config_sentence_transformers.json")]
+    files = [folder / name for name in TEXT_SETTINGS]
     transformer, prompts = (load_json(file) if file.is_file() else {} for file in files)
     values = {**message_settings(transformer, prompts), **_by_name(source), **_pooling_file(source)}
     values |= request.embedding

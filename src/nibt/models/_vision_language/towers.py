@@ -216,7 +216,7 @@ class DecoderPixels(_DecoderTower, ImageTower):
 
     @property
     def shiftable(self) -> bool:  # pyright: ignore
-        return self.layout.shiftable and getattr(self, "images", 1) == 1
+        return self.layout.shiftable and self.images == 1
 
     def additions(self) -> AbstractContextManager[list[Tensor]]:
         return self.network.additions()

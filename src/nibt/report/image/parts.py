@@ -40,11 +40,13 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     """Return the image of a result, or raise the error that says why a result that was loaded has none."""
     if image is not None:
         return image
-    if " + " in source:
-        raise BadInput("an answer about several images is stored without them: draw it before, or explain it again")
     try:
         read_image(source)
     except NibtError as error:
+        if " + " in source:  # of several images, whose names are joined
+            raise BadInput(
+                "an answer about several images is stored without them: draw it before, or explain it again"
+            ) from error
         raise BadInput(f"the image {source!r} is no longer there: restore it, or explain it again") from error
     raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
