@@ -46,12 +46,15 @@ def test_time_is_that_of_the_forward_passes(scenes: Model) -> None:
     assert paper == pytest.approx(2.5 * steps)
 
 
-def test_times_are_corrected_by_those_of_methods_that_have_run(scenes: Model) -> None:
+@pytest.mark.parametrize(("seconds", "ratio", "fixed"), [(1.0, 0.4, 0.0), (5.5, 1.0, 3.0)])
+def test_times_are_corrected_by_those_of_methods_that_have_run(
+    scenes: Model, seconds: float, ratio: float, fixed: float
+) -> None:
     times = {"image": ForwardTime(2.0, 100), "text": ForwardTime(0.5, 10)}
-    estimates, corrected = (method_facts(scenes, times, "default", run) for run in ({}, {"nib": 1.5}))  # type: ignore[arg-type]
-    assert corrected["nib"].seconds == 1.5
-    ratio = 1.5 / (estimates["nib"].seconds or 0)
-    assert corrected["occlusion"].seconds == pytest.approx(ratio * (estimates["occlusion"].seconds or 0))
+    estimates, corrected = (method_facts(scenes, times, "default", run) for run in ({}, {"center": seconds}))  # type: ignore[arg-type]
+    assert estimates["center"].seconds == 2.5
+    assert corrected["center"].seconds == seconds
+    assert corrected["occlusion"].seconds == pytest.approx(ratio * (estimates["occlusion"].seconds or 0) + fixed)
     fast = method_facts(scenes, times, "fast")["nib"].seconds or 0  # type: ignore[arg-type]
     assert fast < (estimates["nib"].seconds or 0)
 

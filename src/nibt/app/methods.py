@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -103,9 +102,11 @@ def method_facts(
         except ValueError:  # a method of another package, whose cost is not a formula
             facts[name] = MethodFacts()
     estimates = {name: fact.seconds for name, fact in facts.items() if fact.seconds}
-    ratios = [seconds / estimates[name] for name, seconds in measured.items() if name in estimates]
-    ratio = median(ratios) if ratios else 1.0
-    corrected = {name: MethodFacts(measured.get(name, ratio * seconds)) for name, seconds in estimates.items()}
+    ran = [(seconds, estimates[name]) for name, seconds in measured.items() if name in estimates]
+    # passes in batches may be faster; what comes on top of the passes, such as drawing, does not grow with their number
+    ratio = min([1.0, *(seconds / estimate for seconds, estimate in ran)])
+    fixed = max(0.0, min((seconds - estimate for seconds, estimate in ran), default=0.0))
+    corrected = {name: MethodFacts(measured.get(name, ratio * seconds + fixed)) for name, seconds in estimates.items()}
     return facts | corrected
 
 
