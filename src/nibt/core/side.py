@@ -24,6 +24,7 @@ AT_ONCE = 32
 """The largest number of states, over all examples, that go through a tower together."""
 BUDGET = 2**21
 """The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
+WITHOUT_GRAPH = 4  # so many times more states go through a tower together when no graph is kept
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
 
 

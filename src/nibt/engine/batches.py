@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.pair import Pair, SameModalityPair
-from nibt.engine.encode import encode, halve_batches, is_out_of_memory
+from nibt.engine.encode import encode, groups_of, halve_batches, is_out_of_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.errors import BadInput, BadOption
 from nibt.models._trace import Inputs, Trace
@@ -111,9 +111,8 @@ class PreparedBatch:
         for items, modality in zip(zip(*(pair.items for pair in pairs), strict=True), spec.modalities, strict=True):
             keys = [item if isinstance(item, str) else id(item) for item in items]
             unique = dict(zip(keys, items, strict=True))
-            places = {key: row for row, key in enumerate(unique)}
             inputs.append(spec.model.tower(modality).prepare(list(unique.values())))
-            rows.append([places[key] for key in keys])
+            rows.append(list(map(list(unique).index, keys)))
         return cls(pairs, (inputs[0], inputs[1]), (rows[0], rows[1]))
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
@@ -222,10 +221,9 @@ def explain_batch(
 
 
 @plain_torch()
-def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, ...]:
+def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> tuple[Side, ...]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
-    prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
-    return _sides(spec, prepared, None)[0]
+    return _sides(spec, PreparedBatch.of(spec, pairs), None)[0]
 
 
 @plain_torch()
@@ -241,17 +239,14 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
     Other pairs are sorted by length to reduce padding.
     """
-    order, towers = list(range(len(pairs))), [spec.model.tower(modality) for modality in spec.modalities]
+    order = list(range(len(pairs)))
     if len(pairs) > size:
+        towers = [spec.model.tower(modality) for modality in spec.modalities]
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
-        firsts = [pair.items[0] for pair in pairs]
-        order = batch_order([item if isinstance(item, str) else id(item) for item in firsts], lengths)
-    groups: dict[Hashable, list[int]] = {}
-    for index in order:
-        key = tuple(tower.group(item) for tower, item in zip(towers, pairs[index].items, strict=True))
-        groups.setdefault(key, []).append(index)
-    for members in groups.values():
-        yield from (members[first : first + size] for first in range(0, len(members), size))
+        keys = [item if isinstance(item, str) else id(item) for item, _ in (pair.items for pair in pairs)]
+        order = batch_order(keys, lengths)
+    for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
+        yield [order[place] for place in places]
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
@@ -276,8 +271,7 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
                 cache.keep(prepared.pairs, position, timed)
         traces.append(timed.trace)
         seconds += timed.seconds
-    first, second = traces
-    others = [second.embedding.detach(), first.embedding.detach()]
+    others = [trace.embedding.detach() for trace in reversed(traces)]
     if "image" in spec.scores and spec.scores["image"].target.rewords:
         started = clock(devices)
         captions, wordings = [str(pair.items[1]) for pair in prepared.pairs], spec.scores["image"].target.wordings

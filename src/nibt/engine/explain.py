@@ -30,6 +30,7 @@ from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation, Ranked
 from nibt.torch_modes import plain_torch
+from nibt.types import Modality
 
 Text: TypeAlias = str | Caption
 Texts: TypeAlias = Text | Sequence[Text]
@@ -109,11 +110,10 @@ def explain(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
-    pairs, many = make_pairs(image, caption, "explain")
+    pairs = make_pairs(image, caption, "explain")
     spec, contrast = MethodSpec.of(method, variant, options, seed), Contrast.of(against, against_images, templates)
     sizes = batch_size, memory_mb
-    explanations = _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
-    return explanations if many else explanations[0]
+    return _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
 
 
 @plain_torch()
@@ -164,8 +164,8 @@ def compare(
         >>> [word.text for word in explanation.second.words]
         ['a', 'red', 'car']
     """
-    read, many = make_pairs(_marked(first), _marked(second))
-    wrong = next((pair for pair in read if isinstance(pair, Pair)), None)
+    read = make_pairs(_marked(first), _marked(second))
+    wrong = next((pair for pair in read[0] if isinstance(pair, Pair)), None)
     if wrong is not None:
         raise BadInput(
             f"compare takes two images or two captions (got an image and the caption {wrong.caption!r}): use explain"
@@ -174,8 +174,7 @@ def compare(
     captions = [item.text for item in others if isinstance(item, Caption)]
     contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
     spec = MethodSpec.of(method, variant, options, seed)
-    explanations = _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
-    return explanations if many else explanations[0]
+    return _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
 
 
 def _marked(value: Any) -> Any:
@@ -189,7 +188,7 @@ def _marked(value: Any) -> Any:
 
 def _explain(
     model: ModelSource,
-    pairs: Sequence[AnyPair],
+    read: tuple[list[AnyPair], bool],
     method: MethodSpec,
     target: str | None,
     contrast: Contrast,
@@ -197,7 +196,11 @@ def _explain(
     on_progress: OnProgress | None,
     **choices: Any,
 ) -> Any:
-    """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory."""
+    """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory.
+
+    ``read`` has the pairs, and whether a list is returned.
+    """
+    pairs, many = read
     if target is not None:
         check_target_name(target)
     if on_progress is not None:
@@ -212,7 +215,7 @@ def _explain(
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
         if on_progress is not None:
             on_progress(Progress(len(explanations), len(pairs)))
-    return [explanations[index] for index in range(len(pairs))]
+    return [explanations[index] for index in range(len(pairs))] if many else explanations[0]
 
 
 @plain_torch()
@@ -248,15 +251,10 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
             f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
             "give one of them"
         )
-    if isinstance(query, Caption):
-        of_query, others, similarity = (
-            encode(model.text, [query.text]),
-            encode(model.image, items),
-            model.similarity.swapped(),
-        )
-    else:
-        of_query, others, similarity = encode(model.image, [query]), encode(model.text, items), model.similarity
-    cosines = similarity.to_each(of_query, others)[0].float()
+    side: Modality = "text" if isinstance(query, Caption) else "image"
+    of_query = encode(model.tower(side), [query.text if isinstance(query, Caption) else query])
+    others = encode(model.image if side == "text" else model.text, items)
+    cosines = model.seen_from(side).to_each(of_query, others)[0].float()
     shares = (model.scale * cosines).softmax(0)
     order = cosines.argsort(descending=True, stable=True).tolist()
     labels = [item if isinstance(item, str) else item.source for item in items]

@@ -106,17 +106,14 @@ class Views:
         """Return the fine maps of a batch, which may have negative scores; all else is that of the image as it is."""
         plain, units = results[0], results[0].units
         scores = torch.cat([result.scores for result in results]).unflatten(0, (len(self.shifts), -1))
-        words = None
-        if isinstance(units, SequenceUnits):
-            scores, words = scores[..., : units.grid.count], scores[0, :, units.grid.count :]
-        fine, grid = self.blend(scores, cells_of(units))
+        cells = cells_of(units)
+        fine, grid = self.blend(scores[..., : cells.count], cells)
         path = plain.path
         if not negative:
             fine = fine.clamp_min(0)
             path = path and replace(path, sum=fine.sum(-1))
-        if isinstance(units, SequenceUnits) and words is not None:
-            return replace(plain, scores=torch.cat([fine, words], -1), units=replace(units, grid=grid), path=path)
-        return replace(plain, scores=fine, units=grid, path=path)
+        units = replace(units, grid=grid) if isinstance(units, SequenceUnits) else grid
+        return replace(plain, scores=torch.cat([fine, scores[0, :, cells.count :]], -1), units=units, path=path)
 
 
 @lru_cache(maxsize=256)

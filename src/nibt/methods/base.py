@@ -24,7 +24,6 @@ from nibt.types import Modality, PerToken
 
 Options = Mapping[str, Any]
 Need = Literal["attention", "stem", "vectors", "answer"]
-Category = Literal["path", "gradient", "attention", "perturbation", "control", "other"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
@@ -52,7 +51,7 @@ class Method(Plugin, ABC):
     """
 
     paper: ClassVar[str] = ""
-    category: ClassVar[Category] = "other"
+    category: ClassVar[Literal["path", "gradient", "attention", "perturbation", "control", "other"]] = "other"
     cost: ClassVar[str] = ""
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
@@ -275,6 +274,11 @@ class LayerMethod(Method):
     """
 
     layer: Layers
+
+
+def both_sides(**variants: Options) -> dict[str, dict[Modality, Options]]:
+    """Return the variants of a method whose values are the same for images and captions."""
+    return {name: dict.fromkeys(SIDES, values) for name, values in variants.items()}
 
 
 def average_layers(

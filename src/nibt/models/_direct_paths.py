@@ -34,11 +34,6 @@ class DirectParts:
     first: PerExample  # patches or words with their positions
     constant: PerExample  # biases
 
-    @property
-    def sum(self) -> PerExample:
-        """The sum of all parts."""
-        return self.heads.flatten(1).sum(1) + self.perceptrons.sum(1) + self.first + self.constant
-
 
 @dataclass(frozen=True)
 class DirectPaths:

@@ -21,6 +21,7 @@ class ClassTokenTower(HuggingFaceImageTower):
     """An image tower whose head reads the class token, as that of CLIP."""
 
     prefix = 1
+    reads_first_row = True
     norm = part("vision.post_layernorm")
     """The norm after the blocks."""
     projection = part("root.visual_projection")
@@ -40,10 +41,6 @@ class ClassTokenTower(HuggingFaceImageTower):
         if count > 1:
             return None
         return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
-        return None if row is None else self.head(row, extra)
 
 
 class EndTokenTower(HuggingFaceTextTower):

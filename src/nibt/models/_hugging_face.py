@@ -205,10 +205,7 @@ class HuggingFaceImageTower(ImageTower):
     """The encoder of images."""
     vision_config = part("root.config.vision_config")
     """The configuration of the encoder."""
-
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return encoder_blocks(self.vision)
+    blocks = part("vision", encoder_blocks)
 
     def run(self, inputs: Inputs) -> Embedding:
         options = {} if inputs.values.shape[-2:] == self.sides else self.size_options(inputs)
@@ -238,11 +235,7 @@ class HuggingFaceTextTower(TextTower):
 
     model = part("root.text_model")
     """The encoder of captions."""
-
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return encoder_blocks(self.model)
-
+    blocks = part("model", encoder_blocks)
     embeddings = part("model.embeddings")
     """The part that adds positions to word embeddings."""
 

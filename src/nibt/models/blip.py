@@ -64,8 +64,8 @@ class BLIPCaptionTower(EncoderAnswerTower):
     def _logits(self, states: Embedding) -> Tensor:
         return self.root.text_decoder.cls(states)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self.root(pixel_values=pixels, input_ids=texts["ids"]).logits
+    def own(self, inputs: Inputs) -> Tensor:
+        return self.root(pixel_values=inputs.values, input_ids=inputs.extra["ids"]).logits
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids = texts["ids"]
@@ -85,14 +85,14 @@ class BLIPQuestionTower(BLIPCaptionTower):
         question = self.root.text_encoder(texts["question"], encoder_hidden_states=states).last_hidden_state
         return self._words(texts["ids"], question)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+    def own(self, inputs: Inputs) -> Tensor:
         logits: list[Tensor] = []  # which the model does not return
 
         def after(_: nn.Module, args: tuple, out: Tensor) -> None:
             logits.append(out)
 
         with set_hook(self.root.text_decoder.cls.register_forward_hook, after):
-            self.root(texts["question"], pixels, decoder_input_ids=texts["ids"])
+            self.root(inputs.extra["question"], inputs.values, decoder_input_ids=inputs.extra["ids"])
         return logits[0]
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
@@ -217,8 +217,8 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
         return self._read(root, states, texts)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self._read(self.root, pixels, texts)
+    def own(self, inputs: Inputs) -> Tensor:
+        return self._read(self.root, inputs.values, inputs.extra)
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids, start = {"input_ids": texts["ids"], **self._others(texts)}, 1

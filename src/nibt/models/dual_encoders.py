@@ -84,9 +84,7 @@ class ALIGNImageTower(FeatureMapTower):
             processor, request.resize, request.image_size, native, _STRIDE
         )
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.root.vision_model.encoder.blocks)
+    blocks = part("root.vision_model.encoder.blocks", list)
 
     def run(self, inputs: Inputs) -> Embedding:
         return self.root.get_image_features(inputs.values).pooler_output

@@ -14,8 +14,8 @@ from nibt.models._family import Family, class_names
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
+from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
-from nibt.options import Keywords
 from nibt.records import JsonObject
 from nibt.types import Embedding
 
@@ -91,6 +91,8 @@ class PairFamily(Family, name="projection_pair"):
 class PooledImageTower(ClassTokenTower):
     """An image tower with the pooled output of its encoder and a projection."""
 
+    reads_first_row = part("vision", lambda vision: not hasattr(vision, "head"))
+
     @cached_property
     def vision(self) -> Any:
         return self.encoder(self.root)
@@ -109,9 +111,6 @@ class PooledImageTower(ClassTokenTower):
         norm, pooler = vision.norm if hasattr(vision, "norm") else vision.layernorm, getattr(vision, "pooler", None)
         normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        return None if hasattr(self.vision, "head") else super().last(stream, extra, args, kwargs)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]

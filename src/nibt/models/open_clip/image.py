@@ -139,11 +139,9 @@ def _input_size(visual: Any) -> Any:
 class OwnViT(OpenCLIPImageTower):
     """OpenCLIP's ``VisionTransformer``, with a class token, average pooling or attention pooling."""
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.visual.transformer.resblocks)
-
+    blocks = part("visual.transformer.resblocks", list)
     entry = part("visual.ln_pre")
+    reads_first_row = part("visual", lambda visual: visual.attn_pool is None and visual.pool_type == "tok")
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled, _ = self.visual._pool(stream)
@@ -153,12 +151,6 @@ class OwnViT(OpenCLIPImageTower):
         if count > 1:
             return None
         return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        if self.visual.attn_pool is not None or self.visual.pool_type != "tok":
-            return None
-        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
-        return None if row is None else self.head(row, extra)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*self.visual.grid_size, prefix=1)
@@ -178,9 +170,8 @@ class TimmViT(OpenCLIPImageTower):
         dynamic = getattr(trunk, "dynamic_img_size", hasattr(trunk, "embeds"))
         return self.patches.feat_ratio() if dynamic else None
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.visual.trunk.blocks)
+    blocks = part("visual.trunk.blocks", list)
+    reads_first_row = part("visual.trunk", reads_class_token)
 
     @cached_property
     def entry(self) -> nn.Module:
@@ -192,12 +183,6 @@ class TimmViT(OpenCLIPImageTower):
 
     def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
         return None if args else first_rows(self.blocks[number], stream, count, **kwargs)
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        if not reads_class_token(self.visual.trunk):
-            return None
-        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
-        return None if row is None else self.head(row, extra)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         trunk = self.visual.trunk

@@ -6,6 +6,7 @@ The last block of its own transformers, also of images, is computed only for the
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -45,10 +46,7 @@ class OpenCLIPTextTower(TextTower):
 class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.text.transformer.resblocks)
-
+    blocks = part("text.transformer.resblocks", list)
     embedder = part("text.token_embedding")
 
     @cached_property
@@ -101,17 +99,9 @@ class OwnText(OpenCLIPTextTower):
 class HuggingFaceText(OpenCLIPTextTower):
     """A Hugging Face encoder with OpenCLIP's pooler and projection, as in BiomedCLIP."""
 
-    def __init__(self, module: Any, tokenizer: Any) -> None:
-        super().__init__(module, tokenizer)
-        self.encoder = self.text.transformer
-
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return encoder_blocks(self.encoder)
-
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
+    encoder = part("text.transformer")
+    blocks = part("encoder", encoder_blocks)
+    embedder = part("encoder", methodcaller("get_input_embeddings"))
 
     @cached_property
     def pad(self) -> tuple[int, str]:
