@@ -17,9 +17,10 @@ from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
-from nibt.models._vision_language.tiles import encoded, layout_of, side_by_side
+from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
+from nibt.preprocessing.images import side_by_side
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
@@ -63,7 +64,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             return super().composed(images)
         tower = copy(self)
         tower.images = len(images)
-        return tower, side_by_side(images, self.layout)
+        notes = tuple(dict.fromkeys(note for image in images for note in self.layout.notes(image)))
+        return tower, replace(side_by_side(images, [self.layout.region(image) for image in images]), notes=notes)
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
