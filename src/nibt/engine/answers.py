@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from nibt.data.conversation import Prompt
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
 from nibt.data.pair import as_list
 from nibt.engine.answer_difference import check_second, difference, half
@@ -36,7 +37,7 @@ _LARGE_GAP = 0.1  # of the change of a word
 def explain_answer(
     model: Generator | str | Path | nn.Module,
     image: ImageSource | Sequence[ImageSource],
-    prompt: str,
+    prompt: Prompt,
     answer: str | None = None,
     method: str | MethodSpec | Method = "nib",
     *,
@@ -64,7 +65,9 @@ def explain_answer(
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
         image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several: the
             map shows them side by side, and ``image_sums`` has the sum of each.
-        prompt: The prompt, such as a question; empty for a model that takes none.
+        prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
+            as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
+            places of images, ``{"type": "image"}``; the images themselves are those of ``image``.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
         variant: A variant of the method; None means that of its text, or ``default``.

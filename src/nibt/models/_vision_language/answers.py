@@ -77,9 +77,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if not getattr(self.processor, "chat_template", None):
             return f"{self.processor.image_token * self.images}{prompt}"
         content = [{"type": "image"}] * self.images + [{"type": "text", "text": prompt}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        return self.conversation([{"role": "user", "content": content}])
+
+    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
+        if not getattr(self.processor, "chat_template", None):
+            return super().conversation(turns)
+        return self.processor.apply_chat_template([*turns], add_generation_prompt=True, tokenize=False)
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
@@ -123,8 +126,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
-    def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
+    def _prompt_words(self, prompted: Prompted, ids: Sequence[int]) -> tuple[Word, ...]:
         """Return the words of the user's prompt, with their rows in the sequence."""
+        prompt = prompted.prompt
         if not prompt:
             return ()
         text, words, end = self.chat(prompt), [], len(ids)
@@ -133,7 +137,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
         start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
         after, token = start + len(prompt), getattr(self.processor, "image_token", None)
-        around = prompt.split(token) if token else [prompt]
+        around = prompted.texts or (prompt.split(token) if token else [prompt])
         for part in reversed([part for part in around if part.strip()]):
             start = text.rfind(part, 0, after)
             rows = [
@@ -171,7 +175,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
         self.check_length(len(ids))
-        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
+        prompt_words = self._prompt_words(first.prompted, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
         words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
