@@ -128,7 +128,8 @@ def explain_answer(
         "other_images_hash": [item.digest for item in others],
     }
     if alternatives is not None:
-        target_options |= {"against": other_word, "tokens": forced.spelled(alternatives)}
+        spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
+        target_options |= {"against": other_word, "tokens": spelled}
     result = AnswerExplanation(
         **image_fields(picture),
         region=forced.region,
@@ -151,7 +152,7 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     """Check the names of what is narrowed."""
     if not isinstance(names, str | list | tuple):
         raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = as_list(names)
     for name in listed:
         if name not in SOURCES:
             raise UnknownName("sources", str(name), SOURCES)

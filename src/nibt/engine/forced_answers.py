@@ -99,10 +99,6 @@ class ForcedAnswer:
         both = zip(self.answer.words, alternatives.tolist(), firsts, strict=True)
         return [repr(word.text) for word, alternative, first in both if alternative == first]
 
-    def spelled(self, ids: Tensor) -> list[str]:
-        """Return the texts of tokens."""
-        return [self.tower.tokenizer.decode([token]) for token in ids.tolist()]
-
     @cached_property
     def _inputs(self) -> Any:
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
-from nibt.data.units import Grid, SequenceUnits, Units, Word
+from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._request import Request
@@ -50,7 +50,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     All other tokens, such as those of the chat template, are special tokens.
     """
 
-    modality = "text"
     root: Any
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
@@ -253,10 +252,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return apart(self.root, self.network.base)(**self.arguments(inputs), **self.network.options).logits
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        grid = super().units(inputs, stream)
-        assert isinstance(grid, Grid)
         assert inputs.words is not None
-        return SequenceUnits(grid, inputs.words, "image" in self.narrowed)
+        return SequenceUnits(cells_of(super().units(inputs, stream)), inputs.words, "image" in self.narrowed)
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
