@@ -132,7 +132,7 @@ def explain_answer(
         target_options |= {"against": other_word, "tokens": spelled}
     result = AnswerExplanation(
         **image_fields(picture),
-        region=forced.region,
+        region=forced.inputs.regions[0],
         prompt=prompted.prompt,
         answer=tokens.text,
         written=answer is None,

@@ -138,9 +138,7 @@ class M2IB(LayerMethod):
         at_once = side.at_once(layer, cut.hidden)
         tokens = side.tower.valid_tokens(side.inputs, cut.hidden)[..., None]
         exact = cut.hidden.to(torch.promote_types(cut.hidden.dtype, torch.float32))  # Adam needs small differences
-        mean, deviation = exact.new_zeros(()), exact.new_ones(())
-        if self.noise == "features":
-            mean, deviation = moments(exact, tokens)
+        mean, deviation = self._noise(exact, tokens)
         hidden = (exact - mean) / deviation
         draws = generators(seed, hidden.shape[1])
         a = torch.full_like(hidden, START).requires_grad_()
@@ -167,6 +165,10 @@ class M2IB(LayerMethod):
             return hidden.new_ones(len(hidden)), hidden.new_full((len(hidden),), self.beta)
         fit = pair_weight(side, self.pair_weight, self.sharpness).to(hidden)
         return fit, 1 / (fit + EPSILON)
+
+    def _noise(self, hidden: Hidden, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean and the standard deviation of the noise, per channel and item."""
+        return moments(hidden, tokens) if self.noise == "features" else (hidden.new_zeros(()), hidden.new_ones(()))
 
 
 def information_of(a: Hidden, hidden: Hidden) -> Hidden:
