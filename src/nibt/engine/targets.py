@@ -58,7 +58,7 @@ class Contrast:
 
 def check_target_name(name: str | None) -> None:
     """Check that there is a target of that name; None stands for a default."""
-    if name not in (None, *available("targets")):
+    if not isinstance(name, str | None) or name not in (None, *available("targets")):
         raise UnknownName("targets", name, available("targets"))
 
 
