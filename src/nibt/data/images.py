@@ -136,6 +136,7 @@ def sample_captions() -> dict[str, str]:
     return load_json(files("nibt.data") / "samples" / "captions.json")
 
 
+@cache
 def sample_file(name: str) -> Path:
     """Return the file of an image that ships with the package."""
     if name not in _sample_files():
