@@ -15,7 +15,8 @@ from nibt.app.limits import Limits, Replaced
 from nibt.app.methods import variant_of
 from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image, sample_file, samples
 from nibt.engine.answers import explain_answer
-from nibt.engine.explain import explain, explain_ranking
+from nibt.engine.explain import explain
+from nibt.engine.ranking import explain_ranking
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.io import one_line, unicode_text

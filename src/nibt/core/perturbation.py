@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from nibt.core.side import Side, chunks
+from nibt.core.side import WITHOUT_GRAPH, Side, chunks
 from nibt.data.units import Segments, SequenceUnits, Units, Word, Words, cells_of
 from nibt.errors import Unsupported
 from nibt.models._trace import Inputs
@@ -89,7 +89,6 @@ def filled_in(
 
 _Scores = Float[Tensor, "mask batch *value"]
 HIDES = ("mean", "blur", "noise")
-_WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
 _SIGMA = 10 / 224  # relative to the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
 _BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
 
@@ -155,7 +154,7 @@ def embeddings_with_words(
 def mask_chunks(side: Side, count: int) -> Iterator[slice]:
     """Yield the slices of ``count`` masks that go through the tower together, without a graph."""
     largest = max((stream for stream in side.trace.streams if stream is not None), key=Tensor.numel)
-    return chunks(count, largest, _WITHOUT_GRAPH)
+    return chunks(count, largest, WITHOUT_GRAPH)
 
 
 def score_of_pixels(
@@ -226,34 +225,22 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
         added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # no noise on padding
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
-    with _embedded(side, _word_noise(side, radius, seed, sample)):
-        yield replace(side, trace=side.tower.trace(side.inputs, lowest))
-
-
-def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tensor, "batch token width"]:
-    hidden, words = side.stem().hidden, side.inputs.words
+    assert isinstance(side.tower, TextTower)
+    hidden, words, caption_ids = side.stem().hidden, side.inputs.words, side.inputs.values
     assert words is not None
     noise = torch.zeros_like(hidden)
     for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
         embeddings = hidden[item, explained]
         drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, embeddings.shape)
         noise[item, explained] = radius * embeddings.square().mean().sqrt() * torch.from_numpy(drawn).to(embeddings)
-    return noise
 
-
-@contextmanager
-def _embedded(side: Side, noise: Float[Tensor, "batch token width"]) -> Iterator[None]:
-    """Add noise to the word embeddings of these captions inside the ``with`` block, in any batch."""
-    assert isinstance(side.tower, TextTower)
-    caption_ids = side.inputs.values
-
-    def add(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
+    def add(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:  # to the embeddings of these captions only
         ids = args[0]
         same = (ids[:, None] == caption_ids[:, : ids.shape[1]]).all(-1)
         return out + noise[same.int().argmax(1), : out.shape[1]] * same.any(1)[:, None, None]
 
     with side.tower.embedding(add):
-        yield
+        yield replace(side, trace=side.tower.trace(side.inputs, lowest))
 
 
 def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:

@@ -24,6 +24,7 @@ AT_ONCE = 32
 """The largest number of states, over all examples, that go through a tower together."""
 BUDGET = 2**21
 """The largest number of values in these states; with a graph, a tower of 12 blocks keeps about 1 KB per value."""
+WITHOUT_GRAPH = 4  # so many times more states go through a tower together when no graph is kept
 _KEPT = 24  # values that a block keeps for the gradient per value of its hidden state, about as many as in CLIP
 
 
@@ -190,12 +191,12 @@ class Side:
             return self.trace.tower.blank(self.trace.inputs, layer)
         if name == "against":
             return self._other(layer, hidden)
-        if state == "mean" and layer is None:
-            raise BadOption(
-                f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
-            )
         if state == "mean":
-            assert layer is not None
+            if layer is None:
+                raise BadOption(
+                    "baseline must be zero or blank at the first tokens, for which there are no mean states (got "
+                    f"{name!r})"
+                )
             return mean_states(self.model, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {name!r})")
 

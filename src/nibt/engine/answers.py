@@ -10,9 +10,8 @@ from torch import nn
 
 from nibt.data.images import SAMPLE, ImageSource, read_image, samples
 from nibt.data.pair import as_list
-from nibt.engine.answer_request import AnswerRequest, read_words
-from nibt.engine.encode import within_memory
-from nibt.engine.forced_answers import Probabilities, explained_words
+from nibt.engine.encode import groups_of, within_memory
+from nibt.engine.forced_answers import AnswerRequest, explained_words, read_words
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
 from nibt.methods.base import Method
@@ -106,7 +105,7 @@ def explain_answer(
         raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [] if several else [read_image(source) for source in named]
-    generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
+    generator = load_generator(model, processor=processor)
     sources = _offered(narrowed, generator.answers.sources)
     forced = request.forced(generator)
     resolved, record = resolved_method(spec, forced.tower, seed)
@@ -116,29 +115,29 @@ def explain_answer(
     if len(itself) == len(tokens.words):
         raise BadInput(f"{tokens.text!r} is compared with itself (got against={against!r}): give another word")
     others = [item for item in compared if item.digest != picture.digest]
-    states = Probabilities.of(forced, others)
+    probabilities = forced.probabilities(others)
     words: dict[int, AnswerWord] = {}
-    batches = ([*range(first, min(first + size, len(tokens.words)))] for first in range(0, len(tokens.words), size))
-    explained = partial(explained_words, forced, states, sources, resolved, alternatives, memory)
+    batches = groups_of([None] * len(tokens.words), size)
+    explained = partial(explained_words, forced, probabilities, sources, resolved, alternatives, memory)
     for numbers, results in within_memory(batches, explained):
         words |= dict(zip(numbers, results, strict=True))
         report(Progress(len(words), len(tokens.words)))
-    in_order = tuple(words[number] for number in range(len(tokens.words)))
     target_options = {
         "narrow": list(sources),
         "other_images": [item.source for item in others],
         "other_images_hash": [item.digest for item in others],
     }
-    if other_word is not None:
-        target_options |= {"against": other_word, "tokens": forced.spelled(alternatives)}
+    if alternatives is not None:
+        spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
+        target_options |= {"against": other_word, "tokens": spelled}
     result = AnswerExplanation(
         **image_fields(picture),
-        region=forced.region,
+        region=forced.inputs.regions[0],
         prompt=prompted.prompt,
         answer=tokens.text,
         written=answer is None,
         prompt_words=forced.prompt_words,
-        words=in_order,
+        words=tuple(words[number] for number in range(len(tokens.words))),
         images=tuple(image.source for image in picture.parts),
         target={"name": "log_probability" if other_word is None else "logit_difference", "options": target_options},
         method=record,
@@ -153,7 +152,7 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     """Check the names of what is narrowed."""
     if not isinstance(names, str | list | tuple):
         raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = as_list(names)
     for name in listed:
         if name not in SOURCES:
             raise UnknownName("sources", str(name), SOURCES)

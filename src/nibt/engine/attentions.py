@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput, ImageSource, Region
 from nibt.data.units import Grid, cells_of
-from nibt.engine.answer_request import AnswerRequest
+from nibt.engine.forced_answers import AnswerRequest
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.models._answers import ForcedWord, Generator
 from nibt.models._load_generator import load_generator
@@ -155,7 +155,7 @@ def attentions(
         (('hamburger',), (4, 4, 1, 8, 8))
     """
     request = AnswerRequest.of(image, prompt, answer, max_words)
-    generator = load_generator(model) if processor is None else load_generator(model, processor=processor)
+    generator = load_generator(model, processor=processor)
     if "attention" not in generator.answers.offers:
         raise Unsupported(
             f"the decoder of this model ({type(generator.module).__name__}) attends to an image encoder, and reads no "

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.pair import Pair, SameModalityPair
-from nibt.engine.encode import encode, halve_batches, is_out_of_memory
+from nibt.engine.encode import encode, groups_of, halve_batches, is_out_of_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.errors import BadInput, BadOption
 from nibt.models._trace import Inputs, Trace
@@ -27,6 +27,8 @@ from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
+
+AnyPair = Pair | SameModalityPair
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,6 @@ class BatchCache:
         return tuple(map(id, pairs)), key
 
 
-AnyPair = Pair | SameModalityPair
-
-
 @dataclass(frozen=True)
 class PreparedBatch:
     """Pairs that go through the towers together, with the inputs of both towers.
@@ -111,9 +110,8 @@ class PreparedBatch:
         for items, modality in zip(zip(*(pair.items for pair in pairs), strict=True), spec.modalities, strict=True):
             keys = [item if isinstance(item, str) else id(item) for item in items]
             unique = dict(zip(keys, items, strict=True))
-            places = {key: row for row, key in enumerate(unique)}
             inputs.append(spec.model.tower(modality).prepare(list(unique.values())))
-            rows.append([places[key] for key in keys])
+            rows.append(list(map(list(unique).index, keys)))
         return cls(pairs, (inputs[0], inputs[1]), (rows[0], rows[1]))
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
@@ -148,10 +146,9 @@ def explain_batches(
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
-    queue = deque([[0]])
     if len(pairs) != 1:
         check_words(spec.model, pairs)
-        queue = deque(batch_indices(spec, pairs, size))
+    queue = deque([[0]] if len(pairs) == 1 else batch_indices(spec, pairs, size))
     while queue:
         indices = queue.popleft()
         batch_pairs = [pairs[index] for index in indices]
@@ -211,8 +208,7 @@ def explain_batch(
         _check_differences(spec, prepared.pairs)
     sides, encoding_seconds = _sides(spec, prepared, cache)
     devices = {inputs.values.device for inputs in prepared.inputs}
-    attributions: list[Attribution | None] = []
-    seconds: list[float] = []
+    attributions, seconds = [], []
     for side in sides:
         started, modality = clock(devices), side.trace.tower.modality
         attributions.append(spec.methods[modality](side) if modality in modalities else None)
@@ -222,17 +218,16 @@ def explain_batch(
 
 
 @plain_torch()
-def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair] | PreparedBatch) -> tuple[Side, ...]:
+def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> tuple[Side, ...]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
-    prepared = pairs if isinstance(pairs, PreparedBatch) else PreparedBatch.of(spec, pairs)
-    return _sides(spec, prepared, None)[0]
+    return _sides(spec, PreparedBatch.of(spec, pairs), None)[0]
 
 
 @plain_torch()
 def batch_group(spec: ExplanationSpec, pair: AnyPair) -> Hashable:
     """Return a key that is equal for pairs that may share a batch."""
-    towers = [spec.model.tower(modality) for modality in spec.modalities]
-    return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
+    sides = zip(map(spec.model.tower, spec.modalities), pair.items, strict=True)
+    return tuple(tower.group(item) for tower, item in sides)
 
 
 def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) -> Iterator[list[int]]:
@@ -241,17 +236,14 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     If there are several batches, the pairs of one image stay together, since the image is traced once for all of them.
     Other pairs are sorted by length to reduce padding.
     """
-    order, towers = list(range(len(pairs))), [spec.model.tower(modality) for modality in spec.modalities]
+    order = list(range(len(pairs)))
     if len(pairs) > size:
+        towers = [spec.model.tower(modality) for modality in spec.modalities]
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
-        firsts = [pair.items[0] for pair in pairs]
-        order = batch_order([item if isinstance(item, str) else id(item) for item in firsts], lengths)
-    groups: dict[Hashable, list[int]] = {}
-    for index in order:
-        key = tuple(tower.group(item) for tower, item in zip(towers, pairs[index].items, strict=True))
-        groups.setdefault(key, []).append(index)
-    for members in groups.values():
-        yield from (members[first : first + size] for first in range(0, len(members), size))
+        keys = [item if isinstance(item, str) else id(item) for item, _ in (pair.items for pair in pairs)]
+        order = batch_order(keys, lengths)
+    for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
+        yield [order[place] for place in places]
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
@@ -276,8 +268,7 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
                 cache.keep(prepared.pairs, position, timed)
         traces.append(timed.trace)
         seconds += timed.seconds
-    first, second = traces
-    others = [second.embedding.detach(), first.embedding.detach()]
+    others = [trace.embedding.detach() for trace in reversed(traces)]
     if "image" in spec.scores and spec.scores["image"].target.rewords:
         started = clock(devices)
         captions, wordings = [str(pair.items[1]) for pair in prepared.pairs], spec.scores["image"].target.wordings

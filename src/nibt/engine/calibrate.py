@@ -170,14 +170,10 @@ def _of_captions(
     low = min(place for _, place in after)
     tables = {}
     for layer in _layers(tower, layers):
-        tables[f"text.mean.{layer}"] = _table(after, layer)
-        firsts = _table(before, layer)
-        tables[f"text.first.{layer}"] = firsts if len(firsts) else tables[f"text.mean.{layer}"][:0]
+        means, firsts = (
+            [entries[key][1] / entries[key][0] for key in sorted(entries) if key[0] == layer]
+            for entries in (after, before)
+        )
+        tables[f"text.mean.{layer}"] = mean = torch.stack(means).float()
+        tables[f"text.first.{layer}"] = torch.stack(firsts).float() if firsts else mean[:0]
     return tables, -low
-
-
-def _table(entries: dict[tuple[int, int], list[Any]], layer: int) -> Tensor:
-    means = {place: total / count for (entry_layer, place), (count, total) in entries.items() if entry_layer == layer}
-    return (
-        torch.stack([means[place] for place in sorted(means)]).float() if means else torch.zeros(0, dtype=torch.float32)
-    )

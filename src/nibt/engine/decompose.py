@@ -14,7 +14,6 @@ from nibt.errors import BadOption
 from nibt.methods.base import SIDES
 from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
-from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.attribution import image_fields
@@ -82,8 +81,7 @@ def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:
 
 
 def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
-    inputs: dict[Modality, Inputs] = {"image": model.image.prepare([pair.image])}
-    inputs["text"] = model.text.prepare([pair.caption])
+    inputs = {name: model.tower(name).prepare([item]) for name, item in zip(SIDES, pair.items, strict=True)}
     trace = model.tower(side).trace(inputs[side])
     paths = direct_paths(trace)
     partner: Modality = "text" if side == "image" else "image"

@@ -68,7 +68,6 @@ def explain_embeddings(
         BadOption: An option has an invalid value, or the method is not linear in the target.
     """
     model = load_model(model)
-    _check_one_vector(model)
     content = read_caption(item) if isinstance(item, Caption) else read_image(item)
     _, vectors, trace = _vectors(model, content, MethodSpec.of(method, variant, options))
     unit_embeddings = _unit(embeddings, trace.embedding, [2])
@@ -83,19 +82,16 @@ def explain_embeddings(
 
 def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[ExplanationSpec, SideVectors, Trace]:
     """Return the resolved request, the vectors of an image or a caption, and its trace."""
+    if model.similarity.item_ndim > 1:
+        raise Unsupported(
+            f"{model.id} compares sets of vectors, so an image has no single one: use explain, or regions"
+        )
     side_name = modality(item)
     spec = resolve(model, replace(method, options=baseline_by_side(method.options, [side_name])))
     tower = model.tower(side_name)
     trace = tower.trace(tower.prepare([item]), spec.methods[side_name].lowest)
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used
     return spec, spec.methods[side_name].vectors(side), trace
-
-
-def _check_one_vector(model: Model) -> None:
-    if model.similarity.item_ndim > 1:
-        raise Unsupported(
-            f"{model.id} compares sets of vectors, so an image has no single one: use explain, or regions"
-        )
 
 
 def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "*many dim"]:
@@ -275,7 +271,6 @@ def contributions(
         BadOption: An option has an invalid value, or the method is not linear in the target.
     """
     model, image = load_model(model), read_image(image)
-    _check_one_vector(model)
     named = MethodSpec.of(method, variant, options)
     spec, vectors, _ = _vectors(model, image, named)
     cells, grid = vectors.of_cells()
@@ -285,13 +280,9 @@ def contributions(
         "model": model.id,
         "weights_hash": model.record()["weights_hash"],
         "method": named.name,
-        **{name: _text(value) for name, value in spec.methods["image"].options().items()},
+        **{name: ",".join(map(str, as_list(value))) for name, value in spec.methods["image"].options().items()},
     }
     if "steps" in facts:
         facts["steps"] = str(int(cells.steps.max()))
     ends = vectors.after.float().cpu(), (vectors.after - vectors.change).float().cpu()
     return Contributions(cells.values.float().cpu(), *ends, grid, facts, model)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -85,8 +85,10 @@ def halve(size: int) -> int:
 
 def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
     """Yield the indices of items of the same group, in their order, at most ``size`` at a time."""
-    for group in dict.fromkeys(groups):
-        members = [index for index, item_group in enumerate(groups) if item_group == group]
+    by_group: defaultdict[Any, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        by_group[group].append(index)
+    for members in by_group.values():
         yield from (members[first : first + size] for first in range(0, len(members), size))
 
 

@@ -10,7 +10,7 @@ import torch
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.pair import NOUNS, modality
-from nibt.data.units import Grid, Words, WordScore
+from nibt.data.units import Grid, Words, word_scores
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
 from nibt.engine.reactions import NEAR_BLANK, reactions, word_notes
@@ -18,7 +18,7 @@ from nibt.engine.spec import ExplanationSpec, versions
 from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.records import ExplainedTargetRecord
 from nibt.torch_modes import plain_torch
@@ -213,25 +213,14 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
     common: dict[str, Any] = {"special_token_share": attribution.special_token_share, "path": attribution.path}
     if isinstance(item, str):
         assert isinstance(units, Words)
-        words = tuple(
-            WordScore(word.text, float(scores[list(word.tokens)].sum()), word.tokens) for word in units.words[0]
-        )
-        special = ~units.explained
+        words, tokens = word_scores(scores, units), units.tokens[0]
         return TextAttribution(
-            caption=item, words=words, tokens=units.tokens[0], scores=scores, special=special, **common
+            caption=item, words=words, tokens=tokens, scores=scores, special=~units.explained, **common
         )
     assert isinstance(units, Grid)
     region = batch.sides[position].trace.inputs.regions[index]
     grid = scores.unflatten(-1, (units.rows, units.columns))
-    return ImageAttribution(
-        grid=grid,
-        region=region,
-        source=item.source,
-        image_hash=item.digest,
-        size=item.size,  # of a job's placeholder, not that of its pixels
-        input=item,
-        **common,
-    )
+    return ImageAttribution(grid=grid, region=region, **image_fields(item), **common)
 
 
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

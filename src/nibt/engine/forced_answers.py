@@ -1,6 +1,7 @@
-"""Answers that a generator is forced to write: the log-probabilities of their words, and the scores of each source."""
+"""What is asked about an answer, and the answer that a generator is forced to write, with the scores of its words."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,14 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
-from nibt.data.images import ImageInput
+from nibt.data.images import ImageInput, ImageSource, read_image
+from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
 from nibt.data.units import cells_of
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
+from nibt.io import unicode_text
 from nibt.methods.base import Method
 from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
+from nibt.options import BatchSize, parsed
 from nibt.preprocessing.captions import unknown_notes
+from nibt.preprocessing.hugging_face import special_tokens
 from nibt.results.answer import AnswerWord
 from nibt.results.attribution import Attribution
+from nibt.results.explanation import shortened
 from nibt.types import RUNNER_UP, SOURCES, Source
 
 _LARGE_STATE = 2**17  # numbers
@@ -60,6 +66,13 @@ class ForcedAnswer:
         of_tokens = logs[torch.arange(len(logs)), list(self.answer.ids)]
         return [float(of_tokens[list(word.tokens)].sum()) for word in self.answer.words]
 
+    def probabilities(self, images: Sequence[ImageInput]) -> list[tuple[float, float, float | None]]:
+        """Compute the log-probabilities of each word: with the image, with a blank one, and their mean over others."""
+        image, blank = self.log_probabilities(self.prompted.image), self.log_probabilities(None)
+        elsewhere = [self.log_probabilities(another) for another in images]
+        means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
+        return list(zip(image, blank, means or [None] * len(image), strict=True))
+
     def alternatives(self, against: str) -> Tensor:
         """Return the token that each word's first token is compared with."""
         firsts = [word.tokens[0] for word in self.answer.words]
@@ -86,28 +99,25 @@ class ForcedAnswer:
         both = zip(self.answer.words, alternatives.tolist(), firsts, strict=True)
         return [repr(word.text) for word, alternative, first in both if alternative == first]
 
-    def spelled(self, ids: Tensor | None) -> list[str]:
-        """Return the texts of tokens."""
-        return [] if ids is None else [self.tower.tokenizer.decode([token]) for token in ids.tolist()]
-
     @cached_property
-    def _inputs(self) -> Any:
+    def inputs(self) -> Any:
+        """The prepared sequence, whose words are those of the prompt."""
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
 
     @property
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
-        return tuple(word.text for word in self._inputs.words.words[0])
+        return tuple(word.text for word in self.inputs.words.words[0])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The warnings about how the image, the prompt and the answer are read."""
-        words = self._inputs.words
+        words = self.inputs.words
         unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
         of_prompt = [*unknown, *self._special(self.prompted.prompt)]
         of_answer = self._special(self.answer.text)
         return (
-            *self._inputs.notes[0],
+            *self.inputs.notes[0],
             *(f"the prompt: {note}" for note in of_prompt),
             *(f"the answer: {note}" for note in of_answer),
         )
@@ -119,27 +129,63 @@ class ForcedAnswer:
         spelled = [repr(token) for token in special if token in text]
         return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
 
-    @property
-    def region(self) -> Any:
-        """The part of the image that the tower sees."""
-        return self._inputs.regions[0]
-
 
 @dataclass(frozen=True)
-class Probabilities:
-    """The log-probabilities of all words: with the image, with a blank one, and their means over other images."""
+class AnswerRequest:
+    """Images, a prompt and the answer to it, or the largest number of words that the model writes."""
 
-    image: list[float]
-    blank: list[float]
-    elsewhere: list[float | None]
+    images: tuple[ImageInput, ...]
+    prompt: str
+    answer: str | None
+    most: int
 
     @classmethod
-    def of(cls, forced: ForcedAnswer, images: Sequence[ImageInput]) -> "Probabilities":
-        """Compute the log-probabilities in one forward pass for each image."""
-        image, blank = forced.log_probabilities(forced.prompted.image), forced.log_probabilities(None)
-        elsewhere = [forced.log_probabilities(another) for another in images]
-        means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
-        return cls(image, blank, means or [None] * len(image))
+    def of(
+        cls, image: ImageSource | Sequence[ImageSource], prompt: str, answer: str | None, max_words: int | None
+    ) -> "AnswerRequest":
+        """Check what needs no model."""
+        most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
+        if answer is not None and max_words is not None:
+            raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
+        images = tuple(map(read_image, as_list(image)))
+        if not images:
+            raise BadInput("there is no image (got an empty list): give at least one")
+        read_words("prompt", prompt, empty=True)
+        return cls(images, prompt, None if answer is None else read_words("answer", answer), most)
+
+    def forced(self, generator: Generator) -> ForcedAnswer:
+        """Return the answer, which the model writes if it is not given, with what comes before it."""
+        tower, image = generator.answers.composed(self.images)
+        prompted = Prompted(image, _prompt(self.prompt, tower))
+        tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
+        if not tokens.words:
+            raise BadInput(
+                "the model wrote no word: give the answer that is to be explained, or another prompt"
+                if self.answer is None
+                else f"the answer {shortened([self.answer])} has no word for this model: give another one"
+            )
+        return ForcedAnswer(generator, tower, prompted, tokens)
+
+
+def _prompt(prompt: str, tower: AnswerTower) -> str:
+    """Check that there is a prompt if the model needs one, and none if it takes none."""
+    text = read_words("prompt", prompt, empty=tower.prompts != "needed")
+    if tower.prompts == "none" and text:
+        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {text!r})")
+    token = getattr(getattr(tower, "processor", None), "image_token", None)
+    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {token}:
+        if piece in text and re.search("image|img|<row_", piece):
+            raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
+    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
+
+
+def read_words(name: str, text: Any, empty: bool = False) -> str:
+    """Return a text without blanks around it."""
+    if len(unicode_text(name, text)) > MOST_CHARACTERS:
+        raise BadInput(too_long(name, text))
+    if not text.strip() and not empty:
+        raise BadInput(f"the {name} must not be empty (got {text!r})")
+    return text.strip()
 
 
 class SourceScores(NamedTuple):
@@ -168,17 +214,28 @@ def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
     return results
 
 
-def answer_words(
+def explained_words(
     forced: ForcedAnswer,
+    probabilities: Sequence[tuple[float, float, float | None]],
+    sources: Sequence[Source],
+    method: Method,
+    alternatives: Any,
+    memory: float | None,
     numbers: Sequence[int],
-    explained: Mapping[Source, tuple[Side, Attribution]],
-    at_blank: Sequence[float],
-    states: Probabilities,
 ) -> list[AnswerWord]:
-    """Return the words of a batch with their scores."""
-    side, attribution = next(iter(explained.values()))
+    """Explain words of an answer by each source, and by all of them together."""
+    explanations: dict[Source, tuple[Side, Attribution]] = {}
+    for source in sources:
+        side = forced.narrowing([source]).side(numbers, alternatives, memory)
+        of_source = method if source == "image" else replace(method, views=1)
+        explanations[source] = side, of_source(side)
+    side, attribution = explanations[sources[0]]
     values, grid, words = side.value().tolist(), cells_of(attribution.units), []
-    by_source = {source: source_scores(*of_source) for source, of_source in explained.items()}
+    by_source = {source: source_scores(*of_source) for source, of_source in explanations.items()}
+    if len(sources) > 1:
+        side = forced.narrowing(sources).side(numbers, alternatives, memory)
+    with torch.no_grad():
+        at_blank = side.score(side.blank()).tolist()
     for row, number in enumerate(numbers):
         scores = {source: of_words[row] for source, of_words in by_source.items()}
         word = forced.answer.words[number]
@@ -188,9 +245,7 @@ def answer_words(
             AnswerWord(
                 word.text,
                 word.tokens,
-                states.image[number],
-                states.blank[number],
-                states.elsewhere[number],
+                *probabilities[number],
                 values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
@@ -201,26 +256,3 @@ def answer_words(
             )
         )
     return words
-
-
-def explained_words(
-    forced: ForcedAnswer,
-    states: Probabilities,
-    sources: Sequence[Source],
-    method: Method,
-    alternatives: Any,
-    memory: float | None,
-    numbers: Sequence[int],
-) -> list[AnswerWord]:
-    """Explain words of an answer by each source, and by all of them together."""
-    explanations = {}
-    for source in sources:
-        side = forced.narrowing([source]).side(numbers, alternatives, memory)
-        of_source = method if source == "image" else replace(method, views=1)
-        explanations[source] = side, of_source(side)
-    side, _ = explanations[sources[0]]
-    if len(sources) > 1:
-        side = forced.narrowing(sources).side(numbers, alternatives, memory)
-    with torch.no_grad():
-        at_blank = side.score(side.blank()).tolist()
-    return answer_words(forced, numbers, explanations, at_blank, states)

@@ -16,7 +16,7 @@ from typing import Any, cast
 from nibt.core.side import Side, mean_states
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.pair import Pair, image_text_pairs
-from nibt.data.units import Grid
+from nibt.data.units import cells_of
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadInput, BadOption
 from nibt.io import file_digests
@@ -26,7 +26,7 @@ from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower
 from nibt.options import Keywords, Seed, parsed
 from nibt.registry import MethodSpec, find
-from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord, TargetRecord
+from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord
 from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
@@ -93,8 +93,7 @@ def resolve(
     if automatic and "against" in [value for name, value in options.items() if name.endswith("baseline")]:
         raise BadOption("layer must not be auto with the baseline against: give a layer, or leave it out")
     if automatic:
-        unresolved = MethodSpec(method.name, method.variant, options)
-        options, tried = resolve_auto(model, method_class, unresolved, scores, sample)
+        options, tried = _resolve_auto(model, method_class, method.variant, options, scores, sample)
         extra |= tried
     methods: dict[Modality, Method] = {
         modality: method_class.configured(model.tower(modality), method.variant, options, model.defaults)
@@ -105,7 +104,6 @@ def resolve(
     compared = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
     if compares:
         compared |= contrast.record()
-    target_record: TargetRecord = {"name": target, "options": compared}
     against = origin = None
     to_one = find("targets", target).others == "one"
     if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
@@ -122,7 +120,7 @@ def resolve(
         model,
         methods,
         scores,
-        {"method": method_record(method, seed, methods, extra), "target": target_record},
+        {"method": method_record(method, seed, methods, extra), "target": {"name": target, "options": compared}},
         (*model.request.notes, *target_warnings.values(), *notes),
         modalities,
         memory,
@@ -165,32 +163,31 @@ def method_record(
 ) -> MethodRecord:
     """Return the method with the options of each side, as plain data."""
     resolved = {side: side_method.options() for side, side_method in methods.items()}
-    signed = next(iter(methods.values())).signed
-    common = {
+    record = {
         "name": method.name,
         "variant": method.variant,
         "seed": parsed("seed", seed, Seed | None),
-        "signed": signed,
+        "signed": next(iter(methods.values())).signed,
+        **resolved,
+        **extra,
     }
     texts = {value for side in resolved.values() for value in side.values() if isinstance(value, str)}
     named = [text for text in texts if not text.isidentifier() or os.path.isfile(text)]  # may name a file
     digests = file_digests(named) if named else {}
-    return cast(MethodRecord, {**common, **resolved, **extra, **({"files": digests} if digests else {})})
+    return cast(MethodRecord, {**record, "files": digests} if digests else record)
 
 
 def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method], Keywords, Keywords]:
     """Return the class of the method, its options with the seed, and other entries of its record."""
     others = {name: value for name, value in method.options.items() if name != "along_path"}
-    along = str(method.options.get("along_path", False)).lower()
-    if along not in ("true", "false"):
-        raise BadOption(f"along_path must be true or false (got {method.options['along_path']!r})")
+    along = parsed("along_path", method.options.get("along_path", False), bool)
     if method.instance is not None:
         return type(method.instance), {}, {}
     unused = next((name for name in others if {f"image_{name}", f"text_{name}"} <= others.keys()), None)
     if unused is not None:
         raise BadOption(f"{unused} has no effect beside image_{unused} and text_{unused}: leave it out, or one of them")
     method_class, extra = find("methods", method.name), {}
-    if along == "true":
+    if along:
         method_class, extra = along_path(method.name), {"along_path": True}
     if seed is not None and "seed" in {field.name for field in fields(method_class)}:
         others["seed"] = seed
@@ -253,10 +250,11 @@ def shipped_sample() -> list[Pair]:
     return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
 
 
-def resolve_auto(
+def _resolve_auto(
     model: Model,
     method_class: type[Method],
-    spec: MethodSpec,
+    variant: str,
+    options: Keywords,
     scores: Mapping[Modality, Score],
     sample: Sequence[Pair] | None,
 ) -> tuple[Keywords, Keywords]:
@@ -264,23 +262,16 @@ def resolve_auto(
     pairs = shipped_sample() if sample is None else image_text_pairs(sample, "sample")
     if not pairs:
         raise BadInput("sample must have at least one pair (got none): leave it out for the samples of the package")
-    options = spec.options
     resolved = {name: value for name, value in options.items() if name != "layer" or str(value) != "auto"}
     areas_by_side: Keywords = {}
     for tower in (model.image, model.text):
         name = f"{tower.modality}_layer"
         if options.get(name, options.get("layer")) != "auto":
             continue
-        areas = {
-            layer: _deletion_area(
-                model,
-                method_class.configured(tower, spec.variant, {**resolved, name: layer}, model.defaults),
-                tower,
-                scores[tower.modality],
-                pairs,
-            )
-            for layer in _candidates(tower, pairs)
-        }
+        areas: dict[int, float] = {}
+        for layer in _candidates(tower, pairs):
+            method = method_class.configured(tower, variant, {**resolved, name: layer}, model.defaults)
+            areas[layer] = _deletion_area(model, method, tower, scores[tower.modality], pairs)
         resolved[name] = min(areas, key=lambda layer: areas[layer])
         areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
     source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the argument sample"
@@ -292,10 +283,8 @@ def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
     if tower.positional:
         return list(range(tower.depth))
     trace = tower.trace(tower.prepare([pairs[0].image]))
-    units = {layer: trace.cut(layer).units for layer in range(tower.depth + 1)}
-    return [
-        layer for layer, grid in units.items() if isinstance(grid, Grid) and _FEWEST_CELLS <= grid.count <= _MOST_CELLS
-    ]
+    counts = [cells_of(trace.cut(layer).units).count for layer in range(tower.depth + 1)]
+    return [layer for layer, count in enumerate(counts) if _FEWEST_CELLS <= count <= _MOST_CELLS]
 
 
 def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pairs: Sequence[Pair]) -> float:

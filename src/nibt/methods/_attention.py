@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.side import Side, chunks
+from nibt.core.side import WITHOUT_GRAPH, Side, chunks
 from nibt.methods.base import Method
 from nibt.models._attention import AttentionRecord, Attentions, Weights
 from nibt.options import Blocks
@@ -27,8 +27,7 @@ class AttentionMethod(Method):
 
     def attribute(self, side: Side) -> Attribution:
         self.check(side.tower)
-        scores, units = self.scores(side).detach(), side.units
-        return Attribution.of_rows(scores, units)
+        return Attribution.of_rows(self.scores(side).detach(), side.units)
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,13 @@ def weighted_values(record: AttentionRecord, weights: Weights) -> Rows:
     return (weights @ record.value.to(weights)).to(record.value)
 
 
-_WITHOUT_GRAPH = 4  # batch-size multiplier when no graph is kept
-
-
 def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExample]) -> PerToken:
     """Compute the scores of all rows of a hidden state that enters the head; those of padding are 0."""
     rest, scores = side.cut(side.tower.depth).rest, []
     with torch.no_grad():
         if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
             return score_vectors(rest(stream[None])[0], score)
-        for chunk in chunks(stream.shape[1], stream, _WITHOUT_GRAPH):
+        for chunk in chunks(stream.shape[1], stream, WITHOUT_GRAPH):
             alone = stream[:, chunk].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
             scores.append(score(rest(alone)))
     return torch.cat(scores).T.masked_fill(~side.tower.valid_tokens(side.inputs, stream), 0.0)

@@ -12,6 +12,7 @@ from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
+from nibt.methods.base import both_sides
 from nibt.options import Range, Seed
 from nibt.types import UnitValues
 
@@ -32,7 +33,7 @@ class CoalitionMethod(SegmentMethod):
 
     category = "perturbation"
     linear = True
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+    variants: ClassVar = both_sides(default={}, paper={})
 
     budget: Annotated[int, Range(2, 100_000)] = 512
     seed: Seed = 0

@@ -5,7 +5,7 @@ of these states, which are computed from h - r and the gradient at z(l).
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,12 +18,12 @@ from nibt.core.side import Side, chunks
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
 from nibt.methods._path_vectors import PathOptions
-from nibt.methods.base import LayerMethod, average_layers
+from nibt.methods.base import LayerMethod, Options, average_layers, both_sides
 from nibt.models._trace import Cut
-from nibt.options import Keywords, complete
+from nibt.options import complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
-from nibt.types import Hidden, PerExample, PerToken
+from nibt.types import Hidden, Modality, PerExample, PerToken
 
 
 class GradientMethod(LayerMethod):
@@ -219,12 +219,12 @@ class _AlongPath(PathMethod, GradientMethod):
         return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])
 
 
-_PATHS: dict[str, Keywords] = {
+_PATHS: dict[str, Mapping[Modality, Options]] = {
     "default": {
         "image": {"baseline": "blank", "quadrature": "gauss", "steps": 4},
         "text": {"baseline": "blank", "quadrature": "gauss", "steps": 8},
     },
-    "paper": {side: {"baseline": "zero", "quadrature": "riemann", "steps": 10} for side in ("image", "text")},
+    **both_sides(paper={"baseline": "zero", "quadrature": "riemann", "steps": 10}),
 }
 
 

@@ -8,8 +8,8 @@ import torch
 
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, LastBlocks, gradients
-from nibt.methods.base import Need
-from nibt.models._attention import AttentionMap, Weights
+from nibt.methods.base import Need, both_sides
+from nibt.models._attention import Weights
 from nibt.options import Either
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
@@ -18,7 +18,7 @@ from nibt.types import Hidden, PerToken
 class LastAttention(AttentionMethod):
     """Base class of methods that score the weights of the last attention, averaged over the heads."""
 
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+    variants: ClassVar = both_sides(default={}, paper={})
 
     @abstractmethod
     def key_scores(self, weights: Weights, gradient: Weights) -> Weights:
@@ -40,10 +40,7 @@ class AttentionOrInput(LastAttention):
 
     category = "gradient"
     cost = "1 + about 3 / depth; at the input 2 + about 3"
-    variants: ClassVar = {
-        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
-        "textbook": {side: {"at": "input"} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(default={}, paper={}, textbook={"at": "input"})
 
     at: Annotated[str, Either(("attention", "input"))] = "attention"
 
@@ -191,10 +188,7 @@ class GAE(LastBlocks, name="gae"):
     category = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
-    variants: ClassVar = {
-        "default": {"image": {}, "text": {}},
-        "textbook": {side: {"rectified": "heads"} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(default={}, textbook={"rectified": "heads"})
 
     rectified: Annotated[str, Either(("mean", "heads"))] = "mean"
 
@@ -202,10 +196,10 @@ class GAE(LastBlocks, name="gae"):
         attentions = side.attentions(self.first_layer(side.tower.depth))
         weights = [record.weights for record in attentions.all]
         products = zip(weights, gradients(side, attentions, weights), strict=True)
-        return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])
-
-    def _map(self, product: Weights) -> AttentionMap:
-        return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)
+        maps = (weight * gradient for weight, gradient in products)
+        if self.rectified == "heads":
+            maps = map(torch.relu, maps)
+        return attentions.propagate([product.mean(1).relu() for product in maps])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
 from nibt.methods._attention import AttentionMethod, gradients
 from nibt.methods._path import GradientMethod
+from nibt.methods.base import both_sides
 from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer
 from nibt.models._trace import first
 from nibt.options import Either
@@ -56,10 +57,7 @@ class GradCAM(GradientMethod, name="grad_cam"):
     cost = "1 + about 3 x (1 - layer / depth)"
     signed = False
     layer_leaves_block = True
-    variants: ClassVar = {
-        **{name: {"image": _LAYER, "text": _LAYER} for name in ("default", "paper")},
-        "textbook": {side: {**_LAYER, "weights": "pooled"} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(default=_LAYER, paper=_LAYER, textbook={**_LAYER, "weights": "pooled"})
 
     weights: Annotated[str, Either(("token", "pooled"))] = "token"
 
@@ -108,10 +106,7 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     category = "attention"
     cost = "1 + about 3 / depth"
     signed = False
-    variants: ClassVar = {
-        **{name: {"image": {}, "text": {}} for name in ("default", "paper")},
-        "authors": {side: {"heads": "joined"} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(default={}, paper={}, authors={"heads": "joined"})
 
     heads: Annotated[str, Either(("all", "joined"))] = "all"
 

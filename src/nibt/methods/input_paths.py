@@ -7,7 +7,7 @@ import torch
 
 from nibt.core.side import Side
 from nibt.methods._path import PathMethod, PathStage, products
-from nibt.methods.base import Method
+from nibt.methods.base import Method, both_sides
 from nibt.options import Positive, Steps
 from nibt.results.attribution import Attribution
 
@@ -43,10 +43,7 @@ class IntegratedGradients(PathMethod, name="integrated_gradients"):
     linear = True
     cost = "2 + about 3 x steps"
     needs = ("stem",)
-    variants: ClassVar = {
-        "default": {"image": {}, "text": {}},
-        "paper": {side: {"baseline": "zero"} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(default={}, paper={"baseline": "zero"})
 
     quadrature: str = "midpoint"
     steps: Steps = 50
@@ -88,7 +85,7 @@ class MFABA(Method, name="mfaba"):
     cost = "1 + about 3 x steps"
     signed = False
     needs = ("stem",)
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+    variants: ClassVar = both_sides(default={}, paper={})
 
     steps: Steps = 10
     stride: Positive = 0.01

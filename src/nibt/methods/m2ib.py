@@ -38,15 +38,13 @@ from torch import Tensor
 from nibt.core.side import Side, chunks
 from nibt.errors import Unsupported
 from nibt.methods._noise import draw, generators, information, moments
-from nibt.methods.base import LayerMethod, average_layers
+from nibt.methods.base import LayerMethod, average_layers, both_sides
 from nibt.options import Either, NotNegative, Positive, Range, Seed, Steps
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerExample, PerToken, States
 
 START = 5.0
-
-
 EPSILON = 1e-6
 
 
@@ -109,12 +107,12 @@ class M2IB(LayerMethod):
     signed = False
     layer_leaves_block = True
     conditions: ClassVar = {"sharpness": ("pair_weight", ("softplus",)), "beta": ("pair_weight", ("none",))}
-    variants: ClassVar = {
-        "default": {side: {"layer": 0.75} for side in ("image", "text")},
-        "paper": {side: {"layer": 0.75} for side in ("image", "text")},
-        "iba": {side: {"layer": 0.75, "noise": "features"} for side in ("image", "text")},
-        "adaib": {side: {"layer": 0.75, "pair_weight": "euclidean", "clip": 1.0} for side in ("image", "text")},
-    }
+    variants: ClassVar = both_sides(
+        default={"layer": 0.75},
+        paper={"layer": 0.75},
+        iba={"layer": 0.75, "noise": "features"},
+        adaib={"layer": 0.75, "pair_weight": "euclidean", "clip": 1.0},
+    )
 
     beta: NotNegative = 0.1
     steps: Steps = 10

@@ -13,6 +13,7 @@ from nibt.core.perturbation import generator, mask_chunks, masker, score_of_pixe
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
+from nibt.methods.base import both_sides
 from nibt.models._trace import Cut
 from nibt.models.base import ImageTower
 from nibt.options import Range, Samples, Seed, Share
@@ -44,7 +45,7 @@ class Occlusion(SegmentMethod, name="occlusion"):
     category = "perturbation"
     linear = True
     cost = "1 + units"
-    variants: ClassVar = {name: {"image": {}, "text": {}} for name in ("default", "paper")}
+    variants: ClassVar = both_sides(default={}, paper={})
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         players = self.players(units, len(side.inputs))

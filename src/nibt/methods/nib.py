@@ -42,7 +42,7 @@ from nibt.errors import BadOption
 from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, PathStage, products
 from nibt.methods._vectors import SideVectors
-from nibt.methods.base import LayerMethod, Options, average_layers
+from nibt.methods.base import LayerMethod, Options, average_layers, both_sides
 from nibt.models.base import Tower
 from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed, parsed
 from nibt.progress import tracked
@@ -95,10 +95,7 @@ class NIB(PathMethod, LayerMethod):
             "image": {**_DISTRIBUTED, "layer": _SHARE, "steps": 3},
             "text": {**_DISTRIBUTED, "layer": 0, "steps": 4},
         },
-        "paper": {
-            side: {"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}
-            for side in ("image", "text")
-        },
+        **both_sides(paper={"layer": 0.75, "baseline": "zero", "quadrature": "riemann", "steps": 10}),
     }
 
     tolerance: Positive | None = None

@@ -50,8 +50,7 @@ class SimilarityMap(Method, name="similarity_map"):
     needs = ("vectors",)
 
     def attribute(self, side: Side) -> Attribution:
-        scores, units = score_vectors(side.trace.embedding, side.score), side.units
-        return Attribution.of_rows(scores, units)
+        return Attribution.of_rows(score_vectors(side.trace.embedding, side.score), side.units)
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,7 @@ class LogitLens(LayerMethod, name="logit_lens"):
             for layer in self.layer:
                 shares = tower.logits(tower.last_states(side.cut(layer).hidden)).softmax(-1)
                 maps.append(shares.gather(-1, targets[:, :, None].expand(-1, shares.shape[1], 1))[..., 0])
-        scores, units = torch.stack(maps).mean(0), side.units
-        return Attribution.of_rows(scores, units)
+        return Attribution.of_rows(torch.stack(maps).mean(0), side.units)
 
 
 _SIDE = 3  # of the window of the filter

@@ -7,17 +7,17 @@ its tokens from everything before. What is explained is the log-probability of a
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
-from nibt.data.units import Word
+from nibt.data.units import Word, Words
 from nibt.errors import BadInput, Unsupported
 from nibt.models._failures import line
 from nibt.models._loaded import LoadedModel
@@ -31,8 +31,6 @@ from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 TOKENS_PER_WORD = 4
 """The tokens that are written at most for each word of a limit."""
 _CHUNK = 8192  # rows of a vocabulary that are read together
-
-
 AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 
@@ -206,19 +204,37 @@ class AnswerTower(ImageTower, TextTower):
         """Return the states of all rows from which logits are computed, if the tower offers ``answer``."""
         raise NotImplementedError
 
-    @abstractmethod
     def own_logits(self, inputs: Inputs) -> Float[Tensor, "batch token vocabulary"]:
         """Run the whole model, and return its own logits at the states that the tower returns."""
+        with torch.no_grad(), self.computing():
+            return at_rows(self.own(inputs), inputs.extra["rows"])
+
+    @abstractmethod
+    def own(self, inputs: Inputs) -> Tensor:
+        """Return the logits of the whole model at all rows."""
 
 
-def word_rows(items: Sequence[ForcedWord], before: int, device: torch.device) -> dict[str, Tensor]:
-    """Return the rows that predict the tokens of words, after the row ``before``, and their ids; -1 is padding."""
+def forced_inputs(
+    inputs: Inputs,
+    items: Sequence[ForcedWord],
+    before: int,
+    texts: tuple[str, ...],
+    words: Sequence[tuple[Word, ...]],
+    explained: Bool[Tensor, "batch token"],
+) -> Inputs:
+    """Return inputs with the texts of their rows, and with the words of each item that are explained.
+
+    Their ``rows`` predict the tokens of words, after the row ``before``, and their ``targets`` are the ids; -1 is
+    padding.
+    """
     rows = torch.zeros(len(items), max(len(item.tokens) for item in items), dtype=torch.long, device="cpu")
     targets = torch.full_like(rows, -1)
     for number, item in enumerate(items):
         rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + before
         targets[number, : len(item.tokens)] = torch.tensor([item.answer.ids[token] for token in item.tokens])
-    return {"rows": rows.to(device), "targets": targets.to(device)}
+    extra = {"rows": rows.to(inputs.values.device), "targets": targets.to(inputs.values.device)}
+    of_items = Words((texts,) * len(items), tuple(words), explained)
+    return replace(inputs, extra={**inputs.extra, **extra}, words=of_items)
 
 
 def at_rows(states: Hidden, rows: Int[Tensor, "batch row"]) -> Embedding:

@@ -7,15 +7,15 @@ image can be narrowed, since words do not pass through these layers.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from operator import methodcaller
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
-from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._tower import part
 from nibt.models._trace import Inputs
@@ -30,7 +30,6 @@ _PREFIX = 8  # tokens before the patches at most, such as a class token and regi
 class EncoderAnswers(AnswerTower):
     """The image encoder of a generator, with all that reads its states as the head."""
 
-    modality = "text"
     sources = ("image",)
     mapped = False  # masks of decoders
     offers = frozenset({"stem"})  # the head has many attentions
@@ -55,10 +54,6 @@ class EncoderAnswers(AnswerTower):
 
     def _logits(self, states: Embedding) -> Tensor:
         return states  # which are logits, since decoders differ in what follows their states
-
-    @abstractmethod
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        """Return the logits of the whole model."""
 
     @abstractmethod
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
@@ -93,11 +88,7 @@ class EncoderAnswers(AnswerTower):
         if prompted.prompt and "prompt" in self.narrowed:
             words = hugging_face.tokens(self.tokenizer, prompted.prompt, self.context, False).words
         nothing = torch.zeros(len(items), count, dtype=torch.bool, device="cpu")
-        return replace(
-            inputs,
-            extra={**inputs.extra, **word_rows(items, start - 1, self.example.device)},
-            words=Words((("",) * count,) * len(items), (words,) * len(items), nothing),
-        )
+        return forced_inputs(inputs, items, start - 1, ("",) * count, (words,) * len(items), nothing)
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {name: value for name, value in inputs.extra.items() if name != "targets"}
@@ -107,10 +98,6 @@ class EncoderAnswers(AnswerTower):
 
     def run(self, inputs: Inputs) -> Embedding:
         return at_rows(self.decoded(self.encoded(inputs.values), inputs.extra), inputs.extra["rows"])
-
-    def own_logits(self, inputs: Inputs) -> Tensor:
-        with torch.no_grad(), self.computing():
-            return at_rows(self.own(inputs.values, inputs.extra), inputs.extra["rows"])
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         rows, columns = (side // self.patch for side in inputs.values.shape[-2:])
@@ -139,10 +126,7 @@ class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
         super().__init__(root, request)
         self.tokenizer = request.text_tokenizer
 
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.root.get_input_embeddings()
-
+    embedder = part("root", methodcaller("get_input_embeddings"))
     norm = part("vision.post_layernorm")
     """The norm after the blocks."""
 

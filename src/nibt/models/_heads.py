@@ -21,6 +21,7 @@ class ClassTokenTower(HuggingFaceImageTower):
     """An image tower whose head reads the class token, as that of CLIP."""
 
     prefix = 1
+    reads_first_row = True
     norm = part("vision.post_layernorm")
     """The norm after the blocks."""
     projection = part("root.visual_projection")
@@ -41,10 +42,6 @@ class ClassTokenTower(HuggingFaceImageTower):
             return None
         return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
 
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs)
-        return None if row is None else self.head(row, extra)
-
 
 class EndTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the end token, as that of CLIP."""
@@ -52,13 +49,11 @@ class EndTokenTower(HuggingFaceTextTower):
     norm = part("model.final_layer_norm")
     """The norm after the blocks."""
 
-    @cached_property
-    def end(self) -> int | None:
-        """The id of the end token; None if it is the highest id of the caption.
+    end = part("model.eos_token_id", lambda number: None if number == 2 else number)
+    """The id of the end token; None if it is the highest id of the caption.
 
-        Configs from before Transformers pull request 24773 have 2, which means the highest.
-        """
-        return None if self.model.eos_token_id == 2 else self.model.eos_token_id
+    Configs from before Transformers pull request 24773 have 2, which means the highest.
+    """
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.end, inputs.values

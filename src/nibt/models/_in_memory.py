@@ -1,28 +1,44 @@
 """Models in memory: what is explained of them, and why some cannot be.
 
-Wrappers for training and for several devices are taken off, as long as what they hold computes the same.
+Wrappers for training and for several devices are taken off, as long as what they hold computes the same. Of models of
+sentence-transformers, what they apply to embeddings and their prompts are kept, and their scores are compared.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from torch import jit, nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, jit, nn
 
+from nibt.data.images import ImageInput
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._checkpoint import NO_EFFECT, RERANKER, within_layers
+from nibt.models._checkpoint import (
+    NO_EFFECT,
+    RERANKER,
+    Truncated,
+    UnitLength,
+    check_texts,
+    dense_folders,
+    within_layers,
+)
+from nibt.models._checks import seeded_noise
 from nibt.models._compiled import uncompiled
-from nibt.models._family import check_no_generator, class_names, family_of_module, known_classes, refusal
+from nibt.models._family import Family, check_no_generator, class_names, family_of_module, known_classes, refusal
 from nibt.models._loaded import check_usable
 from nibt.models._request import Request
-from nibt.models._sentence_transformers import is_library, request_of
+from nibt.models._vision_language.prompts import POOLINGS, message_settings
+from nibt.models.base import Model
 from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
 _LONGEST_NAME = 255
+_TEXT = "Two red cars and a cat"
+_EXACT, _ROUNDED = 1e-4, 2e-2  # how far scores may differ: of float32, and of half precision, in which only it computes
 
 
 def check_source(source: Any) -> None:
@@ -148,11 +164,71 @@ def check_part(module: nn.Module) -> None:
         )
 
 
-def check_processor(request: Request) -> None:
-    """Check that a model in memory comes with what prepares its inputs."""
+def check_processor(family: type[Family], request: Request) -> None:
+    """Check that a model in memory comes with what prepares its inputs, which OpenCLIP's own models do not need."""
+    if not (family.model_types or family.needs_processor):
+        return
     if request.processor is None:
         raise CannotLoad(
             "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
     if request.text_tokenizer is None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
+
+
+def is_library(module: Any) -> bool:
+    """Return whether a module is a model of sentence-transformers."""
+    return any(base.__module__.startswith("sentence_transformers.base.model") for base in type(module).__mro__)
+
+
+def request_of(library: Any, request: Request) -> Request:
+    """Return the request with the processor of a model of sentence-transformers, its prompts and its later modules."""
+    first, name = library[0], f"{type(library).__name__} in memory"
+    entries = [{"type": type(module).__name__, "path": str(place)} for place, module in enumerate(library)]
+    places = dense_folders(name, entries, lambda file: library[int(PurePosixPath(file).parts[0])].get_config_dict())
+    layers: list[nn.Module] = [UnitLength() if place is None else _Applied(library[int(place)]) for place in places]
+    if dimension := getattr(library, "truncate_dim", None):
+        layers.append(Truncated(dimension))
+    processor = request.processor or getattr(first, "processor", None)
+    prompts = {name: getattr(library, name, None) for name in ("prompts", "default_prompt_name", "similarity_fn_name")}
+    names = ("modality_config", "processing_kwargs", "do_lower_case")
+    transformer = {name: getattr(first, name, None) for name in names}
+    embedding = message_settings(transformer, prompts)
+    check_texts(f"the {name}", transformer, prompts, bool(embedding or request.embedding))
+    poolings = [getattr(module, "pooling_mode", None) for module in library]
+    embedding |= {"pooling": POOLINGS[pooling] for pooling in poolings if pooling in POOLINGS}  # noqa: B035  one at most
+    after = nn.Sequential(*layers) if layers else request.after
+    return replace(request, processor=processor, embedding={**embedding, **request.embedding}, after=after)
+
+
+def check_scores(library: Any, model: Model) -> None:
+    """Check that a model gives the score of the library for an image and a text."""
+    image = ImageInput(seeded_noise(), "seeded noise")
+    options: dict[str, Any] = {"show_progress_bar": False, "convert_to_tensor": True}
+    if model.item_ndim > 1:
+        texts, images = library.encode_query([_TEXT]), library.encode_document([image.pil_image])
+        theirs = float(library.similarity(texts, images))
+    else:
+        texts, images = library.encode([_TEXT], **options), library.encode([image.pil_image], **options)
+        theirs = float(F.cosine_similarity(images.float(), texts.float()))
+    with torch.no_grad():
+        sides = model.image.encode(model.image.prepare([image])), model.text.encode(model.text.prepare([_TEXT]))
+        ours = float(model.similarity(*sides))
+    tolerance = _EXACT if model.precision == "float32" else _ROUNDED
+    if not abs(ours - theirs) < tolerance * max(1.0, abs(theirs)):  # also fails for NaN
+        raise CannotLoad(
+            f"the {type(library).__name__} gives an image and a text the score {theirs:.5f}, and its parts give "
+            f"{ours:.5f}, so they would explain another score: pass the prompts that it uses (image_prompt, "
+            "text_prompt, instruction), or its encoder with a processor"
+        )
+
+
+class _Applied(nn.Module):
+    """A module of the library after the encoder, as a function of embeddings."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.module({"sentence_embedding": embedding})["sentence_embedding"]

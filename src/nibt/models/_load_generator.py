@@ -142,9 +142,7 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
     name = f"{type(module).__name__} in memory"
     family = _family(name, [type(module).__name__, *class_names(module)])
     check_usable(name, module)
-    family_class = find("models", family)
-    if family_class.model_types or family_class.needs_processor:
-        check_processor(request)
+    check_processor(find("models", family), request)
     with loading(name):
         return _generator(name, family, module, request)
 
@@ -157,10 +155,9 @@ def _family_of(name: str, config: JsonObject) -> str:
 
 def _family(name: str, classes: Sequence[str]) -> str:
     """Return the name of the family of a generator by the name of its class, and those of its base classes."""
-    family = family_of_generator(classes)
-    if family is not None:
-        return family
-    raise CannotLoad(_no_generator(name, classes))
+    if (family := family_of_generator(classes)) is None:
+        raise CannotLoad(_no_generator(name, classes))
+    return family
 
 
 def is_generator(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._failures import EMBEDDED, _advice, embedded, embedded_generators, json_object, loading
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
-from nibt.models._in_memory import check_processor, check_source, find_module
+from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
@@ -32,10 +32,9 @@ from nibt.models._request import (
     hub_name,
     open_clip_name,
 )
-from nibt.models._sentence_transformers import check_scores, is_library
 from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import Model
-from nibt.options import Positive, parsed
+from nibt.options import Keywords, Positive, parsed
 from nibt.progress import report_stage
 from nibt.records import JsonObject
 from nibt.registry import find
@@ -130,15 +129,14 @@ def check_name(name: str) -> None:
     if Path(name).is_file():
         raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
     if not name.strip() or not (Path(name).is_dir() or open_clip_name(name) or hub_name(name)):
-        near = hint(name) or _near(name)
-        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{near} {_advice()}")
+        near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
+        instead = hint(name) or "".join(f" Did you mean {model!r}?" for model in near)
+        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{instead} {_advice()}")
 
 
 def _from_memory(source: Any, request: Request) -> Model:
     module, family, request = find_module(source, request)
-    family_class = find("models", family)
-    if family_class.model_types or family_class.needs_processor:
-        check_processor(request)
+    check_processor(find("models", family), request)
     name = f"{type(module).__name__} in memory"
     with loading(name):
         return _model(name, family, module, request)
@@ -148,7 +146,8 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     settings = json_object(folder / "nibt.json")
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
-    stated = LoadOptions.read({name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")})
+    sizes: Keywords = {name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")}
+    stated = LoadOptions(**sizes)
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
     after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
@@ -209,12 +208,6 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
         json_object(folder / "config.json")  # in the cache, where a broken file is deleted
     request = replace(request, facts={**request.facts, "revision": commit})
     return replace(_from_folder(name, folder, request, device, wants), folder=None)
-
-
-def _near(name: str) -> str:
-    """Suggest the embedded model with a similar name."""
-    near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _load(name: str, family: str, source: str, request: Request, device: Any) -> Model:

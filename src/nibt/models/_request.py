@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, UnknownName
-from nibt.options import ImageSize, OneOf, complete, field_types, parsed
+from nibt.options import ImageSize, OneOf, complete, field_types
 
 OPEN_CLIP = "open_clip:"
 _SCHEMES = ("hf-hub:", "hf_hub:", "hf://")
@@ -189,12 +189,6 @@ class LoadOptions(_Placement):
     instruction: str | None = None
     image_prompt: str | None = None
     text_prompt: str | None = None
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "LoadOptions":
-        """Read values of a file or a plan, whose types are not known."""
-        types = field_types(cls)
-        return cls(**{name: parsed(name, value, types[name]) for name, value in values.items()})
 
 
 def check_unset(kind: str, **options: Any) -> None:

@@ -6,8 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
-from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -19,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
 from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
-from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
+from nibt.models._trace import Inputs, See, Trace, cut_stem
 from nibt.options import Keywords, Layers, parsed
 from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden, Modality
@@ -27,9 +26,17 @@ from nibt.types import Embedding, Hidden, Modality
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
 
 
-def part(path: str) -> Any:
-    """Return the part of a tower at a path from it, such as ``root.vision_model``, as an attribute that is kept."""
-    return cached_property(attrgetter(path))
+def part(path: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Return the part of a tower at a path from it, such as ``root.vision_model``, as an attribute that is kept.
+
+    ``convert`` makes the attribute of the part, as ``list`` of blocks.
+    """
+    return cached_property(lambda tower: convert(attrgetter(path)(tower)))
+
+
+def first_of(*names: str) -> Callable[[Any], Any]:
+    """Return the function that returns the part of a module with the first of these names that it has."""
+    return lambda module: next(getattr(module, name) for name in names if hasattr(module, name))
 
 
 class Tower(ABC):
@@ -48,6 +55,8 @@ class Tower(ABC):
     """What this tower offers to methods."""
     shiftable: ClassVar[bool] = False
     """Whether inputs are images that can be shifted."""
+    reads_first_row: bool = False
+    """Whether the head reads only the first row, such as a class token."""
     mapped: ClassVar[bool] = True
     """Whether ``torch.func.vmap`` supports the tower; it does not support some kinds of pooling."""
     images: int = 1
@@ -94,7 +103,8 @@ class Tower(ABC):
         This is an optional optimization, for blocks without hooks; None runs the whole block. ``extra`` are the other
         inputs of the head, ``args`` and ``kwargs`` those of the block.
         """
-        return None
+        row = self.first_rows(self.depth - 1, stream, 1, args, kwargs) if self.reads_first_row else None
+        return None if row is None else self.head(row, extra)
 
     def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
         """Compute the first ``count`` rows of the output of a block without the others: (batch, count, width).
@@ -139,15 +149,10 @@ class Tower(ABC):
         """Return a mask that is true on the rows of each item, and false on its padding."""
         return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
 
-    @property
-    def reads_units(self) -> bool:
-        """Whether the head reads units, and not only special tokens such as a class token."""
-        return self._rows_of_head[0]
-
-    @property
-    def has_special_tokens(self) -> bool:
-        """Whether states have rows of no unit, such as that of a class token."""
-        return self._rows_of_head[1]
+    reads_units = part("_rows_of_head", itemgetter(0))
+    """Whether the head reads units, and not only special tokens such as a class token."""
+    has_special_tokens = part("_rows_of_head", itemgetter(1))
+    """Whether states have rows of no unit, such as that of a class token."""
 
     @cached_property
     def _rows_of_head(self) -> tuple[bool, bool]:
@@ -156,10 +161,8 @@ class Tower(ABC):
         with torch.enable_grad():
             states = cut.hidden[None].requires_grad_()
             embedding = cut.rest(states).float()
-            number = (
-                embedding * torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
-            ).sum()
-            (gradient,) = torch.autograd.grad(number, states)
+            weights = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
+            (gradient,) = torch.autograd.grad((embedding * weights).sum(), states)
         special = special_tokens(cut.units, cut.hidden.shape[1])[0]
         # of rows that the head does not read, the gradient is exactly 0
         return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any()), bool(special.any())
@@ -172,10 +175,8 @@ class Tower(ABC):
         """Convert rows of tokens to the hidden state that a block takes, of the shape of ``like``."""
         return tokens
 
-    @cached_property
-    def depth(self) -> int:
-        """The number of blocks."""
-        return len(self.blocks)
+    depth = part("blocks", len)
+    """The number of blocks."""
 
     def relative(self, share: float) -> int:
         """Return the layer at a fraction of the depth."""
@@ -202,19 +203,16 @@ class Tower(ABC):
             raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
         return layers
 
-    @cached_property
-    def lock(self) -> threading.RLock:
-        """The lock of the model, which both towers share."""
-        return _LOCKS.setdefault(self.root, threading.RLock())
+    lock = part("root", lambda root: _LOCKS.setdefault(root, threading.RLock()))
+    """The lock of the model, which both towers share."""
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return what holds the lock of the model, and computes in float32 if weights have fewer bits."""
         if self.example.dtype not in HALF and not self.quantized:
             return self.lock
         computing = ExitStack()
-        computing.enter_context(self.lock)
-        computing.enter_context(float32_arithmetic(self.example.dtype))
-        computing.enter_context(dense_layers(self.quantized))
+        for context in (self.lock, float32_arithmetic(self.example.dtype), dense_layers(self.quantized)):
+            computing.enter_context(context)
         return computing
 
     @property
@@ -229,7 +227,7 @@ class Tower(ABC):
         It is the first weight of a convolution or a linear map in the blocks, since norms, positions and embedding
         tables stay in float32 in OpenCLIP's mixed precision.
         """
-        for module in chain.from_iterable(block.modules() for block in self.blocks):
+        for module in (module for block in self.blocks for module in block.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear) and not is_quantized(module):
                 return module.weight
         return next(weight for weight in self.root.parameters() if type(weight) is nn.Parameter)
@@ -239,14 +237,8 @@ class Tower(ABC):
         """The layers with quantized weights, by their paths."""
         return {path: module for path, module in self.root.named_modules() if is_quantized(module)}
 
-    @cached_property
-    def first_weight(self) -> Tensor:
-        """The weight of the layer that takes the inputs, which may have another device and dtype than the blocks."""
-        return self.example
-
-    def to_first_layer(self, values: Tensor) -> Tensor:
-        """Return pixels on the device and in the dtype of the layer that takes them; float32 for half precision."""
-        return values.to(self.first_weight.device, computing_dtype(self.first_weight.dtype))
+    first_weight = part("example")
+    """The weight of the layer that takes the inputs, which may have another device and dtype than the blocks."""
 
     def encode(self, inputs: Inputs) -> Embedding:
         """Compute the embeddings of a batch without a graph."""
@@ -274,13 +266,12 @@ class Tower(ABC):
             hooks.enter_context(set_hook(self.blocks[-1].register_forward_hook, after))
             added = hooks.enter_context(self.additions()) if self.additions else []
             embedding = self.after(self.run(inputs))
-        for layer, later in ((layer, added[layer:]) for layer in range(lowest, len(added))):
-            streams[layer] = torch.cat([streams[layer], *later], -1)  # pyright: ignore
+        for layer in range(lowest, len(added)):
+            streams[layer] = torch.cat([streams[layer], *added[layer:]], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
 
-    def stem(self, inputs: Inputs) -> Cut:
-        """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
-        return cut_stem(self, inputs)
+    stem = cut_stem
+    """Cuts the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
 
     def _blank_state(
         self,

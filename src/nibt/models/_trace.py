@@ -234,21 +234,21 @@ class Trace:
 
     def take(self, rows: Sequence[int]) -> "Trace":
         """Return the trace of the items at ``rows``, which may repeat: one forward pass serves many captions."""
-        index = torch.tensor(rows, device=self.embedding.device)
+        tower, index = self.tower, torch.tensor(rows, device=self.embedding.device)
         return replace(
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
             calls=tuple(self._at(call, index) for call in self.calls),
-            streams=tuple(stream if stream is None else self._rows(stream, index) for stream in self.streams),
+            streams=tuple(
+                stream if stream is None else tower.to_stream(tower.to_tokens(stream)[index], stream)
+                for stream in self.streams
+            ),
         )
 
     def above(self, lowest: int) -> "Trace":
         """Return the trace without the hidden states below a layer, as a forward pass that does not keep them."""
         return replace(self, streams=(*(None for _ in self.streams[:lowest]), *self.streams[lowest:]))
-
-    def _rows(self, stream: Tensor, index: Tensor) -> Tensor:
-        return self.tower.to_stream(self.tower.to_tokens(stream)[index], stream)
 
     def _at(self, call: tuple[tuple, Keywords], index: Tensor) -> tuple[tuple, Keywords]:
         """Return the inputs of a block for the items at ``index``, which may repeat.

@@ -1,7 +1,6 @@
 """BLIP and BLIP-2 from Hugging Face Transformers: the image-text models, and those that write about images."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,8 +63,8 @@ class BLIPCaptionTower(EncoderAnswerTower):
     def _logits(self, states: Embedding) -> Tensor:
         return self.root.text_decoder.cls(states)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self.root(pixel_values=pixels, input_ids=texts["ids"]).logits
+    def own(self, inputs: Inputs) -> Tensor:
+        return self.root(pixel_values=inputs.values, input_ids=inputs.extra["ids"]).logits
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids = texts["ids"]
@@ -85,14 +84,14 @@ class BLIPQuestionTower(BLIPCaptionTower):
         question = self.root.text_encoder(texts["question"], encoder_hidden_states=states).last_hidden_state
         return self._words(texts["ids"], question)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+    def own(self, inputs: Inputs) -> Tensor:
         logits: list[Tensor] = []  # which the model does not return
 
         def after(_: nn.Module, args: tuple, out: Tensor) -> None:
             logits.append(out)
 
         with set_hook(self.root.text_decoder.cls.register_forward_hook, after):
-            self.root(texts["question"], pixels, decoder_input_ids=texts["ids"])
+            self.root(inputs.extra["question"], inputs.values, decoder_input_ids=inputs.extra["ids"])
         return logits[0]
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
@@ -149,14 +148,11 @@ class BLIP2TextTower(HuggingFaceTextTower):
 
     def run(self, inputs: Inputs) -> Embedding:
         words = self.embeddings(input_ids=inputs.values)
-        return self._projected(self.model(query_embeds=words, query_length=0, **inputs.extra).last_hidden_state)
+        return self.head(self.model(query_embeds=words, query_length=0, **inputs.extra).last_hidden_state, {})
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
-        return self._projected(stream)
-
-    def _projected(self, states: Tensor) -> Embedding:
         """Return the unit vector of the first token, as a set of one."""
-        return F.normalize(self.root.text_projection(states[:, :1]), dim=-1)
+        return F.normalize(self.root.text_projection(stream[:, :1]), dim=-1)
 
 
 class _FixedEncoder(nn.Module):
@@ -185,10 +181,8 @@ class BLIP2AnswerTower(EncoderAnswerTower):
     def prompts(self) -> Any:  # pyright: ignore
         return "optional" if self.query_tokenizer is None else "needed"
 
-    @cached_property
-    def context(self) -> int:  # pyright: ignore
-        """The largest number of tokens; T5 has no limit, and was trained on 512."""
-        return getattr(self.root.config.text_config, "max_position_embeddings", 512)
+    context = part("root.config.text_config", lambda text: getattr(text, "max_position_embeddings", 512))
+    """The largest number of tokens; T5 has no limit, and was trained on 512."""
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         config = self.root.config
@@ -217,8 +211,8 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
         return self._read(root, states, texts)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self._read(self.root, pixels, texts)
+    def own(self, inputs: Inputs) -> Tensor:
+        return self._read(self.root, inputs.values, inputs.extra)
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         ids, start = {"input_ids": texts["ids"], **self._others(texts)}, 1

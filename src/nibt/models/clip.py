@@ -1,6 +1,5 @@
 """Families of Hugging Face Transformers whose towers are CLIP's, or nearly: each names its classes and its heads."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -69,15 +68,9 @@ class ChineseCLIP(DualEncoder, name="chinese_clip"):
 class AltCLIPTextTower(FirstTokenTower):
     """The text tower of AltCLIP, with a norm and a linear map before the projection."""
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return encoder_blocks(self.model.roberta)
-
+    blocks = part("model.roberta", encoder_blocks)
     embeddings = part("model.roberta.embeddings")
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        return nn.Sequential(self.model.pre_LN, self.model.transformation)
+    norm = part("model", lambda model: nn.Sequential(model.pre_LN, model.transformation))
 
 
 class AltCLIP(DualEncoder, name="altclip"):
@@ -128,18 +121,10 @@ class GroupViTImageTower(HuggingFaceImageTower):
     mapped = False
     offers = frozenset({"stem"})
 
-    @property
-    def stages(self) -> list[Any]:
-        """The stages, each of which has fewer groups."""
-        return list(self.vision.encoder.stages)
-
-    @cached_property
-    def prefix(self) -> int:  # pyright: ignore
-        return self.stages[0].num_group_token
-
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.stages[0].layers)
+    stages = part("vision.encoder.stages")
+    """The stages, each of which has fewer groups."""
+    prefix = part("vision.encoder.stages.0.num_group_token")
+    blocks = part("vision.encoder.stages.0.layers", list)
 
     def to_tokens(self, stream: Tensor) -> Hidden:
         patches = stream.shape[1] - self.prefix

@@ -14,8 +14,8 @@ from nibt.models._family import Family, class_names
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
+from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
-from nibt.options import Keywords
 from nibt.records import JsonObject
 from nibt.types import Embedding
 
@@ -88,17 +88,16 @@ class PairFamily(Family, name="projection_pair"):
         return _SCALE, 0.0
 
 
+def encoder_of_images(module: Any) -> Any:
+    """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
+    return getattr(module.vision_model, "vision_model", module.vision_model)
+
+
 class PooledImageTower(ClassTokenTower):
     """An image tower with the pooled output of its encoder and a projection."""
 
-    @cached_property
-    def vision(self) -> Any:
-        return self.encoder(self.root)
-
-    @staticmethod
-    def encoder(module: Any) -> Any:
-        """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
-        return getattr(module.vision_model, "vision_model", module.vision_model)
+    vision = part("root", encoder_of_images)
+    reads_first_row = part("vision", lambda vision: not hasattr(vision, "head"))
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         vision = self.vision
@@ -109,9 +108,6 @@ class PooledImageTower(ClassTokenTower):
         norm, pooler = vision.norm if hasattr(vision, "norm") else vision.layernorm, getattr(vision, "pooler", None)
         normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
-
-    def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
-        return None if hasattr(self.vision, "head") else super().last(stream, extra, args, kwargs)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
@@ -129,9 +125,7 @@ class PooledTextTower(FirstTokenTower):
 class CLIPText(EndTokenTower):
     """The text tower of CLIP as the encoder of captions."""
 
-    @cached_property
-    def model(self) -> Any:
-        return getattr(self.root.text_model, "text_model", self.root.text_model)
+    model = part("root.text_model", lambda model: getattr(model, "text_model", model))
 
 
 class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
@@ -146,7 +140,7 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
 
     @classmethod
     def towers(cls, module: Any, request: Request) -> tuple[ImageTower, TextTower]:
-        vision = PooledImageTower.encoder(module)
+        vision = encoder_of_images(module)
         if not hasattr(vision.config, "image_size") or not (
             hasattr(vision, "post_layernorm") or hasattr(vision.embeddings, "cls_token")
         ):

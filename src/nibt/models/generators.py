@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nibt.data.units import Grid, SequenceUnits, Units, Words
+from nibt.data.units import Grid, SequenceUnits, Units
 from nibt.errors import BadInput
-from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, forced_inputs
 from nibt.models._encoder_answers import EncoderAnswerTower
 from nibt.models._family import OnlyGenerators
 from nibt.models._request import Request
@@ -43,13 +43,8 @@ class Llava(OnlyGenerators, name="llava"):
 class GITNetwork(AnswerNetwork):
     """The parts of GIT, whose last layer is normalized."""
 
-    @property
-    def layers(self) -> list[nn.Module]:
-        return list(self.base.encoder.layer)
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        return nn.Identity()
+    layers = part("base.encoder.layer", list)
+    norm = nn.Identity()
 
 
 class GITTower(DecoderAnswerTower):
@@ -97,9 +92,7 @@ class GIT(OnlyGenerators, name="git"):
 class Florence2Network(AnswerNetwork):
     """The parts of Florence-2."""
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        return nn.Identity()
+    norm = nn.Identity()
 
 
 class Florence2Tower(DecoderAnswerTower):
@@ -108,6 +101,7 @@ class Florence2Tower(DecoderAnswerTower):
     sources = ("image", "prompt")
     mapped = False  # masks of decoders
     composed = AnswerTower.composed
+    read = AnswerTower.read
     offers = frozenset({"stem"})  # pyright: ignore  # the head has many attentions
 
     def __init__(self, module: Any, request: Request) -> None:
@@ -142,9 +136,6 @@ class Florence2Tower(DecoderAnswerTower):
         ids = self.generate(most, **self.arguments(inputs), decoder_input_ids=start, **tokens)
         return self.written(ids[start.shape[1] :], most)
 
-    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        return AnswerTower.read(self, prompted, answer)
-
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         prompted, answer = items[0].prompted, items[0].answer
         values, start = self._prepared(prompted), self.start
@@ -156,11 +147,7 @@ class Florence2Tower(DecoderAnswerTower):
         words = self._prompt_words(self.chat(prompted.prompt), ids) if "prompt" in self.narrowed else ()
         texts = tuple(self.tokenizer.convert_ids_to_tokens(ids))
         explained = torch.tensor([in_words(words, len(ids))] * len(items), device="cpu")
-        return replace(
-            inputs,
-            extra={**inputs.extra, **word_rows(items, len(start) - 1, read.device)},
-            words=Words((texts,) * len(items), (words,) * len(items), explained),
-        )
+        return forced_inputs(inputs, items, len(start) - 1, texts, (words,) * len(items), explained)
 
     def places(self, inputs: Inputs) -> tuple[int, ...]:
         return super().places(inputs)[1:]
@@ -186,9 +173,8 @@ class Florence2Tower(DecoderAnswerTower):
     def run(self, inputs: Inputs) -> Embedding:
         return self.network.embed(self._whole(self.network.base, inputs).last_hidden_state, inputs.extra["rows"])
 
-    def own_logits(self, inputs: Inputs) -> Tensor:
-        with torch.no_grad(), self.computing():
-            return self.network.embed(self._whole(self.root, inputs).logits, inputs.extra["rows"])
+    def own(self, inputs: Inputs) -> Tensor:
+        return self._whole(self.root, inputs).logits
 
 
 class Florence2(OnlyGenerators, name="florence_2"):
@@ -209,10 +195,7 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
     vision = part("root.encoder")
     vision_config = part("root.config.encoder")
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        return getattr(self.vision, "layernorm", nn.Identity())
-
+    norm = part("vision", lambda vision: getattr(vision, "layernorm", nn.Identity()))
     context = part("root.config.decoder.max_position_embeddings")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
@@ -226,8 +209,8 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
         seen = self.root.enc_to_dec_proj(states) if hasattr(self.root, "enc_to_dec_proj") else states
         return self.root.decoder(input_ids=texts["ids"], encoder_hidden_states=seen, use_cache=False).logits
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self.root(pixel_values=pixels, decoder_input_ids=texts["ids"], use_cache=False).logits
+    def own(self, inputs: Inputs) -> Tensor:
+        return self.root(pixel_values=inputs.values, decoder_input_ids=inputs.extra["ids"], use_cache=False).logits
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         return self.generate(most, pixels, decoder_input_ids=texts["ids"])[1:]

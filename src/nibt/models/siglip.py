@@ -53,10 +53,7 @@ class NaFlexImageTower(ImageTower):
         hugging_face.check_resizing(None, request.image_size, 0, self.processor.patch_size)
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.vision.encoder.layers)
-
+    blocks = part("vision.encoder.layers", list)
     first_weight = part("vision.embeddings.patch_embedding.weight")
 
     def _patches(self, image: ImageInput) -> dict[str, Tensor]:
@@ -69,7 +66,9 @@ class NaFlexImageTower(ImageTower):
 
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         patches = [self._patches(item) for item in items]
-        values = self.to_first_layer(torch.cat([item_patches["pixel_values"] for item_patches in patches]))
+        pixels = torch.cat([item_patches["pixel_values"] for item_patches in patches])
+        first = self.first_weight
+        values = pixels.to(first.device, torch.promote_types(first.dtype, torch.float32))
         extra = {
             key: torch.cat([item_patches[key] for item_patches in patches]).to(values.device)
             for key in ("pixel_attention_mask", "spatial_shapes")

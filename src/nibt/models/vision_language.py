@@ -13,7 +13,7 @@ from nibt.models._hugging_face import load_pretrained, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.answers import decoder_answer_tower
-from nibt.models._vision_language.prompts import TEXT, Prompts, check_sizes, own_special_tokens, settings, tokens
+from nibt.models._vision_language.prompts import TEXT, check_sizes, own_special_tokens, prompts_of, settings, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import (
     DecoderImageTower,
@@ -63,8 +63,7 @@ class VisionLanguage(Family, name="vision_language"):
     def resolved(source: str, request: Request) -> Request:
         check_sizes(request)
         values = settings(source, request)
-        prompts = Prompts.of(request.processor, values)
-        values |= {"image_prompt": prompts.image, "text_prompt": prompts.text}
+        values |= prompts_of(request.processor, values)
         recorded = ("pooling", "image_prompt", "text_prompt", "positions")
         facts = {key: values[key] for key in recorded if key in values}
         return replace(request, embedding=values, facts={**request.facts, **facts})

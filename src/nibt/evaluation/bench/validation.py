@@ -44,7 +44,7 @@ def check_plugins(plan: Plan) -> None:
     for model in plan.models:
         with error_key(model.key):
             _check_names(model.options, [field.name for field in fields(LoadOptions)])
-            check_device(LoadOptions.read(model.options).device)
+            check_device(LoadOptions(**model.options).device)
             if model.instance is None:
                 check_source(model.name)
                 check_name(model.name)

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
-from nibt.data.units import Grid, SequenceUnits, Units, Word, Words
+from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
-from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, word_rows
+from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
@@ -50,17 +50,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     All other tokens, such as those of the chat template, are special tokens.
     """
 
-    modality = "text"
     root: Any
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
         super().__init__()
         self.root, self.network, self.layout = network.root, network, layout
         self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
-
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.network.base.get_input_embeddings()
 
     def composed(self, images: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
         if len(images) == 1 or not self.layout.takes_several:
@@ -186,17 +181,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
         texts = ("",) * self.offset + tuple(self.tokenizer.convert_ids_to_tokens(ids))
         explained = torch.tensor([in_words(group, len(texts)) for group in words], device="cpu")
-        device = inputs.values.device
-        return replace(
-            inputs,
-            extra={
-                **inputs.extra,
-                **word_rows(items, start - 1, device),
-                "start": torch.full((len(items),), start, device=device),
-                "context": context.to(device),  # the rows of the prompt, and of the answer before the word
-            },
-            words=Words((texts,) * len(items), tuple(words), explained),
-        )
+        extra = {
+            **inputs.extra,
+            "start": torch.full((len(items),), start, device=inputs.values.device),
+            "context": context.to(inputs.values.device),  # the rows of the prompt, and of the answer before the word
+        }
+        return forced_inputs(replace(inputs, extra=extra), items, start - 1, texts, words, explained)
 
     def check_length(self, length: int) -> None:
         """Check that the model can read a sequence of a length."""
@@ -258,17 +248,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def last_states(self, stream: Hidden) -> Hidden:
         return self.network.norm(stream)
 
-    def own_logits(self, inputs: Inputs) -> Tensor:
-        with torch.no_grad(), self.computing():
-            root = apart(self.root, self.network.base)
-            logits = root(**self.arguments(inputs), **self.network.options).logits
-        return at_rows(logits, inputs.extra["rows"])
+    def own(self, inputs: Inputs) -> Tensor:
+        return apart(self.root, self.network.base)(**self.arguments(inputs), **self.network.options).logits
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        grid = super().units(inputs, stream)
-        assert isinstance(grid, Grid)
         assert inputs.words is not None
-        return SequenceUnits(grid, inputs.words, "image" in self.narrowed)
+        return SequenceUnits(cells_of(super().units(inputs, stream)), inputs.words, "image" in self.narrowed)
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None

@@ -27,17 +27,19 @@ class Layout(ABC):
 
     shiftable = True  # the values of a tower are one image
     takes_several = False  # whether the values may be images of one size, side by side
+    names: tuple[str, ...] = ()  # of what the model takes besides the pixels, as the processor gives it
 
     def __init__(self, processor: Any) -> None:
+        self.processor = processor
         self.blank = blank_value(processor)
 
-    @abstractmethod
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels of one image, and what else the model needs of it, from what the processor gives."""
+        return encoded["pixel_values"][0], {name: encoded[name][0] for name in self.names}
 
-    @abstractmethod
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the arguments of the model for the images of a batch."""
+        return {"pixel_values": inputs.values, **{name: inputs.extra[name] for name in self.names}}
 
     @abstractmethod
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
@@ -102,16 +104,11 @@ class SquareLayout(Layout):
 class RowsLayout(Layout):
     """One image of any size, as in Pixtral and Mistral 3, whose rows of cells end with tokens that are no cells."""
 
+    names = ("image_sizes",)
+
     def __init__(self, processor: Any, side: int) -> None:
         super().__init__(processor)
         self.side = side  # of a cell in pixels
-
-    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixels, (channel, height, width), and their height and width."""
-        return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
-
-    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         height, width = self.extent(inputs)

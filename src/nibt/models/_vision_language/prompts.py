@@ -5,7 +5,6 @@ states are pooled, and in which prompt, is no part of its configuration.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def settings(source: str, request: Request) -> JsonObject:
             "explain what it writes; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or "
             "'mean', and its instruction or prompts, as its card says"
         )
-    LoadOptions.read({"pooling": values["pooling"]})  # that of a folder may be none of the known ones
+    LoadOptions(pooling=values["pooling"])  # that of a folder may be none of the known ones
     return values
 
 
@@ -108,33 +107,24 @@ def check_sizes(request: Request) -> None:
 TEXT = "{text}"
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """The prompts of both sides: of an image, with its token, and of a text, with ``{text}``."""
-
-    image: str
-    text: str
-
-    def __post_init__(self) -> None:
-        if self.text.count(TEXT) != 1:
-            raise BadOption(f"text_prompt must contain {TEXT} exactly once (got {self.text!r})")
-
-    @classmethod
-    def of(cls, processor: Any, settings: Mapping[str, Any]) -> "Prompts":
-        """Return the prompts that are set, or else those of the processor's chat template."""
-        image, text, template = (settings.get(name) for name in ("image_prompt", "text_prompt", "template"))
-        if (image is None or text is None) and not getattr(processor, "chat_template", None):
-            raise CannotLoad(
-                "the processor has no chat template: pass image_prompt=... with the image token of the model and "
-                f"text_prompt=... with {TEXT}, as the model was trained"
-            )
-        instruction = settings.get("instruction")
-        if image is None:
-            image = _chat(processor, instruction, {"type": "image"}, template or {})
-        elif processor.image_token not in image:
-            raise BadOption(f"image_prompt must contain the model's image token {processor.image_token!r}")
-        content = {"type": "text", "text": TEXT}
-        return cls(image, _chat(processor, instruction, content, template or {}) if text is None else text)
+def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the prompts of an image, with its token, and of a text: those that are set, or of the chat template."""
+    image, text, template = (settings.get(name) for name in ("image_prompt", "text_prompt", "template"))
+    if (image is None or text is None) and not getattr(processor, "chat_template", None):
+        raise CannotLoad(
+            "the processor has no chat template: pass image_prompt=... with the image token of the model and "
+            f"text_prompt=... with {TEXT}, as the model was trained"
+        )
+    instruction = settings.get("instruction")
+    if image is None:
+        image = _chat(processor, instruction, {"type": "image"}, template or {})
+    elif processor.image_token not in image:
+        raise BadOption(f"image_prompt must contain the model's image token {processor.image_token!r}")
+    if text is None:
+        text = _chat(processor, instruction, {"type": "text", "text": TEXT}, template or {})
+    if text.count(TEXT) != 1:
+        raise BadOption(f"text_prompt must contain {TEXT} exactly once (got {text!r})")
+    return {"image_prompt": image, "text_prompt": text}
 
 
 def _chat(processor: Any, instruction: str | None, content: Mapping[str, str], options: JsonObject) -> str:

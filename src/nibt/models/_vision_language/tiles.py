@@ -38,7 +38,6 @@ class CanvasLayout(TileLayout):
             from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
         super().__init__(processor)
-        self.processor = processor
         self.tiled: Any = get_optimal_tiled_canvas
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -62,10 +61,6 @@ class CanvasLayout(TileLayout):
 
 class ThumbnailLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them after an overview, as in PerceptionLM."""
-
-    def __init__(self, processor: Any) -> None:
-        super().__init__(processor)
-        self.processor = processor
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles with the overview last, and their number in rows and columns."""
@@ -102,18 +97,12 @@ class AnyResolutionLayout(Layout):
     """
 
     shiftable = False
+    names = ("image_sizes",)
 
     def __init__(self, processor: Any) -> None:
         super().__init__(processor.image_processor)
         self.processor = processor
         self.pinpoints = processor.image_processor.image_grid_pinpoints
-
-    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the overview and the tiles, and the size of the image."""
-        return encoded["pixel_values"][0], {"image_sizes": encoded["image_sizes"][0]}
-
-    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"pixel_values": inputs.values, "image_sizes": inputs.extra["image_sizes"]}
 
     @property
     def tile(self) -> int:

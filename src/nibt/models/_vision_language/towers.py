@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from operator import methodcaller
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import Tower, part
+from nibt.models._tower import Tower, first_of, part
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
@@ -50,21 +50,12 @@ class Network(ABC):
         """Compute embeddings from the output of the last layer."""
         return self.embed(self.norm(stream), mask)
 
-    @property
-    def layers(self) -> list[nn.Module]:
-        """The layers of the language model."""
-        return list(self.decoder.layers)
-
-    @property
-    def norm(self) -> nn.Module:
-        """The norm after the last layer."""
-        names = ("final_norm", "embedding_norm", "norm")
-        return next(getattr(self.decoder, name) for name in names if hasattr(self.decoder, name))
-
-    @property
-    def context(self) -> int:
-        """The largest number of tokens of a prompt."""
-        return self.decoder.config.max_position_embeddings
+    layers = part("decoder.layers", list)
+    """The layers of the language model."""
+    context = part("decoder.config.max_position_embeddings")
+    """The largest number of tokens of a prompt."""
+    norm = part("decoder", first_of("final_norm", "embedding_norm", "norm"))
+    """The norm after the last layer."""
 
     def states(self, arguments: dict[str, Tensor]) -> Hidden:
         """Run the language model, and return its last hidden states."""
@@ -142,11 +133,8 @@ class LateNetwork(Network):
         output = apart(self.root, self.base)(**arguments, **self.options)
         return getattr(output, "embeddings", output)  # of colpali-engine, the vectors alone
 
-    @property
-    def projection(self) -> nn.Module:
-        """The linear layer after the language model, of which Transformers and colpali-engine have three names."""
-        names = ("embedding_proj_layer", "custom_text_proj", "linear")
-        return next(getattr(self.root, name) for name in names if hasattr(self.root, name))
+    projection = part("root", first_of("embedding_proj_layer", "custom_text_proj", "linear"))
+    """The linear layer after the language model, of which Transformers and colpali-engine have three names."""
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         """Project each state to a vector of unit length."""
@@ -195,6 +183,7 @@ class _DecoderTower(Tower):
     network: Network
 
     blocks = part("network.layers")
+    embedder = part("network.base", methodcaller("get_input_embeddings"))
 
     @property
     def offers(self) -> frozenset[str]:  # pyright: ignore
@@ -213,13 +202,12 @@ class DecoderPixels(_DecoderTower, ImageTower):
     layout: Layout
 
     blank_value = part("layout.blank")
+    additions = part("network.additions")
+    extent = part("layout.extent")
 
     @property
     def shiftable(self) -> bool:  # pyright: ignore
         return self.layout.shiftable and self.images == 1
-
-    def additions(self) -> AbstractContextManager[list[Tensor]]:
-        return self.network.additions()
 
     def stem(self, inputs: Inputs) -> Cut:
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
@@ -230,9 +218,6 @@ class DecoderPixels(_DecoderTower, ImageTower):
     def places(self, inputs: Inputs) -> tuple[int, ...]:
         """Return the rows of the image, which those of an overview and ends of rows belong to."""
         return tuple((inputs.extra["input_ids"][0] == image_token_id(self.root)).nonzero()[:, 0].tolist())
-
-    def extent(self, inputs: Inputs) -> tuple[int, int]:
-        return self.layout.extent(inputs)
 
     def pixel_weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         return self.layout.weights(inputs, keep).to(inputs.values)
@@ -292,10 +277,6 @@ class DecoderTextTower(_DecoderTower, TextTower):
         self.root, self.network, self.tokenizer, self.prompt = network.root, network, processor.tokenizer, prompt
         # types are 0 for prompts; without them, PaliGemma would mask a padded batch in another way than a single text
         self.typed = "token_type_ids" in processor.model_input_names
-
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.network.base.get_input_embeddings()
 
     def tokens(self, caption: str) -> Tokens:
         return tokens(self.tokenizer, self.prompt, caption, self.network.context)

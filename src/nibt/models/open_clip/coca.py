@@ -12,6 +12,7 @@ from nibt.models._answers import TOKENS_PER_WORD
 from nibt.models._encoder_answers import EncoderAnswers
 from nibt.models._request import Request
 from nibt.models._tower import part
+from nibt.models._trace import Inputs
 from nibt.models.open_clip.image import OwnViT
 from nibt.types import Hidden
 
@@ -54,8 +55,8 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
         _, words = self.module.text(texts["ids"])
         return self.module.text_decoder(states, words)
 
-    def own(self, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
-        return self.module(pixels, texts["ids"], output_labels=False)["logits"]
+    def own(self, inputs: Inputs) -> Tensor:
+        return self.module(inputs.values, inputs.extra["ids"], output_labels=False)["logits"]
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         """Return the most probable ids; OpenCLIP's own ``generate`` draws from torch's random state."""

@@ -6,7 +6,8 @@ The last block of its own transformers, also of images, is computed only for the
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from operator import methodcaller
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,8 @@ from nibt.types import Embedding, Hidden, OneRow
 class OpenCLIPTextTower(TextTower):
     """Base class of OpenCLIP's text towers."""
 
+    encode_options: ClassVar[Keywords] = {"normalize": False}
+
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__()
         self.root = self.module = module
@@ -39,16 +42,13 @@ class OpenCLIPTextTower(TextTower):
         return preparation.tokens(self.tokenizer, caption, self.text.context_length)
 
     def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_text(inputs.values, normalize=False)
+        return self.module.encode_text(inputs.values, **self.encode_options)
 
 
 class OwnText(OpenCLIPTextTower):
     """OpenCLIP's ``TextTransformer``, or its parts as attributes of ``CLIP``."""
 
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return list(self.text.transformer.resblocks)
-
+    blocks = part("text.transformer.resblocks", list)
     embedder = part("text.token_embedding")
 
     @cached_property
@@ -60,10 +60,8 @@ class OwnText(OpenCLIPTextTower):
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
-    @cached_property
-    def _class_token(self) -> bool:
-        """Whether captions end with a class token, as in CoCa."""
-        return getattr(self.text, "cls_emb", None) is not None
+    _class_token = part("text", lambda text: getattr(text, "cls_emb", None) is not None)
+    """Whether captions end with a class token, as in CoCa."""
 
     @cached_property
     def _pooled(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -101,17 +99,9 @@ class OwnText(OpenCLIPTextTower):
 class HuggingFaceText(OpenCLIPTextTower):
     """A Hugging Face encoder with OpenCLIP's pooler and projection, as in BiomedCLIP."""
 
-    def __init__(self, module: Any, tokenizer: Any) -> None:
-        super().__init__(module, tokenizer)
-        self.encoder = self.text.transformer
-
-    @cached_property
-    def blocks(self) -> list[nn.Module]:
-        return encoder_blocks(self.encoder)
-
-    @cached_property
-    def embedder(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
+    encoder = part("text.transformer")
+    blocks = part("encoder", encoder_blocks)
+    embedder = part("encoder", methodcaller("get_input_embeddings"))
 
     @cached_property
     def pad(self) -> tuple[int, str]:
