@@ -1,6 +1,6 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
@@ -303,9 +303,9 @@ class AnswerExplanation(ResultOfImage):
         selected = [self.word(name) for name in words] or self.words
         return over_image(torch.stack([word.grid for word in selected]).sum(0), self.region, self.size)
 
-    def __repr__(self) -> str:
-        lines = [f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"]
-        lines.append(f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}")
-        shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
-        lines += [f"  from the image  {shortened(shares)}"] if self.adds_up else []
-        return "\n".join([*lines, *(f"  warning: {text}" for text in self.warnings)])
+    def _lines(self) -> Iterator[str]:
+        yield f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"
+        yield f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}"
+        if self.adds_up:
+            shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
+            yield f"  from the image  {shortened(shares)}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -115,6 +116,14 @@ class Result(Serializable):
                 f"{place_of(place)}: compute it again"
             )
         return {"schema": self.schema, "kind": self.kind, **plain_data(self)}
+
+    @abstractmethod
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines that an interpreter shows, without warnings."""
+
+    def __repr__(self) -> str:
+        warnings = (f"  warning: {warning}" for warning in getattr(self, "warnings", ()))
+        return "\n".join([*self._lines(), *warnings])
 
     @classmethod
     def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:
