@@ -63,17 +63,17 @@ def test_link_with_a_mode_alone_opens_it() -> None:
 
 @pytest.mark.slow
 def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(tmp_path: Path) -> None:
-    gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").opening_of
+    gr, open_mode = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").open_mode
     collage, caption, kept = sample_file("collage"), sample_captions()["collage"], (gr.skip(), gr.skip())
-    image, prompt = opening_of(collage, caption, "answer")
+    image, prompt = open_mode(collage, caption, "answer")
     assert (Path(image).stem, prompt) == ("scene", "what is left of the house ?")
-    image, again = opening_of(Path(image), prompt, "each")
+    image, again = open_mode(Path(image), prompt, "each")
     assert (Path(image).stem, again) == ("collage", caption)
     (tmp_path / "mine.png").write_bytes(b"a photograph")
     for file in (tmp_path / "mine.png", sample_file("coffee"), None):
         for mode in ("answer", "each", "labels"):
-            assert all(opening_of(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
-    assert all(opening_of(collage, text, "answer") == kept for text in ("", "my own words"))
+            assert all(open_mode(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
+    assert all(open_mode(collage, text, "answer") == kept for text in ("", "my own words"))
 
 
 @pytest.mark.slow

@@ -142,13 +142,9 @@ def show_against(mode: Any) -> Any:
     return gr.Image(visible=True if mode == Mode.images.value else "hidden")
 
 
-def open_mode(upload: Any, *values: Any) -> Any:
+def open_mode(upload: Any, captions: Any, mode: Any) -> Any:
     """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
-    return opening_of(*_with_path([upload, *values]))
-
-
-def opening_of(file: Path | None, captions: Any, mode: Any) -> Any:
-    """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
+    (file,) = _with_path([upload])
     openings = [_OF_ANSWERS, (_OPENING, sample_captions()[_OPENING])]
     opening, before = openings if mode == Mode.answer.value else openings[::-1]
     is_own = file is not None and file.is_file() and file.read_bytes() == sample_file(before[0]).read_bytes()

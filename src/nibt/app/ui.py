@@ -10,9 +10,8 @@ from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ModelCache, ResultCache
 from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_against
-from nibt.app.guide import help_page
 from nibt.app.limits import Limits
-from nibt.app.methods import DEFAULT, method_fields
+from nibt.app.methods import DEFAULT, help_page, method_fields
 from nibt.app.render import EMPTY, HELP, INTRODUCTION, WAITING, model_facts, sample_buttons
 from nibt.app.request import Mode
 from nibt.io import read_text

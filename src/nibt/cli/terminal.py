@@ -46,12 +46,7 @@ def print_json(data: Any) -> None:
     """Print data as JSON, which stays JSON in every encoding."""
     from nibt.results.base import as_text
 
-    text = as_text(data)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = as_text(data, ascii_only=True)
-    sys.stdout.write(text)
+    sys.stdout.write(as_text(data, sys.stdout.encoding or "utf-8"))
 
 
 class Terminal(Console):

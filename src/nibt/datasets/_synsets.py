@@ -16,7 +16,6 @@ from nibt.options import OneOf, Range
 
 PREFIX = "a photo of a "
 _CLASSES = 1000  # of ImageNet
-_SYNSET = re.compile("n[0-9]{8}")
 
 
 class SynsetImage(NamedTuple):
@@ -103,7 +102,7 @@ class SplitSynsets(SynsetDataset):
 
 def is_synset(text: str) -> bool:
     """Return whether a text is the id of a synset, such as n01440764."""
-    return _SYNSET.fullmatch(text) is not None
+    return re.fullmatch("n[0-9]{8}", text) is not None
 
 
 def synset_names(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nibt.data import parquet
-from nibt.datasets._files import format_errors, read_json, table
+from nibt.datasets._files import format_errors, read_json, readable, table
 from nibt.datasets._local import CaptionedDataset, LocalDataset, images_folder, texts
 from nibt.datasets._records import REMEDY, split_files
 from nibt.datasets._table import TableCell
@@ -140,14 +140,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_pickle(path: Path) -> Any:
     """Read a pickle of plain data, such as those that Python 2 wrote."""
-    try:
-        with path.open("rb") as stream:
+    with readable(path), path.open("rb") as stream:
+        try:
             return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    # a damaged pickle may cause nearly any error
-    except Exception as error:
-        raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error
+        except Exception as error:  # a damaged pickle may cause nearly any
+            text = f"{path} cannot be read as a pickle of plain data ({error}): use the published file"
+            raise BadInput(text) from error
 
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # the names of the columns in MS-CXR

@@ -102,13 +102,15 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
     @cached_property
     def rows(self) -> Any:
         """The table of the package ``datasets``, which decodes an image when its row is read."""
-        chosen = {name: getattr(self, name) for name in ("image", "caption", "key", "prompt", "answer")}
-        table = self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+        table = self._saved()
+        for option in ("image", "caption", "key", "prompt", "answer"):
+            if getattr(self, option) in self.columns:
+                require_one_of(option, getattr(self, option), table.column_names)
         self.refuse_objects(table.column_names, str(self.folder))
         return table
 
-    def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
-        """Open the table, which must have these columns."""
+    def _saved(self) -> Any:
+        """Open the table."""
         package = import_optional("datasets", "this data set needs the package datasets", "data")
         try:
             table = package.load_from_disk(str(self.root))
@@ -118,8 +120,6 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
             table = table[require_one_of("split", self.split, list(table))]
         elif self.split is not None:
             raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")
-        for value, option in columns:
-            require_one_of(option, value, table.column_names)
         return table
 
     def identity(self) -> JsonObject:

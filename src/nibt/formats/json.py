@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.records import JsonObject
-from nibt.results.base import as_bytes, require_result
+from nibt.results.base import as_text, require_result
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import MapRegion, Ring, check_threshold
 from nibt.results.outputs import unsigned
@@ -29,7 +29,7 @@ class Json(Format, name="json"):
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         data = [bare(result).to_json() for result in results]
         data[0] = {"signature": unsigned(request), **data[0]}
-        return as_bytes(data[0] if len(data) == 1 else data)
+        return as_text(data[0] if len(data) == 1 else data).encode()
 
 
 class Coco(Format, name="coco"):
@@ -46,7 +46,7 @@ class Coco(Format, name="coco"):
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         explanations = [cast(Explanation, bare(result)) for result in results]
-        return as_bytes({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)})
+        return as_text({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)}).encode()
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         return {**super().request(results, drawing), "threshold": drawing.threshold}

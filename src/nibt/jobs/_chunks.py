@@ -22,10 +22,6 @@ class Chunk:
     number: int
     records: list[Record]
 
-    @property
-    def name(self) -> str:
-        return f"{self.number:08d}"
-
 
 @dataclass
 class Chunks:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -44,16 +44,14 @@ class JobSpec:
     """The request of a job, as plain data that can be sent to another process."""
 
     model: Any
-    method: str = "nib"
-    target: str | None = None
-    variant: str | None = None
-    against: Any = ()
-    against_images: Any = ()
-    templates: Any = ()
-    batch_size: int = 8
-    seed: int | None = None
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    method: MethodSpec
+    target: str | None
+    against: Any
+    against_images: Any
+    templates: Any
+    batch_size: int
+    seed: int | None
+    loading: Mapping[str, Any]
 
     def resolve(self, **compared: Any) -> ExplanationSpec:
         """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
@@ -61,9 +59,7 @@ class JobSpec:
         loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
         model, named = loaded.renewed(anew=True), {"against": self.against, "against_images": self.against_images}
         contrast = replace(Contrast.of(**{**named, **compared}, templates=self.templates), explained=True)
-        return resolve(
-            model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
-        )
+        return resolve(model, self.method, self.target, contrast, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class Worker:
                 smaller = None if limit == self.size else limit
                 shared = {**self.describe(), "chunk": item.number, "halved": smaller}
                 data = encode_rows(sorted(rows, key=lambda row: row["row"]), shared, self.of_answers)
-                yield ChunkFile(item.name, data, len(rows))
+                yield ChunkFile(f"{item.number:08d}", data, len(rows))
                 rows, limit = [], self.size
             elif isinstance(item, dict):
                 rows.append(item)
@@ -126,7 +122,7 @@ class Worker:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
                 except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
                     continue
                 waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
@@ -159,7 +155,7 @@ class Worker:
                     PreparedBatch.of(self.spec, [pair])
                     good.append((record, pair))
                 except Exception as error:
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[replace(pair, image=PlaceholderImage.of(pair.image)) for _, pair in good])
@@ -176,6 +172,7 @@ class Worker:
                 continue
             try:
                 rows += self._rows(prepared, indices)
+                self._failures = None
             except Exception as error:  # the error of a pair does not end the job
                 if len(indices) > 1 and is_out_of_memory(error):
                     limit = halve(len(indices))
@@ -184,14 +181,13 @@ class Worker:
                     left.extendleft([index] for index in reversed(indices))
                 else:
                     record = prepared.records[indices[0]]
-                    rows.append(failed_row(record, self._failure(error), record.digest()))
+                    rows.append(failed_row(record, self._failure(error)))
         return rows, limit
 
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         """Explain some records of a batch together, and return their rows."""
         batch = prepared.batch if len(indices) == len(prepared.records) else prepared.batch.take(indices)
         explanations = to_explanations(self.spec, explain_batch(self.spec, batch))
-        self._failures = None
         records = [prepared.records[index] for index in indices]
         return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
 
@@ -234,7 +230,7 @@ class RowWorker(Worker, ABC):
                         raise BadInput(record.error)
                     yield PreparedRows([record], self.read(record))
                 except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
             yield Chunk(chunk.number, [])
 
 
@@ -248,7 +244,6 @@ class ComparingWorker(RowWorker):
         against = getattr(self.data, "against", None)
         blank = ImageInput(Image.new("RGB", (32, 32)), "blank")  # only for the facts that all rows share
         self.spec = self.request.resolve(**({"against": "a"} if against == "against" else {"against_images": blank}))
-        self._method = MethodSpec.of(self.request.method, self.request.variant, self.request.options)
 
     def describe(self) -> JsonObject:
         described = super().describe()
@@ -264,13 +259,12 @@ class ComparingWorker(RowWorker):
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         (record,), (pair, compared), request = prepared.records, prepared.batch, self.request
         explanation = explain(
-            *(self.spec.model, pair.image, pair.caption, self._method, request.target),
+            *(self.spec.model, pair.image, pair.caption, request.method, request.target),
             templates=request.templates,
             batch_size=self.size,
             seed=request.seed,
             **compared,
         )
-        self._failures = None
         assert isinstance(explanation, Explanation)
         return [explained_row(record, explanation)]
 
@@ -284,12 +278,11 @@ class AnswerWorker(RowWorker):
         request = self.request
         self._against = _alternative(request)
         check_loading(request.loading, GenerationOptions, "processor")
-        self._method = MethodSpec.of(request.method, request.variant, request.options)
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
         except CannotLoad as error:
             raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
-        self._record = resolved_method(self._method, self._generator.answers, request.seed)[1]
+        self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
 
     def describe(self) -> JsonObject:
         narrowed = [source for source in SOURCES if source in self._generator.answers.sources]
@@ -316,12 +309,11 @@ class AnswerWorker(RowWorker):
             prepared.batch,
             record.caption or "",
             record.answer,
-            self._method,
+            self.request.method,
             against=self._against,
             batch_size=self.size,
             seed=self.request.seed,
         )
-        self._failures = None
         return [answer_row(record, explanation)]
 
 

@@ -11,7 +11,7 @@ from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.units import Grid, Word, Words
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, check_names
 from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.pixels import over_image
@@ -284,8 +284,7 @@ class AnswerExplanation(ResultOfImage):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
             return self.words[name]
-        if name not in texts:
-            raise UnknownName("words", name, texts)
+        check_names("words", [name], texts)
         if texts.count(name) > 1:
             places = ", ".join(str(place) for place, text in enumerate(texts) if text == name)
             raise BadInput(f"{name!r} occurs {texts.count(name)} times in the answer: give its position ({places})")

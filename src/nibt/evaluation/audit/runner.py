@@ -115,18 +115,17 @@ class AuditRunner:
         self.cache = BatchCache(model) if len(pairs) <= batch_size else None
         self.notes: list[str] = []
         self.kept: Kept = {}
+        self.explained: list[tuple[MethodSpec, Modality]] = [(method, side) for method in methods for side in SIDES]
         self.unchanged = {
             (str(method), side): maps(model, pairs, method, side, seed, batch_size, self.cache)
-            for method in methods
-            for side in SIDES
+            for method, side in self.explained
         }
         self.shown = {
             str(method): least_inside(model, pairs, self.unchanged[str(method), "image"])[:_EXAMPLES]
             for method in methods
         }
-        for method in methods:
-            for side in SIDES:
-                self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
+        for method, side in self.explained:
+            self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
         short = sum(text_map.scores.size < 3 for text_map in self.unchanged[str(methods[0]), "text"])
         if short:
             self.notes.append(
@@ -148,29 +147,27 @@ class AuditRunner:
 
     def wording(self, most_templates: int) -> Iterator[Check]:
         """Yield the checks of the similarity to the maps of reworded captions, on the caption's own words."""
-        for method in self.methods:
-            for side in SIDES:
-                similarities = []
-                for template, pairs in wordings(self.pairs)[:most_templates]:
-                    changed: Sequence[Map | None] = self._maps(pairs, method, side)
-                    if side == "text":
-                        plain = self.unchanged[str(method), side]
-                        changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
-                    similarities.append(self._similarities(method, side, changed))
-                yield from self._check("wording", method, side, np.mean(similarities, axis=0))
+        for method, side in self.explained:
+            similarities = []
+            for template, pairs in wordings(self.pairs)[:most_templates]:
+                changed: Sequence[Map | None] = self._maps(pairs, method, side)
+                if side == "text":
+                    plain = self.unchanged[str(method), side]
+                    changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
+                similarities.append(self._similarities(method, side, changed))
+            yield from self._check("wording", method, side, np.mean(similarities, axis=0))
 
     def seeds(self) -> Iterator[Check]:
         """Yield the checks of 1 minus the correlation between seeds; deterministic methods are run twice."""
-        for method in self.methods:
-            for side in SIDES:
-                steps = range(1, SEEDS if method.is_random else 2)
-                others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
-                runs = [self.unchanged[str(method), side], *others]
-                spread = [
-                    [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
-                    for two in combinations(runs, 2)
-                ]
-                yield from self._check("seed", method, side, np.mean(spread, axis=0))
+        for method, side in self.explained:
+            steps = range(1, SEEDS if method.is_random else 2)
+            others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
+            runs = [self.unchanged[str(method), side], *others]
+            spread = [
+                [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
+                for two in combinations(runs, 2)
+            ]
+            yield from self._check("seed", method, side, np.mean(spread, axis=0))
 
     def weights(
         self, most_groups: int, on_stage: Callable[[str], None]

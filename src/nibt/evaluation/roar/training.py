@@ -210,14 +210,6 @@ def losses(
     return (F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")) / 2
 
 
-def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
-    """Return the losses of the untouched validation pairs before training."""
-    trainer.begin(_fresh(settings, repeat))
-    check = split(len(fits), settings, repeat)[1]
-    with torch.no_grad():
-        return _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
-
-
 def trained(
     trainer: Trainer, reduced: Sources, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int
 ) -> list[float]:
