@@ -109,11 +109,6 @@ def find(group: str, name: str) -> Any:
     return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
 
 
-def source(group: str, name: str) -> Path:
-    """Return the file of a plugin of nibt."""
-    return _files(group)[name]
-
-
 def documentation(group: str, name: str) -> str:
     """Return the docstring of a plugin: that of its file, or of its class if that declares its name.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nibt.app.cache import ModelCache
+from nibt.app.cache import ModelCache, ResultCache
+from nibt.app.limits import Limits
 from nibt.data.images import sample_captions, sample_file
 
 SCRIPT = """
@@ -78,10 +79,11 @@ def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(t
 
 @pytest.mark.slow
 def test_a_model_that_does_not_fit_is_replaced_in_words_and_comes_back() -> None:
-    gr, fitting_model = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").fitting_model
+    gr, events = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events")
     models = ModelCache(["lite", "scenes"], generators=ModelCache(["writer", "other"]))
-    name, earlier, message = fitting_model(models, "answer", "scenes", "")
+    fit_model = events.Events(models, Limits(), ResultCache(60.0)).fit_model
+    name, earlier, message = fit_model("answer", "scenes", "")
     assert (name, earlier) == ("writer", "scenes")
     assert "The model is now writer, since scenes does not write answers." in message
-    assert fitting_model(models, "labels", "writer", "scenes")[:2] == ("scenes", "writer")
-    assert fitting_model(models, "labels", "lite", "other") == (gr.skip(),) * 3
+    assert fit_model("labels", "writer", "scenes")[:2] == ("scenes", "writer")
+    assert fit_model("labels", "lite", "other") == (gr.skip(),) * 3

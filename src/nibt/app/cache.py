@@ -174,16 +174,7 @@ class ModelCache:
             return model
 
 
-class SerialExecutor:
-    """One thread that runs all computations one after another, so that they reuse the same memory."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "nibt-compute")
-
-    def iterate(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        """Yield the items, each computed in the thread but in the context of the caller. An item must not be None."""
-        while True:
-            item = self._thread.submit(copy_context().run, next, items, None).result()
-            if item is None:
-                return
-            yield item
+def in_thread(thread: ThreadPoolExecutor, items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the items, each computed in the thread but in the context of the caller. An item must not be None."""
+    while (item := thread.submit(copy_context().run, next, items, None).result()) is not None:
+        yield item

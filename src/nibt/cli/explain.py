@@ -22,10 +22,10 @@ from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
+from nibt.registry import MethodSpec
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
-    from nibt.registry import MethodSpec
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
     from nibt.results.regions import Regions
@@ -153,7 +153,7 @@ def _each(
 def _panels(
     model: "Model",
     answers: "Sequence[Explanation]",
-    method: "MethodSpec",
+    method: MethodSpec,
     quiet: bool,
 ) -> "list[Panel]":
     """Return the results with the word-region tables of nib with the cosine, at their layers."""
@@ -208,7 +208,7 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     is determined by a tolerance of 0.01.
     """
     images, captions = split_inputs(inputs.inputs, command="regions")
-    specs, drawing = method.specs, output.drawing
+    specs, drawing = {text: MethodSpec.parse(text) for text in method.texts}, output.drawing
     name_suffix = suffix(
         "regions",
         *(word for spec in specs.values() for word in spec.words),

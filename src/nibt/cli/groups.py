@@ -71,7 +71,7 @@ def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
     hints, bare = get_type_hints(group, include_extras=True), get_type_hints(group)
     for field in fields(group):
         info = copy(_typer_info(hints[field.name]))
-        assert info is not None, f"{group.__name__}.{field.name} must be annotated with an option or an argument"
+        assert info is not None, f"{group.__name__}.{field.name} is not an option"
         info.rich_help_panel = group.panel
         default = Parameter.empty if field.default is MISSING else field.default
         annotation = Annotated[bare[field.name], info]

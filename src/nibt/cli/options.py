@@ -142,10 +142,6 @@ class MethodsOptions(OptionGroup, panel="Method"):
         """The methods, each once."""
         return list(dict.fromkeys(self.method or ["nib"]))
 
-    @property
-    def specs(self) -> dict[str, MethodSpec]:
-        return {text: MethodSpec.parse(text) for text in self.texts}
-
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(OptionGroup, panel="Target"):

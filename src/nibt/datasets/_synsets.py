@@ -27,11 +27,6 @@ class SynsetImage(NamedTuple):
     boxes: tuple[Edges, ...] = ()
     outline: Any = None
 
-    @property
-    def name(self) -> str:
-        """The name of the file of the image or, inside of a file, its location."""
-        return self.image.name if isinstance(self.image, Path) else self.where
-
 
 @dataclass(frozen=True, kw_only=True)
 class SynsetDataset(LocalDataset):
@@ -76,7 +71,7 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
-            members.sort(key=lambda labeled: natural(labeled.name))
+            members.sort(key=lambda each: natural(each.image.name if isinstance(each.image, Path) else each.where))
             caption = PREFIX + names[synset]
             spans = ((len(PREFIX), len(caption)),)
             for labeled in members[: self.each]:

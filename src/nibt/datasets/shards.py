@@ -19,7 +19,6 @@ from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
 
 _TAIL = 1 << 20  # bytes at the end of a Parquet file, which include its metadata
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class Parquet(TableDataset, name="parquet"):
                         row += count
                         continue
                     columns = list(dict.fromkeys(self.columns))
-                    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                    for batch in file.iter_batches(64, row_groups=[group], columns=columns):
                         for values in batch.to_pylist():
                             where = f"{path.name}, row {row}"
                             yield self.row_record(row, values, path.parent, where) if wanted(row) else None
@@ -197,7 +196,6 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
 
 
 _CAPTIONS = ("txt", "caption", "text", "json")
-_TAIL_OF_SHARD = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +221,7 @@ class WebDataset(RecordDataset, name="webdataset"):
         return named_paths(self.folder, SHARDS)
 
     def identity(self) -> JsonObject:
-        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL_OF_SHARD)}
+        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, 1 << 16)}
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0

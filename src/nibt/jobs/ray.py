@@ -19,8 +19,8 @@ import torch
 from nibt.datasets.base import Dataset
 from nibt.errors import BadOption, NibtError, Unsupported, import_optional
 from nibt.folder import ChunkFile
-from nibt.jobs._chunks import Chunk
-from nibt.jobs.worker import JobSpec, Worker, worker_of
+from nibt.jobs._chunks import Chunk, JobSpec
+from nibt.jobs.worker import Worker, worker_of
 from nibt.models._loaded import LoadedModel
 from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject

@@ -12,7 +12,7 @@ from typing import Any
 from nibt.data import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
-from nibt.errors import BadInput
+from nibt.errors import BadInput, NibtError
 from nibt.io import load_json
 from nibt.records import JsonObject, json_schema
 from nibt.results.answer import AnswerExplanation
@@ -63,6 +63,11 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
         "warnings": data["warnings"],
         "error": None,
     }
+
+
+def message(error: Exception) -> str:
+    """Return the message of the error of a row."""
+    return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
 
 
 def failed_row(record: Record, error: str) -> JsonObject:

@@ -17,11 +17,11 @@ from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
 from nibt.io import read_path
-from nibt.jobs._chunks import Chunk, Chunks
+from nibt.jobs._chunks import Chunk, Chunks, JobSpec
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.rows import compared_columns
-from nibt.jobs.worker import JobSpec, worker_of
+from nibt.jobs.worker import worker_of
 from nibt.models._answers import Generator
 from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset

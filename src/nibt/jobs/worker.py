@@ -5,7 +5,7 @@ The bytes depend only on the chunk and the request, not on the worker or on earl
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -20,46 +20,22 @@ from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import ExplanationSpec, resolve, versions
+from nibt.engine.spec import resolve, versions
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.folder import ChunkFile
-from nibt.jobs._chunks import Chunk, PlaceholderImage, read_ahead
-from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row
+from nibt.jobs._chunks import Chunk, JobSpec, PlaceholderImage, read_ahead
+from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row, message
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
-from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """The request of a job, as plain data that can be sent to another process."""
-
-    model: Any
-    method: MethodSpec
-    target: str | None
-    against: Any
-    against_images: Any
-    templates: Any
-    batch_size: int
-    seed: int | None
-    loading: Mapping[str, Any]
-
-    def resolve(self, **compared: Any) -> ExplanationSpec:
-        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
-        check_loading(self.loading, LoadOptions, "processor", "tokenizer")
-        loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
-        model, named = loaded.renewed(anew=True), {"against": self.against, "against_images": self.against_images}
-        contrast = replace(Contrast.of(**{**named, **compared}, templates=self.templates), explained=True)
-        return resolve(model, self.method, self.target, contrast, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -80,17 +56,22 @@ class Worker:
         self.load()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def load(self) -> None:
-        self.spec = self.request.resolve()
+    def load(self, **compared: Any) -> None:
+        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
+        request = self.request
+        check_loading(request.loading, LoadOptions, "processor", "tokenizer")
+        loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
+        model, named = loaded.renewed(anew=True), {"against": request.against, "against_images": request.against_images}
+        contrast = replace(Contrast.of(**{**named, **compared}, templates=request.templates), explained=True)
+        self.spec = resolve(model, request.method, request.target, contrast, seed=request.seed)
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
-        targets = {side: score.target.name for side, score in spec.scores.items()}
         return {
             **spec.record,
             **spec.provenance,
-            "targets": targets,
+            "targets": {side: score.target.name for side, score in spec.scores.items()},
             "batch_size": self.size,
             "warnings": list(spec.warnings),
         }
@@ -101,8 +82,7 @@ class Worker:
         limit = self.size
         for item in read_ahead(self._prepare(chunks), _AHEAD):
             if isinstance(item, Chunk):
-                smaller = None if limit == self.size else limit
-                shared = {**self.describe(), "chunk": item.number, "halved": smaller}
+                shared = {**self.describe(), "chunk": item.number, "halved": limit if limit < self.size else None}
                 data = encode_rows(sorted(rows, key=lambda row: row["row"]), shared, self.of_answers)
                 yield ChunkFile(f"{item.number:08d}", data, len(rows))
                 rows, limit = [], self.size
@@ -199,14 +179,7 @@ class Worker:
             self._failures += 1
             if self._failures == _MAX_FAILURES:
                 raise error
-        if is_out_of_memory(error):
-            return f"the row {TOO_LARGE}"
-        return message(error)
-
-
-def message(error: Exception) -> str:
-    """Return the message of the error of a row."""
-    return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
+        return f"the row {TOO_LARGE}" if is_out_of_memory(error) else message(error)
 
 
 def worker_of(request: JobSpec, data: Dataset) -> Worker:
@@ -237,13 +210,13 @@ class RowWorker(Worker, ABC):
 class ComparingWorker(RowWorker):
     """A worker for pairs that each are compared with a caption or an image of their own."""
 
-    def load(self) -> None:
+    def load(self, **compared: Any) -> None:
         for name in ("against", "against_images"):
             if as_list(getattr(self.request, name)):
                 raise BadOption(f"{name} is given by a column, too: leave it out, or rename the column")
         against = getattr(self.data, "against", None)
         blank = ImageInput(Image.new("RGB", (32, 32)), "blank")  # only for the facts that all rows share
-        self.spec = self.request.resolve(**({"against": "a"} if against == "against" else {"against_images": blank}))
+        super().load(**({"against": "a"} if against == "against" else {"against_images": blank}))
 
     def describe(self) -> JsonObject:
         described = super().describe()
@@ -274,9 +247,19 @@ class AnswerWorker(RowWorker):
 
     of_answers = True
 
-    def load(self) -> None:
+    def load(self, **compared: Any) -> None:
         request = self.request
-        self._against = _alternative(request)
+        foreign = {"target": request.target not in (None, "cosine")}  # other options of targets are for pairs
+        foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
+        if any(foreign.values()):
+            raise BadOption(
+                "rows with prompts explain log-probabilities, or logits against one word: leave out "
+                f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
+            )
+        against = as_list(request.against)
+        if len(against) > 1:
+            raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
+        self._against = against[0] if against else None
         check_loading(request.loading, GenerationOptions, "processor")
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
@@ -315,18 +298,3 @@ class AnswerWorker(RowWorker):
             seed=self.request.seed,
         )
         return [answer_row(record, explanation)]
-
-
-def _alternative(request: JobSpec) -> str | None:
-    """Return the word that each word of an answer is compared with; other options of targets are for pairs."""
-    against = as_list(request.against)
-    foreign = {"target": request.target not in (None, "cosine")}
-    foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
-    if any(foreign.values()):
-        raise BadOption(
-            "rows with prompts explain log-probabilities, or logits against one word: leave out "
-            f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
-        )
-    if len(against) > 1:
-        raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
-    return against[0] if against else None

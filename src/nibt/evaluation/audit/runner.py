@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -28,24 +29,12 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair that, if possible, names none of its objects."""
-    partners = _partners(
-        pairs,
-        lambda pair, candidate: not _named(candidate) & _depicted(pair),
-        "captions",
-        lambda pair, candidate: pair.caption != candidate.caption,
-    )
-    return [Pair(pair.image, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return _mixed(pairs, "captions", lambda pair: pair.caption, lambda pair, other: (pair, other))
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
-    partners = _partners(
-        pairs,
-        lambda pair, candidate: not _named(pair) & _depicted(candidate),
-        "images",
-        lambda pair, candidate: pair.image.pil_image.tobytes() != candidate.image.pil_image.tobytes(),
-    )
-    return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return _mixed(pairs, "images", lambda pair: pair.image.pil_image.tobytes(), lambda pair, other: (other, pair))
 
 
 def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -77,18 +66,20 @@ def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
     return Map(reworded.scores[skipped:end], plain.words)
 
 
-def _partners(
-    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], noun: str, differs: Callable[[Pair, Pair], bool]
-) -> list[int]:
-    """Return, for each pair, the index of the next pair (cyclic) that differs, and preferably satisfies ``best``."""
-    partners = []
+def _mixed(
+    pairs: Sequence[Pair], noun: str, item: Callable[[Pair], Any], order: Callable[[Pair, Pair], tuple[Pair, Pair]]
+) -> list[Pair]:
+    """Mix each pair with the next one (cyclic) whose item differs; ``order`` is that of the image and the caption."""
+    mixed = []
     for index, pair in enumerate(pairs):
-        order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
-        candidates = [candidate for candidate in order if differs(pair, pairs[candidate])]
+        following, own = [*pairs[index + 1 :], *pairs[:index]], item(pair)
+        candidates = [order(pair, candidate) for candidate in following if item(candidate) != own]
         if not candidates:
             raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
-        partners.append(next((candidate for candidate in candidates if best(pair, pairs[candidate])), candidates[0]))
-    return partners
+        best = (two for two in candidates if not _named(two[1]) & _depicted(two[0]))
+        of_image, of_caption = next(best, candidates[0])
+        mixed.append(Pair(of_image.image, of_caption.caption))
+    return mixed
 
 
 def _depicted(pair: Pair) -> set[str]:

@@ -21,7 +21,7 @@ from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_
 from nibt.evaluation.bench.choice import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.summary import Summary
-from nibt.evaluation.bench.validation import check_plugins, error_key, open_data, with_best_caption
+from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
 from nibt.io import file_digests, read_path
 from nibt.models._loading import load_model
@@ -100,8 +100,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     ) -> "tuple[Benchmark, dict[str, Dataset]]":
         """Check a plan and its folder, and return its run with its data sets. Nothing is written."""
         folder, plan = read_path("out", out), Plan.read(plan)
-        check_plugins(plan)
-        data = {choice.label: open_data(choice, plan.count) for choice in plan.data}
+        data = check_plan(plan)
         parquet.pyarrow(NEEDED_BY)
         choices = (*plan.methods, *plan.metrics, *plan.models)
         request: BenchmarkRequest = {

@@ -134,7 +134,7 @@ class Summary:
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
-        metric = self.metrics.get(family[-1], Metric)  # a metric that is no longer there has no direction and no bounds
+        metric = self.metrics.get(family[-1], Metric)  # for a metric that is not there
         better: Better = getattr(metric, "better", "neither")
         bounds = metric.bounds
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)

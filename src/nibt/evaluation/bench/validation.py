@@ -25,6 +25,12 @@ from nibt.options import field_types, parsed
 from nibt.registry import find
 
 
+def check_plan(plan: Plan) -> dict[str, Dataset]:
+    """Check a plan, and return its data sets by their labels."""
+    check_plugins(plan)
+    return {choice.label: open_data(choice, plan.count) for choice in plan.data}
+
+
 def check_plugins(plan: Plan) -> None:
     """Check the targets, models, methods and metrics of a plan."""
     for position, target in enumerate(plan.targets):

@@ -26,16 +26,14 @@ from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.types import Embedding, Modality
 
-InputsBySide = Mapping[Modality, TowerInputs]
-
 
 class Trainer(ABC):
     """Base class of trainers."""
 
     name: ClassVar[str]
 
-    def __init__(self, model: Model, inputs_by_side: InputsBySide, blocks: int | None, size: int) -> None:
-        self.model, self.inputs_by_side, self.size = model, inputs_by_side, size
+    def __init__(self, model: Model, inputs: Mapping[Modality, TowerInputs], blocks: int | None, size: int) -> None:
+        self.model, self.inputs_by_side, self.size = model, inputs, size
         self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
         self.parameters: list[nn.Parameter] = []
         self.begin()
