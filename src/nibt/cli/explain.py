@@ -208,7 +208,8 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     is determined by a tolerance of 0.01.
     """
     images, captions = split_inputs(inputs.inputs, command="regions")
-    specs, drawing = {text: MethodSpec.parse(text) for text in method.texts}, output.drawing
+    specs = {text: MethodSpec.parse(text) for text in method.texts}
+    drawing = output.drawing
     name_suffix = suffix(
         "regions",
         *(word for spec in specs.values() for word in spec.words),

@@ -96,9 +96,10 @@ class RefCOCO(CaptionedDataset, name="refcoco"):
                     raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
                 expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
                 # the object comes first, named by each expression, then the others of the image
-                others = (annotation for other, annotation in of_image.items() if other != number)
+                others = (annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
                 annotations = replace(of_image[number], spans=WHOLE_CAPTION), *others
-                file, size = str(folder / image["file_name"]), (image["width"], image["height"])
+                file = str(folder / image["file_name"])
+                size = image["width"], image["height"]
                 records.append(Record(expressions, file, where, annotations=annotations, size=size))
             return records
 

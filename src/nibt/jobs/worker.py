@@ -61,9 +61,9 @@ class Worker:
         request = self.request
         check_loading(request.loading, LoadOptions, "processor", "tokenizer")
         loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
-        model, named = loaded.renewed(anew=True), {"against": request.against, "against_images": request.against_images}
-        contrast = replace(Contrast.of(**{**named, **compared}, templates=request.templates), explained=True)
-        self.spec = resolve(model, request.method, request.target, contrast, seed=request.seed)
+        named = {"against": request.against, "against_images": request.against_images, **compared}
+        contrast = replace(Contrast.of(**named, templates=request.templates), explained=True)
+        self.spec = resolve(loaded.renewed(anew=True), request.method, request.target, contrast, seed=request.seed)
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""

@@ -29,12 +29,12 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair that, if possible, names none of its objects."""
-    return _mixed(pairs, "captions", lambda pair: pair.caption, lambda pair, other: (pair, other))
+    return _mixed(pairs, "captions", lambda pair: pair.caption, lambda pair, later: (pair, later))
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
-    return _mixed(pairs, "images", lambda pair: pair.image.pil_image.tobytes(), lambda pair, other: (other, pair))
+    return _mixed(pairs, "images", lambda pair: pair.image.pil_image.tobytes(), lambda pair, later: (later, pair))
 
 
 def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -72,8 +72,9 @@ def _mixed(
     """Mix each pair with the next one (cyclic) whose item differs; ``order`` is that of the image and the caption."""
     mixed = []
     for index, pair in enumerate(pairs):
-        following, own = [*pairs[index + 1 :], *pairs[:index]], item(pair)
-        candidates = [order(pair, candidate) for candidate in following if item(candidate) != own]
+        following = [*pairs[index + 1 :], *pairs[:index]]
+        current = item(pair)
+        candidates = [order(pair, candidate) for candidate in following if item(candidate) != current]
         if not candidates:
             raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
         best = (two for two in candidates if not _named(two[1]) & _depicted(two[0]))
